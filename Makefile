@@ -1,0 +1,75 @@
+# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks
+# Needs Python 3.11, pip, git, make and gcc; `make test` also installs Redis, Kamailio and SIPp where apt-get can.
+PYTHON ?= python3
+DATA := .data
+BIN := .venv/bin
+SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip-tester
+# Every branch of what decides must be tested; elsewhere no figure is demanded.
+DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
+
+.PHONY: run sample test lint bench clean forget system
+
+run: sample
+	exec $(BIN)/dialgate serve
+
+# The sample answers are asked for anew each day, so that they never expire.
+sample: .venv/installed
+	@test -f $(DATA)/sample.key || $(BIN)/dialgate key sample --out $(DATA)/sample.key
+	@test -n "$$(find $(DATA)/snapshots/manifest.json -mtime -1 2>/dev/null)" || \
+	  $(BIN)/registry-sync import --registry rpo --controller acme --same-answer \
+	    --request config/sample/rpo-request.txt --answer config/sample/rpo-answer.txt \
+	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)" --snapshots $(DATA)/snapshots
+	@$(BIN)/dialgate list show sample --json >/dev/null 2>&1 || \
+	  $(BIN)/dialgate list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory \
+	    --collected-by "the public directory (a sample)" --collected-on 2026-11-02
+
+test: .venv/developing system
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --include='$(DECIDES)' --fail-under=100
+
+lint: .venv/developing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/dialgate bench decide --json
+	$(BIN)/dialgate bench batch --json
+	$(BIN)/dialgate bench http --json
+	$(BIN)/dialgate bench numberset --json
+
+# Without ensurepip, which Debian puts in a package of its own: the system's pip installs one into the environment.
+.venv/bin/pip:
+	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
+
+.venv/installed: pyproject.toml | .venv/bin/pip
+	$(BIN)/pip install -qq -e .
+	@touch $@
+
+.venv/developing: .venv/installed
+	$(BIN)/pip install -qq --group dev
+	@touch $@
+
+# Asks apt-get only for what is missing, and only where it may; tests that need what is not there then say so.
+system:
+	@missing=""; for package in $(SYSTEM); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; \
+	done; \
+	test -n "$$missing" || exit 0; \
+	if test "$$(id -u)" = 0; then sudo=""; else sudo="sudo -n"; fi; \
+	{ command -v apt-get >/dev/null && $$sudo true; } || { echo "install these yourself:$$missing"; exit 0; }; \
+	echo "installing$$missing"; \
+	$$sudo apt-get update -qq; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+	  echo "could not install all of$$missing"
+
+clean:
+	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The sample's decisions, keys and answers. Not part of clean: a decision log is not to be lost by the way.
+forget:
+	rm -rf $(DATA)

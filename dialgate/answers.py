@@ -1,0 +1,132 @@
+"""What those who ask are told."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field, structs
+
+from dialgate import localtime
+from dialgate.model import Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+
+
+class Reason(Struct, frozen=True):
+    code: str
+    severity: str
+    law: str
+    text: str
+
+
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
+    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown."""
+
+    decision: Literal["allow", "deny"]
+    decision_id: str = ""
+    to: str = field(default="")
+    from_: str = field(name="from", default="")
+    reasons: list[Reason] = field(default_factory=list)
+    valid_until: str = ""
+    not_before: str = ""
+
+
+class RuleOutcome(Struct, frozen=True):
+    rule: str
+    result: Literal["pass", "skip", "deny"]
+    text: str
+    code: str = ""
+    law: str = ""
+    severity: str = ""
+
+
+class Simulation(Struct, frozen=True, kw_only=True):
+    """What would be decided, with every rule's outcome. Nothing was reserved and nothing was recorded."""
+
+    decision: Literal["allow", "deny"]
+    at: str
+    to: str
+    from_: str = field(name="from")
+    basis: str
+    reasons: list[Reason]
+    outcomes: list[RuleOutcome]
+    valid_until: str
+    not_before: str
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    ready: bool
+    problems: dict[str, str]
+    node: str
+    version: str
+    config: str
+    laws: dict[str, str]
+    snapshot: str
+    records: int
+
+
+def unavailable(text: str) -> Answer:
+    return Answer(decision="deny", reasons=[Reason("gate.unavailable", "gate", "", text)])
+
+
+def reasons(decision: Decision) -> list[Reason]:
+    return [Reason(deny.code, deny.severity, deny.law, deny.text) for deny in decision.reasons]
+
+
+def when(at: Instant) -> str:
+    return localtime.rfc3339(at) if at else ""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Answer).decode
+
+
+def stored(answer: Answer) -> bytes:
+    """To be remembered: without the called number, which no key or value of the store holds in clear."""
+    return _encode(structs.replace(answer, to=""))
+
+
+def recalled(remembered: bytes, to: str) -> Answer:
+    return structs.replace(_decode(remembered), to=to)
+
+
+def told(decision: Decision, facts: Facts, to: str, name: str, most: Instant) -> Answer:
+    """`most`: the instant after which an allow must be asked for again, whatever the law says."""
+    if decision.allow:
+        return Answer(
+            decision="allow",
+            decision_id=name,
+            to=to,
+            from_=facts.caller_id.number,
+            valid_until=localtime.rfc3339(min(decision.valid_until or most, most)),
+        )
+    return Answer(
+        decision="deny",
+        decision_id=name,
+        to=to,
+        from_=facts.caller_id.number,
+        reasons=reasons(decision),
+        not_before=when(decision.not_before),
+    )
+
+
+def simulated(decision: Decision, facts: Facts, to: str) -> Simulation:
+    return Simulation(
+        decision="allow" if decision.allow else "deny",
+        at=when(facts.at),
+        to=to,
+        from_=facts.caller_id.number,
+        basis=decision.basis,
+        reasons=reasons(decision),
+        outcomes=[_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
+        valid_until=when(decision.valid_until),
+        not_before=when(decision.not_before),
+    )
+
+
+def _outcome(rule: str, outcome: Outcome) -> RuleOutcome:
+    match outcome:
+        case Pass(why=why):
+            return RuleOutcome(rule, "pass", why)
+        case Skip(why=why):
+            return RuleOutcome(rule, "skip", why)
+        case Deny(code=code, text=text, law=law, severity=severity):
+            return RuleOutcome(rule, "deny", text, code, law, severity)

@@ -1,0 +1,168 @@
+"""What makes a call lawful: which call request, contract, consent or directory entry opens it.
+
+Not a rule: several rules ask, and must get the same answer. A basis that the law does not accept for this call opens
+nothing, and so exempts from nothing either. Pure.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from dialgate.law import Binding
+from dialgate.model import DAY, HOUR, Basis, CallRequest, Consent, Contract, Facts, Instant, Listing
+
+# A call request is used up by a call that reached somebody, or by one of which we do not know that it did not.
+UNREACHED = frozenset({"not_dialled", "no_answer", "busy"})
+
+# D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 speak of offers: a call about a contract, or about what is owed under it,
+# is none and needs no consent within it.
+_ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
+
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def _accepts(law: Binding, basis: Basis) -> bool:
+    return basis in law.legal_basis[0].accepts
+
+
+def request(facts: Facts, law: Binding) -> CallRequest | None:
+    """The request that asks for this very call: its object, its window, one use."""
+    if not _accepts(law, "request"):
+        return None
+    for asked in facts.known.requests:
+        if (
+            asked.requested_at <= facts.at < asked.expires_at
+            and asked.goods == facts.campaign.goods
+            and not _used(facts, f"request:{asked.id}")
+        ):
+            return asked
+    return None
+
+
+def _used(facts: Facts, basis: str) -> bool:
+    return any(attempt.basis == basis and attempt.result not in UNREACHED for attempt in facts.known.attempts)
+
+
+def contract(facts: Facts, law: Binding) -> Contract | None:
+    """A contract that opens this call: of this relation, and about it or with a consent given within it."""
+    if not _accepts(law, "contract"):
+        return None
+    about = facts.campaign.purpose in _ABOUT_THE_CONTRACT
+    return next((held for held in related(facts, law) if about or marketing(held, facts)), None)
+
+
+def related(facts: Facts, law: Binding) -> Iterator[Contract]:
+    """The contracts of this relation (sector and goods) that are in force, or ended a short while ago.
+
+    L. 5/2018 art. 1 c. 5; the contract for one product does not open another."""
+    tail = timedelta(days=law.contracts[0].tail_days if law.contracts else 0)
+    for held in facts.known.contracts:
+        if (
+            held.starts <= facts.today
+            and (held.ends is None or facts.today - tail <= held.ends)
+            and held.sector == facts.campaign.sector
+            and (not held.goods or facts.campaign.goods in held.goods)
+        ):
+            yield held
+
+
+def marketing(held: Contract, facts: Facts) -> bool:
+    """Whether the consent given within the contract stands: a stop withdraws it, and lifting the stop on a new consent
+    does not bring it back; only a contract begun after the day of the stop carries one of its own."""
+    stopped = _stopped_at(facts)
+    return held.marketing and (stopped < 0 or held.starts.toordinal() - _EPOCH > _day(stopped, facts))
+
+
+def _day(at: Instant, facts: Facts) -> int:
+    """The latest day that `at` may have been where the person is: the offset of then may have been an hour more."""
+    return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
+
+
+def consent(facts: Facts, law: Binding) -> Consent | None:
+    if not _accepts(law, "consent"):
+        return None
+    return next((given for given in facts.known.consents if not objection(given, facts, law)), None)
+
+
+def objection(given: Consent, facts: Facts, law: Binding) -> str:
+    """The reason code that keeps this consent from opening this call, or nothing."""
+    if not given.proved or given.collected_at > facts.at:
+        return "consent.void"
+    if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
+        return "consent.withdrawn"
+    if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
+        return "consent.void"
+    if 0 < ends_at(given, law) <= facts.at:
+        return "consent.expired"
+    if not _covers(given, facts):
+        return "consent.out_of_scope"
+    return ""
+
+
+def _stopped_at(facts: Facts) -> Instant:
+    """When the person last said stop to this campaign, or -1. What was consented to before stays withdrawn, also where
+    the stop was lifted later, unless it had been entered by mistake."""
+    return max(
+        (
+            revoked.at
+            for revoked in facts.known.revocations
+            if revoked.lifted != "error"
+            and (revoked.scope != "campaign" or revoked.campaign == facts.campaign.id)
+        ),
+        default=-1,
+    )
+
+
+def _voids(law: Binding) -> bool:
+    return any(section.void_by_enrolment for section in law.consents)
+
+
+def listed_at(facts: Facts) -> Instant:
+    """The newest consultation known to have said *listed*, or -1."""
+    return max((answer.listed_at for answer in facts.registries if answer.listed_at), default=-1)
+
+
+def ends_at(given: Consent, law: Binding) -> Instant:
+    """0: no end."""
+    ends = [
+        given.collected_at + section.max_age_days * DAY
+        for section in law.consents
+        if section.max_age_days is not None
+    ]
+    if given.expires_at:
+        ends.append(given.expires_at)
+    return min(ends, default=0)
+
+
+def _covers(given: Consent, facts: Facts) -> bool:
+    return (
+        facts.campaign.purpose in given.purposes
+        and facts.call_type in given.call_types
+        and (not given.goods or facts.campaign.goods in given.goods)
+    )
+
+
+def directory(facts: Facts, law: Binding) -> Listing | None:
+    """An entry of the public directory, on a list that carries it."""
+    if not _accepts(law, "directory"):
+        return None
+    entries = (on for on in facts.listings if on.basis == "directory")
+    return next((on for on in entries if not broken_chain(on, facts, law)), None)
+
+
+def broken_chain(listing: Listing, facts: Facts, law: Binding) -> str:
+    """Why a listing carries no call, or nothing. A list that was never ceded has nothing to prove.
+
+    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are told at every cession."""
+    origin = listing.origin
+    if not origin.transfers:
+        return ""
+    holder, day = origin.collected_by, origin.collected_on
+    for transfer in origin.transfers:
+        if transfer.by != holder or not day <= transfer.on <= facts.today or not transfer.subjects_told:
+            return f"the list's chain of origin breaks at the cession to {transfer.to} on {transfer.on}"
+        holder, day = transfer.to, transfer.on
+    if holder != facts.controller.id:
+        return f"the list was last ceded to {holder}, not to this controller"
+    if listed_at(facts) >= 0 and any(section.ceded_void_by_enrolment for section in law.lists):
+        return "the list was ceded, and the number has been enrolled with the registry"
+    return ""

@@ -1,0 +1,65 @@
+"""What a decision costs without a server in front: `Gate.check` in full batches, each decision reserved, recorded and
+synced before its answer."""
+
+import asyncio
+import gc
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from dialgate import settings
+from dialgate.bench import BenchError, Figure, world
+from dialgate.model import Call
+from dialgate.service import Gate
+
+_ALLOWED_AT_LEAST = 0.8
+
+
+def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = world.build(Path(folder), countries, calls + batch)
+        seconds, processor, allowed = uvloop.run(_measured(made, batch))
+    if allowed < _ALLOWED_AT_LEAST * calls:
+        raise BenchError(
+            f"only {allowed} of {calls} calls were allowed: the figures would not be of real work"
+        )
+    yield Figure("batch.decisions", round(calls / seconds), "1/s")
+    yield Figure("batch.processor", round(processor / calls * 1e6, 2), "us")
+    yield Figure("batch.allowed", round(allowed / calls, 3), "share")
+
+
+async def _measured(made: world.World, batch: int) -> tuple[float, float, int]:
+    """Seconds by the clock, seconds of the processor in all threads, and how many calls were allowed."""
+    config = settings.load(made.config)
+    client = config.settings.clients[0]
+    gate = await Gate.open(config, registry=CollectorRegistry())
+    calls = [_call(f"+{number}", at) for at, number in enumerate(made.numbers)]
+    await _answered(gate, client, calls[:batch])  # loads what is loaded once
+    gc.freeze()  # as `serve` does
+    allowed = 0
+    began, worked = time.perf_counter(), time.process_time()
+    for start in range(batch, len(calls), batch):
+        allowed += await _answered(gate, client, calls[start : start + batch])
+    ended, rested = time.perf_counter(), time.process_time()
+    await gate.close()
+    return ended - began, rested - worked, allowed
+
+
+async def _answered(gate: Gate, client: settings.Client, calls: list[Call]) -> int:
+    answers = await asyncio.gather(*(gate.check(call, client) for call in calls))
+    return sum(answer.decision == "allow" for answer in answers)
+
+
+def _call(to: str, at: int) -> Call:
+    return Call(
+        to=to,
+        from_=world.CALLER_ID,
+        campaign=world.CAMPAIGN,
+        call_id=str(at),
+        client=world.CLIENT,
+        interface="http",
+    )

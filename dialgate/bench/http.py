@@ -1,0 +1,141 @@
+"""What the gate adds to an HTTP server: a real `dialgate serve`, everything on and its log synced, against an aiohttp
+handler that does nothing, under the same load in turns.
+
+Turns, because a machine's speed drifts: each round asks both, and what is told is the median of the rounds' ratios.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.bench import BenchError, Figure, world
+from dialgate.bench.load import Load
+
+_CONNECTIONS = 32
+_ALLOWED_AT_LEAST = 0.8
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+# Prints its port once it listens.
+_EMPTY = """
+import asyncio, uvloop
+from aiohttp import web
+async def empty(request):
+    return web.Response(text="ok")
+async def main():
+    app = web.Application()
+    app.router.add_post("/v1/check", empty)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+uvloop.run(main())
+"""
+
+
+class Server(Struct, frozen=True):
+    pid: int
+    port: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far, of all its threads; in steps of 10 ms."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class Turn(Struct, frozen=True):
+    load: Load
+    cpu: float
+
+
+class Round(Struct, frozen=True):
+    ours: Turn
+    theirs: Turn
+
+
+def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
+    """`requests` to each server in each round; a first round is not counted. Linux only."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = world.build(Path(folder), countries, requests * (rounds + 1))
+        numbers = iter(made.numbers)
+        with _empty() as theirs, _gate(made.config) as ours:
+            done = [_round(ours, theirs, made, world.bodies(numbers, requests)) for _ in range(rounds + 1)]
+    yield from _figures(done[1:])
+
+
+def _round(ours: Server, theirs: Server, made: world.World, bodies: bytes) -> Round:
+    return Round(_turn(ours, made, bodies), _turn(theirs, made, bodies))
+
+
+def _turn(server: Server, made: world.World, bodies: bytes) -> Turn:
+    before = server.cpu()
+    words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(_CONNECTIONS)]
+    environment = {**os.environ, "DIALGATE_KEY": made.key}
+    ran = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
+    load = msgspec.json.decode(ran.stdout, type=Load)
+    if load.failed:
+        raise BenchError(f"{load.failed} of {load.requests} requests were not answered 200")
+    return Turn(load, server.cpu() - before)
+
+
+def _figures(rounds: list[Round]) -> Iterator[Figure]:
+    allowed = sum(each.ours.load.allowed for each in rounds) / sum(each.ours.load.requests for each in rounds)
+    if allowed < _ALLOWED_AT_LEAST:
+        raise BenchError(
+            f"only {allowed:.0%} of the calls were allowed: the figures would not be of real work"
+        )
+    yield _compared("http.requests", "1/s", rounds, lambda turn: turn.load.requests / turn.load.seconds)
+    yield _compared("http.p50", "us", rounds, lambda turn: turn.load.p50)
+    yield _compared("http.p99", "us", rounds, lambda turn: turn.load.p99)
+    yield _compared("http.server_cpu", "us", rounds, lambda turn: turn.cpu / turn.load.requests * 1e6)
+    yield Figure("http.allowed", round(allowed, 3), "share")
+
+
+def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn], float]) -> Figure:
+    pairs = [(measure(each.ours), measure(each.theirs)) for each in rounds]
+    return Figure(
+        name,
+        round(median(ours for ours, _ in pairs), 1),
+        unit,
+        round(median(theirs for _, theirs in pairs), 1),
+        round(median(ours / theirs for ours, theirs in pairs), 3),
+    )
+
+
+@contextmanager
+def _empty() -> Iterator[Server]:
+    with subprocess.Popen([sys.executable, "-c", _EMPTY], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(process.pid, int(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _gate(config: Path) -> Iterator[Server]:
+    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        try:
+            yield Server(process.pid, _port(process))
+        finally:
+            process.terminate()
+
+
+def _port(process: subprocess.Popen[bytes]) -> int:
+    assert process.stderr is not None
+    said = b""
+    for line in process.stderr:
+        said += line
+        event = msgspec.json.decode(line) if line.startswith(b"{") else {}
+        if event.get("event") == "ready":
+            return int(event["url"].rpartition(":")[2])
+    raise BenchError(f"the gate did not start; it said:\n{said.decode()}")

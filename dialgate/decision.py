@@ -1,0 +1,72 @@
+"""Everything that decides lives here. This file does not know who asked, where the facts came from, or what time it is.
+
+The answer before any rule has run is deny; one rule's deny is a deny; a rule that fails is a deny. For any record, for
+ever: `decide(record.facts, law of that day) == record.decision`.
+"""
+
+from dialgate.law import Binding, Law
+from dialgate.model import MINUTE, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+from dialgate.rules import PRECONDITIONS, RULES, Rule
+from dialgate.rules.hours import next_opening
+
+_NOT_JUDGED = Skip("not judged without a number and a campaign")
+# The day of any time zone in use ends at a quarter of an hour.
+_QUARTER = 15 * MINUTE
+
+
+def decide(facts: Facts, law: Law) -> Decision:
+    binding = law.binding(facts)
+    outcomes = told = _outcomes(facts, binding)
+    if binding.advised is not None:
+        advice = _outcomes(facts, binding.advised)
+        told = {name: _advised(outcome, advice[name]) for name, outcome in outcomes.items()}
+    denies = [outcome for outcome in told.values() if type(outcome) is Deny]
+    if denies:
+        return Decision(allow=False, outcomes=told, not_before=_not_before(denies, facts, binding))
+    basis = outcomes["lawful_basis"]
+    return Decision(
+        allow=True,
+        outcomes=told,
+        basis=basis.why if type(basis) is Pass else "",
+        valid_until=_valid_until(told, facts, law),
+    )
+
+
+def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
+    outcomes = {name: _judge(rule, facts, law) for name, rule in RULES[:PRECONDITIONS]}
+    judged = not any(type(outcome) is Deny for outcome in outcomes.values())
+    for name, rule in RULES[PRECONDITIONS:]:
+        outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
+    return outcomes
+
+
+def _judge(rule: Rule, facts: Facts, law: Binding) -> Outcome:
+    try:
+        return rule(facts, law)
+    except Exception as error:  # noqa: BLE001 - whatever breaks in a rule, the answer is deny
+        return Deny("gate.rule_error", f"{rule.__name__} failed: {type(error).__name__}", severity="gate")
+
+
+def _advised(outcome: Outcome, advice: Outcome) -> Outcome:
+    """`advice` is what the rule says with the recommendations: it warns, it does not deny."""
+    if type(outcome) is Deny or type(advice) is not Deny:
+        return outcome
+    if advice.code == "gate.rule_error":
+        return advice
+    return Pass(f"advised against: {advice.text}", outcome.until if type(outcome) is Pass else 0)
+
+
+def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
+    """Laws, campaigns and contracts begin and end with a day where the law is made, so no allow outlives its day."""
+    ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
+    midnights = [
+        place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places if place.zone == law.zone
+    ]
+    return min([*ends, *(midnights or [(facts.at // _QUARTER + 1) * _QUARTER])])
+
+
+def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:
+    """Time alone lifts a deny only if it lifts every reason, and the hours are open by then."""
+    if not all(deny.not_before for deny in denies):
+        return 0
+    return next_opening(facts, law, max(deny.not_before for deny in denies))

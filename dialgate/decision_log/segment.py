@@ -1,0 +1,160 @@
+"""What writer and reader share: a line, a header, a folder of segments, and what can be wrong with them."""
+
+import errno
+import os
+import re
+from binascii import hexlify, unhexlify
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dialgate.faults import Unavailable
+from dialgate.model import Instant
+
+FORMAT: Literal[1] = 1
+ZERO = bytes(32)
+BODY = slice(83, -2)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec lets the second one through
+_HASH = re.compile(rb'\{"hash":"([0-9a-f]{64})","entry":')
+_NAME = re.compile(r"\d{16}\.ndjson")
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: raise it or free some space",
+    errno.EFBIG: "the file may not grow further: raise the file size limit",
+    errno.EROFS: "the file system is read-only: remount it writable",
+    errno.EACCES: "permission denied: give the folder to the gate's user",
+    errno.EPERM: "permission denied: give the folder to the gate's user",
+    errno.EIO: "the disk fails: replace it",
+    errno.EMFILE: "too many open files: raise the limit",
+    errno.EWOULDBLOCK: "another process writes this log: stop it, or give this one a folder of its own",
+}
+
+
+class LogUnavailable(Unavailable):
+    """Nothing can be recorded now, so nothing may be allowed. `cause` is the errno, 0 where there is none."""
+
+    component = "log"
+
+    def __init__(self, message: str, cause: int = 0) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class LogDamaged(LogUnavailable):
+    """What is stored is not what was written, at `file` and byte `offset`. No retry mends it."""
+
+    def __init__(self, file: Path, offset: int, what: str) -> None:
+        super().__init__(
+            f"{file}, byte {offset}: {what}. Keep the folder as evidence, see `dialgate log verify`,"
+            " and restore it from a copy; or take `log` out of the key file and begin an empty folder"
+        )
+        self.file, self.offset = file, offset
+
+
+def unavailable(path: Path, error: OSError) -> LogUnavailable:
+    code = error.errno or 0
+    return LogUnavailable(f"{path}: {_ADVICE.get(code, os.strerror(code))}", code)
+
+
+class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment"):
+    format: Literal[1]
+    log: str
+    first: int
+    previous: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    opened_at: Instant
+    gate: dict[str, str]
+
+
+def chain(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The lines that follow `head`, and the new head."""
+    parts: list[bytes] = []
+    for body in bodies:
+        head = sha256(head + body).digest()
+        parts += (b'{"hash":"', hexlify(head), b'","entry":', body, b"}\n")
+    return b"".join(parts), head
+
+
+def follow(head: bytes, line: bytes) -> bytes | None:
+    """The line's raw hash, if the line is whole and follows `head`."""
+    own = sha256(head + line[BODY]).digest()
+    whole = line[:83] == b'{"hash":"%b","entry":' % hexlify(own) and line.endswith(b"}\n")
+    return own if whole else None
+
+
+def stored_hash(line: bytes) -> str | None:
+    """What a line says its hash is, in hex, if it has the shape of a line."""
+    shaped = line[:9] == b'{"hash":"' and line[73:83] == b'","entry":' and line.endswith(b"}\n")
+    return line[9:73].decode(errors="replace") if shaped else None
+
+
+def last_stored_hash(damaged: bytes) -> bytes | None:
+    """The same of a line that is not as it was: where a line break was lost, it is two of them."""
+    found = _HASH.findall(damaged)
+    return unhexlify(found[-1]) if found else None
+
+
+def header_of(line: bytes) -> Header | None:
+    try:
+        return msgspec.json.decode(line[BODY], type=Header)
+    except UNREADABLE:
+        return None
+
+
+def segments(folder: Path) -> list[tuple[int, Path]]:
+    return sorted((int(path.stem), path) for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each line; an empty file has one empty line, so that somebody looks at it."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            yield offset, line
+            offset += len(line)
+    if not offset:
+        yield 0, b""
+
+
+def truncate(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        if os.fstat(file.fileno()).st_size < size:
+            raise LogDamaged(path, size, "the file ends before what was synced to it")
+        file.truncate(size)
+        os.fsync(file.fileno())
+
+
+def publish(path: Path, data: bytes) -> int:
+    """The file appears whole and durable, or not at all. Gives a descriptor to append by."""
+    unfinished = path.with_name(f"{path.name}.new")
+    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+        unfinished.replace(path)
+        _sync_folder(path.parent)
+    except OSError:
+        os.close(fd)
+        with suppress(OSError):  # the reason why it could not be written is the one to tell
+            unfinished.unlink(missing_ok=True)
+        raise
+    return fd
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)  # a new name is durable only when its folder is
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]

@@ -1,0 +1,236 @@
+"""The one writer of a log."""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import msgspec
+
+from dialgate.decision_log.segment import (
+    FORMAT,
+    ZERO,
+    Header,
+    LogDamaged,
+    LogUnavailable,
+    chain,
+    follow,
+    header_of,
+    lines_of,
+    publish,
+    segments,
+    truncate,
+    unavailable,
+    write_all,
+)
+from dialgate.model import Instant
+
+_SEGMENT_BYTES = 64 * 1024 * 1024
+
+
+class _End(NamedTuple):
+    """An end of the log: bytes of the newest segment, sequence of the next entry, raw hash of the last line."""
+
+    size: int
+    seq: int
+    head: bytes
+
+
+class DecisionLog:
+    """The one writer. `write` and `close` belong to one thread; `sync` and `recover` may run in others meanwhile. After
+    any failure everything is refused until `recover` succeeds."""
+
+    def __init__(self, folder: Path, lock: int, log: str, gate: dict[str, str], segment_bytes: int) -> None:
+        self._folder, self._lock = folder, lock
+        self._log, self._gate, self._segment_bytes = log, gate, segment_bytes
+        # Taken in this order: `_chain` while the chain grows or is mended, `_file` while the segment is synced or
+        # replaced. So a write never waits for a sync, unless it begins a segment.
+        self._chain, self._file = Lock(), Lock()
+        self._fd = -1
+        self._unsynced: list[bytes] = []
+        self._broken: OSError | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        log: str,
+        now: Instant,
+        gate: dict[str, str],
+        segment_bytes: int = _SEGMENT_BYTES,
+    ) -> "DecisionLog":
+        """Go on where the log ends. A last line that a crash left unfinished is cut off and kept beside; anything
+        else that is wrong in the last segment raises LogDamaged. A new `gate` begins a new segment."""
+        with ExitStack() as undo:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+                undo.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                opened = cls(folder, lock, log, gate, segment_bytes)
+                opened._resume(now)
+            except OSError as error:
+                raise unavailable(folder, error) from error
+            undo.pop_all()
+        return opened
+
+    @property
+    def next_seq(self) -> int:
+        return self._end.seq
+
+    @property
+    def head(self) -> bytes:
+        """The raw hash of the last line."""
+        return self._end.head
+
+    def write(self, bodies: Sequence[bytes], now: Instant) -> None:
+        """Append all of `bodies` or none, not yet durably; they take the numbers from `next_seq` on."""
+        self._refuse_if_broken()  # at once, not after a `recover` that hangs on a bad disk
+        with self._chain:
+            self._refuse_if_broken()
+            try:
+                if self._end.size >= self._segment_bytes:
+                    self._rotate(now)
+                self._append(bodies)
+            except OSError as error:
+                raise self._break(error) from error
+
+    def sync(self) -> None:
+        """Returns when all that was written before it began is on disk. A `write` meanwhile is not waited for."""
+        with self._file:
+            self._refuse_if_broken()
+            end = self._end
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                raise self._break(error) from error
+            self._settle(end)
+
+    def recover(self, now: Instant) -> None:
+        """Make a failed log usable again, without a restart; raises LogUnavailable for as long as the cause lasts.
+
+        After a failed fsync the kernel may hold pages that it neither wrote nor will write again, so the segment is
+        cut back to what was synced before, and a fresh one begins with all that was written since. Hence a `sync` that
+        comes late for those still tells the truth.
+        """
+        with self._chain, self._file:
+            if self._broken is None:
+                return
+            try:
+                truncate(self._path, self._durable.size)
+                self._begin(self._durable, self._unsynced, now)
+            except OSError as error:
+                raise self._break(error) from error
+            self._broken = None
+
+    def close(self) -> None:
+        try:
+            if self._broken is None:
+                self.sync()
+        finally:
+            os.close(self._fd)
+            os.close(self._lock)
+            self._fd = -1  # the number may soon be another file's
+
+    def _resume(self, now: Instant) -> None:
+        found = segments(self._folder)
+        if not found:
+            self._first, self._previous = 1, ZERO
+            self._begin(_End(0, 1, ZERO), (), now)
+            return
+        self._first, self._path = found[-1]
+        header, end = _inspect(self._path, self._first, self._log)
+        self._previous = bytes.fromhex(header.previous)
+        if end.size < self._path.stat().st_size:
+            _keep_torn(self._path, end.size)
+        truncate(self._path, end.size)  # and sync: a killed process may have left lines that never were
+        if header.gate == self._gate:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            self._end = self._durable = end
+        else:
+            self._begin(end, (), now)
+
+    def _begin(self, end: _End, bodies: Sequence[bytes], now: Instant) -> None:
+        """A fresh segment after `end`, durable from the start, with `bodies` in it. One that holds nothing but its
+        header is replaced, for both would have the same name."""
+        previous = end.head if end.seq > self._first else self._previous
+        header = Header(
+            format=FORMAT,
+            log=self._log,
+            first=end.seq,
+            previous=previous.hex(),
+            opened_at=now,
+            gate=self._gate,
+        )
+        data, head = chain(previous, [msgspec.json.encode(header), *bodies])
+        path = self._folder / f"{end.seq:016}.ndjson"
+        fd = publish(path, data)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._path, self._first, self._previous = fd, path, end.seq, previous
+        self._end = self._durable = _End(len(data), end.seq + len(bodies), head)
+        self._unsynced.clear()
+
+    def _rotate(self, now: Instant) -> None:
+        with self._file:
+            os.fdatasync(self._fd)
+            self._settle(self._end)
+            self._begin(self._end, (), now)
+
+    def _append(self, bodies: Sequence[bytes]) -> None:
+        data, head = chain(self._end.head, bodies)
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            with suppress(OSError):  # `recover` cuts as well
+                os.ftruncate(self._fd, self._end.size)
+            raise
+        self._unsynced += bodies  # before the end moves: a `sync` in between must not take them for settled
+        self._end = _End(self._end.size + len(data), self._end.seq + len(bodies), head)
+
+    def _settle(self, end: _End) -> None:
+        del self._unsynced[: end.seq - self._durable.seq]
+        self._durable = end
+
+    def _break(self, error: OSError) -> LogUnavailable:
+        self._broken = error
+        return unavailable(self._path, error)
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise unavailable(self._path, self._broken)
+
+
+def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
+    """The last segment's header, and where its right lines end: at most one line before the file does."""
+    lines = lines_of(path)
+    _, line = next(lines)
+    header = header_of(line)
+    head = follow(bytes.fromhex(header.previous), line) if header and header.first == first else None
+    if header is None or head is None:
+        raise LogDamaged(path, 0, f"its first line is no header of format {FORMAT} for this file")
+    if header.log != log:
+        raise LogUnavailable(
+            f"{path} belongs to log {header.log}, the key file to {log}: bring the two together"
+        )
+    end = _End(len(line), first, head)
+    for offset, line in lines:
+        if offset > end.size:
+            raise LogDamaged(path, end.size, "this line or the one before it was changed")
+        head = follow(end.head, line)
+        if head is not None:
+            end = _End(offset + len(line), end.seq + 1, head)
+    return header, end
+
+
+def _keep_torn(path: Path, size: int) -> None:
+    names = (path.with_name(f"{path.name}.torn-{number}") for number in count(1))
+    beside = next(name for name in names if not name.exists())
+    with path.open("rb") as file:
+        file.seek(size)
+        os.close(publish(beside, file.read()))

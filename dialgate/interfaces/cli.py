@@ -1,0 +1,65 @@
+"""The command `dialgate`. Exit 0: yes, or done; 1: no, or refused; 2: misuse."""
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from dialgate import __version__
+
+# Where each command is, in the order of --help.
+COMMANDS = {
+    "serve": "cli_serve",
+    "check": "cli_ask",
+    "simulate": "cli_ask",
+    "revoke": "cli_ledger",
+    "consent": "cli_ledger",
+    "contract": "cli_ledger",
+    "request": "cli_ledger",
+    "list": "cli_lists",
+    "caller-id": "cli_ledger",
+    "key": "cli_audit",
+    "config": "cli_audit",
+    "log": "cli_audit",
+    "bench": "cli_bench",
+}
+
+
+class _OnDemand(TyperGroup):
+    """Loads the module of the command that was asked for only: a dialplan that runs `dialgate check` waits for it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature, of a type it keeps private
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"dialgate.interfaces.{COMMANDS[cmd_name]}")
+        return get_group(module.app).commands[cmd_name]
+
+
+app = typer.Typer(cls=_OnDemand, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"dialgate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dialgate(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+    ] = False,
+) -> None:
+    """Decides whether a telemarketing call may be placed, and proves what it decided.
+
+    Every command has a --help with an example. Exit codes: 0 yes or done, 1 no or refused, 2 misuse."""
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,185 @@
+"""What can be known of a gate without asking it: its configuration, its keys, its log."""
+
+import os
+import secrets
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from dialgate import decision_log
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    NO,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+    show_fields,
+    show_json,
+    show_table,
+)
+from dialgate.law import SECTIONS, Law
+from dialgate.settings import Config
+
+app = typer.Typer()
+config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
+log_app = typer.Typer(no_args_is_help=True, help="The decision log.")
+app.add_typer(config_app, name="config")
+app.add_typer(log_app, name="log")
+
+
+@config_app.command("check")
+def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Read the configuration as `serve` would, and name every problem at once.
+
+    Changes nothing, and may be run beside a gate: do so before sending it SIGHUP.
+
+    dialgate config check --config /etc/dialgate/dialgate.yaml"""
+    with reporting(as_json=as_json):
+        try:
+            loaded = load_config(config)
+        except Failure as failure:
+            failure.status = NO
+            raise
+        if as_json:
+            show_json(_summary(loaded))
+        else:
+            _show_summary(loaded)
+
+
+def _summary(config: Config) -> dict[str, object]:
+    return {
+        "hash": config.hash,
+        "data": str(config.data),
+        "laws": {
+            country: {"sha256": config.law_hash[country], "changes": _changes(law)}
+            for country, law in config.laws.items()
+        },
+        "controllers": {
+            controller.id: [campaign.id for campaign in controller.campaigns]
+            for controller in config.controllers.values()
+        },
+        "clients": {client.name: list(client.scopes) for client in config.settings.clients},
+    }
+
+
+def _changes(law: Law) -> list[date]:
+    """The days on which something in it begins or has just ended to be in force."""
+    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    return sorted(
+        {section.starts for section in sections}
+        | {date.fromordinal(section.ends.toordinal() + 1) for section in sections if section.ends}
+    )
+
+
+def _show_summary(config: Config) -> None:
+    show_table(
+        "Laws",
+        ("country", "changes on", "sha256"),
+        [
+            (law.name, " ".join(map(str, _changes(law))), config.law_hash[country][:16])
+            for country, law in config.laws.items()
+        ],
+    )
+    show_table(
+        "Campaigns",
+        ("controller", "campaign", "purpose", "call type", "caller IDs"),
+        [
+            (controller.id, campaign.id, campaign.purpose, campaign.call_type, " ".join(campaign.caller_ids))
+            for controller in config.controllers.values()
+            for campaign in controller.campaigns
+        ],
+    )
+    show_table(
+        "Clients",
+        ("client", "may", "for"),
+        [
+            (client.name, " ".join(client.scopes), " ".join(client.controllers))
+            for client in config.settings.clients
+        ],
+    )
+    typer.echo(f"The configuration is sound. Its hash: {config.hash}")
+
+
+@log_app.command("verify")
+def log_verify(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Walk the whole decision log, prove its chain and count what it holds.
+
+    Exit 1 where a byte is not as it was written. May be run beside a gate, or on a copy of its folder.
+
+    dialgate log verify --json"""
+    with reporting(as_json=as_json):
+        folder = load_config(config).data / "log"
+        try:
+            report = decision_log.verify(folder)
+        except OSError as error:
+            raise Failure(
+                "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
+            ) from None
+    if as_json:
+        show_json({"ok": report.ok, **msgspec.structs.asdict(report)})
+    else:
+        _show_report(report)
+    raise typer.Exit(0 if report.ok else NO)
+
+
+def _show_report(report: decision_log.Report) -> None:
+    fields = {
+        "segments": report.segments,
+        "records": report.entries,
+        "decisions": report.by_type.get("decision", 0),
+        "allows": report.allows,
+        "denies": report.denies,
+        "outcomes": report.by_type.get("outcome", 0),
+        "unfinished bytes at its end": report.torn_tail,
+    }
+    counts = {name: f"{value:,}" for name, value in fields.items()}
+    verdict = "the chain holds" if report.ok else "the chain is BROKEN"
+    show_fields(f"Decision log: {verdict}", counts | {"head": report.head})
+    if report.faults:
+        show_table(
+            "Faults",
+            ("file", "byte", "record", "what"),
+            [(fault.file, str(fault.offset), str(fault.seq), fault.what) for fault in report.faults],
+        )
+
+
+@app.command()
+def key(
+    *,
+    name: Annotated[str, typer.Argument(help="The client that will use it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the key to this file; its hash to the same name with .sha256.")
+    ] = None,
+) -> None:
+    """Make an API key for a client. The gate is told its hash only.
+
+    dialgate key dialer-7 --out /etc/dialgate/dialer-7.key"""
+    made = secrets.token_urlsafe(32)
+    digest = sha256(made.encode()).hexdigest()
+    if out is None:
+        typer.echo(f"key (shown once): {made}")
+        typer.echo(f"in dialgate.yaml, under the client {name}:  key_sha256: {digest}")
+        return
+    hashed = out.with_name(f"{out.name}.sha256")
+    with reporting(as_json=False):
+        try:
+            _write_new(out, made)
+            hashed.write_text(f"{digest}\n", "ascii")
+        except FileExistsError:
+            raise Failure("key.exists", f"{out} holds a key already: remove it, or name another") from None
+        except OSError as error:
+            raise Failure("key.unwritable", f"{error.filename}: {error.strerror}") from None
+    typer.echo(f"{out} holds the key, and only its owner may read it: give it to {name}.")
+    typer.echo(f"In dialgate.yaml, under the client {name}:  key_sha256_file: {hashed.resolve()}")
+
+
+def _write_new(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")

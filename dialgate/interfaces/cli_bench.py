@@ -1,0 +1,102 @@
+"""`dialgate bench`: what the parts cost on this machine."""
+
+from collections.abc import Iterable
+from subprocess import CalledProcessError
+from typing import Annotated
+
+import typer
+
+from dialgate import logs
+from dialgate.bench import BenchError, Figure, batch, decide, http, numberset
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+    show_json,
+    show_table,
+)
+
+app = typer.Typer()
+bench_app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure. Where a figure compares, RATIO is VALUE to BASELINE. The laws are those of the configuration;"
+    " its data is not touched.",
+)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("http")
+def bench_http(
+    *,
+    requests: Annotated[int, typer.Option(min=100, help="To each server in each round.")] = 30_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """A whole gate over HTTP, 32 connections, everything on and the log synced, against an empty aiohttp handler.
+
+    dialgate bench http --json"""
+    with reporting(as_json=as_json):
+        loaded = load_config(config)
+        _show(http.run(loaded.folder / loaded.settings.countries, requests, rounds), as_json=as_json)
+
+
+@bench_app.command("batch")
+def bench_batch(
+    *,
+    batch_calls: Annotated[int, typer.Option("--batch", min=1, help="Calls in a batch.")] = 256,
+    calls: Annotated[int, typer.Option(min=100, help="In all.")] = 100_000,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Decisions in one process, with no server in front; the log is synced.
+
+    dialgate bench batch --batch 256"""
+    logs.configure()
+    with reporting(as_json=as_json):
+        loaded = load_config(config)
+        _show(batch.run(loaded.folder / loaded.settings.countries, batch_calls, calls), as_json=as_json)
+
+
+@bench_app.command("decide")
+def bench_decide(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """The pure core alone.
+
+    dialgate bench decide"""
+    with reporting(as_json=as_json):
+        loaded = load_config(config)
+        _show(decide.run(loaded.folder / loaded.settings.countries), as_json=as_json)
+
+
+@bench_app.command("numberset")
+def bench_numberset(
+    *,
+    numbers: Annotated[int, typer.Option(min=1000, help="How many.")] = 30_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """The mapped file of numbers: size, lookups, opening, and the memory of one more reader.
+
+    dialgate bench numberset --numbers 30000000"""
+    with reporting(as_json=as_json):
+        _show(numberset.run(numbers), as_json=as_json)
+
+
+def _show(figures: Iterable[Figure], *, as_json: bool) -> None:
+    """In JSON a line as soon as it is measured; the table once all are."""
+    try:
+        if as_json:
+            for figure in figures:
+                show_json(figure)
+        else:
+            columns = ("measured", "value", "unit", "baseline", "ratio")
+            show_table("", columns, [_row(figure) for figure in figures])
+    except (BenchError, CalledProcessError) as error:
+        raise Failure("bench.invalid", str(error)) from None
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    compared = ["" if value is None else f"{value:,}" for value in (figure.baseline, figure.ratio)]
+    return (figure.name, f"{figure.value:,}", figure.unit, *compared)

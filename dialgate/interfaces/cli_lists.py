@@ -1,0 +1,179 @@
+"""Commands for call lists: where the numbers to call come from."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from rich.progress import Progress
+
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    console,
+    reporting,
+    show_fields,
+    show_json,
+    show_table,
+)
+from dialgate.interfaces.cli_writing import Actor, Channel, ControllerId, Day, Proof, request, write
+from dialgate.model import Basis, Transfer
+from dialgate.requests import ListInfo, ListReport, ListRequest
+
+app = typer.Typer()
+list_app = typer.Typer(no_args_is_help=True, help="Call lists, with where their numbers come from.")
+app.add_typer(list_app, name="list")
+
+_TRANSFER = re.compile(r"(?P<by>[^>]+)>(?P<to>.+)@(?P<on>\d{4}-\d\d-\d\d)(?P<told>\+told)?")
+
+
+def _transfer(text: str) -> Transfer:
+    found = _TRANSFER.fullmatch(text)
+    try:
+        on = date.fromisoformat(found["on"] if found else "")
+    except ValueError:
+        raise typer.BadParameter(
+            'write who ceded to whom and when, and +told if the people were: "Data Srl>Acme Spa@2026-03-01+told"'
+        ) from None
+    assert found is not None
+    return Transfer(by=found["by"], to=found["to"], on=on, subjects_told=bool(found["told"]))
+
+
+@list_app.command("load")
+def list_load(
+    *,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Text or CSV, a number a row.")],
+    id_: Annotated[str, typer.Option("--id", help="Your own name for the list.")],
+    campaigns: Annotated[
+        list[str], typer.Option("--campaign", help="The campaign that may call it; may be given again.")
+    ],
+    basis: Annotated[Basis, typer.Option(help="What the rows rest on; a column `basis` may say it per row.")],
+    collected_by: Annotated[str, typer.Option(help="Who collected the numbers.")],
+    collected_on: Day,
+    source: Annotated[str, typer.Option(help="From what.")] = "",
+    transfers: Annotated[
+        list[Transfer],
+        typer.Option(
+            "--transfer",
+            parser=_transfer,
+            metavar="BY>TO@DATE[+told]",
+            help="A cession since, oldest first; +told: the people on it were told. May be given again.",
+        ),
+    ] = [],
+    controller: ControllerId = "",
+    proof: Proof = "",
+    channel: Channel = "cli",
+    actor: Actor = "cli",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Load a call list. A number that is on no list, and has no basis of its own, is not called.
+
+    The number is in the first column, or in the one named number, numero, phone or telefono. Rows that hold no number
+    are left out and reported by their line.
+
+    dialgate list load november.csv --id november --campaign acme-fibre --basis directory
+    --collected-by "Pagine Bianche" --collected-on 2026-11-02"""
+    options = locals()
+    with reporting(as_json=as_json):
+        ask = request(ListRequest, options)
+        with _lines(file) as lines:
+            report = write(config, lambda registrar, client: registrar.load_list(client, ask, lines))
+        if as_json:
+            show_json(report)
+        else:
+            _show_report(report)
+
+
+@contextmanager
+def _lines(file: Path) -> Iterator[TextIO]:
+    """With a progress bar on a terminal. What is not UTF-8 may stand in other columns; in the number's it is refused."""
+    errors = console(stderr=True)
+    with (
+        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
+        progress.open(
+            file, "r", encoding="utf-8", errors="replace", newline="", description=file.name
+        ) as lines,
+    ):
+        yield lines
+
+
+def _show_report(report: ListReport) -> None:
+    counts = {
+        "rows": report.rows,
+        "accepted": report.accepted,
+        "duplicates": report.duplicates,
+        "left out, no number": report.refused,
+    }
+    show_fields(f"List {report.info.id}", {name: f"{count:,}" for name, count in counts.items()})
+    if report.problems:
+        rows = [(str(row.line), row.problem) for row in report.problems]
+        show_table(
+            "Left out" if len(rows) == report.refused else f"The first {len(rows)} left out",
+            ("line", "why"),
+            rows,
+        )
+
+
+@list_app.command("show")
+def list_show(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="One list only.", show_default=False)] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Show the lists that were ever loaded, retired ones too. Exit 1 where the one asked for is not there.
+
+    dialgate list show"""
+    with reporting(as_json=as_json):
+        lists = write(config, lambda registrar, client: registrar.lists(client))
+        shown = [each for each in lists if id_ in {"", each.id}]
+        if id_ and not shown:
+            raise Failure("list.unknown", f"no list {id_} was ever loaded", field="id")
+    if as_json:
+        show_json(shown)
+    else:
+        _show_lists(shown)
+
+
+@list_app.command("retire")
+def list_retire(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The list.", show_default=False)],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Stop calling a list. What it was stays on record.
+
+    dialgate list retire november"""
+    with reporting(as_json=as_json):
+        retired = write(config, lambda registrar, client: registrar.retire_list(client, id_))
+    if as_json:
+        show_json(retired)
+    else:
+        _show_lists([retired])
+
+
+def _show_lists(lists: list[ListInfo]) -> None:
+    show_table(
+        "",
+        ("list", "campaigns", "numbers", "collected", "ceded", "loaded", "by", "retired"),
+        [
+            (
+                each.id,
+                " ".join(each.campaigns),
+                f"{each.numbers:,}",
+                f"{each.origin.collected_by}, {each.origin.collected_on}",
+                " ".join(f"{step.by}>{step.to}@{step.on}" for step in each.origin.transfers),
+                each.loaded_at,
+                each.actor,
+                each.retired_at,
+            )
+            for each in lists
+        ],
+    )

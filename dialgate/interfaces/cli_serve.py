@@ -1,0 +1,111 @@
+"""`dialgate serve`: one gate, its door, and the signals of whoever runs it."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from dialgate import logs, settings
+from dialgate.faults import Unavailable
+from dialgate.interfaces import http
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
+from dialgate.service import Gate
+from dialgate.settings import Config, ConfigError
+
+app = typer.Typer()
+_log = structlog.get_logger(__name__)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Listen here instead of where the configuration says.")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Run the gate until SIGTERM or SIGINT, which let every call that was asked be answered first.
+
+    SIGHUP reads the configuration again; a broken one is refused, and the gate goes on with the one it had. The log
+    event "ready" names the URL.
+
+    dialgate serve --config /etc/dialgate/dialgate.yaml"""
+    logs.configure()
+    with reporting(as_json=False):
+        load_config(config)
+        try:
+            uvloop.run(_serve(partial(_load, config, host, port)))
+        except (ConfigError, Unavailable, OSError) as error:
+            raise Failure("gate.unavailable", str(error)) from None
+
+
+def _load(path: Path, host: str, port: int | None) -> Config:
+    config = settings.load(path)
+    listen = config.settings.listen
+    listen = replace(listen, host=host or listen.host, port=listen.port if port is None else port)
+    return replace(config, settings=replace(config.settings, listen=listen))
+
+
+async def _serve(load: Callable[[], Config]) -> None:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    async with AsyncExitStack() as closing:
+        gate = await Gate.open(load(), registry=registry)
+        closing.push_async_callback(gate.close)
+        runner = await http.start(gate, registry)
+        closing.push_async_callback(runner.cleanup)
+        # What was loaded stays: else each full collection walks all of it, and callers wait for 40 ms.
+        gc.freeze()
+        stop, hangup = _signals()
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(gate.run()), tasks.create_task(_reload(gate, load, hangup))]
+            _log.info("ready", url=_url(gate.config, runner.addresses[0]), config=gate.config.hash)
+            await stop.wait()
+            for task in background:
+                task.cancel()
+        _log.info("stopping")
+    _log.info("stopped")
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    loop = asyncio.get_running_loop()
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    return stop, hangup
+
+
+async def _reload(gate: Gate, load: Callable[[], Config], hangup: asyncio.Event) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            config = await asyncio.to_thread(load)
+            gate.reload(config)
+        except ConfigError as error:
+            gate.config_rejected(error)
+        except OSError as error:
+            gate.config_rejected(ConfigError([f"the configuration cannot be kept: {error}"]))
+        else:
+            _log.info("configuration in force", config=config.hash)
+
+
+def _url(config: Config, address: tuple[str, int]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{'https' if config.settings.listen.tls_certificate else 'http'}://{host}:{address[1]}"

@@ -1,0 +1,216 @@
+"""The question before every call: in JSON, as plain text or a form for dialplans, many at once, and as a rehearsal."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from dialgate.answers import Answer
+from dialgate.interfaces import http_body
+from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, encoded, fault_of
+from dialgate.model import Call, CallType
+from dialgate.service import Gate
+from dialgate.settings import Client, Config
+
+_WINDOW: Final = 256
+_TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
+_NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+_AGAIN: Final = {"Retry-After": "1"}
+
+# Longer than any of these is in practice; what is stored with a decision must have an end.
+_Number = Annotated[str, Meta(max_length=256)]
+_Name = Annotated[str, Meta(max_length=128)]
+
+
+class CheckRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """`to` is dialled, `from` is shown to the person. The same `call_id` with the same content within a day is the same
+    question and counts once. `call_type` may only be stricter than the campaign's."""
+
+    to: _Number
+    from_: _Number
+    campaign: _Name
+    call_id: Annotated[str, Meta(max_length=256)] = ""
+    call_type: CallType | None = None
+
+
+class SimulateRequest(CheckRequest, frozen=True, kw_only=True):
+    """`at`: the instant to judge the call at (RFC 3339); now, if left out."""
+
+    at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class ChecksRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    calls: list[CheckRequest]
+
+
+class _RawChecks(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decoded one by one, so that one ill-formed call does not spoil the others."""
+
+    calls: list[msgspec.Raw]
+
+
+_Item = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "anyOf": [{"$ref": "#/components/schemas/Answer"}, {"$ref": "#/components/schemas/Failed"}]
+        }
+    ),
+]
+
+
+class Answers(Struct, frozen=True):
+    """In the order of the calls. An ill-formed call has its error in its place."""
+
+    answers: list[_Item]
+
+
+_check: Final = msgspec.json.Decoder(CheckRequest)
+_checks: Final = msgspec.json.Decoder(_RawChecks)
+_simulate: Final = msgspec.json.Decoder(SimulateRequest)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+async def check(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    ask = decode(_check, await http_body.whole(request, gate.config.settings.limits))
+    answer = await gate.check(_call(ask, client, "http"), client)
+    if not answer.decision_id:
+        return http_body.reply(request, _encode(answer), 503, _AGAIN)
+    return http_body.reply(request, _encode(answer))
+
+
+async def simulate(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    ask = decode(_simulate, await http_body.whole(request, gate.config.settings.limits))
+    at = None if ask.at is None else int(ask.at.timestamp() * 1000)
+    simulation = await gate.simulate(_call(ask, client, "http"), client, at)
+    return http_body.reply(request, _encode(simulation))
+
+
+def _call(ask: CheckRequest, client: Client, interface: str) -> Call:
+    return Call(
+        to=ask.to,
+        from_=ask.from_,
+        campaign=ask.campaign,
+        call_id=ask.call_id,
+        call_type=ask.call_type,
+        client=client.name,
+        interface=interface,
+    )
+
+
+# ---- dialplans -------------------------------------------------------------------------------------------------------
+
+
+async def check_text(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    """No line end: a dialplan compares the whole with `allow`."""
+    answer = await gate.check(_call(await _from_parameters(request, gate.config), client, "http.txt"), client)
+    text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
+    return _plain(text, answer, _TEXT)
+
+
+async def check_form(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    answer = await gate.check(
+        _call(await _from_parameters(request, gate.config), client, "http.form"), client
+    )
+    told = {
+        "decision": answer.decision,
+        "decision_id": answer.decision_id,
+        "to": answer.to,
+        "from": answer.from_,
+        "reason": answer.reasons[0].code if answer.reasons else "",
+        "valid_until": answer.valid_until,
+        "not_before": answer.not_before,
+    }
+    return _plain(urlencode({name: value for name, value in told.items() if value}), answer, _FORM)
+
+
+def _plain(text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
+    if answer.decision_id:
+        return web.Response(body=text.encode(), headers=headers)
+    return web.Response(body=text.encode(), status=503, headers=headers | _AGAIN)
+
+
+def refuse_text(fault: Fault) -> web.Response:
+    """`deny` stands first, so that a dialplan that looks no further stays closed."""
+    text = f"deny {fault.problem.code} {fault.problem.message}"
+    return web.Response(body=text.encode(), status=fault.status, headers={**_TEXT, **fault.headers})
+
+
+def refuse_form(fault: Fault) -> web.Response:
+    told = {"decision": "deny", "error": fault.problem.code, "message": fault.problem.message}
+    return web.Response(
+        body=urlencode(told).encode(), status=fault.status, headers={**_FORM, **fault.headers}
+    )
+
+
+async def _from_parameters(request: web.Request, config: Config) -> CheckRequest:
+    pairs = http_body.query(request)
+    if request.method == "POST":
+        body = await http_body.whole(request, config.settings.limits)
+        pairs += http_body.parameters(body.decode("ascii", "replace"))
+    # A dialplan sends empty what it does not have. In a query a plus that was not encoded arrives as a space.
+    asked = {
+        name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
+        for name, value in pairs
+        if value or name not in {"call_id", "call_type"}
+    }
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Fault(
+            400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
+        )
+    return convert(asked, CheckRequest)
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+async def checks(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    if request.content_type == "application/x-ndjson":
+        return await _stream(request, gate, client)
+    limits = gate.config.settings.limits
+    calls = decode(_checks, await http_body.whole(request, limits)).calls
+    if len(calls) > limits.batch_calls:
+        raise Fault(
+            413,
+            "batch.too_large",
+            f"Send at most {limits.batch_calls} calls at once, or a stream of application/x-ndjson.",
+            field="calls",
+        )
+    answers = await _collected([_submit(gate, client, call) for call in calls])
+    return http_body.reply(request, b'{"answers":[%b]}' % b",".join(answers))
+
+
+async def _stream(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    """Line by line, in order. At most `_WINDOW` calls are on their way, and nothing more is read while a client leaves
+    its answers unread."""
+    response = web.StreamResponse(headers=_NDJSON)
+    await response.prepare(request)
+    try:
+        async for some in http_body.lines(request, gate.config.settings.limits):
+            calls = (line for line in some if line.strip())
+            while window := [_submit(gate, client, line) for line in islice(calls, _WINDOW)]:
+                await response.write(b"".join([line + b"\n" for line in await _collected(window)]))
+    except FAILURES as error:  # the status has gone out: the last line tells it
+        await response.write(encoded(fault_of(error).problem) + b"\n")
+        response.force_close()
+    await response.write_eof()
+    return response
+
+
+def _submit(gate: Gate, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
+    """An ill-formed call is answered in its place; the others are served."""
+    try:
+        return gate.check(_call(decode(_check, raw), client, "http"), client)
+    except Fault as fault:
+        return encoded(fault.problem)
+
+
+async def _collected(items: Iterable[asyncio.Future[Answer] | bytes]) -> list[bytes]:
+    return [item if isinstance(item, bytes) else _encode(await item) for item in items]

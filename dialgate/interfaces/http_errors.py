@@ -1,0 +1,185 @@
+"""The one error shape, `{"error": {"code", "message", "field"}}`, and how every failing path comes to it.
+
+A message says what is wrong and what to do. It never repeats what was sent, since that may be a called number.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.faults import Unavailable
+from dialgate.registrar import Refused
+
+_T = TypeVar("_T")
+
+JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+# Where msgspec says the fault is. Names that a client made up stand there too, and could hold a number: only what looks
+# like one of our own is repeated.
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.[A-Za-z_]+|\[[0-9]{1,5}\]|\[\.\.\.\])*)`$")
+_FIELD: Final = re.compile(r"field `(.*?)`?$", re.DOTALL)
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
+# What msgspec says, and what to do about it; `Invalid enum value` would quote the value.
+_ADVICE: Final = (
+    ("Invalid enum value", "The value is none of those allowed; /openapi.json lists them"),
+    ("RFC3339 encoded datetime", "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00"),
+    ("with a timezone component", "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00"),
+    ("RFC3339 encoded date", "Give a day, as in 2026-11-24"),
+)
+
+
+class Problem(Struct, frozen=True):
+    """`field` is the path of the field at fault in what was sent, or empty."""
+
+    code: str
+    message: str
+    field: str = ""
+
+
+class Failed(Struct, frozen=True):
+    error: Problem
+
+
+class Fault(Exception):
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = Problem(code, message, field)
+        self.headers = headers or {}
+
+
+CODES: Final[dict[str, tuple[int, str]]] = {
+    "request.not_json": (400, "The body is not one JSON document in UTF-8."),
+    "request.invalid": (
+        400,
+        "A field is missing, unknown, of the wrong type or out of its limits; `field` names it.",
+    ),
+    "request.broken": (400, "The body broke off, or its encoding is damaged."),
+    "request.not_http": (400, "What arrived is not well-formed HTTP."),
+    "number.invalid": (
+        400,
+        "The ledger cannot keep this: it is no telephone number. (A check of it is a deny.)",
+    ),
+    "caller_id.invalid": (400, "A caller ID that is not a number cannot be proved."),
+    "list.unreadable": (400, "No row of the list holds a telephone number."),
+    "auth.in_url": (400, "A key stands in the URL, where every log on the way keeps it."),
+    "auth.missing": (401, "No key was sent, and the source address is no client's."),
+    "auth.unknown": (401, "No client has this key."),
+    "auth.scope": (403, "The client may not do this."),
+    "path.unknown": (404, "No such path."),
+    "controller.unknown": (404, "No such controller, or none of this client's."),
+    "campaign.unknown": (404, "No such campaign of this controller."),
+    "decision.unknown": (404, "No allowed call has this decision id."),
+    "ledger.unknown": (404, "Nothing of this id is recorded for this number."),
+    "list.unknown": (404, "No such list."),
+    "revocation.unknown": (404, "No such revocation."),
+    "method.not_allowed": (405, "The path is right, the method is not; `Allow` names those that are."),
+    "request.timeout": (408, "The request did not arrive in time."),
+    "list.exists": (409, "A list of this id is loaded."),
+    "request.too_large": (413, "The body, or a line of it, is larger than this gate takes."),
+    "batch.too_large": (413, "More calls at once than this gate takes."),
+    "request.expectation": (417, "Only `Expect: 100-continue` is understood."),
+    "request.headers_too_large": (431, "The request line or a header is longer than this gate takes."),
+    "gate.error": (500, "An error in the gate; its log has the details. No call was allowed."),
+    "store.unavailable": (503, "The store cannot be reached; nothing was written."),
+    "gate.unavailable": (503, "The gate cannot do this now: its log, its keys or its clock is out of order."),
+}
+FAILURES: Final = (
+    Fault, Refused, Unavailable, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
+)  # fmt: skip
+_AGAIN: Final = {"Retry-After": "1"}
+
+
+def fault_of(error: Exception) -> Fault:
+    """What one of `FAILURES` tells the client."""
+    match error:
+        case Fault():
+            return error
+        case Refused():
+            return Fault(error.status, error.code, error.message, field=error.field)
+        case Unavailable(component="store"):
+            return Fault(
+                503,
+                "store.unavailable",
+                "The store cannot be reached; nothing was written. Ask again shortly.",
+                headers=_AGAIN,
+            )
+        case Unavailable():
+            return Fault(
+                503, "gate.unavailable", "The gate cannot do this now; /readyz says why.", headers=_AGAIN
+            )
+        case web.HTTPRequestEntityTooLarge():
+            return Fault(
+                413, "request.too_large", "The body is larger than this gate takes; send it in parts."
+            )
+        case _:
+            return Fault(
+                400, "request.broken", "The body broke off or its encoding is damaged; send it again."
+            )
+
+
+def too_large() -> Fault:
+    return Fault(
+        413, "request.too_large", "The body, or a line of it, is larger than is taken; send it in parts."
+    )
+
+
+def response(fault: Fault) -> web.Response:
+    return web.Response(
+        body=encoded(fault.problem), status=fault.status, headers={**JSON_HEADERS, **fault.headers}
+    )
+
+
+def encoded(problem: Problem) -> bytes:
+    return msgspec.json.encode(Failed(problem))
+
+
+def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except msgspec.DecodeError as error:
+        raise Fault(400, "request.not_json", f"Send one JSON document in UTF-8: {error}.") from None
+    except UnicodeDecodeError:
+        raise Fault(400, "request.not_json", "Send one JSON document in UTF-8: a string is not.") from None
+    except RecursionError:
+        raise Fault(
+            400, "request.not_json", "Send a flatter document: this one is nested too deeply."
+        ) from None
+
+
+def convert(fields: Mapping[str, Any], kind: type[_T]) -> _T:
+    """Parameters, which are text, as the type wants them."""
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: msgspec.ValidationError) -> Fault:
+    text = str(error)
+    place = _PLACE.search(text)
+    wording, field = (text[: place.start()], place[1].removeprefix(".")) if place else (text, "")
+    if named := _FIELD.search(wording):
+        if not _NAME.fullmatch(named[1]):
+            return Fault(
+                400, "request.invalid", "A field has a name that this call does not know; leave it out."
+            )
+        field = f"{field}.{named[1]}".removeprefix(".")
+    for sign, advice in _ADVICE:
+        if sign in wording:
+            wording = advice
+    return Fault(400, "request.invalid", f"{wording}.", field=field)

@@ -1,0 +1,146 @@
+"""What may be written and read beside the check: outcomes, the ledger, call lists, caller-ID proofs."""
+
+from collections.abc import Awaitable, Callable
+from io import TextIOWrapper
+from tempfile import TemporaryFile
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.interfaces import http_body
+from dialgate.interfaces.http_errors import Fault, convert, decode
+from dialgate.model import Transfer
+from dialgate.registrar import Registrar
+from dialgate.requests import CallerIdProofRequest, HistoryEntry, LiftRequest, ListInfo, ListRequest
+from dialgate.service import Gate
+from dialgate.settings import Client
+
+Serve: TypeAlias = Callable[[web.Request, Gate, Client], Awaitable[web.StreamResponse]]
+_T = TypeVar("_T")
+
+_LIST_BYTES: Final = 1 << 30
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class History(Struct, frozen=True):
+    entries: list[HistoryEntry]
+
+
+class Lists(Struct, frozen=True):
+    lists: list[ListInfo]
+
+
+class ListUpload(ListRequest, frozen=True, kw_only=True):
+    """`numbers`: one row each, as in a file."""
+
+    numbers: tuple[str, ...]
+
+
+def write(kind: type[_T], act: Callable[[Registrar, Client, _T], Awaitable[Any]], status: int = 201) -> Serve:
+    """An endpoint that decodes a `kind` and answers with what `act` gives."""
+    decoder = msgspec.json.Decoder(kind)
+
+    async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+        ask = decode(decoder, await http_body.whole(request, gate.config.settings.limits))
+        return http_body.reply(request, _encode(await act(gate.registrar, client, ask)), status)
+
+    return serve
+
+
+def history(*kinds: str) -> Serve:
+    """An endpoint that gives the entries of these kinds about the `number` in the query."""
+
+    async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+        asked = convert(dict(http_body.query(request)), _HistoryQuery)
+        entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
+        return http_body.reply(request, _encode(History(entries)))
+
+    return serve
+
+
+class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    number: str
+    controller: str = ""
+
+
+_lift: Final = msgspec.json.Decoder(LiftRequest)
+
+
+async def lift(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    ask = decode(_lift, await http_body.whole(request, gate.config.settings.limits))
+    receipt = await gate.registrar.lift(client, int(request.match_info["seq"]), ask)
+    return http_body.reply(request, _encode(receipt), 201)
+
+
+_proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
+
+
+async def prove_caller_id(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    ask = decode(_proof, await http_body.whole(request, gate.config.settings.limits))
+    await gate.registrar.prove_caller_id(client, ask)
+    return web.Response(status=204, headers={"Cache-Control": "no-store"})
+
+
+# ---- call lists ------------------------------------------------------------------------------------------------------
+
+_upload: Final = msgspec.json.Decoder(ListUpload)
+_transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
+
+
+async def load_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    limits = gate.config.settings.limits
+    if request.content_type in {"text/csv", "text/plain"}:
+        return await _load_file(request, gate, client)
+    ask = decode(_upload, await http_body.whole(request, limits))
+    report = await gate.registrar.load_list(client, ask, iter(ask.numbers))
+    return http_body.reply(request, _encode(report), 201)
+
+
+async def _load_file(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    """Spooled first: a list is loaded whole or not at all. The file has no name, and lies where the gate's data lies."""
+    ask = _list_request(request)
+    limits = gate.config.settings.limits
+    size = 0
+    with TemporaryFile(dir=gate.config.data) as spool:
+        async for chunk in http_body.chunks(request, limits.read_seconds):
+            size += spool.write(chunk)
+            if size > _LIST_BYTES:
+                raise Fault(413, "request.too_large", f"A list may have {_LIST_BYTES >> 20} MiB; split it.")
+        spool.seek(0)
+        # A letter that is not UTF-8 is in a name, not in a number; the row is judged by its number.
+        rows = TextIOWrapper(spool, "utf-8", errors="replace", newline="")
+        report = await gate.registrar.load_list(client, ask, rows)
+    return http_body.reply(request, _encode(report), 201)
+
+
+def _list_request(request: web.Request) -> ListRequest:
+    """From the query: the fields by their names, `campaigns` once for each campaign, `transfers` as a JSON array."""
+    fields: dict[str, Any] = {}
+    for name, value in http_body.query(request):
+        if name == "campaigns":
+            fields.setdefault(name, []).append(value)
+        elif name == "transfers":
+            fields[name] = decode(_transfers, value.encode())
+        else:
+            fields[name] = value
+    return convert(fields, ListRequest)
+
+
+async def lists(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    return http_body.reply(request, _encode(Lists(await gate.registrar.lists(client))))
+
+
+async def one_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    name = request.match_info["id"]
+    for found in await gate.registrar.lists(client):
+        if found.id == name:
+            return http_body.reply(request, _encode(found))
+    raise Fault(404, "list.unknown", "No list of yours has this id; GET /v1/lists names them.", field="id")
+
+
+async def retire_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    return http_body.reply(
+        request, _encode(await gate.registrar.retire_list(client, request.match_info["id"]))
+    )

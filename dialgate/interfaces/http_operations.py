@@ -1,0 +1,128 @@
+"""What operations ask: alive, ready, measured, described. Open to everyone who reaches the port; no personal data."""
+
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from dialgate.interfaces.openapi import Endpoint
+from dialgate.service import Gate, Status
+
+GATE: Final = web.AppKey("gate", Gate)
+REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
+DESCRIPTION: Final = web.AppKey("description", bytes)
+
+_GROUP: Final = "Operations"
+_DOCS: Final = files(__package__).joinpath("docs.html").read_bytes()
+_DOCS_HEADERS: Final = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def _alive(_: web.Request) -> web.StreamResponse:
+    return web.Response(text="ok")
+
+
+async def _ready(request: web.Request) -> web.StreamResponse:
+    status = request.app[GATE].status()
+    return web.Response(
+        body=msgspec.json.encode(status),
+        status=200 if status.ready else 503,
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
+    )
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    encode, media = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(request.app[REGISTRY]), headers={"Content-Type": media})
+
+
+async def _description(request: web.Request) -> web.StreamResponse:
+    return web.Response(body=request.app[DESCRIPTION], content_type="application/json")
+
+
+async def _docs(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=_DOCS, headers=_DOCS_HEADERS)
+
+
+async def _root(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=302, headers={"Location": "/docs"})
+
+
+_STATUS: Final = {
+    "ready": True,
+    "problems": {},
+    "node": "gate",
+    "version": "0.1.0",
+    "config": "5f0c…",
+    "laws": {"IT": "9a1b…"},
+    "snapshot": "c3d2…",
+    "records": 4711,
+}
+
+OPERATIONS: Final = (
+    Endpoint(
+        method="GET",
+        path="/healthz",
+        group=_GROUP,
+        about="Alive.",
+        serve=_alive,
+        media="text/plain",
+        answer_example="ok",
+    ),
+    Endpoint(
+        method="GET",
+        path="/readyz",
+        group=_GROUP,
+        about="Ready to decide. 503 names what does not work.",
+        serve=_ready,
+        answer=Status,
+        answer_example=_STATUS,
+        also_answers=(
+            (503, "Not ready.", {**_STATUS, "ready": False, "problems": {"log": "No space left on device"}}),
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/metrics",
+        group=_GROUP,
+        about="Measured, for Prometheus.",
+        serve=_metrics,
+        media="text/plain",
+        answer_example='dialgate_ready{component="log"} 1.0\n',
+    ),
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        group=_GROUP,
+        about="This description.",
+        serve=_description,
+        answer=dict,
+        answer_example={"openapi": "3.1.0"},
+    ),
+    Endpoint(
+        method="GET",
+        path="/docs",
+        group=_GROUP,
+        about="This description, for people.",
+        serve=_docs,
+        media="text/html",
+        answer_example="<!doctype html>…",
+    ),
+    Endpoint(
+        method="GET",
+        path="/",
+        group=_GROUP,
+        about="To /docs.",
+        serve=_root,
+        status=302,
+    ),
+)

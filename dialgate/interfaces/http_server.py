@@ -1,0 +1,144 @@
+"""The HTTP server under the endpoints: what aiohttp leaves open about slow, oversized and ill-formed requests.
+
+aiohttp waits without end for a request's head and answers an ill-formed one with text that quotes it. Both are mended
+in `_Connection`, which therefore reads two private fields of aiohttp's protocol (`_waiter`, `_messages`);
+tests/test_http.py holds it to them with raw sockets.
+"""
+
+import asyncio
+import ssl
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import http_exceptions, web
+from aiohttp.web_protocol import RequestHandler
+
+from dialgate.interfaces.http_errors import Fault, encoded, response
+from dialgate.settings import Config, ConfigError
+
+_log = structlog.get_logger(__name__)
+
+_LATE = Fault(408, "request.timeout", "The request did not arrive in time; send it again without pausing.")
+_TOO_LONG = Fault(431, "request.headers_too_large", "Send a shorter request line and shorter headers.")
+_NOT_HTTP = Fault(400, "request.not_http", "Send HTTP/1.1; this is not well-formed.")
+
+
+_BACKLOG = 1024
+_DRAIN_SECONDS = 10
+_MOST_HEADERS = 64
+
+
+class _Connection(RequestHandler):
+    __slots__ = ("_begun", "_deadline", "_read_seconds")
+
+    def __init__(self, server: web.Server, *, read_seconds: float, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._read_seconds = read_seconds
+        self._begun = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._deadline = self._loop.call_later(self._read_seconds, self._drop)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            if self._deadline is not None:
+                self._stop_waiting()
+        elif self._waiter is not None:  # a part of a request's head
+            self._begun = True
+            if self._deadline is None:
+                self._deadline = self._loop.call_later(self._read_seconds, self._drop)
+
+    def _stop_waiting(self) -> None:
+        self._begun = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _drop(self) -> None:
+        if self.transport is not None and self._begun:
+            body = encoded(_LATE.problem)
+            self.transport.write(
+                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it may quote a called number, so it is not told
+    ) -> web.StreamResponse:
+        """For what is not HTTP, and for errors of ours."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response that was begun cannot become an error")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("request failed", exc_info=exc)
+            answer = response(Fault(status, "gate.error", "An error in the gate; its log has the details."))
+        elif isinstance(exc, http_exceptions.LineTooLong):
+            answer = response(_TOO_LONG)
+        else:
+            answer = response(_NOT_HTTP)
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+
+
+async def serve(app: web.Application, config: Config) -> web.AppRunner:
+    """Raises `ConfigError` if it cannot listen there or use that certificate."""
+    listen, limits = config.settings.listen, config.settings.limits
+    tls = _tls(config)
+    runner = _Runner(
+        app,
+        access_log=None,
+        shutdown_timeout=_DRAIN_SECONDS,
+        keepalive_timeout=limits.idle_seconds,
+        lingering_time=limits.read_seconds,
+        max_line_size=limits.header_bytes,
+        max_field_size=limits.header_bytes,
+        max_headers=_MOST_HEADERS,
+        read_seconds=limits.read_seconds,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, backlog=_BACKLOG).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError([f"listen: {listen.host} port {listen.port}: {error.strerror or error}"]) from error
+    return runner
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    listen = config.settings.listen
+    if not listen.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(
+            config.folder / listen.tls_certificate, config.folder / (listen.tls_key or listen.tls_certificate)
+        )
+    except OSError as error:  # ssl.SSLError is one too
+        raise ConfigError(
+            [f"listen.tls_certificate: {error.strerror or error}; give a PEM chain and its tls_key"]
+        ) from error
+    return context

@@ -1,0 +1,287 @@
+"""A country's law as data: from plain data to a frozen, dated `Law`. Pure: no file is read here.
+
+A law is lists of sections. A section says where it stands (`source`), from which day until which it is in force, how
+hard it binds (`severity`) and whom (`purposes`, `call_types`, `sectors`, `callees`, `adherents_of`; empty means all).
+An unknown key anywhere is refused, since a misspelt limit would be a limit that does not hold.
+"""
+
+import re
+from datetime import date
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dialgate.model import SECONDS_A_DAY, Basis, Callee, CallType, Facts, Kind, Purpose, Severity
+
+Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
+DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
+Window: TypeAlias = tuple[int, int]
+
+
+class LawError(ValueError):
+    """The data is no law. The text names the key and what is wrong with it."""
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`from` and `until` are days where the law is made; `until` is the last day in force."""
+
+    source: str
+    starts: date = msgspec.field(name="from")
+    ends: date | None = msgspec.field(name="until", default=None)
+    severity: Severity = "statute"
+    purposes: tuple[Purpose, ...] = ()
+    call_types: tuple[CallType, ...] = ()
+    sectors: tuple[str, ...] = ()
+    callees: tuple[Callee, ...] = ()
+    adherents_of: str = ""
+
+    def binds(self, facts: Facts) -> bool:
+        campaign = facts.campaign
+        return (
+            self.starts <= facts.today
+            and (self.ends is None or facts.today <= self.ends)
+            and (not self.purposes or campaign.purpose in self.purposes)
+            and (not self.call_types or facts.call_type in self.call_types)
+            and (not self.sectors or campaign.sector in self.sectors)
+            and (not self.callees or campaign.callee in self.callees)
+            and (not self.adherents_of or self.adherents_of in facts.controller.adheres_to)
+        )
+
+
+class Diallable(Section, frozen=True, kw_only=True):
+    """The classes of number that may be the target of a campaign at all."""
+
+    kinds: tuple[Kind, ...]
+
+
+class LegalBasis(Section, frozen=True, kw_only=True):
+    """What makes a call lawful; the first section that binds a call says which bases it accepts."""
+
+    accepts: tuple[Basis, ...]
+
+
+class Consents(Section, frozen=True, kw_only=True):
+    """`max_age_days`: how long a consent holds from its collection; absent: until its own end."""
+
+    max_age_days: Days | None = None
+    void_by_enrolment: bool = False
+
+
+class Contracts(Section, frozen=True, kw_only=True):
+    """`tail_days`: whole days after a contract's last day in which it still opens what it opened."""
+
+    tail_days: Annotated[int, Meta(ge=0, le=3660)] = 0
+
+
+class Registry(Section, frozen=True, kw_only=True):
+    """An opposition registry that must be consulted. `validity_days` run from the submission of the question, or from
+    the version of a full list, in units of 24 hours. `consent`: whether a consent opens a number that is listed."""
+
+    id: str
+    mode: Literal["answers", "full_list"]
+    validity_days: Days
+    contract_exempts: bool = False
+    request_exempts: bool = False
+    sistan_exempts: bool = False
+    consent: Literal["never", "after_listing", "always"] = "never"
+
+
+class Lists(Section, frozen=True, kw_only=True):
+    """Ceded call lists: whether enrolment voids the cession."""
+
+    ceded_void_by_enrolment: bool = False
+
+
+class SectorBan(Section, frozen=True, kw_only=True):
+    """Calls that are banned, but for the `exceptions`: a request made on the controller's own interface; an own
+    customer of one of these sectors who consented."""
+
+    exceptions: tuple[Literal["own_request", "own_customer_consent"], ...] = ()
+
+
+class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Caller IDs with this E.164 `prefix` serve these purposes and no others."""
+
+    name: str
+    prefix: str
+    serves: tuple[Purpose, ...]
+
+
+class CallerIds(Section, frozen=True, kw_only=True):
+    """`proof_days`: how long a proof that the caller ID is recallable holds. `short_codes`: codes permitted as they
+    stand, in place of a number."""
+
+    classes: tuple[CallerIdClass, ...]
+    proof_days: Days
+    short_codes: tuple[str, ...] = ()
+
+
+class UniqueCallerIds(Section, frozen=True, kw_only=True):
+    """The caller ID must be presented by no other controller."""
+
+
+class ForeignIngress(Section, frozen=True, kw_only=True):
+    """Caller IDs of this country and of these kinds may not enter it from abroad."""
+
+    kinds: tuple[Kind, ...]
+
+
+class Hours(Section, frozen=True, kw_only=True, dict=True):
+    """When a person may be called, where that person is; a kind of day that is not named is closed, except that a
+    missing `pre_holiday` leaves the day what it was. The window must hold when the call is decided and
+    `ring_seconds` later, when the telephone rings."""
+
+    weekday: tuple[str, ...] = ()
+    saturday: tuple[str, ...] = ()
+    sunday: tuple[str, ...] = ()
+    holiday: tuple[str, ...] = ()
+    pre_holiday: tuple[str, ...] | None = None
+    ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
+
+    @cached_property
+    def windows(self) -> dict[DayKind, tuple[Window, ...]]:
+        """Seconds of the day, begin included, end not."""
+        return {
+            "weekday": _windows(self.weekday),
+            "saturday": _windows(self.saturday),
+            "sunday": _windows(self.sunday),
+            "holiday": _windows(self.holiday),
+            **({} if self.pre_holiday is None else {"pre_holiday": _windows(self.pre_holiday)}),
+        }
+
+
+class Frequency(Section, frozen=True, kw_only=True):
+    """At most `limit` calls in `days`, over all campaigns and call centres of the controller. `calendar` days are
+    those where the person is, today included; `rolling` ones are 24 hours each."""
+
+    limit: Annotated[int, Meta(ge=1)]
+    days: Days
+    counting: Literal["calendar", "rolling"]
+    counts: Literal["attempts", "answered"]
+
+
+class Rest(Section, frozen=True, kw_only=True):
+    """After a silent or abandoned call: that many whole days without another."""
+
+    days: Days
+
+
+class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the public holidays come from: the `holidays` library's country and subdivision, and days of one's own."""
+
+    country: str
+    subdivision: str = ""
+    added: tuple[date, ...] = ()
+
+
+class Binding(Struct, frozen=True, kw_only=True):
+    """The sections that bind one call, in the order of the file. Recommendations bind nobody: where there are some,
+    `advised` holds the same sections and them."""
+
+    country: str
+    diallable: tuple[Diallable, ...]
+    legal_basis: tuple[LegalBasis, ...]
+    consents: tuple[Consents, ...]
+    contracts: tuple[Contracts, ...]
+    registries: tuple[Registry, ...]
+    lists: tuple[Lists, ...]
+    sector_bans: tuple[SectorBan, ...]
+    caller_ids: tuple[CallerIds, ...]
+    unique_caller_ids: tuple[UniqueCallerIds, ...]
+    foreign_ingress: tuple[ForeignIngress, ...]
+    hours: tuple[Hours, ...]
+    frequency: tuple[Frequency, ...]
+    rest: tuple[Rest, ...]
+    advised: "Binding | None" = None
+
+
+class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """One country. `zone` is where its days begin."""
+
+    country: str
+    name: str
+    zone: str
+    holidays: HolidaySource
+    diallable: tuple[Diallable, ...]
+    legal_basis: tuple[LegalBasis, ...]
+    consents: tuple[Consents, ...] = ()
+    contracts: tuple[Contracts, ...] = ()
+    registries: tuple[Registry, ...] = ()
+    lists: tuple[Lists, ...] = ()
+    sector_bans: tuple[SectorBan, ...] = ()
+    caller_ids: tuple[CallerIds, ...] = ()
+    unique_caller_ids: tuple[UniqueCallerIds, ...] = ()
+    foreign_ingress: tuple[ForeignIngress, ...] = ()
+    hours: tuple[Hours, ...] = ()
+    frequency: tuple[Frequency, ...] = ()
+    rest: tuple[Rest, ...] = ()
+
+    def binding(self, facts: Facts) -> Binding:
+        """The sections in force on the facts' day whose scope the call is in. Remembered: a campaign's calls of one
+        day all share it."""
+        campaign = facts.campaign
+        key = (
+            facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee,
+            facts.controller.adheres_to,
+        )  # fmt: skip
+        found = self._bindings.get(key)
+        if found is None:
+            if len(self._bindings) >= _MEMORY:
+                self._bindings.clear()
+            found = self._bindings[key] = self._select(facts)
+        return found
+
+    @cached_property
+    def _bindings(self) -> dict[tuple[Any, ...], Binding]:
+        return {}
+
+    def _select(self, facts: Facts) -> Binding:
+        inside: dict[str, Any] = {
+            name: tuple(each for each in getattr(self, name) if each.binds(facts)) for name in SECTIONS
+        }
+        strict: dict[str, Any] = {
+            name: tuple(each for each in sections if each.severity != "recommendation")
+            for name, sections in inside.items()
+        }
+        advised = None if strict == inside else Binding(country=self.country, **inside)
+        return Binding(country=self.country, advised=advised, **strict)
+
+
+SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "advised"})
+_MEMORY = 512
+_WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+
+
+def _windows(texts: tuple[str, ...]) -> tuple[Window, ...]:
+    return tuple(_window(text) for text in texts)
+
+
+def _window(text: str) -> Window:
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        raise LawError(f"hours: {text!r} is no window; write it as 09:00-20:00")
+    first, last = (
+        int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (found.group(1, 2), found.group(3, 4))
+    )
+    if not first < last <= SECONDS_A_DAY:
+        raise LawError(f"hours: {text!r} must begin before it ends, and end by 24:00")
+    return first, last
+
+
+def parse_law(data: Any) -> Law:
+    """`data` is what YAML or JSON made of a country file. Raises `LawError`, with the path of the offending key."""
+    try:
+        law = msgspec.convert(data, Law)
+    except msgspec.ValidationError as error:
+        raise LawError(str(error)) from error
+    for name in SECTIONS:
+        for section in getattr(law, name):
+            if section.ends is not None and section.ends < section.starts:
+                raise LawError(f"{name}: a section is in force until {section.ends}, before it begins")
+    for hours in law.hours:
+        _ = hours.windows  # read once now, so that a wrong window stops the load and not a call
+    if not law.diallable or not law.legal_basis:
+        raise LawError("a law must say which numbers are diallable and what makes a call lawful")
+    return law

@@ -1,0 +1,420 @@
+"""Whoever writes: revocations, consents, contracts, call requests, call lists, caller-ID proofs, and what became of a call.
+
+Every write names its actor and is durable when it is acknowledged. A client sees and changes nothing of a controller it
+is not bound to; that such a thing exists is not told either.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from dialgate import calllist, localtime, phone
+from dialgate.keys import Keys, nonces
+from dialgate.ledger import (
+    CallRequested,
+    ConsentGiven,
+    ConsentWithdrawn,
+    ContractEnded,
+    ContractMade,
+    Draft,
+    Entry,
+    Event,
+    Lifted,
+    Revoked,
+)
+from dialgate.metrics import Metrics
+from dialgate.model import Instant, Origin, Result
+from dialgate.requests import (
+    CallerIdProofRequest,
+    CallRequestRequest,
+    ConsentRequest,
+    ContractEndRequest,
+    ContractRequest,
+    HistoryEntry,
+    LedgerRequest,
+    LiftRequest,
+    ListInfo,
+    ListReport,
+    ListRequest,
+    OutcomeReceipt,
+    OutcomeRequest,
+    Receipt,
+    Request,
+    RevocationRequest,
+    WithdrawalRequest,
+)
+from dialgate.settings import Client, Config, ControllerFile
+from dialgate.store import CallerIdProof, CallList, Store
+from dialgate.store.sqlite import SqliteStore
+
+
+class Refused(Exception):
+    """A write or look-up that is not done. `status` is a hint in HTTP's terms; `field` names what to mend."""
+
+    def __init__(self, code: str, message: str, at: str = "", status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.message, self.field, self.status = code, message, at, status
+
+
+class Recorder(Protocol):
+    """The decision log, as far as the registrar needs it."""
+
+    async def result(self, decision: str, result: Result, client: str) -> None:
+        """Record what became of a call; durable on return. Raises `LogUnavailable`."""
+
+    async def called(self, decision: str) -> str:
+        """The number that a decision was about, in E.164."""
+
+
+class Registrar:
+    def __init__(
+        self,
+        config: Config,
+        keys: Keys,
+        store: Store,
+        clock: Callable[[], Instant],
+        metrics: Metrics,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.config = config
+        self.changed = asyncio.Event()  # a list or a proof is new: look them up again
+        self._keys, self._store, self._clock, self._metrics = keys, store, clock, metrics
+        self._recorder = recorder
+        self._nonces = nonces()
+
+    @classmethod
+    async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":
+        """For use without a gate, beside one or in its absence; both may write at the same time. Raises
+        `KeysUnusable`, `StoreUnavailable`."""
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = Keys.open(config.data / "keys.json")
+        store = SqliteStore.open(config.data / "store.db", patience=5.0)
+        return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    # ---- the ledger --------------------------------------------------------------------------------------------------
+
+    async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
+        begun = time.monotonic()
+        controller = self._controller(client, ask.controller)
+        if ask.scope == "everyone" and "admin" not in client.scopes:
+            raise Refused(
+                "auth.scope", "a revocation for every controller needs the scope `admin`", "scope", 403
+            )
+        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
+            raise Refused("campaign.unknown", "name a campaign of this controller", "campaign", 404)
+        now = self._clock()
+        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
+        owner = "*" if ask.scope == "everyone" else controller.id
+        receipt = await self._append(client, ask, owner, self._number(ask.number, controller), event, now)
+        self._metrics.revocation_seconds.observe(time.monotonic() - begun)
+        return receipt
+
+    async def lift(self, client: Client, seq: int, ask: LiftRequest) -> Receipt:
+        entry = next(iter(await self._store.since(seq - 1, 1)), None)
+        if (
+            entry is None
+            or entry.seq != seq
+            or not isinstance(entry.event, Revoked)
+            or not self._may(client, entry)
+        ):
+            raise Refused("revocation.unknown", "no such revocation", "seq", 404)
+        if not ask.reason.strip():
+            raise Refused("request.invalid", "say why the revocation is lifted", "reason")
+        draft = Draft(
+            at=self._clock(),
+            controller=entry.controller,
+            subject=entry.subject,
+            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason),
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+            sealed=entry.sealed,
+        )
+        return await self._write(draft)
+
+    async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
+        controller = self._controller(client, ask.controller)
+        number = self._number(ask.number, controller)
+        now = self._clock()
+        event = self._event(ask, now)
+        if isinstance(event, ConsentWithdrawn | ContractEnded):
+            await self._must_exist(controller, number, event)
+        return await self._append(client, ask, controller.id, number, event, now)
+
+    def _event(self, ask: LedgerRequest, now: Instant) -> Event:
+        match ask:
+            case ConsentRequest():
+                fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
+                fields["collected_at"] = self._past(ask.collected_at, now, "collected_at")
+                fields["expires_at"] = _instant(ask.expires_at) if ask.expires_at else 0
+                return ConsentGiven(**fields)
+            case WithdrawalRequest():
+                return ConsentWithdrawn(id=ask.id, at=self._past(ask.at, now, "at"))
+            case ContractRequest():
+                return ContractMade(**{name: getattr(ask, name) for name in ContractMade.__struct_fields__})
+            case ContractEndRequest():
+                return ContractEnded(id=ask.id, ends=ask.ends)
+            case CallRequestRequest():
+                return CallRequested(
+                    id=ask.id,
+                    requested_at=self._past(ask.requested_at, now, "requested_at"),
+                    expires_at=_instant(ask.expires_at),
+                    goods=ask.goods,
+                    own_interface=ask.own_interface,
+                )
+
+    async def _must_exist(
+        self, controller: ControllerFile, number: str, event: ConsentWithdrawn | ContractEnded
+    ) -> None:
+        wanted = ConsentGiven if isinstance(event, ConsentWithdrawn) else ContractMade
+        held = await self._store.history(self._keys.subject(controller.id, number))
+        if not any(isinstance(entry.event, wanted) and entry.event.id == event.id for entry in held):
+            raise Refused("ledger.unknown", "nothing of this id is recorded for this number", "id", 404)
+
+    async def history(
+        self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
+    ) -> list[HistoryEntry]:
+        """Every ledger entry about a number, oldest first, or those of some kinds (`revoked`, `lifted`, `consent`, …)."""
+        owner = self._controller(client, controller)
+        e164 = self._number(number, owner)
+        entries: list[Entry] = []
+        for name in (owner.id, "*"):
+            entries += await self._store.history(self._keys.subject(name, e164))
+        told = [_told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+        return [each for each in told if not kinds or each.kind in kinds]
+
+    # ---- outcomes ----------------------------------------------------------------------------------------------------
+
+    async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
+        """What became of an allowed call. `opt_out` revokes for the controller, at once."""
+        found = await self._store.attempt(ask.decision_id)
+        line = self.config.lines.get(found[1].campaign) if found else None
+        if found is None or line is None or line.controller.id not in client.controllers:
+            raise Refused("decision.unknown", "no allowed call by this decision id", "decision_id", 404)
+        if self._recorder is None:
+            raise Refused("request.invalid", "outcomes are reported to a running gate", "decision_id")
+        receipt = None
+        if ask.outcome == "opt_out":
+            number = await self._recorder.called(ask.decision_id)
+            stop = RevocationRequest(
+                controller=line.controller.id,
+                number=number,
+                channel="call",
+                proof=f"decision:{ask.decision_id}",
+            )
+            receipt = await self.revoke(client, stop)
+        await self._store.result(ask.decision_id, ask.outcome, self._clock())
+        await self._recorder.result(ask.decision_id, ask.outcome, client.name)
+        self._metrics.results.labels(ask.outcome).inc()
+        return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
+
+    # ---- call lists --------------------------------------------------------------------------------------------------
+
+    async def load_list(self, client: Client, ask: ListRequest, lines: Iterable[str]) -> ListReport:
+        """`lines`: as `calllist` reads them. Whole or not at all; rows that are no numbers are counted and left out."""
+        controller = self._controller(client, ask.controller)
+        self._check_list(ask, controller)
+        for known in await self._store.lists():
+            if known.id == ask.id and not known.retired_at:
+                raise Refused(
+                    "list.exists",
+                    "a list of this id is loaded; retire it first or take another id",
+                    "id",
+                    409,
+                )
+        folder = self.config.data / "lists"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        temporary = folder / f"{ask.id}.new"
+        try:
+            tally = await asyncio.to_thread(
+                calllist.build, lines, temporary, home=controller.country, basis=ask.basis
+            )
+            record = await self._publish(client, ask, controller, temporary, tally.accepted)
+        except calllist.CallListUnreadable as error:
+            raise Refused("list.unreadable", str(error), "numbers") from error
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        return ListReport(
+            info=_info(record),
+            rows=tally.rows,
+            accepted=tally.accepted,
+            duplicates=tally.duplicates,
+            refused=tally.refused,
+            problems=tally.problems,
+        )
+
+    def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
+        if not ask.id or len(ask.id) > _ID_LENGTH or not set(ask.id.lower()) <= _ID_LETTERS:
+            raise Refused(
+                "request.invalid", "an id is 1 to 64 letters, digits, dots, dashes and underscores", "id"
+            )
+        own = {campaign.id for campaign in controller.campaigns}
+        if not ask.campaigns or not set(ask.campaigns) <= own:
+            raise Refused("campaign.unknown", "name campaigns of this controller", "campaigns", 404)
+
+    async def _publish(
+        self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, numbers: int
+    ) -> CallList:
+        digest = await asyncio.to_thread(calllist.sha256_of, temporary)
+        file = temporary.with_name(f"{ask.id}.{digest[:16]}.numbers")
+        await asyncio.to_thread(temporary.replace, file)
+        record = CallList(
+            id=ask.id,
+            controller=controller.id,
+            campaigns=ask.campaigns,
+            bases=calllist.BASES,
+            origin=Origin(
+                collected_by=ask.collected_by,
+                collected_on=ask.collected_on,
+                source=ask.source,
+                transfers=ask.transfers,
+            ),
+            file=file.name,
+            sha256=digest,
+            numbers=numbers,
+            loaded_at=self._clock(),
+            actor=ask.actor or client.name,
+        )
+        await self._store.put_list(record)
+        self.changed.set()
+        return record
+
+    async def lists(self, client: Client) -> list[ListInfo]:
+        return [_info(each) for each in await self._store.lists() if each.controller in client.controllers]
+
+    async def retire_list(self, client: Client, name: str) -> ListInfo:
+        found = [each for each in await self._store.lists() if each.id == name]
+        if not found or found[0].controller not in client.controllers:
+            raise Refused("list.unknown", "no such list", "id", 404)
+        retired = msgspec.structs.replace(found[0], retired_at=found[0].retired_at or self._clock())
+        await self._store.put_list(retired)
+        self.changed.set()
+        return _info(retired)
+
+    # ---- caller IDs --------------------------------------------------------------------------------------------------
+
+    async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> None:
+        controller = self._controller(client, ask.controller)
+        shown = phone.parse_caller_id(ask.caller_id, controller.country)
+        if shown.form != "number":
+            raise Refused("caller_id.invalid", "give the caller ID as it is presented, as +39…", "caller_id")
+        now = self._clock()
+        proof = CallerIdProof(
+            controller=controller.id,
+            caller_id=shown.number,
+            at=self._past(ask.at, now, "at"),
+            kind=ask.kind,
+            answered=ask.answered,
+            evidence=ask.evidence or ask.proof,
+            actor=ask.actor or client.name,
+        )
+        await self._store.put_proof(proof)
+        self.changed.set()
+
+    # ---- common ground -----------------------------------------------------------------------------------------------
+
+    def _controller(self, client: Client, name: str) -> ControllerFile:
+        if not name and len(client.controllers) == 1:
+            name = client.controllers[0]
+        if name not in client.controllers or name not in self.config.controllers:
+            raise Refused("controller.unknown", "name one of your controllers", "controller", 404)
+        return self.config.controllers[name]
+
+    @staticmethod
+    def _number(raw: str, controller: ControllerFile) -> str:
+        try:
+            return phone.parse(raw, controller.country).e164
+        except phone.NotANumber as problem:
+            raise Refused("number.invalid", str(problem), "number") from problem
+
+    def _may(self, client: Client, entry: Entry) -> bool:
+        return entry.controller in client.controllers or (
+            entry.controller == "*" and "admin" in client.scopes
+        )
+
+    @staticmethod
+    def _past(at: datetime | None, now: Instant, name: str) -> Instant:
+        """What is said to have happened must have happened."""
+        instant = now if at is None else _instant(at)
+        if instant > now:
+            raise Refused("request.invalid", "this instant lies in the future", name)
+        return instant
+
+    async def _append(
+        self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
+    ) -> Receipt:
+        draft = Draft(
+            at=now,
+            controller=owner,
+            subject=self._keys.subject(owner, number),
+            event=event,
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+            sealed=self._keys.ledger.seal(number, next(self._nonces)),
+        )
+        return await self._write(draft)
+
+    async def _write(self, draft: Draft) -> Receipt:
+        seq = (await self._store.append([draft]))[0]
+        self._metrics.ledger.labels(_kind(draft.event)).inc()
+        return Receipt(seq, localtime.rfc3339(self._clock()))
+
+
+_ID_LENGTH = 64
+_ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+def _instant(at: datetime) -> Instant:
+    if at.tzinfo is None:
+        raise Refused("request.invalid", "an instant needs its offset, as in 2026-11-24T10:00:00+01:00", "at")
+    return int(at.timestamp() * 1000)
+
+
+def _kind(event: Event) -> str:
+    return str(type(event).__struct_config__.tag)
+
+
+def _told(entry: Entry) -> HistoryEntry:
+    details = msgspec.to_builtins(entry.event)
+    kind = details.pop("type")
+    details = {
+        name: localtime.rfc3339(value) if name in _INSTANTS else value for name, value in details.items()
+    }
+    return HistoryEntry(
+        seq=entry.seq,
+        at=localtime.rfc3339(entry.at),
+        kind=kind,
+        controller=entry.controller,
+        actor=entry.actor,
+        channel=entry.channel,
+        proof=entry.proof,
+        details=details,
+    )
+
+
+_INSTANTS = frozenset({"at", "collected_at", "expires_at", "requested_at", "before"})
+
+
+def _info(record: CallList) -> ListInfo:
+    return ListInfo(
+        id=record.id,
+        controller=record.controller,
+        campaigns=record.campaigns,
+        numbers=record.numbers,
+        origin=record.origin,
+        loaded_at=localtime.rfc3339(record.loaded_at),
+        actor=record.actor,
+        retired_at=localtime.rfc3339(record.retired_at) if record.retired_at else "",
+    )

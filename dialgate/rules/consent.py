@@ -1,0 +1,45 @@
+"""What makes the call lawful at all: a clear registry answer is no permission.
+
+D.Lgs. 196/2003 art. 130 c. 1: calls without an operator need prior consent. Art. 130 c. 3 and 3-bis: an operator may call
+numbers in the public directory whose holder has not opposed; any other number needs consent. GDPR art. 7(1): the
+controller must be able to demonstrate it. GDPR art. 6(1)(b): calls about the contract, or asked for.
+"""
+
+from dialgate import basis
+from dialgate.law import Binding, LegalBasis
+from dialgate.model import Deny, Facts, Outcome, Pass
+
+_TEXTS = {
+    "consent.missing": "this call needs the person's consent, and none is recorded",
+    "consent.void": "the recorded consent is void: no artefact proves it, or the person enrolled with the registry after it",
+    "consent.withdrawn": "the consent was withdrawn",
+    "consent.expired": "the consent has expired",
+    "consent.out_of_scope": "the consent covers other purposes, goods or types of call",
+}
+
+
+def lawful_basis(facts: Facts, law: Binding) -> Outcome:
+    """Its `Pass.why` names the basis, and becomes the decision's."""
+    return _opened(facts, law) or _refused(law.legal_basis[0], facts, law)
+
+
+def _opened(facts: Facts, law: Binding) -> Pass | None:
+    asked = basis.request(facts, law)
+    if asked is not None:
+        return Pass(f"request:{asked.id}", asked.expires_at)
+    held = basis.contract(facts, law)
+    if held is not None:
+        return Pass(f"contract:{held.id}")
+    given = basis.consent(facts, law)
+    if given is not None:
+        return Pass(f"consent:{given.id}", basis.ends_at(given, law))
+    on = basis.directory(facts, law)
+    return None if on is None else Pass(f"directory:{on.list}")
+
+
+def _refused(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
+    """Of several consents that fall short, the newest says why: it is the one the caller meant to rely on."""
+    newest = max(facts.known.consents, key=lambda given: given.collected_at, default=None)
+    objection = basis.objection(newest, facts, law) if newest is not None else ""
+    code = objection or "consent.missing"  # a good consent that the law does not accept is as none
+    return Deny(code, _TEXTS[code], section.source, section.severity)

@@ -1,0 +1,27 @@
+"""The call list a number came from.
+
+L. 5/2018 art. 1 c. 14: no automatic search for numbers; a number that stands on no list and has no basis of its own was
+generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers ceded to third parties before. Art. 1 c. 8:
+at every cession the people concerned are told who receives their data.
+"""
+
+from dialgate import basis
+from dialgate.law import Binding
+from dialgate.model import Deny, Facts, Outcome, Pass
+
+
+def list_origin(facts: Facts, law: Binding) -> Outcome:
+    problem = ""
+    for listing in facts.listings:
+        problem = basis.broken_chain(listing, facts, law)
+        if not problem:
+            return Pass(f"list:{listing.list}")
+    if basis.request(facts, law) or any(basis.related(facts, law)) or basis.consent(facts, law):
+        return Pass("a basis of its own")
+    if problem:
+        return Deny("list.ceded", problem, _source(law))
+    return Deny("list.unknown", "the number is on no list loaded for this campaign", _source(law))
+
+
+def _source(law: Binding) -> str:
+    return law.lists[0].source if law.lists else ""

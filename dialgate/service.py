@@ -1,0 +1,299 @@
+"""The gate: it reads the clock, gathers facts, decides, reserves, records, counts and answers. In that order.
+
+Calls that arrive while a batch is in flight form the next batch. Each batch has one clock reading, one read of the
+store, one atomic step that reserves its attempts against the very state that was read, one append to the log and one
+sync; only then do its answers leave. Whatever of this fails, the answer is a deny: no log, no call.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from dialgate import __version__, kept, localtime
+from dialgate.answers import Answer, Simulation, simulated, unavailable, when
+from dialgate.batch import REPEATED, Batch
+from dialgate.decision import decide
+from dialgate.decision_log import DecisionLog, LogUnavailable
+from dialgate.faults import Unavailable
+from dialgate.gather import Gatherer, Question
+from dialgate.keys import Keys, nonces
+from dialgate.ledger import merge
+from dialgate.metrics import Metrics
+from dialgate.model import HOUR, SECOND, Call, Instant, Known
+from dialgate.recorder import LogRecorder
+from dialgate.registrar import Registrar
+from dialgate.settings import Client, Config, ConfigError
+from dialgate.settling import settle
+from dialgate.store import Position, Store, StoreUnavailable
+from dialgate.store.sqlite import SqliteStore
+from dialgate.upkeep import Upkeep
+
+_TRIES = 4
+_SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
+_log = structlog.get_logger(__name__)
+
+
+def wall_clock() -> Instant:
+    return time.time_ns() // 1_000_000
+
+
+class ClockSteppedBack(Unavailable):
+    """The clock says less than it said before. What has expired must not become valid again."""
+
+    component = "clock"
+
+
+class Clock:
+    """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over."""
+
+    def __init__(self, read: Callable[[], Instant], latest: Instant = 0) -> None:
+        self.latest = latest
+        self._read = read
+
+    def __call__(self) -> Instant:
+        now = self._read()
+        if now < self.latest - _SLACK:
+            raise ClockSteppedBack(
+                f"the clock says {when(now)}, and has already said {when(self.latest)}; set it right"
+            )
+        self.latest = max(now, self.latest)
+        return self.latest
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    ready: bool
+    problems: dict[str, str]
+    node: str
+    version: str
+    config: str
+    laws: dict[str, str]
+    snapshot: str
+    records: int
+
+
+class _Asked(Struct):
+    """A call that waits for its answer. `arrived` is on the monotonic clock, in seconds."""
+
+    call: Call
+    client: Client
+    arrived: float
+    answer: asyncio.Future[Answer]
+
+
+class Gate:
+    """One process's gate. Made by `open`; `run` keeps it in repair; `close` ends it after the last answer."""
+
+    def __init__(
+        self, config: Config, keys: Keys, store: Store, log: DecisionLog, metrics: Metrics, clock: Clock
+    ) -> None:
+        self.config = config
+        self.metrics = metrics
+        self._store, self._clock = store, clock
+        self._recorder = LogRecorder(config.data / "log", log, keys, clock, metrics)
+        self.registrar = Registrar(config, keys, store, clock, metrics, self._recorder)
+        self._gatherer = Gatherer(config, keys)
+        self._upkeep = Upkeep(config.data, store, log, metrics)
+        self._nonces = nonces()
+        self._waiting: list[_Asked] = []
+        self._working: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, config: Config, *, registry: CollectorRegistry, clock: Callable[[], Instant] = wall_clock
+    ) -> "Gate":
+        """Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that cannot record does not
+        start."""
+        folder = config.data / "log"
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept.keep(config.data / "kept", config)
+        keys = Keys.open(config.data / "keys.json")
+        log = DecisionLog.open(
+            folder,
+            log=keys.log,
+            now=clock(),
+            gate={"dialgate": __version__, **localtime.versions()},
+            segment_bytes=config.settings.log_segment_mb << 20,
+        )
+        store = SqliteStore.open(config.data / "store.db", patience=config.settings.store_patience)
+        answer_span = int(config.settings.answer_seconds * SECOND)
+        latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
+        gate = cls(config, keys, store, log, Metrics(registry), Clock(clock, latest))
+        gate.reload(config)
+        await gate.tick()
+        return gate
+
+    # ---- asking ------------------------------------------------------------------------------------------------------
+
+    def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
+        """The answer, once it is recorded. A fault of ours is an answer too: a deny without a decision id."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Asked(call, client, time.monotonic(), answer))
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        return answer
+
+    async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
+        """Raises `StoreUnavailable`, `ClockSteppedBack`. The attempts and the ledger are those of now, whatever `at`."""
+        question = self._gatherer.read(call, client)
+        known = await self._store.read(question.subjects)
+        listings, registries = self._gatherer.files(question)
+        facts = self._gatherer.facts(
+            question,
+            merge(*known) if known else Known(),
+            listings,
+            registries,
+            self._clock() if at is None else at,
+        )
+        return simulated(decide(facts, self.config.laws[question.country]), facts, question.e164)
+
+    # ---- the pipeline ------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                size = self.config.settings.batch_calls
+                batch, self._waiting = self._waiting[:size], self._waiting[size:]
+                self._reply(batch, await self._answers(batch))
+        finally:
+            self._working = None
+
+    def _reply(self, batch: list[_Asked], answers: Sequence[Answer]) -> None:
+        ended = time.monotonic()
+        for asked, answer in zip(batch, answers, strict=True):
+            self.metrics.took(asked.call.interface, ended - asked.arrived)
+            if not asked.answer.done():  # the client may have gone
+                asked.answer.set_result(answer)
+
+    async def _answers(self, batch: list[_Asked]) -> Sequence[Answer]:
+        """Never raises: one answer for each call, a deny where the gate could not do its work."""
+        try:
+            return await self._decided(batch)
+        except Unavailable as fault:
+            component, problem = fault.component, str(fault)
+        except Exception:  # noqa: BLE001 - whatever broke, the call is refused and the gate lives
+            _log.exception("a batch failed")
+            component, problem = "gate", "an error in the gate; its log has the details"
+        self._upkeep.failed(component, problem)
+        self.metrics.faults.labels(component).inc(len(batch))
+        return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(batch)
+
+    async def _decided(self, batch: list[_Asked]) -> Sequence[Answer]:
+        async with self._recorder.turn:
+            decided = await self._reserved(batch)
+            if decided.bodies:
+                await self._write(decided)
+        if decided.bodies:
+            # If this fails the records stay, and so do the attempts: the log is completed when it is mended.
+            await self._recorder.sync()
+        self._count(batch, decided)
+        return decided.answers
+
+    async def _reserved(self, batch: list[_Asked]) -> Batch:
+        """Decide, and reserve what was allowed against the state it was decided on; if that has changed, again."""
+        gatherer, now = self._gatherer, self._clock()
+        questions = [gatherer.read(asked.call, asked.client) for asked in batch]
+        subjects = [subject for question in questions for subject in question.subjects]
+        remembered = await self._remembered(questions, now)
+        for _ in range(_TRIES):
+            known = iter(await self._store.read(subjects))
+            decided = Batch(gatherer, now, self._recorder.log.next_seq, self._nonces)
+            for question, earlier in zip(questions, remembered, strict=True):
+                decided.add(question, [next(known) for _ in question.subjects], earlier)
+            if not decided.reservations and not decided.remembered:
+                return decided
+            position = Position(gatherer.keys.log, decided.last)
+            if not await self._store.commit(decided.reservations, decided.remembered, position):
+                return decided
+            self.metrics.stale.inc()
+        raise StoreUnavailable("what is known of a number kept changing while it was decided on")
+
+    async def _remembered(self, questions: list[Question], now: Instant) -> list[bytes | None]:
+        keys = [question.key for question in questions if question.key]
+        if not keys:
+            return [None] * len(questions)
+        since = now - self.config.settings.remember_hours * HOUR
+        found = iter(await self._store.recall(keys, since))
+        return [next(found) if question.key else None for question in questions]
+
+    async def _write(self, decided: Batch) -> None:
+        try:
+            self._recorder.log.write(decided.bodies, decided.now)
+        except LogUnavailable:
+            # Nothing of the batch is in the log. Should this fail too, the attempts stay counted: a call too few.
+            await self._store.release(decided.names)
+            raise
+
+    def _count(self, batch: list[_Asked], decided: Batch) -> None:
+        self.metrics.batch.observe(len(batch))
+        for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True):
+            if code == REPEATED:
+                self.metrics.repeats.inc()
+                continue
+            campaign = asked.call.campaign if asked.call.campaign in self.config.lines else "other"
+            self.metrics.decided(answer.decision, code, campaign, asked.call.interface)
+
+    # ---- upkeep ------------------------------------------------------------------------------------------------------
+
+    def readiness(self) -> dict[str, str]:
+        """What does not work, by component, in words; empty when the gate is ready."""
+        return dict(self._upkeep.problems)
+
+    def status(self) -> Status:
+        snapshot = self._gatherer.snapshot
+        return Status(
+            ready=not self._upkeep.problems,
+            problems=self.readiness(),
+            node=self.config.settings.node,
+            version=__version__,
+            config=self.config.hash,
+            laws=self.config.law_hash,
+            snapshot=snapshot.version if snapshot else "",
+            records=self._recorder.log.next_seq - 1,
+        )
+
+    def reload(self, config: Config) -> None:
+        """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot
+        be changed while the gate runs, `OSError` where it cannot be kept."""
+        if config.data != self.config.data:
+            raise ConfigError(["dialgate.yaml: `data` cannot be changed while the gate runs; restart it"])
+        kept.keep(config.data / "kept", config)
+        self.config = self.registrar.config = config
+        self._gatherer = self._gatherer.configured(config)
+        self._upkeep.works("config")
+        self.metrics.info.info({"version": __version__, "config": config.hash})
+
+    def config_rejected(self, error: ConfigError) -> None:
+        """A new configuration could not be used; the last good one stays in force, and the gate ready."""
+        self.metrics.config_rejected.inc()
+        for problem in error.problems:
+            _log.error("configuration refused; the last good one stays", problem=problem)
+
+    async def tick(self) -> None:
+        """One round of upkeep."""
+        try:
+            now = self._clock()
+        except ClockSteppedBack as error:
+            self._upkeep.failed("clock", str(error))
+            return
+        await self._upkeep.round(self._gatherer, now)
+
+    async def run(self) -> None:
+        """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
+        while True:
+            self.registrar.changed.clear()
+            await self.tick()
+            try:
+                await asyncio.wait_for(self.registrar.changed.wait(), 1)
+            except TimeoutError:
+                continue
+
+    async def close(self) -> None:
+        """After the answers that are still awaited."""
+        while self._working is not None:
+            await self._working
+        await self._store.close()
+        self._recorder.close()

@@ -1,0 +1,335 @@
+"""What the operator sets: dialgate.yaml, one file per country, one per controller; typed, frozen, and refused whole
+when anything in it is wrong, with every error at once."""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from dialgate import phone
+from dialgate.law import Law, LawError, parse_law
+from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+
+Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
+Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+
+_T = TypeVar("_T")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` holds one sentence each, with file and key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Client(Strict, frozen=True, kw_only=True):
+    """Who may ask what. The key is stored as its SHA-256 (`key_sha256`), inline or in a file of its own; a client that
+    cannot send a header is known by its source address instead (`sources`: CIDR blocks)."""
+
+    name: Name
+    controllers: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    key_sha256: str = ""
+    key_sha256_file: str = ""
+    sources: tuple[str, ...] = ()
+
+
+class Listen(Strict, frozen=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+
+class Limits(Strict, frozen=True, kw_only=True):
+    """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds to
+    send a request, seconds an idle connection is kept (longer than any dialer keeps it)."""
+
+    body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
+    header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
+    batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    read_seconds: Seconds = 10
+    idle_seconds: Seconds = 90
+
+
+class Settings(Strict, frozen=True, kw_only=True):
+    """Paths are relative to the file they stand in."""
+
+    data: str = "../.data"
+    countries: str = "countries"
+    controllers: str = "controllers"
+    listen: Listen = Listen()
+    limits: Limits = Limits()
+    clients: tuple[Client, ...] = ()
+    node: Name = "gate"
+    batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
+    answer_seconds: Seconds = 900
+    remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
+    store_patience: Seconds = 0.1
+    log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+
+
+class CampaignFile(Strict, frozen=True, kw_only=True):
+    """`dial_region` is the country in which a number without a country code is read; absent, such a number is refused.
+    `trunk_country` is where the trunk enters the network."""
+
+    id: Name
+    purpose: Purpose
+    trunk_country: str
+    caller_ids: tuple[str, ...]
+    sector: str = ""
+    goods: str = ""
+    call_type: CallType = "automated"
+    callee: Callee = "consumer"
+    starts: date | None = None
+    ends: date | None = None
+    paused: bool = False
+    dial_region: str = ""
+
+
+class ControllerFile(Strict, frozen=True, kw_only=True):
+    id: Name
+    name: str
+    country: str
+    campaigns: tuple[CampaignFile, ...]
+    adheres_to: tuple[str, ...] = ()
+    sistan: bool = False
+    consent_after_listing: bool = False
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """A campaign as the gate uses it: its facts, its controller's, and the caller IDs assigned to it in E.164."""
+
+    campaign: Campaign
+    controller: Controller
+    controller_name: str
+    home: str
+    dial_region: str
+    caller_ids: dict[str, CallerId]
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """Everything read, checked and joined. `hash` names the whole; `contents` maps each file's hash to its bytes, so
+    that what a record refers to can be kept; `law_hash` names each country's file."""
+
+    settings: Settings
+    folder: Path
+    data: Path
+    laws: dict[str, Law]
+    law_hash: dict[str, str]
+    controllers: dict[str, ControllerFile]
+    lines: dict[str, Line]
+    keys: dict[str, Client]
+    networks: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Client], ...]
+    contents: dict[str, bytes]
+    hash: str
+
+
+def load(path: Path) -> Config:
+    """Raises `ConfigError` with every problem found."""
+    return _Reader(path).config()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.resolve().parent
+        self.problems: list[str] = []
+        self.contents: dict[str, bytes] = {}
+        self.names: list[str] = []
+
+    def config(self) -> Config:
+        settings = self._read(self.path, Settings)
+        if settings is None:
+            raise ConfigError(self.problems)
+        laws, hashes = self._laws(self.folder / settings.countries)
+        controllers = self._controllers(self.folder / settings.controllers, laws)
+        lines = self._lines(controllers)
+        keys, networks = self._clients(settings, controllers)
+        if self.problems:
+            raise ConfigError(self.problems)
+        names = "\n".join(sorted(self.names)).encode()
+        digest = _digest(names)
+        return Config(
+            settings=settings,
+            folder=self.folder,
+            data=(self.folder / settings.data).resolve(),
+            laws=laws,
+            law_hash=hashes,
+            controllers=controllers,
+            lines=lines,
+            keys=keys,
+            networks=networks,
+            contents=self.contents | {digest: names},
+            hash=digest,
+        )
+
+    def _load(self, path: Path) -> tuple[Any, str] | None:
+        try:
+            raw = path.read_bytes()
+            data = yaml.load(raw, Loader=yaml.CSafeLoader)
+        except OSError as error:
+            self.problems.append(f"{path.name}: cannot be read: {error.strerror}")
+            return None
+        except yaml.YAMLError as error:
+            self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
+            return None
+        digest = _digest(raw)
+        self.contents[digest] = raw
+        self.names.append(f"{path.name} {digest}")
+        return data, digest
+
+    def _read(self, path: Path, kind: type[_T]) -> _T | None:
+        loaded = self._load(path)
+        if loaded is None:
+            return None
+        try:
+            return msgspec.convert(loaded[0] or {}, kind)
+        except msgspec.ValidationError as error:
+            self.problems.append(f"{path.name}: {error}")
+            return None
+
+    def _files(self, folder: Path) -> list[Path]:
+        found = sorted(folder.glob("*.yaml"))
+        if not found:
+            self.problems.append(f"{folder.name}/: no *.yaml file in this folder")
+        return found
+
+    def _laws(self, folder: Path) -> tuple[dict[str, Law], dict[str, str]]:
+        laws: dict[str, Law] = {}
+        hashes: dict[str, str] = {}
+        for path in self._files(folder):
+            loaded = self._load(path)
+            if loaded is None:
+                continue
+            try:
+                law = parse_law(loaded[0])
+            except LawError as error:
+                self.problems.append(f"{path.name}: {error}")
+                continue
+            if law.country in laws:
+                self.problems.append(f"{path.name}: a second law for {law.country}")
+            laws[law.country] = law
+            hashes[law.country] = loaded[1]
+        return laws, hashes
+
+    def _controllers(self, folder: Path, laws: dict[str, Law]) -> dict[str, ControllerFile]:
+        controllers: dict[str, ControllerFile] = {}
+        for path in self._files(folder):
+            read = self._read(path, ControllerFile)
+            if read is None:
+                continue
+            if read.id in controllers:
+                self.problems.append(f"{path.name}: a second controller {read.id}")
+            if read.country not in laws:
+                self.problems.append(f"{path.name}: country {read.country} has no file among the countries")
+            controllers[read.id] = read
+        return controllers
+
+    def _lines(self, controllers: dict[str, ControllerFile]) -> dict[str, Line]:
+        lines: dict[str, Line] = {}
+        presented: dict[str, set[str]] = {}
+        for controller in controllers.values():
+            for campaign in controller.campaigns:
+                if campaign.id in lines:
+                    self.problems.append(
+                        f"campaign {campaign.id}: stands twice; give every campaign its own id"
+                    )
+                lines[campaign.id] = self._line(controller, campaign)
+                for number in lines[campaign.id].caller_ids:
+                    presented.setdefault(number, set()).add(controller.id)
+        for line in lines.values():
+            for number, shown in line.caller_ids.items():
+                line.caller_ids[number] = msgspec.structs.replace(shown, shared=len(presented[number]) > 1)
+        return lines
+
+    def _line(self, controller: ControllerFile, campaign: CampaignFile) -> Line:
+        caller_ids: dict[str, CallerId] = {}
+        for raw in campaign.caller_ids:
+            shown = phone.parse_caller_id(raw, campaign.dial_region or controller.country)
+            if shown.form not in {"number", "short"}:
+                self.problems.append(f"campaign {campaign.id}: caller ID {raw!r} is no number")
+            caller_ids[shown.number] = msgspec.structs.replace(shown, assigned=True)
+        fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if name != "known"}
+        return Line(
+            campaign=Campaign(**fields),
+            controller=Controller(
+                id=controller.id,
+                adheres_to=controller.adheres_to,
+                sistan=controller.sistan,
+                consent_after_listing=controller.consent_after_listing,
+            ),
+            controller_name=controller.name,
+            home=controller.country,
+            dial_region=campaign.dial_region,
+            caller_ids=caller_ids,
+        )
+
+    def _clients(
+        self, settings: Settings, controllers: dict[str, ControllerFile]
+    ) -> tuple[dict[str, Client], tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Client], ...]]:
+        keys: dict[str, Client] = {}
+        networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Client]] = []
+        names: set[str] = set()
+        for client in settings.clients:
+            self._check_client(client, names, controllers)
+            digest = self._key(client)
+            if digest and digest in keys:
+                self.problems.append(f"client {client.name}: shares its key with {keys[digest].name}")
+            if digest:
+                keys[digest] = client
+            networks.extend((network, client) for network in self._networks(client))
+        return keys, tuple(networks)
+
+    def _check_client(self, client: Client, names: set[str], controllers: dict[str, ControllerFile]) -> None:
+        if client.name in names:
+            self.problems.append(f"client {client.name}: stands twice")
+        names.add(client.name)
+        if not (client.key_sha256 or client.key_sha256_file or client.sources):
+            self.problems.append(f"client {client.name}: has neither a key nor a source address")
+        self.problems.extend(
+            f"client {client.name}: no such controller: {name}"
+            for name in client.controllers
+            if name not in controllers
+        )
+
+    def _key(self, client: Client) -> str:
+        digest = client.key_sha256
+        if client.key_sha256_file:
+            try:
+                digest = (self.folder / client.key_sha256_file).read_text("ascii").strip()
+            except (OSError, UnicodeDecodeError):
+                self.problems.append(
+                    f"client {client.name}: cannot read {client.key_sha256_file}; make it with `dialgate key`"
+                )
+                return ""
+        if digest and not _SHA256.fullmatch(digest):
+            self.problems.append(f"client {client.name}: the key's SHA-256 must be 64 hexadecimal digits")
+            return ""
+        return digest
+
+    def _networks(self, client: Client) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        for source in client.sources:
+            try:
+                yield ipaddress.ip_network(source)
+            except ValueError as error:
+                self.problems.append(f"client {client.name}: source {source!r}: {error}")
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,264 @@
+"""What the opposition registries answered, as published by `registry_sync` and read by the gate.
+
+A published folder holds number sets, each named by its contents, and `manifest.json`, whose replacement is the
+publication. The manifest is one JSON object:
+
+    {"version": "16 hex digits", "published_at": ms, "files": [
+        {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
+         "sha256": "64 hex digits", "numbers": 1234}], "format": 1}
+
+There is one file for each registry and controller; controller "" is a full list, which serves everybody. Two modes, one
+file format, told by the number set's meta, the JSON of `Contents`:
+
+    answers     the registry answered one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's tag
+                is the index of its `State`; a number that is not in the set was never asked: unknown.
+    full_list   the registry handed out everybody who is listed. A number that is not in the set is clear where
+                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered.
+
+How both may change: a field is never renamed or removed and never changes its meaning; a new one goes last and has a
+default. Anything else is a higher `format` of the manifest, which an older program refuses.
+"""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.model import Instant, RegistryAnswer
+from dialgate.numberset import DamagedFile, NumberSet
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+Mode: TypeAlias = Literal["answers", "full_list"]
+Stamp: TypeAlias = tuple[int, int, int]
+
+
+class Consultation(Struct, frozen=True, kw_only=True):
+    """One question put to a registry, and its proof. `submitted_at`, from which its validity runs, is when it was put,
+    or the version of a full list; `answered_at` is 0 where it is not known. The sums are of the texts, out of any zip."""
+
+    id: str
+    submitted_at: Instant
+    answered_at: Instant
+    imported_at: Instant
+    receipt: str
+    request_sha256: str
+    answer_sha256: str
+    lines: int
+    listed: int
+    clear: int
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """An answer that many numbers share. `consultation` indexes `Contents.consultations`; `listed_at` is the newest
+    consultation that ever said *listed*, kept under a newer *clear*: consents before it are void (L. 5/2018 art. 1 c. 5)."""
+
+    answer: Literal["listed", "clear"]
+    consultation: int
+    listed_at: Instant = 0
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """The meta of a number set. Every state is the tag of some number; consultations are kept also when none is."""
+
+    registry: str
+    controller: str
+    mode: Mode
+    consultations: tuple[Consultation, ...]
+    states: tuple[State, ...]
+    coverage: tuple[str, ...] = ()
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    registry: str
+    controller: str
+    mode: Mode
+    file: str
+    sha256: str
+    numbers: int
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    version: str
+    published_at: Instant
+    files: tuple[Entry, ...]
+    format: int = FORMAT
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """`oldest_consulted_at` is that of the oldest answer still in use. Both are 0 where nothing was answered."""
+
+    registry: str
+    controller: str
+    mode: Mode
+    numbers: int
+    newest_consulted_at: Instant
+    oldest_consulted_at: Instant
+
+
+class SnapshotMissing(Exception):
+    """Nothing is published there."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises SnapshotMissing, DamagedFile."""
+    return _read_manifest(folder)[0]
+
+
+def read_contents(numbers: NumberSet, path: Path) -> Contents:
+    """Raises DamagedFile."""
+    try:
+        return msgspec.json.decode(numbers.meta, type=Contents)
+    except msgspec.DecodeError as error:
+        raise DamagedFile(str(path), f"its meta is not that of registry answers: {error}") from error
+
+
+def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
+    """Whether another manifest than the snapshot's is published now: one `stat`, for asking once a second."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except FileNotFoundError:
+        return False
+    return snapshot is None or _stamp(found) != snapshot.stamp
+
+
+class Snapshot:
+    """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
+
+    Opening verifies manifest, headers, lengths and metas; `verify` reads every byte."""
+
+    def __init__(self, manifest: Manifest, stamp: Stamp, opened: "tuple[_OpenFile, ...]") -> None:
+        self.version = manifest.version
+        self.published_at = manifest.published_at
+        self.stamp = stamp
+        self._files = {(file.contents.registry, file.contents.controller): file for file in opened}
+
+    @classmethod
+    def open(cls, folder: Path) -> "Snapshot":
+        """Raises SnapshotMissing, DamagedFile."""
+        manifest, stamp = _read_manifest(folder)
+        with ExitStack() as on_failure:
+            opened = tuple(
+                _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
+            )
+            on_failure.pop_all()
+        return cls(manifest, stamp, opened)
+
+    def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
+        """`number` is the digits of the E.164 form. Raises DamagedFile where the damage shows."""
+        file = self._files.get((registry, controller)) or self._files.get((registry, ""))
+        if file is None:
+            return RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
+        return file.answer(number)
+
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(file.part() for file in self._files.values())
+
+    def verify(self) -> None:
+        """Raises DamagedFile."""
+        for file in self._files.values():
+            file.numbers.verify()
+
+    def close(self) -> None:
+        """To be called when nobody asks any longer: an answer after it raises ValueError."""
+        for file in self._files.values():
+            file.numbers.close()
+
+
+class _OpenFile:
+    """A number set with its answers made ready: a state becomes a RegistryAnswer once, not once a call."""
+
+    def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
+        self.path = path
+        self.numbers = numbers
+        self.contents = contents = read_contents(numbers, path)
+        self._states = tuple(
+            RegistryAnswer(
+                registry=contents.registry,
+                answer=state.answer,
+                consulted_at=contents.consultations[state.consultation].submitted_at,
+                listed_at=state.listed_at,
+                consultation=contents.consultations[state.consultation].id,
+                snapshot=version,
+            )
+            for state in contents.states
+        )
+        self._coverage: tuple[str, ...] = ()
+        self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
+        self._clear = self._absent
+        if contents.mode == "full_list":
+            newest = max(contents.consultations, key=lambda consultation: consultation.submitted_at)
+            self._coverage = contents.coverage
+            self._clear = msgspec.structs.replace(
+                self._absent, answer="clear", consulted_at=newest.submitted_at, consultation=newest.id
+            )
+            self._absent = msgspec.structs.replace(self._clear, answer="uncovered")
+
+    def answer(self, number: int) -> RegistryAnswer:
+        try:
+            tag = self.numbers.tag(number)
+            if tag >= 0:
+                return self._states[tag]
+        except IndexError:
+            raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again") from None
+        if self._coverage and str(number).startswith(self._coverage):
+            return self._clear
+        return self._absent
+
+    def part(self) -> Part:
+        contents = self.contents
+        answers = self._states if contents.mode == "answers" else (self._clear,)
+        times = [answer.consulted_at for answer in answers]
+        return Part(
+            registry=contents.registry,
+            controller=contents.controller,
+            mode=contents.mode,
+            numbers=len(self.numbers),
+            newest_consulted_at=max(times, default=0),
+            oldest_consulted_at=min(times, default=0),
+        )
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            stamp = _stamp(os.fstat(file.fileno()))
+            manifest = msgspec.json.decode(file.read(), type=Manifest)
+    except FileNotFoundError:
+        raise SnapshotMissing(
+            f"{folder}: no registry answers are published here: run `registry-sync import`, or name the folder where it did"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise DamagedFile(str(path), f"not a manifest: {error}") from error
+    if manifest.format > FORMAT:
+        raise DamagedFile(
+            str(path), f"format {manifest.format} is newer than this program reads ({FORMAT}): update it"
+        )
+    return manifest, stamp
+
+
+def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack) -> _OpenFile:
+    path = folder / entry.file
+    try:
+        numbers = NumberSet.open(path)
+    except FileNotFoundError:
+        raise DamagedFile(
+            str(path), "missing, though the manifest names it: import again or roll back"
+        ) from None
+    on_failure.callback(numbers.close)
+    if numbers.sha256 != entry.sha256:
+        raise DamagedFile(str(path), "not the file that the manifest names: its sha256 differs")
+    file = _OpenFile(path, numbers, version)
+    holds = (file.contents.registry, file.contents.controller, file.contents.mode)
+    if holds != (entry.registry, entry.controller, entry.mode):
+        raise DamagedFile(str(path), "of another registry, controller or mode than the manifest says")
+    return file

@@ -1,0 +1,146 @@
+"""What changes while the gate runs: the ledger, the attempts, the call lists, the caller-ID proofs, remembered answers.
+
+One Protocol, for engines that differ. Every promise here is kept by one contract suite that runs on each of them:
+a write is acknowledged only when it is durable; a commit either reserves an attempt against the very state that was
+read, or reports that it has changed; a store that cannot be reached raises `StoreUnavailable`, soon.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from dialgate.faults import Unavailable
+from dialgate.ledger import Draft, Entry
+from dialgate.model import Attempt, Basis, Instant, Known, Origin, Result
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot be read or written now. The text says why."""
+
+    component = "store"
+
+
+class Reservation(Struct, frozen=True):
+    """An attempt to be counted for `subject`, if what is known of `watch` is still what was read.
+
+    `watch` holds every subject whose state the decision rests on (the controller's and the one for every controller),
+    `seen` their states as read."""
+
+    subject: bytes
+    attempt: Attempt
+    watch: tuple[bytes, ...]
+    seen: tuple[Known, ...]
+
+
+class Remembered(Struct, frozen=True):
+    """An answer to be given again to the same question (`key`: a hash of client, call id and content) for a day.
+    `decision`: the id of the decision that the answer tells."""
+
+    key: bytes
+    at: Instant
+    answer: bytes
+    decision: str
+
+
+class Position(Struct, frozen=True):
+    """How far a decision log had got when a commit was made; after a crash, log and store are settled from here."""
+
+    log: str
+    seq: int
+
+
+class CallList(Struct, frozen=True, kw_only=True):
+    """A call list that was loaded. Its numbers lie in the number set `file`, whose tags are places in `bases`."""
+
+    id: str
+    controller: str
+    campaigns: tuple[str, ...]
+    bases: tuple[Basis, ...]
+    origin: Origin
+    file: str
+    sha256: str
+    numbers: int
+    loaded_at: Instant
+    actor: str
+    retired_at: Instant = 0
+
+
+class CallerIdProof(Struct, frozen=True, kw_only=True):
+    """That a call back to `caller_id` was answered, or attested to be, at `at`; `answered` false: it was not."""
+
+    controller: str
+    caller_id: str
+    at: Instant
+    kind: str
+    answered: bool = True
+    evidence: str = ""
+    actor: str = ""
+
+
+class Store(Protocol):
+    async def read(self, subjects: Sequence[bytes]) -> list[Known]:
+        """What is known of each subject, in order, attempts (newest last) included. Unknown subjects are `Known()`."""
+
+    async def recall(self, keys: Sequence[bytes], since: Instant) -> list[bytes | None]:
+        """The answers remembered at or after `since`, in order."""
+
+    async def commit(
+        self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: Position
+    ) -> list[int]:
+        """In one atomic step: count every attempt whose watched subjects are unchanged, remember the answers, note the
+        position. Returns the places of the reservations that were stale; if any was, *nothing* was written.
+
+        The reservations of one commit do not make each other stale: who decides a batch reckons with what it has
+        already allowed. An attempt counted again is counted once; where a decision's id comes again with another
+        attempt, the later stands (the earlier was never recorded). Of two answers to one question the later `at`
+        stands."""
+
+    async def release(self, decisions: Sequence[str]) -> None:
+        """Uncount attempts whose decision could not be recorded, and forget the answers remembered for them. Where
+        this raises, `settle` must run before the decision log goes on: the answers would be given again."""
+
+    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+        """Write to the ledger, durably, all or nothing. Returns the sequences, which grow without end.
+
+        Commits wait while it writes: a bulk import sends a thousand drafts at a time, not all at once."""
+
+    async def history(self, subject: bytes) -> list[Entry]:
+        """Every ledger entry of one subject, oldest first."""
+
+    async def since(self, seq: int, limit: int) -> list[Entry]:
+        """Ledger entries after `seq`, oldest first, for whoever follows the ledger."""
+
+    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+        """The attempt that a decision counted, and for which subject."""
+
+    async def result(self, decision: str, result: Result, at: Instant) -> bool:
+        """Note what became of an allowed call; of two results the later `at` stands. False where no such attempt is
+        counted."""
+
+    async def lists(self) -> list[CallList]: ...
+
+    async def put_list(self, call_list: CallList) -> None:
+        """Add or replace by id."""
+
+    async def proofs(self) -> list[CallerIdProof]:
+        """The newest proof of each (controller, caller ID)."""
+
+    async def put_proof(self, proof: CallerIdProof) -> None: ...
+
+    async def positions(self) -> dict[str, int]:
+        """How far each decision log had got at the newest commit."""
+
+    async def settle(
+        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
+    ) -> None:
+        """After a crash: drop the attempts and answers of `log` beyond its `head` (a decision's id is LOG-SEQ), count
+        and remember those the store had lost, and note `head` as the position. Idempotent; keeps what results say."""
+
+    async def ping(self) -> None:
+        """Raises `StoreUnavailable` unless a read and a write would work now."""
+
+    async def maintain(self, before: Instant) -> None:
+        """Drop remembered answers older than `before`, and keep the store small and quick. For a regular tick."""
+
+    async def close(self) -> None: ...

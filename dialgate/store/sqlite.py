@@ -1,0 +1,535 @@
+"""The embedded store: one SQLite file with a write-ahead log, on a local disk. The only importer of sqlite3.
+
+Two ways in. The *near* connection serves `read`, `recall` and `commit` on the event loop's own thread: a hop to a
+thread would cost more than the query. It never waits. The *far* connection serves the rest in one worker thread; what
+it has acknowledged is on the disk.
+
+Attempts and remembered answers are gathered in memory and written a few thousand at a time (`recent`): after a crash
+the decision log is the truth about them, and `settle` brings back what was lost. So they belong to the one process
+that writes the log beside this file; the ledger may be written by any process at any time, and binds at once.
+
+The file is an SQLite 3 database, application id 0x64676174, whose `user_version` counts the scripts of `MIGRATIONS`
+that have run. Its tables are as these scripts make them; `event` and `body` hold JSON of the tagged structs of
+`dialgate.ledger` and `dialgate.store`, where a new field goes last with a default. A script once released is never
+edited: a change of the tables is a new script at the end. A newer file is refused, an older one is brought forward.
+
+A process that has this file open must not open it by other means: closing it would drop SQLite's locks (POSIX).
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+from msgspec import DecodeError, structs
+from msgspec.json import Decoder, encode
+
+from dialgate.ledger import Draft, Entry, Event, fold
+from dialgate.model import Attempt, Instant, Known, Result
+from dialgate.store import CallerIdProof, CallList, Position, Remembered, Reservation, StoreUnavailable
+from dialgate.store.recent import Recent
+
+APPLICATION = 0x64676174
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE ledger (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL, at INTEGER NOT NULL, controller TEXT NOT NULL,
+        actor TEXT NOT NULL, channel TEXT NOT NULL, proof TEXT NOT NULL, sealed BLOB NOT NULL, event TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX ledger_subject ON ledger (subject);
+    CREATE TABLE attempt (
+        decision TEXT PRIMARY KEY, subject BLOB NOT NULL, at INTEGER NOT NULL, campaign TEXT NOT NULL,
+        basis TEXT NOT NULL, result TEXT NOT NULL, result_at INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX attempt_subject ON attempt (subject, at);
+    CREATE TABLE answer (
+        key BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, answer BLOB NOT NULL, decision TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX answer_at ON answer (at);
+    CREATE INDEX answer_decision ON answer (decision);
+    CREATE TABLE position (log TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE call_list (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
+    """,
+)
+
+RETRY = 0.002  # seconds between two tries of the near connection on a locked file
+WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thread
+WIDEST = 512  # keys in one query
+GATHERED = 4_096  # rows of attempts and answers that are written together
+FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
+LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
+
+_ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
+_ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
+# Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
+_ENTRIES_OF = _ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+_ATTEMPTS_OF = _ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+_ANSWERS_OF = "SELECT key, at, answer FROM wanted CROSS JOIN answer ON key = one"
+_COUNT = """
+    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
+        basis = excluded.basis, result = excluded.result, result_at = 0
+    WHERE subject <> excluded.subject OR at <> excluded.at
+"""
+_REMEMBER = """
+    INSERT INTO answer (key, at, answer, decision) VALUES (?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
+    WHERE excluded.at >= answer.at
+"""
+_NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
+_RESULT = """
+    UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
+    WHERE decision = :decision
+"""
+# LOG-SEQ with a higher sequence; "." is what comes after "-".
+_BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
+_DROP = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
+_FORGET = "DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE at < ? ORDER BY at LIMIT ?)"
+
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_READONLY: "the file or its folder is read-only: make both writable for this user",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: it must exist and be readable and writable for this user",
+    sqlite3.SQLITE_IOERR: "the disk reports an error: see the system's log",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop the gate and restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "the file is damaged or no store: stop the gate and restore it from a backup",
+}
+_BUSY = dict.fromkeys(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+    "the store is locked by another process or a long write: let that end",
+)
+_REASONS |= _BUSY
+
+T = TypeVar("T")
+_Step = Callable[[sqlite3.Connection], T]
+_event = Decoder(Event)
+_call_list = Decoder(CallList)
+_proof = Decoder(CallerIdProof)
+
+
+class _Locked(StoreUnavailable):
+    """It may have passed in a moment."""
+
+
+class _Link:
+    """A connection that is opened when it is first needed, and anew after a fault. `wait`: seconds, for a lock."""
+
+    def __init__(self, path: Path, *, wait: float, synchronous: str) -> None:
+        self._path = path
+        self._wait = wait
+        self._synchronous = synchronous
+        self._db: sqlite3.Connection | None = None
+
+    def run(self, step: _Step[T]) -> T:
+        try:
+            return step(self._db or self._connect())
+        except sqlite3.DatabaseError as fault:
+            code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            text = f"{self._path}: {_REASONS.get(code, 'SQLite refuses')} ({fault})"
+            if code in _BUSY:
+                raise _Locked(text) from fault
+            self.close()
+            raise StoreUnavailable(text) from fault
+        except DecodeError as fault:
+            raise StoreUnavailable(
+                f"{self._path}: a row that only a newer dialgate reads ({fault})"
+            ) from fault
+        except StoreUnavailable:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: a file that has vanished is a fault, not an empty store.
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False)
+        self._db = db
+        db.execute(f"PRAGMA synchronous={self._synchronous}")
+        db.execute("PRAGMA wal_autocheckpoint=0")  # a commit must not pay for it; `maintain` does
+        db.execute(f"PRAGMA journal_size_limit={LONG_LOG * 4_096 * 2}")
+        db.execute("PRAGMA cache_size=-32768")  # KiB
+        return db
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+
+
+@contextmanager
+def _whole(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:  # also where COMMIT itself failed
+            db.execute("ROLLBACK")
+
+
+class _Reading(NamedTuple):
+    """What the newest `read` saw, by which connection, at which of its data versions."""
+
+    db: sqlite3.Connection
+    version: int
+    known: dict[bytes, Known]
+
+
+class SqliteStore:
+    def __init__(self, path: Path, patience: float) -> None:
+        self._patience = patience
+        self._near = _Link(path, wait=0, synchronous="NORMAL")
+        self._far = _Link(path, wait=WAIT, synchronous="FULL")
+        # To restart the log is to hold the write lock while readers end: only where there is nothing to wait for.
+        self._tidy = _Link(path, wait=0, synchronous="FULL")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._closed = False
+        self._reading: _Reading | None = None
+        self._recent = [Recent()]  # the newest last; elder ones are being written
+        self._flushing = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None
+        self._unwritten: StoreUnavailable | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, patience: float = 0.1) -> Self:
+        """Makes the file (mode 0600) or brings it forward; blocks. `patience`: seconds for which a read or commit
+        waits for a lock. Raises `StoreUnavailable`."""
+        with suppress(OSError):  # where it cannot be made, SQLite says so
+            path.touch(mode=0o600, exist_ok=False)
+        store = cls(path, patience)
+        store._far.run(_migrate)
+        return store
+
+    async def _inline(self, step: _Step[T]) -> T:
+        self._refuse_if_closed()
+        with suppress(_Locked):
+            return self._near.run(step)
+        try:
+            async with asyncio.timeout(self._patience):
+                while True:
+                    await asyncio.sleep(RETRY)
+                    with suppress(_Locked):
+                        return self._near.run(step)
+        except TimeoutError:
+            return self._near.run(step)
+
+    async def _in_thread(self, step: _Step[T], link: _Link | None = None) -> T:
+        self._refuse_if_closed()
+        return await asyncio.get_running_loop().run_in_executor(self._worker, (link or self._far).run, step)
+
+    async def _write(self, step: _Step[T]) -> T:
+        def whole(db: sqlite3.Connection) -> T:
+            with _whole(db):
+                return step(db)
+
+        return await self._in_thread(whole)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store has been closed")
+
+    # ---- in the path of every call -----------------------------------------------------------------------------------
+
+    async def read(self, subjects: Sequence[bytes]) -> list[Known]:
+        def step(db: sqlite3.Connection) -> _Reading:
+            with _whole(db, "BEGIN"):
+                return _Reading(db, _pragma(db, "data_version"), self._all_known(db, subjects))
+
+        self._reading = reading = await self._inline(step)
+        return [reading.known[subject] for subject in subjects]
+
+    async def recall(self, keys: Sequence[bytes], since: Instant) -> list[bytes | None]:
+        wanted = tuple(dict.fromkeys(keys))
+        rows = await self._inline(lambda db: _rows(db, _ANSWERS_OF, wanted))
+        found = {key: answer for key, at, answer in rows if at >= since}
+        for recent in self._recent:
+            found.update(
+                (key, recent.answers[key].answer)
+                for key in wanted
+                if key in recent.answers and recent.answers[key].at >= since
+            )
+        return [found.get(key) for key in keys]
+
+    async def commit(
+        self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: Position
+    ) -> list[int]:
+        if self._unwritten is not None:
+            raise self._unwritten
+        stale = await self._inline(lambda db: _stale(reservations, self._current(db, reservations)))
+        if not stale:
+            self._reading = None  # what it saw is no longer all there is
+            self._recent[-1].add(reservations, remembered, position)
+            if self._recent[-1].rows >= GATHERED and self._writing is None:
+                self._writing = asyncio.create_task(self._write_recent())
+        return stale
+
+    def _current(self, db: sqlite3.Connection, reservations: Sequence[Reservation]) -> dict[bytes, Known]:
+        watched = {subject for each in reservations for subject in each.watch}
+        last = self._reading
+        if last and last.db is db and watched <= last.known.keys():
+            unchanged = last.version == _pragma(db, "data_version")
+            return last.known if unchanged else self._all_known(db, watched)
+        return self._all_known(db, watched)
+
+    def _all_known(self, db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
+        """With the attempts that are not in the database yet; one may be in both for a moment."""
+        known = _known(db, subjects)
+        for recent in self._recent:
+            for subject in recent.attempts.keys() & known.keys():
+                held = known[subject]
+                counted = {attempt.decision: attempt for attempt in recent.attempts[subject]}
+                counted |= {attempt.decision: attempt for attempt in held.attempts}
+                attempts = sorted(counted.values(), key=lambda attempt: (attempt.at, attempt.decision))
+                known[subject] = structs.replace(held, attempts=tuple(attempts))
+        return known
+
+    async def _write_recent(self) -> None:
+        with suppress(StoreUnavailable):  # `_flush` has noted it
+            await self._flush()
+        self._writing = None
+
+    async def _flush(self) -> None:
+        """Bring what was gathered into the database. Raises `StoreUnavailable`: then it is kept for the next time, and
+        until that succeeds nothing more is committed."""
+        async with self._flushing:
+            if self._recent[-1].rows:
+                self._recent.append(Recent())
+            elders = self._recent[:-1]
+            if elders:
+                try:
+                    await self._write(lambda db: _write_down(db, elders))
+                except StoreUnavailable as fault:
+                    self._unwritten = fault
+                    raise
+            self._recent = self._recent[len(elders) :]
+            self._reading = None
+            self._unwritten = None
+
+    # ---- the ledger and the rest, durable at return ------------------------------------------------------------------
+
+    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+        def step(db: sqlite3.Connection) -> list[int]:
+            first = _newest(db) + 1
+            db.executemany(
+                "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((seq, *_row(draft)) for seq, draft in enumerate(drafts, first)),
+            )
+            return list(range(first, first + len(drafts)))
+
+        return await self._write(step)
+
+    async def history(self, subject: bytes) -> list[Entry]:
+        return await self._entries("WHERE subject = ? ORDER BY seq", subject)
+
+    async def since(self, seq: int, limit: int) -> list[Entry]:
+        return await self._entries("WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
+
+    async def _entries(self, where: str, *values: bytes | int) -> list[Entry]:
+        return await self._in_thread(lambda db: [_entry(row) for row in db.execute(_ENTRY + where, values)])
+
+    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+        await self._flush()
+        query = _ATTEMPT + "WHERE decision = ?"
+        return await self._in_thread(lambda db: next(map(_attempt, db.execute(query, (decision,))), None))
+
+    async def result(self, decision: str, result: Result, at: Instant) -> bool:
+        await self._flush()
+        values = {"decision": decision, "result": result, "at": at}
+        return await self._write(lambda db: db.execute(_RESULT, values).rowcount == 1)
+
+    async def lists(self) -> list[CallList]:
+        query = "SELECT body FROM call_list ORDER BY id"
+        return await self._in_thread(lambda db: [_call_list.decode(row[0]) for row in db.execute(query)])
+
+    async def put_list(self, call_list: CallList) -> None:
+        values = (call_list.id, encode(call_list).decode())
+        await self._write(lambda db: db.execute("INSERT OR REPLACE INTO call_list VALUES (?, ?)", values))
+
+    async def proofs(self) -> list[CallerIdProof]:
+        def step(db: sqlite3.Connection) -> list[CallerIdProof]:
+            every = (_proof.decode(body) for (body,) in db.execute("SELECT body FROM proof ORDER BY at, id"))
+            return list({(each.controller, each.caller_id): each for each in every}.values())
+
+        return await self._in_thread(step)
+
+    async def put_proof(self, proof: CallerIdProof) -> None:
+        values = (proof.at, encode(proof).decode())
+        await self._write(lambda db: db.execute("INSERT INTO proof (at, body) VALUES (?, ?)", values))
+
+    async def positions(self) -> dict[str, int]:
+        await self._flush()
+        return await self._in_thread(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
+
+    async def release(self, decisions: Sequence[str]) -> None:
+        # What was committed a moment ago is here, and gone before anything can be awaited. Elder rows may be on their
+        # way to the database, and are deleted there.
+        elder = set(decisions) - self._recent[-1].drop(decisions)
+        self._reading = None
+        if not elder:
+            return
+        await self._flush()
+
+        def step(db: sqlite3.Connection) -> None:
+            rows = [(decision,) for decision in elder]
+            db.executemany("DELETE FROM attempt WHERE decision = ?", rows)
+            db.executemany("DELETE FROM answer WHERE decision = ?", rows)
+
+        await self._write(step)
+
+    async def settle(
+        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
+    ) -> None:
+        await self._flush()
+
+        def step(db: sqlite3.Connection) -> None:
+            for delete in _DROP:
+                db.execute(delete, (log, head))
+            _count(db, attempts)
+            db.executemany(_REMEMBER, map(structs.astuple, answers))
+            db.execute(_NOTE, (log, head))
+
+        await self._write(step)
+
+    # ---- upkeep ------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        await self._inline(_newest)
+        await self._flush()
+        # The format written over itself: a real, synced write that changes nothing.
+        await self._write(lambda db: db.execute(f"PRAGMA user_version={_pragma(db, 'user_version')}"))
+
+    async def maintain(self, before: Instant) -> None:
+        await self._flush()
+        bounds = (before, FORGOTTEN_AT_ONCE)
+        while await self._write(lambda db: db.execute(_FORGET, bounds).rowcount) == FORGOTTEN_AT_ONCE:
+            pass
+        await self._in_thread(_restart_log, self._tidy)
+
+    async def close(self) -> None:
+        if not self._closed:
+            with suppress(StoreUnavailable):  # the log has it
+                await self._flush()
+            self._closed = True
+            await asyncio.to_thread(self._worker.shutdown)
+            for link in (self._tidy, self._near, self._far):
+                link.close()
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
+    with _whole(db):
+        version, known = _pragma(db, "user_version"), len(MIGRATIONS)
+        if version and _pragma(db, "application_id") != APPLICATION:
+            raise StoreUnavailable("the file is another program's database: name another file")
+        if version > known:
+            raise StoreUnavailable(f"the store has format {version}, above {known}: install a newer dialgate")
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id={APPLICATION}")
+        db.execute(f"PRAGMA user_version={known}")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _newest(db: sqlite3.Connection) -> int:
+    """Not the highest row: a sequence stays used though its entry be gone."""
+    row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
+    return row[0] if row else 0
+
+
+@cache
+def _wanting(query: str, width: int) -> str:
+    return f"WITH wanted(one) AS (VALUES {', '.join(['(?)'] * width)}) {query}"
+
+
+def _rows(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """The rows of different `keys`, sorted. Filled with nulls, that match none, so that few statements are prepared."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(keys), WIDEST):
+        some = keys[start : start + WIDEST]
+        width = 1 << (len(some) - 1).bit_length()
+        rows += db.execute(_wanting(query, width), (*some, *repeat(None, width - len(some))))
+    rows.sort()
+    return rows
+
+
+def _known(db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
+    seq = _newest(db)
+    known = dict.fromkeys(subjects, Known(seq=seq))
+    wanted = tuple(known)
+    entries: dict[bytes, list[Entry]] = {}
+    for row in _rows(db, _ENTRIES_OF, wanted):
+        entries.setdefault(row[1], []).append(_entry(row))
+    attempts: dict[bytes, list[Attempt]] = {}
+    for subject, attempt in map(_attempt, _rows(db, _ATTEMPTS_OF, wanted)):
+        attempts.setdefault(subject, []).append(attempt)
+    for subject in entries.keys() | attempts.keys():
+        held, tried = fold(entries.get(subject, ())), tuple(attempts.get(subject, ()))
+        known[subject] = structs.replace(held, seq=seq, attempts=tried)
+    return known
+
+
+def _attempt(row: Sequence[Any]) -> tuple[bytes, Attempt]:
+    at, decision, campaign, basis, result, subject = row
+    return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
+
+
+def _stale(reservations: Sequence[Reservation], current: dict[bytes, Known]) -> list[int]:
+    return [
+        place
+        for place, each in enumerate(reservations)
+        if not all(_same(current[subject], seen) for subject, seen in zip(each.watch, each.seen, strict=True))
+    ]
+
+
+def _same(now: Known, seen: Known) -> bool:
+    """But for the sequence, which is the whole ledger's: it moves when others' entries come."""
+    return now is seen or structs.replace(now, seq=seen.seq) == seen
+
+
+def _count(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
+    db.executemany(
+        _COUNT, ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
+    )
+
+
+def _write_down(db: sqlite3.Connection, gathered: Iterable[Recent]) -> None:
+    for recent in gathered:
+        _count(db, recent.counted())
+        db.executemany(_REMEMBER, map(structs.astuple, recent.remembered()))
+        if recent.position is not None:
+            db.execute(_NOTE, structs.astuple(recent.position))
+
+
+def _row(draft: Draft) -> tuple[bytes | int | str, ...]:
+    event = encode(draft.event).decode()
+    return (
+        draft.subject, draft.at, draft.controller, draft.actor, draft.channel, draft.proof, draft.sealed, event,
+    )  # fmt: skip
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    seq, subject, at, controller, actor, channel, proof, sealed, event = row
+    return Entry(
+        seq=seq, subject=subject, at=at, controller=controller, actor=actor, channel=channel, proof=proof,
+        sealed=sealed, event=_event.decode(event),
+    )  # fmt: skip
+
+
+def _restart_log(db: sqlite3.Connection) -> None:
+    """Under steady load the log never ends by itself. The first step does the work beside the writers, so that the
+    second, which stops them, is short. The file keeps its length: writing over it is a third faster than extending."""
+    _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if pages >= LONG_LOG:
+        db.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -1,0 +1,122 @@
+"""What keeps a gate in repair, once a second: newly published snapshots, call lists, caller-ID proofs, a log or a store
+that failed and may work again. Nothing here decides; whatever fails here closes the gate and says so."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from dialgate.decision_log import DecisionLog
+from dialgate.faults import Unavailable
+from dialgate.gather import Gatherer
+from dialgate.law import Registry
+from dialgate.metrics import Metrics
+from dialgate.model import DAY, Instant
+from dialgate.numberset import DamagedFile
+from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed
+from dialgate.store import Store
+
+COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
+_MAINTAIN_EVERY = 60
+_log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """`problems` says, for each component that does not work, why; the gate is ready while it is empty."""
+
+    def __init__(self, folder: Path, store: Store, log: DecisionLog, metrics: Metrics) -> None:
+        self.problems: dict[str, str] = {}
+        self._folder, self._store, self._log, self._metrics = folder, store, log, metrics
+        self._refused: tuple[int, int, int] | None = None
+        self._rounds = 0
+
+    def failed(self, component: str, problem: str) -> None:
+        if self.problems.get(component) != problem:
+            _log.error("not available", component=component, problem=problem)
+        self.problems[component] = problem
+
+    def works(self, component: str) -> None:
+        if self.problems.pop(component, None) is not None:
+            _log.info("available again", component=component)
+
+    async def round(self, gatherer: Gatherer, now: Instant) -> None:
+        """One round at `now`. Raises nothing that was foreseen."""
+        for component in ("clock", "gate", "keys"):
+            self.works(component)  # a batch says so again if it is not true
+        await self._try("log", lambda: self._mend_log(now))
+        await self._try("store", lambda: self._look_up(gatherer, now))
+        await self._try("snapshot", lambda: self._renew(gatherer, now))
+        for component in COMPONENTS:
+            self._metrics.ready.labels(component).set(component not in self.problems)
+        self._metrics.log_records.set(self._log.next_seq - 1)
+
+    async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:
+        try:
+            problem = await step()
+        except (Unavailable, SnapshotMissing, DamagedFile, OSError) as error:
+            problem = str(error)
+        if problem:
+            self.failed(component, problem)
+        else:
+            self.works(component)
+
+    async def _mend_log(self, now: Instant) -> str:
+        await asyncio.to_thread(self._log.recover, now)
+        return ""
+
+    async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
+        await self._store.ping()
+        gatherer.load_lists(await self._store.lists(), self._folder / "lists")
+        gatherer.load_proofs(await self._store.proofs())
+        self._rounds += 1
+        if self._rounds % _MAINTAIN_EVERY == 1:
+            await self._store.maintain(now - gatherer.config.settings.remember_hours * 3_600_000)
+        return ""
+
+    # ---- the snapshot ------------------------------------------------------------------------------------------------
+
+    async def _renew(self, gatherer: Gatherer, now: Instant) -> str:
+        folder = self._folder / "snapshots"
+        if changed(folder, gatherer.snapshot):
+            await self._replace(gatherer, folder)
+        if gatherer.snapshot is None:
+            return "no registry answers are published yet; run `registry-sync import`"
+        return self._freshness(gatherer, gatherer.snapshot, now)
+
+    async def _replace(self, gatherer: Gatherer, folder: Path) -> None:
+        """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
+        try:
+            opened = await asyncio.to_thread(_verified, folder)
+        except (DamagedFile, SnapshotMissing):
+            self._metrics.snapshot_rejected.inc()
+            raise
+        gatherer.snapshot = opened
+        _log.info("snapshot in use", version=opened.version)
+
+    def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:
+        rules = {rule.id: rule for law in gatherer.config.laws.values() for rule in law.registries}
+        ends = [
+            self._observe(part, rules[part.registry], now)
+            for part in snapshot.parts()
+            if part.registry in rules
+        ]
+        if ends and max(ends) > now:
+            return ""
+        return "every registry answer has expired; consult the registry and import its answer"
+
+    def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
+        ends = part.newest_consulted_at + rule.validity_days * DAY
+        age = now - part.newest_consulted_at
+        self._metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
+        return ends
+
+
+def _verified(folder: Path) -> Snapshot:
+    opened = Snapshot.open(folder)
+    try:
+        opened.verify()
+    except DamagedFile:
+        opened.close()
+        raise
+    return opened

@@ -1,0 +1,1 @@
+"""The nightly job: takes in what an opposition registry answered and publishes it as a snapshot."""

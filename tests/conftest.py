@@ -1,0 +1,32 @@
+"""Fixtures; what they make is in world.py."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests import world
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[world.World]:
+    """A gate with one call list, on a real port."""
+    async with world.running(tmp_path) as made:
+        await world.load_list(made)
+        yield made
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A real disk of 4 MiB. Mounting needs root, which CI has; elsewhere the test is left out.
+
+    Not in `tmp_path`: should the tests be killed, the mount they leave must not be in the way of the next."""
+    if os.geteuid() and not os.environ.get("CI"):
+        pytest.skip("mounting needs root")
+    with TemporaryDirectory() as disk:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+        yield Path(disk)
+        subprocess.run(["umount", "--lazy", disk], check=True)

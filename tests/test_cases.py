@@ -1,0 +1,52 @@
+"""Every case file, through `decide`, and through a record and back."""
+
+import msgspec
+import pytest
+
+from dialgate.decision import decide
+from dialgate.localtime import rfc3339
+from dialgate.model import REASONS, Decision, Facts
+from dialgate.rules import RULES
+from tests.casebook import Case, all_cases, case_law, facts_of, instant
+
+CASES = list(all_cases())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.about}")
+def test_the_case_is_decided_as_wanted(case: Case) -> None:
+    decision = decide(facts_of(case), case_law(case))
+    want = case.want
+    assert ("allow" if decision.allow else "deny", [reason.code for reason in decision.reasons]) == (
+        want.decision,
+        want.reasons,
+    )
+    kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
+    assert {name: kinds[name] for name in want.outcomes} == want.outcomes
+    assert want.basis is None or decision.basis == want.basis
+    for wanted, given in ((want.valid_until, decision.valid_until), (want.not_before, decision.not_before)):
+        assert wanted is None or given == (instant(wanted) if wanted else 0), rfc3339(given)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.about}")
+def test_the_record_replays_to_the_same_decision(case: Case) -> None:
+    facts = facts_of(case)
+    decision = decide(facts, case_law(case))
+    stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
+    assert stored == facts
+    assert decide(stored, case_law(case)) == decision
+    assert msgspec.json.decode(msgspec.json.encode(decision), type=Decision) == decision
+
+
+def test_every_rule_has_a_case_that_it_denies_and_one_that_it_passes() -> None:
+    seen = {"deny": set[str](), "pass": set[str]()}
+    for case in CASES:
+        for name, outcome in decide(facts_of(case), case_law(case)).outcomes.items():
+            seen.setdefault(type(outcome).__name__.lower(), set()).add(name)
+    rules = {name for name, _ in RULES}
+    assert seen["deny"] == rules
+    assert seen["pass"] >= rules
+
+
+def test_every_reason_that_facts_alone_can_give_has_a_case() -> None:
+    given = {code for case in CASES for code in case.want.reasons}
+    assert given == set(REASONS) - {"gate.unavailable", "gate.rule_error"}

@@ -1,0 +1,227 @@
+"""The direction of imports, and a few other laws of the project that no linter knows."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").rglob("*.py")])
+
+# Who may import what of ours. A module is judged by the longest prefix of its name; a package may import its own parts.
+ALLOWED: dict[str, set[str]] = {
+    "dialgate": set(),
+    "dialgate.model": set(),
+    "dialgate.faults": set(),
+    "dialgate.phone": {"model"},
+    "dialgate.law": {"model"},
+    "dialgate.ledger": {"model"},
+    "dialgate.basis": {"model", "law"},
+    "dialgate.rules": {"model", "law", "basis"},
+    "dialgate.decision": {"model", "law", "rules"},
+    "dialgate.localtime": {"model", "law"},
+    "dialgate.numberset": {"model"},
+    "dialgate.snapshot": {"model", "numberset"},
+    "dialgate.keys": {"model", "faults"},
+    "dialgate.decision_log": {"model", "faults"},
+    "dialgate.store": {"model", "ledger", "faults"},
+    "dialgate.settings": {"model", "law", "phone"},
+    "dialgate.metrics": {"model"},
+    "dialgate.logs": {"model"},
+    "dialgate.kept": {"law", "settings"},
+    "dialgate.calllist": {"model", "phone", "numberset"},
+    "dialgate.answers": {"model", "localtime"},
+    "dialgate.requests": {"model", "calllist"},
+    "dialgate.gather": {
+        "model", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
+    },
+    "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "store"},
+    "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics"},
+    "dialgate.settling": {"model", "answers", "decision_log", "keys", "store"},
+    "dialgate.registrar": {
+        "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
+    },
+    "dialgate.upkeep": {
+        "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
+    },
+    "dialgate.service": {
+        "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
+        "metrics",
+        "recorder", "registrar", "settings", "settling", "store", "upkeep",
+    },
+    # An interface translates: it knows the service and its words, not what is behind them.
+    "dialgate.interfaces": {
+        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs",
+    },
+    # The command line also runs the instruments, and reads a log that no gate has open.
+    "dialgate.interfaces.cli": {
+        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
+        "decision_log", "interfaces", "law",
+    },
+    "dialgate.__main__": {"interfaces"},
+    "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
+}  # fmt: skip
+
+# A library stands behind one module, so that it can be exchanged there.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "aiohttp": ("dialgate.interfaces", "dialgate.bench"),
+    "phonenumbers": ("dialgate.phone",),
+    "sqlite3": ("dialgate.store.sqlite",),
+    "redis": ("dialgate.store.redis",),
+    "holidays": ("dialgate.localtime",),
+    "zoneinfo": ("dialgate.localtime",),
+    "cryptography": ("dialgate.keys",),
+    "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
+}
+PURE = ("dialgate.model", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
+        "dialgate.decision", "dialgate.answers", "dialgate.batch")  # fmt: skip
+IMPURE = {
+    "asyncio",
+    "time",
+    "os",
+    "io",
+    "pathlib",
+    "socket",
+    "random",
+    "structlog",
+    "logging",
+    "threading",
+    "subprocess",
+}
+BROAD_EXCEPTS = {"dialgate.decision": 1, "dialgate.service": 1}
+CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\bdate\.today\(|\.utcnow\(")
+CLOCK_READERS = {"dialgate.service", "registry_sync.job"}
+WORN_OUT = re.compile(r"util|helper|manager|common|misc|impl$", re.IGNORECASE)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def violations(name: str, source: str) -> list[str]:
+    """What a module of this name and text breaks; empty when nothing."""
+    tree = ast.parse(source)
+    rule = max((prefix for prefix in ALLOWED if _judges(prefix, name)), key=len, default="")
+    found = []
+    for target in imports(tree):
+        top, _, rest = target.partition(".")
+        if top == "dialgate" and rest and not within(target, _package(rule)):
+            part = rest.split(".", maxsplit=1)[0]
+            if (
+                rule
+                and part not in ALLOWED[rule]
+                and part != "__version__"
+                and name != rule.partition(".")[0]
+            ):
+                found.append(f"{name} must not import dialgate.{part}")
+        found += [
+            f"{name} must not import {library}"
+            for library, homes in ONLY_IN.items()
+            if within(target, library) and not any(_judges(home, name) for home in homes)
+        ]
+        if any(within(name, pure) for pure in PURE) and top in IMPURE:
+            found.append(f"{name} is pure and must not import {top}")
+    if CLOCKS.search(source) and name not in CLOCK_READERS:
+        found.append(f"{name} reads the clock")
+    return found
+
+
+def _judges(prefix: str, name: str) -> bool:
+    """`dialgate.interfaces.cli` also judges `dialgate.interfaces.cli_serve`, which is a part of it."""
+    return within(name, prefix) or name.startswith(f"{prefix}_")
+
+
+def _package(rule: str) -> str:
+    return rule if rule.count(".") else "-"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_keeps_the_direction_of_imports(path: Path) -> None:
+    if not within(name_of(path), "dialgate.bench"):
+        assert violations(name_of(path), path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("dialgate.rules.hours", "from dialgate.store import Store"),
+        ("dialgate.rules.hours", "import time"),
+        ("dialgate.law", "from pathlib import Path"),
+        ("dialgate.interfaces.http_check", "from dialgate.decision import decide"),
+        ("dialgate.interfaces.http_check", "from dialgate.store.sqlite import SqliteStore"),
+        ("dialgate.service", "import aiohttp"),
+        ("dialgate.gather", "import phonenumbers"),
+        ("dialgate.upkeep", "now = time.time()"),
+        ("registry_sync.publish", "from dialgate.service import Gate"),
+    ],
+)
+def test_the_law_of_imports_finds_what_breaks_it(name: str, source: str) -> None:
+    assert violations(name, source)
+
+
+def test_broad_excepts_stand_only_where_they_are_named() -> None:
+    found: dict[str, int] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and (
+                node.type is None
+                or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
+            ):
+                found[name_of(path)] = found.get(name_of(path), 0) + 1
+    assert found == BROAD_EXCEPTS
+
+
+def test_names_say_what_a_thing_is_about() -> None:
+    names = [name_of(path).rpartition(".")[2] for path in SOURCES]
+    for path in SOURCES:
+        names += [
+            node.name
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.ClassDef)
+        ]
+    assert [name for name in names if WORN_OUT.search(name)] == []
+
+
+def test_functions_are_short_and_files_have_one_subject() -> None:
+    lengths = sorted(
+        (node.end_lineno or 0) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert lengths[len(lengths) // 2] <= 10
+    assert lengths[len(lengths) * 9 // 10] <= 30
+    assert lengths[-1] <= 60
+    long = {name_of(path) for path in SOURCES if len(path.read_text("utf-8").splitlines()) > 400}
+    assert long <= {
+        "dialgate.model",  # every stored value, in one place that says how stored values may change
+        "dialgate.store.sqlite",  # the schema beside the statements that use it
+        "dialgate.registrar",
+    }
+
+
+def test_no_test_sleeps_or_mocks() -> None:
+    banned = re.compile(r"\bsleep\((?!0\))|Mock\(|\bpatch\(|monkeypatch")
+    this = Path(__file__)
+    found = [
+        f"{path.name}:{number}"
+        for path in (ROOT / "tests").rglob("*.py")
+        if path != this
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if banned.search(line)
+    ]
+    assert found == []

@@ -1,0 +1,244 @@
+"""What a history amounts to, and that nothing a person has said is undone by an entry that comes late or twice."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialgate.ledger import (
+    CallRequested,
+    ConsentGiven,
+    ConsentsVoided,
+    ConsentWithdrawn,
+    ContractEnded,
+    ContractMade,
+    Entry,
+    Event,
+    Lifted,
+    Revoked,
+    fold,
+    merge,
+)
+from dialgate.model import CallRequest, Consent, Contract, Known, Revocation
+
+MAY, JUNE, JULY = date(2026, 5, 31), date(2026, 6, 30), date(2026, 7, 1)
+
+
+def entries(events: Sequence[Event]) -> list[Entry]:
+    return [
+        Entry(seq=seq, at=0, controller="acme", subject=b"", event=event, actor="anna", channel="web")
+        for seq, event in enumerate(events, 1)
+    ]
+
+
+def given_at(at: int, key: str = "c1", artefact: str = "form.pdf", sha256: str = "00") -> ConsentGiven:
+    return ConsentGiven(
+        id=key,
+        collected_at=at,
+        purposes=("sale",),
+        call_types=("agent",),
+        artefact=artefact,
+        artefact_sha256=sha256,
+    )
+
+
+def consent(
+    at: int, key: str = "c1", *, proved: bool = True, withdrawn_at: int = 0, voided_at: int = 0
+) -> Consent:
+    return Consent(
+        id=key,
+        collected_at=at,
+        purposes=("sale",),
+        call_types=("agent",),
+        proved=proved,
+        withdrawn_at=withdrawn_at,
+        voided_at=voided_at,
+    )
+
+
+def made(starts: date = MAY, ends: date | None = None) -> ContractMade:
+    return ContractMade(id="k1", starts=starts, ends=ends)
+
+
+def ended(ends: date) -> ContractEnded:
+    return ContractEnded(id="k1", ends=ends)
+
+
+def contract(starts: date = MAY, ends: date | None = None) -> Contract:
+    return Contract(id="k1", starts=starts, ends=ends)
+
+
+def test_no_entries_are_nothing_known() -> None:
+    assert fold([]) == Known()
+
+
+@pytest.mark.parametrize(
+    ("events", "revocations"),
+    [
+        ([Revoked(at=5)], [Revocation(seq=1, at=5, scope="controller", channel="web")]),
+        (
+            [Revoked(at=5, scope="campaign", campaign="spring")],
+            [Revocation(seq=1, at=5, scope="campaign", campaign="spring", channel="web")],
+        ),
+        (
+            [Revoked(at=5), Lifted(of=1, ground="error", reason="typing")],
+            [Revocation(seq=1, at=5, scope="controller", channel="web", lifted="error")],
+        ),
+        (
+            [Revoked(at=5), Lifted(of=1, ground="new_consent", reason="c2"), Revoked(at=6)],
+            [
+                Revocation(seq=1, at=5, scope="controller", channel="web", lifted="new_consent"),
+                Revocation(seq=3, at=6, scope="controller", channel="web"),
+            ],
+        ),
+        (
+            [Lifted(of=2, ground="error", reason="too early"), Revoked(at=5)],
+            [Revocation(seq=2, at=5, scope="controller", channel="web")],
+        ),
+    ],
+)
+def test_a_lift_ends_the_revocation_that_it_names_and_no_other(
+    events: list[Event], revocations: list[Revocation]
+) -> None:
+    known = fold(entries(events))
+    assert known == Known(seq=len(events), revocations=tuple(revocations))
+
+
+@pytest.mark.parametrize(
+    ("events", "consents"),
+    [
+        ([given_at(5)], [consent(5)]),
+        ([given_at(5, artefact="")], [consent(5, proved=False)]),
+        ([given_at(5, sha256="")], [consent(5, proved=False)]),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=9)], [consent(5, withdrawn_at=9)]),
+        ([given_at(5), ConsentWithdrawn(id="c2", at=9)], [consent(5)]),
+        # withdrawn, and entered again: only what was collected after the withdrawal is a new consent
+        ([given_at(5), ConsentWithdrawn(id="c1", at=9), given_at(5)], [consent(5, withdrawn_at=9)]),
+        ([ConsentWithdrawn(id="c1", at=9), given_at(9)], [consent(9, withdrawn_at=9)]),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=9), given_at(10)], [consent(10)]),
+        # a withdrawal that claims to be older than the consent it is entered after still withdraws it
+        ([given_at(9), ConsentWithdrawn(id="c1", at=5)], [consent(9, withdrawn_at=9)]),
+        ([given_at(5), ConsentsVoided(before=4, registry="rpo")], [consent(5)]),
+        ([given_at(5), ConsentsVoided(before=5, registry="rpo")], [consent(5, voided_at=5)]),
+        ([ConsentsVoided(before=5, registry="rpo"), given_at(5)], [consent(5, voided_at=5)]),
+        ([ConsentsVoided(before=5, registry="rpo"), given_at(6)], [consent(6)]),
+        (
+            [
+                given_at(5),
+                ConsentsVoided(before=9, registry="rpo"),
+                ConsentsVoided(before=7, registry="rpo"),
+                given_at(8, "c2"),
+            ],
+            [consent(5, voided_at=7), consent(8, "c2", voided_at=9)],
+        ),
+    ],
+)
+def test_a_withdrawn_or_voided_consent_stays_so(events: list[Event], consents: list[Consent]) -> None:
+    assert fold(entries(events)) == Known(seq=len(events), consents=tuple(consents))
+
+
+@pytest.mark.parametrize(
+    ("events", "contracts"),
+    [
+        ([made()], [contract()]),
+        ([ended(JUNE)], []),
+        ([made(), ended(JUNE)], [contract(ends=JUNE)]),
+        ([made(), ended(JUNE), ended(JULY)], [contract(ends=JULY)]),
+        # ended, and entered again: only one that begins after the end is a new contract
+        ([made(), ended(JUNE), made()], [contract(ends=JUNE)]),
+        ([made(), ended(JUNE), made(ends=JULY)], [contract(ends=JUNE)]),
+        ([made(), ended(JUNE), made(ends=MAY)], [contract(ends=MAY)]),
+        ([made(), ended(JUNE), made(starts=JUNE)], [contract(starts=JUNE, ends=JUNE)]),
+        ([made(), ended(JUNE), made(starts=JULY)], [contract(starts=JULY)]),
+    ],
+)
+def test_an_ended_contract_stays_ended(events: list[Event], contracts: list[Contract]) -> None:
+    assert fold(entries(events)) == Known(seq=len(events), contracts=tuple(contracts))
+
+
+def test_a_call_request_entered_again_is_the_later_one() -> None:
+    asked = [CallRequested(id="r1", requested_at=1, expires_at=at, goods="gas") for at in (5, 9)]
+    wanted = CallRequest(id="r1", requested_at=1, expires_at=9, goods="gas")
+    assert fold(entries(asked)) == Known(seq=2, requests=(wanted,))
+
+
+OWN = fold(entries([Revoked(at=1), given_at(5)]))
+EVERYONE = Known(seq=7, revocations=(Revocation(seq=7, at=3, scope="everyone"),))
+
+
+@pytest.mark.parametrize(
+    ("own", "everyone", "merged"),
+    [
+        (OWN, Known(), OWN),
+        (OWN, Known(seq=7), Known(seq=7, revocations=OWN.revocations, consents=OWN.consents)),
+        (Known(), EVERYONE, EVERYONE),
+        (
+            OWN,
+            EVERYONE,
+            Known(seq=7, revocations=OWN.revocations + EVERYONE.revocations, consents=OWN.consents),
+        ),
+        (
+            Known(seq=9),
+            EVERYONE,
+            Known(seq=9, revocations=EVERYONE.revocations),
+        ),
+    ],
+)
+def test_what_binds_every_controller_binds_this_one_too(own: Known, everyone: Known, merged: Known) -> None:
+    assert merge(own, everyone) == merged
+
+
+instants = st.integers(1, 9)
+keys = st.sampled_from(["c1", "c2", "c3"])
+consent_events = st.one_of(
+    st.builds(given_at, instants, keys),
+    st.builds(ConsentsVoided, before=instants, registry=st.just("rpo")),
+    st.builds(ConsentWithdrawn, id=keys, at=instants),
+)
+revocation_events = st.one_of(
+    st.builds(Revoked, at=instants),
+    st.builds(
+        Lifted,
+        of=st.integers(1, 12),
+        ground=st.sampled_from(["error", "new_consent"]),
+        reason=st.just("r"),
+    ),
+)
+
+
+@given(st.lists(consent_events, max_size=12))
+def test_a_consent_collected_at_or_before_a_void_is_voided_and_no_other(events: list[Event]) -> None:
+    """In whatever order, and however often, consents, voids and withdrawals were entered."""
+    voids = [each.before for each in events if isinstance(each, ConsentsVoided)]
+    for each in fold(entries(events)).consents:
+        assert each.voided_at == min((at for at in voids if each.collected_at <= at), default=0)
+
+
+@given(st.lists(consent_events, max_size=12), st.permutations(["c1", "c2", "c3"]))
+def test_a_consent_is_open_only_if_collected_after_every_withdrawal_of_it(
+    events: list[Event], order: list[str]
+) -> None:
+    """And entering every consent once more, as an export does, opens none."""
+    known = fold(entries(events))
+    withdrawn = [each for each in events if isinstance(each, ConsentWithdrawn)]
+    for each in known.consents:
+        latest = max((at.at for at in withdrawn if at.id == each.id), default=0)
+        assert each.withdrawn_at or each.collected_at > latest
+    held = {each.id: given_at(each.collected_at, each.id) for each in known.consents}
+    again = fold(entries([*events, *(held[key] for key in order if key in held)]))
+    assert {each.id for each in again.consents if not each.withdrawn_at} <= {
+        each.id for each in known.consents if not each.withdrawn_at
+    }
+
+
+@given(st.lists(revocation_events, max_size=12))
+def test_a_revocation_binds_until_it_is_lifted(events: list[Event]) -> None:
+    """It is never lost, and lifted only by a later entry that names it."""
+    bound = {each.seq: each.lifted for each in fold(entries(events)).revocations}
+    for seq, event in enumerate(events, 1):
+        assert (seq in bound) == isinstance(event, Revoked)
+    for seq, lifted in bound.items():
+        lifts = [each.ground for each in events[seq:] if isinstance(each, Lifted) and each.of == seq]
+        assert lifted == (lifts[-1] if lifts else "")

@@ -1,0 +1,229 @@
+"""The number set: it holds what was written, it refuses what is damaged, and many may read it at once."""
+
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dialgate.numberset import DENSE, FORMAT, HEADER, LIMIT, DamagedFile, NumberSet, distinct, write
+
+BLOCK = 10_000
+MOBILE = 393_330_000_000
+RUNS = st.builds(
+    lambda start, step, count: range(start, min(start + step * count, LIMIT), step),
+    start=st.one_of(st.integers(0, LIMIT - 1), st.integers(MOBILE, MOBILE + 50_000)),
+    step=st.integers(1, 20),
+    count=st.integers(1, 2_000),
+)
+
+
+def array(numbers: set[int] | range) -> NDArray[np.uint64]:
+    return np.array(sorted(numbers), np.uint64)
+
+
+def tags_of(numbers: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """A tag that tells its number: of two neighbours never the same."""
+    return (numbers * np.uint64(7) % np.uint64(65_521)).astype(np.uint16)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "set"
+    numbers = array(range(MOBILE, MOBILE + 3_000, 2))
+    write(path, [numbers], meta=b'{"registry":"rpo"}', tags=tags_of(numbers))
+    return path
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=st.lists(RUNS, max_size=6), chunk=st.sampled_from([1, 700, 10_000]), tagged=st.booleans())
+def test_holds_exactly_what_was_written_with_its_tags(
+    tmp_path: Path,
+    runs: list[range],
+    chunk: int,
+    tagged: bool,
+) -> None:
+    """Invariant: a number is in the set, with its tag, if and only if it was written."""
+    wanted = {number for run in runs for number in run}
+    numbers = array(wanted)
+    tags = tags_of(numbers) if tagged else None
+    chunks = [numbers[at : at + chunk * 50] for at in range(0, len(numbers), chunk * 50)]
+    write(tmp_path / "set", chunks, meta=b"m", tags=tags)
+    opened = NumberSet.open(tmp_path / "set")
+    opened.verify()
+    found, found_tags = opened.arrays()
+    assert np.array_equal(found, numbers)
+    assert (found_tags is None) == (tags is None)
+    assert len(opened) == len(wanted)
+    expected = dict(
+        zip(numbers.tolist(), tags.tolist() if tags is not None else [0] * len(numbers), strict=True)
+    )
+    near = {number + step for number in list(wanted)[:300] for step in (-1, 0, 1, BLOCK)}
+    for number in near:
+        assert (number in opened) == (number in wanted)
+        assert opened.tag(number) == expected.get(number, -1)
+    opened.close()
+
+
+@pytest.mark.parametrize("count", [1, DENSE - 1, DENSE, DENSE + 1, BLOCK])
+@pytest.mark.parametrize("from_the_end", [False, True])
+def test_both_kinds_of_block_hold_their_every_number(tmp_path: Path, count: int, from_the_end: bool) -> None:
+    """The kind changes at 645 numbers; each of the 10,000 places is asked, also at the edges of the 512-bit groups."""
+    lows = range(BLOCK - count, BLOCK) if from_the_end else range(count)
+    numbers = array({MOBILE + low for low in lows})
+    write(tmp_path / "set", [numbers], meta=b"", tags=tags_of(numbers))
+    opened = NumberSet.open(tmp_path / "set")
+    expected = dict(zip(numbers.tolist(), tags_of(numbers).tolist(), strict=True))
+    for number in range(MOBILE - 1, MOBILE + BLOCK + 1):
+        assert opened.tag(number) == expected.get(number, -1)
+        assert (number in opened) == (number in expected)
+
+
+def test_the_smallest_and_the_largest_number_have_a_place_and_an_empty_set_has_none(tmp_path: Path) -> None:
+    write(tmp_path / "set", [np.array([0, LIMIT - 1], np.uint64)], meta=b"")
+    opened = NumberSet.open(tmp_path / "set")
+    assert [number in opened for number in (0, 1, LIMIT - 2, LIMIT - 1, LIMIT, -1)] == [
+        True, False, False, True, False, False,
+    ]  # fmt: skip
+    write(tmp_path / "empty", [], meta=b"")
+    empty = NumberSet.open(tmp_path / "empty")
+    assert len(empty) == 0
+    assert 0 not in empty
+    assert empty.tag(0) == -1
+    assert empty.arrays()[0].tolist() == []
+
+
+@settings(deadline=None)
+@given(numbers=st.lists(st.integers(0, 50)))
+def test_distinct_gives_what_write_takes(numbers: list[int]) -> None:
+    """Invariant: every number of the list, rising, each once."""
+    assert distinct(np.array(numbers, np.uint64)).tolist() == sorted(set(numbers))
+
+
+def test_chunks_may_be_empty(tmp_path: Path) -> None:
+    chunks = [[], [1], [], [20_000], []]
+    write(tmp_path / "set", [np.array(chunk, np.uint64) for chunk in chunks], meta=b"")
+    assert NumberSet.open(tmp_path / "set").arrays()[0].tolist() == [1, 20_000]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "tags", "fault"),
+    [
+        ([[2, 1]], None, "the numbers must rise strictly"),
+        ([[1, 1]], None, "the numbers must rise strictly"),
+        ([[1, 20_000], [20_000]], None, "the numbers must rise strictly"),
+        ([[1, 20_000], [3]], None, "the numbers must rise strictly"),
+        ([[1, 20_000], [10_000]], None, "the numbers must rise strictly"),
+        ([[LIMIT]], None, "lie below 10"),
+        ([[1, 2]], [0], "1 tags for 2 numbers"),
+    ],
+)
+def test_what_is_no_set_is_not_written(
+    tmp_path: Path, chunks: list[list[int]], tags: list[int] | None, fault: str
+) -> None:
+    arrays = [np.array(chunk, np.uint64) for chunk in chunks]
+    with pytest.raises(ValueError, match=fault):
+        write(tmp_path / "set", arrays, meta=b"", tags=None if tags is None else np.array(tags, np.uint16))
+
+
+def resealed(data: bytes, at: int, field: bytes) -> bytes:
+    """The file with a header field changed and the header's checksum made good again."""
+    header = bytearray(data[: HEADER.size - 32])
+    header[at : at + len(field)] = field
+    return bytes(header) + sha256(header).digest() + data[HEADER.size :]
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+SIZE = 6_520
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: data[:0], "not a number set"),
+    "half a magic": (lambda data: data[:4], "not a number set"),
+    "another file": (lambda data: b"PK\x03\x04" + data[4:], "not a number set"),
+    "sent as text": (lambda data: data.replace(b"\n", b"\r\n"), "not a number set"),
+    "header cut": (lambda data: data[:100], "truncated: 100 bytes, and a header alone has 136"),
+    "other byte order": (
+        lambda data: resealed(data, 8, struct.pack(">H", 1)),
+        "its byte order is not this machine's: use a little-endian one",
+    ),
+    "newer format": (
+        lambda data: resealed(data, 10, struct.pack("<H", 9)),
+        f"format 9 is newer than this program reads ({FORMAT}): update it",
+    ),
+    "length field": (lambda data: flipped(data, 16), "header checksum differs"),
+    "last byte of header": (lambda data: flipped(data, HEADER.size - 1), "header checksum differs"),
+    "meta": (lambda data: flipped(data, HEADER.size), "meta checksum differs"),
+    "meta cut": (lambda data: data[: HEADER.size + 1], f"truncated: 137 bytes of {SIZE:,}"),
+    "body cut": (lambda data: data[:1_234], f"truncated: 1,234 bytes of {SIZE:,}"),
+    "last byte cut": (lambda data: data[:-1], f"truncated: {SIZE - 1:,} bytes of {SIZE:,}"),
+    "grown": (lambda data: data + b"\0", "1 bytes too long"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_not_opened_and_says_what_it_is(path: Path, damage: str) -> None:
+    spoil, fault = DAMAGE[damage]
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DamagedFile) as raised:
+        NumberSet.open(path)
+    assert raised.value.fault == fault
+    assert str(raised.value) == f"{path}: {fault}"
+
+
+@pytest.mark.parametrize("at", [160, 1_500, 3_000, SIZE - 1])
+def test_verify_finds_one_flipped_bit_anywhere_in_the_body(path: Path, at: int) -> None:
+    path.write_bytes(flipped(path.read_bytes(), at))
+    opened = NumberSet.open(path)
+    with pytest.raises(DamagedFile, match="body checksum differs"):
+        opened.verify()
+
+
+def test_the_sum_names_numbers_tags_and_meta(tmp_path: Path) -> None:
+    numbers = array(range(10))
+    sums = set()
+    for name, meta, shift in (("a", b"1", 0), ("b", b"2", 0), ("c", b"1", 1)):
+        write(tmp_path / name, [numbers], meta=meta, tags=tags_of(numbers) + np.uint16(shift))
+        sums.add(NumberSet.open(tmp_path / name).sha256)
+    assert len(sums) == 3
+    write(tmp_path / "again", [numbers], meta=b"1", tags=tags_of(numbers))
+    assert NumberSet.open(tmp_path / "again").sha256 in sums
+
+
+READER = """
+import sys
+from pathlib import Path
+from dialgate.numberset import NumberSet
+numbers = NumberSet.open(Path(sys.argv[1]))
+start = int(sys.argv[2])
+assert [number - start for number in range(start, start + 3_000) if number in numbers] == list(range(0, 3_000, 2))
+print(sum(numbers.tag(number) for number in range(start, start + 3_000, 2)), "numpy" in sys.modules)
+"""
+
+
+def test_many_processes_read_one_file_and_none_needs_numpy(path: Path) -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, str(path), str(MOBILE)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(6)
+    ]
+    total = int(tags_of(array(range(MOBILE, MOBILE + 3_000, 2))).sum(dtype=np.int64))
+    assert {process.communicate()[0] for process in running} == {f"{total} False\n"}
+
+
+def test_a_set_stays_readable_when_its_file_is_replaced_and_says_so_when_it_is_closed(path: Path) -> None:
+    opened = NumberSet.open(path)
+    path.unlink()
+    assert MOBILE in opened
+    opened.close()
+    with pytest.raises(ValueError, match="released"):
+        opened.tag(MOBILE)

@@ -1,0 +1,362 @@
+"""What the gate promises, whatever happens: on a real store, a real log and real files."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from dialgate import kept, settings
+from dialgate.answers import Answer
+from dialgate.decision import decide
+from dialgate.decision_log import entries, verify
+from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant, OutcomeRecord, Record
+from dialgate.requests import OutcomeRequest, RevocationRequest
+from dialgate.service import Gate
+from dialgate.settings import Client
+from tests import world
+from tests.world import CALLER, CLEAR, LISTED, NOW, Hand, World
+
+decode = msgspec.json.Decoder(Record | OutcomeRecord).decode
+
+
+class Ticking(Hand):
+    """A clock that moves a millisecond whenever it is read."""
+
+    def __call__(self) -> Instant:
+        self.at += 1
+        return self.at
+
+
+def client_of(running: World) -> Client:
+    return running.gate.config.settings.clients[0]
+
+
+async def ask(running: World, to: str = CLEAR, call_id: str = "", campaign: str = "acme-fibre") -> Answer:
+    client = client_of(running)
+    call = Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=client.name, interface="test")
+    return await running.gate.check(call, client)
+
+
+def records(running: World) -> list[Record]:
+    log = running.gate.config.data / "log"
+    return [record for line in entries(log) if isinstance(record := decode(line.body), Record)]
+
+
+def codes(answer: Answer) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+# ---- counting --------------------------------------------------------------------------------------------------------
+
+
+async def test_of_a_hundred_simultaneous_checks_on_a_limit_of_five_exactly_five_are_allowed(
+    running: World,
+) -> None:
+    answers = await asyncio.gather(*(ask(running) for _ in range(100)))
+    assert sum(answer.decision == "allow" for answer in answers) == 5
+    assert {code for answer in answers for code in codes(answer)} == {"frequency.exceeded"}
+
+
+async def test_the_same_question_gets_the_same_decision_and_counts_once(running: World) -> None:
+    first = await ask(running, call_id="a")
+    again = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
+    assert [answer == first for answer in again] == [True] * 20
+    others = [await ask(running, call_id=f"b{number}") for number in range(5)]
+    assert [answer.decision for answer in others] == ["allow"] * 4 + ["deny"]
+
+
+async def test_the_same_question_within_one_batch_counts_once(running: World) -> None:
+    answers = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
+    assert len({answer.decision_id for answer in answers}) == 1
+    assert len(records(running)) == 1
+
+
+async def test_the_same_question_a_day_later_is_a_new_one(running: World) -> None:
+    first = await ask(running, call_id="a")
+    running.hand.at += DAY
+    assert (await ask(running, call_id="a")).decision_id == first.decision_id
+    running.hand.at += 1
+    assert (await ask(running, call_id="a")).decision_id != first.decision_id
+
+
+async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World) -> None:
+    answers = [await ask(running) for _ in range(6)]
+    assert [answer.decision for answer in answers] == ["allow"] * 5 + ["deny"]
+    told = OutcomeRequest(decision_id=answers[0].decision_id, outcome="not_dialled")
+    await running.gate.registrar.result(client_of(running), told)
+    assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
+
+
+async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
+    allowed = await ask(running)
+    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    receipt = await running.gate.registrar.result(client_of(running), told)
+    assert receipt.revocation is not None
+    assert codes(await ask(running))[0] == "revocation.revoked"
+    assert verify(running.gate.config.data / "log").by_type == {"decision": 2, "outcome": 1}
+
+
+# ---- revocation ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_allow_is_not_repeated_once_the_person_said_stop(running: World) -> None:
+    assert (await ask(running, call_id="a")).decision == "allow"
+    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    again = await ask(running, call_id="a")
+    assert codes(again)[0] == "revocation.revoked"
+    assert await ask(running, call_id="a") == again
+
+
+async def test_no_allow_is_decided_after_a_revocation_was_acknowledged(tmp_path: Path) -> None:
+    async with world.running(tmp_path, hand=Ticking()) as running:
+        await world.load_list(running)
+        stop = asyncio.Event()
+
+        async def hammer() -> None:
+            while not stop.is_set():
+                await ask(running, call_id=os.urandom(8).hex())
+
+        hammering = [asyncio.create_task(hammer()) for _ in range(32)]
+        for _ in range(3):
+            await ask(running)
+        await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+        acknowledged = running.hand.at
+        for _ in range(50):
+            await ask(running)
+        stop.set()
+        await asyncio.gather(*hammering)
+        late = [record for record in records(running) if record.at > acknowledged]
+    assert len(late) >= 50
+    assert not any(record.decision.allow for record in late)
+
+
+async def test_a_revocation_by_another_process_binds_the_next_decision(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    command = [
+        sys.executable, "-m", "dialgate", "revoke", CLEAR, "--controller", "acme", "--actor", "dpo",
+        "--config", str(running.folder / "dialgate.yaml"),
+    ]  # fmt: skip
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert codes(await ask(running))[0] == "revocation.revoked"
+
+
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+async def test_every_record_replays_to_its_own_decision(running: World) -> None:
+    for number in (CLEAR, LISTED, "+393331234567", "112", "nonsense", "0612345678", "+33123456789"):
+        await ask(running, to=number)
+        await ask(running, to=number, campaign="no-such")
+    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await ask(running)
+    for record in records(running):
+        law = kept.law(running.gate.config.data / "kept", record.law)
+        assert decide(record.facts, law) == record.decision
+    assert len(records(running)) == 15
+
+
+async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: World) -> None:
+    await ask(running)
+    path = running.folder / "countries" / "it.yaml"
+    path.write_text(path.read_text().replace("limit: 5", "limit: 1"))
+    running.gate.reload(settings.load(running.folder / "dialgate.yaml"))
+    assert codes(await ask(running)) == ["frequency.exceeded"]
+    folder = running.gate.config.data / "kept"
+    first, second = records(running)
+    assert first.law != second.law
+    assert decide(first.facts, kept.law(folder, first.law)).allow
+    assert decide(second.facts, kept.law(folder, second.law)) == second.decision
+    assert first.config in {path.name for path in folder.iterdir()}
+
+
+async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> None:
+    await ask(running, call_id="a")
+    await ask(running, to="06 12345678")
+    await ask(running, to="+393331234567 x")
+    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.gate.tick()
+    found = [
+        path.name
+        for path in running.gate.config.data.rglob("*")
+        if path.is_file() and any(digits in path.read_bytes() for digits in (b"12345678", b"331234567"))
+    ]
+    assert found == []
+
+
+async def test_a_simulation_leaves_nothing_behind(running: World) -> None:
+    client = client_of(running)
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    for _ in range(10):
+        assert (await running.gate.simulate(call, client)).decision == "allow"
+    later = await running.gate.simulate(call, client, NOW + 30 * DAY)
+    assert [reason.code for reason in later.reasons] == ["registry.expired"]
+    assert records(running) == []
+
+
+# ---- faults of ours --------------------------------------------------------------------------------------------------
+
+
+LOCK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+async def run(*command: str) -> None:
+    done = await asyncio.create_subprocess_exec(*command)
+    assert await done.wait() == 0, command
+
+
+async def denied_for(running: World, component: str) -> Answer:
+    """Ask until the fault is felt: what was decided before it needs nothing that is broken."""
+    for number in range(2_000):
+        answer = await ask(running, call_id=f"until-{number}")
+        if not answer.decision_id:
+            break
+    assert (answer.decision, codes(answer)) == ("deny", ["gate.unavailable"])
+    assert component in running.gate.readiness()
+    faults = running.sample("dialgate_faults_total", component=component)
+    assert faults is not None
+    assert faults >= 1
+    return answer
+
+
+async def test_a_locked_store_is_a_deny_and_recovers(running: World) -> None:
+    path = running.gate.config.data / "store.db"
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LOCK, str(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    await holder.stdout.readline()
+    await ask(running, call_id="decided, recorded, and gathered for the store")
+    await running.gate.tick()
+    await denied_for(running, "store")
+    holder.kill()
+    await holder.wait()
+    await running.gate.tick()
+    assert running.gate.readiness() == {}
+    assert (await ask(running)).decision_id
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    async with world.running(folder, data=str(small_disk / "data")) as running:
+        await world.load_list(running)
+        assert (await ask(running)).decision == "allow"
+        fill(small_disk / "rubbish")
+        await denied_for(running, "log")
+        (small_disk / "rubbish").unlink()
+        await running.gate.tick()
+        assert running.gate.readiness() == {}
+        assert (await ask(running)).decision == "allow"
+        report = verify(running.gate.config.data / "log")
+        assert report.ok, report.faults
+
+
+async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """Felt when the next segment is to begin: what is open for writing stays so."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    async with world.running(folder, data=str(small_disk / "data"), log_segment_mb=1) as running:
+        await world.load_list(running)
+        log = str(small_disk / "data" / "log")
+        await run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", log)
+        try:
+            await denied_for(running, "log")
+        finally:
+            await run("umount", log)
+        await running.gate.tick()
+        assert running.gate.readiness() == {}
+        assert (await ask(running)).decision_id
+
+
+async def test_a_damaged_snapshot_is_refused_and_the_last_good_one_stays(running: World) -> None:
+    folder = running.gate.config.data / "snapshots"
+    good = running.gate.status().snapshot
+    world.publish_answers(running.gate.config.data, {LISTED: False}, NOW - HOUR)
+    newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-1])
+    await running.gate.tick()
+    assert "truncated" in running.gate.readiness()["snapshot"]
+    assert running.sample("dialgate_snapshot_rejected_total") == 1
+    assert running.gate.status().snapshot == good
+    assert (await ask(running)).decision == "allow"
+    assert codes(await ask(running, to=LISTED))[0] == "registry.listed"
+    newest.write_bytes(whole)
+    await running.gate.tick()
+    assert running.gate.readiness() == {}
+    assert (await ask(running, to=LISTED)).decision == "allow"
+
+
+async def test_a_broken_configuration_leaves_the_last_good_one_in_force(running: World) -> None:
+    path = running.folder / "dialgate.yaml"
+    whole = path.read_text()
+    path.write_text("listen: [")
+    with pytest.raises(settings.ConfigError) as refused:
+        settings.load(path)
+    running.gate.config_rejected(refused.value)
+    assert running.sample("dialgate_config_rejected_total") == 1
+    assert (await ask(running)).decision == "allow"
+    path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"data": "elsewhere"}))
+    with pytest.raises(settings.ConfigError, match="restart"):
+        running.gate.reload(settings.load(path))
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    running.hand.at -= SECOND
+    assert (await ask(running)).decision == "allow", "a step of a second is flattened"
+    running.hand.at -= 1
+    await denied_for(running, "clock")
+    running.hand.at += MINUTE
+    await running.gate.tick()
+    assert running.gate.readiness() == {}
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_a_clock_set_back_while_the_gate_was_down_is_noticed(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as running:
+        await ask(running)
+        config, registry = running.gate.config, running.registry
+    gate = await Gate.open(config, registry=type(registry)(), clock=Hand(NOW - HOUR))
+    assert "clock" in gate.readiness()
+    await gate.close()
+
+
+async def test_an_expired_snapshot_makes_the_gate_unready_and_every_number_unknown(running: World) -> None:
+    running.hand.at = NOW + 15 * DAY
+    await running.gate.tick()
+    assert "expired" in running.gate.readiness()["snapshot"]
+    assert codes(await ask(running))[0] == "registry.expired"
+
+
+async def test_a_client_sees_no_campaign_of_another_controller(running: World) -> None:
+    stranger = msgspec.structs.replace(client_of(running), controllers=())
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
+    assert codes(await running.gate.check(call, stranger)) == ["campaign.unknown"]
+
+
+async def test_what_no_encoder_can_write_is_still_decided(running: World) -> None:
+    odd = await ask(running, to="\ud800" * 100, call_id="x")
+    assert codes(odd) == ["number.invalid"]

@@ -1,0 +1,294 @@
+"""The snapshot: what a registry said to one controller, and nothing where it said nothing."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from dialgate.model import RegistryAnswer
+from dialgate.numberset import DamagedFile, NumberSet, write
+from dialgate.snapshot import (
+    MANIFEST,
+    Consultation,
+    Contents,
+    Entry,
+    Manifest,
+    Part,
+    Snapshot,
+    SnapshotMissing,
+    State,
+    changed,
+    read_contents,
+    read_manifest,
+)
+
+FIRST, SECOND = 1_000, 2_000
+LISTED, CLEAR, AGAIN, NEVER = 393330000001, 393330000002, 393330000003, 393330000004
+
+
+def consultation(name: str, at: int) -> Consultation:
+    return Consultation(
+        id=name,
+        submitted_at=at,
+        answered_at=at + 1,
+        imported_at=at + 2,
+        receipt="T",
+        request_sha256="",
+        answer_sha256="",
+        lines=3,
+        listed=1,
+        clear=2,
+    )
+
+
+ANSWERS = Contents(
+    registry="rpo",
+    controller="acme",
+    mode="answers",
+    consultations=(consultation("old", FIRST), consultation("new", SECOND), consultation("unused", 3_000)),
+    states=(
+        State(answer="listed", consultation=0, listed_at=FIRST),
+        State(answer="clear", consultation=1),
+        State(answer="clear", consultation=1, listed_at=FIRST),
+    ),
+)
+FULL = Contents(
+    registry="tps",
+    controller="",
+    mode="full_list",
+    consultations=(consultation("v2", SECOND), consultation("v1", FIRST)),
+    states=(State(answer="listed", consultation=0, listed_at=SECOND),),
+    coverage=("4420", "4413"),
+)
+
+
+def add(folder: Path, contents: Contents, numbers: list[int], tags: list[int] | None = None) -> Entry:
+    path = folder / f"{contents.registry}.{contents.controller}.numbers"
+    ordered = np.array(numbers, np.uint64)
+    given = None if tags is None else np.array(tags, np.uint16)
+    write(path, [ordered], meta=msgspec.json.encode(contents), tags=given)
+    opened = NumberSet.open(path)
+    return Entry(
+        registry=contents.registry,
+        controller=contents.controller,
+        mode=contents.mode,
+        file=path.name,
+        sha256=opened.sha256,
+        numbers=len(numbers),
+    )
+
+
+def announce(folder: Path, *files: Entry) -> Manifest:
+    version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
+    manifest = Manifest(version=version, published_at=5, files=files)
+    (folder / "next").write_bytes(msgspec.json.encode(manifest))
+    (folder / "next").replace(folder / MANIFEST)
+    return manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    announce(
+        tmp_path,
+        add(tmp_path, ANSWERS, [LISTED, CLEAR, AGAIN], [0, 1, 2]),
+        add(tmp_path, FULL, [441300000001, 447700000001]),
+    )
+    return tmp_path
+
+
+TABLE = [
+    (("rpo", "acme", LISTED), ("listed", FIRST, FIRST, "old")),
+    (("rpo", "acme", CLEAR), ("clear", SECOND, 0, "new")),
+    # cleared since, yet consents before FIRST are void
+    (("rpo", "acme", AGAIN), ("clear", SECOND, FIRST, "new")),
+    (("rpo", "acme", NEVER), ("unknown", 0, 0, "")),
+    (("rpo", "beta", CLEAR), ("unknown", 0, 0, "")),  # acme's answer never serves beta
+    (("rpo", "", CLEAR), ("unknown", 0, 0, "")),
+    (("dnc", "acme", CLEAR), ("unknown", 0, 0, "")),  # no such list here
+    (("tps", "acme", 441300000001), ("listed", SECOND, SECOND, "v2")),
+    (("tps", "beta", 441300000002), ("clear", SECOND, 0, "v2")),
+    (("tps", "beta", 442000000000), ("clear", SECOND, 0, "v2")),
+    (("tps", "beta", 442100000000), ("uncovered", SECOND, 0, "v2")),
+    # listed counts outside the coverage too
+    (("tps", "beta", 447700000001), ("listed", SECOND, SECOND, "v2")),
+]
+
+
+@pytest.mark.parametrize(("question", "answer"), TABLE)
+def test_answers_are_three_valued_and_belong_to_a_controller(
+    folder: Path, question: tuple[str, str, int], answer: tuple[str, int, int, str]
+) -> None:
+    snapshot = Snapshot.open(folder)
+    given = snapshot.answer(*question)
+    assert (given.answer, given.consulted_at, given.listed_at, given.consultation) == answer
+    assert (given.registry, given.snapshot) == (question[0], snapshot.version)
+
+
+def test_the_parts_say_how_old_the_answers_in_use_are(folder: Path) -> None:
+    """A consultation whose every answer was replaced is not in use; a full list is as old as its newest version."""
+    snapshot = Snapshot.open(folder)
+    snapshot.verify()
+    assert snapshot.published_at == 5
+    assert snapshot.parts() == (
+        Part(
+            registry="rpo",
+            controller="acme",
+            mode="answers",
+            numbers=3,
+            newest_consulted_at=SECOND,
+            oldest_consulted_at=FIRST,
+        ),
+        Part(
+            registry="tps",
+            controller="",
+            mode="full_list",
+            numbers=2,
+            newest_consulted_at=SECOND,
+            oldest_consulted_at=SECOND,
+        ),
+    )
+
+
+def test_an_old_snapshot_serves_until_the_new_one_is_taken(folder: Path) -> None:
+    old = Snapshot.open(folder)
+    assert changed(folder, None)
+    assert not changed(folder, old)
+    nothing = msgspec.structs.replace(
+        ANSWERS, states=(State(answer="listed", consultation=1, listed_at=SECOND),)
+    )
+    (folder / "rpo.acme.numbers").unlink()
+    announce(folder, add(folder, nothing, [CLEAR], [0]))
+    assert changed(folder, old)
+    new = Snapshot.open(folder)
+    assert not changed(folder, new)
+    assert new.version != old.version
+    assert [snapshot.answer("rpo", "acme", CLEAR).answer for snapshot in (old, new)] == ["clear", "listed"]
+    old.close()
+    with pytest.raises(ValueError, match="released"):
+        old.answer("rpo", "acme", CLEAR)
+    assert new.answer("rpo", "acme", CLEAR).answer == "listed"
+
+
+def test_where_nothing_is_published_the_message_says_what_to_do(tmp_path: Path) -> None:
+    assert not changed(tmp_path, None)
+    with pytest.raises(SnapshotMissing):
+        read_manifest(tmp_path)
+    with pytest.raises(SnapshotMissing, match="run `registry-sync import`"):
+        Snapshot.open(tmp_path)
+
+
+def _other_owner(folder: Path) -> None:
+    entry = add(folder, ANSWERS, [CLEAR], [1])
+    announce(folder, msgspec.structs.replace(entry, controller="beta"))
+
+
+def _edit_manifest(folder: Path, old: bytes, new: bytes) -> None:
+    path = folder / MANIFEST
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+def _foreign_meta(folder: Path) -> None:
+    path = folder / "rpo.acme.numbers"
+    write(path, [], meta=b'{"some":"thing"}')
+    entry = add(folder, FULL, [])
+    announce(folder, msgspec.structs.replace(entry, file=path.name, sha256=NumberSet.open(path).sha256))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "manifest cut": (
+        lambda folder: (folder / MANIFEST).write_bytes(b'{"version"'),
+        MANIFEST,
+        "not a manifest: Input data was truncated",
+    ),
+    "manifest of something else": (
+        lambda folder: (folder / MANIFEST).write_bytes(b"{}"),
+        MANIFEST,
+        "not a manifest: Object missing required field `version`",
+    ),
+    "newer manifest": (
+        lambda folder: _edit_manifest(folder, b'"format":1', b'"format":2'),
+        MANIFEST,
+        "format 2 is newer than this program reads (1): update it",
+    ),
+    "set gone": (
+        lambda folder: (folder / "rpo.acme.numbers").unlink(),
+        "rpo.acme.numbers",
+        "missing, though the manifest names it: import again or roll back",
+    ),
+    "set cut": (
+        lambda folder: (folder / "rpo.acme.numbers").write_bytes(b""),
+        "rpo.acme.numbers",
+        "not a number set",
+    ),
+    "another set under the name": (
+        lambda folder: add(folder, ANSWERS, [CLEAR], [1]),
+        "rpo.acme.numbers",
+        "not the file that the manifest names: its sha256 differs",
+    ),
+    "another controller's set": (
+        _other_owner,
+        "rpo.acme.numbers",
+        "of another registry, controller or mode than the manifest says",
+    ),
+    "a set that holds something else": (
+        _foreign_meta,
+        "rpo.acme.numbers",
+        "its meta is not that of registry answers: Object missing required field `registry`",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_publication_is_not_opened_and_disturbs_no_open_one(folder: Path, damage: str) -> None:
+    before = Snapshot.open(folder)
+    spoil, file, fault = DAMAGE[damage]
+    (folder / "rpo.acme.numbers").rename(folder / "kept")  # as a publisher does: never written in place
+    (folder / "rpo.acme.numbers").write_bytes((folder / "kept").read_bytes())
+    spoil(folder)
+    with pytest.raises(DamagedFile) as raised:
+        Snapshot.open(folder)
+    assert str(raised.value) == f"{folder / file}: {fault}"
+    assert before.answer("rpo", "acme", CLEAR).answer == "clear"
+
+
+def test_damage_behind_the_header_raises_where_it_shows_and_verify_finds_it_all(folder: Path) -> None:
+    announce(folder, add(folder, ANSWERS, [CLEAR, NEVER], [1, 9]))
+    snapshot = Snapshot.open(folder)
+    assert snapshot.answer("rpo", "acme", CLEAR).answer == "clear"
+    with pytest.raises(DamagedFile, match="an offset or a tag points nowhere: import again"):
+        snapshot.answer("rpo", "acme", NEVER)
+    path = folder / "rpo.acme.numbers"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedFile, match="body checksum differs"):
+        Snapshot.open(folder).verify()
+
+
+def test_a_publication_without_answers_has_parts_of_age_zero(tmp_path: Path) -> None:
+    nothing = msgspec.structs.replace(ANSWERS, consultations=(), states=())
+    announce(tmp_path, add(tmp_path, nothing, [], []))
+    snapshot = Snapshot.open(tmp_path)
+    (part,) = snapshot.parts()
+    assert (part.numbers, part.newest_consulted_at, part.oldest_consulted_at) == (0, 0, 0)
+    assert snapshot.answer("rpo", "acme", CLEAR) == RegistryAnswer(
+        registry="rpo", answer="unknown", snapshot=snapshot.version
+    )
+
+
+def test_metas_of_today_are_read_for_ever(tmp_path: Path) -> None:
+    """The stored form, literally: a field that is renamed or removed breaks this."""
+    meta = (
+        b'{"registry":"rpo","controller":"acme","mode":"answers","consultations":[{"id":"c","submitted_at":1,'
+        b'"answered_at":2,"imported_at":3,"receipt":"T","request_sha256":"r","answer_sha256":"a","lines":4,"listed":5,'
+        b'"clear":6}],"states":[{"answer":"listed","consultation":0,"listed_at":1}],"a later field":7}'
+    )
+    path = tmp_path / "set"
+    write(path, [np.array([1], np.uint64)], meta=meta, tags=np.array([0], np.uint16))
+    contents = read_contents(NumberSet.open(path), path)
+    assert contents.states == (State(answer="listed", consultation=0, listed_at=1),)
+    assert contents.consultations[0].clear == 6
+    assert contents.coverage == ()

@@ -1,0 +1,629 @@
+"""What every store promises, run on each engine: real files, real processes. What only SQLite can break comes last.
+
+Another engine joins by one more function in `ENGINES`."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct, structs
+
+from dialgate.ledger import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
+from dialgate.model import Attempt, Known, Origin
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Position,
+    Remembered,
+    Reservation,
+    Store,
+    StoreUnavailable,
+)
+from dialgate.store.sqlite import GATHERED, LONG_LOG, MIGRATIONS, SqliteStore
+
+ROOT = Path(__file__).resolve().parent.parent
+ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
+HERE = Position("log", 0)
+LIMIT = 5
+
+
+class Engine(Struct):
+    """`open` gives a new handle on the same data, `elsewhere` is Python that opens it in another process. `shared`: not
+    only the ledger but attempts and answers too may be written through several handles at once."""
+
+    open: Callable[[], Store]
+    elsewhere: str
+    shared: bool
+
+
+def sqlite_engine(folder: Path) -> Engine:
+    path = folder / "store.db"
+    elsewhere = (
+        "from pathlib import Path\nfrom dialgate.store.sqlite import SqliteStore\n"
+        f"store = SqliteStore.open(Path({str(path)!r}), patience=5)\n"
+    )
+    return Engine(lambda: SqliteStore.open(path, patience=5), elsewhere, shared=False)
+
+
+ENGINES = [sqlite_engine]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    made: Engine = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+async def store(engine: Engine) -> AsyncIterator[Store]:
+    opened = engine.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def other(engine: Engine) -> AsyncIterator[Store]:
+    opened = engine.open()
+    yield opened
+    await opened.close()
+
+
+def revoked(subject: bytes, at: int = 1) -> Draft:
+    return Draft(at=at, controller="acme", subject=subject, event=Revoked(at=at), actor="anna", channel="web")
+
+
+def attempt(decision: str, at: int = 10) -> Attempt:
+    return Attempt(decision=decision, at=at, campaign="spring", basis="consent:1")
+
+
+def answer(key: bytes, at: int = 10, decision: str = "log-1") -> Remembered:
+    return Remembered(key, at, b'{"decision":"allow"}', decision)
+
+
+async def reserve(store: Store, subject: bytes, *decisions: str) -> None:
+    (seen,) = await store.read([subject])
+    wanted = [Reservation(subject, attempt(each), (subject,), (seen,)) for each in decisions]
+    assert await store.commit(wanted, [], HERE) == []
+
+
+async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
+    (known,) = await store.read([subject])
+    return [each.decision for each in known.attempts]
+
+
+async def others_turn() -> None:
+    loop = asyncio.get_running_loop()
+    turn = asyncio.Event()
+    loop.call_soon(turn.set)
+    await turn.wait()
+
+
+def python(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+async def shell(*command: str | Path) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
+
+
+def run_elsewhere(engine: Engine, code: str) -> str:
+    """The code in a process of its own, to its end."""
+    with python(f"import asyncio\n{engine.elsewhere}{code}") as process:
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    return out
+
+
+APPEND_ELSEWHERE = """
+from dialgate.ledger import Draft, Revoked
+draft = Draft(at=2, controller="acme", subject=%r, event=Revoked(at=2), actor="cli", channel="phone")
+asyncio.run(store.append([draft]))
+"""
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+async def test_known_states_come_in_the_order_asked_for(store: Store) -> None:
+    """Also where a subject is asked for twice, and where there are more than one query takes."""
+    await store.append([revoked(ANNA)])
+    crowd = [index.to_bytes(16, "big") for index in range(1_100)]
+    known = await store.read([BRUNO, ANNA, *crowd, ANNA])
+    assert [len(each.revocations) for each in known] == [0, 1, *[0] * 1_100, 1]
+    assert known[0] == Known(seq=1)
+    assert await store.read([]) == []
+
+
+async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
+    """It proves what was known: the same for every subject of one read."""
+    assert await store.read([ANNA]) == [Known()]
+    sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
+    assert [each.seq for each in await store.read([ANNA, BRUNO, EVERYONE])] == [sequences[-1]] * 3
+
+
+async def test_attempts_come_newest_last(store: Store) -> None:
+    (seen,) = await store.read([ANNA])
+    wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,), (seen,)) for at in (30, 10, 20)]
+    assert await store.commit(wanted, [], HERE) == []
+    (known,) = await store.read([ANNA])
+    assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
+
+
+async def test_an_answer_is_recalled_from_the_instant_on_that_is_asked_for(store: Store) -> None:
+    await store.commit([], [answer(b"k1", 10), answer(b"k2", 11)], HERE)
+    given = b'{"decision":"allow"}'
+    assert await store.recall([b"k2", b"none", b"k1", b"k2"], 10) == [given, None, given, given]
+    assert await store.recall([b"k1", b"k2"], 11) == [None, given]
+
+
+async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> None:
+    later = Remembered(b"k", 20, b"later", "log-2")
+    await store.commit([], [later], HERE)
+    await store.commit([], [answer(b"k", 19)], HERE)
+    assert await store.recall([b"k"], 0) == [b"later"]
+
+
+# ---- the atomic step -------------------------------------------------------------------------------------------------
+
+
+async def a_revocation(store: Store, _: Engine) -> None:
+    await store.append([revoked(ANNA)])
+
+
+async def a_revocation_for_everyone(store: Store, _: Engine) -> None:
+    await store.append([revoked(EVERYONE)])
+
+
+async def a_revocation_by_another_process(_: Store, engine: Engine) -> None:
+    await asyncio.to_thread(run_elsewhere, engine, APPEND_ELSEWHERE % ANNA)
+
+
+async def an_attempt(store: Store, _: Engine) -> None:
+    await reserve(store, ANNA, "log-7")
+
+
+async def a_result(store: Store, _: Engine) -> None:
+    assert await store.result("log-0", "answered", 12)
+
+
+async def an_uncounted_attempt(store: Store, _: Engine) -> None:
+    await store.release(["log-0"])
+
+
+async def another_number_revoked(store: Store, _: Engine) -> None:
+    await store.append([revoked(BRUNO)])
+
+
+async def another_number_read(store: Store, _: Engine) -> None:
+    await store.read([BRUNO])
+
+
+async def an_answer_remembered(store: Store, _: Engine) -> None:
+    await store.commit([], [answer(b"other")], HERE)
+
+
+OWN = (an_attempt, a_result, an_uncounted_attempt)
+
+
+@pytest.mark.parametrize(
+    ("happens", "stale"),
+    [
+        (a_revocation, [1]),
+        (a_revocation_for_everyone, [0, 1]),
+        (a_revocation_by_another_process, [1]),
+        (an_attempt, [1]),
+        (a_result, [1]),
+        (an_uncounted_attempt, [1]),
+        (another_number_revoked, []),
+        (another_number_read, []),
+        (an_answer_remembered, []),
+    ],
+)
+@pytest.mark.parametrize("by_another_handle", [False, True])
+async def test_a_commit_tells_which_reservations_are_stale_and_then_writes_nothing(
+    store: Store,
+    other: Store,
+    engine: Engine,
+    happens: Callable[[Store, Engine], Awaitable[None]],
+    stale: list[int],
+    by_another_handle: bool,
+) -> None:
+    await reserve(store, ANNA, "log-0")
+    seen = await store.read([b"carla" * 3, ANNA, EVERYONE])
+    elsewhere = by_another_handle and (engine.shared or happens not in OWN)
+    await happens(other if elsewhere else store, engine)
+    wanted = [
+        Reservation(b"carla" * 3, attempt("log-1"), (b"carla" * 3, EVERYONE), (seen[0], seen[2])),
+        Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE), (seen[1], seen[2])),
+    ]
+    assert await store.commit(wanted, [answer(b"k")], Position("log", 9)) == stale
+    written = not stale
+    assert (await decisions(store, b"carla" * 3) == ["log-1"]) == written
+    assert ("log-2" in await decisions(store)) == written
+    assert (await store.recall([b"k"], 0) != [None]) == written
+    assert (await store.positions() == {"log": 9}) == written
+
+
+async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: Store) -> None:
+    await reserve(store, ANNA, "log-1", "log-2")
+    assert await decisions(store) == ["log-1", "log-2"]
+
+
+async def test_of_two_commits_on_one_reading_the_second_is_stale(store: Store) -> None:
+    (seen,) = await store.read([ANNA])
+    first, second = (Reservation(ANNA, attempt(each), (ANNA,), (seen,)) for each in ("log-1", "log-2"))
+    assert await store.commit([first], [], HERE) == []
+    assert await store.commit([second], [], HERE) == [0]
+
+
+async def test_an_attempt_is_counted_once(store: Store) -> None:
+    await reserve(store, ANNA, "log-1")
+    await store.result("log-1", "busy", 11)
+    await reserve(store, ANNA, "log-1")
+    (known,) = await store.read([ANNA])
+    assert known.attempts == (structs.replace(attempt("log-1"), result="busy"),)
+
+
+async def test_a_decision_whose_id_comes_again_is_the_later_one(store: Store) -> None:
+    """The first was never recorded, or its id would not be free; both must not hide behind one another."""
+    await reserve(store, ANNA, "log-1")
+    await store.result("log-1", "busy", 99)
+    await reserve(store, BRUNO, "log-1")
+    assert await store.attempt("log-1") == (BRUNO, attempt("log-1"))
+    assert await decisions(store, ANNA) == []
+
+
+async def take_what_is_left(store: Store, name: str) -> int:
+    """Reads, lets the others run, commits; until the limit is reached. Returns how many it got."""
+    got = 0
+    while True:
+        (seen,) = await store.read([ANNA])
+        if len(seen.attempts) >= LIMIT:
+            return got
+        await others_turn()
+        wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,), (seen,))]
+        got += not await store.commit(wanted, [], Position(name, got))
+
+
+async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
+    store: Store, other: Store, engine: Engine
+) -> None:
+    handles = [store, other if engine.shared else store] * 50
+    got = await asyncio.gather(*(take_what_is_left(each, f"task{n}") for n, each in enumerate(handles)))
+    assert sum(got) == LIMIT
+    assert len(await decisions(store)) == LIMIT
+
+
+async def test_what_could_not_be_recorded_is_uncounted_and_its_answers_forgotten(store: Store) -> None:
+    await reserve(store, ANNA, "log-1", "log-2")
+    await store.commit([], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
+    await store.release(["log-2", "log-3"])
+    assert await decisions(store) == ["log-1"]
+    assert [each is None for each in await store.recall([b"k1", b"k2"], 0)] == [False, True]
+
+
+# ---- the ledger ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_ledger_is_written_whole_or_not_at_all(store: Store) -> None:
+    bad = structs.replace(revoked(ANNA), actor="\ud800")  # no engine can store half a character
+    with pytest.raises(UnicodeEncodeError):
+        await store.append([revoked(ANNA), bad])
+    assert await store.history(ANNA) == []
+    assert await store.append([revoked(ANNA)]) == [1]
+
+
+async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Store, engine: Engine) -> None:
+    first = await store.append([revoked(ANNA), revoked(BRUNO)])
+    second = await other.append([revoked(ANNA)])
+    await store.close()
+    reopened = engine.open()
+    third = await reopened.append([])
+    fourth = await reopened.append([revoked(ANNA)])
+    await reopened.close()
+    assert [*first, *second, *third, *fourth] == [1, 2, 3, 4]
+
+
+async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
+    drafts = [revoked(ANNA, 1), revoked(BRUNO, 2), revoked(ANNA, 3)]
+    entries = [
+        Entry(seq=seq, **{name: getattr(draft, name) for name in Draft.__struct_fields__})
+        for draft, seq in zip(drafts, await store.append(drafts), strict=True)
+    ]
+    assert await store.since(0, 10) == entries
+    assert await store.since(1, 1) == entries[1:2]
+    assert await store.since(3, 10) == []
+    assert await store.history(ANNA) == [entries[0], entries[2]]
+
+
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+instants = st.integers(0, 2**53)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Revoked, at=instants, scope=st.sampled_from(["campaign", "everyone"]), campaign=text),
+    st.builds(Lifted, of=st.integers(1), ground=st.just("error"), reason=text),
+    st.builds(
+        ConsentGiven, id=text, collected_at=instants, purposes=st.just(("sale",)),
+        call_types=st.just(("agent",)), origin=st.builds(Origin, collected_by=text, collected_on=st.dates()),
+    ),
+)  # fmt: skip
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events, text, st.binary(max_size=40))
+async def test_what_is_appended_comes_back_as_it_was(
+    store: Store, event: Event, proof: str, sealed: bytes
+) -> None:
+    draft = structs.replace(revoked(ANNA), event=event, proof=proof, sealed=sealed)
+    (seq,) = await store.append([draft])
+    (entry,) = await store.since(seq - 1, 1)
+    assert (entry.event, entry.proof, entry.sealed) == (event, proof, sealed)
+
+
+async def test_what_was_acknowledged_survives_kill_9(store: Store, engine: Engine) -> None:
+    code = f"import asyncio\n{engine.elsewhere}{APPEND_ELSEWHERE % ANNA}print('done', flush=True)\ninput()"
+    with python(code) as process:
+        assert process.stdout
+        assert await asyncio.to_thread(process.stdout.readline) == "done\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    (known,) = await store.read([ANNA])
+    assert len(known.revocations) == 1
+
+
+# ---- results, lists, proofs, upkeep ----------------------------------------------------------------------------------
+
+
+async def test_of_two_results_the_later_stands(store: Store) -> None:
+    await reserve(store, ANNA, "log-1")
+    assert await store.result("log-1", "abandoned", 20)
+    assert await store.result("log-1", "busy", 19)
+    assert await store.attempt("log-1") == (ANNA, structs.replace(attempt("log-1"), result="abandoned"))
+    assert await store.result("log-1", "answered", 20)
+    assert await store.attempt("log-1") == (ANNA, structs.replace(attempt("log-1"), result="answered"))
+    assert not await store.result("log-2", "answered", 20)
+    assert await store.attempt("log-2") is None
+
+
+async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
+    spring = CallList(
+        id="spring", controller="acme", campaigns=("c",), bases=("consent", "directory"), file="spring.set",
+        origin=Origin(collected_by="acme", collected_on=date(2026, 1, 1)), sha256="00", numbers=3,
+        loaded_at=1, actor="anna",
+    )  # fmt: skip
+    autumn = structs.replace(spring, id="autumn")
+    await store.put_list(spring)
+    await store.put_list(autumn)
+    retired = structs.replace(spring, retired_at=9)
+    await store.put_list(retired)
+    assert sorted(await store.lists(), key=lambda each: each.id) == [autumn, retired]
+
+
+async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
+    newest = CallerIdProof(controller="acme", caller_id="+390844", at=20, kind="probe", answered=False)
+    another = structs.replace(newest, controller="other", at=5)
+    for each in (newest, structs.replace(newest, at=19), another):
+        await store.put_proof(each)
+    assert sorted(await store.proofs(), key=lambda each: each.controller) == [newest, another]
+
+
+async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(store: Store) -> None:
+    """Attempts and answers beyond the head go, lost ones come back, results stay, other logs are left alone."""
+    await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100", "logs-99", "loh-99", "lo-99")
+    await store.result("log-9", "busy", 11)
+    gone, kept = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
+    await store.commit([], [gone, kept], Position("log", 100))
+    lost = [(ANNA, attempt("log-9")), (BRUNO, attempt("log-7"))]
+    for _ in range(2):
+        await store.settle("log", 9, lost, [answer(b"k7", decision="log-7")])
+        (known,) = await store.read([ANNA])
+        assert {each.decision: each.result for each in known.attempts} == {
+            "log-8": "pending", "log-9": "busy", "logs-99": "pending", "loh-99": "pending",
+            "lo-99": "pending",
+        }  # fmt: skip
+        assert await decisions(store, BRUNO) == ["log-7"]
+        recalled = await store.recall([b"k7", b"k9", b"k10"], 0)
+        assert [each is None for each in recalled] == [False, False, True]
+        assert await store.positions() == {"log": 9}
+
+
+async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) -> None:
+    many = [answer(b"old%d" % n, 9) for n in range(2_500)]
+    await store.commit([], [*many, answer(b"new", 10)], HERE)
+    await store.maintain(10)
+    assert [each is None for each in await store.recall([b"old0", b"old2499", b"new"], 0)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+async def test_a_closed_store_refuses(store: Store) -> None:
+    await store.ping()
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="has been closed"):
+        await store.read([ANNA])
+    with pytest.raises(StoreUnavailable, match="has been closed"):
+        await store.ping()
+
+
+# ---- what only SQLite can break --------------------------------------------------------------------------------------
+
+LOCK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+input()
+"""
+
+
+async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_until_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    """Reading is never locked out; what was committed before waits, and is written when the lock is gone."""
+    path = tmp_path / "store.db"
+    store = SqliteStore.open(path, patience=0.1)
+    await reserve(store, ANNA, "log-1")
+    turns = 0
+
+    async def work_on() -> None:
+        nonlocal turns
+        while True:
+            await others_turn()
+            turns += 1
+
+    with python(LOCK.replace("sys.argv[1]", repr(str(path)))) as process:
+        assert process.stdout
+        assert await asyncio.to_thread(process.stdout.readline) == "locked\n"
+        working = asyncio.create_task(work_on())
+        with pytest.raises(StoreUnavailable, match="locked by another process"):
+            await store.maintain(0)
+        with pytest.raises(StoreUnavailable, match="locked by another process"):
+            await reserve(store, ANNA, "log-2")
+        working.cancel()
+        assert await decisions(store) == ["log-1"]
+        process.communicate("\n")
+    assert turns > 10
+    await store.maintain(0)
+    await reserve(store, ANNA, "log-2")
+    assert await decisions(store) == ["log-1", "log-2"]
+    await store.close()
+
+
+async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await store.commit([], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
+    while await beside.positions() == {}:
+        await others_turn()
+    assert None not in await beside.recall([b"k0", b"k%d" % (GATHERED - 1)], 0)
+    await store.close()
+    await beside.close()
+
+
+async def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_space(
+    small_disk: Path,
+) -> None:
+    store = SqliteStore.open(small_disk / "store.db")
+    await reserve(store, ANNA, "log-1")
+    free = os.statvfs(small_disk)
+    (small_disk / "ballast").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
+    big = [Remembered(b"k", 1, b"x" * 100_000, "log-2")]
+    assert await store.commit([], big, HERE) == []
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.maintain(0)
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.commit([], [answer(b"k")], HERE)
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.append([revoked(ANNA)] * 1_000)
+    assert await decisions(store) == ["log-1"]
+    (small_disk / "ballast").unlink()
+    await store.ping()
+    assert await store.append([revoked(ANNA)]) == [1]
+    assert await store.commit([], big, HERE) == []
+    await store.close()
+
+
+async def test_a_read_only_disk_is_reported_and_the_store_opens_once_it_is_writable(small_disk: Path) -> None:
+    path = small_disk / "store.db"
+    await SqliteStore.open(path).close()
+    await shell("mount", "-o", "remount,ro", small_disk)
+    with pytest.raises(StoreUnavailable, match=r"cannot be opened: it must .* writable"):
+        SqliteStore.open(path)
+    await shell("mount", "-o", "remount,rw", small_disk)
+    store = SqliteStore.open(path)
+    await store.ping()
+    await store.close()
+
+
+async def test_a_damaged_file_is_reported_and_the_store_works_again_once_it_is_mended(tmp_path: Path) -> None:
+    path, backup = tmp_path / "store.db", tmp_path / "backup"
+    store = SqliteStore.open(path)
+    await store.append([revoked(ANNA)])
+    await store.close()
+    shutil.copy(path, backup)
+    store = SqliteStore.open(path)
+    # From outside: a file that this process has open must not be opened and closed here.
+    overwrite = "import sys; f = open(sys.argv[1], 'r+b'); f.write(%s)"
+    await shell(sys.executable, "-c", overwrite % "b'x' * 8192", path)
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.read([ANNA])
+    await shell(sys.executable, "-c", overwrite % f"open({str(backup)!r}, 'rb').read()", path)
+    (known,) = await store.read([ANNA])
+    assert len(known.revocations) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "refusal"),
+    [
+        (f"PRAGMA user_version={len(MIGRATIONS) + 1}", "install a newer dialgate"),
+        ("PRAGMA application_id=1", "another program's database"),
+    ],
+)
+async def test_a_file_that_is_newer_or_not_ours_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:
+    path = tmp_path / "store.db"
+    await SqliteStore.open(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(sql)
+    db.close()
+    with pytest.raises(StoreUnavailable, match=refusal):
+        SqliteStore.open(path)
+
+
+async def test_an_event_of_a_newer_program_makes_the_store_unavailable(tmp_path: Path) -> None:
+    """What it says may be a revocation: nothing is known, so nothing is allowed."""
+    path = tmp_path / "store.db"
+    store = SqliteStore.open(path)
+    await store.append([revoked(ANNA)])
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("""UPDATE ledger SET event = '{"type":"forbidden"}'""")
+    db.close()
+    store = SqliteStore.open(path)
+    with pytest.raises(StoreUnavailable, match="newer dialgate"):
+        await store.read([ANNA])
+    assert await store.read([BRUNO]) == [Known(seq=1)]
+    await store.close()
+
+
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.append([revoked(ANNA)])
+    files = [tmp_path / name for name in ("store.db", "store.db-wal", "store.db-shm")]
+    modes = [each.stat().st_mode & 0o777 for each in files]
+    await store.close()
+    assert modes == [0o600] * 3
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="the file cannot be opened: it must exist"):
+        SqliteStore.open(tmp_path / "none" / "store.db")
+
+
+async def test_the_write_ahead_log_does_not_grow_without_end(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    sizes = []
+    for _ in range(2):
+        await store.commit([], [Remembered(b"k", 1, bytes(LONG_LOG * 4_096), "log-1")], HERE)
+        await store.maintain(0)
+        sizes.append((tmp_path / "store.db-wal").stat().st_size)
+    await store.close()
+    assert sizes[0] == sizes[1] > LONG_LOG * 4_096

@@ -1,0 +1,145 @@
+"""A small world to test in: a folder with configuration and published registry answers, a gate on it, a real server.
+
+The clock is a value that the test turns: it stands on Tuesday 2026-11-24, 10:00 in Rome.
+"""
+
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from aiohttp import ClientSession, ClientTimeout
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from dialgate import settings
+from dialgate.interfaces import http
+from dialgate.model import DAY, HOUR, Instant
+from dialgate.service import Gate
+from dialgate.snapshot import Consultation
+from registry_sync import publish
+
+CONFIG = Path(__file__).parent.parent / "config"
+NOW: Instant = 1_795_510_800_000
+KEY = "key-of-the-tests"
+CALLER = "+390844123456"
+CLEAR = "+390612345678"  # on the list, and the registry said clear
+LISTED = "+390612345679"  # on the list, and the registry said listed
+CALL = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
+SCOPES = ("check", "simulate", "outcome", "revoke", "ledger", "lists", "read")
+
+
+class Hand:
+    """A clock's hand."""
+
+    def __init__(self, at: Instant = NOW) -> None:
+        self.at = at
+
+    def __call__(self) -> Instant:
+        return self.at
+
+
+class World(Struct):
+    """A gate that runs in a folder, its HTTP server, and a client of it that holds the key."""
+
+    folder: Path
+    gate: Gate
+    registry: CollectorRegistry
+    hand: Hand
+    port: int
+    client: ClientSession
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
+    """A client of dialgate.yaml."""
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return {"name": name, "controllers": ["acme"], "scopes": list(scopes), "key_sha256": digest}
+
+
+def write_folder(folder: Path, **changes: Any) -> Path:
+    """The configuration of the example, with a key, and with `changes` to dialgate.yaml. Returns the file."""
+    shutil.copytree(CONFIG / "countries", folder / "countries")
+    shutil.copytree(CONFIG / "controllers", folder / "controllers")
+    written = {
+        "data": "data",
+        "listen": {"host": "127.0.0.1", "port": 0},
+        "clients": [client("tests", KEY, *SCOPES)],
+        **changes,
+    }
+    path = folder / "dialgate.yaml"
+    path.write_text(yaml.safe_dump(written))
+    return path
+
+
+def publish_answers(
+    data: Path, answers: Mapping[str, bool], at: Instant, *, controller: str = "acme"
+) -> None:
+    """As if the registry had been asked at `at` and had answered `listed` (true) or clear for each number."""
+    folder = data / "snapshots"
+    pairs = sorted((int(number.removeprefix("+")), listed) for number, listed in answers.items())
+    consultation = Consultation(
+        id=f"at-{at}",
+        submitted_at=at,
+        answered_at=at + HOUR,
+        imported_at=at + 2 * HOUR,
+        receipt="TICKET-1",
+        request_sha256="0" * 64,
+        answer_sha256="0" * 64,
+        lines=len(pairs),
+        listed=sum(listed for _, listed in pairs),
+        clear=sum(not listed for _, listed in pairs),
+    )
+    with publish.locked(folder):
+        merged = publish.merge(
+            publish.current(folder, "rpo", controller),
+            consultation,
+            np.array([number for number, _ in pairs], np.uint64),
+            np.array([listed for _, listed in pairs], np.bool_),
+        )
+        publish.publish(folder, merged, at + 2 * HOUR)
+
+
+LIST = {
+    "id": "rome",
+    "campaigns": ["acme-fibre"],
+    "basis": "directory",
+    "collected_by": "Acme",
+    "collected_on": "2026-10-01",
+    "numbers": [CLEAR, LISTED],
+}
+
+
+@asynccontextmanager
+async def running(folder: Path, hand: Hand | None = None, **changes: Any) -> AsyncIterator[World]:
+    """A gate and its server, with registry answers of the day before; no call list is loaded yet."""
+    config = settings.load(write_folder(folder, **changes))
+    publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
+    hand, registry = hand or Hand(), CollectorRegistry()
+    gate = await Gate.open(config, registry=registry, clock=hand)
+    runner = await http.start(gate, registry)
+    port = runner.addresses[0][1]
+    session = ClientSession(
+        f"http://127.0.0.1:{port}",
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=ClientTimeout(total=5),
+    )
+    try:
+        async with session:
+            yield World(folder=folder, gate=gate, registry=registry, hand=hand, port=port, client=session)
+    finally:
+        await runner.cleanup()
+        await gate.close()
+
+
+async def load_list(world: World) -> None:
+    """Load `LIST`, and let the gate notice."""
+    async with world.client.post("/v1/lists", json=LIST) as answer:
+        assert answer.status == 201, await answer.text()
+    await world.gate.tick()
