@@ -44,7 +44,7 @@ def _used(facts: Facts, basis: str) -> bool:
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
     """A contract that opens this call: of this relation, and about it or with a consent given within it."""
-    if not _accepts(law, "contract"):
+    if not facts.known.contracts or not _accepts(law, "contract"):  # most calls: none is held
         return None
     about = facts.campaign.purpose in _ABOUT_THE_CONTRACT
     return next((held for held in related(facts, law) if about or marketing(held, facts)), None)

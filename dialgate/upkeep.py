@@ -12,13 +12,12 @@ from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.law import Registry
 from dialgate.metrics import Metrics
-from dialgate.model import DAY, Instant
+from dialgate.model import DAY, HOUR, Instant
 from dialgate.numberset import DamagedFile
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed
 from dialgate.store import Store
 
 COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
-_MAINTAIN_EVERY = 60
 _log = structlog.get_logger(__name__)
 
 
@@ -29,7 +28,6 @@ class Upkeep:
         self.problems: dict[str, str] = {}
         self._folder, self._store, self._log, self._metrics = folder, store, log, metrics
         self._refused: tuple[int, int, int] | None = None
-        self._rounds = 0
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
@@ -69,9 +67,7 @@ class Upkeep:
         await self._store.ping()
         gatherer.load_lists(await self._store.lists(), self._folder / "lists")
         gatherer.load_proofs(await self._store.proofs())
-        self._rounds += 1
-        if self._rounds % _MAINTAIN_EVERY == 1:
-            await self._store.maintain(now - gatherer.config.settings.remember_hours * 3_600_000)
+        await self._store.maintain(now - gatherer.config.settings.remember_hours * HOUR)
         return ""
 
     # ---- the snapshot ------------------------------------------------------------------------------------------------

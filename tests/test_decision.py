@@ -196,6 +196,31 @@ def test_a_consent_without_end_under_a_law_without_limit_ends_no_allow() -> None
     assert decision.outcomes["lawful_basis"] == Pass("consent:c1", 0)
 
 
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        (
+            {**ADHERENT, "at": "2026-12-07T20:03:07+01:00"},
+            "Monday 20:03:07 in Europe/Rome (pre holiday) is outside the permitted hours",
+        ),
+        (
+            {"campaign": {"trunk_country": ""}, "caller_id": {"kind": "unknown"}},
+            "a caller ID of IT must not enter through a trunk in an undeclared country",
+        ),
+        (
+            {"campaign": {"trunk_country": "FR"}, "caller_id": {"kind": "unknown"}},
+            "a caller ID of IT must not enter through a trunk in FR",
+        ),
+        ({"number": {"region": ""}}, "no law is on file for this country"),
+        ({"number": {"region": "SM"}}, "no law is on file for SM"),
+        ({"caller_id": {"form": "withheld"}}, "the caller ID is withheld"),
+        ({"caller_id": {"form": "invalid"}}, "the caller ID is no telephone number"),
+    ],
+)
+def test_the_reason_is_a_sentence_that_says_what_was_wrong(facts: dict[str, Any], text: str) -> None:
+    assert decide(base(**facts), IT).reasons[0].text == text
+
+
 # ---- properties ------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """`dialgate bench`: what the parts cost on this machine."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Annotated
 
@@ -11,19 +12,21 @@ from dialgate.bench import BenchError, Figure, batch, decide, http, numberset
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
-    ConfigPath,
     Failure,
-    load_config,
     reporting,
     show_json,
     show_table,
 )
 
+Countries = Annotated[
+    Path, typer.Option(exists=True, file_okay=False, help="The folder of the laws to measure with.")
+]
+
 app = typer.Typer()
 bench_app = typer.Typer(
     no_args_is_help=True,
-    help="Measure. Where a figure compares, RATIO is VALUE to BASELINE. The laws are those of the configuration;"
-    " its data is not touched.",
+    help="Measure. Where a figure compares, RATIO is VALUE to BASELINE. Nobody's data is"
+    " touched: each makes its own.",
 )
 app.add_typer(bench_app, name="bench")
 
@@ -33,15 +36,14 @@ def bench_http(
     *,
     requests: Annotated[int, typer.Option(min=100, help="To each server in each round.")] = 30_000,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
-    config: ConfigPath = DEFAULT_CONFIG,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
     """A whole gate over HTTP, 32 connections, everything on and the log synced, against an empty aiohttp handler.
 
     dialgate bench http --json"""
     with reporting(as_json=as_json):
-        loaded = load_config(config)
-        _show(http.run(loaded.folder / loaded.settings.countries, requests, rounds), as_json=as_json)
+        _show(http.run(countries, requests, rounds), as_json=as_json)
 
 
 @bench_app.command("batch")
@@ -49,7 +51,7 @@ def bench_batch(
     *,
     batch_calls: Annotated[int, typer.Option("--batch", min=1, help="Calls in a batch.")] = 256,
     calls: Annotated[int, typer.Option(min=100, help="In all.")] = 100_000,
-    config: ConfigPath = DEFAULT_CONFIG,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
     """Decisions in one process, with no server in front; the log is synced.
@@ -57,18 +59,18 @@ def bench_batch(
     dialgate bench batch --batch 256"""
     logs.configure()
     with reporting(as_json=as_json):
-        loaded = load_config(config)
-        _show(batch.run(loaded.folder / loaded.settings.countries, batch_calls, calls), as_json=as_json)
+        _show(batch.run(countries, batch_calls, calls), as_json=as_json)
 
 
 @bench_app.command("decide")
-def bench_decide(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def bench_decide(
+    *, countries: Countries = DEFAULT_CONFIG.parent / "countries", as_json: AsJson = False
+) -> None:
     """The pure core alone.
 
     dialgate bench decide"""
     with reporting(as_json=as_json):
-        loaded = load_config(config)
-        _show(decide.run(loaded.folder / loaded.settings.countries), as_json=as_json)
+        _show(decide.run(countries), as_json=as_json)
 
 
 @bench_app.command("numberset")

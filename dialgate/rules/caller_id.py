@@ -61,7 +61,7 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
         if shown.form != "number" or _class(section, facts) is not None:
             continue
         ends = shown.proved_at + section.proof_days * DAY
-        if not shown.proved_at or not shown.proved_at <= facts.at < ends:
+        if not shown.proved_at <= facts.at < ends:
             text = "no proof, or none recent enough, that a call back to the caller ID is answered"
             return Deny("caller_id.not_recallable", text, section.source, section.severity)
         expiries.append(ends)

@@ -33,6 +33,7 @@ from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import Attempt, Instant, Known, Result
 from dialgate.store import CallerIdProof, CallList, Position, Remembered, Reservation, StoreUnavailable
 from dialgate.store.recent import Recent
+from dialgate.store.sieve import Sieve
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (
@@ -62,6 +63,7 @@ RETRY = 0.002  # seconds between two tries of the near connection on a locked fi
 WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thread
 WIDEST = 512  # keys in one query
 GATHERED = 4_096  # rows of attempts and answers that are written together
+_SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
 
@@ -182,6 +184,7 @@ class _Reading(NamedTuple):
 
 class SqliteStore:
     def __init__(self, path: Path, patience: float) -> None:
+        self._path = path
         self._patience = patience
         self._near = _Link(path, wait=0, synchronous="NORMAL")
         self._far = _Link(path, wait=WAIT, synchronous="FULL")
@@ -194,6 +197,10 @@ class SqliteStore:
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: StoreUnavailable | None = None
+        self._sieve: Sieve | None = None  # of every key in the database, the ledger's up to `_sieved`
+        self._sieved = 0
+        self._filling: asyncio.Task[None] | None = None
+        self._meanwhile: list[bytes] = []  # keys that were written while a sieve is filled
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1) -> Self:
@@ -244,15 +251,12 @@ class SqliteStore:
         return [reading.known[subject] for subject in subjects]
 
     async def recall(self, keys: Sequence[bytes], since: Instant) -> list[bytes | None]:
-        wanted = tuple(dict.fromkeys(keys))
-        rows = await self._inline(lambda db: _rows(db, _ANSWERS_OF, wanted))
-        found = {key: answer for key, at, answer in rows if at >= since}
+        wanted = list(dict.fromkeys(keys)) if self._sieve is None else self._sieve.passes(keys)
+        found = await self._inline(lambda db: _answers(db, wanted, since)) if wanted else {}
         for recent in self._recent:
-            found.update(
-                (key, recent.answers[key].answer)
-                for key in wanted
-                if key in recent.answers and recent.answers[key].at >= since
-            )
+            for key in recent.answers.keys() & set(keys):
+                if recent.answers[key].at >= since:
+                    found[key] = recent.answers[key].answer
         return [found.get(key) for key in keys]
 
     async def commit(
@@ -278,7 +282,9 @@ class SqliteStore:
 
     def _all_known(self, db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
         """With the attempts that are not in the database yet; one may be in both for a moment."""
-        known = _known(db, subjects)
+        seq = _newest(db)
+        known = dict.fromkeys(subjects, Known(seq=seq))
+        known.update(_known(db, self._sifted(db, known, seq), seq))
         for recent in self._recent:
             for subject in recent.attempts.keys() & known.keys():
                 held = known[subject]
@@ -287,6 +293,37 @@ class SqliteStore:
                 attempts = sorted(counted.values(), key=lambda attempt: (attempt.at, attempt.decision))
                 known[subject] = structs.replace(held, attempts=tuple(attempts))
         return known
+
+    def _sifted(self, db: sqlite3.Connection, subjects: Iterable[bytes], seq: int) -> list[bytes]:
+        """Those that may be in the database. The sieve first takes in what any process has added to the ledger up to
+        `seq`, which is as far as this transaction sees."""
+        if self._sieve is None:
+            return list(subjects)
+        if seq > self._sieved:
+            added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._sieved,)).fetchall()
+            self._sieve.add_many([subject for (subject,) in added])
+            self._sieved = seq
+        return self._sieve.passes(subjects)
+
+    def _sift(self, written: list[bytes]) -> None:
+        if self._filling is not None:
+            self._meanwhile += written
+        if self._sieve is not None:
+            self._sieve.add_many(written)
+
+    async def _fill_sieve(self) -> None:
+        """Aside, for it reads the whole database; until it is done every question goes there."""
+        self._meanwhile = []
+        link = _Link(self._path, wait=WAIT, synchronous="NORMAL")
+        try:
+            sieve, seq = await asyncio.to_thread(link.run, _filled)
+        except StoreUnavailable:
+            return  # the next maintenance tries again
+        finally:
+            link.close()
+            self._filling = None
+        sieve.add_many(self._meanwhile)
+        self._sieve, self._sieved = sieve, seq
 
     async def _write_recent(self) -> None:
         with suppress(StoreUnavailable):  # `_flush` has noted it
@@ -306,6 +343,7 @@ class SqliteStore:
                 except StoreUnavailable as fault:
                     self._unwritten = fault
                     raise
+                self._sift([key for recent in elders for key in (*recent.attempts, *recent.answers)])
             self._recent = self._recent[len(elders) :]
             self._reading = None
             self._unwritten = None
@@ -394,6 +432,7 @@ class SqliteStore:
             db.execute(_NOTE, (log, head))
 
         await self._write(step)
+        self._sift([*(subject for subject, _ in attempts), *(answer.key for answer in answers)])
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
@@ -405,6 +444,8 @@ class SqliteStore:
 
     async def maintain(self, before: Instant) -> None:
         await self._flush()
+        if (self._sieve is None or self._sieve.full) and self._filling is None:
+            self._filling = asyncio.create_task(self._fill_sieve())
         bounds = (before, FORGOTTEN_AT_ONCE)
         while await self._write(lambda db: db.execute(_FORGET, bounds).rowcount) == FORGOTTEN_AT_ONCE:
             pass
@@ -412,6 +453,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         if not self._closed:
+            if self._filling is not None:
+                await self._filling
             with suppress(StoreUnavailable):  # the log has it
                 await self._flush()
             self._closed = True
@@ -464,20 +507,39 @@ def _rows(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tup
     return rows
 
 
-def _known(db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
-    seq = _newest(db)
-    known = dict.fromkeys(subjects, Known(seq=seq))
-    wanted = tuple(known)
+def _known(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
+    """Of those subjects only that are there."""
     entries: dict[bytes, list[Entry]] = {}
-    for row in _rows(db, _ENTRIES_OF, wanted):
+    for row in _rows(db, _ENTRIES_OF, subjects):
         entries.setdefault(row[1], []).append(_entry(row))
     attempts: dict[bytes, list[Attempt]] = {}
-    for subject, attempt in map(_attempt, _rows(db, _ATTEMPTS_OF, wanted)):
+    for subject, attempt in map(_attempt, _rows(db, _ATTEMPTS_OF, subjects)):
         attempts.setdefault(subject, []).append(attempt)
-    for subject in entries.keys() | attempts.keys():
-        held, tried = fold(entries.get(subject, ())), tuple(attempts.get(subject, ()))
-        known[subject] = structs.replace(held, seq=seq, attempts=tried)
-    return known
+    return {
+        subject: structs.replace(
+            fold(entries.get(subject, ())), seq=seq, attempts=tuple(attempts.get(subject, ()))
+        )
+        for subject in entries.keys() | attempts.keys()
+    }
+
+
+def _answers(db: sqlite3.Connection, keys: Sequence[bytes], since: Instant) -> dict[bytes, bytes]:
+    return {key: answer for key, at, answer in _rows(db, _ANSWERS_OF, keys) if at >= since}
+
+
+def _filled(db: sqlite3.Connection) -> tuple[Sieve, int]:
+    """A sieve of every key in the database, and the newest ledger sequence that it holds."""
+    with _whole(db, "BEGIN"):
+        seq = _newest(db)
+        keys = seq + sum(
+            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("attempt", "answer")
+        )
+        sieve = Sieve(keys * 2)
+        for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
+            cursor = db.execute(query)
+            while rows := cursor.fetchmany(_SCANNED):
+                sieve.add_many([key for (key,) in rows])
+    return sieve, seq
 
 
 def _attempt(row: Sequence[Any]) -> tuple[bytes, Attempt]:
