@@ -88,20 +88,17 @@ def recalled(remembered: bytes, to: str) -> Answer:
     return structs.replace(_decode(remembered), to=to)
 
 
-def told(decision: Decision, facts: Facts, to: str, name: str, most: Instant) -> Answer:
-    """`most`: the instant after which an allow must be asked for again, whatever the law says."""
+def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
+    """What is told of a decision, but for its id and the number. `most`: the instant after which an allow must be asked
+    for again, whatever the law says."""
     if decision.allow:
         return Answer(
             decision="allow",
-            decision_id=name,
-            to=to,
             from_=facts.caller_id.number,
             valid_until=localtime.rfc3339(min(decision.valid_until or most, most)),
         )
     return Answer(
         decision="deny",
-        decision_id=name,
-        to=to,
         from_=facts.caller_id.number,
         reasons=reasons(decision),
         not_before=when(decision.not_before),

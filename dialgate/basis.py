@@ -1,14 +1,14 @@
 """What makes a call lawful: which call request, contract, consent or directory entry opens it.
 
 Not a rule: several rules ask, and must get the same answer. A basis that the law does not accept for this call opens
-nothing, and so exempts from nothing either. Pure.
+nothing, and so exempts from nothing either. Of most people nothing is recorded, so that is asked first. Pure.
 """
 
 from collections.abc import Iterator
 from datetime import date, timedelta
 
 from dialgate.law import Binding
-from dialgate.model import DAY, HOUR, Basis, CallRequest, Consent, Contract, Facts, Instant, Listing
+from dialgate.model import DAY, HOUR, Basis, CallRequest, Consent, Contract, Facts, Instant, Listing, Origin
 
 # A call request is used up by a call that reached somebody, or by one of which we do not know that it did not.
 UNREACHED = frozenset({"not_dialled", "no_answer", "busy"})
@@ -26,7 +26,7 @@ def _accepts(law: Binding, basis: Basis) -> bool:
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
     """The request that asks for this very call: its object, its window, one use."""
-    if not _accepts(law, "request"):
+    if not facts.known.requests or not _accepts(law, "request"):
         return None
     for asked in facts.known.requests:
         if (
@@ -44,7 +44,7 @@ def _used(facts: Facts, basis: str) -> bool:
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
     """A contract that opens this call: of this relation, and about it or with a consent given within it."""
-    if not facts.known.contracts or not _accepts(law, "contract"):  # most calls: none is held
+    if not facts.known.contracts or not _accepts(law, "contract"):
         return None
     about = facts.campaign.purpose in _ABOUT_THE_CONTRACT
     return next((held for held in related(facts, law) if about or marketing(held, facts)), None)
@@ -78,14 +78,14 @@ def _day(at: Instant, facts: Facts) -> int:
 
 
 def consent(facts: Facts, law: Binding) -> Consent | None:
-    if not _accepts(law, "consent"):
+    if not facts.known.consents or not _accepts(law, "consent"):
         return None
     return next((given for given in facts.known.consents if not objection(given, facts, law)), None)
 
 
 def objection(given: Consent, facts: Facts, law: Binding) -> str:
     """The reason code that keeps this consent from opening this call, or nothing."""
-    if not given.proved or given.collected_at > facts.at:
+    if not given.proved or given.collected_at > facts.at or not _came_here(given, facts, law):
         return "consent.void"
     if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
         return "consent.withdrawn"
@@ -96,6 +96,17 @@ def objection(given: Consent, facts: Facts, law: Binding) -> str:
     if not _covers(given, facts):
         return "consent.out_of_scope"
     return ""
+
+
+def _came_here(given: Consent, facts: Facts, law: Binding) -> bool:
+    """L. 5/2018 art. 1 c. 5 to 8: a consent that somebody else collected opens nothing without its whole chain of
+    cessions to this controller."""
+    origin = given.origin
+    if origin is None:
+        return True
+    if not origin.transfers:
+        return origin.collected_by == facts.controller.id
+    return not broken_chain(origin, facts, law)
 
 
 def _stopped_at(facts: Facts) -> Instant:
@@ -146,23 +157,22 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
     if not _accepts(law, "directory"):
         return None
     entries = (on for on in facts.listings if on.basis == "directory")
-    return next((on for on in entries if not broken_chain(on, facts, law)), None)
+    return next((on for on in entries if not broken_chain(on.origin, facts, law)), None)
 
 
-def broken_chain(listing: Listing, facts: Facts, law: Binding) -> str:
-    """Why a listing carries no call, or nothing. A list that was never ceded has nothing to prove.
+def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
+    """Why what came this way carries no call, or nothing. What was never ceded has nothing to prove.
 
     L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are told at every cession."""
-    origin = listing.origin
     if not origin.transfers:
         return ""
     holder, day = origin.collected_by, origin.collected_on
     for transfer in origin.transfers:
         if transfer.by != holder or not day <= transfer.on <= facts.today or not transfer.subjects_told:
-            return f"the list's chain of origin breaks at the cession to {transfer.to} on {transfer.on}"
+            return f"the chain of origin breaks at the cession to {transfer.to} on {transfer.on}"
         holder, day = transfer.to, transfer.on
     if holder != facts.controller.id:
-        return f"the list was last ceded to {holder}, not to this controller"
+        return f"the last cession was to {holder}, not to this controller"
     if listed_at(facts) >= 0 and any(section.ceded_void_by_enrolment for section in law.lists):
-        return "the list was ceded, and the number has been enrolled with the registry"
+        return "the number was ceded, and has been enrolled with the registry"
     return ""

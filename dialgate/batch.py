@@ -12,6 +12,7 @@ from dialgate.decision import decide
 from dialgate.gather import Gatherer, Question
 from dialgate.ledger import merge
 from dialgate.model import SECOND, Attempt, Decision, Facts, Instant, Known, Record
+from dialgate.settings import Line
 from dialgate.store import Remembered, Reservation
 
 REPEATED = "="
@@ -19,10 +20,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Judged(Struct, frozen=True, gc=False):
-    """A decision with the facts it rests on, and both as they go into a record."""
+    """A decision, what is told of it, and how it goes into a record with the facts it rests on.
 
+    `line` and `facts` keep alive what the key of this decision names by identity: else another object could come to
+    bear it."""
+
+    line: Line
     facts: Facts
     decision: Decision
+    answer: Answer
+    code: str
     raw_facts: Raw
     raw_decision: Raw
 
@@ -50,6 +57,11 @@ class Batch:
         self._time = localtime.rfc3339(now)
         self._most = now + int(gatherer.config.settings.answer_seconds * SECOND)
         self._month = gatherer.keys.month(now)
+        # What every record of the batch says.
+        self._log = gatherer.keys.log
+        self._laws, self._config = gatherer.config.law_hash, gatherer.config.hash
+        self._snapshot = gatherer.snapshot.version if gatherer.snapshot else ""
+        self._node = gatherer.config.settings.node
         self._attempts: dict[bytes, list[Attempt]] = {}
         self._given: dict[bytes, Answer] = {}
         self._judged: dict[tuple[object, ...], _Judged] = {}
@@ -92,8 +104,7 @@ class Batch:
 
     def _judge(self, question: Question, known: Known) -> _Judged:
         listings, registries = self._gatherer.files(question)
-        # By identity, which is quick: all these objects outlive the batch. Equal ones that are not the same are
-        # merely judged again.
+        # By identity, which is quick. Equal objects that are not the same are merely judged again.
         key = (
             id(question.line), id(question.number), id(known), question.call_type, question.call.from_,
             question.zones, *map(id, listings), *map(id, registries),
@@ -102,7 +113,11 @@ class Batch:
         if judged is None:
             facts = self._gatherer.facts(question, known, listings, registries, self.now)
             decision = decide(facts, self._gatherer.config.laws[question.country])
-            judged = _Judged(facts, decision, Raw(_encode(facts)), Raw(_encode(decision)))
+            answer = told(decision, facts, self._most)
+            code = answer.reasons[0].code if answer.reasons else ""
+            judged = _Judged(
+                question.line, facts, decision, answer, code, Raw(_encode(facts)), Raw(_encode(decision))
+            )
             self._judged[key] = judged
         return judged
 
@@ -112,12 +127,12 @@ class Batch:
 
     def _conclude(self, question: Question, known: list[Known], judged: _Judged) -> None:
         number = self._first + len(self.bodies)
-        name = f"{self._gatherer.keys.log}-{number}"
-        answer = told(judged.decision, judged.facts, question.e164, name, self._most)
+        name = f"{self._log}-{number}"
+        answer = structs.replace(judged.answer, decision_id=name, to=question.e164)
         self.bodies.append(_encode(self._recorded(question, judged, name, number)))
         self.names.append(name)
         self.answers.append(answer)
-        self.codes.append(answer.reasons[0].code if answer.reasons else "")
+        self.codes.append(judged.code)
         if judged.decision.allow:
             self._reserve(question, known, judged.decision.basis, name)
         if question.key:
@@ -131,7 +146,7 @@ class Batch:
         self.reservations.append(Reservation(subject, attempt, question.subjects, tuple(known)))
 
     def _recorded(self, question: Question, judged: _Judged, name: str, number: int) -> Record:
-        gatherer, call = self._gatherer, question.call
+        call = question.call
         return Record(
             seq=number,
             id=name,
@@ -142,13 +157,13 @@ class Batch:
             facts=cast(Facts, judged.raw_facts),
             decision=cast(Decision, judged.raw_decision),
             country=question.country,
-            law=gatherer.config.law_hash[question.country],
-            config=gatherer.config.hash,
-            snapshot=gatherer.snapshot.version if gatherer.snapshot else "",
+            law=self._laws[question.country],
+            config=self._config,
+            snapshot=self._snapshot,
             client=call.client,
             interface=call.interface,
             call_id=call.call_id,
-            node=gatherer.config.settings.node,
+            node=self._node,
             question=question.key,
         )
 

@@ -1,12 +1,14 @@
 """A call list: from the lines of a text or CSV file to a number set, every row accounted for.
 
 A row is a number, or several columns of which one is named number, numero, phone, telefono or telephone and, if a column
-says it per row, one is named basis. Without a header the first column is the number.
+says it per row, one is named basis. Without a header the first column is the number. Columns are parted by the comma,
+semicolon or tab that is most frequent in the first line.
 """
 
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
@@ -32,21 +34,23 @@ class RowProblem(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """`problems` holds the first `SHOWN_PROBLEMS` of `refused`."""
+    """`problems` holds the first `SHOWN_PROBLEMS` of `refused`; `bases` what the accepted rest on."""
 
     rows: int = 0
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
     problems: list[RowProblem] = []
+    bases: tuple[Basis, ...] = ()
 
 
 class CallListUnreadable(ValueError):
-    """The file as a whole is no call list."""
+    """The file as a whole is no call list. The text is a sentence that says why, and never holds a number."""
 
 
 def build(lines: Iterable[str], path: Path, *, home: str, basis: Basis) -> Tally:
-    """Write the number set (tags are places in `BASES`) to `path`; `basis` is for rows that name none.
+    """Write the number set to `path`; `basis` is for rows that name none. Its tags are places in the tally's `bases`; a
+    list that rests on one basis has none, which makes it smaller and quicker to look up.
 
     Of two rows with the same number the first counts. Raises `CallListUnreadable` where no row can be read."""
     tally = Tally()
@@ -67,11 +71,17 @@ def build(lines: Iterable[str], path: Path, *, home: str, basis: Basis) -> Tally
     tally.accepted = len(found)
     if not found:
         raise CallListUnreadable(_nothing(tally))
-    numbers = np.fromiter(found.keys(), np.uint64, len(found))
-    tags = np.fromiter(found.values(), np.uint16, len(found))
-    order = np.argsort(numbers)
-    numberset.write(path, [numbers[order]], meta=b"{}", tags=tags[order])
+    tally.bases = _write(path, found)
     return tally
+
+
+def _write(path: Path, found: dict[int, int]) -> tuple[Basis, ...]:
+    numbers = np.fromiter(found.keys(), np.uint64, len(found))
+    used, tags = np.unique(np.fromiter(found.values(), np.uint16, len(found)), return_inverse=True)
+    order = np.argsort(numbers)
+    tagged = tags[order].astype(np.uint16) if len(used) > 1 else None
+    numberset.write(path, [numbers[order]], meta=b"{}", tags=tagged)
+    return tuple(BASES[at] for at in used)
 
 
 def _read(raw: str, basis: str, home: str) -> tuple[int, int]:
@@ -82,36 +92,35 @@ def _read(raw: str, basis: str, home: str) -> tuple[int, int]:
 
 def _nothing(tally: Tally) -> str:
     if not tally.rows:
-        return "the file has no rows"
+        return "The file has no rows; send a number a row."
     first = tally.problems[0]
-    return f"none of its {tally.rows} rows holds a telephone number; line {first.line}: {first.problem}"
+    return f"None of its {tally.rows} rows holds a telephone number. Line {first.line}: {first.problem}."
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
     """Line, number and basis of each row that is not empty."""
-    number_at, basis_at = 0, -1
-    reader = csv.reader(_without_mark(lines), delimiter=",")
+    number_at, basis_at, begun = 0, -1, False
+    rest = iter(lines)
+    first = next(rest, "").removeprefix("\ufeff")  # spreadsheets begin a file with a byte order mark
+    # Strict: else a quotation mark left open would take every row after it for one.
+    reader = csv.reader(chain([first], rest), delimiter=max(",;\t", key=first.count), strict=True)
     try:
-        for columns in reader:
-            cells = columns if len(columns) != 1 else columns[0].split(";")
+        for cells in reader:
             names = [cell.strip().lower() for cell in cells]
-            if reader.line_num == 1 and any(name in _NUMBER_NAMES for name in names):
+            if not begun and any(name in _NUMBER_NAMES for name in names):
                 number_at = next(at for at, name in enumerate(names) if name in _NUMBER_NAMES)
                 basis_at = next((at for at, name in enumerate(names) if name in _BASIS_NAMES), -1)
             elif any(names):
                 yield reader.line_num, _cell(cells, number_at), _cell(cells, basis_at).strip().lower()
+            begun = begun or any(names)
     except csv.Error as error:
-        raise CallListUnreadable(f"line {reader.line_num}: {error}") from error
+        raise CallListUnreadable(
+            f"Line {reader.line_num} is no CSV ({error}); look for a quotation mark left open."
+        ) from error
 
 
 def _cell(cells: list[str], at: int) -> str:
     return cells[at] if 0 <= at < len(cells) else ""
-
-
-def _without_mark(lines: Iterable[str]) -> Iterator[str]:
-    """Spreadsheets begin a file with a byte order mark."""
-    for at, line in enumerate(lines):
-        yield line.removeprefix("\ufeff") if at == 0 else line
 
 
 def sha256_of(path: Path) -> str:

@@ -87,7 +87,8 @@ class Gatherer:
         """A gatherer for another configuration that shares what was loaded."""
         fresh = Gatherer(config, self.keys)
         fresh.snapshot = self.snapshot
-        fresh._lists, fresh._by_campaign, fresh._proofs = self._lists, self._by_campaign, self._proofs
+        fresh._lists, fresh._proofs = self._lists, self._proofs
+        fresh._arrange()
         return fresh
 
     # ---- what is looked up -------------------------------------------------------------------------------------------
@@ -107,10 +108,17 @@ class Gatherer:
                 if opened is not None:
                     loaded[key] = opened
         self._lists = loaded
-        campaigns = {campaign for each in loaded.values() for campaign in each.record.campaigns}
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """A list serves the campaigns that it was loaded for, as long as they are its controller's."""
         self._by_campaign = {
-            campaign: tuple(each for each in loaded.values() if campaign in each.record.campaigns)
-            for campaign in campaigns
+            name: tuple(
+                each
+                for each in self._lists.values()
+                if name in each.record.campaigns and each.record.controller == line.controller.id
+            )
+            for name, line in self.config.lines.items()
         }
 
     def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
@@ -247,13 +255,12 @@ class Gatherer:
         if not question.subjects:
             return (), ()
         number = int(question.e164[1:])
-        controller = question.line.controller.id
         listings = []
         for each in self._by_campaign.get(question.line.campaign.id, ()):
             tag = each.numbers.tag(number)
-            if tag >= 0 and each.record.controller == controller:
+            if tag >= 0:
                 listings.append(each.listings[tag])
-        snapshot = self.snapshot
+        snapshot, controller = self.snapshot, question.line.controller.id
         if snapshot is None:
             return tuple(listings), ()
         answers = [snapshot.answer(name, controller, number) for name in self._registries[question.country]]

@@ -2,7 +2,8 @@
 
 A law is lists of sections. A section says where it stands (`source`), from which day until which it is in force, how
 hard it binds (`severity`) and whom (`purposes`, `call_types`, `sectors`, `callees`, `adherents_of`; empty means all).
-An unknown key anywhere is refused, since a misspelt limit would be a limit that does not hold.
+An unknown key anywhere is refused, since a misspelt limit would be a limit that does not hold; so is a sector or a code
+that the law does not list, since a misspelt one would escape what is said of it.
 """
 
 import re
@@ -198,7 +199,8 @@ class Binding(Struct, frozen=True, kw_only=True):
 
 
 class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """One country. `zone` is where its days begin."""
+    """One country. `zone` is where its days begin. `sectors` and `codes` are all that a section, a campaign or a
+    controller may name: the trades, and the codes of conduct that one can adhere to."""
 
     country: str
     name: str
@@ -217,6 +219,8 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     hours: tuple[Hours, ...] = ()
     frequency: tuple[Frequency, ...] = ()
     rest: tuple[Rest, ...] = ()
+    sectors: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
 
     def binding(self, facts: Facts) -> Binding:
         """The sections in force on the facts' day whose scope the call is in. Remembered: a campaign's calls of one
@@ -278,10 +282,23 @@ def parse_law(data: Any) -> Law:
         raise LawError(str(error)) from error
     for name in SECTIONS:
         for section in getattr(law, name):
-            if section.ends is not None and section.ends < section.starts:
-                raise LawError(f"{name}: a section is in force until {section.ends}, before it begins")
+            _check(name, section, law)
     for hours in law.hours:
         _ = hours.windows  # read once now, so that a wrong window stops the load and not a call
     if not law.diallable or not law.legal_basis:
         raise LawError("a law must say which numbers are diallable and what makes a call lawful")
     return law
+
+
+def _check(name: str, section: Section, law: Law) -> None:
+    if section.ends is not None and section.ends < section.starts:
+        raise LawError(f"{name}: a section is in force until {section.ends}, before it begins")
+    for sector in section.sectors:
+        if sector not in law.sectors:
+            raise LawError(
+                f"{name}: sector {sector!r} is not among `sectors`; add it there, or mend the name"
+            )
+    if section.adherents_of and section.adherents_of not in law.codes:
+        raise LawError(
+            f"{name}: code {section.adherents_of!r} is not among `codes`; add it there, or mend the name"
+        )

@@ -186,6 +186,7 @@ def _consent(given: ConsentGiven, withdrawn_at: Instant) -> Consent:
         proved=bool(given.artefact and given.artefact_sha256),
         expires_at=given.expires_at,
         withdrawn_at=withdrawn_at if given.collected_at <= withdrawn_at else 0,
+        origin=given.origin,
     )
 
 

@@ -25,11 +25,15 @@ def day_in(zone: str, at: Instant) -> date:
     return datetime.fromtimestamp(at // SECOND, ZoneInfo(zone)).date()
 
 
-@lru_cache(1024)
 def rfc3339(at: Instant) -> str:
-    """UTC, to the millisecond. Remembered: the calls of a batch share their instants."""
-    whole = datetime.fromtimestamp(at // SECOND, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{at % SECOND:03}Z"
+    """UTC, to the millisecond."""
+    second, millisecond = divmod(at, SECOND)
+    return f"{_to_the_second(second)}.{millisecond:03}Z"
+
+
+@lru_cache(1024)
+def _to_the_second(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def place(zone: str, source: HolidaySource, at: Instant) -> Place:

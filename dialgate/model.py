@@ -8,9 +8,9 @@ sentence is about. Clear called numbers appear in `Call` only; `Facts` hold what
 """
 
 from datetime import date
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Instant: TypeAlias = int
 
@@ -125,22 +125,29 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: str = ""
 
 
+# Travels in every record of a call that rests on it, so it has an end.
+Phrase: TypeAlias = Annotated[str, Meta(max_length=256)]
+
+
 class Transfer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a list's way: who ceded it to whom, and whether the people on it were told (L. 5/2018 art. 1 c. 8)."""
 
-    by: str
-    to: str
+    by: Phrase
+    to: Phrase
     on: date
     subjects_told: bool = False
+
+
+Transfers: TypeAlias = Annotated[tuple[Transfer, ...], Meta(max_length=64)]
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the numbers of a list come from: who collected them, when, and every transfer since, oldest first."""
 
-    collected_by: str
+    collected_by: Phrase
     collected_on: date
-    source: str = ""
-    transfers: tuple[Transfer, ...] = ()
+    source: Phrase = ""
+    transfers: Transfers = ()
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -178,7 +185,8 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A consent to be called, with the scope it was given for (GDPR 4(11), 7). Empty `goods` is every kind of goods of
-    that controller. `proved`: an artefact (text, form, recording) is held by reference and hash."""
+    that controller. `proved`: an artefact (text, form, recording) is held by reference and hash. `origin`: who collected
+    it and every cession since; none where the controller did so itself."""
 
     id: str
     collected_at: Instant
@@ -189,6 +197,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: Instant = 0
     withdrawn_at: Instant = 0
     voided_at: Instant = 0
+    origin: Origin | None = None
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -362,7 +371,8 @@ REASONS: dict[str, str] = {
     "consent.expired": "The consent is past its end or older than the law's or the operator's limit.",
     "consent.withdrawn": "The consent was withdrawn.",
     "consent.out_of_scope": "The consent does not cover this purpose, kind of goods or type of call.",
-    "consent.void": "The consent is void by a later enrolment with the registry, or has no artefact to prove it.",
+    "consent.void": "The consent is void: no artefact proves it, a later enrolment with the registry voided it, or it was ceded "
+    "without its whole chain of origin.",
     "hours.outside": "Outside the hours in which the person may be called.",
     "hours.holiday": "A public holiday where the person is.",
     "frequency.exceeded": "The person has been called as often as is allowed.",

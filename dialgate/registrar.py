@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from dialgate import calllist, localtime, phone
+from dialgate.calllist import Tally
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
     CallRequested,
@@ -107,11 +108,9 @@ class Registrar:
         begun = time.monotonic()
         controller = self._controller(client, ask.controller)
         if ask.scope == "everyone" and "admin" not in client.scopes:
-            raise Refused(
-                "auth.scope", "a revocation for every controller needs the scope `admin`", "scope", 403
-            )
+            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
         if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
-            raise Refused("campaign.unknown", "name a campaign of this controller", "campaign", 404)
+            raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
         now = self._clock()
         event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
         owner = "*" if ask.scope == "everyone" else controller.id
@@ -127,9 +126,9 @@ class Registrar:
             or not isinstance(entry.event, Revoked)
             or not self._may(client, entry)
         ):
-            raise Refused("revocation.unknown", "no such revocation", "seq", 404)
+            raise Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
         if not ask.reason.strip():
-            raise Refused("request.invalid", "say why the revocation is lifted", "reason")
+            raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
         draft = Draft(
             at=self._clock(),
             controller=entry.controller,
@@ -146,6 +145,8 @@ class Registrar:
         controller = self._controller(client, ask.controller)
         number = self._number(ask.number, controller)
         now = self._clock()
+        if isinstance(ask, ContractRequest):
+            self._check_sector(ask, controller)
         event = self._event(ask, now)
         if isinstance(event, ConsentWithdrawn | ContractEnded):
             await self._must_exist(controller, number, event)
@@ -156,7 +157,7 @@ class Registrar:
             case ConsentRequest():
                 fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
                 fields["collected_at"] = self._past(ask.collected_at, now, "collected_at")
-                fields["expires_at"] = _instant(ask.expires_at) if ask.expires_at else 0
+                fields["expires_at"] = _instant(ask.expires_at, "expires_at") if ask.expires_at else 0
                 return ConsentGiven(**fields)
             case WithdrawalRequest():
                 return ConsentWithdrawn(id=ask.id, at=self._past(ask.at, now, "at"))
@@ -168,10 +169,15 @@ class Registrar:
                 return CallRequested(
                     id=ask.id,
                     requested_at=self._past(ask.requested_at, now, "requested_at"),
-                    expires_at=_instant(ask.expires_at),
+                    expires_at=_instant(ask.expires_at, "expires_at"),
                     goods=ask.goods,
                     own_interface=ask.own_interface,
                 )
+
+    def _check_sector(self, ask: ContractRequest, controller: ControllerFile) -> None:
+        known = self.config.laws[controller.country].sectors
+        if ask.sector and known and ask.sector not in known:
+            raise Refused("request.invalid", f"Name a sector of these: {', '.join(known)}.", "sector")
 
     async def _must_exist(
         self, controller: ControllerFile, number: str, event: ConsentWithdrawn | ContractEnded
@@ -179,7 +185,7 @@ class Registrar:
         wanted = ConsentGiven if isinstance(event, ConsentWithdrawn) else ContractMade
         held = await self._store.history(self._keys.subject(controller.id, number))
         if not any(isinstance(entry.event, wanted) and entry.event.id == event.id for entry in held):
-            raise Refused("ledger.unknown", "nothing of this id is recorded for this number", "id", 404)
+            raise Refused("ledger.unknown", "Nothing of this id is recorded for it; mend the id.", "id", 404)
 
     async def history(
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
@@ -200,9 +206,9 @@ class Registrar:
         found = await self._store.attempt(ask.decision_id)
         line = self.config.lines.get(found[1].campaign) if found else None
         if found is None or line is None or line.controller.id not in client.controllers:
-            raise Refused("decision.unknown", "no allowed call by this decision id", "decision_id", 404)
+            raise Refused("decision.unknown", "No allowed call has this id; mend it.", "decision_id", 404)
         if self._recorder is None:
-            raise Refused("request.invalid", "outcomes are reported to a running gate", "decision_id")
+            raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
         receipt = None
         if ask.outcome == "opt_out":
             number = await self._recorder.called(ask.decision_id)
@@ -228,7 +234,7 @@ class Registrar:
             if known.id == ask.id and not known.retired_at:
                 raise Refused(
                     "list.exists",
-                    "a list of this id is loaded; retire it first or take another id",
+                    "A list of this id is loaded; retire it first, or take another id.",
                     "id",
                     409,
                 )
@@ -239,7 +245,7 @@ class Registrar:
             tally = await asyncio.to_thread(
                 calllist.build, lines, temporary, home=controller.country, basis=ask.basis
             )
-            record = await self._publish(client, ask, controller, temporary, tally.accepted)
+            record = await self._publish(client, ask, controller, temporary, tally)
         except calllist.CallListUnreadable as error:
             raise Refused("list.unreadable", str(error), "numbers") from error
         finally:
@@ -257,14 +263,14 @@ class Registrar:
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
         if not ask.id or len(ask.id) > _ID_LENGTH or not set(ask.id.lower()) <= _ID_LETTERS:
             raise Refused(
-                "request.invalid", "an id is 1 to 64 letters, digits, dots, dashes and underscores", "id"
+                "request.invalid", "Give 1 to 64 letters, digits, dots, dashes and underscores.", "id"
             )
         own = {campaign.id for campaign in controller.campaigns}
         if not ask.campaigns or not set(ask.campaigns) <= own:
-            raise Refused("campaign.unknown", "name campaigns of this controller", "campaigns", 404)
+            raise Refused("campaign.unknown", "Name campaigns of this controller.", "campaigns", 404)
 
     async def _publish(
-        self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, numbers: int
+        self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, tally: Tally
     ) -> CallList:
         digest = await asyncio.to_thread(calllist.sha256_of, temporary)
         file = temporary.with_name(f"{ask.id}.{digest[:16]}.numbers")
@@ -273,7 +279,7 @@ class Registrar:
             id=ask.id,
             controller=controller.id,
             campaigns=ask.campaigns,
-            bases=calllist.BASES,
+            bases=tally.bases,
             origin=Origin(
                 collected_by=ask.collected_by,
                 collected_on=ask.collected_on,
@@ -282,7 +288,7 @@ class Registrar:
             ),
             file=file.name,
             sha256=digest,
-            numbers=numbers,
+            numbers=tally.accepted,
             loaded_at=self._clock(),
             actor=ask.actor or client.name,
         )
@@ -296,7 +302,7 @@ class Registrar:
     async def retire_list(self, client: Client, name: str) -> ListInfo:
         found = [each for each in await self._store.lists() if each.id == name]
         if not found or found[0].controller not in client.controllers:
-            raise Refused("list.unknown", "no such list", "id", 404)
+            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
         retired = msgspec.structs.replace(found[0], retired_at=found[0].retired_at or self._clock())
         await self._store.put_list(retired)
         self.changed.set()
@@ -308,7 +314,7 @@ class Registrar:
         controller = self._controller(client, ask.controller)
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
         if shown.form != "number":
-            raise Refused("caller_id.invalid", "give the caller ID as it is presented, as +39…", "caller_id")
+            raise Refused("caller_id.invalid", "Give it as presented, with + and country code.", "caller_id")
         now = self._clock()
         proof = CallerIdProof(
             controller=controller.id,
@@ -328,7 +334,7 @@ class Registrar:
         if not name and len(client.controllers) == 1:
             name = client.controllers[0]
         if name not in client.controllers or name not in self.config.controllers:
-            raise Refused("controller.unknown", "name one of your controllers", "controller", 404)
+            raise Refused("controller.unknown", "Name one of your controllers.", "controller", 404)
         return self.config.controllers[name]
 
     @staticmethod
@@ -336,7 +342,7 @@ class Registrar:
         try:
             return phone.parse(raw, controller.country).e164
         except phone.NotANumber as problem:
-            raise Refused("number.invalid", str(problem), "number") from problem
+            raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
 
     def _may(self, client: Client, entry: Entry) -> bool:
         return entry.controller in client.controllers or (
@@ -346,9 +352,9 @@ class Registrar:
     @staticmethod
     def _past(at: datetime | None, now: Instant, name: str) -> Instant:
         """What is said to have happened must have happened."""
-        instant = now if at is None else _instant(at)
+        instant = now if at is None else _instant(at, name)
         if instant > now:
-            raise Refused("request.invalid", "this instant lies in the future", name)
+            raise Refused("request.invalid", "This instant lies in the future; send when it happened.", name)
         return instant
 
     async def _append(
@@ -376,10 +382,14 @@ _ID_LENGTH = 64
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
-def _instant(at: datetime) -> Instant:
-    if at.tzinfo is None:
-        raise Refused("request.invalid", "an instant needs its offset, as in 2026-11-24T10:00:00+01:00", "at")
-    return int(at.timestamp() * 1000)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _instant(at: datetime, name: str) -> Instant:
+    instant = (at - _EPOCH) // timedelta(milliseconds=1)
+    if instant < 0:
+        raise Refused("request.invalid", "This instant lies before 1970; send when it happened.", name)
+    return instant
 
 
 def _kind(event: Event) -> str:

@@ -1,34 +1,44 @@
 """What a client may ask to be written, and what it is told: the bodies of the ledger's endpoints.
 
-Instants are RFC 3339 with an offset, days are ISO 8601. An unknown key is refused.
+Instants are RFC 3339 with an offset, days are ISO 8601. An unknown key is refused. What is stored for years has an end:
+a text may be so long and no longer, a sequence have so many members.
 """
 
 from datetime import date, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from dialgate.calllist import RowProblem
-from dialgate.model import Basis, CallType, Origin, Purpose, Transfer
+from dialgate.model import Basis, CallType, Origin, Phrase, Purpose, Transfers
+
+# In characters. An id or name as other systems make them; a phrase; where evidence lies, or what happened.
+Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+Name: TypeAlias = Annotated[str, Meta(max_length=128)]
+Words: TypeAlias = Annotated[str, Meta(max_length=1024)]
+Telephone: TypeAlias = Annotated[str, Meta(max_length=256)]
+Sha256: TypeAlias = Annotated[str, Meta(pattern="^([0-9a-fA-F]{64})?$")]
+Goods: TypeAlias = Annotated[tuple[Name, ...], Meta(max_length=64)]
+When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`controller` may be left out by a client that is bound to one. `actor` is who did it (default: the client), by
     which `channel` the wish came in, `proof` where the evidence of it lies."""
 
-    controller: str = ""
-    actor: str = ""
-    channel: str = "api"
-    proof: str = ""
+    controller: Name = ""
+    actor: Phrase = ""
+    channel: Name = "api"
+    proof: Words = ""
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
     """`at`: when the person said stop, if that was earlier (RFC 3339)."""
 
-    number: str
+    number: Telephone
     scope: Literal["campaign", "controller", "everyone"] = "controller"
-    campaign: str = ""
-    at: datetime | None = None
+    campaign: Name = ""
+    at: When | None = None
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
@@ -36,85 +46,87 @@ class LiftRequest(Request, frozen=True, kw_only=True):
     recorded too. Nothing else lifts a revocation."""
 
     ground: Literal["error", "new_consent"]
-    reason: str
+    reason: Words
 
 
 class ConsentRequest(Request, frozen=True, kw_only=True):
-    """Without `artefact` and its SHA-256 the consent is kept and opens nothing."""
+    """Without `artefact` and its SHA-256 the consent is kept and opens nothing. `origin`: where somebody else collected
+    it, who, and every cession since, the last of them to this controller by its id."""
 
-    number: str
-    id: str
-    collected_at: datetime
-    purposes: tuple[Purpose, ...]
-    call_types: tuple[CallType, ...]
-    goods: tuple[str, ...] = ()
-    expires_at: datetime | None = None
-    text_version: str = ""
-    artefact: str = ""
-    artefact_sha256: str = ""
+    number: Telephone
+    id: Id
+    collected_at: When
+    purposes: Annotated[tuple[Purpose, ...], Meta(min_length=1, max_length=16)]
+    call_types: Annotated[tuple[CallType, ...], Meta(min_length=1, max_length=16)]
+    goods: Goods = ()
+    expires_at: When | None = None
+    text_version: Phrase = ""
+    artefact: Words = ""
+    artefact_sha256: Sha256 = ""
     origin: Origin | None = None
 
 
 class WithdrawalRequest(Request, frozen=True, kw_only=True):
-    number: str
-    id: str
-    at: datetime | None = None
+    number: Telephone
+    id: Id
+    at: When | None = None
 
 
 class ContractRequest(Request, frozen=True, kw_only=True):
-    """`ends` is the last day; `marketing`: the person consented to commercial calls within the contract."""
+    """`ends` is the last day; `marketing`: the person consented to commercial calls within the contract. A
+    contract opens the calls of campaigns of the same `sector`, which is one of the country's."""
 
-    number: str
-    id: str
+    number: Telephone
+    id: Id
     starts: date
     ends: date | None = None
-    sector: str = ""
-    goods: tuple[str, ...] = ()
+    sector: Name = ""
+    goods: Goods = ()
     marketing: bool = False
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
-    number: str
-    id: str
+    number: Telephone
+    id: Id
     ends: date
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
     """The person asked to be called about `goods` until `expires_at`."""
 
-    number: str
-    id: str
-    requested_at: datetime
-    expires_at: datetime
-    goods: str = ""
+    number: Telephone
+    id: Id
+    requested_at: When
+    expires_at: When
+    goods: Name = ""
     own_interface: bool = False
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
     """`attested`: somebody answers for it; `probe`: a call back was made and `answered`, or not."""
 
-    caller_id: str
+    caller_id: Telephone
     kind: Literal["attested", "probe"]
-    at: datetime | None = None
+    at: When | None = None
     answered: bool = True
-    evidence: str = ""
+    evidence: Words = ""
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    decision_id: str
+    decision_id: Id
     outcome: Literal["not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"]
 
 
 class ListRequest(Request, frozen=True, kw_only=True):
     """`basis` is what the rows rest on that do not say it themselves; `transfers` every cession, oldest first."""
 
-    id: str
-    campaigns: tuple[str, ...]
+    id: Id
+    campaigns: Annotated[tuple[Name, ...], Meta(max_length=1024)]
     basis: Basis
-    collected_by: str
+    collected_by: Phrase
     collected_on: date
-    source: str = ""
-    transfers: tuple[Transfer, ...] = ()
+    source: Phrase = ""
+    transfers: Transfers = ()
 
 
 class Receipt(Struct, frozen=True):

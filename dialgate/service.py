@@ -99,7 +99,11 @@ class Gate:
         self._upkeep = Upkeep(config.data, store, log, metrics)
         self._nonces = nonces()
         self._waiting: list[_Asked] = []
-        self._working: asyncio.Task[None] | None = None
+        self._batches: set[asyncio.Task[None]] = set()
+        self._deciding = (
+            False  # a batch is being decided; and so many calls are in batches that are not answered yet:
+        )
+        self._in_flight = 0
 
     @classmethod
     async def open(
@@ -132,8 +136,7 @@ class Gate:
         """The answer, once it is recorded. A fault of ours is an answer too: a deny without a decision id."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(call, client, time.monotonic(), answer))
-        if self._working is None:
-            self._working = asyncio.create_task(self._work())
+        self._next_batch()
         return answer
 
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
@@ -152,14 +155,26 @@ class Gate:
 
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
+    def _next_batch(self) -> None:
+        """Begin one, if it is time: when no other is being decided, and as many calls wait as are on their way to the
+        disk. So a lone call never waits, and under load one batch is decided while the one before is synced."""
+        if self._waiting and not self._deciding and len(self._waiting) >= self._in_flight:
+            self._deciding = True
+            batch = asyncio.create_task(self._batch())
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
+
+    async def _batch(self) -> None:
+        """From here on everything that was asked in the same turn of the event loop goes together."""
+        size = self.config.settings.batch_calls
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        self._in_flight += len(batch)
         try:
-            while self._waiting:
-                size = self.config.settings.batch_calls
-                batch, self._waiting = self._waiting[:size], self._waiting[size:]
-                self._reply(batch, await self._answers(batch))
+            self._reply(batch, await self._answers(batch))
         finally:
-            self._working = None
+            self._in_flight -= len(batch)
+            self._deciding = False
+            self._next_batch()
 
     def _reply(self, batch: list[_Asked], answers: Sequence[Answer]) -> None:
         ended = time.monotonic()
@@ -186,7 +201,9 @@ class Gate:
             decided = await self._reserved(batch)
             if decided.bodies:
                 await self._write(decided)
+        self._deciding = False
         if decided.bodies:
+            self._next_batch()
             # If this fails the records stay, and so do the attempts: the log is completed when it is mended.
             await self._recorder.sync()
         self._count(batch, decided)
@@ -293,7 +310,7 @@ class Gate:
 
     async def close(self) -> None:
         """After the answers that are still awaited."""
-        while self._working is not None:
-            await self._working
+        while self._batches:
+            await asyncio.wait(self._batches)
         await self._store.close()
         self._recorder.close()

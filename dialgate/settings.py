@@ -4,8 +4,9 @@ when anything in it is wrong, with every error at once."""
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -22,7 +23,12 @@ Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 
 _T = TypeVar("_T")
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _SHA256 = re.compile("[0-9a-f]{64}")
+_COUNTRY = re.compile("[A-Z]{2}")
+# The bans of whole trades are about these; a campaign without a sector would escape them.
+_OFFERS = frozenset({"sale", "advertising"})
 
 
 class ConfigError(Exception):
@@ -86,7 +92,8 @@ class Settings(Strict, frozen=True, kw_only=True):
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
     """`dial_region` is the country in which a number without a country code is read; absent, such a number is refused.
-    `trunk_country` is where the trunk enters the network."""
+    `trunk_country` is where the trunk enters the network. `sector` is one of the country's `sectors`; an offer (sale or
+    advertising) must have one."""
 
     id: Name
     purpose: Purpose
@@ -103,6 +110,9 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
+    """`adheres_to`: the codes of conduct that bind it, of the countries' `codes`. The other two: see
+    `model.Controller`."""
+
     id: Name
     name: str
     country: str
@@ -135,7 +145,7 @@ class Config(Struct, frozen=True, kw_only=True):
     controllers: dict[str, ControllerFile]
     lines: dict[str, Line]
     keys: dict[str, Client]
-    networks: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Client], ...]
+    networks: tuple[tuple[Network, Client], ...]
     contents: dict[str, bytes]
     hash: str
 
@@ -159,8 +169,10 @@ class _Reader:
             raise ConfigError(self.problems)
         laws, hashes = self._laws(self.folder / settings.countries)
         controllers = self._controllers(self.folder / settings.controllers, laws)
-        lines = self._lines(controllers)
+        lines = self._lines(controllers, laws)
         keys, networks = self._clients(settings, controllers)
+        if settings.listen.tls_key and not settings.listen.tls_certificate:
+            self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
         if self.problems:
             raise ConfigError(self.problems)
         names = "\n".join(sorted(self.names)).encode()
@@ -189,6 +201,7 @@ class _Reader:
         except yaml.YAMLError as error:
             self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
             return None
+        self.problems.extend(f"{path.name}: {twin}" for twin in _twins(raw))
         digest = _digest(raw)
         self.contents[digest] = raw
         self.names.append(f"{path.name} {digest}")
@@ -238,10 +251,15 @@ class _Reader:
                 self.problems.append(f"{path.name}: a second controller {read.id}")
             if read.country not in laws:
                 self.problems.append(f"{path.name}: country {read.country} has no file among the countries")
+            self.problems.extend(
+                f"{path.name}: adheres to {code!r}, which is not among the `codes` of any country"
+                for code in read.adheres_to
+                if not any(code in law.codes for law in laws.values())
+            )
             controllers[read.id] = read
         return controllers
 
-    def _lines(self, controllers: dict[str, ControllerFile]) -> dict[str, Line]:
+    def _lines(self, controllers: dict[str, ControllerFile], laws: dict[str, Law]) -> dict[str, Line]:
         lines: dict[str, Line] = {}
         presented: dict[str, set[str]] = {}
         for controller in controllers.values():
@@ -250,6 +268,9 @@ class _Reader:
                     self.problems.append(
                         f"campaign {campaign.id}: stands twice; give every campaign its own id"
                     )
+                self.problems.extend(
+                    f"campaign {campaign.id}: {fault}" for fault in _faults(campaign, laws.values())
+                )
                 lines[campaign.id] = self._line(controller, campaign)
                 for number in lines[campaign.id].caller_ids:
                     presented.setdefault(number, set()).add(controller.id)
@@ -282,9 +303,9 @@ class _Reader:
 
     def _clients(
         self, settings: Settings, controllers: dict[str, ControllerFile]
-    ) -> tuple[dict[str, Client], tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Client], ...]]:
+    ) -> tuple[dict[str, Client], tuple[tuple[Network, Client], ...]]:
         keys: dict[str, Client] = {}
-        networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Client]] = []
+        networks: list[tuple[Network, Client]] = []
         names: set[str] = set()
         for client in settings.clients:
             self._check_client(client, names, controllers)
@@ -294,6 +315,11 @@ class _Reader:
             if digest:
                 keys[digest] = client
             networks.extend((network, client) for network in self._networks(client))
+        self.problems.extend(
+            f"client {one.name}: source {mine} overlaps {theirs} of client {other.name}; an address is one client's"
+            for (mine, one), (theirs, other) in combinations(networks, 2)
+            if one is not other and mine.overlaps(theirs)
+        )
         return keys, tuple(networks)
 
     def _check_client(self, client: Client, names: set[str], controllers: dict[str, ControllerFile]) -> None:
@@ -302,6 +328,8 @@ class _Reader:
         names.add(client.name)
         if not (client.key_sha256 or client.key_sha256_file or client.sources):
             self.problems.append(f"client {client.name}: has neither a key nor a source address")
+        if client.key_sha256 and client.key_sha256_file:
+            self.problems.append(f"client {client.name}: has key_sha256 and key_sha256_file; keep one")
         self.problems.extend(
             f"client {client.name}: no such controller: {name}"
             for name in client.controllers
@@ -323,12 +351,48 @@ class _Reader:
             return ""
         return digest
 
-    def _networks(self, client: Client) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    def _networks(self, client: Client) -> Iterator[Network]:
         for source in client.sources:
             try:
                 yield ipaddress.ip_network(source)
             except ValueError as error:
                 self.problems.append(f"client {client.name}: source {source!r}: {error}")
+
+
+def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
+    """`sector` is held to every country's list: a campaign may call abroad, where that country's bans hold."""
+    for key in ("trunk_country", "dial_region"):
+        value = getattr(campaign, key)
+        if not _COUNTRY.fullmatch(value) and (value or key == "trunk_country"):
+            yield f"{key} {value!r} is no country; write the two capitals of ISO 3166, as in IT"
+    if not campaign.caller_ids:
+        yield "caller_ids is empty; name the numbers that its calls may show"
+    if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
+        yield f"ends on {campaign.ends}, before it starts"
+    for law in laws:
+        names = f"{law.country}: {', '.join(law.sectors)}"
+        if not law.sectors or campaign.sector in law.sectors:
+            continue
+        if campaign.sector:
+            yield f"sector {campaign.sector!r} is none of those of {names}"
+        elif campaign.purpose in _OFFERS:
+            yield f"an offer needs a sector, one of those of {names}"
+
+
+def _twins(raw: bytes) -> Iterator[str]:
+    """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
+    waiting, seen = [yaml.compose(raw, Loader=yaml.CSafeLoader)], set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.CollectionNode) and node not in seen:
+            seen.add(node)
+            names: list[Any] = []
+            for part in node.value:
+                key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
+                waiting.append(value)
+                if isinstance(key, yaml.ScalarNode) and key.value in names:
+                    yield f"line {key.start_mark.line + 1}: {key.value} stands twice; only one would count"
+                names.append(key and key.value)
 
 
 def _digest(raw: bytes) -> str:

@@ -7,6 +7,7 @@ And what was recorded may not have reached the store: it is counted and remember
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from dialgate.answers import stored, told
 from dialgate.decision_log import entries, find
@@ -32,8 +33,9 @@ async def settle(folder: Path, keys: Keys, store: Store, head: int, answer_span:
         if record.decision.allow:
             attempts += _attempt(record, keys)
         if record.question:
-            answer = told(record.decision, record.facts, "", record.id, record.at + answer_span)
-            answers.append(Remembered(record.question, record.at, stored(answer), record.id))
+            answer = told(record.decision, record.facts, record.at + answer_span)
+            named = structs.replace(answer, decision_id=record.id)
+            answers.append(Remembered(record.question, record.at, stored(named), record.id))
     await store.settle(keys.log, head, attempts, answers)
     for result in results:
         await store.result(result.decision, result.result, result.at)

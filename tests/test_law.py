@@ -16,6 +16,7 @@ from tests.casebook import law_data, law_of
 
 IT = law_of("IT")
 ONE_DAY = timedelta(days=1)
+CODE = "codice_condotta_telemarketing"
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -72,6 +73,21 @@ def test_a_key_that_no_law_has_is_refused_by_its_place(path: str, where: str) ->
         ("hours.0.weekday", ["09:00-09:00"], "must begin before it ends"),
         ("hours.0.weekday", ["09:00-24:01"], "end by 24:00"),
         ("rest.0.until", date(2014, 2, 19), "rest: a section is in force until 2014-02-19, before it begins"),
+        (
+            "sectors",
+            ["gas"],
+            "sector_bans: sector 'electricity' is not among `sectors`; add it there, or mend the name",
+        ),
+        (
+            "rest.0.sectors",
+            ["gaz"],
+            "rest: sector 'gaz' is not among `sectors`; add it there, or mend the name",
+        ),
+        (
+            "rest.0.adherents_of",
+            "code",
+            "rest: code 'code' is not among `codes`; add it there, or mend the name",
+        ),
         ("diallable", [], "which numbers are diallable"),
         ("legal_basis", [], "what makes a call lawful"),
     ],
@@ -153,7 +169,7 @@ def test_every_section_binds_from_its_first_day_to_its_last_and_on_no_other(
         ({"call_types": ["automated"]}, {"call_type": "automated"}, {"call_type": "ai_voice"}),
         ({"sectors": ["gas"]}, {"sector": "gas"}, {"sector": ""}),
         ({"callees": ["consumer"]}, {"callee": "consumer"}, {"callee": "business"}),
-        ({"adherents_of": "code"}, {"adheres_to": ("a", "code")}, {"adheres_to": ("codes",)}),
+        ({"adherents_of": CODE}, {"adheres_to": ("a", CODE)}, {"adheres_to": (f"{CODE}s",)}),
     ],
 )
 def test_a_section_binds_whom_it_names_and_nobody_else(
@@ -181,7 +197,7 @@ _SCOPES = st.fixed_dictionaries(
         "call_type": st.sampled_from(["agent", "automated"]),
         "sector": st.sampled_from(["", "gas"]),
         "callee": st.sampled_from(["consumer", "business"]),
-        "adheres_to": st.sampled_from([(), ("codice_condotta_telemarketing",)]),
+        "adheres_to": st.sampled_from([(), (CODE,)]),
     }
 )
 

@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.gather": {
         "model", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
-    "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "store"},
+    "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics"},
     "dialgate.settling": {"model", "answers", "decision_log", "keys", "store"},
     "dialgate.registrar": {

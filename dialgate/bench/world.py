@@ -45,6 +45,7 @@ _CONTROLLER = {
         {
             "id": CAMPAIGN,
             "purpose": "sale",
+            "sector": "telecommunications",
             "call_type": "agent",
             "caller_ids": [CALLER_ID],
             "trunk_country": "IT",

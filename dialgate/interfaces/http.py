@@ -1,7 +1,8 @@
 """The HTTP interface, put together: the endpoints with their keys, and one shape for everything that fails."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from typing import Final
 
@@ -9,14 +10,16 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from dialgate.interfaces import http_server, openapi
-from dialgate.interfaces.http_access import admit
+from dialgate.answers import Answer
+from dialgate.interfaces import http_check, http_server, openapi
+from dialgate.interfaces.http_access import admit, admit_key
 from dialgate.interfaces.http_endpoints import ENDPOINTS
-from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
+from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response, too_large
+from dialgate.interfaces.http_lane import Lane
 from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, REGISTRY
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.service import Gate
-from dialgate.settings import Scope
+from dialgate.settings import Client, Config, Scope
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,7 +42,24 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
 
 async def start(gate: Gate, registry: CollectorRegistry) -> web.AppRunner:
     """Raises `ConfigError` if it cannot listen where the settings say; `runner.addresses` says where it does."""
-    return await http_server.serve(build(gate, registry), gate.config)
+    return await http_server.serve(build(gate, registry), gate.config, partial(_lane, gate))
+
+
+def _lane(gate: Gate, transport: asyncio.Transport, hand_over: Callable[[bytes], None]) -> Lane:
+    """Remembers the last key that was admitted on the connection, as long as the configuration is the same."""
+    admitted: tuple[bytes, Config, Client] | None = None
+
+    def ask(key: bytes, body: bytes) -> asyncio.Future[Answer]:
+        nonlocal admitted
+        config = gate.config
+        if admitted is None or admitted[0] != key or admitted[1] is not config:
+            client = admit_key(key.decode("utf-8", "surrogateescape"), config, "check")
+            admitted = (key, config, client)
+        if len(body) > config.settings.limits.body_bytes:
+            raise too_large()
+        return http_check.ask(body, gate, admitted[2])
+
+    return Lane("/v1/check", transport, ask, http_check.tell, hand_over)
 
 
 @cache

@@ -20,7 +20,15 @@ def admit(request: web.Request, config: Config, scope: Scope) -> Client:
     if "?" in request.raw_path:
         _refuse_key_in_url(request)
     given = request.headers.get("Authorization")
-    client = _by_key(given, config) if given is not None else _by_address(request, config)
+    return admit_key(given, config, scope) if given is not None else _may(_by_address(request, config), scope)
+
+
+def admit_key(given: str, config: Config, scope: Scope) -> Client:
+    """`given`: the value of the Authorization header. Raises `Fault` as `admit` does."""
+    return _may(_by_key(given, config), scope)
+
+
+def _may(client: Client, scope: Scope) -> Client:
     if scope not in client.scopes:
         raise Fault(
             403, "auth.scope", f"The client {client.name} lacks the scope `{scope}`; add it in dialgate.yaml."

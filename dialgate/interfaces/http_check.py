@@ -79,27 +79,35 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 async def check(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    ask = decode(_check, await http_body.whole(request, gate.config.settings.limits))
-    answer = await gate.check(_call(ask, client, "http"), client)
-    if not answer.decision_id:
-        return http_body.reply(request, _encode(answer), 503, _AGAIN)
-    return http_body.reply(request, _encode(answer))
+    body = await http_body.whole(request, gate.config.settings.limits)
+    status, told, headers = tell(await ask(body, gate, client))
+    return http_body.reply(request, told, status, headers)
+
+
+def ask(body: bytes, gate: Gate, client: Client) -> asyncio.Future[Answer]:
+    """Raises `Fault` where the body is not a question."""
+    return gate.check(_call(decode(_check, body), client, "http"), client)
+
+
+def tell(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body, and the headers besides the usual."""
+    return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), _AGAIN)
 
 
 async def simulate(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    ask = decode(_simulate, await http_body.whole(request, gate.config.settings.limits))
-    at = None if ask.at is None else int(ask.at.timestamp() * 1000)
-    simulation = await gate.simulate(_call(ask, client, "http"), client, at)
+    asked = decode(_simulate, await http_body.whole(request, gate.config.settings.limits))
+    at = None if asked.at is None else int(asked.at.timestamp() * 1000)
+    simulation = await gate.simulate(_call(asked, client, "http"), client, at)
     return http_body.reply(request, _encode(simulation))
 
 
-def _call(ask: CheckRequest, client: Client, interface: str) -> Call:
+def _call(asked: CheckRequest, client: Client, interface: str) -> Call:
     return Call(
-        to=ask.to,
-        from_=ask.from_,
-        campaign=ask.campaign,
-        call_id=ask.call_id,
-        call_type=ask.call_type,
+        to=asked.to,
+        from_=asked.from_,
+        campaign=asked.campaign,
+        call_id=asked.call_id,
+        call_type=asked.call_type,
         client=client.name,
         interface=interface,
     )

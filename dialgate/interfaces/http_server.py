@@ -1,20 +1,22 @@
 """The HTTP server under the endpoints: what aiohttp leaves open about slow, oversized and ill-formed requests.
 
 aiohttp waits without end for a request's head and answers an ill-formed one with text that quotes it. Both are mended
-in `_Connection`, which therefore reads two private fields of aiohttp's protocol (`_waiter`, `_messages`);
-tests/test_http.py holds it to them with raw sockets.
+in `_Connection`, which also serves the lane. It reads and sets some private fields of aiohttp's protocol, whose version is
+therefore held in pyproject.toml; tests/test_http.py and tests/test_http_lane.py hold it to them with raw sockets.
 """
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import structlog
 from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from dialgate.interfaces.http_errors import Fault, encoded, response
+from dialgate.interfaces.http_lane import Lane
 from dialgate.settings import Config, ConfigError
 
 _log = structlog.get_logger(__name__)
@@ -24,22 +26,28 @@ _TOO_LONG = Fault(431, "request.headers_too_large", "Send a shorter request line
 _NOT_HTTP = Fault(400, "request.not_http", "Send HTTP/1.1; this is not well-formed.")
 
 
+# Given the connection's transport, and what to do with bytes that are not for the lane.
+OpenLane: TypeAlias = Callable[[asyncio.Transport, Callable[[bytes], None]], Lane]
+
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10
 _MOST_HEADERS = 64
 
 
 class _Connection(RequestHandler):
-    __slots__ = ("_begun", "_deadline", "_read_seconds")
+    __slots__ = ("_begun", "_deadline", "_lane", "_open_lane", "_read_seconds")
 
-    def __init__(self, server: web.Server, *, read_seconds: float, **options: Any) -> None:
+    def __init__(self, server: web.Server, *, read_seconds: float, lane: OpenLane, **options: Any) -> None:
         super().__init__(server, **options)
         self._read_seconds = read_seconds
+        self._open_lane = lane
+        self._lane: Lane | None = None
         self._begun = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._lane = self._open_lane(cast("asyncio.Transport", transport), self._leave_lane)
         self._deadline = self._loop.call_later(self._read_seconds, self._drop)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -47,14 +55,40 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages:
+        if self._lane is not None and not self._force_close:
+            self._lane.feed(data)
+            if self._lane is not None:
+                self._watch(waiting=bool(self._lane.held) and self._lane.awaited is None)
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        else:
+            super().data_received(data)
+            if self._messages or self._waiter is not None:  # else a body is being read, in its own time
+                self._watch(waiting=not self._messages)
+
+    def _leave_lane(self, data: bytes) -> None:
+        self._lane = None
+        self.data_received(data)
+
+    def _watch(self, *, waiting: bool) -> None:
+        """`waiting`: a part of a request has come, and the rest has so much time."""
+        if not waiting:
             if self._deadline is not None:
                 self._stop_waiting()
-        elif self._waiter is not None:  # a part of a request's head
-            self._begun = True
-            if self._deadline is None:
-                self._deadline = self._loop.call_later(self._read_seconds, self._drop)
+            return
+        self._begun = True
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(self._read_seconds, self._drop)
+
+    def _process_keepalive(self) -> None:
+        self._keepalive = (
+            self._keepalive or self._lane is not None
+        )  # else aiohttp takes it for one that never asked
+        super()._process_keepalive()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        if self._lane is not None and self._lane.awaited is not None:
+            await asyncio.wait([self._lane.awaited], timeout=timeout)
+        await super().shutdown(timeout)
 
     def _stop_waiting(self) -> None:
         self._begun = False
@@ -103,7 +137,7 @@ class _Runner(web.AppRunner):
         return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
 
 
-async def serve(app: web.Application, config: Config) -> web.AppRunner:
+async def serve(app: web.Application, config: Config, lane: OpenLane) -> web.AppRunner:
     """Raises `ConfigError` if it cannot listen there or use that certificate."""
     listen, limits = config.settings.listen, config.settings.limits
     tls = _tls(config)
@@ -117,6 +151,7 @@ async def serve(app: web.Application, config: Config) -> web.AppRunner:
         max_field_size=limits.header_bytes,
         max_headers=_MOST_HEADERS,
         read_seconds=limits.read_seconds,
+        lane=lane,
     )
     await runner.setup()
     try:

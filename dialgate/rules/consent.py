@@ -11,7 +11,8 @@ from dialgate.model import Deny, Facts, Outcome, Pass
 
 _TEXTS = {
     "consent.missing": "this call needs the person's consent, and none is recorded",
-    "consent.void": "the recorded consent is void: no artefact proves it, or the person enrolled with the registry after it",
+    "consent.void": "the recorded consent is void: no artefact proves it, the person enrolled with the registry after it, or "
+    "it came here without its whole chain of cessions",
     "consent.withdrawn": "the consent was withdrawn",
     "consent.expired": "the consent has expired",
     "consent.out_of_scope": "the consent covers other purposes, goods or types of call",

@@ -13,7 +13,7 @@ from dialgate.model import Deny, Facts, Outcome, Pass
 def list_origin(facts: Facts, law: Binding) -> Outcome:
     problem = ""
     for listing in facts.listings:
-        problem = basis.broken_chain(listing, facts, law)
+        problem = basis.broken_chain(listing.origin, facts, law)
         if not problem:
             return Pass(f"list:{listing.list}")
     if basis.request(facts, law) or any(basis.related(facts, law)) or basis.consent(facts, law):

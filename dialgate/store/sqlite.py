@@ -67,6 +67,9 @@ _SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
 
+_STATE = """
+    SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
+"""
 _ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
 _ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
 # Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
@@ -244,6 +247,10 @@ class SqliteStore:
 
     async def read(self, subjects: Sequence[bytes]) -> list[Known]:
         def step(db: sqlite3.Connection) -> _Reading:
+            # Most batches ask about numbers of which nothing is stored: then this one statement is all.
+            seq, version = db.execute(_STATE).fetchone()
+            if self._sieve is not None and seq == self._sieved and not self._sieve.passes(subjects):
+                return _Reading(db, version, self._with_recent(dict.fromkeys(subjects, Known(seq=seq))))
             with _whole(db, "BEGIN"):
                 return _Reading(db, _pragma(db, "data_version"), self._all_known(db, subjects))
 
@@ -273,18 +280,19 @@ class SqliteStore:
         return stale
 
     def _current(self, db: sqlite3.Connection, reservations: Sequence[Reservation]) -> dict[bytes, Known]:
-        watched = {subject for each in reservations for subject in each.watch}
         last = self._reading
-        if last and last.db is db and watched <= last.known.keys():
-            unchanged = last.version == _pragma(db, "data_version")
-            return last.known if unchanged else self._all_known(db, watched)
-        return self._all_known(db, watched)
+        known = last.known if last and last.db is db and last.version == _pragma(db, "data_version") else {}
+        watched = {subject for each in reservations for subject in each.watch if subject not in known}
+        return known | self._all_known(db, watched) if watched else known
 
     def _all_known(self, db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
-        """With the attempts that are not in the database yet; one may be in both for a moment."""
         seq = _newest(db)
         known = dict.fromkeys(subjects, Known(seq=seq))
         known.update(_known(db, self._sifted(db, known, seq), seq))
+        return self._with_recent(known)
+
+    def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
+        """And the attempts that are not in the database yet; one may be in both for a moment."""
         for recent in self._recent:
             for subject in recent.attempts.keys() & known.keys():
                 held = known[subject]
@@ -531,10 +539,9 @@ def _filled(db: sqlite3.Connection) -> tuple[Sieve, int]:
     """A sieve of every key in the database, and the newest ledger sequence that it holds."""
     with _whole(db, "BEGIN"):
         seq = _newest(db)
-        keys = seq + sum(
-            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("attempt", "answer")
-        )
-        sieve = Sieve(keys * 2)
+        (attempts,) = db.execute("SELECT count(*) FROM attempt").fetchone()
+        (answers,) = db.execute("SELECT count(*) FROM answer").fetchone()
+        sieve = Sieve((seq + attempts + answers) * 2)
         for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
             cursor = db.execute(query)
             while rows := cursor.fetchmany(_SCANNED):

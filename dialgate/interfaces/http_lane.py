@@ -1,0 +1,145 @@
+"""A lane of its own for the one request that comes with every call: `POST /v1/check`.
+
+aiohttp gives each request a parsed head, an object with everything a web page may need, a task, and four turns of the
+event loop: several times the price of the decision itself. A connection that asks this and nothing else is served here
+instead: the request is read and answered in place.
+
+The lane takes a request only when it is beyond doubt: this path, HTTP/1.1, whole, one length, a key, none of the headers
+that change what a request is. At the first that is not, the connection is handed to aiohttp, with every byte that was
+not taken, and stays there. What is told is the same on both ways; tests/test_http_lane.py asks on both.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple, TypeAlias
+
+from aiohttp.helpers import rfc822_formatted_time
+
+from dialgate.answers import Answer
+from dialgate.interfaces.http_errors import FAILURES, encoded, fault_of
+
+# Status, body, and the headers besides the usual.
+Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
+
+_MOST_BYTES: Final = 16 << 10
+_END: Final = b"\r\n\r\n"
+# What they say of this request is no matter here; any other name sends it the ordinary way.
+_HARMLESS: Final = frozenset({b"accept", b"accept-encoding", b"content-type", b"host", b"user-agent"})
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Request(NamedTuple):
+    key: bytes
+    body: bytes
+    size: int
+
+
+class Lane:
+    """Of one connection. `ask` is given the value of the Authorization header and the body, and raises one of
+    `FAILURES`; `hand_over` is given what goes the ordinary way, for good. `awaited` is the answer on its way."""
+
+    def __init__(
+        self,
+        path: str,
+        transport: asyncio.Transport,
+        ask: Callable[[bytes, bytes], asyncio.Future[Answer]],
+        tell: Callable[[Answer], Reply],
+        hand_over: Callable[[bytes], None],
+    ) -> None:
+        self.awaited: asyncio.Future[Answer] | None = None
+        self.held = b""
+        self._begins = f"POST {path} HTTP/1.1\r\n".encode()
+        self._transport, self._ask, self._tell, self._hand_over = transport, ask, tell, hand_over
+
+    def feed(self, data: bytes) -> None:
+        if self.awaited is not None:  # sent ahead: to be taken when the answer has left
+            self.held += data
+            self._transport.pause_reading()
+        else:
+            self._take(self.held + data if self.held else data)
+
+    def _take(self, data: bytes) -> None:
+        request = self._read(data)
+        if request is None:
+            self.held = b""
+            if self._may_become_one(data):
+                self.held = data
+            else:
+                self._hand_over(data)
+            return
+        self.held = data[request.size :]
+        try:
+            self.awaited = self._ask(request.key, request.body)
+        except FAILURES as failure:
+            fault = fault_of(failure)
+            self._answer(fault.status, encoded(fault.problem), fault.headers)
+            self._go_on()
+        else:
+            self.awaited.add_done_callback(self._told)
+
+    def _told(self, answer: asyncio.Future[Answer]) -> None:
+        self.awaited = None
+        if not answer.cancelled():
+            self._answer(*self._tell(answer.result()))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.held and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._take(self.held)
+
+    def _may_become_one(self, data: bytes) -> bool:
+        """Its end has not come yet, and nothing so far speaks against it."""
+        if not (data.startswith(self._begins) or self._begins.startswith(data)) or len(data) > _MOST_BYTES:
+            return False
+        head, found, body = data.partition(_END)
+        if not found:
+            return True
+        read = _headers(head[len(self._begins) :])
+        return read is not None and len(body) < read[1]
+
+    def _read(self, data: bytes) -> Request | None:
+        end = data.find(_END)
+        if end < 0 or not data.startswith(self._begins):
+            return None
+        read = _headers(data[len(self._begins) : end])
+        if read is None:
+            return None
+        key, length = read
+        begin = end + len(_END)
+        return (
+            Request(key, data[begin : begin + length], begin + length)
+            if len(data) >= begin + length
+            else None
+        )
+
+    def _answer(self, status: int, body: bytes, more: Mapping[str, str]) -> None:
+        head = "".join(f"{name}: {value}\r\n" for name, value in more.items()).encode() if more else b""
+        if self._transport.is_closing():
+            return
+        self._transport.write(
+            b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nDate: %b\r\n"
+            b"%bContent-Length: %d\r\n\r\n%b"
+            % (status, _PHRASES[status], rfc822_formatted_time().encode(), head, len(body), body)
+        )
+
+
+def _headers(lines: bytes) -> tuple[bytes, int] | None:
+    """The key and the body's length, if nothing else is said that matters."""
+    key = length = b""
+    hosts = 0
+    for line in lines.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if not colon or b"\n" in value or b"\r" in value or b"\0" in value:
+            return None
+        if name == b"authorization" and not key:
+            key = value
+        elif name == b"content-length" and not length and value.isdigit():
+            length = value
+        elif name == b"host":
+            hosts += 1
+        elif name not in _HARMLESS and not (name == b"connection" and value.lower() == b"keep-alive"):
+            return None
+    return (key, int(length)) if key and length and hosts == 1 and len(length) < 8 else None  # noqa: PLR2004 - digits

@@ -1,0 +1,154 @@
+"""A call list is read whole or not at all, every row is accounted for, and no number is ever repeated."""
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialgate import calllist
+from dialgate.calllist import BASES, CallListUnreadable, RowProblem, Tally
+from dialgate.model import Basis
+from dialgate.numberset import NumberSet
+
+ROME, MILAN, MOBILE = 390612345678, 390298765432, 393331234567
+# Seven or more digits in a row could be a number; fewer are a line or a count.
+NUMBER = re.compile(r"\d{7}|\d[\d ./-]{7}\d")
+
+
+def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
+    """From a file that is opened as the command and the server open it."""
+    file = path / "list.csv"
+    file.write_text(text, "utf-8", newline="")
+    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+        return calllist.build(lines, path / "list.numbers", home="IT", basis=basis)
+
+
+def held(path: Path, tally: Tally) -> dict[int, Basis]:
+    """What the set that was written says of the numbers in it."""
+    with closing(NumberSet.open(path / "list.numbers")) as numbers:
+        return {int(each): tally.bases[numbers.tag(int(each))] for each in numbers.arrays()[0]}
+
+
+BOTH: dict[int, Basis] = {ROME: "directory", MILAN: "directory"}
+MIXED: dict[int, Basis] = {ROME: "consent", MILAN: "directory"}
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("+390612345678\n+390298765432\n", BOTH),
+        ("0612345678\n0298765432", BOTH),
+        ("06 1234 5678\r\n02-98765432\r\n", BOTH),
+        ("0612345678\r0298765432\r", BOTH),
+        ("\ufeff+390612345678\n+390298765432\n", BOTH),
+        ("\ufeffNumero\n0612345678\n0298765432\n", BOTH),
+        ("\n\nphone\n0612345678\n\n\n0298765432\n\n", BOTH),
+        ("nome,TELEFONO\nRossi,0612345678\nVerdi,0298765432\n", BOTH),
+        ("nome;telefono\nRossi, Mario;0612345678\nVerdi;0298765432\n", BOTH),
+        ("nome\ttelephone\nRossi; Mario\t0612345678\nVerdi\t0298765432\n", BOTH),
+        ('"nome";"msisdn"\r\n"Rossi; Mario";"+390612345678"\r\n"Verdi";"+390298765432"\r\n', BOTH),
+        ('number,note\n0612345678,"two\nlines"\n0298765432,\n', BOTH),
+        ("0612345678,Rossi\n0298765432,Verdi\n", BOTH),
+        ("number,basis\n0612345678,consent\n0298765432,\n", MIXED),
+        ("Base_Giuridica;Tel\n Consent ;0612345678\ndirectory;0298765432\n", MIXED),
+        ('"number";"basis"\n"0612345678";"consent"\n"0298765432";"directory"\n', MIXED),
+        # of two rows with one number the first counts
+        ("number,basis\n0612345678,consent\n0298765432,directory\n+390612345678,contract\n", MIXED),
+    ],
+)
+def test_a_list_is_read_as_spreadsheets_and_exports_write_it(
+    tmp_path: Path, text: str, numbers: dict[int, Basis]
+) -> None:
+    tally = built(tmp_path, text)
+    assert held(tmp_path, tally) == numbers
+    assert (tally.accepted, tally.refused, tally.problems) == (2, 0, [])
+
+
+def test_every_row_is_accepted_a_duplicate_or_refused(tmp_path: Path) -> None:
+    text = "name,number,basis\na,0612345678,\nb,06 1234 5678,\nc,12,\nd,,consent\ne,333 1234567,marriage\nf\n"
+    tally = built(tmp_path, text)
+    assert (tally.rows, tally.accepted, tally.duplicates, tally.refused) == (6, 1, 1, 4)
+    assert [(each.line, each.problem) for each in tally.problems if "basis" in each.problem] == [
+        (6, "basis must be one of directory, consent, contract, request")
+    ]
+    assert [each.line for each in tally.problems] == [4, 5, 6, 7]
+
+
+def test_only_the_first_hundred_problems_are_told_and_all_are_counted(tmp_path: Path) -> None:
+    tally = built(tmp_path, "0612345678\n" + "x\n" * 101)
+    assert (tally.refused, len(tally.problems), tally.problems[-1].line) == (101, 100, 101)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_a_list_that_rests_on_one_basis_is_written_without_tags(tmp_path: Path, basis: Basis) -> None:
+    """Whether the basis is the list's or every row's; a refused row's does not count."""
+    for text in (
+        "0612345678\n0298765432\n",
+        f"number,basis\n0612345678,{basis}\n0298765432,{basis}\n12,request\n",
+    ):
+        tally = built(tmp_path, text, basis if "basis" not in text else "directory")
+        assert tally.bases == (basis,)
+        with closing(NumberSet.open(tmp_path / "list.numbers")) as numbers:
+            assert numbers.arrays()[1] is None
+        assert held(tmp_path, tally) == {ROME: basis, MILAN: basis}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "The file has no rows; send a number a row."),
+        ("\ufeff", "The file has no rows; send a number a row."),
+        ("\r\n\r\n", "The file has no rows; send a number a row."),
+        ("numero;nome\r\n", "The file has no rows; send a number a row."),
+        ("nome,indirizzo\nRossi,via 1\n", "None of its 2 rows holds a telephone number. Line 1: "),
+        ("number,basis\n0612345678,marriage\n",
+         "None of its 1 rows holds a telephone number. Line 2: basis must be one of directory, consent, contract, request."),
+        ("number\n0612345678\n" + "9" * (1 << 20) + "\n", "Line 3 is no CSV (field larger than field limit (131072))"),
+        ('0612345678\n"0298765432\n0612345679\n', "Line 3 is no CSV (unexpected end of data); look for a quotation mark"),
+        ('0612345678\n"0298765432"1\n', "Line 2 is no CSV ("),
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_a_file_that_is_no_list_is_refused_whole_and_nothing_is_written(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(CallListUnreadable) as refused:
+        built(tmp_path, text)
+    assert str(refused.value).startswith(told)
+    assert NUMBER.search(str(refused.value)) is None
+    assert not (tmp_path / "list.numbers").exists()
+
+
+def test_a_row_with_a_line_end_in_it_is_not_taken_for_two(tmp_path: Path) -> None:
+    """Rows that come as JSON strings, not as lines."""
+    for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
+        with pytest.raises(CallListUnreadable, match="is no CSV"):
+            calllist.build(iter([row]), tmp_path / "list.numbers", home="IT", basis="directory")
+
+
+_CELL = st.one_of(
+    st.sampled_from([str(ROME), "+390612345678", "06/12345678", "12", "0612345678 ext 12", "+3906\uff112345678", "", '"']),
+    st.text('0123456789+;," \u0661', max_size=24),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(_CELL, st.sampled_from(["", *BASES, "0612345678"])), max_size=8))
+def test_no_problem_holds_a_number_and_the_counts_add_up(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
+) -> None:
+    """Whatever the rows hold: accepted, duplicates and refused are all rows, and no text repeats what stood in one."""
+    path = tmp_path_factory.mktemp("list")
+    texts: list[str] = []
+    try:
+        tally = built(path, "number;basis\n" + "".join(f"{number};{basis}\n" for number, basis in rows))
+    except CallListUnreadable as refused:
+        texts = [str(refused)]
+    else:
+        texts = [each.problem for each in tally.problems]
+        assert tally.rows == tally.accepted + tally.duplicates + tally.refused
+        assert len(held(path, tally)) == tally.accepted
+        assert all(isinstance(each, RowProblem) for each in tally.problems)
+    assert not any(NUMBER.search(text.replace("131072", "")) for text in texts)

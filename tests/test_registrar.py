@@ -1,0 +1,197 @@
+"""What may be written is bounded, and a refusal is a sentence that says what to do and repeats no number."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dialgate import settings
+from dialgate.ledger import fold
+from dialgate.model import Origin, Transfer
+from dialgate.registrar import Refused, Registrar
+from dialgate.requests import (
+    CallerIdProofRequest,
+    CallRequestRequest,
+    ConsentRequest,
+    ContractEndRequest,
+    ContractRequest,
+    LiftRequest,
+    ListRequest,
+    OutcomeRequest,
+    Request,
+    RevocationRequest,
+    WithdrawalRequest,
+)
+from dialgate.settings import Client
+from tests.world import CLEAR, LIST, NOW, write_folder
+
+DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
+AT = "2026-11-23T10:00:00+01:00"
+CONSENT = {"number": CLEAR, "id": "c", "collected_at": AT, "purposes": ["sale"], "call_types": ["agent"]}
+CONTRACT = {"number": CLEAR, "id": "k", "starts": "2026-01-01"}
+ASKED = {"number": CLEAR, "id": "r", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}
+UPLOAD = {key: value for key, value in LIST.items() if key != "numbers"}
+STEP = {"by": "broker", "to": "acme", "on": "2026-11-20", "subjects_told": True}
+ORIGIN = {"collected_by": "broker", "collected_on": "2026-11-01", "transfers": [STEP]}
+
+
+@pytest.fixture
+async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
+    opened = await Registrar.open(settings.load(write_folder(tmp_path)), lambda: NOW)
+    yield opened
+    await opened.close()
+
+
+SAMPLES: list[tuple[type[Any], dict[str, Any]]] = [
+    (RevocationRequest, {"number": CLEAR}),
+    (LiftRequest, {"ground": "error", "reason": "x"}),
+    (ConsentRequest, CONSENT),
+    (WithdrawalRequest, {"number": CLEAR, "id": "c"}),
+    (ContractRequest, CONTRACT),
+    (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}),
+    (CallRequestRequest, ASKED),
+    (CallerIdProofRequest, {"caller_id": CLEAR, "kind": "probe"}),
+    (OutcomeRequest, {"decision_id": "a-1", "outcome": "busy"}),
+    (ListRequest, UPLOAD),
+]
+TEXTS = [
+    (kind, sample, field.name)
+    for kind, sample in SAMPLES
+    for field in msgspec.structs.fields(kind)
+    if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.StrType)
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "name"), TEXTS, ids=[f"{kind.__name__}.{name}" for kind, _, name in TEXTS]
+)
+def test_every_text_that_is_stored_has_an_end(kind: type[Any], sample: dict[str, Any], name: str) -> None:
+    msgspec.convert(sample, kind)
+    with pytest.raises(msgspec.ValidationError, match=rf"(length <= \d+|matching regex).*\$\.{name}"):
+        msgspec.convert({**sample, name: "1" * 1025}, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "place"),
+    [
+        (ConsentRequest, CONSENT | {"purposes": []}, "$.purposes"),
+        (ConsentRequest, CONSENT | {"call_types": []}, "$.call_types"),
+        (ConsentRequest, CONSENT | {"id": ""}, "$.id"),
+        (ConsentRequest, CONSENT | {"goods": ["x"] * 65}, "$.goods"),
+        (ConsentRequest, CONSENT | {"goods": ["x" * 129]}, "$.goods[0]"),
+        (ConsentRequest, CONSENT | {"artefact_sha256": "0" * 63}, "$.artefact_sha256"),
+        (ConsentRequest, CONSENT | {"collected_at": AT[:19]}, "$.collected_at"),
+        (ConsentRequest, CONSENT | {"expires_at": AT[:19]}, "$.expires_at"),
+        (ConsentRequest, CONSENT | {"origin": ORIGIN | {"source": "x" * 257}}, "$.origin.source"),
+        (ConsentRequest, CONSENT | {"origin": ORIGIN | {"transfers": [STEP] * 65}}, "$.origin.transfers"),
+        (CallRequestRequest, ASKED | {"requested_at": AT[:19]}, "$.requested_at"),
+        (RevocationRequest, {"number": CLEAR, "at": AT[:19]}, "$.at"),
+        (ListRequest, UPLOAD | {"transfers": [STEP | {"by": "x" * 257}]}, "$.transfers[0].by"),
+        (ListRequest, UPLOAD | {"campaigns": ["x"] * 1025}, "$.campaigns"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_empty_too_long_or_without_an_offset_is_refused_by_its_place(
+    kind: type[Any], sample: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match=rf" - at `{re.escape(place)}`$"):
+        msgspec.convert(sample, kind)
+
+
+async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
+    match ask:
+        case RevocationRequest():
+            await registrar.revoke(DIALER, ask)
+        case LiftRequest():
+            await registrar.lift(DIALER, 1, ask)
+        case ListRequest():
+            await registrar.load_list(DIALER, ask, ["12"])
+        case CallerIdProofRequest():
+            await registrar.prove_caller_id(DIALER, ask)
+        case OutcomeRequest():
+            await registrar.result(DIALER, ask)
+        case (
+            ConsentRequest()
+            | WithdrawalRequest()
+            | ContractRequest()
+            | ContractEndRequest()
+            | CallRequestRequest()
+        ):
+            await registrar.record(DIALER, ask)
+        case _:
+            raise AssertionError(ask)
+
+
+OLD, COMING = "1969-12-31T23:59:59Z", "2026-11-24T09:00:00.001Z"
+REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
+    (RevocationRequest, {"number": f"{CLEAR}A"}, "number.invalid", "number"),
+    (RevocationRequest, {"number": CLEAR, "controller": "other"}, "controller.unknown", "controller"),
+    (RevocationRequest, {"number": CLEAR, "scope": "everyone"}, "auth.scope", "scope"),
+    (RevocationRequest, {"number": CLEAR, "scope": "campaign", "campaign": CLEAR}, "campaign.unknown", "campaign"),
+    (RevocationRequest, {"number": CLEAR, "at": COMING}, "request.invalid", "at"),
+    (RevocationRequest, {"number": CLEAR, "at": OLD}, "request.invalid", "at"),
+    (LiftRequest, {"ground": "error", "reason": "x"}, "revocation.unknown", "seq"),
+    (ConsentRequest, CONSENT | {"collected_at": COMING}, "request.invalid", "collected_at"),
+    (ConsentRequest, CONSENT | {"collected_at": OLD}, "request.invalid", "collected_at"),
+    (ConsentRequest, CONSENT | {"expires_at": OLD}, "request.invalid", "expires_at"),
+    (WithdrawalRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
+    (WithdrawalRequest, {"number": CLEAR, "id": "c", "at": COMING}, "request.invalid", "at"),
+    (ContractRequest, CONTRACT | {"sector": "electricty"}, "request.invalid", "sector"),
+    (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}, "ledger.unknown", "id"),
+    (CallRequestRequest, ASKED | {"requested_at": COMING}, "request.invalid", "requested_at"),
+    (CallRequestRequest, ASKED | {"expires_at": OLD}, "request.invalid", "expires_at"),
+    (CallerIdProofRequest, {"caller_id": "anonymous", "kind": "probe"}, "caller_id.invalid", "caller_id"),
+    (OutcomeRequest, {"decision_id": "a-1", "outcome": "busy"}, "decision.unknown", "decision_id"),
+    (ListRequest, UPLOAD, "list.unreadable", "numbers"),
+    (ListRequest, UPLOAD | {"id": "a/b"}, "request.invalid", "id"),
+    (ListRequest, UPLOAD | {"campaigns": []}, "campaign.unknown", "campaigns"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "code", "field"), REFUSED, ids=[f"{row[0].__name__}.{row[3]}" for row in REFUSED]
+)
+async def test_a_refusal_is_a_sentence_that_names_the_field_and_no_number(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any], code: str, field: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await act(registrar, msgspec.convert(sample, kind))
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert re.fullmatch(r"[A-Z`].*\.", refused.value.message)
+    assert not re.search(r"\d{5}", refused.value.message)
+
+
+async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
+    receipt = await registrar.revoke(DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest))
+    with pytest.raises(Refused, match=r"^Say why the revocation is lifted\.$"):
+        await registrar.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
+
+
+async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:
+    """Whatever its fraction is in binary: a stop and a consent of one instant must compare as equal."""
+    for millisecond in range(0, 1000, 7):
+        at = f"2026-11-24T09:00:00.{millisecond:03}+01:00"
+        await registrar.record(DIALER, msgspec.convert(CONSENT | {"collected_at": at}, ConsentRequest))
+    told = await registrar.history(DIALER, "", CLEAR)
+    assert [each.details["collected_at"][20:23] for each in told] == [f"{n:03}" for n in range(0, 1000, 7)]
+
+
+async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar) -> None:
+    await registrar.record(DIALER, msgspec.convert(CONSENT | {"origin": ORIGIN}, ConsentRequest))
+    held = fold(await registrar._store.since(0, 9)).consents[0]
+    step = Transfer(by="broker", to="acme", on=date(2026, 11, 20), subjects_told=True)
+    assert held.origin == Origin(collected_by="broker", collected_on=date(2026, 11, 1), transfers=(step,))
+
+
+async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Registrar) -> None:
+    for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
+        ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
+        await registrar.load_list(DIALER, ask, row.splitlines(keepends=True))
+    assert {each.id: each.bases for each in await registrar._store.lists()} == {
+        "one": ("directory",),
+        "two": ("directory", "consent"),
+    }

@@ -1,0 +1,250 @@
+"""The configuration is read whole or not at all, and every mistake in it is told at once, in a sentence."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dialgate import settings
+from dialgate.settings import ConfigError
+from tests.world import CONFIG, KEY, client
+
+SECTORS = "IT: electricity, gas, water, telecommunications, banking, insurance, retail, other"
+SWITCH = {"name": "switch", "controllers": ["acme"], "scopes": ["check"], "sources": ["10.0.0.0/8"]}
+FIRST = ("campaigns", 0)
+
+Change = tuple[str, tuple[str | int, ...], Any]
+GONE = object()
+
+
+class Folder:
+    """The configuration of the example, as data; `problems` writes it, reads it and says what was told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: dict[str, Any] = {
+            "dialgate.yaml": {"data": "data", "clients": [client("tests", KEY, "check")]},
+            "countries/it.yaml": yaml.safe_load((CONFIG / "countries/it.yaml").read_text()),
+            "controllers/acme.yaml": yaml.safe_load((CONFIG / "controllers/acme.yaml").read_text()),
+        }
+
+    def change(self, file: str, keys: tuple[str | int, ...], value: Any) -> None:
+        *parents, last = keys
+        at = self.files[file]
+        for key in parents:
+            at = at[key]
+        if value is GONE:
+            del at[last]
+        elif isinstance(at, list) and last == len(at):
+            at.append(value)
+        else:
+            at[last] = value
+
+    def write(self) -> Path:
+        for name, content in self.files.items():
+            file = self.path / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return self.path / "dialgate.yaml"
+
+    def problems(self) -> list[str]:
+        with pytest.raises(ConfigError) as refused:
+            settings.load(self.write())
+        return refused.value.problems
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def gate(*keys: str | int, to: Any) -> Change:
+    return "dialgate.yaml", keys, to
+
+
+def acme(*keys: str | int, to: Any) -> Change:
+    return "controllers/acme.yaml", keys, to
+
+
+def italy(*keys: str | int, to: Any) -> Change:
+    return "countries/it.yaml", keys, to
+
+
+SECOND: dict[str, Any] = {
+    "id": "b",
+    "purpose": "advertising",
+    "trunk_country": "IT",
+    "caller_ids": ["12ab"],
+    "starts": "2026-11-24",
+    "ends": "2026-11-23",
+}
+TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
+    (acme("adheres_to", to=["codice"]), ("acme.yaml: adheres to 'codice', which is not among the `codes` of any country",)),
+    (acme(*FIRST, "sector", to="electricty"), (f"campaign acme-fibre: sector 'electricty' is none of those of {SECTORS}",)),
+    (acme(*FIRST, "trunk_country", to="it"),
+     ("campaign acme-fibre: trunk_country 'it' is no country; write the two capitals of ISO 3166, as in IT",)),
+    (acme(*FIRST, "dial_region", to="ITA"),
+     ("campaign acme-fibre: dial_region 'ITA' is no country; write the two capitals of ISO 3166, as in IT",)),
+    (acme(*FIRST, "caller_ids", to=[]),
+     ("campaign acme-fibre: caller_ids is empty; name the numbers that its calls may show",)),
+    (acme("campaigns", 1, to=SECOND),
+     ("campaign b: ends on 2026-11-23, before it starts",
+      f"campaign b: an offer needs a sector, one of those of {SECTORS}",
+      "campaign b: caller ID '12ab' is no number")),
+    (acme("campaigns", 2, to={"id": "b", "purpose": "debt", "trunk_country": "", "caller_ids": ["+390844123456"]}),
+     ("campaign b: stands twice; give every campaign its own id",
+      "campaign b: trunk_country '' is no country; write the two capitals of ISO 3166, as in IT")),
+    (gate("listen", to={"tls_key": "key.pem"}),
+     ("listen: tls_key without tls_certificate; the gate would speak plain HTTP",)),
+    (gate("clients", 1, to=SWITCH | {"sources": ["10.0.0.0/8", "10.0.0.1/8", "10.1.0.0/16"]}),
+     ("client switch: source '10.0.0.1/8': 10.0.0.1/8 has host bits set",)),
+    (gate("clients", 2, to=SWITCH | {"name": "two", "sources": ["10.1.2.3", "::1"], "controllers": ["acme", "acne"]}),
+     ("client two: no such controller: acne",
+      "client switch: source 10.0.0.0/8 overlaps 10.1.2.3/32 of client two; an address is one client's",
+      "client switch: source 10.1.0.0/16 overlaps 10.1.2.3/32 of client two; an address is one client's")),
+    (gate("clients", 3, to={"name": "bare", "controllers": ["acme"], "scopes": ["check"]}),
+     ("client bare: has neither a key nor a source address",)),
+    (gate("clients", 4, to=client("bare", KEY, "check")),
+     ("client bare: stands twice", "client bare: shares its key with tests")),
+    (gate("clients", 5, to=client("short", KEY, "check") | {"key_sha256": "12ab"}),
+     ("client short: the key's SHA-256 must be 64 hexadecimal digits",)),
+    (gate("clients", 6, to=client("lost", "2", "check") | {"key_sha256_file": "lost.sha256"}),
+     ("client lost: has key_sha256 and key_sha256_file; keep one",
+      "client lost: cannot read lost.sha256; make it with `dialgate key`")),
+]  # fmt: skip
+
+
+def test_every_mistake_is_told_at_once(folder: Folder) -> None:
+    for (file, keys, value), _ in TOGETHER:
+        folder.change(file, keys, value)
+    assert sorted(folder.problems()) == sorted(sentence for _, told in TOGETHER for sentence in told)
+
+
+ALONE: list[tuple[Change, list[str]]] = [
+    (gate("limits", to={"batch_calls": 0}), ["dialgate.yaml: Expected `int` >= 1 - at `$.limits.batch_calls`"]),
+    (gate("limits", to={"body_bytes": 1023}), ["dialgate.yaml: Expected `int` >= 1024 - at `$.limits.body_bytes`"]),
+    (gate("limits", to={"read_seconds": 0}), ["dialgate.yaml: Expected `float` > 0.0 - at `$.limits.read_seconds`"]),
+    (gate("listen", to={"port": 65536}), ["dialgate.yaml: Expected `int` <= 65535 - at `$.listen.port`"]),
+    (gate("remember_hours", to=23), ["dialgate.yaml: Expected `int` >= 24 - at `$.remember_hours`"]),
+    (gate("clients", 0, "scopes", to=["chekc"]), ["dialgate.yaml: Invalid enum value 'chekc' - at `$.clients[0].scopes[0]`"]),
+    (acme(*FIRST, "purpose", to=GONE), ["acme.yaml: Object missing required field `purpose` - at `$.campaigns[0]`",
+                                        "client tests: no such controller: acme"]),
+    (acme(*FIRST, "caller_ids", to=[390844123456]), ["acme.yaml: Expected `str`, got `int` - at `$.campaigns[0].caller_ids[0]`",
+                                                     "client tests: no such controller: acme"]),
+    (acme("country", to="SM"), ["acme.yaml: country SM has no file among the countries"]),
+    (italy("frequency", 0, "limit", to=0), ["it.yaml: Expected `int` >= 1 - at `$.frequency[0].limit`",
+                                            "acme.yaml: country IT has no file among the countries"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "told"), ALONE, ids=[str(told[0]) for _, told in ALONE])
+def test_a_value_beyond_its_limits_is_refused_by_its_place(
+    folder: Folder, change: Change, told: list[str]
+) -> None:
+    folder.change(*change)
+    assert folder.problems() == told
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (gate("dta", to=1), "`dta`"),
+        (gate("listen", to={"prot": 1}), "`prot` - at `$.listen`"),
+        (gate("limits", to={"batch": 1}), "`batch` - at `$.limits`"),
+        (gate("clients", 0, "scope", to=[]), "`scope` - at `$.clients[0]`"),
+        (acme("sector", to="gas"), "`sector`"),
+        (acme(*FIRST, "sectors", to=["gas"]), "`sectors` - at `$.campaigns[0]`"),
+        (italy("hour", to=[]), "`hour`"),
+        (italy("hours", 0, "sundays", to=[]), "`sundays` - at `$.hours[0]`"),
+    ],
+)
+def test_a_key_that_no_setting_has_is_refused_wherever_it_stands(
+    folder: Folder, change: Change, place: str
+) -> None:
+    folder.change(*change)
+    name = Path(change[0]).name
+    assert f"{name}: Object contains unknown field {place}" in folder.problems()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("dialgate.yaml", "listen: [", "dialgate.yaml: not YAML: "),
+        ("dialgate.yaml", "data: \0", "dialgate.yaml: not YAML: "),
+        ("countries/it.yaml", "country: {", "it.yaml: not YAML: "),
+        ("countries/it.yaml", "[]", "it.yaml: Expected `object`, got `array`"),
+        ("controllers/acme.yaml", "", "acme.yaml: Object missing required field `id`"),
+        ("controllers/two.yaml", (CONFIG / "controllers/acme.yaml").read_text(), "two.yaml: a second controller acme"),
+        ("countries/two.yaml", (CONFIG / "countries/it.yaml").read_text(), "two.yaml: a second law for IT"),
+        ("dialgate.yaml", "data: a\nlisten:\n  port: 1\n  port: 2\n",
+         "dialgate.yaml: line 4: port stands twice; only one would count"),
+        ("countries/it.yaml", (CONFIG / "countries/it.yaml").read_text() + "rest: []\n", "rest stands twice"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_that_cannot_be_what_it_should_is_named(
+    folder: Folder, name: str, content: str, told: str
+) -> None:
+    folder.files[name] = content
+    assert any(told in problem for problem in folder.problems())
+
+
+def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: Folder) -> None:
+    del folder.files["countries/it.yaml"]
+    assert "countries/: no *.yaml file in this folder" in folder.problems()
+    with pytest.raises(ConfigError, match=r"^none.yaml: cannot be read: No such file or directory$"):
+        settings.load(folder.path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        acme(*FIRST, "dial_region", to=GONE),
+        acme("adheres_to", to=["codice_condotta_telemarketing"]),
+        acme("campaigns", 1, to=SECOND | {"purpose": "debt", "caller_ids": ["40123"], "ends": "2026-11-24"}),
+        gate("clients", 1, to=SWITCH | {"sources": ["10.0.0.0/8", "10.1.0.0/16"]}),
+        gate("clients", 0, to=SWITCH | {"sources": ["::/0", "0.0.0.0/0"]}),
+    ],
+)
+def test_what_is_unusual_and_sound_is_taken(folder: Folder, change: Change) -> None:
+    """No region to read numbers in; a code adhered to; one that is no offer, for a day; a client's own networks."""
+    folder.change(*change)
+    settings.load(folder.write())
+
+
+def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Folder) -> None:
+    """An Italian campaign may call abroad; a country without a list bans no trade."""
+    abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
+    for name in ("sector_bans", "unique_caller_ids"):
+        del abroad[name]
+    folder.files["countries/fr.yaml"] = abroad
+    assert folder.problems() == [
+        "campaign acme-fibre: sector 'telecommunications' is none of those of FR: energy"
+    ]
+    abroad["sectors"] = []
+    assert settings.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
+
+
+def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None:
+    """Which energy law forbids; what is written differently is the same number."""
+    other = copy.deepcopy(folder.files["controllers/acme.yaml"]) | {"id": "zeta"}
+    other["campaigns"][0] |= {"id": "zeta-fibre", "caller_ids": ["0844 123456", "+390844123457"]}
+    folder.files["controllers/zeta.yaml"] = other
+    shown = settings.load(folder.write()).lines["zeta-fibre"].caller_ids
+    assert {number: each.shared for number, each in shown.items()} == {
+        "+390844123456": True,
+        "+390844123457": False,
+    }
+
+
+def test_the_hash_names_the_whole_and_every_file_is_kept_by_its_own(folder: Folder) -> None:
+    first = settings.load(folder.write())
+    assert settings.load(folder.write()).hash == first.hash
+    files = {name for name in first.contents[first.hash].decode().split() if name.endswith(".yaml")}
+    assert files == {"dialgate.yaml", "it.yaml", "acme.yaml"}
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in first.contents)
+    folder.change(*acme(*FIRST, "paused", to=True))
+    assert settings.load(folder.write()).hash != first.hash
