@@ -198,7 +198,7 @@ def contract_add(
 ) -> None:
     """Record a contract.
 
-    dialgate contract add +390612345678 --id C-1001 --starts 2026-01-15 --goods broadband --proof crm/C-1001"""
+    dialgate contract add +390612345678 --id C-1001 --starts 2026-01-15 --sector telecommunications"""
     _record(config, ContractRequest, locals(), "recorded")
 
 

@@ -45,7 +45,12 @@ async def start(gate: Gate, registry: CollectorRegistry) -> web.AppRunner:
     return await http_server.serve(build(gate, registry), gate.config, partial(_lane, gate))
 
 
-def _lane(gate: Gate, transport: asyncio.Transport, hand_over: Callable[[bytes], None]) -> Lane:
+def _lane(
+    gate: Gate,
+    transport: asyncio.Transport,
+    hand_over: Callable[[bytes], None],
+    watch: Callable[[bool], None],
+) -> Lane:
     """Remembers the last key that was admitted on the connection, as long as the configuration is the same."""
     admitted: tuple[bytes, Config, Client] | None = None
 
@@ -59,7 +64,7 @@ def _lane(gate: Gate, transport: asyncio.Transport, hand_over: Callable[[bytes],
             raise too_large()
         return http_check.ask(body, gate, admitted[2])
 
-    return Lane("/v1/check", transport, ask, http_check.tell, hand_over)
+    return Lane("/v1/check", transport, ask, http_check.tell, hand_over, watch)
 
 
 @cache

@@ -297,7 +297,7 @@ ENDPOINTS: Final = (
              Registrar.record, WithdrawalRequest, "ledger", {"number": _NUMBER, "id": "web-2026-000123"},
              "ledger.unknown"),
     _written("/v1/contracts", "Record a contract.", Registrar.record, ContractRequest, "ledger",
-             {"number": _NUMBER, "id": "C-1001", "starts": "2025-03-01", "marketing": True}),
+             {"number": _NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
     _history("/v1/contracts", "The contracts of a number.", "contract", "contract_ended"),
     _written("/v1/contracts/end", "End a contract. `ends` is its last day.", Registrar.record, ContractEndRequest,
              "ledger", {"number": _NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),

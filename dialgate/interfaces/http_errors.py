@@ -73,7 +73,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         "The ledger cannot keep this: it is no telephone number. (A check of it is a deny.)",
     ),
     "caller_id.invalid": (400, "A caller ID that is not a number cannot be proved."),
-    "list.unreadable": (400, "No row of the list holds a telephone number."),
+    "list.unreadable": (400, "The list is damaged, or no row of it holds a telephone number."),
     "auth.in_url": (400, "A key stands in the URL, where every log on the way keeps it."),
     "auth.missing": (401, "No key was sent, and the source address is no client's."),
     "auth.unknown": (401, "No client has this key."),

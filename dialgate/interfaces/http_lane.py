@@ -37,7 +37,8 @@ class Request(NamedTuple):
 
 class Lane:
     """Of one connection. `ask` is given the value of the Authorization header and the body, and raises one of
-    `FAILURES`; `hand_over` is given what goes the ordinary way, for good. `awaited` is the answer on its way."""
+    `FAILURES`; `hand_over` is given what goes the ordinary way, for good; `watch` is told whether a request has begun
+    that is not whole. `awaited` is the answer on its way."""
 
     def __init__(
         self,
@@ -46,11 +47,13 @@ class Lane:
         ask: Callable[[bytes, bytes], asyncio.Future[Answer]],
         tell: Callable[[Answer], Reply],
         hand_over: Callable[[bytes], None],
+        watch: Callable[[bool], None],
     ) -> None:
         self.awaited: asyncio.Future[Answer] | None = None
         self.held = b""
         self._begins = f"POST {path} HTTP/1.1\r\n".encode()
-        self._transport, self._ask, self._tell, self._hand_over = transport, ask, tell, hand_over
+        self._transport, self._ask, self._tell = transport, ask, tell
+        self._hand_over, self._watch = hand_over, watch
 
     def feed(self, data: bytes) -> None:
         if self.awaited is not None:  # sent ahead: to be taken when the answer has left
@@ -65,9 +68,11 @@ class Lane:
             self.held = b""
             if self._may_become_one(data):
                 self.held = data
+                self._watch(True)  # noqa: FBT003 - it is asked one thing
             else:
                 self._hand_over(data)
             return
+        self._watch(False)  # noqa: FBT003 - as above
         self.held = data[request.size :]
         try:
             self.awaited = self._ask(request.key, request.body)

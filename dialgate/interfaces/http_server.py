@@ -26,8 +26,8 @@ _TOO_LONG = Fault(431, "request.headers_too_large", "Send a shorter request line
 _NOT_HTTP = Fault(400, "request.not_http", "Send HTTP/1.1; this is not well-formed.")
 
 
-# Given the connection's transport, and what to do with bytes that are not for the lane.
-OpenLane: TypeAlias = Callable[[asyncio.Transport, Callable[[bytes], None]], Lane]
+# Given the connection's transport, what to do with bytes that are not for the lane, and what to do while it waits.
+OpenLane: TypeAlias = Callable[[asyncio.Transport, Callable[[bytes], None], Callable[[bool], None]], Lane]
 
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10
@@ -47,7 +47,7 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._lane = self._open_lane(cast("asyncio.Transport", transport), self._leave_lane)
+        self._lane = self._open_lane(cast("asyncio.Transport", transport), self._leave_lane, self._watch)
         self._deadline = self._loop.call_later(self._read_seconds, self._drop)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -57,19 +57,17 @@ class _Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._lane is not None and not self._force_close:
             self._lane.feed(data)
-            if self._lane is not None:
-                self._watch(waiting=bool(self._lane.held) and self._lane.awaited is None)
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         else:
             super().data_received(data)
             if self._messages or self._waiter is not None:  # else a body is being read, in its own time
-                self._watch(waiting=not self._messages)
+                self._watch(not self._messages)
 
     def _leave_lane(self, data: bytes) -> None:
         self._lane = None
         self.data_received(data)
 
-    def _watch(self, *, waiting: bool) -> None:
+    def _watch(self, waiting: bool) -> None:  # noqa: FBT001 - it is asked one thing
         """`waiting`: a part of a request has come, and the rest has so much time."""
         if not waiting:
             if self._deadline is not None:
