@@ -74,8 +74,11 @@ class Batch:
         """`known`: what the store holds of the question's subjects; `remembered`: its earlier answer, if any.
 
         A deny is repeated as it was. An allow is repeated only if it would be given again: a revocation, or the end of
-        the permitted hours, also closes what was open."""
+        the permitted hours, also closes what was open. What was reported as not dialled gave its attempt back, so the
+        same question is a new one."""
         earlier = self._earlier(question, remembered)
+        if earlier is not None and known and _given_back(known[0], earlier.decision_id):
+            earlier = None
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier)
         judged = self._judge(question, self._known(question, known, earlier))
@@ -166,6 +169,10 @@ class Batch:
             node=self._node,
             question=question.key,
         )
+
+
+def _given_back(known: Known, name: str) -> bool:
+    return any(each.decision == name and each.result == "not_dialled" for each in known.attempts)
 
 
 _NOTHING = Known()

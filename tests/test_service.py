@@ -93,6 +93,17 @@ async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World
     assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
 
 
+async def test_a_call_that_was_not_dialled_and_is_asked_about_again_counts_again(running: World) -> None:
+    for number in range(6):
+        first = await ask(running, call_id="a")
+        assert (first.decision, number < 5) in {("allow", True), ("deny", False)}
+        assert await ask(running, call_id="a") == first
+        if number < 5:
+            told = OutcomeRequest(decision_id=first.decision_id, outcome="not_dialled")
+            await running.gate.registrar.result(client_of(running), told)
+            assert (await ask(running, call_id=f"dialled-{number}")).decision == "allow"
+
+
 async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
     allowed = await ask(running)
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
