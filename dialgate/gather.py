@@ -252,7 +252,7 @@ class Gatherer:
 
     def files(self, question: Question) -> tuple[tuple[Listing, ...], tuple[RegistryAnswer, ...]]:
         """What the mapped files say: on which lists the number stands, and what each registry answered."""
-        if not question.subjects:
+        if not question.subjects or not question.e164.startswith("+"):  # a short number is on no list
             return (), ()
         number = int(question.e164[1:])
         listings = []

@@ -130,10 +130,10 @@ async def test_what_was_told_survives_every_kill(tmp_path: Path) -> None:
             told_is_logged(witness, log, fresh)
             await counted_is_logged(data, log, witness)
             await asked_again(gate, witness, log, fresh)
+            log.read_on()
             fresh = len(witness.told)
             if kills < KILLS:
                 await loaded_and_killed(gate, witness)
-    log.read_on()
     told_is_logged(witness, log, 0)
     assert max(log.ids.values()) == 1
     assert max(map(len, log.allows.values())) <= LIMIT

@@ -29,7 +29,8 @@ from dialgate.store import (
     Store,
     StoreUnavailable,
 )
-from dialgate.store.sqlite import GATHERED, LONG_LOG, MIGRATIONS, SqliteStore
+from dialgate.store.sqlite import GATHERED, SqliteStore
+from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file with a write-ahead log, on a local disk. The only importer of sqlite3.
+"""The embedded store: one SQLite file with a write-ahead log, on a local disk. Its tables are in `sqlite_tables`.
 
 Two ways in. The *near* connection serves `read`, `recall` and `commit` on the event loop's own thread: a hop to a
 thread would cost more than the query. It never waits. The *far* connection serves the rest in one worker thread; what
@@ -8,94 +8,30 @@ Attempts and remembered answers are gathered in memory and written a few thousan
 the decision log is the truth about them, and `settle` brings back what was lost. So they belong to the one process
 that writes the log beside this file; the ledger may be written by any process at any time, and binds at once.
 
-The file is an SQLite 3 database, application id 0x64676174, whose `user_version` counts the scripts of `MIGRATIONS`
-that have run. Its tables are as these scripts make them; `event` and `body` hold JSON of the tagged structs of
-`dialgate.ledger` and `dialgate.store`, where a new field goes last with a default. A script once released is never
-edited: a change of the tables is a new script at the end. A newer file is refused, an older one is brought forward.
-
 A process that has this file open must not open it by other means: closing it would drop SQLite's locks (POSIX).
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import cache
-from itertools import repeat
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from msgspec import DecodeError, structs
 from msgspec.json import Decoder, encode
 
-from dialgate.ledger import Draft, Entry, Event, fold
+from dialgate.ledger import Draft, Entry
 from dialgate.model import Attempt, Instant, Known, Result
 from dialgate.store import CallerIdProof, CallList, Position, Remembered, Reservation, StoreUnavailable
+from dialgate.store import sqlite_tables as tables
 from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
 
-APPLICATION = 0x64676174
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE ledger (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL, at INTEGER NOT NULL, controller TEXT NOT NULL,
-        actor TEXT NOT NULL, channel TEXT NOT NULL, proof TEXT NOT NULL, sealed BLOB NOT NULL, event TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX ledger_subject ON ledger (subject);
-    CREATE TABLE attempt (
-        decision TEXT PRIMARY KEY, subject BLOB NOT NULL, at INTEGER NOT NULL, campaign TEXT NOT NULL,
-        basis TEXT NOT NULL, result TEXT NOT NULL, result_at INTEGER NOT NULL DEFAULT 0
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX attempt_subject ON attempt (subject, at);
-    CREATE TABLE answer (
-        key BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, answer BLOB NOT NULL, decision TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX answer_at ON answer (at);
-    CREATE INDEX answer_decision ON answer (decision);
-    CREATE TABLE position (log TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE call_list (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-    CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
-    """,
-)
-
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
 WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thread
-WIDEST = 512  # keys in one query
 GATHERED = 4_096  # rows of attempts and answers that are written together
-_SCANNED = 10_000  # rows at a time, while a sieve is filled
-FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
-LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
-
-_STATE = """
-    SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
-"""
-_ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
-_ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
-# Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
-_ENTRIES_OF = _ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
-_ATTEMPTS_OF = _ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
-_ANSWERS_OF = "SELECT key, at, answer FROM wanted CROSS JOIN answer ON key = one"
-_COUNT = """
-    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
-        basis = excluded.basis, result = excluded.result, result_at = 0
-    WHERE subject <> excluded.subject OR at <> excluded.at
-"""
-_REMEMBER = """
-    INSERT INTO answer (key, at, answer, decision) VALUES (?, ?, ?, ?)
-    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
-    WHERE excluded.at >= answer.at
-"""
-_NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
-_RESULT = """
-    UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
-    WHERE decision = :decision
-"""
-# LOG-SEQ with a higher sequence; "." is what comes after "-".
-_BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
-_DROP = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
-_FORGET = "DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE at < ? ORDER BY at LIMIT ?)"
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -113,7 +49,6 @@ _REASONS |= _BUSY
 
 T = TypeVar("T")
 _Step = Callable[[sqlite3.Connection], T]
-_event = Decoder(Event)
 _call_list = Decoder(CallList)
 _proof = Decoder(CallerIdProof)
 
@@ -156,7 +91,7 @@ class _Link:
         self._db = db
         db.execute(f"PRAGMA synchronous={self._synchronous}")
         db.execute("PRAGMA wal_autocheckpoint=0")  # a commit must not pay for it; `maintain` does
-        db.execute(f"PRAGMA journal_size_limit={LONG_LOG * 4_096 * 2}")
+        db.execute(f"PRAGMA journal_size_limit={tables.LONG_LOG * 4_096 * 2}")
         db.execute("PRAGMA cache_size=-32768")  # KiB
         return db
 
@@ -164,17 +99,6 @@ class _Link:
         if self._db is not None:
             self._db.close()
         self._db = None
-
-
-@contextmanager
-def _whole(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    db.execute(begin)
-    try:
-        yield
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:  # also where COMMIT itself failed
-            db.execute("ROLLBACK")
 
 
 class _Reading(NamedTuple):
@@ -212,7 +136,7 @@ class SqliteStore:
         with suppress(OSError):  # where it cannot be made, SQLite says so
             path.touch(mode=0o600, exist_ok=False)
         store = cls(path, patience)
-        store._far.run(_migrate)
+        store._far.run(tables.migrate)
         return store
 
     async def _inline(self, step: _Step[T]) -> T:
@@ -234,7 +158,7 @@ class SqliteStore:
 
     async def _write(self, step: _Step[T]) -> T:
         def whole(db: sqlite3.Connection) -> T:
-            with _whole(db):
+            with tables.whole(db):
                 return step(db)
 
         return await self._in_thread(whole)
@@ -248,18 +172,18 @@ class SqliteStore:
     async def read(self, subjects: Sequence[bytes]) -> list[Known]:
         def step(db: sqlite3.Connection) -> _Reading:
             # Most batches ask about numbers of which nothing is stored: then this one statement is all.
-            seq, version = db.execute(_STATE).fetchone()
+            seq, version = db.execute(tables.STATE).fetchone()
             if self._sieve is not None and seq == self._sieved and not self._sieve.passes(subjects):
                 return _Reading(db, version, self._with_recent(dict.fromkeys(subjects, Known(seq=seq))))
-            with _whole(db, "BEGIN"):
-                return _Reading(db, _pragma(db, "data_version"), self._all_known(db, subjects))
+            with tables.whole(db, "BEGIN"):
+                return _Reading(db, tables.pragma(db, "data_version"), self._all_known(db, subjects))
 
         self._reading = reading = await self._inline(step)
         return [reading.known[subject] for subject in subjects]
 
     async def recall(self, keys: Sequence[bytes], since: Instant) -> list[bytes | None]:
         wanted = list(dict.fromkeys(keys)) if self._sieve is None else self._sieve.passes(keys)
-        found = await self._inline(lambda db: _answers(db, wanted, since)) if wanted else {}
+        found = await self._inline(lambda db: tables.answers_of(db, wanted, since)) if wanted else {}
         for recent in self._recent:
             for key in recent.answers.keys() & set(keys):
                 if recent.answers[key].at >= since:
@@ -281,14 +205,16 @@ class SqliteStore:
 
     def _current(self, db: sqlite3.Connection, reservations: Sequence[Reservation]) -> dict[bytes, Known]:
         last = self._reading
-        known = last.known if last and last.db is db and last.version == _pragma(db, "data_version") else {}
+        known = (
+            last.known if last and last.db is db and last.version == tables.pragma(db, "data_version") else {}
+        )
         watched = {subject for each in reservations for subject in each.watch if subject not in known}
         return known | self._all_known(db, watched) if watched else known
 
     def _all_known(self, db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
-        seq = _newest(db)
+        seq = tables.newest(db)
         known = dict.fromkeys(subjects, Known(seq=seq))
-        known.update(_known(db, self._sifted(db, known, seq), seq))
+        known.update(tables.known_of(db, self._sifted(db, known, seq), seq))
         return self._with_recent(known)
 
     def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
@@ -324,7 +250,7 @@ class SqliteStore:
         self._meanwhile = []
         link = _Link(self._path, wait=WAIT, synchronous="NORMAL")
         try:
-            sieve, seq = await asyncio.to_thread(link.run, _filled)
+            sieve, seq = await asyncio.to_thread(link.run, tables.filled_sieve)
         except StoreUnavailable:
             return  # the next maintenance tries again
         finally:
@@ -347,7 +273,7 @@ class SqliteStore:
             elders = self._recent[:-1]
             if elders:
                 try:
-                    await self._write(lambda db: _write_down(db, elders))
+                    await self._write(lambda db: tables.write_down(db, elders))
                 except StoreUnavailable as fault:
                     self._unwritten = fault
                     raise
@@ -360,10 +286,10 @@ class SqliteStore:
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
-            first = _newest(db) + 1
+            first = tables.newest(db) + 1
             db.executemany(
                 "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((seq, *_row(draft)) for seq, draft in enumerate(drafts, first)),
+                ((seq, *tables.row_of(draft)) for seq, draft in enumerate(drafts, first)),
             )
             return list(range(first, first + len(drafts)))
 
@@ -376,17 +302,21 @@ class SqliteStore:
         return await self._entries("WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
 
     async def _entries(self, where: str, *values: bytes | int) -> list[Entry]:
-        return await self._in_thread(lambda db: [_entry(row) for row in db.execute(_ENTRY + where, values)])
+        return await self._in_thread(
+            lambda db: [tables.entry_of(row) for row in db.execute(tables.ENTRY + where, values)]
+        )
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         await self._flush()
-        query = _ATTEMPT + "WHERE decision = ?"
-        return await self._in_thread(lambda db: next(map(_attempt, db.execute(query, (decision,))), None))
+        query = tables.ATTEMPT + "WHERE decision = ?"
+        return await self._in_thread(
+            lambda db: next(map(tables.attempt_of, db.execute(query, (decision,))), None)
+        )
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         await self._flush()
         values = {"decision": decision, "result": result, "at": at}
-        return await self._write(lambda db: db.execute(_RESULT, values).rowcount == 1)
+        return await self._write(lambda db: db.execute(tables.RESULT, values).rowcount == 1)
 
     async def lists(self) -> list[CallList]:
         query = "SELECT body FROM call_list ORDER BY id"
@@ -433,11 +363,11 @@ class SqliteStore:
         await self._flush()
 
         def step(db: sqlite3.Connection) -> None:
-            for delete in _DROP:
+            for delete in tables.DROP:
                 db.execute(delete, (log, head))
-            _count(db, attempts)
-            db.executemany(_REMEMBER, map(structs.astuple, answers))
-            db.execute(_NOTE, (log, head))
+            tables.count_attempts(db, attempts)
+            db.executemany(tables.REMEMBER, map(structs.astuple, answers))
+            db.execute(tables.NOTE, (log, head))
 
         await self._write(step)
         self._sift([*(subject for subject, _ in attempts), *(answer.key for answer in answers)])
@@ -445,19 +375,22 @@ class SqliteStore:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> None:
-        await self._inline(_newest)
+        await self._inline(tables.newest)
         await self._flush()
         # The format written over itself: a real, synced write that changes nothing.
-        await self._write(lambda db: db.execute(f"PRAGMA user_version={_pragma(db, 'user_version')}"))
+        await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
 
     async def maintain(self, before: Instant) -> None:
         await self._flush()
         if (self._sieve is None or self._sieve.full) and self._filling is None:
             self._filling = asyncio.create_task(self._fill_sieve())
-        bounds = (before, FORGOTTEN_AT_ONCE)
-        while await self._write(lambda db: db.execute(_FORGET, bounds).rowcount) == FORGOTTEN_AT_ONCE:
+        bounds = (before, tables.FORGOTTEN_AT_ONCE)
+        while (
+            await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount)
+            == tables.FORGOTTEN_AT_ONCE
+        ):
             pass
-        await self._in_thread(_restart_log, self._tidy)
+        await self._in_thread(tables.restart_log, self._tidy)
 
     async def close(self) -> None:
         if not self._closed:
@@ -471,89 +404,6 @@ class SqliteStore:
                 link.close()
 
 
-def _migrate(db: sqlite3.Connection) -> None:
-    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
-    if mode != "wal":
-        raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
-    with _whole(db):
-        version, known = _pragma(db, "user_version"), len(MIGRATIONS)
-        if version and _pragma(db, "application_id") != APPLICATION:
-            raise StoreUnavailable("the file is another program's database: name another file")
-        if version > known:
-            raise StoreUnavailable(f"the store has format {version}, above {known}: install a newer dialgate")
-        for script in MIGRATIONS[version:]:
-            for statement in script.split(";"):
-                db.execute(statement)
-        db.execute(f"PRAGMA application_id={APPLICATION}")
-        db.execute(f"PRAGMA user_version={known}")
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
-    return value
-
-
-def _newest(db: sqlite3.Connection) -> int:
-    """Not the highest row: a sequence stays used though its entry be gone."""
-    row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
-    return row[0] if row else 0
-
-
-@cache
-def _wanting(query: str, width: int) -> str:
-    return f"WITH wanted(one) AS (VALUES {', '.join(['(?)'] * width)}) {query}"
-
-
-def _rows(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
-    """The rows of different `keys`, sorted. Filled with nulls, that match none, so that few statements are prepared."""
-    rows: list[tuple[Any, ...]] = []
-    for start in range(0, len(keys), WIDEST):
-        some = keys[start : start + WIDEST]
-        width = 1 << (len(some) - 1).bit_length()
-        rows += db.execute(_wanting(query, width), (*some, *repeat(None, width - len(some))))
-    rows.sort()
-    return rows
-
-
-def _known(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
-    """Of those subjects only that are there."""
-    entries: dict[bytes, list[Entry]] = {}
-    for row in _rows(db, _ENTRIES_OF, subjects):
-        entries.setdefault(row[1], []).append(_entry(row))
-    attempts: dict[bytes, list[Attempt]] = {}
-    for subject, attempt in map(_attempt, _rows(db, _ATTEMPTS_OF, subjects)):
-        attempts.setdefault(subject, []).append(attempt)
-    return {
-        subject: structs.replace(
-            fold(entries.get(subject, ())), seq=seq, attempts=tuple(attempts.get(subject, ()))
-        )
-        for subject in entries.keys() | attempts.keys()
-    }
-
-
-def _answers(db: sqlite3.Connection, keys: Sequence[bytes], since: Instant) -> dict[bytes, bytes]:
-    return {key: answer for key, at, answer in _rows(db, _ANSWERS_OF, keys) if at >= since}
-
-
-def _filled(db: sqlite3.Connection) -> tuple[Sieve, int]:
-    """A sieve of every key in the database, and the newest ledger sequence that it holds."""
-    with _whole(db, "BEGIN"):
-        seq = _newest(db)
-        (attempts,) = db.execute("SELECT count(*) FROM attempt").fetchone()
-        (answers,) = db.execute("SELECT count(*) FROM answer").fetchone()
-        sieve = Sieve((seq + attempts + answers) * 2)
-        for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
-            cursor = db.execute(query)
-            while rows := cursor.fetchmany(_SCANNED):
-                sieve.add_many([key for (key,) in rows])
-    return sieve, seq
-
-
-def _attempt(row: Sequence[Any]) -> tuple[bytes, Attempt]:
-    at, decision, campaign, basis, result, subject = row
-    return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
-
-
 def _stale(reservations: Sequence[Reservation], current: dict[bytes, Known]) -> list[int]:
     return [
         place
@@ -565,40 +415,3 @@ def _stale(reservations: Sequence[Reservation], current: dict[bytes, Known]) -> 
 def _same(now: Known, seen: Known) -> bool:
     """But for the sequence, which is the whole ledger's: it moves when others' entries come."""
     return now is seen or structs.replace(now, seq=seen.seq) == seen
-
-
-def _count(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
-    db.executemany(
-        _COUNT, ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
-    )
-
-
-def _write_down(db: sqlite3.Connection, gathered: Iterable[Recent]) -> None:
-    for recent in gathered:
-        _count(db, recent.counted())
-        db.executemany(_REMEMBER, map(structs.astuple, recent.remembered()))
-        if recent.position is not None:
-            db.execute(_NOTE, structs.astuple(recent.position))
-
-
-def _row(draft: Draft) -> tuple[bytes | int | str, ...]:
-    event = encode(draft.event).decode()
-    return (
-        draft.subject, draft.at, draft.controller, draft.actor, draft.channel, draft.proof, draft.sealed, event,
-    )  # fmt: skip
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    seq, subject, at, controller, actor, channel, proof, sealed, event = row
-    return Entry(
-        seq=seq, subject=subject, at=at, controller=controller, actor=actor, channel=channel, proof=proof,
-        sealed=sealed, event=_event.decode(event),
-    )  # fmt: skip
-
-
-def _restart_log(db: sqlite3.Connection) -> None:
-    """Under steady load the log never ends by itself. The first step does the work beside the writers, so that the
-    second, which stops them, is short. The file keeps its length: writing over it is a third faster than extending."""
-    _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if pages >= LONG_LOG:
-        db.execute("PRAGMA wal_checkpoint(RESTART)")

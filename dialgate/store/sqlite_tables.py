@@ -1,0 +1,216 @@
+"""The tables of the embedded store, and what goes in and out of them.
+
+The file is an SQLite 3 database, application id 0x64676174, whose `user_version` counts the scripts of `MIGRATIONS`
+that have run. Its tables are as these scripts make them; `event` and `body` hold JSON of the tagged structs of
+`dialgate.ledger` and `dialgate.store`, where a new field goes last with a default. A script once released is never
+edited: a change of the tables is a new script at the end. A newer file is refused, an older one is brought forward.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from itertools import repeat
+from typing import Any
+
+from msgspec import structs
+from msgspec.json import Decoder, encode
+
+from dialgate.ledger import Draft, Entry, Event, fold
+from dialgate.model import Attempt, Instant, Known
+from dialgate.store import StoreUnavailable
+from dialgate.store.recent import Recent
+from dialgate.store.sieve import Sieve
+
+APPLICATION = 0x64676174
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE ledger (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL, at INTEGER NOT NULL, controller TEXT NOT NULL,
+        actor TEXT NOT NULL, channel TEXT NOT NULL, proof TEXT NOT NULL, sealed BLOB NOT NULL, event TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX ledger_subject ON ledger (subject);
+    CREATE TABLE attempt (
+        decision TEXT PRIMARY KEY, subject BLOB NOT NULL, at INTEGER NOT NULL, campaign TEXT NOT NULL,
+        basis TEXT NOT NULL, result TEXT NOT NULL, result_at INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX attempt_subject ON attempt (subject, at);
+    CREATE TABLE answer (
+        key BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, answer BLOB NOT NULL, decision TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX answer_at ON answer (at);
+    CREATE INDEX answer_decision ON answer (decision);
+    CREATE TABLE position (log TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE call_list (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
+    """,
+)
+
+WIDEST = 512  # keys in one query
+_SCANNED = 10_000  # rows at a time, while a sieve is filled
+FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
+LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
+
+STATE = """
+    SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
+"""
+ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
+ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
+# Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
+_ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+_ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+_ANSWERS_OF = "SELECT key, at, answer FROM wanted CROSS JOIN answer ON key = one"
+_COUNT = """
+    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
+        basis = excluded.basis, result = excluded.result, result_at = 0
+    WHERE subject <> excluded.subject OR at <> excluded.at
+"""
+REMEMBER = """
+    INSERT INTO answer (key, at, answer, decision) VALUES (?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
+    WHERE excluded.at >= answer.at
+"""
+NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
+RESULT = """
+    UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
+    WHERE decision = :decision
+"""
+# LOG-SEQ with a higher sequence; "." is what comes after "-".
+_BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
+DROP = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
+FORGET = "DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE at < ? ORDER BY at LIMIT ?)"
+
+
+_event = Decoder(Event)
+
+
+@contextmanager
+def whole(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:  # also where COMMIT itself failed
+            db.execute("ROLLBACK")
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
+    with whole(db):
+        version, known = pragma(db, "user_version"), len(MIGRATIONS)
+        if version and pragma(db, "application_id") != APPLICATION:
+            raise StoreUnavailable("the file is another program's database: name another file")
+        if version > known:
+            raise StoreUnavailable(f"the store has format {version}, above {known}: install a newer dialgate")
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id={APPLICATION}")
+        db.execute(f"PRAGMA user_version={known}")
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def newest(db: sqlite3.Connection) -> int:
+    """Not the highest row: a sequence stays used though its entry be gone."""
+    row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
+    return row[0] if row else 0
+
+
+@cache
+def _wanting(query: str, width: int) -> str:
+    return f"WITH wanted(one) AS (VALUES {', '.join(['(?)'] * width)}) {query}"
+
+
+def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """The rows of different `keys`, sorted. Filled with nulls, that match none, so that few statements are prepared."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(keys), WIDEST):
+        some = keys[start : start + WIDEST]
+        width = 1 << (len(some) - 1).bit_length()
+        rows += db.execute(_wanting(query, width), (*some, *repeat(None, width - len(some))))
+    rows.sort()
+    return rows
+
+
+def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
+    """Of those subjects only that are there."""
+    entries: dict[bytes, list[Entry]] = {}
+    for row in _rows_of(db, _ENTRIES_OF, subjects):
+        entries.setdefault(row[1], []).append(entry_of(row))
+    attempts: dict[bytes, list[Attempt]] = {}
+    for subject, attempt in map(attempt_of, _rows_of(db, _ATTEMPTS_OF, subjects)):
+        attempts.setdefault(subject, []).append(attempt)
+    return {
+        subject: structs.replace(
+            fold(entries.get(subject, ())), seq=seq, attempts=tuple(attempts.get(subject, ()))
+        )
+        for subject in entries.keys() | attempts.keys()
+    }
+
+
+def answers_of(db: sqlite3.Connection, keys: Sequence[bytes], since: Instant) -> dict[bytes, bytes]:
+    return {key: answer for key, at, answer in _rows_of(db, _ANSWERS_OF, keys) if at >= since}
+
+
+def filled_sieve(db: sqlite3.Connection) -> tuple[Sieve, int]:
+    """A sieve of every key in the database, and the newest ledger sequence that it holds."""
+    with whole(db, "BEGIN"):
+        seq = newest(db)
+        (attempts,) = db.execute("SELECT count(*) FROM attempt").fetchone()
+        (answers,) = db.execute("SELECT count(*) FROM answer").fetchone()
+        sieve = Sieve((seq + attempts + answers) * 2)
+        for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
+            cursor = db.execute(query)
+            while rows := cursor.fetchmany(_SCANNED):
+                sieve.add_many([key for (key,) in rows])
+    return sieve, seq
+
+
+def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
+    at, decision, campaign, basis, result, subject = row
+    return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
+
+
+def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
+    db.executemany(
+        _COUNT, ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
+    )
+
+
+def write_down(db: sqlite3.Connection, gathered: Iterable[Recent]) -> None:
+    for recent in gathered:
+        count_attempts(db, recent.counted())
+        db.executemany(REMEMBER, map(structs.astuple, recent.remembered()))
+        if recent.position is not None:
+            db.execute(NOTE, structs.astuple(recent.position))
+
+
+def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
+    event = encode(draft.event).decode()
+    return (
+        draft.subject, draft.at, draft.controller, draft.actor, draft.channel, draft.proof, draft.sealed, event,
+    )  # fmt: skip
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    seq, subject, at, controller, actor, channel, proof, sealed, event = row
+    return Entry(
+        seq=seq, subject=subject, at=at, controller=controller, actor=actor, channel=channel, proof=proof,
+        sealed=sealed, event=_event.decode(event),
+    )  # fmt: skip
+
+
+def restart_log(db: sqlite3.Connection) -> None:
+    """Under steady load the log never ends by itself. The first step does the work beside the writers, so that the
+    second, which stops them, is short. The file keeps its length: writing over it is a third faster than extending."""
+    _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if pages >= LONG_LOG:
+        db.execute("PRAGMA wal_checkpoint(RESTART)")
