@@ -32,6 +32,7 @@ from dialgate.settings import Config, ConfigError
 app = typer.Typer()
 _log = structlog.get_logger(__name__)
 _SWITCH_SECONDS = 0.0002
+_COLLECT = (50_000, 20, 20)
 
 
 @app.command()
@@ -73,6 +74,7 @@ async def _serve(load: Callable[[], Config]) -> None:
         closing.push_async_callback(runner.cleanup)
         # What was loaded stays: else each full collection walks all of it, and callers wait for 40 ms.
         gc.freeze()
+        gc.set_threshold(*_COLLECT)  # what a call leaves behind holds no cycles
         # The thread that syncs the log needs the interpreter for a moment; at the usual 5 ms it waits longer for that
         # than for the disk, and so does every answer.
         sys.setswitchinterval(_SWITCH_SECONDS)

@@ -366,7 +366,7 @@ class SqliteStore:
             for delete in tables.DROP:
                 db.execute(delete, (log, head))
             tables.count_attempts(db, attempts)
-            db.executemany(tables.REMEMBER, map(structs.astuple, answers))
+            tables.remember(db, answers)
             db.execute(tables.NOTE, (log, head))
 
         await self._write(step)

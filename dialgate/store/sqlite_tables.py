@@ -18,7 +18,7 @@ from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import Attempt, Instant, Known
-from dialgate.store import StoreUnavailable
+from dialgate.store import Remembered, StoreUnavailable
 from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
 
@@ -47,6 +47,7 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 WIDEST = 512  # keys in one query
+INSERTED_AT_ONCE = 256
 _SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
@@ -61,13 +62,13 @@ _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = on
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ANSWERS_OF = "SELECT key, at, answer FROM wanted CROSS JOIN answer ON key = one"
 _COUNT = """
-    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES {rows}
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
         basis = excluded.basis, result = excluded.result, result_at = 0
     WHERE subject <> excluded.subject OR at <> excluded.at
 """
-REMEMBER = """
-    INSERT INTO answer (key, at, answer, decision) VALUES (?, ?, ?, ?)
+_REMEMBER = """
+    INSERT INTO answer (key, at, answer, decision) VALUES {rows}
     ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
     WHERE excluded.at >= answer.at
 """
@@ -180,15 +181,32 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
 
 
 def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
-    db.executemany(
-        _COUNT, ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
-    )
+    rows = [(a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts]
+    _insert(db, _COUNT, rows)
+
+
+def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
+    _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers])
+
+
+def _insert(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows a statement: between two statements a thread gives up the interpreter, and has to win it back from the
+    one that decides."""
+    for start in range(0, len(rows), INSERTED_AT_ONCE):
+        some = rows[start : start + INSERTED_AT_ONCE]
+        db.execute(_inserting(statement, len(some), len(some[0])), [value for row in some for value in row])
+
+
+@cache
+def _inserting(statement: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return statement.format(rows=", ".join([row] * rows))
 
 
 def write_down(db: sqlite3.Connection, gathered: Iterable[Recent]) -> None:
     for recent in gathered:
         count_attempts(db, recent.counted())
-        db.executemany(REMEMBER, map(structs.astuple, recent.remembered()))
+        remember(db, recent.remembered())
         if recent.position is not None:
             db.execute(NOTE, structs.astuple(recent.position))
 
