@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -31,7 +30,6 @@ from dialgate.settings import Config, ConfigError
 
 app = typer.Typer()
 _log = structlog.get_logger(__name__)
-_SWITCH_SECONDS = 0.0002
 _COLLECT = (50_000, 20, 20)
 
 
@@ -75,9 +73,6 @@ async def _serve(load: Callable[[], Config]) -> None:
         # What was loaded stays: else each full collection walks all of it, and callers wait for 40 ms.
         gc.freeze()
         gc.set_threshold(*_COLLECT)  # what a call leaves behind holds no cycles
-        # The thread that syncs the log needs the interpreter for a moment; at the usual 5 ms it waits longer for that
-        # than for the disk, and so does every answer.
-        sys.setswitchinterval(_SWITCH_SECONDS)
         stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(gate.run()), tasks.create_task(_reload(gate, load, hangup))]
