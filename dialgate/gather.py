@@ -91,6 +91,12 @@ class Gatherer:
         fresh._arrange()
         return fresh
 
+    def prepare(self, at: Instant) -> None:
+        """Look up the day that `at` lies in, so that no call has to wait for calendars."""
+        for law in self.config.laws.values():
+            self._today(law, at)
+            self._place(law.zone, law, at)
+
     # ---- what is looked up -------------------------------------------------------------------------------------------
 
     def load_lists(self, records: Iterable[CallList], folder: Path) -> None:

@@ -42,6 +42,7 @@ class Upkeep:
         """One round at `now`. Raises nothing that was foreseen."""
         for component in ("clock", "gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
+        gatherer.prepare(now)
         await self._try("log", lambda: self._mend_log(now))
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))

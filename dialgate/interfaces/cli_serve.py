@@ -1,7 +1,6 @@
 """`dialgate serve`: one gate, its door, and the signals of whoever runs it."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -25,12 +24,11 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
-from dialgate.service import Gate
+from dialgate.service import Gate, spare_collector
 from dialgate.settings import Config, ConfigError
 
 app = typer.Typer()
 _log = structlog.get_logger(__name__)
-_COLLECT = (50_000, 20, 20)
 
 
 @app.command()
@@ -70,9 +68,7 @@ async def _serve(load: Callable[[], Config]) -> None:
         closing.push_async_callback(gate.close)
         runner = await http.start(gate, registry)
         closing.push_async_callback(runner.cleanup)
-        # What was loaded stays: else each full collection walks all of it, and callers wait for 40 ms.
-        gc.freeze()
-        gc.set_threshold(*_COLLECT)  # what a call leaves behind holds no cycles
+        spare_collector()
         stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(gate.run()), tasks.create_task(_reload(gate, load, hangup))]
