@@ -258,9 +258,9 @@ class Gatherer:
 
     def files(self, question: Question) -> tuple[tuple[Listing, ...], tuple[RegistryAnswer, ...]]:
         """What the mapped files say: on which lists the number stands, and what each registry answered."""
-        if not question.subjects or not question.e164.startswith("+"):  # a short number is on no list
+        if not question.subjects:
             return (), ()
-        number = int(question.e164[1:])
+        number = int(question.e164.removeprefix("+"))  # a short number has none
         listings = []
         for each in self._by_campaign.get(question.line.campaign.id, ()):
             tag = each.numbers.tag(number)
