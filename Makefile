@@ -14,11 +14,11 @@ run: sample
 
 # The sample answers are asked for anew each day, so that they never expire.
 sample: .venv/installed
-	@test -f $(DATA)/sample.key || $(BIN)/dialgate key sample --out $(DATA)/sample.key
+	@test -f $(DATA)/sample.key || $(BIN)/dialgate key sample --out $(DATA)/sample.key >/dev/null
 	@test -n "$$(find $(DATA)/snapshots/manifest.json -mtime -1 2>/dev/null)" || \
 	  $(BIN)/registry-sync import --registry rpo --controller acme --same-answer \
 	    --request config/sample/rpo-request.txt --answer config/sample/rpo-answer.txt \
-	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)" --snapshots $(DATA)/snapshots
+	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)"
 	@$(BIN)/dialgate list show sample --json >/dev/null 2>&1 || \
 	  $(BIN)/dialgate list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory \
 	    --collected-by "the public directory (a sample)" --collected-on 2026-11-02

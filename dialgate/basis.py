@@ -123,6 +123,15 @@ def _stopped_at(facts: Facts) -> Instant:
     )
 
 
+def _reconsented(facts: Facts) -> bool:
+    """A stop was lifted because the person consented anew: then it is that consent that opens, not the directory."""
+    return any(
+        revoked.lifted == "new_consent"
+        and (revoked.scope != "campaign" or revoked.campaign == facts.campaign.id)
+        for revoked in facts.known.revocations
+    )
+
+
 def _voids(law: Binding) -> bool:
     return any(section.void_by_enrolment for section in law.consents)
 
@@ -154,7 +163,7 @@ def _covers(given: Consent, facts: Facts) -> bool:
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
     """An entry of the public directory, on a list that carries it."""
-    if not _accepts(law, "directory"):
+    if not _accepts(law, "directory") or _reconsented(facts):
         return None
     entries = (on for on in facts.listings if on.basis == "directory")
     return next((on for on in entries if not broken_chain(on.origin, facts, law)), None)

@@ -9,11 +9,11 @@ from msgspec import Raw, Struct, structs
 from dialgate import localtime
 from dialgate.answers import Answer, recalled, stored, told
 from dialgate.decision import decide
-from dialgate.gather import Gatherer, Question
+from dialgate.gather import Gatherer, Question, without_number
 from dialgate.ledger import merge
 from dialgate.model import SECOND, Attempt, Decision, Facts, Instant, Known, Record
 from dialgate.settings import Line
-from dialgate.store import Remembered, Reservation
+from dialgate.store import Position, Remembered, Reservation
 
 REPEATED = "="
 _encode = msgspec.json.Encoder().encode
@@ -67,17 +67,22 @@ class Batch:
         self._judged: dict[tuple[object, ...], _Judged] = {}
 
     @property
-    def last(self) -> int:
-        return self._first + len(self.bodies) - 1
+    def position(self) -> Position:
+        """Where the log will stand once the batch is in it."""
+        return Position(self._log, self._first + len(self.bodies) - 1)
+
+    @property
+    def before(self) -> Position:
+        return Position(self._log, self._first - 1)
 
     def add(self, question: Question, known: list[Known], remembered: bytes | None) -> None:
         """`known`: what the store holds of the question's subjects; `remembered`: its earlier answer, if any.
 
-        A deny is repeated as it was. An allow is repeated only if it would be given again: a revocation, or the end of
-        the permitted hours, also closes what was open. What was reported as not dialled gave its attempt back, so the
-        same question is a new one."""
+        A deny is repeated as it was. An allow is repeated while it holds, until its outcome is reported, and only if it
+        would be given again: a revocation, or the end of the permitted hours, also closes what was open. After that
+        the same question is about another call, and counts."""
         earlier = self._earlier(question, remembered)
-        if earlier is not None and known and _given_back(known[0], earlier.decision_id):
+        if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
             earlier = None
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier)
@@ -91,6 +96,13 @@ class Batch:
             return None
         given = self._given.get(question.key)
         return given if given is not None or remembered is None else recalled(remembered, question.e164)
+
+    def _is_over(self, earlier: Answer, known: list[Known]) -> bool:
+        return earlier.valid_until <= self._time or any(
+            each.decision == earlier.decision_id and each.result != "pending"
+            for held in known
+            for each in held.attempts
+        )
 
     def _known(self, question: Question, known: list[Known], earlier: Answer | None) -> Known:
         """Everything that binds the call: with the attempts of this batch, without the one it repeats."""
@@ -165,14 +177,10 @@ class Batch:
             snapshot=self._snapshot,
             client=call.client,
             interface=call.interface,
-            call_id=call.call_id,
+            call_id=without_number(call.call_id, question.e164),
             node=self._node,
             question=question.key,
         )
-
-
-def _given_back(known: Known, name: str) -> bool:
-    return any(each.decision == name and each.result == "not_dialled" for each in known.attempts)
 
 
 _NOTHING = Known()

@@ -3,6 +3,7 @@
 Rules never look anything up; this is where it is done. Nothing here decides, and nothing here knows the clock.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 import structlog
 from msgspec import Struct, structs
 
-from dialgate import localtime, phone
+from dialgate import calllist, localtime, phone
 from dialgate.keys import Keys
 from dialgate.law import Law
 from dialgate.model import (
@@ -38,6 +39,10 @@ from dialgate.store import CallerIdProof, CallList
 _EPOCH = date(1970, 1, 1).toordinal()
 _REMEMBERED = 10_000
 _RAW_LENGTH = 64
+# What may hold a telephone number, in a place where none belongs.
+_DIGITS = re.compile(r"\+?\d{6,}")
+_NOT_DIGITS = re.compile(r"[^0-9]")
+_TAIL = 7  # digits at the end of a number that give it away, however it begins
 _log = structlog.get_logger(__name__)
 
 
@@ -71,10 +76,10 @@ class Gatherer:
         self.config = config
         self.keys = keys
         self.snapshot: Snapshot | None = None
-        self._lists: dict[str, _Loaded] = {}
+        self._lists: dict[tuple[str, str], _Loaded] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
-        self._caller_ids: dict[tuple[str, str], CallerId] = {}
+        self._caller_ids: dict[tuple[str, str, str], CallerId] = {}
         # Each with the span of its local day, for which it is good.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
@@ -100,9 +105,9 @@ class Gatherer:
     # ---- what is looked up -------------------------------------------------------------------------------------------
 
     def load_lists(self, records: Iterable[CallList], folder: Path) -> None:
-        """Open what is new, drop what was retired. A list that is damaged is left out: its numbers are then on no
-        list, which is a deny."""
-        current = {record.id: record for record in records if not record.retired_at}
+        """Open what is new, drop what was retired; reads every byte of it, so not for the event loop. A list that is
+        damaged is left out: its numbers are then on no list, which is a deny."""
+        current = {(record.controller, record.id): record for record in records if not record.retired_at}
         loaded = {
             key: old for key, old in self._lists.items() if key in current and current[key] == old.record
         }
@@ -165,7 +170,7 @@ class Gatherer:
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
-            campaign=Campaign(id=_printable(call.campaign), known=False),
+            campaign=Campaign(id=_DIGITS.sub("#", _printable(call.campaign)), known=False),
             controller=Controller(id=""),
             controller_name="",
             home=home,
@@ -239,7 +244,12 @@ class Gatherer:
         return known[2]
 
     def _caller_id(self, question: Question) -> CallerId:
-        key = (question.call.from_, question.line.campaign.id)
+        line = question.line
+        key = (
+            question.call.from_,
+            line.controller.id,
+            line.campaign.id,
+        )  # a stranger's guess is not the owner's
         shown = self._caller_ids.get(key)
         if shown is None:
             if len(self._caller_ids) >= _REMEMBERED:
@@ -283,16 +293,32 @@ def _stricter(asked: CallType | None, declared: CallType) -> CallType:
     return asked if asked is not None and STRICTNESS[asked] > STRICTNESS[declared] else declared
 
 
+def without_number(text: str, e164: str) -> str:
+    """A client's own words, as they may be stored: should the called number stand in them, it is taken out."""
+    tail = e164[-_TAIL:]
+    if not tail or tail not in _NOT_DIGITS.sub("", text):
+        return text
+    left = _DIGITS.sub("#", text)
+    return "#" if tail in _NOT_DIGITS.sub("", left) else left
+
+
 def _printable(text: str) -> str:
     """What a client sent, as it may be stored: short, and in ASCII whatever it was."""
     return text[:_RAW_LENGTH].encode("ascii", "backslashreplace").decode()
 
 
 def _open_list(record: CallList, folder: Path) -> _Loaded | None:
+    path = folder / record.file
     try:
-        numbers = NumberSet.open(folder / record.file)
+        whole = calllist.sha256_of(path) == record.sha256
+        numbers = NumberSet.open(path)
     except (DamagedFile, OSError) as error:
         _log.error("call list left out", list=record.id, problem=str(error))
+        return None
+    if not whole:
+        _log.error(
+            "call list left out", list=record.id, problem=f"{path.name} is not the file that was loaded"
+        )
         return None
     listings = tuple(Listing(list=record.id, basis=basis, origin=record.origin) for basis in record.bases)
     return _Loaded(record, numbers, listings)

@@ -228,6 +228,13 @@ Result: TypeAlias = Literal[
 ]
 
 
+# Of two reports about one call the stricter stands: a later one never gives back what an earlier one closed.
+RESULT_RANK: dict[Result, int] = {
+    "pending": 0, "not_dialled": 1, "no_answer": 2, "busy": 2, "answered": 3, "wrong_number": 3, "opt_out": 4,
+    "abandoned": 5,
+}  # fmt: skip
+
+
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An allowed call: when, by which decision, on which basis, and what became of it."""
 

@@ -72,15 +72,16 @@ class LogRecorder:
             self.log.write([_encode(record)], now)
         await self.sync()
 
-    async def called(self, decision: str) -> str:
-        return await asyncio.to_thread(self._called, decision)
+    async def about(self, decision: str) -> tuple[str, str]:
+        return await asyncio.to_thread(self._about, decision)
 
-    def _called(self, decision: str) -> str:
+    def _about(self, decision: str) -> tuple[str, str]:
         line = find(self._folder, int(decision.rpartition("-")[2]))
         record = _decode(line.body) if line else None
         if not isinstance(record, Record) or record.id != decision:
             raise LogUnavailable(f"the record of decision {decision} is not in this log")
-        return self._keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
+        number = self._keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
+        return record.facts.controller.id, number
 
     def close(self) -> None:
         self._asked.put(None)

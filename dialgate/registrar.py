@@ -5,6 +5,7 @@ is not bound to; that such a thing exists is not told either.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -31,7 +32,7 @@ from dialgate.ledger import (
     Revoked,
 )
 from dialgate.metrics import Metrics
-from dialgate.model import Instant, Origin, Result
+from dialgate.model import RESULT_RANK, Instant, Origin, Result
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
@@ -70,8 +71,8 @@ class Recorder(Protocol):
     async def result(self, decision: str, result: Result, client: str) -> None:
         """Record what became of a call; durable on return. Raises `LogUnavailable`."""
 
-    async def called(self, decision: str) -> str:
-        """The number that a decision was about, in E.164."""
+    async def about(self, decision: str) -> tuple[str, str]:
+        """Whose call it was (the controller) and to whom (the number, in E.164)."""
 
 
 class Registrar:
@@ -204,22 +205,30 @@ class Registrar:
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
         """What became of an allowed call. `opt_out` revokes for the controller, at once."""
         found = await self._store.attempt(ask.decision_id)
-        line = self.config.lines.get(found[1].campaign) if found else None
-        if found is None or line is None or line.controller.id not in client.controllers:
-            raise Refused("decision.unknown", "No allowed call has this id; mend it.", "decision_id", 404)
+        if found is None:
+            raise _unknown_decision()
         if self._recorder is None:
             raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
+        line = self.config.lines.get(found[1].campaign)
+        owner = line.controller.id if line else (await self._recorder.about(ask.decision_id))[0]
+        if owner not in client.controllers:
+            raise _unknown_decision()
+        known = found[1].result
+        stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[known]
+        if not stricter and ask.outcome != "opt_out":
+            raise Refused("outcome.known", f"This call was reported as {known}; that stands.", "outcome", 409)
         receipt = None
         if ask.outcome == "opt_out":
-            number = await self._recorder.called(ask.decision_id)
+            _, number = await self._recorder.about(ask.decision_id)
             stop = RevocationRequest(
-                controller=line.controller.id,
+                controller=owner,
                 number=number,
                 channel="call",
                 proof=f"decision:{ask.decision_id}",
             )
             receipt = await self.revoke(client, stop)
-        await self._store.result(ask.decision_id, ask.outcome, self._clock())
+        if stricter:
+            await self._store.result(ask.decision_id, ask.outcome, self._clock())
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._metrics.results.labels(ask.outcome).inc()
         return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
@@ -231,16 +240,11 @@ class Registrar:
         controller = self._controller(client, ask.controller)
         self._check_list(ask, controller)
         for known in await self._store.lists():
-            if known.id == ask.id and not known.retired_at:
-                raise Refused(
-                    "list.exists",
-                    "A list of this id is loaded; retire it first, or take another id.",
-                    "id",
-                    409,
-                )
+            if (known.controller, known.id) == (controller.id, ask.id):
+                raise _exists()
         folder = self.config.data / "lists"
         folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = folder / f"{ask.id}.new"
+        temporary = folder / f"{secrets.token_hex(8)}.new"
         try:
             tally = await asyncio.to_thread(
                 calllist.build, lines, temporary, home=controller.country, basis=ask.basis
@@ -273,7 +277,7 @@ class Registrar:
         self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, tally: Tally
     ) -> CallList:
         digest = await asyncio.to_thread(calllist.sha256_of, temporary)
-        file = temporary.with_name(f"{ask.id}.{digest[:16]}.numbers")
+        file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
         await asyncio.to_thread(temporary.replace, file)
         record = CallList(
             id=ask.id,
@@ -292,7 +296,8 @@ class Registrar:
             loaded_at=self._clock(),
             actor=ask.actor or client.name,
         )
-        await self._store.put_list(record)
+        if not await self._store.add_list(record):  # another load was quicker
+            raise _exists()
         self.changed.set()
         return record
 
@@ -300,13 +305,12 @@ class Registrar:
         return [_info(each) for each in await self._store.lists() if each.controller in client.controllers]
 
     async def retire_list(self, client: Client, name: str) -> ListInfo:
-        found = [each for each in await self._store.lists() if each.id == name]
-        if not found or found[0].controller not in client.controllers:
-            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
-        retired = msgspec.structs.replace(found[0], retired_at=found[0].retired_at or self._clock())
-        await self._store.put_list(retired)
-        self.changed.set()
-        return _info(retired)
+        for controller in client.controllers:
+            retired = await self._store.retire_list(controller, name, self._clock())
+            if retired is not None:
+                self.changed.set()
+                return _info(retired)
+        raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
 
     # ---- caller IDs --------------------------------------------------------------------------------------------------
 
@@ -376,6 +380,15 @@ class Registrar:
         seq = (await self._store.append([draft]))[0]
         self._metrics.ledger.labels(_kind(draft.event)).inc()
         return Receipt(seq, localtime.rfc3339(self._clock()))
+
+
+def _unknown_decision() -> Refused:
+    return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)
+
+
+def _exists() -> Refused:
+    text = "A list of this id was loaded before, and stays on record when it is retired; take another id."
+    return Refused("list.exists", text, "id", 409)
 
 
 _ID_LENGTH = 64

@@ -29,7 +29,7 @@ from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
-from dialgate.store import Position, Store, StoreUnavailable
+from dialgate.store import Store, StoreUnavailable
 from dialgate.store.sqlite import SqliteStore
 from dialgate.upkeep import Upkeep
 
@@ -210,10 +210,10 @@ class Gate:
             if decided.bodies:
                 await self._write(decided)
         self._deciding = False
-        if decided.bodies:
-            self._next_batch()
-            # If this fails the records stay, and so do the attempts: the log is completed when it is mended.
-            await self._recorder.sync()
+        self._next_batch()
+        # Also where nothing was written: what is repeated may be on its way to the disk still. If this fails the
+        # records stay, and so do the attempts: the log is completed when it is mended.
+        await self._recorder.sync()
         self._count(batch, decided)
         return decided.answers
 
@@ -230,8 +230,7 @@ class Gate:
                 decided.add(question, [next(known) for _ in question.subjects], earlier)
             if not decided.reservations and not decided.remembered:
                 return decided
-            position = Position(gatherer.keys.log, decided.last)
-            if not await self._store.commit(decided.reservations, decided.remembered, position):
+            if not await self._store.commit(decided.reservations, decided.remembered, decided.position):
                 return decided
             self.metrics.stale.inc()
         raise StoreUnavailable("what is known of a number kept changing while it was decided on")
@@ -249,7 +248,7 @@ class Gate:
             self._recorder.log.write(decided.bodies, decided.now)
         except LogUnavailable:
             # Nothing of the batch is in the log. Should this fail too, the attempts stay counted: a call too few.
-            await self._store.release(decided.names)
+            await self._store.release(decided.names, decided.before)
             raise
 
     def _count(self, batch: list[_Asked], decided: Batch) -> None:
@@ -310,7 +309,11 @@ class Gate:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
         while True:
             self.registrar.changed.clear()
-            await self.tick()
+            try:
+                await self.tick()
+            except Exception:  # noqa: BLE001 - whatever broke, upkeep goes on: it is what mends the gate
+                _log.exception("a round of upkeep failed")
+                self._upkeep.failed("gate", "an error in its upkeep; its log has the details")
             try:
                 await asyncio.wait_for(self.registrar.changed.wait(), 1)
             except TimeoutError:

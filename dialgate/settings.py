@@ -198,7 +198,7 @@ class _Reader:
         except OSError as error:
             self.problems.append(f"{path.name}: cannot be read: {error.strerror}")
             return None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
             self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
             return None
         self.problems.extend(f"{path.name}: {twin}" for twin in _twins(raw))

@@ -113,7 +113,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
     """Raises DamagedFile."""
     try:
         return msgspec.json.decode(numbers.meta, type=Contents)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"its meta is not that of registry answers: {error}") from error
 
 
@@ -237,7 +237,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
         raise SnapshotMissing(
             f"{folder}: no registry answers are published here: run `registry-sync import`, or name the folder where it did"
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"not a manifest: {error}") from error
     if manifest.format > FORMAT:
         raise DamagedFile(

@@ -66,7 +66,7 @@ class Upkeep:
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
         await self._store.ping()
-        gatherer.load_lists(await self._store.lists(), self._folder / "lists")
+        await asyncio.to_thread(gatherer.load_lists, await self._store.lists(), self._folder / "lists")
         gatherer.load_proofs(await self._store.proofs())
         await self._store.maintain(now - gatherer.config.settings.remember_hours * HOUR)
         return ""

@@ -1,5 +1,6 @@
 """The command `registry-sync`. Exit 0: done; 1: refused, nothing changed; 2: misuse."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dialgate import settings
 from dialgate.model import Instant
 from dialgate.numberset import DamagedFile
 from registry_sync import job
@@ -43,6 +45,19 @@ def _controller(text: str) -> str:
     if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter("has other characters than letters, digits, - and _")
     return text
+
+
+def _folder_of(path: Path, controller: str) -> Path:
+    """Where the gate of this configuration looks for answers; an answer for a controller it does not know is lost."""
+    try:
+        config = settings.load(path)
+    except settings.ConfigError as error:
+        hint = "give the gate's configuration with --config, or a folder with --snapshots"
+        raise typer.BadParameter(f"{'; '.join(error.problems)}; {hint}", param_hint="--config") from None
+    if controller not in config.controllers:
+        known = ", ".join(sorted(config.controllers))
+        raise typer.BadParameter(f"{controller} is none of {known}", param_hint="--controller")
+    return config.data / "snapshots"
 
 
 def _receipt(text: str) -> str:
@@ -81,7 +96,21 @@ AnsweredAt = Annotated[
 Receipt = Annotated[
     str, typer.Option(parser=_receipt, metavar="TICKET", help="The registry's receipt for the consultation.")
 ]
-Snapshots = Annotated[Path, typer.Option(file_okay=False, help="The folder to publish to.")]
+Snapshots = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False, help="The folder to publish to, instead of that of the configuration's gate."
+    ),
+]
+ConfigPath = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        envvar="DIALGATE_CONFIG",
+        dir_okay=False,
+        help="The gate's configuration: where it looks for answers, and its controllers.",
+    ),
+]
 MaxChange = Annotated[
     float,
     typer.Option(
@@ -109,7 +138,8 @@ def import_(
     consulted_at: ConsultedAt,
     receipt: Receipt,
     answered_at: AnsweredAt = None,
-    snapshots: Snapshots = Path(".data/snapshots"),
+    snapshots: Snapshots = None,
+    config: ConfigPath = Path("config/dialgate.yaml"),
     max_change: MaxChange = 20,
     same_answer: SameAnswer = False,
     as_json: Json = False,
@@ -131,7 +161,7 @@ def import_(
         submitted_at=consulted_at,
         answered_at=answered_at or 0,
         receipt=receipt,
-        folder=snapshots,
+        folder=snapshots or _folder_of(config, controller),
         max_change=max_change,
         same_answer=same_answer,
     )
@@ -144,7 +174,7 @@ def import_(
     if as_json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
-        _show(report)
+        _show(report, order.folder)
 
 
 @contextmanager
@@ -170,7 +200,7 @@ def _refuse(message: str, *, as_json: bool) -> None:
         typer.echo(f"refused: {message}", err=True)
 
 
-def _show(report: job.Report) -> None:
+def _show(report: job.Report, folder: Path) -> None:
     table = Table(title=f"{report.registry} / {report.controller}: {report.outcome}", show_header=False)
     rows: dict[str, str | int] = {
         "receipt": report.receipt,
@@ -185,6 +215,7 @@ def _show(report: job.Report) -> None:
         "listed before, clear now": report.newly_clear,
         "numbers in all": report.numbers,
         "version": report.version,
+        "published to": str(folder),
     }
     for name, value in rows.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else value)
@@ -196,6 +227,7 @@ def _local(at: Instant) -> str:
 
 
 def main() -> None:
+    os.umask(0o077)  # what a registry answered is its owner's alone
     app()
 
 

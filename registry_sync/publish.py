@@ -68,7 +68,7 @@ class Merged(NamedTuple):
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time, in this folder. Creates it, and clears what a run that crashed left. Raises Refused, OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -155,6 +155,26 @@ async def test_an_idle_connection_is_kept_and_then_closed(tmp_path: Path) -> Non
         writer.close()
 
 
+async def test_who_asks_and_does_not_listen_is_dropped(running: World) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+
+    async def flood() -> None:
+        for _ in range(10_000):
+            writer.write(request(key="wrong") * 100)
+            await writer.drain()
+
+    with pytest.raises(ConnectionError):
+        await flood()
+    writer.close()
+
+
+async def test_thousands_of_refusals_at_once_are_all_told(running: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(request(key="wrong") * 1_000)
+    assert {(await told(reader)).status for _ in range(1_000)} == {401}
+    writer.close()
+
+
 NOT_FOR_THE_LANE = [
     request(BODY, "Transfer-Encoding: chunked"),
     request(BODY, "Content-Length: 1"),

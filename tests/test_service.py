@@ -16,6 +16,7 @@ from dialgate.answers import Answer
 from dialgate.decision import decide
 from dialgate.decision_log import entries, verify
 from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant, OutcomeRecord, Record
+from dialgate.registrar import Refused
 from dialgate.requests import OutcomeRequest, RevocationRequest
 from dialgate.service import Gate
 from dialgate.settings import Client
@@ -77,12 +78,101 @@ async def test_the_same_question_within_one_batch_counts_once(running: World) ->
     assert len(records(running)) == 1
 
 
-async def test_the_same_question_a_day_later_is_a_new_one(running: World) -> None:
-    first = await ask(running, call_id="a")
+async def test_a_deny_is_repeated_for_a_day(running: World) -> None:
+    first = await ask(running, LISTED, call_id="a")
     running.hand.at += DAY
-    assert (await ask(running, call_id="a")).decision_id == first.decision_id
+    assert await ask(running, LISTED, call_id="a") == first
     running.hand.at += 1
-    assert (await ask(running, call_id="a")).decision_id != first.decision_id
+    assert (await ask(running, LISTED, call_id="a")).decision_id != first.decision_id
+
+
+async def test_an_allow_is_repeated_while_it_holds_and_then_the_call_counts_again(running: World) -> None:
+    first = await ask(running, call_id="a")
+    running.hand.at += 15 * MINUTE - 1
+    assert await ask(running, call_id="a") == first
+    for _ in range(4):
+        running.hand.at += 15 * MINUTE
+        assert (await ask(running, call_id="a")).decision == "allow"
+    running.hand.at += 15 * MINUTE
+    assert codes(await ask(running, call_id="a")) == ["frequency.exceeded"]
+
+
+async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World) -> None:
+    first = await ask(running, call_id="a")
+    told = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
+    await running.gate.registrar.result(client_of(running), told)
+    assert codes(await ask(running, call_id="a")) == ["frequency.rest"]
+
+
+async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: World) -> None:
+    with running.gate._recorder.log._file:  # the sync waits for it
+        first = asyncio.ensure_future(ask(running, call_id="a"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert records(running)
+        again = asyncio.ensure_future(ask(running, call_id="a"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not first.done()
+        assert not again.done()
+    assert await first == await again
+
+
+async def test_what_a_stranger_guesses_is_not_remembered_for_the_owner(running: World) -> None:
+    stranger = msgspec.structs.replace(client_of(running), name="stranger", controllers=())
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
+    await running.gate.check(call, stranger)
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: World) -> None:
+    (path,) = (running.gate.config.data / "lists").glob("*.numbers")
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    running.gate._gatherer._lists = {}
+    await running.gate.tick()
+    assert "list.unknown" in codes(await ask(running))
+
+
+async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World) -> None:
+    allowed = await ask(running)
+    path = running.folder / "controllers" / "acme.yaml"
+    path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
+    running.gate.reload(settings.load(running.folder / "dialgate.yaml"))
+    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    assert (await running.gate.registrar.result(client_of(running), told)).revocation is not None
+    assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
+
+
+async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays(running: World) -> None:
+    manifest = running.gate.config.data / "snapshots" / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b'{"version": "\xff"}')
+    await running.gate.tick()
+    assert "snapshot" in running.gate.readiness()
+    assert (await ask(running)).decision == "allow"
+    manifest.write_bytes(whole)
+    await running.gate.tick()
+    assert running.gate.readiness() == {}
+
+
+async def test_of_two_reports_about_a_call_the_stricter_stands(running: World) -> None:
+    allowed = await ask(running)
+    report = running.gate.registrar.result
+    await report(client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned"))
+    for milder in ("not_dialled", "answered"):
+        with pytest.raises(Refused, match="abandoned"):
+            await report(
+                client_of(running),
+                msgspec.convert({"decision_id": allowed.decision_id, "outcome": milder}, OutcomeRequest),
+            )
+    assert codes(await ask(running)) == ["frequency.rest"]
+    told = await report(
+        client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    )
+    assert told.revocation is not None
+    assert codes(await ask(running)) == ["revocation.revoked", "frequency.rest"]
 
 
 async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World) -> None:
@@ -191,6 +281,8 @@ async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> N
     await ask(running, call_id="a")
     await ask(running, to="06 12345678")
     await ask(running, to="+393331234567 x")
+    await ask(running, call_id="lead-+390612345678", campaign="for-0612345678")
+    await ask(running, call_id="0612 345 678")
     await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await running.gate.tick()
     found = [

@@ -205,7 +205,7 @@ async def a_result(store: Store, _: Engine) -> None:
 
 
 async def an_uncounted_attempt(store: Store, _: Engine) -> None:
-    await store.release(["log-0"])
+    await store.release(["log-0"], HERE)
 
 
 async def another_number_revoked(store: Store, _: Engine) -> None:
@@ -315,9 +315,10 @@ async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
 async def test_what_could_not_be_recorded_is_uncounted_and_its_answers_forgotten(store: Store) -> None:
     await reserve(store, ANNA, "log-1", "log-2")
     await store.commit([], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
-    await store.release(["log-2", "log-3"])
+    await store.release(["log-2", "log-3"], Position("log", 1))
     assert await decisions(store) == ["log-1"]
     assert [each is None for each in await store.recall([b"k1", b"k2"], 0)] == [False, True]
+    assert await store.positions() == {"log": 1}, "the log will give its sequences from 2 on to others"
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
@@ -409,11 +410,20 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
         loaded_at=1, actor="anna",
     )  # fmt: skip
     autumn = structs.replace(spring, id="autumn")
-    await store.put_list(spring)
-    await store.put_list(autumn)
+    assert await store.add_list(spring)
+    assert await store.add_list(autumn)
     retired = structs.replace(spring, retired_at=9)
-    await store.put_list(retired)
-    assert sorted(await store.lists(), key=lambda each: each.id) == [autumn, retired]
+    assert await store.retire_list(spring.controller, spring.id, 9) == retired
+    assert await store.retire_list(spring.controller, spring.id, 10) == retired
+    assert await store.retire_list("another", spring.id, 9) is None
+    assert not await store.add_list(spring), "what was retired stays on record"
+    others = structs.replace(spring, controller="another")
+    assert await store.add_list(others)
+    assert sorted(await store.lists(), key=lambda each: (each.id, each.controller)) == [
+        autumn,
+        retired,
+        others,
+    ]
 
 
 async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:

@@ -1,5 +1,6 @@
 """The command `dialgate`. Exit 0: yes, or done; 1: no, or refused; 2: misuse."""
 
+import os
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -62,4 +63,5 @@ def dialgate(
 
 
 def main() -> None:
+    os.umask(0o077)  # whatever is made here may hold numbers, and is its owner's alone
     app()

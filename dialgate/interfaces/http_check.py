@@ -19,6 +19,7 @@ from dialgate.service import Gate
 from dialgate.settings import Client, Config
 
 _WINDOW: Final = 256
+_FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
 _NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
@@ -96,6 +97,10 @@ def tell(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
 
 async def simulate(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = decode(_simulate, await http_body.whole(request, gate.config.settings.limits))
+    if asked.at is not None and not _FIRST_YEAR <= asked.at.year <= _LAST_YEAR:
+        raise Fault(
+            400, "request.invalid", f"Give an instant from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
+        )
     at = None if asked.at is None else int(asked.at.timestamp() * 1000)
     simulation = await gate.simulate(_call(asked, client, "http"), client, at)
     return http_body.reply(request, _encode(simulation))

@@ -23,6 +23,7 @@ from dialgate.interfaces.http_errors import FAILURES, encoded, fault_of
 Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
 
 _MOST_BYTES: Final = 16 << 10
+_MOST_UNREAD: Final = 256 << 10
 _END: Final = b"\r\n\r\n"
 # What they say of this request is no matter here; any other name sends it the ordinary way.
 _HARMLESS: Final = frozenset({b"accept", b"accept-encoding", b"content-type", b"host", b"user-agent"})
@@ -79,7 +80,8 @@ class Lane:
         except FAILURES as failure:
             fault = fault_of(failure)
             self._answer(fault.status, encoded(fault.problem), fault.headers)
-            self._go_on()
+            if self.held:
+                asyncio.get_running_loop().call_soon(self._go_on)
         else:
             self.awaited.add_done_callback(self._told)
 
@@ -90,7 +92,7 @@ class Lane:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self.held and not self._transport.is_closing():
+        if self.held and self.awaited is None and not self._transport.is_closing():
             self._transport.resume_reading()
             self._take(self.held)
 
@@ -122,6 +124,9 @@ class Lane:
     def _answer(self, status: int, body: bytes, more: Mapping[str, str]) -> None:
         head = "".join(f"{name}: {value}\r\n" for name, value in more.items()).encode() if more else b""
         if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > _MOST_UNREAD:
+            self._transport.abort()  # it asks and does not listen
             return
         self._transport.write(
             b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nDate: %b\r\n"

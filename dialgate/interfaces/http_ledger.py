@@ -53,7 +53,11 @@ def history(*kinds: str) -> Serve:
     """An endpoint that gives the entries of these kinds about the `number` in the query."""
 
     async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-        asked = convert(dict(http_body.query(request)), _HistoryQuery)
+        fields = dict(http_body.query(request))
+        number = fields.get("number", "")
+        if number.startswith(" "):  # a plus that was not encoded
+            fields["number"] = f"+{number[1:]}"
+        asked = convert(fields, _HistoryQuery)
         entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
         return http_body.reply(request, _encode(History(entries)))
 

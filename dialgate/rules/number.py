@@ -23,7 +23,7 @@ def number_valid(facts: Facts, law: Binding) -> Outcome:
         if number.kind not in section.kinds:
             return Deny(
                 "number.not_diallable",
-                f"a {number.kind.replace('_', ' ')} number is no target of a campaign",
+                f"numbers of the class {number.kind.replace('_', ' ')} are no target of a campaign",
                 section.source,
                 section.severity,
             )

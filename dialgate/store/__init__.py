@@ -96,9 +96,10 @@ class Store(Protocol):
         attempt, the later stands (the earlier was never recorded). Of two answers to one question the later `at`
         stands."""
 
-    async def release(self, decisions: Sequence[str]) -> None:
-        """Uncount attempts whose decision could not be recorded, and forget the answers remembered for them. Where
-        this raises, `settle` must run before the decision log goes on: the answers would be given again."""
+    async def release(self, decisions: Sequence[str], position: Position) -> None:
+        """Uncount attempts whose decision could not be recorded, forget the answers remembered for them, and go back to
+        `position`, for the log will give its next sequences to others. Where this raises, `settle` must run before
+        the log goes on: the answers would be given again."""
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Write to the ledger, durably, all or nothing. Returns the sequences, which grow without end.
@@ -120,8 +121,11 @@ class Store(Protocol):
 
     async def lists(self) -> list[CallList]: ...
 
-    async def put_list(self, call_list: CallList) -> None:
-        """Add or replace by id."""
+    async def add_list(self, call_list: CallList) -> bool:
+        """False where its controller has one of this id, retired or not; then nothing is written."""
+
+    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
+        """The list as it stands then, with the instant of its first retirement; None where there is none."""
 
     async def proofs(self) -> list[CallerIdProof]:
         """The newest proof of each (controller, caller ID)."""

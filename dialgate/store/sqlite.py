@@ -319,12 +319,27 @@ class SqliteStore:
         return await self._write(lambda db: db.execute(tables.RESULT, values).rowcount == 1)
 
     async def lists(self) -> list[CallList]:
-        query = "SELECT body FROM call_list ORDER BY id"
+        query = "SELECT body FROM call_list ORDER BY controller, id"
         return await self._in_thread(lambda db: [_call_list.decode(row[0]) for row in db.execute(query)])
 
-    async def put_list(self, call_list: CallList) -> None:
-        values = (call_list.id, encode(call_list).decode())
-        await self._write(lambda db: db.execute("INSERT OR REPLACE INTO call_list VALUES (?, ?)", values))
+    async def add_list(self, call_list: CallList) -> bool:
+        values = (call_list.controller, call_list.id, encode(call_list).decode())
+        insert = "INSERT INTO call_list VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        return await self._write(lambda db: db.execute(insert, values).rowcount == 1)
+
+    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
+        def step(db: sqlite3.Connection) -> CallList | None:
+            key = (controller, name)
+            row = db.execute("SELECT body FROM call_list WHERE controller = ? AND id = ?", key).fetchone()
+            if row is None:
+                return None
+            held = _call_list.decode(row[0])
+            retired = structs.replace(held, retired_at=held.retired_at or at)
+            values = (encode(retired).decode(), *key)
+            db.execute("UPDATE call_list SET body = ? WHERE controller = ? AND id = ?", values)
+            return retired
+
+        return await self._write(step)
 
     async def proofs(self) -> list[CallerIdProof]:
         def step(db: sqlite3.Connection) -> list[CallerIdProof]:
@@ -341,10 +356,11 @@ class SqliteStore:
         await self._flush()
         return await self._in_thread(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
 
-    async def release(self, decisions: Sequence[str]) -> None:
+    async def release(self, decisions: Sequence[str], position: Position) -> None:
         # What was committed a moment ago is here, and gone before anything can be awaited. Elder rows may be on their
         # way to the database, and are deleted there.
         elder = set(decisions) - self._recent[-1].drop(decisions)
+        self._recent[-1].position = position
         self._reading = None
         if not elder:
             return

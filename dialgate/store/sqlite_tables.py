@@ -41,7 +41,9 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX answer_at ON answer (at);
     CREATE INDEX answer_decision ON answer (decision);
     CREATE TABLE position (log TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE call_list (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE call_list (
+        controller TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (controller, id)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
     """,
 )
