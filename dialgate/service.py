@@ -71,6 +71,10 @@ class Clock:
         self.latest = max(now, self.latest)
         return self.latest
 
+    def at_least(self) -> Instant:
+        """For what must be taken whatever the clock says: a person's stop, the outcome of a call."""
+        return max(self._read(), self.latest)
+
 
 class Status(Struct, frozen=True, kw_only=True):
     ready: bool
@@ -101,8 +105,8 @@ class Gate:
         self.config = config
         self.metrics = metrics
         self._store, self._clock = store, clock
-        self._recorder = LogRecorder(config.data / "log", log, keys, clock, metrics)
-        self.registrar = Registrar(config, keys, store, clock, metrics, self._recorder)
+        self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
+        self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self._gatherer = Gatherer(config, keys)
         self._upkeep = Upkeep(config.data, store, log, metrics)
         self._nonces = nonces()

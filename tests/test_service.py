@@ -438,6 +438,14 @@ async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running
     assert (await ask(running)).decision == "allow"
 
 
+async def test_a_stop_is_taken_whatever_the_clock_says(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    running.hand.at -= HOUR
+    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    running.hand.at += HOUR
+    assert codes(await ask(running))[0] == "revocation.revoked"
+
+
 async def test_a_clock_set_back_while_the_gate_was_down_is_noticed(tmp_path: Path) -> None:
     async with world.running(tmp_path) as running:
         await ask(running)
