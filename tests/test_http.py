@@ -189,11 +189,13 @@ async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) ->
         assert (await answer.json())["error"]["code"] == "store.unavailable"
 
 
-async def test_a_clock_that_steps_back_closes_the_ledger(running: World) -> None:
+async def test_a_clock_that_steps_back_refuses_calls_and_takes_stops(running: World) -> None:
     async with running.client.post("/v1/check", json=CALL):
         running.hand.at -= 3_600_000
-    async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
+    async with running.client.post("/v1/simulate", json=CALL) as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "gate.unavailable")
+    async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
+        assert answer.status == 201
 
 
 async def test_an_error_of_ours_is_told_as_one_and_shows_nothing(running: World) -> None:
