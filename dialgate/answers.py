@@ -80,12 +80,13 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 
 
 def stored(answer: Answer) -> bytes:
-    """To be remembered: without the called number, which no key or value of the store holds in clear."""
-    return _encode(structs.replace(answer, to=""))
+    """To be remembered: without the called number, which no key or value of the store holds in clear, and without the
+    decision's id, so that it serves for all that are answered alike."""
+    return _encode(structs.replace(answer, to="", decision_id=""))
 
 
-def recalled(remembered: bytes, to: str) -> Answer:
-    return structs.replace(_decode(remembered), to=to)
+def recalled(remembered: bytes, decision: str, to: str) -> Answer:
+    return structs.replace(_decode(remembered), decision_id=decision, to=to)
 
 
 def told(decision: Decision, facts: Facts, most: Instant) -> Answer:

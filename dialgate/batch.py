@@ -1,49 +1,62 @@
 """One pass over a batch: from questions and what is known to answers, reservations and records. No I/O, no clock."""
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Struct, structs
 
 from dialgate import localtime
 from dialgate.answers import Answer, recalled, stored, told
-from dialgate.decision import decide
-from dialgate.gather import Gatherer, Question, without_number
+from dialgate.decision import decide, lasts
+from dialgate.gather import Found, Gatherer, Question, without_number
 from dialgate.ledger import merge
-from dialgate.model import SECOND, Attempt, Decision, Facts, Instant, Known, Record
-from dialgate.settings import Line
+from dialgate.model import SECOND, Attempt, CallerId, Decided, Facts, Grounds, Instant, Known
 from dialgate.store import Position, Remembered, Reservation
 
 REPEATED = "="
+_REMEMBERED = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
-class _Judged(Struct, frozen=True, gc=False):
-    """A decision, what is told of it, and how it goes into a record with the facts it rests on.
+class Judged(Struct, frozen=True):
+    """A decision with its grounds (without a sequence), by which `digest` they are known in the log, and the instant from
+    which on it may be another.
 
-    `line` and `facts` keep alive what the key of this decision names by identity: else another object could come to
-    bear it."""
+    `named` keeps alive what the key of this decision names by identity: else another object could come to bear it."""
 
-    line: Line
+    named: tuple[object, ...]
     facts: Facts
-    decision: Decision
+    grounds: Grounds
+    digest: bytes
+    until: Instant
+
+
+class _Told(Struct, frozen=True):
     answer: Answer
+    stored: bytes
     code: str
-    raw_facts: Raw
-    raw_decision: Raw
 
 
 class Batch:
     """Calls decided at one instant, recorded from sequence `first` on. Later calls see the attempts of earlier ones.
 
     `answers` and `codes` stand in the order of the calls; `codes` holds the first reason code, nothing for an allow,
-    and `REPEATED` for an answer given again.
+    and `REPEATED` for an answer given again. `grounds` are those among `bodies`, by digest.
 
-    Most calls of a batch rest on equal facts, for facts hold nothing of the number; a decision is a function of its
-    facts and nothing else, so it is made, and put into the words of a record, once for all of them."""
+    Most calls rest on equal facts, for facts hold nothing of the number; a decision is a function of its facts and
+    nothing else, so it is made once for all of them (`judged`, which belongs to one gatherer), and written down once.
+    `written`: the sequences of the grounds that the log holds already."""
 
-    def __init__(self, gatherer: Gatherer, now: Instant, first: int, nonces: Iterator[bytes]) -> None:
+    def __init__(
+        self,
+        gatherer: Gatherer,
+        now: Instant,
+        first: int,
+        nonces: Iterator[bytes],
+        written: Mapping[bytes, int],
+        judged: dict[tuple[object, ...], Judged],
+    ) -> None:
         self.now = now
         self.answers: list[Answer] = []
         self.codes: list[str] = []
@@ -51,20 +64,19 @@ class Batch:
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
         self.remembered: list[Remembered] = []
+        self.grounds: dict[bytes, int] = {}
         self._gatherer = gatherer
         self._first = first
         self._nonces = nonces
+        self._written = written
         self._time = localtime.rfc3339(now)
         self._most = now + int(gatherer.config.settings.answer_seconds * SECOND)
         self._month = gatherer.keys.month(now)
-        # What every record of the batch says.
         self._log = gatherer.keys.log
-        self._laws, self._config = gatherer.config.law_hash, gatherer.config.hash
-        self._snapshot = gatherer.snapshot.version if gatherer.snapshot else ""
-        self._node = gatherer.config.settings.node
         self._attempts: dict[bytes, list[Attempt]] = {}
         self._given: dict[bytes, Answer] = {}
-        self._judged: dict[tuple[object, ...], _Judged] = {}
+        self._judged = judged
+        self._told: dict[int, _Told] = {}
 
     @property
     def position(self) -> Position:
@@ -75,7 +87,7 @@ class Batch:
     def before(self) -> Position:
         return Position(self._log, self._first - 1)
 
-    def add(self, question: Question, known: list[Known], remembered: bytes | None) -> None:
+    def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
         """`known`: what the store holds of the question's subjects; `remembered`: its earlier answer, if any.
 
         A deny is repeated as it was. An allow is repeated while it holds, until its outcome is reported, and only if it
@@ -87,24 +99,26 @@ class Batch:
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier)
         judged = self._judge(question, self._known(question, known, earlier))
-        if earlier is not None and judged.decision.allow:
+        if earlier is not None and judged.grounds.decision.allow:
             return self._repeat(earlier)
-        return self._conclude(question, known, judged)
+        return self._conclude(question, judged)
 
-    def _earlier(self, question: Question, remembered: bytes | None) -> Answer | None:
+    def _earlier(self, question: Question, remembered: Remembered | None) -> Answer | None:
         if not question.key:
             return None
         given = self._given.get(question.key)
-        return given if given is not None or remembered is None else recalled(remembered, question.e164)
+        if given is not None or remembered is None:
+            return given
+        return recalled(remembered.answer, remembered.decision, question.e164)
 
-    def _is_over(self, earlier: Answer, known: list[Known]) -> bool:
+    def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:
         return earlier.valid_until <= self._time or any(
             each.decision == earlier.decision_id and each.result != "pending"
             for held in known
             for each in held.attempts
         )
 
-    def _known(self, question: Question, known: list[Known], earlier: Answer | None) -> Known:
+    def _known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
         """Everything that binds the call: with the attempts of this batch, without the one it repeats."""
         if not known:
             return _NOTHING
@@ -117,68 +131,95 @@ class Batch:
         counted = tuple(each for each in (*merged.attempts, *(pending or ())) if each.decision != name)
         return structs.replace(merged, attempts=counted)
 
-    def _judge(self, question: Question, known: Known) -> _Judged:
-        listings, registries = self._gatherer.files(question)
+    def _judge(self, question: Question, known: Known) -> Judged:
+        found, shown = self._gatherer.files(question), self._gatherer.caller_id(question)
         # By identity, which is quick. Equal objects that are not the same are merely judged again.
         key = (
-            id(question.line), id(question.number), id(known), question.call_type, question.call.from_,
-            question.zones, *map(id, listings), *map(id, registries),
+            id(question.line), id(question.number), id(question.zones), id(shown), id(known), id(found),
+            question.call_type,
         )  # fmt: skip
         judged = self._judged.get(key)
-        if judged is None:
-            facts = self._gatherer.facts(question, known, listings, registries, self.now)
-            decision = decide(facts, self._gatherer.config.laws[question.country])
-            answer = told(decision, facts, self._most)
-            code = answer.reasons[0].code if answer.reasons else ""
-            judged = _Judged(
-                question.line, facts, decision, answer, code, Raw(_encode(facts)), Raw(_encode(decision))
-            )
-            self._judged[key] = judged
+        if judged is None or judged.until <= self.now:
+            if len(self._judged) >= _REMEMBERED:
+                self._judged.clear()
+            judged = self._judged[key] = self._judge_anew(question, shown, known, found)
         return judged
+
+    def _judge_anew(self, question: Question, shown: CallerId, known: Known, found: Found) -> Judged:
+        gatherer = self._gatherer
+        config, law = gatherer.config, gatherer.config.laws[question.country]
+        facts = gatherer.facts(question, shown, known, found, self.now)
+        decision = decide(facts, law)
+        grounds = Grounds(
+            seq=0,
+            facts=structs.replace(facts, at=0),
+            decision=decision,
+            country=question.country,
+            law=config.law_hash[question.country],
+            config=config.hash,
+            snapshot=gatherer.snapshot.version if gatherer.snapshot else "",
+            node=config.settings.node,
+        )
+        until = self.now + 1
+        if lasts(facts, law, decision):
+            until = max(until, min(decision.valid_until, gatherer.same_until(question, self.now)))
+        named = (question.line, question.number, question.zones, shown, known, found)
+        return Judged(named, facts, grounds, blake2b(_encode(grounds), digest_size=16).digest(), until)
+
+    def _grounds(self, judged: Judged) -> int:
+        """The sequence of the entry that holds them; if there is none yet it is the next of this batch."""
+        found = self._written.get(judged.digest) or self.grounds.get(judged.digest)
+        if found is None:
+            found = self.grounds[judged.digest] = self._first + len(self.bodies)
+            self.bodies.append(_encode(structs.replace(judged.grounds, seq=found)))
+        return found
+
+    def _tell(self, judged: Judged) -> _Told:
+        answer = told(judged.grounds.decision, judged.facts, self._most)
+        code = answer.reasons[0].code if answer.reasons else ""
+        made = self._told[id(judged)] = _Told(answer, stored(answer), code)
+        return made
 
     def _repeat(self, earlier: Answer) -> None:
         self.answers.append(earlier)
         self.codes.append(REPEATED)
 
-    def _conclude(self, question: Question, known: list[Known], judged: _Judged) -> None:
-        number = self._first + len(self.bodies)
-        name = f"{self._log}-{number}"
-        answer = structs.replace(judged.answer, decision_id=name, to=question.e164)
-        self.bodies.append(_encode(self._recorded(question, judged, name, number)))
+    def _conclude(self, question: Question, judged: Judged) -> None:
+        given = self._told.get(id(judged)) or self._tell(judged)
+        grounds = self._grounds(judged)
+        seq = self._first + len(self.bodies)
+        name = f"{self._log}-{seq}"
+        answer = structs.replace(given.answer, decision_id=name, to=question.e164)
+        decision = judged.grounds.decision
+        self.bodies.append(_encode(self._decided(question, grounds, decision.allow, name, seq)))
         self.names.append(name)
         self.answers.append(answer)
-        self.codes.append(judged.code)
-        if judged.decision.allow:
-            self._reserve(question, known, judged.decision.basis, name)
+        self.codes.append(given.code)
+        if decision.allow:
+            self._reserve(question, decision.basis, name)
         if question.key:
             self._given[question.key] = answer
-            self.remembered.append(Remembered(question.key, self.now, stored(answer), name))
+            self.remembered.append(Remembered(question.key, self.now, given.stored, name))
 
-    def _reserve(self, question: Question, known: list[Known], basis: str, name: str) -> None:
+    def _reserve(self, question: Question, basis: str, name: str) -> None:
         subject = question.subjects[0]
         attempt = Attempt(decision=name, at=self.now, campaign=question.line.campaign.id, basis=basis)
         self._attempts.setdefault(subject, []).append(attempt)
-        self.reservations.append(Reservation(subject, attempt, question.subjects, tuple(known)))
+        self.reservations.append(Reservation(subject, attempt, question.subjects))
 
-    def _recorded(self, question: Question, judged: _Judged, name: str, number: int) -> Record:
+    def _decided(self, question: Question, grounds: int, allow: bool, name: str, seq: int) -> Decided:  # noqa: FBT001 - as it is recorded
         call = question.call
-        return Record(
-            seq=number,
+        return Decided(
+            seq=seq,
             id=name,
             at=self.now,
-            time=self._time,
             number=self._month.pseudonym(question.e164 or question.spoken),
             sealed=self._month.seal(question.spoken, next(self._nonces)),
-            facts=cast(Facts, judged.raw_facts),
-            decision=cast(Decision, judged.raw_decision),
-            country=question.country,
-            law=self._laws[question.country],
-            config=self._config,
-            snapshot=self._snapshot,
+            grounds=grounds,
+            allow=allow,
             client=call.client,
             interface=call.interface,
             call_id=without_number(call.call_id, question.e164),
-            node=self._node,
             question=question.key,
         )
 

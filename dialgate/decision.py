@@ -32,6 +32,12 @@ def decide(facts: Facts, law: Law) -> Decision:
     )
 
 
+def lasts(facts: Facts, law: Law, decision: Decision) -> bool:
+    """Whether the same is decided on the same facts at every later instant before `decision.valid_until`. A deny may
+    come to have another reason, and advice may begin and end, at instants that nobody tells."""
+    return decision.allow and law.binding(facts).advised is None
+
+
 def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
     outcomes = {name: _judge(rule, facts, law) for name, rule in RULES[:PRECONDITIONS]}
     judged = not any(type(outcome) is Deny for outcome in outcomes.values())

@@ -4,7 +4,7 @@ Rules never look anything up; this is where it is done. Nothing here decides, an
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -62,6 +62,39 @@ class Question(Struct, frozen=True, gc=False):
     key: bytes
 
 
+class Found(Struct, frozen=True):
+    """What the mapped files say of a number: on which lists it stands, and what each registry answered."""
+
+    listings: tuple[Listing, ...]
+    registries: tuple[RegistryAnswer, ...]
+
+
+class _Files(Struct, frozen=True):
+    """The files that a campaign's calls to one country are looked up in. `found`: what they said, by the places where
+    it stood; the same places are the same object."""
+
+    places: tuple[Callable[[int], int], ...]
+    listings: tuple[tuple[Listing, ...], ...]
+    answers: tuple[tuple[RegistryAnswer, ...], ...]
+    found: dict[tuple[int, ...], Found] = {}
+
+    def look_up(self, number: int) -> Found:
+        places = tuple([place(number) for place in self.places])
+        found = self.found.get(places)
+        return found if found is not None else self._find(places)
+
+    def _find(self, places: tuple[int, ...]) -> Found:
+        lists = len(self.listings)
+        found = self.found[places] = Found(
+            tuple(on[at] for on, at in zip(self.listings, places[:lists], strict=True) if at >= 0),
+            tuple(said[at] for said, at in zip(self.answers, places[lists:], strict=True)),
+        )
+        return found
+
+
+_NOTHING_FOUND = Found((), ())
+
+
 class _Loaded(Struct, frozen=True):
     record: CallList
     numbers: NumberSet
@@ -75,7 +108,8 @@ class Gatherer:
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config = config
         self.keys = keys
-        self.snapshot: Snapshot | None = None
+        self._snapshot: Snapshot | None = None
+        self._files: dict[tuple[str, str], _Files] = {}
         self._lists: dict[tuple[str, str], _Loaded] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
@@ -91,7 +125,7 @@ class Gatherer:
     def configured(self, config: Config) -> "Gatherer":
         """A gatherer for another configuration that shares what was loaded."""
         fresh = Gatherer(config, self.keys)
-        fresh.snapshot = self.snapshot
+        fresh._snapshot = self._snapshot
         fresh._lists, fresh._proofs = self._lists, self._proofs
         fresh._arrange()
         return fresh
@@ -101,6 +135,14 @@ class Gatherer:
         for law in self.config.laws.values():
             self._today(law, at)
             self._place(law.zone, law, at)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._files = snapshot, {}
 
     # ---- what is looked up -------------------------------------------------------------------------------------------
 
@@ -123,6 +165,7 @@ class Gatherer:
 
     def _arrange(self) -> None:
         """A list serves the campaigns that it was loaded for, as long as they are its controller's."""
+        self._files = {}
         self._by_campaign = {
             name: tuple(
                 each
@@ -163,7 +206,8 @@ class Gatherer:
         )
 
     def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:
-        return self.keys.subject(line.controller.id, e164), self.keys.subject("*", e164)
+        number = e164.encode()
+        return self.keys.named(line.controller.id, number), self.keys.named("*", number)
 
     def _stranger(self, call: Call, client: Client) -> Line:
         """The strictest campaign there is, in the country of the client's controller."""
@@ -197,16 +241,16 @@ class Gatherer:
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
-        return self.keys.subject("?", "\0".join(parts).encode("utf-8", "backslashreplace").decode())
+        return self.keys.named("?", "\0".join(parts).encode("utf-8", "backslashreplace"))
 
     # ---- its facts ---------------------------------------------------------------------------------------------------
 
     def facts(
         self,
         question: Question,
+        shown: CallerId,
         known: Known,
-        listings: tuple[Listing, ...],
-        registries: tuple[RegistryAnswer, ...],
+        found: Found,
         at: Instant,
     ) -> Facts:
         law = self.config.laws[question.country]
@@ -218,12 +262,19 @@ class Gatherer:
             controller=line.controller,
             campaign=line.campaign,
             call_type=question.call_type,
-            caller_id=self._caller_id(question),
+            caller_id=shown,
             known=known,
             places=tuple(self._place(zone, law, at) for zone in question.zones),
-            listings=listings,
-            registries=registries,
+            listings=found.listings,
+            registries=found.registries,
         )
+
+    def same_until(self, question: Question, at: Instant) -> Instant:
+        """From then on the facts of this question are others by the calendar alone."""
+        law = self.config.laws[question.country]
+        places = (self._places.get((zone, law.country)) for zone in question.zones)
+        ends = [known[1] for known in (*places, self._days.get(law.country)) if known is not None]
+        return min(ends, default=at)
 
     def _today(self, law: Law, at: Instant) -> date:
         known = self._days.get(law.country)
@@ -243,7 +294,7 @@ class Gatherer:
             known = self._places[key] = (place.instant(day, 0), place.instant(day + 1, 0), place)
         return known[2]
 
-    def _caller_id(self, question: Question) -> CallerId:
+    def caller_id(self, question: Question) -> CallerId:
         line = question.line
         key = (
             question.call.from_,
@@ -266,21 +317,27 @@ class Gatherer:
             return shown
         return structs.replace(shown, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
 
-    def files(self, question: Question) -> tuple[tuple[Listing, ...], tuple[RegistryAnswer, ...]]:
-        """What the mapped files say: on which lists the number stands, and what each registry answered."""
+    def files(self, question: Question) -> Found:
         if not question.subjects:
-            return (), ()
-        number = int(question.e164.removeprefix("+"))  # a short number has none
-        listings = []
-        for each in self._by_campaign.get(question.line.campaign.id, ()):
-            tag = each.numbers.tag(number)
-            if tag >= 0:
-                listings.append(each.listings[tag])
-        snapshot, controller = self.snapshot, question.line.controller.id
-        if snapshot is None:
-            return tuple(listings), ()
-        answers = [snapshot.answer(name, controller, number) for name in self._registries[question.country]]
-        return tuple(listings), tuple(answers)
+            return _NOTHING_FOUND
+        key = (question.line.campaign.id, question.country)
+        files = self._files.get(key)
+        if files is None:
+            files = self._files[key] = self._files_of(question.line, question.country)
+        return files.look_up(int(question.e164.removeprefix("+")))  # a short number has none
+
+    def _files_of(self, line: Line, country: str) -> _Files:
+        lists = self._by_campaign.get(line.campaign.id, ())
+        asked = (
+            [self._snapshot.of(name, line.controller.id) for name in self._registries[country]]
+            if self._snapshot
+            else []
+        )
+        return _Files(
+            places=(*(each.numbers.tag for each in lists), *(each.place for each in asked)),
+            listings=tuple(each.listings for each in lists),
+            answers=tuple(each.answers for each in asked),
+        )
 
 
 @cache
@@ -296,10 +353,14 @@ def _stricter(asked: CallType | None, declared: CallType) -> CallType:
 def without_number(text: str, e164: str) -> str:
     """A client's own words, as they may be stored: should the called number stand in them, it is taken out."""
     tail = e164[-_TAIL:]
-    if not tail or tail not in _NOT_DIGITS.sub("", text):
+    if not tail or not _gives_away(text, tail):
         return text
     left = _DIGITS.sub("#", text)
-    return "#" if tail in _NOT_DIGITS.sub("", left) else left
+    return "#" if _gives_away(left, tail) else left
+
+
+def _gives_away(text: str, tail: str) -> bool:
+    return tail in text or (len(text) > len(tail) and tail in _NOT_DIGITS.sub("", text))
 
 
 def _printable(text: str) -> str:

@@ -137,8 +137,12 @@ class Keys:
     def subject(self, controller: str, number: str) -> bytes:
         """16 bytes: the ledger's name for a number, different for each controller so that tenants cannot be joined.
         Controller `*` is for what holds against every controller."""
+        return self.named(controller, number.encode())
+
+    def named(self, controller: str, content: bytes) -> bytes:
+        """The same of anything that holds a called number; `?` stands for questions."""
         keyed = (self._controllers.get(controller) or self._derive(controller)).copy()
-        keyed.update(number.encode())
+        keyed.update(content)
         return keyed.digest()
 
     def hashes(self, number: str) -> dict[str, bytes]:

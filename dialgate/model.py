@@ -319,28 +319,36 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return [outcome for outcome in self.outcomes.values() if isinstance(outcome, Deny)]
 
 
-class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
-    """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its
-    ciphertext; the caller's own number stands in the facts, in clear. `question` is the keyed hash of client, call id and
-    content, by which the same question is known again. `law`, `config` and `snapshot` are content
-    hashes: what they name is kept as long as the record."""
+class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
+    """What one or more decisions rest on, and what was decided, as it is stored: most calls of a campaign rest on the
+    same, for facts hold nothing of the number. `facts.at` is 0 here; the record says when. `law`, `config` and
+    `snapshot` are content hashes: what they name is kept as long as the record."""
 
     seq: int
-    id: str
-    at: Instant
-    time: str
-    number: bytes
-    sealed: bytes
     facts: Facts
     decision: Decision
     country: str
     law: str
     config: str
     snapshot: str = ""
+    node: str = ""
+
+
+class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
+    """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its
+    ciphertext. `grounds` is the sequence of an entry before this one; `allow` is that of its decision. `question` is the
+    keyed hash of client, call id and content, by which the same question is known again."""
+
+    seq: int
+    id: str
+    at: Instant
+    number: bytes
+    sealed: bytes
+    grounds: int
+    allow: bool
     client: str = ""
     interface: str = ""
     call_id: str = ""
-    node: str = ""
     question: bytes = b""
 
 

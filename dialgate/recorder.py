@@ -2,21 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 
 import msgspec
 
 from dialgate import localtime
-from dialgate.decision_log import DecisionLog, LogUnavailable, find
+from dialgate.decision_log import DecisionLog, LogUnavailable, Written, syncing
 from dialgate.keys import Keys
 from dialgate.metrics import Metrics
-from dialgate.model import Instant, OutcomeRecord, Record, Result
+from dialgate.model import Instant, OutcomeRecord, Result
+from dialgate.records import Reader, Record
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Record | OutcomeRecord).decode
 
 
 class LogRecorder:
@@ -28,35 +27,51 @@ class LogRecorder:
     ) -> None:
         self.turn = asyncio.Lock()
         self.log = log
+        self._segment = 0
+        self._grounds: dict[bytes, int] = {}
         self._folder, self._keys, self._clock, self._metrics = folder, keys, clock, metrics
         self._loop = asyncio.get_running_loop()
-        # A thread of our own: an executor costs twice as much a turn, and there is a turn in every batch.
-        self._asked: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
-        self._syncer = Thread(target=self._sync, name="log-sync")
-        self._syncer.start()
+        self._syncing = syncing()
+        self._loop.add_reader(self._syncing.fileno(), self._synced)
+        self._tickets = count()
+        self._awaited: dict[int, tuple[Written, float, asyncio.Future[None]]] = {}
 
-    async def sync(self) -> None:
-        """Returns when everything written so far is on the disk. Raises `LogUnavailable`."""
-        begun = time.monotonic()
+    def grounds(self, now: Instant) -> dict[bytes, int]:
+        """The sequence of each grounds that stand in the newest segment, by digest; begins a segment where the last is
+        full. So a segment can nearly always be read alone. Raises `LogUnavailable`."""
+        first = self.log.turn_over(now)
+        if first != self._segment:
+            self._segment, self._grounds = first, {}
+        return self._grounds
+
+    def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
+        """`grounds`: those among the bodies. Raises `LogUnavailable`: then nothing of it is in the log."""
+        self.log.write(bodies)
+        self._grounds |= grounds
+
+    def sync(self) -> asyncio.Future[None]:
+        """Done when everything written so far is on the disk; else it raises `LogUnavailable`."""
         synced: asyncio.Future[None] = self._loop.create_future()
-        self._asked.put(synced)
-        await synced
-        self._metrics.sync.observe(time.monotonic() - begun)
+        ticket = next(self._tickets)
+        try:
+            written = self.log.begin_sync(self._syncing, ticket)
+        except LogUnavailable as fault:
+            synced.set_exception(fault)
+        else:
+            self._awaited[ticket] = written, time.monotonic(), synced
+        return synced
 
-    def _sync(self) -> None:
-        """One sync serves all who asked before it began."""
-        while (asked := self._asked.get()) is not None:
-            every: list[asyncio.Future[None] | None] = [asked]
-            while not self._asked.empty():
-                every.append(self._asked.get())
+    def _synced(self) -> None:
+        for ticket, error in self._syncing.done():
+            written, begun, synced = self._awaited.pop(ticket)
             try:
-                self.log.sync()
+                self.log.end_sync(written, error)
             except LogUnavailable as fault:
-                self._loop.call_soon_threadsafe(_tell, every, fault)
-            else:
-                self._loop.call_soon_threadsafe(_tell, every, None)
-            if every[-1] is None:
-                return
+                synced.set_exception(fault)
+                continue
+            self._metrics.sync.observe(time.monotonic() - begun)
+            if not synced.done():
+                synced.set_result(None)
 
     async def result(self, decision: str, result: Result, client: str) -> None:
         async with self.turn:
@@ -69,31 +84,20 @@ class LogRecorder:
                 result=result,
                 client=client,
             )
-            self.log.write([_encode(record)], now)
+            self.log.write([_encode(record)])
         await self.sync()
 
     async def about(self, decision: str) -> tuple[str, str]:
         return await asyncio.to_thread(self._about, decision)
 
     def _about(self, decision: str) -> tuple[str, str]:
-        line = find(self._folder, int(decision.rpartition("-")[2]))
-        record = _decode(line.body) if line else None
+        record = Reader(self._folder).find(int(decision.rpartition("-")[2]))
         if not isinstance(record, Record) or record.id != decision:
             raise LogUnavailable(f"the record of decision {decision} is not in this log")
         number = self._keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
         return record.facts.controller.id, number
 
     def close(self) -> None:
-        self._asked.put(None)
-        self._syncer.join()
+        self._loop.remove_reader(self._syncing.fileno())
+        self._syncing.close()
         self.log.close()
-
-
-def _tell(every: list[asyncio.Future[None] | None], fault: LogUnavailable | None) -> None:
-    for asked in every:
-        if asked is None or asked.done():
-            continue
-        if fault is None:
-            asked.set_result(None)
-        else:
-            asked.set_exception(fault)

@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import __version__, kept, localtime
 from dialgate.answers import Answer, Simulation, simulated, unavailable, when
-from dialgate.batch import REPEATED, Batch
+from dialgate.batch import REPEATED, Batch, Judged
 from dialgate.decision import decide
 from dialgate.decision_log import DecisionLog, LogUnavailable
 from dialgate.faults import Unavailable
-from dialgate.gather import Gatherer, Question
+from dialgate.gather import Gatherer
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import merge
 from dialgate.metrics import Metrics
@@ -110,6 +110,8 @@ class Gate:
         self._gatherer = Gatherer(config, keys)
         self._upkeep = Upkeep(config.data, store, log, metrics)
         self._nonces = nonces()
+        self._judged: dict[tuple[object, ...], Judged] = {}
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[_Asked] = []
         self._batches: set[asyncio.Task[None]] = set()
         self._deciding = (
@@ -146,7 +148,7 @@ class Gate:
 
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
         """The answer, once it is recorded. A fault of ours is an answer too: a deny without a decision id."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append(_Asked(call, client, time.monotonic(), answer))
         self._next_batch()
         return answer
@@ -154,13 +156,12 @@ class Gate:
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
         """Raises `StoreUnavailable`, `ClockSteppedBack`. The attempts and the ledger are those of now, whatever `at`."""
         question = self._gatherer.read(call, client)
-        known = await self._store.read(question.subjects)
-        listings, registries = self._gatherer.files(question)
+        known = (await self._store.read(question.subjects)).known
         facts = self._gatherer.facts(
             question,
+            self._gatherer.caller_id(question),
             merge(*known) if known else Known(),
-            listings,
-            registries,
+            self._gatherer.files(question),
             self._clock() if at is None else at,
         )
         return simulated(decide(facts, self.config.laws[question.country]), facts, question.e164)
@@ -189,9 +190,9 @@ class Gate:
             self._next_batch()
 
     def _reply(self, batch: list[_Asked], answers: Sequence[Answer]) -> None:
-        ended = time.monotonic()
+        ended, took = time.monotonic(), self.metrics.calls.took
         for asked, answer in zip(batch, answers, strict=True):
-            self.metrics.took(asked.call.interface, ended - asked.arrived)
+            took(asked.call.interface, ended - asked.arrived)
             if not asked.answer.done():  # the client may have gone
                 asked.answer.set_result(answer)
 
@@ -226,30 +227,29 @@ class Gate:
         gatherer, now = self._gatherer, self._clock()
         questions = [gatherer.read(asked.call, asked.client) for asked in batch]
         subjects = [subject for question in questions for subject in question.subjects]
-        remembered = await self._remembered(questions, now)
+        keys = [question.key for question in questions if question.key]
+        since = now - self.config.settings.remember_hours * HOUR
+        written = self._recorder.grounds(now)
         for _ in range(_TRIES):
-            known = iter(await self._store.read(subjects))
-            decided = Batch(gatherer, now, self._recorder.log.next_seq, self._nonces)
-            for question, earlier in zip(questions, remembered, strict=True):
-                decided.add(question, [next(known) for _ in question.subjects], earlier)
+            reading = await self._store.read(subjects, keys, since)
+            known, answers = iter(reading.known), iter(reading.answers)
+            first = self._recorder.log.next_seq
+            decided = Batch(gatherer, now, first, self._nonces, written, self._judged)
+            for question in questions:
+                earlier = next(answers) if question.key else None
+                decided.add(question, tuple([next(known) for _ in question.subjects]), earlier)
             if not decided.reservations and not decided.remembered:
                 return decided
-            if not await self._store.commit(decided.reservations, decided.remembered, decided.position):
+            if not await self._store.commit(
+                reading, decided.reservations, decided.remembered, decided.position
+            ):
                 return decided
             self.metrics.stale.inc()
         raise StoreUnavailable("what is known of a number kept changing while it was decided on")
 
-    async def _remembered(self, questions: list[Question], now: Instant) -> list[bytes | None]:
-        keys = [question.key for question in questions if question.key]
-        if not keys:
-            return [None] * len(questions)
-        since = now - self.config.settings.remember_hours * HOUR
-        found = iter(await self._store.recall(keys, since))
-        return [next(found) if question.key else None for question in questions]
-
     async def _write(self, decided: Batch) -> None:
         try:
-            self._recorder.log.write(decided.bodies, decided.now)
+            self._recorder.write(decided.bodies, decided.grounds)
         except LogUnavailable:
             # Nothing of the batch is in the log. Should this fail too, the attempts stay counted: a call too few.
             await self._store.release(decided.names, decided.before)
@@ -257,12 +257,19 @@ class Gate:
 
     def _count(self, batch: list[_Asked], decided: Batch) -> None:
         self.metrics.batch.observe(len(batch))
-        for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True):
-            if code == REPEATED:
-                self.metrics.repeats.inc()
-                continue
-            campaign = asked.call.campaign if asked.call.campaign in self.config.lines else "other"
-            self.metrics.decided(answer.decision, code, campaign, asked.call.interface)
+        lines = self.config.lines
+        counted = [
+            (
+                answer.decision,
+                code,
+                asked.call.campaign if asked.call.campaign in lines else "other",
+                asked.call.interface,
+            )
+            for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True)
+            if code != REPEATED
+        ]
+        self.metrics.calls.decided(counted)
+        self.metrics.repeats.inc(len(batch) - len(counted))
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -6,27 +6,22 @@ And what was recorded may not have reached the store: it is counted and remember
 
 from pathlib import Path
 
-import msgspec
-from msgspec import structs
-
 from dialgate.answers import stored, told
-from dialgate.decision_log import entries, find
 from dialgate.keys import KeyRetired, Keys
-from dialgate.model import Attempt, Instant, OutcomeRecord, Record
+from dialgate.model import Attempt, Instant, OutcomeRecord
+from dialgate.records import Reader, Record
 from dialgate.store import Remembered, Store
-
-_decode = msgspec.json.Decoder(Record | OutcomeRecord).decode
 
 
 async def settle(folder: Path, keys: Keys, store: Store, head: int, answer_span: Instant) -> Instant:
     """`head`: the newest record's sequence; `answer_span`: how long an allow holds at most, in milliseconds. Returns the
-    newest record's instant, 0 for an empty log. Raises `StoreUnavailable`."""
+    newest record's instant, 0 for an empty log. Raises `StoreUnavailable`, `LogDamaged`."""
     position = (await store.positions()).get(keys.log, 0)
     attempts: list[tuple[bytes, Attempt]] = []
     answers: list[Remembered] = []
     results: list[OutcomeRecord] = []
-    for line in entries(folder, first=position + 1):
-        record = _decode(line.body)
+    reader = Reader(folder)
+    for _, record in reader.entries(first=position + 1):
         if isinstance(record, OutcomeRecord):
             results.append(record)
             continue
@@ -34,13 +29,13 @@ async def settle(folder: Path, keys: Keys, store: Store, head: int, answer_span:
             attempts += _attempt(record, keys)
         if record.question:
             answer = told(record.decision, record.facts, record.at + answer_span)
-            named = structs.replace(answer, decision_id=record.id)
-            answers.append(Remembered(record.question, record.at, stored(named), record.id))
+            answers.append(Remembered(record.question, record.at, stored(answer), record.id))
     await store.settle(keys.log, head, attempts, answers)
     for result in results:
         await store.result(result.decision, result.result, result.at)
-    newest = find(folder, head) if head else None
-    return _decode(newest.body).at if newest else 0
+    # The last entries may be grounds whose decisions were never recorded.
+    newest = next((found for seq in range(head, 0, -1) if (found := reader.find(seq))), None)
+    return newest.at if newest else 0
 
 
 def _attempt(record: Record, keys: Keys) -> list[tuple[bytes, Attempt]]:

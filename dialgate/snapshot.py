@@ -20,9 +20,10 @@ default. Anything else is a higher `format` of the manifest, which an older prog
 """
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -32,6 +33,7 @@ from dialgate.numberset import DamagedFile, NumberSet
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_CLEAR: Final = -2
 
 Mode: TypeAlias = Literal["answers", "full_list"]
 Stamp: TypeAlias = tuple[int, int, int]
@@ -126,6 +128,13 @@ def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
     return snapshot is None or _stamp(found) != snapshot.stamp
 
 
+class Answers(NamedTuple):
+    """`place` says where among `answers` a number's stands; it raises DamagedFile where the damage shows."""
+
+    place: Callable[[int], int]
+    answers: tuple[RegistryAnswer, ...]
+
+
 class Snapshot:
     """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
 
@@ -150,10 +159,16 @@ class Snapshot:
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
         """`number` is the digits of the E.164 form. Raises DamagedFile where the damage shows."""
+        asked = self.of(registry, controller)
+        return asked.answers[asked.place(number)]
+
+    def of(self, registry: str, controller: str) -> "Answers":
+        """One registry's answers to one controller, for who asks it much."""
         file = self._files.get((registry, controller)) or self._files.get((registry, ""))
-        if file is None:
-            return RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
-        return file.answer(number)
+        if file is not None:
+            return Answers(file.place, file.answers)
+        nobody = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
+        return Answers(lambda _: 0, (nobody,))
 
     def parts(self) -> tuple[Part, ...]:
         return tuple(file.part() for file in self._files.values())
@@ -188,26 +203,29 @@ class _OpenFile:
             for state in contents.states
         )
         self._coverage: tuple[str, ...] = ()
-        self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
-        self._clear = self._absent
+        absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
+        self._clear = absent
         if contents.mode == "full_list":
             newest = max(contents.consultations, key=lambda consultation: consultation.submitted_at)
             self._coverage = contents.coverage
             self._clear = msgspec.structs.replace(
-                self._absent, answer="clear", consulted_at=newest.submitted_at, consultation=newest.id
+                absent, answer="clear", consulted_at=newest.submitted_at, consultation=newest.id
             )
-            self._absent = msgspec.structs.replace(self._clear, answer="uncovered")
+            absent = msgspec.structs.replace(self._clear, answer="uncovered")
+        # By place: the number's tag; `_CLEAR` and -1, the last two, where it has none.
+        self.answers = (*self._states, self._clear, absent)
 
-    def answer(self, number: int) -> RegistryAnswer:
+    def place(self, number: int) -> int:
+        """Where in `answers` the number's stands. Raises DamagedFile where the damage shows."""
         try:
             tag = self.numbers.tag(number)
-            if tag >= 0:
-                return self._states[tag]
         except IndexError:
-            raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again") from None
-        if self._coverage and str(number).startswith(self._coverage):
-            return self._clear
-        return self._absent
+            tag = len(self._states)
+        if tag >= len(self._states):
+            raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again")
+        if tag < 0 and self._coverage and str(number).startswith(self._coverage):
+            return _CLEAR
+        return tag
 
     def part(self) -> Part:
         contents = self.contents

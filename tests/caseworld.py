@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import ledger, settings
 from dialgate.answers import Answer
-from dialgate.decision_log import entries
 from dialgate.keys import Keys
 from dialgate.ledger import Draft, Event
 from dialgate.model import (
@@ -23,9 +22,9 @@ from dialgate.model import (
     Consent,
     Facts,
     Instant,
-    Record,
     RegistryAnswer,
 )
+from dialgate.records import Reader, Record
 from dialgate.requests import ListRequest
 from dialgate.service import Gate
 from dialgate.settings import Config
@@ -253,8 +252,7 @@ async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, As
         hand.at = each.facts.at
         answers.append(await gate.check(call_of(each), config.settings.clients[0]))
     await gate.close()
-    decode = msgspec.json.Decoder(Record).decode
-    records = [decode(line.body) for line in entries(config.data / "log")]
+    records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]
     pairs = zip(group, answers, records, strict=True)
     return ((each.case.about, Asked(answer, record)) for each, answer, record in pairs)
 

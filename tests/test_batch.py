@@ -1,18 +1,19 @@
 """A batch decides equal facts once; what it says must not depend on that."""
 
+import asyncio
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 from msgspec import structs
 
 from dialgate.answers import Answer
-from dialgate.batch import Batch
+from dialgate.batch import Batch, Judged
 from dialgate.decision import decide
 from dialgate.gather import Gatherer, Question
 from dialgate.keys import nonces
-from dialgate.model import Attempt, Call, Consent, Known, Record, Revocation
+from dialgate.model import MINUTE, Attempt, Call, Consent, Decided, Grounds, Known, Revocation
+from dialgate.records import Reader, decode, joined
 from dialgate.settings import Client
 from tests import world
 from tests.world import CALLER, CLEAR, LISTED, NOW
@@ -56,23 +57,52 @@ def said(answer: Answer) -> Answer:
 
 
 async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Path) -> None:
-    decode = msgspec.json.Decoder(Record).decode
     async with world.running(tmp_path) as running:
         await world.load_list(running)
         gatherer, client = running.gate._gatherer, running.gate.config.settings.clients[0]
-        for seed in range(10):
-            together = Batch(gatherer, NOW, 1, nonces())
+        judged: dict[tuple[object, ...], Judged] = {}
+        for seed in range(12):
+            now = NOW + seed * 53 * MINUTE  # from 10 in the morning until the telephone must be silent
+            gatherer.prepare(now)
+            together = Batch(gatherer, now, 1, nonces(), {}, judged)
             alone = []
             for question, known in questions(gatherer, client, seed):
                 reserved = together._attempts.get(question.subjects[0], []) if question.subjects else []
-                one = Batch(gatherer, NOW, 1, nonces())
+                one = Batch(gatherer, now, 1, nonces(), {}, {})
                 if reserved:
                     one._attempts[question.subjects[0]] = list(reserved)
                 one.add(question, known, None)
                 together.add(question, known, None)
                 alone.append(said(one.answers[0]))
             assert [said(answer) for answer in together.answers] == alone
-            for body, answer in zip(together.bodies, together.answers, strict=True):
-                record = decode(body)
+            entries = {entry.seq: entry for entry in map(decode, together.bodies)}
+            decided = [entry for entry in entries.values() if isinstance(entry, Decided)]
+            for each, answer in zip(decided, together.answers, strict=True):
+                grounds = entries[each.grounds]
+                assert isinstance(grounds, Grounds)
+                assert each.grounds < each.seq
+                record = joined(each, grounds)
                 assert decide(record.facts, gatherer.config.laws[record.country]) == record.decision
                 assert (record.decision.allow, record.id) == (answer.decision == "allow", answer.decision_id)
+
+
+async def test_grounds_are_written_once_and_anew_in_each_segment(tmp_path: Path) -> None:
+    async with world.running(tmp_path, log_segment_mb=1) as running:
+        await world.load_list(running)
+        client = running.gate.config.settings.clients[0]
+        asked = 0
+        while len(list((tmp_path / "data/log").glob("*.ndjson"))) < 3:
+            calls = [
+                Call(to=CLEAR, from_=CALLER, campaign="no-such", call_id=str(asked + n), client=client.name)
+                for n in range(500)
+            ]
+            await asyncio.gather(*(running.gate.check(call, client) for call in calls))
+            asked += len(calls)
+        for path in sorted((tmp_path / "data/log").glob("*.ndjson")):
+            bodies = [decode(line[83:-2]) for line in path.read_bytes().splitlines(keepends=True)[1:]]
+            written = [entry.seq for entry in bodies if isinstance(entry, Grounds)]
+            named = {entry.grounds for entry in bodies if isinstance(entry, Decided)}
+            assert len(written) == len(named) == 1
+            assert set(written) == named
+        records = [record for _, record in Reader(tmp_path / "data/log").entries()]
+        assert len(records) == asked

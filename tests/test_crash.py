@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from dialgate.decision_log import entries, find, verify
+from dialgate.decision_log import find, verify
 from dialgate.keys import Keys
 from dialgate.ledger import Revoked
-from dialgate.model import DAY, OutcomeRecord, Record
+from dialgate.model import DAY
+from dialgate.records import Reader, Record
 from dialgate.service import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from tests import world
@@ -38,7 +39,6 @@ LISTED = set(CALLED[::20])
 STOPPING = [f"+3906{number}" for number in range(56780000, 56790000)]
 STRANGE = "+390612345678"  # a caller ID that is not the campaign's
 
-decode = msgspec.json.Decoder(Record | OutcomeRecord).decode
 Body = dict[str, Any]
 
 
@@ -106,9 +106,8 @@ class Log(Struct):
             kept = find(self.folder, self.seq)
             assert kept is not None
             assert kept.hash == self.hash, "what was read before the kill has changed"
-        for line in entries(self.folder, first=self.seq + 1):
+        for line, record in Reader(self.folder).entries(first=self.seq + 1):
             self.seq, self.hash = line.seq, line.hash
-            record = decode(line.body)
             if isinstance(record, Record):
                 self.ids[record.id] += 1
                 assert record.call_id not in self.by_call, "one question was decided twice"
@@ -168,8 +167,7 @@ def power_lost(witness: Witness, log: Log, first: int) -> None:
     """`kill -9` leaves what was written and not yet synced; a power cut may take any of it. Nobody was told of it."""
     told = {answer["decision_id"] for _, answer in list(witness.told.values())[first:]}
     floor = log.seq
-    for line in entries(log.folder, first=log.seq + 1):
-        record = decode(line.body)
+    for line, record in Reader(log.folder).entries(first=log.seq + 1):
         known = record.id in told if isinstance(record, Record) else record.decision in witness.results
         floor = line.seq if known else floor
     newest = max(log.folder.glob("*.ndjson"))
@@ -197,7 +195,7 @@ async def counted_is_logged(data: Path, log: Log, witness: Witness) -> None:
     """Each allow of the log is counted once and for its number, and no other; each acknowledged result is kept."""
     store = SqliteStore.open(data / "store.db", patience=5)
     try:
-        known = await store.read([log.keys.subject("acme", number) for number in CALLED])
+        known = (await store.read([log.keys.subject("acme", number) for number in CALLED])).known
         ledger = await store.since(0, len(STOPPING))
     finally:
         await store.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dialgate import localtime
-from dialgate.decision import _judge, decide
+from dialgate.decision import _judge, decide, lasts
 from dialgate.law import Binding, Law, parse_law
 from dialgate.model import (
     DAY,
@@ -512,6 +512,20 @@ def test_an_allow_holds_until_the_end_that_was_told(facts: Facts, permille: int)
     span = decision.valid_until - facts.at
     for at in (facts.at + span * permille // 1000, decision.valid_until - 1):
         assert decide(moved(facts, at), IT).allow, localtime.rfc3339(at)
+
+
+@PROPERTY
+@given(ANY, st.integers(0, 999))
+def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts, permille: int) -> None:
+    """On equal facts, at every instant before `valid_until`, where `lasts` says so."""
+    decision = decide(facts, IT)
+    event("lasts" if lasts(facts, IT, decision) else "does not")
+    if not lasts(facts, IT, decision):
+        return
+    span = decision.valid_until - facts.at
+    for at in (facts.at + span * permille // 1000, decision.valid_until - 1):
+        assert decide(moved(facts, at), IT) == decision, localtime.rfc3339(at)
+        assert decide(replace(facts, at=at), IT) == decision, localtime.rfc3339(at)
 
 
 def test_an_allow_ends_with_the_quarter_of_an_hour_where_the_laws_own_clock_is_not_the_persons() -> None:

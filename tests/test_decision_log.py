@@ -36,7 +36,8 @@ def opened(folder: Path, segment_bytes: int = 1 << 20, version: str = "0.1") -> 
 
 
 def append(log: DecisionLog, number: int, text: str = "") -> None:
-    log.write([body(log.next_seq + ahead, text) for ahead in range(number)], NOW)
+    log.turn_over(NOW)
+    log.write([body(log.next_seq + ahead, text) for ahead in range(number)])
 
 
 def seqs(folder: Path) -> list[int]:
@@ -139,7 +140,8 @@ body = '{"type":"decision","seq":%d,"text":"' + 2000 * "x" + '"}'
 while True:
     written = []
     for size in (1 + log.next_seq % 40, 7):
-        log.write([(body % (log.next_seq + ahead)).encode() for ahead in range(size)], 0)
+        log.turn_over(0)
+        log.write([(body % (log.next_seq + ahead)).encode() for ahead in range(size)])
         written.append(log.next_seq - 1)
         if len(written) == 1:
             sync = Thread(target=log.sync)

@@ -24,15 +24,16 @@ def opened(folder: Path) -> DecisionLog:
 
 def body(seq: int) -> bytes:
     kind = "outcome" if seq % 5 == 0 else "decision"
-    verdict: object = f"{LOG}-{seq - 1}" if seq % 5 == 0 else {"allow": seq % 2 == 1, "outcomes": {}}
-    return msgspec.json.encode({"type": kind, "seq": seq, "decision": verdict})
+    verdict = {"decision": f"{LOG}-{seq - 1}"} if seq % 5 == 0 else {"allow": seq % 2 == 1}
+    return msgspec.json.encode({"type": kind, "seq": seq, **verdict})
 
 
 def three_segments(folder: Path) -> list[Path]:
     """30 entries, 10 in each."""
     with closing(opened(folder)) as log:
         for first in (1, 11, 21):
-            log.write([body(seq) for seq in range(first, first + 10)], NOW)
+            log.turn_over(NOW)
+            log.write([body(seq) for seq in range(first, first + 10)])
     return sorted(folder.glob("*.ndjson"))
 
 
@@ -169,7 +170,7 @@ def test_a_folder_without_segments_is_no_sound_log(tmp_path: Path) -> None:
 
 def test_a_number_out_of_turn_is_a_fault_though_the_chain_holds(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as log:
-        log.write([body(1), body(3), b"[]", body(4)], NOW)
+        log.write([body(1), body(3), b"[]", body(4)])
     assert [fault.what for fault in verify(tmp_path).faults] == ["its number is 3"]
 
 

@@ -18,7 +18,7 @@ from dialgate.interfaces import cli, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES
 from dialgate.interfaces.http_operations import OPERATIONS
-from dialgate.metrics import Metrics
+from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings
 from registry_sync import cli as sync_cli
@@ -60,9 +60,12 @@ def exposed() -> dict[str, tuple[str, list[str]]]:
     """Name, kind and labels of each metric, as Prometheus sees them."""
     ends = {"counter": "_total", "info": "_info"}
     return {
-        f"{metric.name}{ends.get(metric.type, '')}": (metric.type, list(collector._labelnames))
+        f"{metric.name}{ends.get(metric.type, '')}": (
+            metric.type,
+            list(getattr(metric if isinstance(collector, Calls) else collector, "_labelnames", ())),
+        )
         for collector in vars(Metrics(CollectorRegistry())).values()
-        if isinstance(collector, MetricWrapperBase)
+        if isinstance(collector, (MetricWrapperBase, Calls))
         for metric in collector.describe()
     }
 

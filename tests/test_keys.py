@@ -202,7 +202,7 @@ def test_no_file_holds_a_called_number_in_clear(tmp_path: Path) -> None:
         for number in called:
             sealed = {"hash": month.pseudonym(number), "sealed": month.seal(number, next(nonce))}
             record = {"type": "decision", "seq": log.next_seq, "subject": keys.subject("*", number), **sealed}
-            log.write([msgspec.json.encode(record)], 0)
+            log.write([msgspec.json.encode(record)])
     stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert len(stored) > 200 * 200
     assert [number for number in called if number[1:].encode() in stored] == []

@@ -38,8 +38,9 @@ ALLOWED: dict[str, set[str]] = {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
-    "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics"},
-    "dialgate.settling": {"model", "answers", "decision_log", "keys", "store"},
+    "dialgate.records": {"model", "decision_log"},
+    "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
+    "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
     },

@@ -10,11 +10,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 import pytest
 
-from dialgate.decision_log import entries, verify
-from dialgate.model import DAY, OutcomeRecord, Record
+from dialgate import localtime
+from dialgate.decision_log import verify
+from dialgate.model import DAY
+from dialgate.records import Reader, Record
 from dialgate.service import wall_clock
 from tests import world
 from tests.serving import ROOT, Gatehouse, program, serving
@@ -26,7 +27,6 @@ FRESH = (
 ALLOWED_BEFORE = 20
 DENIED_AFTER = 100
 
-decode = msgspec.json.Decoder(Record | OutcomeRecord).decode
 Body: TypeAlias = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ async def gate_on(folder: Path, limit: int) -> AsyncIterator[Gatehouse]:
 def records(folder: Path) -> list[Record]:
     log = folder / "data" / "log"
     assert verify(log).ok
-    return [record for line in entries(log) if isinstance(record := decode(line.body), Record)]
+    return [record for _, record in Reader(log).entries() if isinstance(record, Record)]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ async def test_once_a_revocation_is_acknowledged_nothing_is_allowed_any_more(
         await callers.enough_after.wait()
         await hammering.stopped()
     assert {answer["decision"] for answer in callers.late} == {"deny"}
-    late = [record for record in records(tmp_path) if record.time > receipt["at"]]
+    late = [record for record in records(tmp_path) if localtime.rfc3339(record.at) > receipt["at"]]
     assert late
     assert not any(record.decision.allow for record in late)
     assert min(record.facts.known.seq for record in late) >= receipt["seq"]

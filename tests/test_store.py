@@ -24,6 +24,7 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     Position,
+    Reading,
     Remembered,
     Reservation,
     Store,
@@ -35,6 +36,7 @@ from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
 ROOT = Path(__file__).resolve().parent.parent
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
 HERE = Position("log", 0)
+NOTHING = Reading((), (), ())
 LIMIT = 5
 
 
@@ -91,14 +93,18 @@ def answer(key: bytes, at: int = 10, decision: str = "log-1") -> Remembered:
     return Remembered(key, at, b'{"decision":"allow"}', decision)
 
 
+async def recalled(store: Store, keys: list[bytes], since: int) -> list[Remembered | None]:
+    return list((await store.read([], keys, since)).answers)
+
+
 async def reserve(store: Store, subject: bytes, *decisions: str) -> None:
-    (seen,) = await store.read([subject])
-    wanted = [Reservation(subject, attempt(each), (subject,), (seen,)) for each in decisions]
-    assert await store.commit(wanted, [], HERE) == []
+    reading = await store.read([subject])
+    wanted = [Reservation(subject, attempt(each), (subject,)) for each in decisions]
+    assert await store.commit(reading, wanted, [], HERE) == []
 
 
 async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
-    (known,) = await store.read([subject])
+    (known,) = (await store.read([subject])).known
     return [each.decision for each in known.attempts]
 
 
@@ -146,39 +152,39 @@ async def test_known_states_come_in_the_order_asked_for(store: Store) -> None:
     """Also where a subject is asked for twice, and where there are more than one query takes."""
     await store.append([revoked(ANNA)])
     crowd = [index.to_bytes(16, "big") for index in range(1_100)]
-    known = await store.read([BRUNO, ANNA, *crowd, ANNA])
+    known = (await store.read([BRUNO, ANNA, *crowd, ANNA])).known
     assert [len(each.revocations) for each in known] == [0, 1, *[0] * 1_100, 1]
     assert known[0] == Known(seq=1)
-    assert await store.read([]) == []
+    assert list((await store.read([])).known) == []
 
 
 async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
     """It proves what was known: the same for every subject of one read."""
-    assert await store.read([ANNA]) == [Known()]
+    assert (await store.read([ANNA])).known == [Known()]
     sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
-    assert [each.seq for each in await store.read([ANNA, BRUNO, EVERYONE])] == [sequences[-1]] * 3
+    assert [each.seq for each in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
 
 
 async def test_attempts_come_newest_last(store: Store) -> None:
-    (seen,) = await store.read([ANNA])
-    wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,), (seen,)) for at in (30, 10, 20)]
-    assert await store.commit(wanted, [], HERE) == []
-    (known,) = await store.read([ANNA])
+    reading = await store.read([ANNA])
+    wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
+    assert await store.commit(reading, wanted, [], HERE) == []
+    (known,) = (await store.read([ANNA])).known
     assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
 
 
 async def test_an_answer_is_recalled_from_the_instant_on_that_is_asked_for(store: Store) -> None:
-    await store.commit([], [answer(b"k1", 10), answer(b"k2", 11)], HERE)
-    given = b'{"decision":"allow"}'
-    assert await store.recall([b"k2", b"none", b"k1", b"k2"], 10) == [given, None, given, given]
-    assert await store.recall([b"k1", b"k2"], 11) == [None, given]
+    await store.commit(NOTHING, [], [answer(b"k1", 10), answer(b"k2", 11)], HERE)
+    one, two = answer(b"k1", 10), answer(b"k2", 11)
+    assert await recalled(store, [b"k2", b"none", b"k1", b"k2"], 10) == [two, None, one, two]
+    assert await recalled(store, [b"k1", b"k2"], 11) == [None, two]
 
 
 async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> None:
     later = Remembered(b"k", 20, b"later", "log-2")
-    await store.commit([], [later], HERE)
-    await store.commit([], [answer(b"k", 19)], HERE)
-    assert await store.recall([b"k"], 0) == [b"later"]
+    await store.commit(NOTHING, [], [later], HERE)
+    await store.commit(NOTHING, [], [answer(b"k", 19)], HERE)
+    assert await recalled(store, [b"k"], 0) == [later]
 
 
 # ---- the atomic step -------------------------------------------------------------------------------------------------
@@ -217,7 +223,7 @@ async def another_number_read(store: Store, _: Engine) -> None:
 
 
 async def an_answer_remembered(store: Store, _: Engine) -> None:
-    await store.commit([], [answer(b"other")], HERE)
+    await store.commit(NOTHING, [], [answer(b"other")], HERE)
 
 
 OWN = (an_attempt, a_result, an_uncounted_attempt)
@@ -247,18 +253,18 @@ async def test_a_commit_tells_which_reservations_are_stale_and_then_writes_nothi
     by_another_handle: bool,
 ) -> None:
     await reserve(store, ANNA, "log-0")
-    seen = await store.read([b"carla" * 3, ANNA, EVERYONE])
+    reading = await store.read([b"carla" * 3, ANNA, EVERYONE])
     elsewhere = by_another_handle and (engine.shared or happens not in OWN)
     await happens(other if elsewhere else store, engine)
     wanted = [
-        Reservation(b"carla" * 3, attempt("log-1"), (b"carla" * 3, EVERYONE), (seen[0], seen[2])),
-        Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE), (seen[1], seen[2])),
+        Reservation(b"carla" * 3, attempt("log-1"), (b"carla" * 3, EVERYONE)),
+        Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE)),
     ]
-    assert await store.commit(wanted, [answer(b"k")], Position("log", 9)) == stale
+    assert await store.commit(reading, wanted, [answer(b"k")], Position("log", 9)) == stale
     written = not stale
     assert (await decisions(store, b"carla" * 3) == ["log-1"]) == written
     assert ("log-2" in await decisions(store)) == written
-    assert (await store.recall([b"k"], 0) != [None]) == written
+    assert (await recalled(store, [b"k"], 0) != [None]) == written
     assert (await store.positions() == {"log": 9}) == written
 
 
@@ -268,17 +274,17 @@ async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: St
 
 
 async def test_of_two_commits_on_one_reading_the_second_is_stale(store: Store) -> None:
-    (seen,) = await store.read([ANNA])
-    first, second = (Reservation(ANNA, attempt(each), (ANNA,), (seen,)) for each in ("log-1", "log-2"))
-    assert await store.commit([first], [], HERE) == []
-    assert await store.commit([second], [], HERE) == [0]
+    reading = await store.read([ANNA])
+    first, second = (Reservation(ANNA, attempt(each), (ANNA,)) for each in ("log-1", "log-2"))
+    assert await store.commit(reading, [first], [], HERE) == []
+    assert await store.commit(reading, [second], [], HERE) == [0]
 
 
 async def test_an_attempt_is_counted_once(store: Store) -> None:
     await reserve(store, ANNA, "log-1")
     await store.result("log-1", "busy", 11)
     await reserve(store, ANNA, "log-1")
-    (known,) = await store.read([ANNA])
+    (known,) = (await store.read([ANNA])).known
     assert known.attempts == (structs.replace(attempt("log-1"), result="busy"),)
 
 
@@ -295,12 +301,12 @@ async def take_what_is_left(store: Store, name: str) -> int:
     """Reads, lets the others run, commits; until the limit is reached. Returns how many it got."""
     got = 0
     while True:
-        (seen,) = await store.read([ANNA])
-        if len(seen.attempts) >= LIMIT:
+        reading = await store.read([ANNA])
+        if len(reading.known[0].attempts) >= LIMIT:
             return got
         await others_turn()
-        wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,), (seen,))]
-        got += not await store.commit(wanted, [], Position(name, got))
+        wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
+        got += not await store.commit(reading, wanted, [], Position(name, got))
 
 
 async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
@@ -314,10 +320,10 @@ async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
 
 async def test_what_could_not_be_recorded_is_uncounted_and_its_answers_forgotten(store: Store) -> None:
     await reserve(store, ANNA, "log-1", "log-2")
-    await store.commit([], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
+    await store.commit(NOTHING, [], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
     await store.release(["log-2", "log-3"], Position("log", 1))
     assert await decisions(store) == ["log-1"]
-    assert [each is None for each in await store.recall([b"k1", b"k2"], 0)] == [False, True]
+    assert [each is None for each in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
     assert await store.positions() == {"log": 1}, "the log will give its sequences from 2 on to others"
 
 
@@ -385,7 +391,7 @@ async def test_what_was_acknowledged_survives_kill_9(store: Store, engine: Engin
         assert await asyncio.to_thread(process.stdout.readline) == "done\n"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    (known,) = await store.read([ANNA])
+    (known,) = (await store.read([ANNA])).known
     assert len(known.revocations) == 1
 
 
@@ -439,26 +445,26 @@ async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(
     await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100", "logs-99", "loh-99", "lo-99")
     await store.result("log-9", "busy", 11)
     gone, kept = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
-    await store.commit([], [gone, kept], Position("log", 100))
+    await store.commit(NOTHING, [], [gone, kept], Position("log", 100))
     lost = [(ANNA, attempt("log-9")), (BRUNO, attempt("log-7"))]
     for _ in range(2):
         await store.settle("log", 9, lost, [answer(b"k7", decision="log-7")])
-        (known,) = await store.read([ANNA])
+        (known,) = (await store.read([ANNA])).known
         assert {each.decision: each.result for each in known.attempts} == {
             "log-8": "pending", "log-9": "busy", "logs-99": "pending", "loh-99": "pending",
             "lo-99": "pending",
         }  # fmt: skip
         assert await decisions(store, BRUNO) == ["log-7"]
-        recalled = await store.recall([b"k7", b"k9", b"k10"], 0)
-        assert [each is None for each in recalled] == [False, False, True]
+        found = await recalled(store, [b"k7", b"k9", b"k10"], 0)
+        assert [each is None for each in found] == [False, False, True]
         assert await store.positions() == {"log": 9}
 
 
 async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) -> None:
     many = [answer(b"old%d" % n, 9) for n in range(2_500)]
-    await store.commit([], [*many, answer(b"new", 10)], HERE)
+    await store.commit(NOTHING, [], [*many, answer(b"new", 10)], HERE)
     await store.maintain(10)
-    assert [each is None for each in await store.recall([b"old0", b"old2499", b"new"], 0)] == [
+    assert [each is None for each in await recalled(store, [b"old0", b"old2499", b"new"], 0)] == [
         True,
         True,
         False,
@@ -521,10 +527,10 @@ async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_un
 
 async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    await store.commit([], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
     while await beside.positions() == {}:
         await others_turn()
-    assert None not in await beside.recall([b"k0", b"k%d" % (GATHERED - 1)], 0)
+    assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED - 1)], 0)
     await store.close()
     await beside.close()
 
@@ -537,18 +543,18 @@ async def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_s
     free = os.statvfs(small_disk)
     (small_disk / "ballast").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
     big = [Remembered(b"k", 1, b"x" * 100_000, "log-2")]
-    assert await store.commit([], big, HERE) == []
+    assert await store.commit(NOTHING, [], big, HERE) == []
     with pytest.raises(StoreUnavailable, match="disk is full"):
         await store.maintain(0)
     with pytest.raises(StoreUnavailable, match="disk is full"):
-        await store.commit([], [answer(b"k")], HERE)
+        await store.commit(NOTHING, [], [answer(b"k")], HERE)
     with pytest.raises(StoreUnavailable, match="disk is full"):
         await store.append([revoked(ANNA)] * 1_000)
     assert await decisions(store) == ["log-1"]
     (small_disk / "ballast").unlink()
     await store.ping()
     assert await store.append([revoked(ANNA)]) == [1]
-    assert await store.commit([], big, HERE) == []
+    assert await store.commit(NOTHING, [], big, HERE) == []
     await store.close()
 
 
@@ -577,7 +583,7 @@ async def test_a_damaged_file_is_reported_and_the_store_works_again_once_it_is_m
     with pytest.raises(StoreUnavailable, match="damaged"):
         await store.read([ANNA])
     await shell(sys.executable, "-c", overwrite % f"open({str(backup)!r}, 'rb').read()", path)
-    (known,) = await store.read([ANNA])
+    (known,) = (await store.read([ANNA])).known
     assert len(known.revocations) == 1
     await store.close()
 
@@ -611,7 +617,7 @@ async def test_an_event_of_a_newer_program_makes_the_store_unavailable(tmp_path:
     store = SqliteStore.open(path)
     with pytest.raises(StoreUnavailable, match="newer dialgate"):
         await store.read([ANNA])
-    assert await store.read([BRUNO]) == [Known(seq=1)]
+    assert (await store.read([BRUNO])).known == [Known(seq=1)]
     await store.close()
 
 
@@ -633,7 +639,7 @@ async def test_the_write_ahead_log_does_not_grow_without_end(tmp_path: Path) -> 
     store = SqliteStore.open(tmp_path / "store.db")
     sizes = []
     for _ in range(2):
-        await store.commit([], [Remembered(b"k", 1, bytes(LONG_LOG * 4_096), "log-1")], HERE)
+        await store.commit(NOTHING, [], [Remembered(b"k", 1, bytes(LONG_LOG * 4_096), "log-1")], HERE)
         await store.maintain(0)
         sizes.append((tmp_path / "store.db-wal").stat().st_size)
     await store.close()

@@ -1,5 +1,5 @@
 """What a decision costs without a server in front: `Gate.check` in full batches, each decision reserved, recorded and
-synced before its answer."""
+synced before its answer. The baseline is what an aiohttp handler that does nothing answers over HTTP."""
 
 import tempfile
 import time
@@ -11,21 +11,25 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.bench import BenchError, Figure, world
+from dialgate.bench.http import empty_handler
 from dialgate.model import Call
 from dialgate.service import Gate, spare_collector
 
 _ALLOWED_AT_LEAST = 0.8
+_CARRIED = 15_000
 
 
 def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, calls + batch)
         seconds, processor, allowed = uvloop.run(_measured(made, batch))
+        carried = empty_handler(made.key, world.bodies(iter(made.numbers), min(calls, _CARRIED)))
     if allowed < _ALLOWED_AT_LEAST * calls:
         raise BenchError(
             f"only {allowed} of {calls} calls were allowed: the figures would not be of real work"
         )
-    yield Figure("batch.decisions", round(calls / seconds), "1/s")
+    rate = calls / seconds
+    yield Figure("batch.decisions", round(rate), "1/s", round(carried), round(rate / carried, 2))
     yield Figure("batch.processor", round(processor / calls * 1e6, 2), "us")
     yield Figure("batch.allowed", round(allowed / calls, 3), "share")
 

@@ -67,18 +67,20 @@ def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
         made = world.build(Path(folder), countries, requests * (rounds + 1))
         numbers = iter(made.numbers)
         with _empty() as theirs, _gate(made.config) as ours:
-            done = [_round(ours, theirs, made, world.bodies(numbers, requests)) for _ in range(rounds + 1)]
+            done = [
+                _round(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)
+            ]
     yield from _figures(done[1:])
 
 
-def _round(ours: Server, theirs: Server, made: world.World, bodies: bytes) -> Round:
-    return Round(_turn(ours, made, bodies), _turn(theirs, made, bodies))
+def _round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
+    return Round(_turn(ours, key, bodies), _turn(theirs, key, bodies))
 
 
-def _turn(server: Server, made: world.World, bodies: bytes) -> Turn:
+def _turn(server: Server, key: str, bodies: bytes) -> Turn:
     before = server.cpu()
     words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(_CONNECTIONS)]
-    environment = {**os.environ, "DIALGATE_KEY": made.key}
+    environment = {**os.environ, "DIALGATE_KEY": key}
     ran = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
     load = msgspec.json.decode(ran.stdout, type=Load)
     if load.failed:
@@ -108,6 +110,13 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
         round(median(theirs for _, theirs in pairs), 1),
         round(median(ours / theirs for ours, theirs in pairs), 3),
     )
+
+
+def empty_handler(key: str, bodies: bytes) -> float:
+    """Requests a second that an aiohttp handler answers which does nothing: what carrying a question costs here."""
+    with _empty() as server:
+        turns = [_turn(server, key, bodies) for _ in range(3)]
+    return median(turn.load.requests / turn.load.seconds for turn in turns)
 
 
 @contextmanager

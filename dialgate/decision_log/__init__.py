@@ -10,8 +10,8 @@ The first line of a segment is its header, part of the chain like any other but 
     {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the line before; 64 zeros for the first>",
      "opened_at":<ms>,"gate":{"<name>":"<version>"}}
 
-All other bodies belong to the service. This module reads of them `type`, `seq` (1, 2, 3, … across all segments) and, of a
-decision, `decision.allow`. A decision's id is `<log>-<seq>`. A body holds no line break: JSON encoders write none.
+All other bodies belong to the service (`dialgate.model`: grounds, decision, outcome). This module reads of them `type`,
+`seq` (1, 2, 3, … across all segments) and, of a decision, `allow`. A decision's id is `<log>-<seq>`. A body holds no line break: JSON encoders write none.
 How it may change: fields are appended, to the header and to bodies; anything else is a new `format`, and a reader refuses
 a format that it does not know. Nothing stored is ever rewritten. `<segment>.torn-1`, … keep what a repair cut off;
 `.lock` is empty and held by the one writer; `….new` is a segment that was not finished.
@@ -21,8 +21,10 @@ What the chain cannot show is that its end is missing, or that all of it was wri
 
 from dialgate.decision_log.reader import Fault, Line, Report, entries, find, verify
 from dialgate.decision_log.segment import LogDamaged, LogUnavailable
-from dialgate.decision_log.writer import DecisionLog
+from dialgate.decision_log.syncing import syncing
+from dialgate.decision_log.writer import DecisionLog, Written
 
 __all__ = [
-    "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable", "Report", "entries", "find", "verify",
+    "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable", "Report", "Written", "entries", "find", "syncing",
+    "verify",
 ]  # fmt: skip

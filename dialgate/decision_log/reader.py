@@ -97,14 +97,10 @@ def verify(folder: Path) -> Report:
     return audit.finish()
 
 
-class _Verdict(Struct, gc=False):
-    allow: bool
-
-
 class _Entry(Struct, gc=False):
     type: str
     seq: int
-    decision: _Verdict | str | None = None  # of another type, an entry may name a decision in this field
+    allow: bool | None = None
 
 
 class _Audit:
@@ -172,6 +168,5 @@ class _Audit:
             return f"not an entry: {error}"
         if entry.seq != self._due - 1:
             return f"its number is {entry.seq}"
-        allow = entry.decision.allow if isinstance(entry.decision, _Verdict) else None
-        self._counts[entry.type, allow] += 1
+        self._counts[entry.type, entry.allow] += 1
         return ""

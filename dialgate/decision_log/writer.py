@@ -27,6 +27,7 @@ from dialgate.decision_log.segment import (
     unavailable,
     write_all,
 )
+from dialgate.decision_log.syncing import Syncing
 from dialgate.model import Instant
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
@@ -40,9 +41,16 @@ class _End(NamedTuple):
     head: bytes
 
 
+class Written(NamedTuple):
+    """How far a segment had been written."""
+
+    first: int
+    end: _End
+
+
 class DecisionLog:
-    """The one writer. `write` and `close` belong to one thread; `sync` and `recover` may run in others meanwhile. After
-    any failure everything is refused until `recover` succeeds."""
+    """The one writer. `sync` and `recover` may run in other threads than the rest, which belongs to one. After any
+    failure everything is refused until `recover` succeeds."""
 
     def __init__(self, folder: Path, lock: int, log: str, gate: dict[str, str], segment_bytes: int) -> None:
         self._folder, self._lock = folder, lock
@@ -88,17 +96,27 @@ class DecisionLog:
         """The raw hash of the last line."""
         return self._end.head
 
-    def write(self, bodies: Sequence[bytes], now: Instant) -> None:
+    def write(self, bodies: Sequence[bytes]) -> None:
         """Append all of `bodies` or none, not yet durably; they take the numbers from `next_seq` on."""
         self._refuse_if_broken()  # at once, not after a `recover` that hangs on a bad disk
         with self._chain:
             self._refuse_if_broken()
             try:
-                if self._end.size >= self._segment_bytes:
-                    self._rotate(now)
                 self._append(bodies)
             except OSError as error:
                 raise self._break(error) from error
+
+    def turn_over(self, now: Instant) -> int:
+        """Begin a new segment if the newest is full. Returns the sequence that the newest begins with."""
+        if self._end.size >= self._segment_bytes:
+            self._refuse_if_broken()
+            with self._chain:
+                self._refuse_if_broken()
+                try:
+                    self._rotate(now)
+                except OSError as error:
+                    raise self._break(error) from error
+        return self._first
 
     def sync(self) -> None:
         """Returns when all that was written before it began is on disk. A `write` meanwhile is not waited for."""
@@ -110,6 +128,29 @@ class DecisionLog:
             except OSError as error:
                 raise self._break(error) from error
             self._settle(end)
+
+    def begin_sync(self, syncing: Syncing, ticket: int) -> Written:
+        """What was written by now goes to the disk, unless this raises. To be ended by `end_sync`."""
+        self._refuse_if_broken()  # at once, as in `write`
+        with self._file:
+            self._refuse_if_broken()
+            written = Written(self._first, self._end)
+            try:
+                syncing.begin(self._fd, ticket)
+            except OSError as error:
+                raise self._break(error) from error
+        return written
+
+    def end_sync(self, written: Written, error: int) -> None:
+        """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk."""
+        self._refuse_if_broken()
+        with self._file:
+            if written.first != self._first or written.end.seq <= self._durable.seq:
+                return  # a new segment begins with all that was before it on the disk
+            if error:
+                raise self._break(OSError(error, os.strerror(error)))
+            self._refuse_if_broken()
+            self._settle(written.end)
 
     def recover(self, now: Instant) -> None:
         """Make a failed log usable again, without a restart; raises LogUnavailable for as long as the cause lasts.

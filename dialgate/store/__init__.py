@@ -21,26 +21,31 @@ class StoreUnavailable(Unavailable):
     component = "store"
 
 
-class Reservation(Struct, frozen=True):
-    """An attempt to be counted for `subject`, if what is known of `watch` is still what was read.
-
-    `watch` holds every subject whose state the decision rests on (the controller's and the one for every controller),
-    `seen` their states as read."""
+class Reservation(Struct, frozen=True, gc=False):
+    """An attempt to be counted for `subject`, if what is known of `watch` is still what was read: every subject whose
+    state the decision rests on (the controller's and the one for every controller)."""
 
     subject: bytes
     attempt: Attempt
     watch: tuple[bytes, ...]
-    seen: tuple[Known, ...]
 
 
-class Remembered(Struct, frozen=True):
+class Remembered(Struct, frozen=True, gc=False):
     """An answer to be given again to the same question (`key`: a hash of client, call id and content) for a day.
-    `decision`: the id of the decision that the answer tells."""
+    `answer` tells the decision but for its id and the number; `decision` is that id."""
 
     key: bytes
     at: Instant
     answer: bytes
     decision: str
+
+
+class Reading(Struct, frozen=True, gc=False):
+    """What a store held of `subjects` and under the keys asked for, in order. A commit names the reading it rests on."""
+
+    subjects: Sequence[bytes]
+    known: Sequence[Known]
+    answers: Sequence[Remembered | None]
 
 
 class Position(Struct, frozen=True):
@@ -79,17 +84,21 @@ class CallerIdProof(Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    async def read(self, subjects: Sequence[bytes]) -> list[Known]:
-        """What is known of each subject, in order, attempts (newest last) included. Unknown subjects are `Known()`."""
-
-    async def recall(self, keys: Sequence[bytes], since: Instant) -> list[bytes | None]:
-        """The answers remembered at or after `since`, in order."""
+    async def read(
+        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    ) -> Reading:
+        """What is known of each subject, attempts (newest last) included, and the answers remembered under `keys` at or
+        after `since`. Unknown subjects are `Known()`, but for the sequence."""
 
     async def commit(
-        self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: Position
+        self,
+        reading: Reading,
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
     ) -> list[int]:
-        """In one atomic step: count every attempt whose watched subjects are unchanged, remember the answers, note the
-        position. Returns the places of the reservations that were stale; if any was, *nothing* was written.
+        """In one atomic step: count every attempt whose watched subjects are as `reading`, which holds them, saw them;
+        remember the answers; note the position. Returns the places of the reservations that were stale; if any was, *nothing* was written.
 
         The reservations of one commit do not make each other stale: who decides a batch reckons with what it has
         already allowed. An attempt counted again is counted once; where a decision's id comes again with another

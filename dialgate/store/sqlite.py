@@ -13,18 +13,26 @@ A process that has this file open must not open it by other means: closing it wo
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from msgspec import DecodeError, structs
 from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry
 from dialgate.model import Attempt, Instant, Known, Result
-from dialgate.store import CallerIdProof, CallList, Position, Remembered, Reservation, StoreUnavailable
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Position,
+    Reading,
+    Remembered,
+    Reservation,
+    StoreUnavailable,
+)
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
@@ -84,6 +92,10 @@ class _Link:
             self.close()
             raise
 
+    @property
+    def opened(self) -> sqlite3.Connection | None:
+        return self._db
+
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: a file that has vanished is a fault, not an empty store.
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
@@ -101,14 +113,6 @@ class _Link:
         self._db = None
 
 
-class _Reading(NamedTuple):
-    """What the newest `read` saw, by which connection, at which of its data versions."""
-
-    db: sqlite3.Connection
-    version: int
-    known: dict[bytes, Known]
-
-
 class SqliteStore:
     def __init__(self, path: Path, patience: float) -> None:
         self._path = path
@@ -119,7 +123,10 @@ class SqliteStore:
         self._tidy = _Link(path, wait=0, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._closed = False
-        self._reading: _Reading | None = None
+        # What the newest `read` saw, by which connection, at which of its data versions; none once that has changed.
+        self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
+        self._state: tuple[sqlite3.Connection, int, int] | None = None
+        self._nothing = Known()
         self._recent = [Recent()]  # the newest last; elder ones are being written
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
@@ -169,52 +176,87 @@ class SqliteStore:
 
     # ---- in the path of every call -----------------------------------------------------------------------------------
 
-    async def read(self, subjects: Sequence[bytes]) -> list[Known]:
-        def step(db: sqlite3.Connection) -> _Reading:
+    async def read(
+        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    ) -> Reading:
+        def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
             # Most batches ask about numbers of which nothing is stored: then this one statement is all.
-            seq, version = db.execute(tables.STATE).fetchone()
-            if self._sieve is not None and seq == self._sieved and not self._sieve.passes(subjects):
-                return _Reading(db, version, self._with_recent(dict.fromkeys(subjects, Known(seq=seq))))
+            seq, version = self._state_of(db)
+            if self._sieve is not None and seq == self._sieved and not self._sieve.passes([*subjects, *keys]):
+                return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
-                return _Reading(db, tables.pragma(db, "data_version"), self._all_known(db, subjects))
+                version = tables.pragma(db, "data_version")
+                known = self._all_known(db, subjects)
+                return version, known, tables.answers_of(db, self._sifted_keys(keys))
 
-        self._reading = reading = await self._inline(step)
-        return [reading.known[subject] for subject in subjects]
+        version, known, answers = await self._inline(step)
+        self._with_recent_answers(answers, keys)
+        found = [answers.get(key) for key in keys]
+        reading = Reading(
+            subjects=subjects,
+            known=[known[subject] for subject in subjects],
+            answers=[each if each is not None and each.at >= since else None for each in found],
+        )
+        self._newest = (reading, self._near.opened, version)
+        return reading
 
-    async def recall(self, keys: Sequence[bytes], since: Instant) -> list[bytes | None]:
-        wanted = list(dict.fromkeys(keys)) if self._sieve is None else self._sieve.passes(keys)
-        found = await self._inline(lambda db: tables.answers_of(db, wanted, since)) if wanted else {}
+    def _state_of(self, db: sqlite3.Connection) -> tuple[int, int]:
+        """The newest sequence of the ledger, and the data version: while that is the same, nobody has written."""
+        version = tables.pragma(db, "data_version")
+        known = self._state
+        if known is None or known[:2] != (db, version):
+            # Both from one statement, for somebody may write between two.
+            seq, version = db.execute(tables.STATE).fetchone()
+            self._state = known = (db, version, seq)
+        return known[2], version
+
+    def _nothing_at(self, seq: int) -> Known:
+        """The same object for as long as it says the same: callers may then judge by it that nothing is new."""
+        if self._nothing.seq != seq:
+            self._nothing = Known(seq=seq)
+        return self._nothing
+
+    def _with_recent_answers(self, answers: dict[bytes, Remembered], keys: Sequence[bytes]) -> None:
         for recent in self._recent:
-            for key in recent.answers.keys() & set(keys):
-                if recent.answers[key].at >= since:
-                    found[key] = recent.answers[key].answer
-        return [found.get(key) for key in keys]
+            for key in recent.answers.keys() & set(keys) if recent.answers else ():
+                answers[key] = recent.answers[key]
 
     async def commit(
-        self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: Position
+        self,
+        reading: Reading,
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
     ) -> list[int]:
         if self._unwritten is not None:
             raise self._unwritten
-        stale = await self._inline(lambda db: _stale(reservations, self._current(db, reservations)))
+        stale = await self._inline(lambda db: self._stale(db, reading, reservations))
         if not stale:
-            self._reading = None  # what it saw is no longer all there is
+            self._newest = None  # what it saw is no longer all there is
             self._recent[-1].add(reservations, remembered, position)
             if self._recent[-1].rows >= GATHERED and self._writing is None:
                 self._writing = asyncio.create_task(self._write_recent())
         return stale
 
-    def _current(self, db: sqlite3.Connection, reservations: Sequence[Reservation]) -> dict[bytes, Known]:
-        last = self._reading
-        known = (
-            last.known if last and last.db is db and last.version == tables.pragma(db, "data_version") else {}
-        )
-        watched = {subject for each in reservations for subject in each.watch if subject not in known}
-        return known | self._all_known(db, watched) if watched else known
+    def _stale(
+        self, db: sqlite3.Connection, reading: Reading, reservations: Sequence[Reservation]
+    ) -> list[int]:
+        if self._newest is not None:
+            newest, opened, version = self._newest
+            if newest is reading and opened is db and tables.pragma(db, "data_version") == version:
+                return []
+        seen = dict(zip(reading.subjects, reading.known, strict=True))
+        current = self._all_known(db, list({subject for each in reservations for subject in each.watch}))
+        return [
+            place
+            for place, each in enumerate(reservations)
+            if not all(_same(current[subject], seen[subject]) for subject in each.watch)
+        ]
 
-    def _all_known(self, db: sqlite3.Connection, subjects: Iterable[bytes]) -> dict[bytes, Known]:
+    def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
         seq = tables.newest(db)
-        known = dict.fromkeys(subjects, Known(seq=seq))
-        known.update(tables.known_of(db, self._sifted(db, known, seq), seq))
+        known = dict.fromkeys(subjects, self._nothing_at(seq))
+        known.update(tables.known_of(db, self._sifted(db, list(known), seq), seq))
         return self._with_recent(known)
 
     def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
@@ -228,7 +270,7 @@ class SqliteStore:
                 known[subject] = structs.replace(held, attempts=tuple(attempts))
         return known
 
-    def _sifted(self, db: sqlite3.Connection, subjects: Iterable[bytes], seq: int) -> list[bytes]:
+    def _sifted(self, db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> list[bytes]:
         """Those that may be in the database. The sieve first takes in what any process has added to the ledger up to
         `seq`, which is as far as this transaction sees."""
         if self._sieve is None:
@@ -238,6 +280,9 @@ class SqliteStore:
             self._sieve.add_many([subject for (subject,) in added])
             self._sieved = seq
         return self._sieve.passes(subjects)
+
+    def _sifted_keys(self, keys: Sequence[bytes]) -> list[bytes]:
+        return list(dict.fromkeys(keys)) if self._sieve is None else self._sieve.passes(keys)
 
     def _sift(self, written: list[bytes]) -> None:
         if self._filling is not None:
@@ -279,7 +324,7 @@ class SqliteStore:
                     raise
                 self._sift([key for recent in elders for key in (*recent.attempts, *recent.answers)])
             self._recent = self._recent[len(elders) :]
-            self._reading = None
+            self._newest = None
             self._unwritten = None
 
     # ---- the ledger and the rest, durable at return ------------------------------------------------------------------
@@ -361,15 +406,15 @@ class SqliteStore:
         # way to the database, and are deleted there.
         elder = set(decisions) - self._recent[-1].drop(decisions)
         self._recent[-1].position = position
-        self._reading = None
+        self._newest = None
         if not elder:
             return
         await self._flush()
 
         def step(db: sqlite3.Connection) -> None:
-            rows = [(decision,) for decision in elder]
-            db.executemany("DELETE FROM attempt WHERE decision = ?", rows)
-            db.executemany("DELETE FROM answer WHERE decision = ?", rows)
+            named = (encode(list(elder)).decode(),)
+            db.execute(tables.DROP_ATTEMPTS, named)
+            db.execute(tables.DROP_ANSWERS, named)
 
         await self._write(step)
 
@@ -379,8 +424,7 @@ class SqliteStore:
         await self._flush()
 
         def step(db: sqlite3.Connection) -> None:
-            for delete in tables.DROP:
-                db.execute(delete, (log, head))
+            tables.drop_beyond(db, log, head)
             tables.count_attempts(db, attempts)
             tables.remember(db, answers)
             db.execute(tables.NOTE, (log, head))
@@ -401,10 +445,7 @@ class SqliteStore:
         if (self._sieve is None or self._sieve.full) and self._filling is None:
             self._filling = asyncio.create_task(self._fill_sieve())
         bounds = (before, tables.FORGOTTEN_AT_ONCE)
-        while (
-            await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount)
-            == tables.FORGOTTEN_AT_ONCE
-        ):
+        while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
         await self._in_thread(tables.restart_log, self._tidy)
 
@@ -418,14 +459,6 @@ class SqliteStore:
             await asyncio.to_thread(self._worker.shutdown)
             for link in (self._tidy, self._near, self._far):
                 link.close()
-
-
-def _stale(reservations: Sequence[Reservation], current: dict[bytes, Known]) -> list[int]:
-    return [
-        place
-        for place, each in enumerate(reservations)
-        if not all(_same(current[subject], seen) for subject, seen in zip(each.watch, each.seen, strict=True))
-    ]
 
 
 def _same(now: Known, seen: Known) -> bool:

@@ -17,7 +17,7 @@ from msgspec import structs
 from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry, Event, fold
-from dialgate.model import Attempt, Instant, Known
+from dialgate.model import Attempt, Known
 from dialgate.store import Remembered, StoreUnavailable
 from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
@@ -36,10 +36,8 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX attempt_subject ON attempt (subject, at);
     CREATE TABLE answer (
-        key BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, answer BLOB NOT NULL, decision TEXT NOT NULL
+        id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, answer BLOB NOT NULL, decision TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX answer_at ON answer (at);
-    CREATE INDEX answer_decision ON answer (decision);
     CREATE TABLE position (log TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE call_list (
         controller TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (controller, id)
@@ -62,7 +60,7 @@ ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
 # Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
 _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
-_ANSWERS_OF = "SELECT key, at, answer FROM wanted CROSS JOIN answer ON key = one"
+_ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
 _COUNT = """
     INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES {rows}
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
@@ -71,7 +69,8 @@ _COUNT = """
 """
 _REMEMBER = """
     INSERT INTO answer (key, at, answer, decision) VALUES {rows}
-    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
+    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision,
+        id = 1 + (SELECT max(id) FROM answer)
     WHERE excluded.at >= answer.at
 """
 NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
@@ -81,8 +80,12 @@ RESULT = """
 """
 # LOG-SEQ with a higher sequence; "." is what comes after "-".
 _BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
-DROP = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
-FORGET = "DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE at < ? ORDER BY at LIMIT ?)"
+_DROP_BEYOND = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
+# Answers stand in the order in which they were written, so that the oldest and the newest are found without an index.
+FORGET = "DELETE FROM answer WHERE id IN (SELECT id FROM answer ORDER BY id LIMIT ?2) AND at < ?1"
+_NAMED = "decision IN (SELECT value FROM json_each(?))"
+DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
+DROP_ANSWERS = f"DELETE FROM answer WHERE id > (SELECT max(id) FROM answer) - 65536 AND {_NAMED}"  # noqa: S608 - as above
 
 
 _event = Decoder(Event)
@@ -159,8 +162,16 @@ def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dic
     }
 
 
-def answers_of(db: sqlite3.Connection, keys: Sequence[bytes], since: Instant) -> dict[bytes, bytes]:
-    return {key: answer for key, at, answer in _rows_of(db, _ANSWERS_OF, keys) if at >= since}
+def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
+    return {row[0]: Remembered(*row) for row in _rows_of(db, _ANSWERS_OF, keys)}
+
+
+def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
+    """The attempts and answers of decisions after `head`. They came here together with their position."""
+    (reached,) = db.execute("SELECT max(seq) FROM position WHERE log = ?", (log,)).fetchone()
+    if reached is not None and reached > head:
+        for delete in _DROP_BEYOND:
+            db.execute(delete, (log, head))
 
 
 def filled_sieve(db: sqlite3.Connection) -> tuple[Sieve, int]:

@@ -1,0 +1,144 @@
+"""Bringing a file to the disk while the thread that asked goes on.
+
+Linux does it by itself (io_submit, IOCB_CMD_FDSYNC, since 4.18) and says by an eventfd when it is done: no thread of ours
+has to wake, and win the interpreter from the one that decides, twice for every batch. Where the kernel or its seccomp
+filter has no such call, a thread does the same.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+from collections import deque
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import NamedTuple, Protocol
+
+_MOST = 64  # under way at a time
+_FDSYNC, _RESFD = 3, 1
+_CALLS = {
+    "x86_64": (206, 207, 209, 208),
+    "aarch64": (0, 1, 2, 4),
+}  # io_setup, io_destroy, io_submit, io_getevents
+
+
+class Done(NamedTuple):
+    """`error`: an errno, or 0."""
+
+    ticket: int
+    error: int
+
+
+class Syncing(Protocol):
+    def fileno(self) -> int:
+        """Readable while `done` has something to tell."""
+
+    def begin(self, fd: int, ticket: int) -> None:
+        """What was written to the file by now goes to the disk; `fd` may be closed meanwhile. Raises `OSError`."""
+
+    def done(self) -> list[Done]: ...
+
+    def close(self) -> None: ...
+
+
+def syncing() -> Syncing:
+    try:
+        return KernelSyncing()
+    except OSError:
+        return ThreadSyncing()
+
+
+class _Control(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_uint64), ("key", ctypes.c_uint32), ("flags_of_write", ctypes.c_int32),
+        ("operation", ctypes.c_uint16), ("priority", ctypes.c_int16), ("fd", ctypes.c_uint32),
+        ("buffer", ctypes.c_uint64), ("bytes", ctypes.c_uint64), ("offset", ctypes.c_int64),
+        ("reserved", ctypes.c_uint64), ("flags", ctypes.c_uint32), ("event_fd", ctypes.c_uint32),
+    )  # fmt: skip
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_uint64), ("control", ctypes.c_uint64), ("result", ctypes.c_int64), ("more", ctypes.c_int64),
+    )  # fmt: skip
+
+
+class KernelSyncing:
+    """Raises `OSError` where the kernel has none."""
+
+    def __init__(self) -> None:
+        calls = _CALLS.get(platform.machine())
+        if calls is None:
+            raise OSError(errno.ENOSYS, "the numbers of the system calls are not known for this machine")
+        setup, self._destroy, self._submit, self._events = calls
+        self._syscall = ctypes.PyDLL(None, use_errno=True).syscall
+        self._syscall.restype = ctypes.c_long
+        self._context = ctypes.c_ulong(0)
+        self._call(setup, ctypes.c_long(_MOST), ctypes.byref(self._context))
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._control = _Control(operation=_FDSYNC, flags=_RESFD, event_fd=self._eventfd)
+        self._list = (ctypes.c_void_p * 1)(ctypes.addressof(self._control))
+        self._told = (_Event * _MOST)()
+
+    def fileno(self) -> int:
+        return self._eventfd
+
+    def begin(self, fd: int, ticket: int) -> None:
+        self._control.fd, self._control.data = fd, ticket  # the kernel copies it
+        self._call(self._submit, self._context, ctypes.c_long(1), self._list)
+
+    def done(self) -> list[Done]:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._eventfd)
+        now = ctypes.c_long(0), ctypes.c_long(_MOST), self._told, None
+        count = self._call(self._events, self._context, *now)
+        return [Done(event.data, max(0, -event.result)) for event in self._told[:count]]
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._call(self._destroy, self._context)
+        os.close(self._eventfd)
+
+    def _call(self, number: int, *values: object) -> int:
+        result: int = self._syscall(ctypes.c_long(number), *values)
+        if result < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return result
+
+
+class ThreadSyncing:
+    def __init__(self) -> None:
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._asked: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        self._done: deque[Done] = deque()
+        self._thread = Thread(target=self._run, name="log-sync")
+        self._thread.start()
+
+    def fileno(self) -> int:
+        return self._eventfd
+
+    def begin(self, fd: int, ticket: int) -> None:
+        self._asked.put((os.dup(fd), ticket))
+
+    def _run(self) -> None:
+        for fd, ticket in iter(self._asked.get, None):
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                self._done.append(Done(ticket, error.errno or errno.EIO))
+            else:
+                self._done.append(Done(ticket, 0))
+            os.close(fd)
+            os.eventfd_write(self._eventfd, 1)
+
+    def done(self) -> list[Done]:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._eventfd)
+        return [self._done.popleft() for _ in range(len(self._done))]
+
+    def close(self) -> None:
+        self._asked.put(None)
+        self._thread.join()
+        os.close(self._eventfd)

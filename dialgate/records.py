@@ -1,0 +1,115 @@
+"""What stands in a decision log, read back: each decision together with the grounds it was given on."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct, structs
+
+from dialgate.decision_log import Line, LogDamaged, entries, find
+from dialgate.model import Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
+
+Stored: TypeAlias = Decided | Grounds | OutcomeRecord
+
+_REMEMBERED = 4_096
+decode: Callable[[bytes], Stored] = msgspec.json.Decoder(Stored).decode
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """A decision together with its grounds, as whoever reads the log has it, for ever: `decide(facts, law) == decision`.
+    The caller's own number stands in the facts, in clear. `grounds`: the sequence of the entry that held them."""
+
+    seq: int
+    id: str
+    at: Instant
+    number: bytes
+    sealed: bytes
+    facts: Facts
+    decision: Decision
+    grounds: int
+    country: str
+    law: str
+    config: str
+    snapshot: str
+    client: str
+    interface: str
+    call_id: str
+    node: str
+    question: bytes
+
+
+class Reader:
+    """Of one log folder. Remembers the newest grounds, which the next decisions most likely rest on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._grounds: dict[int, Grounds] = {}
+
+    def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
+        """Decisions and outcomes from `first` on. Raises `LogDamaged`."""
+        for line in entries(self._folder, first=first):
+            stored = _decoded(line)
+            if isinstance(stored, Grounds):
+                self._remember(stored)
+            else:
+                yield line, self._whole(line, stored)
+
+    def find(self, seq: int) -> Record | OutcomeRecord | None:
+        line = find(self._folder, seq)
+        stored = _decoded(line) if line else None
+        return (
+            None
+            if line is None or stored is None or isinstance(stored, Grounds)
+            else self._whole(line, stored)
+        )
+
+    def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
+        if isinstance(stored, OutcomeRecord):
+            return stored
+        grounds = self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds)
+        return joined(stored, grounds)
+
+    def _look_up(self, line: Line, seq: int) -> Grounds:
+        found = find(self._folder, seq)
+        stored = _decoded(found) if found else None
+        if not isinstance(stored, Grounds):
+            raise LogDamaged(line.segment, line.offset, f"the grounds it names, entry {seq}, are not there")
+        self._remember(stored)
+        return stored
+
+    def _remember(self, grounds: Grounds) -> None:
+        if len(self._grounds) >= _REMEMBERED:
+            self._grounds.clear()
+        self._grounds[grounds.seq] = grounds
+
+
+def joined(stored: Decided, grounds: Grounds) -> Record:
+    return Record(
+        seq=stored.seq,
+        id=stored.id,
+        at=stored.at,
+        number=stored.number,
+        sealed=stored.sealed,
+        facts=structs.replace(grounds.facts, at=stored.at),
+        decision=grounds.decision,
+        grounds=stored.grounds,
+        country=grounds.country,
+        law=grounds.law,
+        config=grounds.config,
+        snapshot=grounds.snapshot,
+        client=stored.client,
+        interface=stored.interface,
+        call_id=stored.call_id,
+        node=grounds.node,
+        question=stored.question,
+    )
+
+
+def _decoded(line: Line) -> Stored:
+    try:
+        return decode(line.body)
+    except msgspec.DecodeError as error:
+        raise LogDamaged(
+            line.segment, line.offset, f"not an entry that this version reads: {error}"
+        ) from error

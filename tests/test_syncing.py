@@ -1,0 +1,61 @@
+"""Whoever brings a file to the disk says when it is there, and what went wrong."""
+
+import errno
+import os
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dialgate.decision_log.syncing import Done, KernelSyncing, Syncing, ThreadSyncing
+
+WAYS: list[Callable[[], Syncing]] = [KernelSyncing, ThreadSyncing]
+
+
+def heard(syncing: Syncing, count: int) -> list[Done]:
+    done: list[Done] = []
+    while len(done) < count:
+        assert select.select([syncing.fileno()], [], [], 30)[0]
+        done += syncing.done()
+    return done
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> None:
+    """Also where many are under way, and the file has been closed meanwhile."""
+    syncing = way()
+    assert syncing.done() == []
+    for ticket in range(40):
+        fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(fd, b"x" * 1000)
+        syncing.begin(fd, ticket)
+        os.close(fd)
+    assert sorted(heard(syncing, 40)) == [Done(ticket, 0) for ticket in range(40)]
+    assert syncing.done() == []
+    syncing.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_cannot_be_synced_is_an_error_at_once_or_later(way: Callable[[], Syncing]) -> None:
+    """A pipe has no disk."""
+    syncing = way()
+    read, write = os.pipe()
+    try:
+        syncing.begin(write, 7)
+        told = heard(syncing, 1)
+    except OSError as error:
+        told = [Done(7, error.errno or 0)]
+    assert told == [Done(7, errno.EINVAL)]
+    for fd in (read, write):
+        os.close(fd)
+    syncing.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_closing_waits_for_what_is_under_way(way: Callable[[], Syncing], tmp_path: Path) -> None:
+    syncing = way()
+    with (tmp_path / "log").open("wb", buffering=0) as file:
+        file.write(bytes(1 << 20))
+        syncing.begin(file.fileno(), 1)
+        syncing.close()
