@@ -15,7 +15,7 @@ from dialgate.model import SECOND, Attempt, CallerId, Decided, Facts, Grounds, I
 from dialgate.store import Position, Remembered, Reservation
 
 REPEATED = "="
-_REMEMBERED = 4_096
+REMEMBERED = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,6 +33,9 @@ class Judged(Struct, frozen=True):
 
 
 class _Told(Struct, frozen=True):
+    """`judged` is kept alive: it is named by identity."""
+
+    judged: Judged
     answer: Answer
     stored: bytes
     code: str
@@ -140,7 +143,7 @@ class Batch:
         )  # fmt: skip
         judged = self._judged.get(key)
         if judged is None or judged.until <= self.now:
-            if len(self._judged) >= _REMEMBERED:
+            if len(self._judged) >= REMEMBERED:
                 self._judged.clear()
             judged = self._judged[key] = self._judge_anew(question, shown, known, found)
         return judged
@@ -177,7 +180,7 @@ class Batch:
     def _tell(self, judged: Judged) -> _Told:
         answer = told(judged.grounds.decision, judged.facts, self._most)
         code = answer.reasons[0].code if answer.reasons else ""
-        made = self._told[id(judged)] = _Told(answer, stored(answer), code)
+        made = self._told[id(judged)] = _Told(judged, answer, stored(answer), code)
         return made
 
     def _repeat(self, earlier: Answer) -> None:

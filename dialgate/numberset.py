@@ -34,7 +34,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -235,6 +235,7 @@ class NumberSet:
         self._ranks = self._part("I", at + entries * 4, entries) if tagged else None
         self._tags = self._part("H", at + entries * 8, header.numbers) if tagged else None
         self.sha256 = header.sha256.hex()
+        self.tag = self._tagger()
 
     @classmethod
     def open(cls, path: Path) -> NumberSet:
@@ -254,45 +255,39 @@ class NumberSet:
         return self._header.numbers
 
     def __contains__(self, number: int) -> bool:
-        block, low = divmod(number, BLOCK)
-        at = self._supers.get(block >> 8)
-        if at is None:
-            return False
-        at += block & 255
-        begin = self._directory[at]
-        end = self._directory[at + 1]
-        words = self._words
-        if end - begin == DENSE:
-            return words[begin + GROUPS + (low >> 4)] >> (low & 15) & 1 == 1
-        at = bisect_left(words, low, begin, end)
-        return at < end and words[at] == low
+        return self.tag(number) >= 0
 
-    def tag(self, number: int) -> int:
-        """-1: not in the set. A set without tags answers 0 for every number in it."""
-        if self._tags is None or self._ranks is None:
-            return 0 if number in self else -1
-        block, low = divmod(number, BLOCK)
-        at = self._supers.get(block >> 8)
-        if at is None:
-            return -1
-        at += block & 255
-        begin = self._directory[at]
-        end = self._directory[at + 1]
-        words = self._words
-        if end - begin == DENSE:
-            if not words[begin + GROUPS + (low >> 4)] >> (low & 15) & 1:
+    def _tagger(self) -> Callable[[int], int]:
+        """`tag(number)`: the number's tag, 0 for every number of a set without tags, -1: not in the set.
+
+        One function with everything at hand: it is asked several times for each call."""
+        supers, directory, words = self._supers, self._directory, self._words
+        ranks, tags, data, body = self._ranks, self._tags, self._map, self._body
+
+        def tag(number: int) -> int:
+            block, low = divmod(number, BLOCK)
+            at = supers.get(block >> 8)
+            if at is None:
                 return -1
-            return self._tags[self._ranks[at] + words[begin + (low >> 9)] + self._bits_before(begin, low)]
-        place = bisect_left(words, low, begin, end)
-        if place == end or words[place] != low:
-            return -1
-        return self._tags[self._ranks[at] + place - begin]
+            at += block & 255
+            begin = directory[at]
+            end = directory[at + 1]
+            if end - begin == DENSE:
+                if not words[begin + GROUPS + (low >> 4)] >> (low & 15) & 1:
+                    return -1
+                if tags is None or ranks is None:
+                    return 0
+                # How many numbers of the block lie between the last multiple of 512 and this one.
+                start = body + (begin + GROUPS) * 2 + (low >> 9) * 64
+                group = int.from_bytes(data[start : start + 64], "little")
+                before = (group & ((1 << (low & 511)) - 1)).bit_count()
+                return tags[ranks[at] + words[begin + (low >> 9)] + before]
+            place = bisect_left(words, low, begin, end)
+            if place == end or words[place] != low:
+                return -1
+            return 0 if tags is None or ranks is None else tags[ranks[at] + place - begin]
 
-    def _bits_before(self, begin: int, low: int) -> int:
-        """How many numbers of a dense block lie between the last multiple of 512 and `low`."""
-        at = self._body + (begin + GROUPS) * 2 + (low >> 9) * 64
-        group = int.from_bytes(self._map[at : at + 64], "little")
-        return (group & ((1 << (low & 511)) - 1)).bit_count()
+        return tag
 
     def verify(self) -> None:
         """Reads the whole file; other threads go on meanwhile. Raises DamagedFile."""

@@ -4,11 +4,12 @@ import asyncio
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
 from dialgate.answers import Answer
-from dialgate.batch import Batch, Judged
+from dialgate.batch import REMEMBERED, Batch, Judged
 from dialgate.decision import decide
 from dialgate.gather import Gatherer, Question
 from dialgate.keys import nonces
@@ -56,6 +57,9 @@ def said(answer: Answer) -> Answer:
     return structs.replace(answer, decision_id="")
 
 
+nothing: Any = None
+
+
 async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Path) -> None:
     async with world.running(tmp_path) as running:
         await world.load_list(running)
@@ -64,6 +68,10 @@ async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Pa
         for seed in range(12):
             now = NOW + seed * 53 * MINUTE  # from 10 in the morning until the telephone must be silent
             gatherer.prepare(now)
+            # So that what is remembered is forgotten in the midst of the batch.
+            judged.update(
+                {(seed, n): Judged((), nothing, nothing, b"", 0) for n in range(REMEMBERED - len(judged) - 9)}
+            )
             together = Batch(gatherer, now, 1, nonces(), {}, judged)
             alone = []
             for question, known in questions(gatherer, client, seed):
