@@ -31,6 +31,7 @@ from dialgate.ledger import (
     Lifted,
     Revoked,
 )
+from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import RESULT_RANK, Instant, Origin, Result
 from dialgate.requests import (
@@ -113,9 +114,11 @@ class Registrar:
         if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
             raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
         now = self._clock()
-        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
         owner = "*" if ask.scope == "everyone" else controller.id
-        receipt = await self._append(client, ask, owner, self._number(ask.number, controller), event, now)
+        number = self._number(ask.number, controller)
+        ask = Masker(self._keys, owner).masked(ask, number)
+        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
+        receipt = await self._append(client, ask, owner, number, event, now)
         self._metrics.revocation_seconds.observe(time.monotonic() - begun)
         return receipt
 
@@ -130,6 +133,8 @@ class Registrar:
             raise Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
+        if entry.sealed:
+            ask = Masker(self._keys, entry.controller).masked(ask, self._keys.ledger.unseal(entry.sealed))
         draft = Draft(
             at=self._clock(),
             controller=entry.controller,
@@ -148,6 +153,7 @@ class Registrar:
         now = self._clock()
         if isinstance(ask, ContractRequest):
             self._check_sector(ask, controller)
+        ask = Masker(self._keys, controller.id).masked(ask, number)
         event = self._event(ask, now)
         if isinstance(event, ConsentWithdrawn | ContractEnded):
             await self._must_exist(controller, number, event)
@@ -192,13 +198,21 @@ class Registrar:
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
     ) -> list[HistoryEntry]:
         """Every ledger entry about a number, oldest first, or those of some kinds (`revoked`, `lifted`, `consent`, …)."""
-        owner = self._controller(client, controller)
-        e164 = self._number(number, owner)
+        owner, e164 = self.person(client, controller, number)
         entries: list[Entry] = []
         for name in (owner.id, "*"):
             entries += await self._store.history(self._keys.subject(name, e164))
-        told = [_told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+        told = [self.told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
         return [each for each in told if not kinds or each.kind in kinds]
+
+    def told(self, entry: Entry) -> HistoryEntry:
+        told: HistoryEntry = Masker(self._keys, entry.controller).shown(_told(entry))
+        return told
+
+    def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
+        """On whose behalf a client asks about a number, and the number in E.164. Raises `Refused`."""
+        owner = self._controller(client, controller)
+        return owner, self._number(number, owner)
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 

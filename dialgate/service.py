@@ -31,6 +31,7 @@ from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.store import Store, StoreUnavailable
 from dialgate.store.sqlite import SqliteStore
+from dialgate.subjects import Subjects
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
@@ -107,6 +108,7 @@ class Gate:
         self._store, self._clock = store, clock
         self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
+        self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._gatherer = Gatherer(config, keys)
         self._upkeep = Upkeep(config.data, store, log, metrics)
         self._nonces = nonces()
@@ -315,6 +317,7 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
+        await self.subjects.observe(now)
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
@@ -334,5 +337,6 @@ class Gate:
         """After the answers that are still awaited."""
         while self._batches:
             await asyncio.wait(self._batches)
+        await self.subjects.close()
         await self._store.close()
         self._recorder.close()

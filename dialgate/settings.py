@@ -17,8 +17,12 @@ from msgspec import Meta, Struct
 from dialgate import phone
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+from dialgate.storage_days import Retention
+from dialgate.twins import twins
 
-Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
+Scope: TypeAlias = Literal[
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "subjects", "admin"
+]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -64,13 +68,14 @@ class Listen(Strict, frozen=True, kw_only=True):
 
 class Limits(Strict, frozen=True, kw_only=True):
     """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds to
-    send a request, seconds an idle connection is kept (longer than any dialer keeps it)."""
+    send a request, seconds an idle connection is kept (longer than any dialer keeps it), numbers to look up."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
     batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     read_seconds: Seconds = 10
     idle_seconds: Seconds = 90
+    lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 
 class Settings(Strict, frozen=True, kw_only=True):
@@ -88,6 +93,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    retention: Retention = Retention()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
@@ -201,7 +207,7 @@ class _Reader:
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
             self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
             return None
-        self.problems.extend(f"{path.name}: {twin}" for twin in _twins(raw))
+        self.problems.extend(f"{path.name}: {twin}" for twin in twins(raw))
         digest = _digest(raw)
         self.contents[digest] = raw
         self.names.append(f"{path.name} {digest}")
@@ -377,22 +383,6 @@ def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
             yield f"sector {campaign.sector!r} is none of those of {names}"
         elif campaign.purpose in _OFFERS:
             yield f"an offer needs a sector, one of those of {names}"
-
-
-def _twins(raw: bytes) -> Iterator[str]:
-    """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
-    waiting, seen = [yaml.compose(raw, Loader=yaml.CSafeLoader)], set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, yaml.CollectionNode) and node not in seen:
-            seen.add(node)
-            names: list[Any] = []
-            for part in node.value:
-                key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
-                waiting.append(value)
-                if isinstance(key, yaml.ScalarNode) and key.value in names:
-                    yield f"line {key.start_mark.line + 1}: {key.value} stands twice; only one would count"
-                names.append(key and key.value)
 
 
 def _digest(raw: bytes) -> str:

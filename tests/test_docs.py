@@ -21,6 +21,7 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings
+from dialgate.storage_days import Retention
 from registry_sync import cli as sync_cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -85,13 +86,14 @@ def default(field: Any) -> str:
     if isinstance(value, Struct) or field.name == "clients":
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return {"": "none", "None": "none", "()": "none", "False": "false"}.get(text, text)
+    return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(text, text)
 
 
 SECTIONS = [
     ("**`dialgate.yaml`**", Settings),
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
+    ("**`retention`**", Retention),
     ("**`clients`**", Client),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),

@@ -27,13 +27,35 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.keys": {"model", "faults"},
     "dialgate.decision_log": {"model", "faults"},
     "dialgate.store": {"model", "ledger", "faults"},
-    "dialgate.settings": {"model", "law", "phone"},
+    "dialgate.storage_days": set(),
+    "dialgate.twins": set(),
+    "dialgate.settings": {"model", "law", "phone", "storage_days", "twins"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
     "dialgate.calllist": {"model", "phone", "numberset"},
     "dialgate.answers": {"model", "localtime"},
     "dialgate.requests": {"model", "calllist"},
+    "dialgate.cases": {"model"},
+    "dialgate.masking": {"model", "keys"},
+    "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
+    "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
+    "dialgate.subject_page": {"model", "requests", "subject_answers"},
+    "dialgate.holdings": {
+        "model", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
+    },
+    "dialgate.erasure": {
+        "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
+    },
+    "dialgate.retention": {"model", "erasure", "ledger", "localtime", "settings", "store"},
+    "dialgate.deadlines": {
+        "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
+        "subject_answers",
+    },
+    "dialgate.subjects": {
+        "model", "cases", "deadlines", "erasure", "faults", "holdings", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
+        "phone", "registrar", "requests", "retention", "settings", "store", "subject_answers",
+    },
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
@@ -42,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
-        "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
+        "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
     },
     "dialgate.upkeep": {
         "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
@@ -50,16 +72,17 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "store", "upkeep",
+        "recorder", "registrar", "settings", "settling", "store", "subjects", "upkeep",
     },
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs",
+        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "lookups",
+        "subject_answers", "subject_page",
     },
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law",
+        "decision_log", "interfaces", "law", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
@@ -77,7 +100,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
-        "dialgate.decision", "dialgate.answers", "dialgate.batch")  # fmt: skip
+        "dialgate.decision", "dialgate.answers", "dialgate.batch", "dialgate.cases")  # fmt: skip
 IMPURE = {
     "asyncio",
     "time",

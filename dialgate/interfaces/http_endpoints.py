@@ -4,6 +4,7 @@ from typing import Any, Final, get_args
 
 from dialgate.answers import Answer, Simulation
 from dialgate.interfaces import http_check, http_ledger
+from dialgate.interfaces.http_subjects import PURPOSE, SUBJECT_ENDPOINTS
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.model import CallType
 from dialgate.registrar import Registrar
@@ -131,6 +132,7 @@ _ASKED: Final = (
 )  # fmt: skip
 _ABOUT_WHOM: Final = (
     Parameter(name="number", about="The person's number.", example=_NUMBER, required=True),
+    PURPOSE,
     Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
 )
 _SEQ: Final = Parameter(name="seq", about="The revocation.", example="812", required=True, place="path")
@@ -150,7 +152,7 @@ _WRITE: Final = (
     "request.not_json", "request.too_large", "request.timeout", "number.invalid", "controller.unknown",
     "store.unavailable", "gate.unavailable",
 )  # fmt: skip
-_READ: Final = ("number.invalid", "controller.unknown", "store.unavailable")
+_READ: Final = ("number.invalid", "controller.unknown", "lookup.throttled", "store.unavailable")
 _ASKING: Final = ("request.not_json", "request.too_large", "request.timeout")
 _PLAIN_ASKING: Final = ("request.too_large", "request.timeout")
 
@@ -256,7 +258,7 @@ ENDPOINTS: Final = (
         ask_example={**_CALL, "at": _AT},
         answer=Simulation,
         answer_example=_SIMULATION,
-        errors=(*_ASKING, "store.unavailable", "gate.unavailable"),
+        errors=(*_ASKING, "lookup.throttled", "store.unavailable", "gate.unavailable"),
     ),
     Endpoint(
         method="POST",
@@ -373,4 +375,5 @@ ENDPOINTS: Final = (
         status=204,
         errors=(*_ASKING, "caller_id.invalid", "controller.unknown", "store.unavailable"),
     ),
+    *SUBJECT_ENDPOINTS,
 )  # fmt: skip

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert, decode
+from dialgate.lookups import Reason
 from dialgate.model import Transfer
 from dialgate.registrar import Registrar
 from dialgate.requests import CallerIdProofRequest, HistoryEntry, LiftRequest, ListInfo, ListRequest
@@ -58,6 +59,7 @@ def history(*kinds: str) -> Serve:
         if number.startswith(" "):  # a plus that was not encoded
             fields["number"] = f"+{number[1:]}"
         asked = convert(fields, _HistoryQuery)
+        await gate.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
         entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
         return http_body.reply(request, _encode(History(entries)))
 
@@ -66,6 +68,7 @@ def history(*kinds: str) -> Serve:
 
 class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
+    purpose: Reason
     controller: str = ""
 
 
