@@ -29,10 +29,12 @@ def records(held: Held) -> list[Record]:
     """The decisions about it that are this controller's, newest first. A call for a campaign that nobody has is its
     controller's if its client asks for no other."""
     bound = {client.name: client.controllers for client in held.config.settings.clients}
-    own = (held.controller,)
+    own, log = (held.controller,), held.config.data / "log"
+    if not log.is_dir():  # no gate has ever run here
+        return []
     return [
         record
-        for _, record in Reader(held.config.data / "log").about(held.hashes)
+        for _, record in Reader(log).about(held.hashes)
         if record.facts.controller.id == held.controller
         or (not record.facts.controller.id and bound.get(record.client) == own)
     ]

@@ -5,8 +5,8 @@ Every act is for one controller. What is shown is written down before it is show
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import erasure, holdings, phone
+from dialgate import breach, erasure, holdings, phone
 from dialgate.cases import Answered
 from dialgate.deadlines import Deadlines
 from dialgate.faults import Unavailable
@@ -70,13 +70,19 @@ class Subjects:
         self.deadlines = Deadlines(self._file, keys, clock)
 
     @classmethod
-    async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Subjects":
+    @asynccontextmanager
+    async def beside(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
         """For use without a gate, beside one or in its absence. Raises `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
         store = SqliteStore.open(config.data / "store.db", patience=5.0)
         metrics = Metrics(CollectorRegistry())
-        return cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)
+        try:
+            made = cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)
+            yield made
+            await made.close()
+        finally:
+            await store.close()
 
     @property
     def config(self) -> Config:
@@ -242,6 +248,11 @@ class Subjects:
         if names:
             self._registrar.changed.set()
         return names
+
+    async def exposed(self, span: breach.Span) -> breach.Exposure:
+        """What a key or a node was shown, and could have been (GDPR 33). Reads the whole decision log."""
+        lookups = await self._file.lookups_between(span.start, span.end)
+        return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -293,7 +293,9 @@ async def test_a_revocation_binds_the_next_check_until_it_is_lifted(running: Wor
         running, "/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"}
     )
     assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
-    entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))["entries"]
+    entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
+        "entries"
+    ]
     assert [(each["seq"], each["kind"], each["actor"]) for each in entries] == [
         (receipt["seq"], "revoked", "agent-17")
     ]

@@ -52,8 +52,9 @@ ALLOWED: dict[str, set[str]] = {
         "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
         "subject_answers",
     },
+    "dialgate.breach": {"model", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
-        "model", "cases", "deadlines", "erasure", "faults", "holdings", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
+        "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
         "phone", "registrar", "requests", "retention", "settings", "store", "subject_answers",
     },
     "dialgate.gather": {
@@ -82,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law", "subject_answers", "subject_page", "subjects",
+        "decision_log", "interfaces", "law", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},

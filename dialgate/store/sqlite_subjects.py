@@ -205,18 +205,18 @@ class SubjectStore:
     async def expired(
         self, lookups: Instant, requests: Instant, restricted: Instant, *, drop: bool
     ) -> dict[str, int]:
-        """How many rows are older than each bound; with `drop`, they are gone on return."""
+        """How much is older than each bound; with `drop`, they are gone on return."""
         kinds = {
-            "lookups": (_OLD_LOOKUPS, lookups),
-            "subject_requests": (_OLD_REQUESTS, requests),
-            "restricted": (_OLD_RESTRICTED, restricted),
+            "lookups": ("seq", _OLD_LOOKUPS, lookups),
+            "subject_requests": ("DISTINCT id", _OLD_REQUESTS, requests),
+            "restricted": ("seq", _OLD_RESTRICTED, restricted),
         }
 
         def step(db: sqlite3.Connection) -> dict[str, int]:
             db.execute("PRAGMA secure_delete=ON")
             found = {}
-            for kind, (where, bound) in kinds.items():
-                (found[kind],) = db.execute(f"SELECT count(*) {where}", (bound,)).fetchone()
+            for kind, (what, where, bound) in kinds.items():
+                (found[kind],) = db.execute(f"SELECT count({what}) {where}", (bound,)).fetchone()
                 if drop and found[kind]:
                     with whole(db):
                         db.execute(f"DELETE {where}", (bound,))
