@@ -66,6 +66,7 @@ class Subjects:
         self._file = SubjectStore.open(registrar.config.data / "subjects.db")
         self._nonces = nonces()
         self._removing: asyncio.Task[None] | None = None
+        self._problem = ""
         self.lookups = Lookups(self._file, keys, clock, metrics)
         self.deadlines = Deadlines(self._file, keys, clock)
 
@@ -266,7 +267,11 @@ class Subjects:
             if daily and await self._file.due("retention", now, DAY):
                 self._removing = asyncio.create_task(self._remove(now))
         except Unavailable as fault:
-            _log.error("subjects not available", problem=str(fault))
+            if str(fault) != self._problem:  # it is asked every second
+                _log.error("subjects not available", problem=str(fault))
+            self._problem = str(fault)
+        else:
+            self._problem = ""
 
     async def _remove(self, now: Instant) -> None:
         try:
