@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from dialgate import phone
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
-from dialgate.storage_days import Retention
+from dialgate.storage_days import Storage
 from dialgate.twins import twins
 
 Scope: TypeAlias = Literal[
@@ -93,7 +93,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
-    retention: Retention = Retention()
+    storage: Storage = Storage()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_525)]
 
 
-class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Days for which each kind is stored after its use is over (GDPR 5(1)(e)); the decision log has its own rule. What
     forbids calls, revocations first, is kept for as long as calls may be made (GDPR 21(3)).
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from dialgate import breach, erasure, holdings, phone
 from dialgate.cases import Answered
 from dialgate.deadlines import Deadlines
+from dialgate.expiry import Removal, Retiring
 from dialgate.faults import Unavailable
 from dialgate.holdings import Held
 from dialgate.keys import Keys, nonces
@@ -28,7 +29,6 @@ from dialgate.metrics import Metrics
 from dialgate.model import DAY, Instant
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
-from dialgate.retention import Removal, Retiring
 from dialgate.settings import Client, Config
 from dialgate.store import Store
 from dialgate.store.sqlite import SqliteStore
@@ -201,7 +201,7 @@ class Subjects:
             entries,
             erasure.last_used(records),
             self._clock(),
-            self.config.settings.retention.restricted_days,
+            self.config.settings.storage.restricted_days,
         )
         await self._file.restrict(
             [erasure.sealed(*each, self._keys.ledger, next(self._nonces)) for each in restricted]
@@ -263,7 +263,7 @@ class Subjects:
         try:
             await self.deadlines.count(self._metrics, now)
             await self._file.maintain()
-            daily = self.config.settings.retention.daily and self._removing is None
+            daily = self.config.settings.storage.daily and self._removing is None
             if daily and await self._file.due("retention", now, DAY):
                 self._removing = asyncio.create_task(self._remove(now))
         except Unavailable as fault:
@@ -320,5 +320,5 @@ def _summary(items: Iterable[Struct]) -> str:
 
 
 def _days(config: Config) -> dict[str, int]:
-    fields = structs.asdict(config.settings.retention)
+    fields = structs.asdict(config.settings.storage)
     return {name.removesuffix("_days"): days for name, days in fields.items() if name.endswith("_days")}

@@ -21,7 +21,7 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings
-from dialgate.storage_days import Retention
+from dialgate.storage_days import Storage
 from registry_sync import cli as sync_cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -93,7 +93,7 @@ SECTIONS = [
     ("**`dialgate.yaml`**", Settings),
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
-    ("**`retention`**", Retention),
+    ("**`storage`**", Storage),
     ("**`clients`**", Client),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),

@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.erasure": {
         "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
     },
-    "dialgate.retention": {"model", "erasure", "ledger", "localtime", "settings", "store"},
+    "dialgate.expiry": {"model", "erasure", "ledger", "localtime", "settings", "store"},
     "dialgate.deadlines": {
         "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
         "subject_answers",
@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.breach": {"model", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
         "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
-        "phone", "registrar", "requests", "retention", "settings", "store", "subject_answers",
+        "phone", "registrar", "requests", "expiry", "settings", "store", "subject_answers",
     },
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",

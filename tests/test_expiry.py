@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from dialgate.expiry import Removal
 from dialgate.model import DAY, Instant
-from dialgate.retention import Removal
 from tests import world
 from tests.world import CALL, CLEAR, LIST, NOW, World
 
@@ -28,7 +28,7 @@ DAYS = {
 
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[World]:
-    async with world.running(tmp_path, clients=CLIENTS, retention=DAYS) as running:
+    async with world.running(tmp_path, clients=CLIENTS, storage=DAYS) as running:
         await world.load_list(running)
         yield running
 
@@ -173,7 +173,7 @@ async def test_everything_of_one_id_goes_together_and_every_person_is_looked_at(
 
 
 async def test_the_gate_removes_once_a_day(tmp_path: Path) -> None:
-    async with world.running(tmp_path, clients=CLIENTS, retention={**DAYS, "daily": True}) as made:
+    async with world.running(tmp_path, clients=CLIENTS, storage={**DAYS, "daily": True}) as made:
         await send(made, "/v1/lists", LIST)
         await looked_up(made)
         made.hand.at = NOW + 501 * DAY

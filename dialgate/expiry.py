@@ -37,7 +37,7 @@ class Retiring:
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Every kind, also where there is nothing to remove."""
-        days = self._config.settings.retention
+        days = self._config.settings.storage
         bounds = {
             "consents": now - days.consents_days * DAY,
             "contracts": now - days.contracts_days * DAY,
