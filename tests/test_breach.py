@@ -61,7 +61,9 @@ async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -
 
 
 def run(config: Path, *words: str, code: int = 0) -> str:
-    done = CliRunner().invoke(cli.app, words, env={"DIALGATE_CONFIG": str(config), "COLUMNS": "200"})
+    done = CliRunner().invoke(
+        cli.app, words, env={"DIALGATE_CONFIG": str(config), "COLUMNS": "200", "DIALGATE_ACTOR": "dpo"}
+    )
     assert done.exit_code == code, done.output
     return done.output
 
@@ -117,10 +119,10 @@ def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
     assert json.loads(run(config, "retention", "--json"))["removed"] is True
     numbers = tmp_path / "numbers.txt"
     span = ("--from", "2020-01-01T00:00:00Z", "--to", "2099-01-01T00:00:00Z")
-    told = json.loads(run(config, "breach", "--key", "cli", *span, "--out", str(numbers), "--json"))
+    told = json.loads(run(config, "breach", "--key", "cli:dpo", *span, "--out", str(numbers), "--json"))
     assert (told["numbers"], told["known"]) == (1, False)
     assert numbers.read_text() == f"{CLEAR}\n"
-    assert CLEAR not in run(config, "breach", "--key", "cli", *span)
+    assert CLEAR not in run(config, "breach", "--key", "cli:dpo", *span)
     run(config, "breach", *span, code=2)
     run(config, "breach", "--key", "cli", "--from", "yesterday", "--to", "2099-01-01T00:00:00Z", code=2)
 

@@ -63,8 +63,9 @@ def act(path: Path, step: Act[T]) -> T:
 
 
 async def _acted(config: Config, step: Act[T]) -> T:
-    # Whoever may run this can read the files themselves; that they looked is recorded all the same.
-    client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
+    # Whoever may run this can read the files themselves; that they looked is recorded all the same, under their name.
+    who = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER", "USER"))), "unknown")
+    client = Client(name=f"cli:{who}", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         async with Subjects.beside(config, wall_clock) as subjects:
             return await step(subjects, client)
