@@ -34,6 +34,7 @@ from dialgate.store.sqlite import SqliteStore
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
+_WORTH_A_SYNC = 64  # calls
 _SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 _log = structlog.get_logger(__name__)
 
@@ -170,8 +171,9 @@ class Gate:
 
     def _next_batch(self) -> None:
         """Begin one, if it is time: when no other is being decided, and as many calls wait as are on their way to the
-        disk. So a lone call never waits, and under load one batch is decided while the one before is synced."""
-        if self._waiting and not self._deciding and len(self._waiting) >= self._in_flight:
+        disk, or enough for a sync of their own. So a lone call never waits, and under load one batch is decided while
+        those before are synced."""
+        if self._waiting and not self._deciding and len(self._waiting) >= min(self._in_flight, _WORTH_A_SYNC):
             self._deciding = True
             batch = asyncio.create_task(self._batch())
             self._batches.add(batch)
