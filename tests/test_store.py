@@ -3,14 +3,17 @@
 Another engine joins by one more function in `ENGINES`."""
 
 import asyncio
+import atexit
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,7 @@ from dialgate.store import (
     Store,
     StoreUnavailable,
 )
+from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import GATHERED, SqliteStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
 
@@ -58,7 +62,38 @@ def sqlite_engine(folder: Path) -> Engine:
     return Engine(lambda: SqliteStore.open(path, patience=5), elsewhere, shared=False)
 
 
-ENGINES = [sqlite_engine]
+def redis_engine(folder: Path) -> Engine:
+    """On one server for all tests; each has a name of its own."""
+    url, name = redis_url(), folder.name
+    elsewhere = (
+        "from dialgate.store.redis import RedisStore\n"
+        f"store = RedisStore({url!r}, name={name!r}, patience=5)\n"
+    )
+    return Engine(lambda: RedisStore(url, name=name, patience=5), elsewhere, shared=True)
+
+
+@cache
+def redis_url() -> str:
+    """A server with nothing in it, that syncs every write, on a socket of its own; it ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))
+    options = {
+        "port": 0,
+        "unixsocket": folder / "socket",
+        "dir": folder,
+        "appendonly": "yes",
+        "appendfsync": "always",
+    }
+    words = [str(word) for name, value in {**options, "save": ""}.items() for word in (f"--{name}", value)]
+    process = subprocess.Popen(["redis-server", *words], stdout=subprocess.PIPE, text=True)
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(process.wait)
+    atexit.register(process.kill)
+    assert process.stdout
+    assert any("Ready to accept connections" in line for line in process.stdout)
+    return f"unix://{folder}/socket"
+
+
+ENGINES = [sqlite_engine, redis_engine]
 
 
 @pytest.fixture(params=ENGINES)
@@ -97,10 +132,10 @@ async def recalled(store: Store, keys: list[bytes], since: int) -> list[Remember
     return list((await store.read([], keys, since)).answers)
 
 
-async def reserve(store: Store, subject: bytes, *decisions: str) -> None:
+async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
     reading = await store.read([subject])
     wanted = [Reservation(subject, attempt(each), (subject,)) for each in decisions]
-    assert await store.commit(reading, wanted, [], HERE) == []
+    assert await store.commit(reading, wanted, [], position) == []
 
 
 async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
@@ -442,7 +477,9 @@ async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
 
 async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(store: Store) -> None:
     """Attempts and answers beyond the head go, lost ones come back, results stay, other logs are left alone."""
-    await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100", "logs-99", "loh-99", "lo-99")
+    for other in ("logs", "loh", "lo"):
+        await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
+    await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
     await store.result("log-9", "busy", 11)
     gone, kept = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
     await store.commit(NOTHING, [], [gone, kept], Position("log", 100))
@@ -457,7 +494,7 @@ async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(
         assert await decisions(store, BRUNO) == ["log-7"]
         found = await recalled(store, [b"k7", b"k9", b"k10"], 0)
         assert [each is None for each in found] == [False, False, True]
-        assert await store.positions() == {"log": 9}
+        assert (await store.positions())["log"] == 9
 
 
 async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) -> None:
