@@ -73,6 +73,16 @@ class Limits(Strict, frozen=True, kw_only=True):
     idle_seconds: Seconds = 90
 
 
+class FastAgi(Strict, frozen=True, kw_only=True):
+    """The door for Asterisk, whose clients are known by their `sources`. `deadline_seconds`: from the connection to an
+    answer, which is a deny if there is no better one; `connections`: at most so many at once, others are closed."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 4573
+    deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.25
+    connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000
+
+
 class Settings(Strict, frozen=True, kw_only=True):
     """Paths are relative to the file they stand in."""
 
@@ -81,6 +91,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     controllers: str = "controllers"
     listen: Listen = Listen()
     limits: Limits = Limits()
+    fastagi: FastAgi | None = None
     clients: tuple[Client, ...] = ()
     node: Name = "gate"
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
