@@ -11,6 +11,7 @@ from msgspec import Struct
 from dialgate import settings
 from dialgate.conformance.asterisk import Channel, Temper, agi
 from dialgate.interfaces.fastagi import FastAgi
+from dialgate.service import Gate
 from dialgate.settings import Config
 from tests import world
 from tests.world import CALLER, CLEAR, KEY, SCOPES, World
@@ -73,3 +74,12 @@ def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
     next(client for client in written["clients"] if client["name"] == "pbx").update(changes)
     path.write_text(yaml.safe_dump(written))
     return settings.load(path)
+
+
+def present(gate: Gate, caller_id: str) -> None:
+    """Assign one more caller ID to the campaign."""
+    path = gate.config.folder / "controllers" / "acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    written["campaigns"][0]["caller_ids"].append(caller_id)
+    path.write_text(yaml.safe_dump(written))
+    gate.reload(settings.load(gate.config.folder / "dialgate.yaml"))

@@ -7,12 +7,15 @@ next one is sent. `HANGUP` may stand between two answers and is none. A text tha
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 LONGEST_LINE: Final = 8192  # Asterisk's own buffer, in bytes
-MOST_LINES: Final = 256  # of an environment; Asterisk sends some 22, and one for each argument
+MOST_BYTES: Final = 32 << 10  # of an environment; Asterisk sends some 500, and the arguments
+_BEGINS: Final = b"agi_"
+_VARIABLE: Final = re.compile(r"^agi_([^:\n]*): ?([^\n]*)$", re.MULTILINE)
 _REPLY: Final = re.compile(r"(\d{3})(?: result=([^\s(]*))?(?: \((.*)\))?(?: .*)?")
 _USAGE: Final = 520
 _PROVISIONAL: Final = 200
@@ -46,41 +49,37 @@ Said: TypeAlias = Environment | Reply | Hangup
 
 
 class Listener:
-    """Bytes in, what was said out. It holds at most one line, and the environment until that is whole."""
+    """Bytes in, what was said out. It holds at most the environment until that is whole, and then one line."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._environment: dict[str, str] | None = {}
-        self._lines = 0
+        self._introduced = False
         self._in_usage = False
+
+    @property
+    def expects_reply(self) -> bool:
+        """What comes next is a reply from its first byte on."""
+        return self._introduced and not self._rest and not self._in_usage
 
     def feed(self, data: bytes) -> Iterator[Said]:
         """Raises `NotAgi`, after which the listener is of no further use."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
-            raise NotAgi("a line is longer than any that Asterisk sends")
-        for line in lines:
+        data = self._rest + data
+        if not self._introduced:
+            head, found, data = data.partition(b"\n\n")
+            _check(head)
+            if not found:
+                self._rest = head
+                return
+            self._introduced = True
+            yield _environment(head)
+        *lines, self._rest = data.split(b"\n")
+        for line in (*lines, self._rest):
             if len(line) > LONGEST_LINE:
                 raise NotAgi("a line is longer than any that Asterisk sends")
-            said = self._heard(line.decode("utf-8", "replace").removesuffix("\r"))
+        for line in lines:
+            said = Hangup() if line == b"HANGUP" else self._reply(line.decode("utf-8", "replace"))
             if said is not None:
                 yield said
-
-    def _heard(self, line: str) -> Said | None:
-        if line == "HANGUP":
-            return Hangup()
-        return self._reply(line) if self._environment is None else self._introduced(line, self._environment)
-
-    def _introduced(self, line: str, known: dict[str, str]) -> Environment | None:
-        if not line:
-            self._environment = None
-            return _environment(known)
-        self._lines += 1
-        name, colon, value = line.partition(":")
-        if not colon or not name.startswith("agi_") or self._lines > MOST_LINES:
-            raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
-        known[name.removeprefix("agi_")] = value.removeprefix(" ")
-        return None
 
     def _reply(self, line: str) -> Reply | None:
         """A usage (`520-…` to `520 …`) is one reply, whatever stands within it; `100 …` says that one will come."""
@@ -97,7 +96,20 @@ class Listener:
         return None if int(code) < _PROVISIONAL else Reply(int(code), result or "", value or "")
 
 
-def _environment(known: dict[str, str]) -> Environment:
+def _check(head: bytes) -> None:
+    """What has come of an environment so far, as soon as it has come: a stranger is not listened to for long."""
+    if not (head.startswith(_BEGINS) or _BEGINS.startswith(head)):
+        raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
+    if len(head) > MOST_BYTES:
+        raise NotAgi("an environment is longer than any that Asterisk sends")
+
+
+def _environment(head: bytes) -> Environment:
+    text = head.decode("utf-8", "replace")
+    lines = _VARIABLE.findall(text)
+    if len(lines) != text.count("\n") + 1:
+        raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
+    known: dict[str, str] = dict(lines)
     arguments: list[str] = []
     while (value := known.get(f"arg_{len(arguments) + 1}")) is not None:
         arguments.append(value)
@@ -115,6 +127,7 @@ ANSWER: Final[Command] = b"ANSWER\n"
 HANG_UP: Final[Command] = b"HANGUP\n"
 
 
+@lru_cache(256)  # most of what is said is said of many calls
 def set_variable(name: str, value: str) -> Command:
     """Raises ValueError for a value that would have to be escaped."""
     return b'SET VARIABLE %b "%b"\n' % (_exact(_NAME, name), _exact(_VALUE, value))

@@ -15,26 +15,30 @@ taken; and at the deadline the connection is closed, whoever is late.
 import asyncio
 import re
 import resource
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, cast
 
 import structlog
 
 from dialgate.answers import Answer
-from dialgate.interfaces.agi import Command, Environment, Hangup, Listener, NotAgi, Reply, Said, set_variable
+from dialgate.interfaces.agi import Command, Environment, Hangup, Listener, NotAgi, Reply, set_variable
 from dialgate.interfaces.http_check import CheckRequest
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.recall import Recall
 from dialgate.interfaces.sources import client_at
 from dialgate.model import Call
 from dialgate.service import Gate
-from dialgate.settings import Client, ConfigError, Scope
+from dialgate.settings import Client, Config, ConfigError, Scope
 
 _log = structlog.get_logger(__name__)
 
-_READ_BYTES: Final = 8192
 _BACKLOG: Final = 4096
+_MOST_REMEMBERED: Final = 1024  # addresses
+_LONGEST_PROMPT: Final = 120.0  # seconds
+_SET: Final = Reply(200, "1")
+_IS_SET: Final = b"200 result=1\n"
+_DENY: Final = set_variable("DG_DECISION", "deny")
+_ALLOW: Final = set_variable("DG_DECISION", "allow")
 # Asterisk's names: a number that may not be called, as VICIdial's carrier log knows it, and one to be tried again.
 _NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
 # Auto-dial V…, manual M…, three-way DC…: a moment in digits, and the lead in the last ten.
@@ -47,60 +51,33 @@ class Gone(Exception):
     """The call has ended, or Asterisk does not take what it is told. There is nobody to answer."""
 
 
-class Line:
-    """The connection of one call: what was said, one after the other, and commands with their replies."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        self._listener = Listener()
-        self._heard: AsyncIterator[Said] = self._listen()
-        self.hung_up = False
-
-    async def _listen(self) -> AsyncIterator[Said]:
-        while data := await self._reader.read(_READ_BYTES):
-            for said in self._listener.feed(data):
-                yield said
-
-    async def environment(self) -> Environment:
-        async for said in self._heard:
-            if isinstance(said, Environment):
-                return said
-        raise Gone
-
-    async def say(self, command: Command) -> Reply:
-        """Raises `Gone` where no reply comes any more."""
-        self._writer.write(command)
-        async for said in self._heard:
-            if isinstance(said, Reply):
-                return said
-            self.hung_up = self.hung_up or isinstance(said, Hangup)
-        raise Gone
-
-    async def set(self, name: str, value: str) -> None:
-        """Raises `Gone` unless Asterisk says that it is set."""
-        reply = await self.say(set_variable(name, value))
-        if (reply.code, reply.result) != (200, "1"):
-            raise Gone
-
-    def parting(self, command: Command) -> None:
-        """Say something and await nothing."""
-        self._writer.write(command)
-
-
 class FastAgi:
+    """The door. `start` opens it; `close` ends it after the calls that are being answered."""
+
     def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._calls: set[asyncio.Task[None]] = set()
+        self.gate = gate
+        self.calls: set[_Talk] = set()
         self._server: asyncio.Server | None = None
+        self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
+
+    def client(self, remote: str) -> Client | None:
+        """Whose address this is; remembered, as long as the configuration is the same."""
+        if self._known[0] is not self.gate.config or len(self._known[1]) > _MOST_REMEMBERED:
+            self._known = (self.gate.config, {})
+        known = self._known[1]
+        if remote not in known:
+            known[remote] = client_at(remote, self.gate.config)
+        return known[remote]
 
     async def start(self) -> int:
         """The port. Raises `ConfigError` if it cannot listen where the settings say."""
-        listen = self._gate.config.settings.fastagi
+        listen = self.gate.config.settings.fastagi
         assert listen is not None
         _allow_files(listen.connections)
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.start_server(
-                self._connected, listen.host, listen.port, limit=_READ_BYTES, backlog=_BACKLOG
+            self._server = await loop.create_server(
+                lambda: _Talk(self), listen.host, listen.port, backlog=_BACKLOG
             )
         except OSError as error:
             raise ConfigError(
@@ -109,75 +86,162 @@ class FastAgi:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """After the calls that are being answered; those that are being spoken to are cut off."""
+        """Those that are being spoken to on the recall line are cut off."""
         if self._server is not None:
             self._server.close()
-        if self._calls:
-            _, late = await asyncio.wait(self._calls, timeout=self._deadline())
-            for call in late:
-                call.cancel()
-            if late:
-                await asyncio.wait(late)
+        if self.calls:
+            await asyncio.wait([call.ended for call in self.calls], timeout=self.deadline())
+        for call in list(self.calls):
+            call.drop()
 
-    def _deadline(self) -> float:
-        listen = self._gate.config.settings.fastagi
-        return listen.deadline_seconds if listen else 0
+    def deadline(self) -> float:
+        listen = self.gate.config.settings.fastagi
+        return listen.deadline_seconds if listen else 0.0
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        listen = self._gate.config.settings.fastagi
-        if listen is None or len(self._calls) >= listen.connections:
-            writer.transport.abort()  # without a word, which the dialplan takes for a denial
+    def full(self) -> bool:
+        listen = self.gate.config.settings.fastagi
+        return listen is None or len(self.calls) >= listen.connections
+
+
+class _Talk(asyncio.Protocol):
+    """The connection of one call. `_ahead` is what is still to be said, one command after the reply to the other."""
+
+    def __init__(self, door: FastAgi) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._door = door
+        self._listener = Listener()
+        self._ahead: list[Command] = []
+        self._asked: asyncio.Future[Answer] | None = None
+        self._vicidial = self._awaits_reply = self._hung_up = False
+        self._spoken: asyncio.Task[None] | None = None
+        self._heard: asyncio.Future[Reply] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._door.full():
+            self._transport.abort()  # without a word, which the dialplan takes for a denial
             return
-        call = asyncio.create_task(self._call(reader, writer))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._door.calls.add(self)
+        self._timer = asyncio.get_running_loop().call_later(self._door.deadline(), self._late)
 
-    async def _call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
+        if self in self._door.calls:
+            self._door.calls.discard(self)
+            self._timer.cancel()
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_exception(Gone())
+        self.ended.set_result(None)
+
+    def drop(self) -> None:
+        if self._spoken is not None:
+            self._spoken.cancel()
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if data == _IS_SET and self._listener.expects_reply:  # nearly all that ever comes
+            self._replied(_SET)
+            return
         try:
-            await self._served(Line(reader, writer), str(writer.get_extra_info("peername")[0]))
-        except (Gone, ConnectionError, TimeoutError):
-            pass  # what was said stands, and that was `deny`
+            for said in self._listener.feed(data):
+                match said:
+                    case Reply():
+                        self._replied(said)
+                    case Environment():
+                        self._begin(said)
+                    case Hangup():
+                        self._hung_up = True
         except NotAgi as error:
             _log.warning("not AGI", problem=str(error))
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+            self.drop()
 
-    async def _served(self, line: Line, remote: str) -> None:
-        deadline = asyncio.get_running_loop().time() + self._deadline()
-        async with asyncio.timeout_at(deadline):
-            environment = await line.environment()
+    # ---- the answer --------------------------------------------------------------------------------------------------
+
+    def _begin(self, environment: Environment) -> None:
+        gate, remote = self._door.gate, str(self._transport.get_extra_info("peername")[0])
         script = environment.script.partition("?")[0]
         try:
             if script == "recall":
-                caller = _admitted(remote, self._gate, "revoke", "ledger")
-                await Recall(self._gate, caller, line.say).speak(environment)
+                caller = _admitted(self._door.client(remote), remote, "revoke", "ledger")
+                recall = Recall(gate, caller, self._said_to)
+                self._spoken = asyncio.create_task(self._spoke(recall, environment))
                 return
-            client = _admitted(remote, self._gate, "check")
-            asked = self._gate.check(_asked(environment, script, client), client)
+            client = _admitted(self._door.client(remote), remote, "check")
+            self._asked = gate.check(_asked(environment, script, client), client)
+            self._vicidial = script == "vicidial"
         except Fault as fault:
-            async with asyncio.timeout_at(deadline):
-                await _refused(line, fault.problem.code)
-            return
-        await self._answered(line, asked, deadline, vicidial=script == "vicidial")
+            self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
+        else:
+            self._asked.add_done_callback(self._decided)
+            self._say(_DENY)
 
-    async def _answered(
-        self, line: Line, asked: asyncio.Future[Answer], deadline: float, *, vicidial: bool
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout_at(deadline):
-            await line.set("DG_DECISION", "deny")
-        await asyncio.wait([asked], timeout=max(0, deadline - loop.time()))
-        if not asked.done():
-            self._gate.metrics.faults.labels("fastagi").inc()
-            line.parting(set_variable("DG_REASON", "gate.unavailable"))
-            return
-        async with asyncio.timeout_at(deadline):
-            for name, value in _variables(asked.result(), vicidial=vicidial):
-                await line.set(name, value)
-            if asked.result().decision == "allow" and not line.hung_up:
-                await line.set("DG_DECISION", "allow")
+    def _say(self, *commands: Command) -> None:
+        self._ahead += commands
+        if not self._awaits_reply and self._ahead:
+            self._awaits_reply = True
+            self._transport.write(self._ahead.pop(0))
+
+    def _replied(self, reply: Reply) -> None:
+        if self._heard is not None:
+            heard, self._heard = self._heard, None
+            heard.set_result(reply)
+        elif not self._awaits_reply or reply != _SET:
+            self._transport.close()  # what was said stands, and that was `deny`
+        else:
+            self._awaits_reply = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._asked is not None and self._asked.done():
+            answer, self._asked = self._asked.result(), None
+            self._say(*_told(answer, vicidial=self._vicidial, hung_up=self._hung_up))
+        elif self._ahead:
+            if self._ahead == [_ALLOW] and self._hung_up:
+                self._ahead.clear()
+                self._transport.close()
+            self._say()
+        elif self._asked is None:
+            self._transport.close()
+
+    def _decided(self, _: asyncio.Future[Answer]) -> None:
+        if not self._awaits_reply and not self._transport.is_closing():
+            self._go_on()
+
+    def _late(self) -> None:
+        """The deadline. Where the gate is what is late, the reason is the last word."""
+        if self._asked is not None and not self._asked.done():
+            self._door.gate.metrics.faults.labels("fastagi").inc()
+            if not self._awaits_reply:
+                self._transport.write(set_variable("DG_REASON", "gate.unavailable"))
+        self._transport.close()
+
+    # ---- the recall line ---------------------------------------------------------------------------------------------
+
+    async def _spoke(self, recall: Recall, environment: Environment) -> None:
+        self._timer.cancel()
+        try:
+            await recall.speak(environment)
+        except (Gone, TimeoutError):
+            self._transport.close()
+        except Fault as fault:
+            self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
+        else:
+            self._transport.close()
+
+    async def _said_to(self, command: Command) -> Reply:
+        """Raises `Gone`, or `TimeoutError` where no reply comes: a prompt has an end."""
+        if self._transport.is_closing():
+            raise Gone
+        self._heard = asyncio.get_running_loop().create_future()
+        self._transport.write(command)
+        async with asyncio.timeout(_LONGEST_PROMPT):
+            return await self._heard
+
+
+def _told(answer: Answer, *, vicidial: bool, hung_up: bool) -> Iterator[Command]:
+    for name, value in _variables(answer, vicidial=vicidial):
+        yield set_variable(name, value)
+    if answer.decision == "allow" and not hung_up:
+        yield _ALLOW
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
@@ -192,13 +256,7 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
         yield "HANGUPCAUSE", cause
 
 
-async def _refused(line: Line, code: str) -> None:
-    await line.set("DG_DECISION", "deny")
-    await line.set("DG_REASON", code)
-
-
-def _admitted(remote: str, gate: Gate, *scopes: Scope) -> Client:
-    client = client_at(remote, gate.config)
+def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:
     if client is None:
         _log.warning("no client has this source address", address=remote)
         raise Fault(401, "auth.missing", "The source address is no client's.")

@@ -24,6 +24,7 @@ _log = structlog.get_logger(__name__)
 LANGUAGES: Final = ("it", "en")
 PROMPTS: Final = ("welcome", "menu", "stopped", "withheld", "failed", "goodbye")
 _STOP: Final = "1"
+_OK: Final = 200
 _ASKED: Final = 2  # times the menu is read
 _PATIENCE_MS: Final = 5_000
 _LONGEST_COUNTRY_CODE: Final = 3
@@ -44,7 +45,7 @@ class Recall:
             raise Fault(404, "controller.unknown", "The dialled number is no caller ID of this client.")
         language = _language((*environment.arguments, known.get("language", "")))
         evidence = f"recall:{known.get('uniqueid', '')}"[:256]
-        if (await self._say(ANSWER)).code != 200 or not await self._played(language, "welcome"):  # noqa: PLR2004 - AGI's
+        if not _worked(await self._say(ANSWER)) or not await self._played(language, "welcome"):
             return
         for controller in caller_ids:
             await self._played(language, f"who-{controller}")
@@ -63,10 +64,12 @@ class Recall:
         }
 
     async def _played(self, language: str, name: str) -> bool:
-        reply = await self._say(stream_file(f"dialgate/{language}/{name}"))
-        if reply.result == "-1":
-            _log.error("a prompt cannot be played, or the call has ended", prompt=f"{language}/{name}")
-        return reply.code == 200 and reply.result != "-1"  # noqa: PLR2004 - as above
+        played = _worked(await self._say(stream_file(f"dialgate/{language}/{name}")))
+        if not played:
+            _log.warning(
+                "a prompt was not played: no such file, or the call ended", prompt=f"{language}/{name}"
+            )
+        return played
 
     async def _proved(self, caller_ids: dict[str, str], evidence: str) -> None:
         """Only now: someone called the number, was answered, and heard who it is."""
@@ -105,6 +108,10 @@ class Recall:
                 _log.error("a stop by key press could not be recorded", problem=str(error), evidence=evidence)
                 done = False
         return done
+
+
+def _worked(reply: Reply) -> bool:
+    return reply.code == _OK and reply.result != "-1"
 
 
 def _shown(given: str) -> str:
