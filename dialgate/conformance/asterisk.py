@@ -6,7 +6,7 @@ a bad day. It does not decide anything: the dialplan does (dialplan.py).
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -217,31 +217,3 @@ def _words(line: str) -> list[str]:
         else:
             word, begun = word + letter, True
     return words + ([word] if begun else [])
-
-
-@asynccontextmanager
-async def listening(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
-) -> AsyncIterator[int]:
-    """A server on a free port of this machine, for as long as it is needed; connections end with it."""
-    writers: set[asyncio.StreamWriter] = set()
-
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
-        try:
-            result = serve(reader, writer)
-            if asyncio.iscoroutine(result):
-                await result
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writers.discard(writer)
-            writer.close()
-
-    server = await asyncio.start_server(served, "127.0.0.1", 0, backlog=1024)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        for writer in list(writers):
-            writer.transport.abort()
