@@ -3,11 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from msgspec import Struct
 from typer.testing import CliRunner
 
@@ -16,6 +19,7 @@ from dialgate.conformance.dialers import PLAYED, TO, Commanded, Configured, Dial
 from dialgate.conformance.dialplan import Unknown
 from dialgate.conformance.kit import CASES
 from dialgate.interfaces import cli
+from dialgate.webhooks import parse_profile, read
 from tests.serving import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -84,6 +88,40 @@ async def test_what_the_emulator_does_not_know_is_no_pass(line: str) -> None:
     text = SHIPPED.replace(" same => n,Set(AGIEXITONHANGUP=yes)", line)
     with pytest.raises(Unknown):
         await opened(Configured(PLAYED["asterisk"], text, "dialgate-out"))
+
+
+FREESWITCH = sorted((DEPLOY / "freeswitch").glob("dialgate*.xml"))
+
+
+@pytest.mark.parametrize("path", FREESWITCH, ids=[path.stem for path in FREESWITCH])
+def test_somebody_elses_reader_of_freeswitch_finds_nothing_amiss(path: Path) -> None:
+    for words in (("analyze",), ("lint", "--max-line-length", "400")):
+        program = [sys.executable, "-c", "from frslint import main; main()", *words, str(path)]
+        ran = subprocess.run(program, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+PAGES = sorted(path for path in DEPLOY.glob("*/README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.parent.name for page in PAGES])
+def test_every_page_tells_how_to_install_test_and_undo_and_names_what_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert re.findall("^## (Install|Test|What the agent sees|Undo)$", text, re.MULTILINE) == [
+        "Install", "Test", "What the agent sees", "Undo"
+    ]  # fmt: skip
+    files = {path.name for path in page.parent.iterdir()}
+    assert files - {"README.md"} <= set(re.findall(r"[\w.-]+\.(?:conf|xml|lua|cfg|json|conf\.xml)\b", text))
+    assert f"({page.parent.name}/README.md)" in (DEPLOY / "README.md").read_text("utf-8")
+
+
+def test_the_genesys_action_sends_what_its_profile_reads() -> None:
+    action = json.loads((DEPLOY / "hosted/genesys-data-action.json").read_text())
+    sent = json.loads(re.sub(r"\$\{input\.(\w+)\}", r"\1", action["config"]["request"]["requestTemplate"]))
+    profile = parse_profile(yaml.safe_load((ROOT / "config/webhooks/genesys.yaml").read_text()))
+    assert read(profile, sent, {}) == {name: name for name in ("to", "from", "campaign", "call_id")}
+    told = action["contract"]["output"]["successSchema"]["properties"]
+    assert set(told) == set(profile.allow.body) == set(profile.deny.body)
 
 
 # ---- somebody's own dialer -------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ async def _vicidial(text: str, context: str) -> str:
 async def _freeswitch(text: str, context: str) -> str:
     """Where FreeSWITCH would wait without a limit of its own, the caller hangs up."""
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
-    variables |= {"curl_response_code": "200", "curl_response_data": "allow"}
+    variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
     with suppress(TimeoutError):
         async with asyncio.timeout(2.5):
             return await freeswitch.call(text, context, variables)
@@ -73,6 +73,9 @@ PLAYED: Final = {
         "VICIdial and GoAutodial, carrier entry", "vicidial/carrier-entry.conf", "", _vicidial
     ),
     "freeswitch": Played("FreeSWITCH, mod_curl", "freeswitch/dialgate.xml", "dialgate", _freeswitch),
+    "freeswitch-httapi": Played(
+        "FreeSWITCH, mod_httapi", "freeswitch/dialgate-httapi.xml", "dialgate", _freeswitch
+    ),
 }
 
 

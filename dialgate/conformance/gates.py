@@ -99,6 +99,11 @@ def _answer(asked: bytes, *, allow: bool) -> bytes:
         return _http(
             "200 OK", "application/x-www-form-urlencoded", f"decision={said}&decision_id=c-1".encode()
         )
+    if path.endswith(b"/httapi"):
+        work = "<break/>" if allow else '<hangup cause="CALL_REJECTED"/>'
+        variables = f"<variables><dg_decision>{said}</dg_decision></variables>"
+        document = f'<document type="xml/freeswitch-httapi">{variables}<work>{work}</work></document>'
+        return _http("200 OK", "text/xml", document.encode())
     if path.startswith(b"/access/"):
         return _http("200 OK", "application/json", json.dumps({"decision": allow, "context": {}}).encode())
     return _http("200 OK", "application/json", json.dumps(told).encode())
