@@ -176,6 +176,19 @@ async def test_what_is_not_asterisk_is_hung_up_on_without_a_word(asterisk: Pbx, 
     writer.close()
 
 
+@pytest.mark.parametrize("between", [b"510 Invalid or unknown command\n", b"HANGUP\n510 x\n", b"what?\n"])
+async def test_replies_that_come_in_the_same_breath_as_a_failure_do_not_make_it_good(
+    asterisk: Pbx, between: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+    writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\nagi_arg_2: {CALLER}\n".encode())
+    writer.write(b"agi_arg_3: acme-fibre\n\n")
+    assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
+    writer.write(between + b"200 result=1\n" * 9)
+    assert b"allow" not in await asyncio.wait_for(reader.read(), 2)
+    writer.close()
+
+
 async def test_a_half_closed_socket_is_told_no_more_than_a_denial(asterisk: Pbx) -> None:
     """Asterisk that has sent its environment and will not answer: the first word stays the only one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)

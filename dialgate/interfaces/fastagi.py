@@ -56,7 +56,7 @@ class FastAgi:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.calls: set[_Talk] = set()
+        self.calls: set[Talk] = set()
         self._server: asyncio.Server | None = None
         self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
 
@@ -77,7 +77,7 @@ class FastAgi:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: _Talk(self), listen.host, listen.port, backlog=_BACKLOG
+                lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG
             )
         except OSError as error:
             raise ConfigError(
@@ -103,7 +103,7 @@ class FastAgi:
         return listen is None or len(self.calls) >= listen.connections
 
 
-class _Talk(asyncio.Protocol):
+class Talk(asyncio.Protocol):
     """The connection of one call. `_ahead` is what is still to be said, one command after the reply to the other."""
 
     def __init__(self, door: FastAgi) -> None:
@@ -143,6 +143,8 @@ class _Talk(asyncio.Protocol):
             return
         try:
             for said in self._listener.feed(data):
+                if self._transport.is_closing():
+                    return  # what came in the same breath as a failure is not listened to
                 match said:
                     case Reply():
                         self._replied(said)
@@ -176,7 +178,7 @@ class _Talk(asyncio.Protocol):
 
     def _say(self, *commands: Command) -> None:
         self._ahead += commands
-        if not self._awaits_reply and self._ahead:
+        if not self._awaits_reply and self._ahead and not self._transport.is_closing():
             self._awaits_reply = True
             self._transport.write(self._ahead.pop(0))
 

@@ -99,14 +99,19 @@ _evaluations: Final = msgspec.json.Decoder(Evaluations)
 
 async def evaluation(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     body = await http_body.whole(request, gate.config.settings.limits)
-    return await _one(decode(_evaluation, body), gate, client)
+    return await _one(question(body), gate, client)
+
+
+def question(body: bytes) -> CheckRequest:
+    """Raises `Fault`."""
+    return _question(decode(_evaluation, body))
 
 
 async def evaluations(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     limits = gate.config.settings.limits
     whole = decode(_evaluations, await http_body.whole(request, limits))
     if not whole.evaluations:
-        return await _one(convert(_completed({}, whole), Evaluation), gate, client)
+        return await _one(_question(convert(_completed({}, whole), Evaluation)), gate, client)
     if len(whole.evaluations) > limits.batch_calls:
         raise Fault(
             413, "batch.too_large", f"Send at most {limits.batch_calls} evaluations.", field="evaluations"
@@ -135,8 +140,8 @@ async def echo_request_id(request: web.Request, response: web.StreamResponse) ->
         response.headers[_REQUEST_ID] = given
 
 
-async def _one(asked: Evaluation, gate: Gate, client: Client) -> web.StreamResponse:
-    answer = await gate.check(call(_question(asked), client, _INTERFACE), client)
+async def _one(asked: CheckRequest, gate: Gate, client: Client) -> web.StreamResponse:
+    answer = await gate.check(call(asked, client, _INTERFACE), client)
     decided = bool(answer.decision_id)
     return web.Response(
         body=msgspec.json.encode(_verdict(answer)),

@@ -1,7 +1,7 @@
 """The question before every call: in JSON, as plain text or a form for dialplans, many at once, and as a rehearsal."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -169,6 +169,11 @@ async def _from_parameters(request: web.Request, config: Config) -> CheckRequest
     if request.method == "POST":
         body = await http_body.whole(request, config.settings.limits)
         pairs += http_body.parameters(body.decode("ascii", "replace"))
+    return from_pairs(pairs)
+
+
+def from_pairs(pairs: Sequence[tuple[str, str]]) -> CheckRequest:
+    """Of a query and a form together. Raises `Fault`."""
     # A dialplan sends empty what it does not have. In a query a plus that was not encoded arrives as a space.
     asked = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value

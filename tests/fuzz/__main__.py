@@ -1,0 +1,32 @@
+"""`python -m tests.fuzz TARGET RUNS`: atheris feeds a target until it breaks or the runs are over. Its findings and its corpus
+go to the folder FUZZ_CORPUS, or to .fuzz/."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]):
+    from tests.fuzz.targets import SEEDS, TARGETS, Loop
+
+
+async def main(name: str, runs: str) -> None:
+    corpus = Path(os.environ.get("FUZZ_CORPUS", ".fuzz")) / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for at, seed in enumerate(SEEDS[name]):
+        (corpus / f"seed-{at}").write_bytes(seed)
+    options = [
+        f"-atheris_runs={runs}",
+        "-max_len=2048",
+        "-timeout=5",
+        "-rss_limit_mb=1024",
+        f"-artifact_prefix={corpus}-",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], TARGETS[name])
+    atheris.Fuzz()
+
+
+with asyncio.Runner(loop_factory=Loop) as runner:
+    runner.run(main(*sys.argv[1:3]))
