@@ -173,8 +173,8 @@ class Talk(asyncio.Protocol):
         except Fault as fault:
             self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
         else:
-            self._asked.add_done_callback(self._decided)
             self._say(_DENY)
+            self._asked.add_done_callback(self._decided)
 
     def _say(self, *commands: Command) -> None:
         self._ahead += commands
