@@ -183,9 +183,8 @@ class Talk(asyncio.Protocol):
             self._transport.write(self._ahead.pop(0))
 
     def _replied(self, reply: Reply) -> None:
-        if self._heard is not None:
-            heard, self._heard = self._heard, None
-            heard.set_result(reply)
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(reply)
         elif not self._awaits_reply or reply != _SET:
             self._transport.close()  # what was said stands, and that was `deny`
         else:
@@ -235,8 +234,11 @@ class Talk(asyncio.Protocol):
             raise Gone
         self._heard = asyncio.get_running_loop().create_future()
         self._transport.write(command)
-        async with asyncio.timeout(_LONGEST_PROMPT):
-            return await self._heard
+        try:
+            async with asyncio.timeout(_LONGEST_PROMPT):
+                return await self._heard
+        finally:
+            self._heard = None
 
 
 def _told(answer: Answer, *, vicidial: bool, hung_up: bool) -> Iterator[Command]:
