@@ -33,14 +33,13 @@ async def test_a_lawful_call_is_allowed_and_the_channel_knows_the_decision(aster
     assert told(channel) == ALLOW
     assert channel.variables["AGISTATUS"] == "SUCCESS"
     assert channel.variables["DG_DECISION_ID"]
-    assert channel.variables["DG_VALID_UNTIL"] == "2026-11-24T09:15:00.000Z"
     assert channel.violations == []
 
 
 async def test_an_unlawful_call_is_denied_with_its_reason(asterisk: Pbx) -> None:
     channel = await asterisk.checked(LISTED)
     assert told(channel) == LISTED_DENY
-    assert (channel.variables["DG_VALID_UNTIL"], channel.violations) == ("", [])
+    assert (channel.variables["DG_NOT_BEFORE"], channel.violations) == ("", [])
 
 
 async def test_deny_is_said_first_and_allow_last(asterisk: Pbx) -> None:
@@ -52,7 +51,7 @@ async def test_deny_is_said_first_and_allow_last(asterisk: Pbx) -> None:
 
 
 async def test_what_an_earlier_call_left_on_the_channel_is_overwritten(asterisk: Pbx) -> None:
-    left = {"DG_DECISION": "allow", "DG_REASON": "x", "DG_DECISION_ID": "x", "DG_VALID_UNTIL": "x"}
+    left = {"DG_DECISION": "allow", "DG_REASON": "x", "DG_DECISION_ID": "x", "DG_NOT_BEFORE": "x"}
     channel = await asterisk.checked(LISTED, variables=left)
     assert told(channel) == LISTED_DENY
     assert "x" not in channel.variables.values()

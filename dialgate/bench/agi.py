@@ -23,7 +23,7 @@ _ALLOWED_AT_LEAST = 0.8
 _STUB = """
 import asyncio, uvloop
 NAMES = [("DECISION", "deny"), ("REASON", ""), ("DECISION_ID", "9f2c01ab-4711"), ("NOT_BEFORE", ""),
-         ("VALID_UNTIL", "2026-11-24T09:15:00.000Z"), ("DECISION", "allow")]
+         ("DECISION", "allow")]
 async def call(reader, writer):
     try:
         while (await reader.readline()).strip():

@@ -6,8 +6,8 @@
 | `vicidial` | to, from, call code, campaign | the same, and on a denial `DIALSTATUS` and `HANGUPCAUSE` |
 | `recall` | language (else the channel's) | speaks to who calls back: see recall.py |
 
-`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_DECISION_ID`; `DG_NOT_BEFORE` and
-`DG_VALID_UNTIL` instants. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
+`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from
+which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
 limit. So the first thing said is always `deny`, while the gate decides; `allow` is said last, after everything else was
 taken; and at the deadline the connection is closed, whoever is late.
 """
@@ -253,7 +253,6 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before
-    yield "DG_VALID_UNTIL", answer.valid_until
     if vicidial and answer.decision != "allow":
         status, cause = _NEVER if answer.decision_id else _AGAIN
         yield "DIALSTATUS", status
