@@ -19,7 +19,7 @@ async def main(name: str, runs: str) -> None:
         (corpus / f"seed-{at}").write_bytes(seed)
     options = [
         f"-atheris_runs={runs}",
-        "-max_len=2048",
+        "-max_len=512",
         "-timeout=5",
         "-rss_limit_mb=1024",
         f"-artifact_prefix={corpus}-",
