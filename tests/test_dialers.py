@@ -14,6 +14,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from dialgate.settings import Limits
 from dialgate.webhooks import WebhookError, parse_profile
 from tests import pbx, world
 from tests.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -258,6 +259,11 @@ async def test_who_asks_with_head_can_tell_by_the_status_alone(
 ) -> None:
     async with running.client.head(f"{path}?{query(to)}") as answer:
         assert (answer.status, answer.headers["Dialgate-Decision"]) == (status, said)
+
+
+def test_an_idle_connection_is_kept_longer_than_dialers_keep_it() -> None:
+    """OpenSIPS found others closing at 250 ms, and failed calls every day (issue 3544)."""
+    assert Limits().idle_seconds >= 75
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------
