@@ -8,10 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dialgate import decision_log
 from dialgate.conformance.asterisk import Channel, Temper, agi
+from dialgate.doors import FastAgi
 from dialgate.interfaces.agi import Environment, Hangup, Listener, NotAgi, Reply, set_variable
+from dialgate.interfaces.fastagi import FastAgi as Door
+from dialgate.settings import ConfigError
 from tests import pbx
 from tests.pbx import Pbx, told
 from tests.serving import serving
@@ -241,6 +245,14 @@ async def test_closing_answers_who_is_being_answered(tmp_path: Path) -> None:
         assert (await reader.readline()).startswith(b"SET VARIABLE DG_REASON ")
         writer.close()
         await closing
+
+
+async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(asterisk: Pbx) -> None:
+    config = asterisk.made.gate.config
+    taken = replace(config, settings=replace(config.settings, fastagi=FastAgi(port=asterisk.port)))
+    asterisk.made.gate.reload(taken)
+    with pytest.raises(ConfigError, match=r"fastagi: 127\.0\.0\.1"):
+        await Door(asterisk.made.gate).start()
 
 
 # ---- who may ---------------------------------------------------------------------------------------------------------
