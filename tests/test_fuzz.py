@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from dialgate import decision_log
 from dialgate.model import HOUR
 from tests import pbx
-from tests.fuzz.targets import SEEDS, TARGETS, Loop
+from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop
 from tests.pbx import Pbx
-from tests.world import CALLER, CLEAR, KEY, LIST, NOW, publish_answers
-
-WORDS = [
-    b"agi_", b"agi_network_script: check\n", b"agi_network_script: recall\n", b"agi_arg_1: ", b"\n", b"\n\n", b"200 result=1\n",
-    b"HANGUP\n", b"511 x\n", b"520-x\n", b"520 x\n", b"to=", b"&", b"%2B", b"%", b"+", b"from", b'{"', b'":', b"}", b"\\u0000",
-    CLEAR.encode(), CALLER.encode(), b"acme-fibre",
-]  # fmt: skip
+from tests.world import CALLER, KEY, LIST, NOW, publish_answers
 
 
 def damaged(seeds: list[bytes]) -> st.SearchStrategy[bytes]:

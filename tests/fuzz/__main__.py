@@ -8,8 +8,14 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]):
-    from tests.fuzz.targets import SEEDS, TARGETS, Loop
+with atheris.instrument_imports(
+    include=["urllib.parse", "dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]
+):
+    from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 async def main(name: str, runs: str) -> None:
@@ -17,7 +23,10 @@ async def main(name: str, runs: str) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for at, seed in enumerate(SEEDS[name]):
         (corpus / f"seed-{at}").write_bytes(seed)
+    words = corpus.with_suffix(".words")
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
     options = [
+        f"-dict={words}",
         f"-atheris_runs={runs}",
         "-max_len=512",
         "-timeout=5",

@@ -163,3 +163,10 @@ SEEDS: Final = {
     "form": [b"to=%2B390612345678&from=1&campaign=x&call_type=agent"],
     "authzen": [_EVALUATION],
 }  # fmt: skip
+# Words that a mutation alone would hardly hit upon.
+WORDS: Final = (
+    b"agi_", b"agi_network_script: check\n", b"agi_network_script: recall\n", b"agi_arg_1: ", b"\n", b"\n\n",
+    b"200 result=1\n", b"HANGUP\n", b"511 x\n", b"520-x\n", b"520 x\n", b"to=", b"from=", b"campaign=", b"call_type=agent",
+    b"&", b"%2B", b"%00", b"%ff", b"+", b'{"', b'":"', b'":{"', b"}", b"\\u0000", b"null", b"subject", b"resource", b"context",
+    b"phone_number", b"caller_id", b"+390612345678", b"+390844123456", b"acme-fibre",
+)  # fmt: skip
