@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
-from dialgate import phone
+from dialgate import phone, yamlfile
+from dialgate.doors import FastAgi
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -79,8 +80,10 @@ class Settings(Strict, frozen=True, kw_only=True):
     data: str = "../.data"
     countries: str = "countries"
     controllers: str = "controllers"
+    webhooks: str = "webhooks"
     listen: Listen = Listen()
     limits: Limits = Limits()
+    fastagi: FastAgi | None = None
     clients: tuple[Client, ...] = ()
     node: Name = "gate"
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
@@ -146,6 +149,7 @@ class Config(Struct, frozen=True, kw_only=True):
     lines: dict[str, Line]
     keys: dict[str, Client]
     networks: tuple[tuple[Network, Client], ...]
+    webhooks: dict[str, Profile]
     contents: dict[str, bytes]
     hash: str
 
@@ -171,6 +175,7 @@ class _Reader:
         controllers = self._controllers(self.folder / settings.controllers, laws)
         lines = self._lines(controllers, laws)
         keys, networks = self._clients(settings, controllers)
+        webhooks = self._webhooks(self.folder / settings.webhooks)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
         if self.problems:
@@ -187,21 +192,16 @@ class _Reader:
             lines=lines,
             keys=keys,
             networks=networks,
+            webhooks=webhooks,
             contents=self.contents | {digest: names},
             hash=digest,
         )
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
-        try:
-            raw = path.read_bytes()
-            data = yaml.load(raw, Loader=yaml.CSafeLoader)
-        except OSError as error:
-            self.problems.append(f"{path.name}: cannot be read: {error.strerror}")
+        data, raw, problems = yamlfile.read(path)
+        self.problems.extend(f"{path.name}: {problem}" for problem in problems)
+        if raw is None:
             return None
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
-            self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
-            return None
-        self.problems.extend(f"{path.name}: {twin}" for twin in _twins(raw))
         digest = _digest(raw)
         self.contents[digest] = raw
         self.names.append(f"{path.name} {digest}")
@@ -258,6 +258,21 @@ class _Reader:
             )
             controllers[read.id] = read
         return controllers
+
+    def _webhooks(self, folder: Path) -> dict[str, Profile]:
+        """None, where there is no such folder."""
+        profiles: dict[str, Profile] = {}
+        for path in self._files(folder) if folder.is_dir() else []:
+            loaded = self._load(path)
+            try:
+                profile = parse_profile(loaded and loaded[0])
+            except WebhookError as error:
+                self.problems.extend(f"{path.name}: {problem}" for problem in error.problems)
+                continue
+            if profile.id in profiles:
+                self.problems.append(f"{path.name}: a second profile {profile.id}")
+            profiles[profile.id] = profile
+        return profiles
 
     def _lines(self, controllers: dict[str, ControllerFile], laws: dict[str, Law]) -> dict[str, Line]:
         lines: dict[str, Line] = {}
@@ -377,22 +392,6 @@ def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
             yield f"sector {campaign.sector!r} is none of those of {names}"
         elif campaign.purpose in _OFFERS:
             yield f"an offer needs a sector, one of those of {names}"
-
-
-def _twins(raw: bytes) -> Iterator[str]:
-    """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
-    waiting, seen = [yaml.compose(raw, Loader=yaml.CSafeLoader)], set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, yaml.CollectionNode) and node not in seen:
-            seen.add(node)
-            names: list[Any] = []
-            for part in node.value:
-                key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
-                waiting.append(value)
-                if isinstance(key, yaml.ScalarNode) and key.value in names:
-                    yield f"line {key.start_mark.line + 1}: {key.value} stands twice; only one would count"
-                names.append(key and key.value)
 
 
 def _digest(raw: bytes) -> str:

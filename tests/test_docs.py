@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from dialgate.doors import FastAgi
 from dialgate.interfaces import cli, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES
@@ -92,6 +93,7 @@ SECTIONS = [
     ("**`dialgate.yaml`**", Settings),
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
+    ("**`fastagi`**", FastAgi),
     ("**`clients`**", Client),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),

@@ -25,6 +25,7 @@ COMMANDS = {
     "config": "cli_audit",
     "log": "cli_audit",
     "bench": "cli_bench",
+    "conformance": "cli_conformance",
 }
 
 

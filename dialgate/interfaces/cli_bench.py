@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, batch, decide, http, numberset
+from dialgate.bench import BenchError, Figure, agi, batch, decide, http, numberset
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -44,6 +44,21 @@ def bench_http(
     dialgate bench http --json"""
     with reporting(as_json=as_json):
         _show(http.run(countries, requests, rounds), as_json=as_json)
+
+
+@bench_app.command("agi")
+def bench_agi(
+    *,
+    calls: Annotated[int, typer.Option(min=600, help="To each server in each round.")] = 3_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """A whole gate over FastAGI, 25 and 500 calls at once, against a stub that has the same talk and decides nothing.
+
+    dialgate bench agi --json"""
+    with reporting(as_json=as_json):
+        _show(agi.run(countries, calls, rounds), as_json=as_json)
 
 
 @bench_app.command("batch")

@@ -62,13 +62,13 @@ async def chunks(request: web.Request, patience: float) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def parameters(encoded: str) -> list[tuple[str, str]]:
+def parameters(encoded: str, most: int = _MOST_PARAMETERS) -> list[tuple[str, str]]:
     """Of a query or a form."""
     try:
-        return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError:
         raise Fault(
-            400, "request.invalid", f"Send at most {_MOST_PARAMETERS} parameters, percent-encoded in UTF-8."
+            400, "request.invalid", f"Send at most {most} parameters, percent-encoded in UTF-8."
         ) from None
 
 

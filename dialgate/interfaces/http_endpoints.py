@@ -4,6 +4,7 @@ from typing import Any, Final, get_args
 
 from dialgate.answers import Answer, Simulation
 from dialgate.interfaces import http_check, http_ledger
+from dialgate.interfaces.http_dialers import DIALERS
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.model import CallType
 from dialgate.registrar import Registrar
@@ -373,4 +374,5 @@ ENDPOINTS: Final = (
         status=204,
         errors=(*_ASKING, "caller_id.invalid", "controller.unknown", "store.unavailable"),
     ),
+    *DIALERS,
 )  # fmt: skip
