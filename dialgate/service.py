@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, kept, localtime
+from dialgate import __version__, kept, localtime, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable, when
 from dialgate.batch import REPEATED, Batch, Judged
 from dialgate.decision import decide
@@ -30,7 +30,6 @@ from dialgate.registrar import Registrar
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.store import Store, StoreUnavailable
-from dialgate.store.sqlite import SqliteStore
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
@@ -137,7 +136,7 @@ class Gate:
             gate={"dialgate": __version__, **localtime.versions()},
             segment_bytes=config.settings.log_segment_mb << 20,
         )
-        store = SqliteStore.open(config.data / "store.db", patience=config.settings.store_patience)
+        store = await stores.opened(config)
         answer_span = int(config.settings.answer_seconds * SECOND)
         latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
         gate = cls(config, keys, store, log, Metrics(registry), Clock(clock, latest))

@@ -74,6 +74,17 @@ class Limits(Strict, frozen=True, kw_only=True):
     idle_seconds: Seconds = 90
 
 
+class SharedStore(Strict, frozen=True, kw_only=True):
+    """One Redis for several gates. `url_file` holds the URL where it has a password in it. `replicas`: how many must have
+    an entry of the ledger on their disks before it is acknowledged. `patience`: seconds that one round trip may last."""
+
+    url: str = ""
+    url_file: str = ""
+    name: Name = "dialgate"
+    replicas: Annotated[int, Meta(ge=0, le=16)] = 0
+    patience: Seconds = 1
+
+
 class Settings(Strict, frozen=True, kw_only=True):
     """Paths are relative to the file they stand in."""
 
@@ -89,6 +100,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     answer_seconds: Seconds = 900
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
+    store: SharedStore | None = None
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
 

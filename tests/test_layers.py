@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
     "dialgate.webhooks": set(),
+    "dialgate.stores": {"model", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "webhooks", "yamlfile"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
@@ -45,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
-        "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
+        "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store", "stores",
     },
     "dialgate.upkeep": {
         "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
@@ -53,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "store", "upkeep",
+        "recorder", "registrar", "settings", "settling", "store", "stores", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},

@@ -72,25 +72,28 @@ def redis_engine(folder: Path) -> Engine:
     return Engine(lambda: RedisStore(url, name=name, patience=5), elsewhere, shared=True)
 
 
+def redis_server(folder: Path, **options: str) -> tuple[str, subprocess.Popen[str]]:
+    """On a socket in the folder; syncs every write, unless the options say otherwise."""
+    usual = {"port": "0", "unixsocket": str(folder / "socket"), "dir": str(folder), "save": ""}
+    usual |= {"appendonly": "yes", "appendfsync": "always"}
+    words = [word for name, value in (usual | options).items() for word in (f"--{name}", value)]
+    process = subprocess.Popen(["redis-server", *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if "Ready to accept connections" in line:
+            return f"unix://{folder}/socket", process
+    raise AssertionError("redis-server did not start")
+
+
 @cache
 def redis_url() -> str:
-    """A server with nothing in it, that syncs every write, on a socket of its own; it ends with this process."""
+    """A server with nothing in it, that ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    options = {
-        "port": 0,
-        "unixsocket": folder / "socket",
-        "dir": folder,
-        "appendonly": "yes",
-        "appendfsync": "always",
-    }
-    words = [str(word) for name, value in {**options, "save": ""}.items() for word in (f"--{name}", value)]
-    process = subprocess.Popen(["redis-server", *words], stdout=subprocess.PIPE, text=True)
+    url, process = redis_server(folder)
     atexit.register(shutil.rmtree, folder)
     atexit.register(process.wait)
     atexit.register(process.kill)
-    assert process.stdout
-    assert any("Ready to accept connections" in line for line in process.stdout)
-    return f"unix://{folder}/socket"
+    return url
 
 
 ENGINES = [sqlite_engine, redis_engine]

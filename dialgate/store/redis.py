@@ -77,9 +77,24 @@ class RedisStore:
         self._patience, self._replicas, self._remember = patience, replicas, remember
         self._since: Instant = 0
         self._closed = False
+        self._nothing = Known()  # the same object for as long as it says the same
         self._redis = Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
+
+    async def refuse_unless_safe(self) -> None:
+        """Raises `StoreUnavailable` where the server could forget what it has acknowledged, with what to change."""
+        wanted = {
+            "appendonly": ("yes",),
+            "appendfsync": ("always", "everysec"),
+            "maxmemory-policy": ("noeviction",),
+        }
+        told = _texts(await self._run("CONFIG GET", *wanted))
+        for name, good in wanted.items():
+            if told.get(name) not in good:
+                raise StoreUnavailable(f"Redis: `{name}` is {told.get(name)!r}; set it to `{good[0]}`")
+        (answer,) = await self._together([("WAITAOF", 1, self._replicas, int(self._patience * 1000))])
+        self._refuse_unless_durable(*answer)
 
     def _key(self, kind: str, of: bytes = b"") -> bytes:
         return self._name + kind.encode() + of
@@ -144,8 +159,9 @@ class RedisStore:
         asked = [self._key("seq"), *map(self._subject, different), *(self._key("q:", key) for key in keys)]
         seq, held, answers = await self._script("read", asked, [len(different)])
         fields = {subject: _pairs(flat) for subject, flat in zip(different, held, strict=True)}
-        nothing = Known(seq=seq)
-        known = {subject: _known(each, seq) if each else nothing for subject, each in fields.items()}
+        if self._nothing.seq != seq:
+            self._nothing = Known(seq=seq)
+        known = {subject: _known(each, seq) if each else self._nothing for subject, each in fields.items()}
         found = [_remembered(key, value) for key, value in zip(keys, answers, strict=True)]
         return Seen(
             subjects=subjects,
@@ -324,6 +340,14 @@ def _spans(decisions: Sequence[str]) -> list[tuple[str, int, int]]:
 
 def _pairs(flat: Any) -> dict[bytes, bytes]:
     return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _texts(flat: Any) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in _pairs(flat).items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
 
 
 def _stored(answer: Remembered) -> bytes:
