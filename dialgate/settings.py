@@ -14,14 +14,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dialgate import phone, yamlfile
-from dialgate.doors import FastAgi
+from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 
 _T = TypeVar("_T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,10 +39,6 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-class Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
 class Client(Strict, frozen=True, kw_only=True):
     """Who may ask what. The key is stored as its SHA-256 (`key_sha256`), inline or in a file of its own; a client that
     cannot send a header is known by its source address instead (`sources`: CIDR blocks)."""
@@ -54,24 +49,6 @@ class Client(Strict, frozen=True, kw_only=True):
     key_sha256: str = ""
     key_sha256_file: str = ""
     sources: tuple[str, ...] = ()
-
-
-class Listen(Strict, frozen=True, kw_only=True):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
-    tls_certificate: str = ""
-    tls_key: str = ""
-
-
-class Limits(Strict, frozen=True, kw_only=True):
-    """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds to
-    send a request, seconds an idle connection is kept (longer than any dialer keeps it)."""
-
-    body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
-    header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
-    batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
-    read_seconds: Seconds = 10
-    idle_seconds: Seconds = 90
 
 
 class SharedStore(Strict, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from dialgate.settings import Limits
+from dialgate.doors import Limits
 from dialgate.webhooks import WebhookError, parse_profile
 from tests import pbx, world
 from tests.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World

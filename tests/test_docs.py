@@ -14,14 +14,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from dialgate.doors import FastAgi
+from dialgate.doors import FastAgi, Limits, Listen
 from dialgate.interfaces import cli, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES
 from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
-from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings, SharedStore
+from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
 from registry_sync import cli as sync_cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")

@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.conformance": {"client"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "webhooks",
+        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "webhooks",
     },
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {

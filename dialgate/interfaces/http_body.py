@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 from aiohttp import HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
+from dialgate.doors import Limits
 from dialgate.interfaces.http_errors import JSON_HEADERS, Fault, too_large
-from dialgate.settings import Limits
 
 _MOST_PARAMETERS: Final = 32
 _READ_BYTES: Final = 64 << 10
