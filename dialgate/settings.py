@@ -201,7 +201,7 @@ class _Reader:
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
             self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
             return None
-        self.problems.extend(f"{path.name}: {twin}" for twin in _twins(raw))
+        self.problems.extend(f"{path.name}: {twin}" for twin in twins(raw))
         digest = _digest(raw)
         self.contents[digest] = raw
         self.names.append(f"{path.name} {digest}")
@@ -379,7 +379,7 @@ def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
             yield f"an offer needs a sector, one of those of {names}"
 
 
-def _twins(raw: bytes) -> Iterator[str]:
+def twins(raw: bytes) -> Iterator[str]:
     """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
     waiting, seen = [yaml.compose(raw, Loader=yaml.CSafeLoader)], set()
     while waiting:

@@ -13,7 +13,11 @@ file format, told by the number set's meta, the JSON of `Contents`:
     answers     the registry answered one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's tag
                 is the index of its `State`; a number that is not in the set was never asked: unknown.
     full_list   the registry handed out everybody who is listed. A number that is not in the set is clear where
-                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered.
+                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered. `covered_by` holds
+                for each prefix the place of the consultation whose version it has; without it, all have the newest.
+                A set without tags has one state, *listed*, of the version that its prefix has.
+
+`signature` is the Ed25519 signature, in hexadecimal, of `signed_text`, where the publisher has a key.
 
 How both may change: a field is never renamed or removed and never changes its meaning; a new one goes last and has a
 default. Anything else is a higher `format` of the manifest, which an older program refuses.
@@ -71,6 +75,7 @@ class Contents(Struct, frozen=True, kw_only=True):
     consultations: tuple[Consultation, ...]
     states: tuple[State, ...]
     coverage: tuple[str, ...] = ()
+    covered_by: tuple[int, ...] = ()
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -87,6 +92,16 @@ class Manifest(Struct, frozen=True, kw_only=True):
     published_at: Instant
     files: tuple[Entry, ...]
     format: int = FORMAT
+    signature: str = ""
+
+
+def signed_text(manifest: Manifest) -> bytes:
+    """What a signature is about: what is published, and when. It stays as it is, whatever fields come."""
+    lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
+    lines += [
+        f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
+    ]
+    return "\n".join(lines).encode()
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -176,42 +191,61 @@ class _OpenFile:
         self.path = path
         self.numbers = numbers
         self.contents = contents = read_contents(numbers, path)
-        self._states = tuple(
-            RegistryAnswer(
-                registry=contents.registry,
-                answer=state.answer,
-                consulted_at=contents.consultations[state.consultation].submitted_at,
-                listed_at=state.listed_at,
-                consultation=contents.consultations[state.consultation].id,
-                snapshot=version,
-            )
-            for state in contents.states
-        )
-        self._coverage: tuple[str, ...] = ()
+        self._full = contents.mode == "full_list"
         self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
-        self._clear = self._absent
-        if contents.mode == "full_list":
-            newest = max(contents.consultations, key=lambda consultation: consultation.submitted_at)
-            self._coverage = contents.coverage
-            self._clear = msgspec.structs.replace(
-                self._absent, answer="clear", consulted_at=newest.submitted_at, consultation=newest.id
+        self._states = tuple(self._answer(state) for state in contents.states)
+        self._areas: dict[str, tuple[RegistryAnswer, RegistryAnswer]] = {}
+        if self._full:
+            newest = max(
+                range(len(contents.consultations)), key=lambda at: contents.consultations[at].submitted_at
             )
-            self._absent = msgspec.structs.replace(self._clear, answer="uncovered")
+            covered_by = contents.covered_by or (newest,) * len(contents.coverage)
+            if len(covered_by) != len(contents.coverage):
+                raise DamagedFile(str(path), "its coverage does not say which version each prefix has")
+            self._areas = {
+                prefix: self._area(at) for prefix, at in zip(contents.coverage, covered_by, strict=True)
+            }
+            self._absent = msgspec.structs.replace(self._area(newest)[0], answer="uncovered")
+        self._widths = sorted({len(prefix) for prefix in self._areas}, reverse=True)
+
+    def _answer(self, state: State) -> RegistryAnswer:
+        consultation = self.contents.consultations[state.consultation]
+        return msgspec.structs.replace(
+            self._absent,
+            answer=state.answer,
+            consulted_at=consultation.submitted_at,
+            listed_at=state.listed_at,
+            consultation=consultation.id,
+        )
+
+    def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
+        """What is said of the numbers of an area that are not in the set, and of those that are."""
+        version = self.contents.consultations[at].submitted_at
+        clear = self._answer(State(answer="clear", consultation=at))
+        return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))
 
     def answer(self, number: int) -> RegistryAnswer:
         try:
             tag = self.numbers.tag(number)
+            if not self._full:
+                return self._states[tag] if tag >= 0 else self._absent
+            area = self._area_of(number)
             if tag >= 0:
-                return self._states[tag]
+                return area[1] if area and not self.numbers.tagged else self._states[tag]
         except IndexError:
             raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again") from None
-        if self._coverage and str(number).startswith(self._coverage):
-            return self._clear
-        return self._absent
+        return area[0] if area else self._absent
+
+    def _area_of(self, number: int) -> tuple[RegistryAnswer, RegistryAnswer] | None:
+        digits = str(number)
+        for width in self._widths:
+            if area := self._areas.get(digits[:width]):
+                return area
+        return None
 
     def part(self) -> Part:
         contents = self.contents
-        answers = self._states if contents.mode == "answers" else (self._clear,)
+        answers = [clear for clear, _ in self._areas.values()] if self._full else self._states
         times = [answer.consulted_at for answer in answers]
         return Part(
             registry=contents.registry,

@@ -61,18 +61,23 @@ ALLOWED: dict[str, set[str]] = {
         "decision_log", "interfaces", "law",
     },
     "dialgate.__main__": {"interfaces"},
-    "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
+    "dialgate.signature": {"faults"},
+    # The store and the keys for what enrolment voids, and for the call lists.
+    "registry_sync": {
+        "model", "faults", "keys", "ledger", "numberset", "settings", "signature", "snapshot", "store",
+    },
 }  # fmt: skip
 
 # A library stands behind one module, so that it can be exchanged there.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("dialgate.interfaces", "dialgate.bench"),
+    "aiohttp": ("dialgate.interfaces", "dialgate.bench", "registry_sync.sources.https"),
+    "asyncssh": ("registry_sync.sources.sftp",),
     "phonenumbers": ("dialgate.phone",),
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys",),
+    "cryptography": ("dialgate.keys", "dialgate.signature"),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
