@@ -7,7 +7,7 @@ A package that was handed over as NAME.zip is answered by files whose names begi
 first line is the registry's receipt, `NAME.refused.txt` with the reason, and any other .txt or .zip with the answer.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ from dialgate.ledger import ConsentsVoided
 from dialgate.model import DAY, HOUR, Instant
 from dialgate.snapshot import Consultation
 from dialgate.store import Store
-from registry_sync import checks, due, durable, merging, publish, release, voids
+from registry_sync import checks, due, durable, judging, merging, publish, release, voids
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.checks import Refused, utc
 from registry_sync.config import Asked
@@ -132,7 +132,7 @@ class Cycle:
         """What is due and may be spent, the most pressing first."""
         packages = self._shelf.all()
         now = self._desk.clock()
-        held = [each for each in packages if each.state in OPEN or self._rests(each, now)]
+        held = [each for each in packages if each.state in OPEN or judging.rests(each, self._asked, now)]
         found = due.due(self._desk.wanted, self._shelf.numbers(held), self._known(), self._terms, now)
         self._add(due=len(found))
         newest = max((each.prepared_at for each in packages), default=0)
@@ -146,10 +146,6 @@ class Cycle:
                 " numbers_a_year, or call fewer",
             )
         return found[:allowed]
-
-    def _rests(self, package: Package, now: Instant) -> bool:
-        """Refused a while ago: what was wrong with it may not have been mended yet."""
-        return package.state == "refused" and now - package.ended_at < self._asked.refused_hours * HOUR
 
     def _allowance(self, packages: list[Package], now: Instant) -> int:
         spent = sum(
@@ -269,7 +265,7 @@ class Cycle:
         with publish.locked(self._desk.press.folder):
             self._current = None
             old = self._known()
-            taken = [reply for reply in replies if self._may_be_taken(reply, old)]
+            taken = self._admitted(replies, old)
             known = {each.id for each in old.contents.consultations}
             news = [reply.answered for reply in taken if reply.answered.consultation.id not in known]
             merged = merging.merge(old, news)
@@ -284,22 +280,36 @@ class Cycle:
         for reply in taken:
             await self._finish(reply)
 
-    def _may_be_taken(self, reply: Reply, old: Current) -> bool:
-        package, answered = reply
+    def _admitted(self, replies: list[Reply], old: Current) -> list[Reply]:
+        """Those that change no more than is usual, or were released; also those that are published already. A few
+        numbers prove nothing in a package, but do together."""
+        found = [merging.changes(old, reply.answered) for reply in replies]
+        known = sum(each.known for each in found)
+        turned = sum(each.newly_listed + each.newly_clear for each in found)
+        upheaval = bool(checks.upheaval(turned, known, self._asked.max_change))
+        few = 1 if upheaval else checks.FEW
+        return [
+            reply
+            for reply, changes in zip(replies, found, strict=True)
+            if self._is_admitted(reply, old, changes, few)
+        ]
+
+    def _is_admitted(self, reply: Reply, old: Current, changes: merging.Changes, few: int) -> bool:
+        package, new = reply.package, reply.answered.consultation
         try:
             # Two questions of ours have receipts of their own, so that the same text twice is no old answer made new.
-            if checks.already_imported(answered.consultation, old.contents.consultations, same_answer=True):
+            if checks.already_imported(new, old.contents.consultations, same_answer=True):
                 return True
-            known, newly_listed, newly_clear = merging.changes(old, answered)
-            why = checks.upheaval(newly_listed + newly_clear, known, self._asked.max_change)
+            turned = changes.newly_listed + changes.newly_clear
+            why = checks.upheaval(turned, changes.known, self._asked.max_change, few)
             if why and not self._dry:
-                subject = self._subject(answered.consultation)
-                release.demand(self._desk.press.folder, subject, f"{package.id}: {why}", self._desk.clock())
+                why = f"{package.id}: {why}"
+                release.demand(self._desk.press.folder, self._subject(new), why, self._desk.clock())
         except release.Held as held:
             self._alarm("held", str(held))
-            self._shelf.note(package, package.state, fault="held")
+            self._shelf.note(package, package.state, "held")
         except Refused as refused:
-            self._shelf.note(package, package.state, fault=str(refused))
+            self._shelf.note(package, package.state, str(refused))
         else:
             return True
         return False
@@ -332,7 +342,7 @@ class Cycle:
         now = self._desk.clock()
         packages = self._shelf.all()
         for package in packages:
-            for kind, text in self._faults(package, now):
+            for kind, text in judging.faults(package, self._asked, now):
                 self._alarm(kind, text)
         known = self._known()
         newest = max((each.submitted_at for each in known.contents.consultations), default=0)
@@ -346,31 +356,8 @@ class Cycle:
         if ending := due.ending(self._desk.wanted, known, self._terms, before):
             text = f"{ending:,} numbers on call lists have no answer that holds until {utc(before)}"
             self._alarm("expiring", text)
-        for kind, text in self._standing(newest, now):
+        for kind, text in judging.standing(newest, self._asked, now):
             self._alarm(kind, text)
-
-    def _faults(self, package: Package, now: Instant) -> Iterator[tuple[Kind, str]]:
-        asked = self._asked
-        if package.state == "refused" and self._rests(package, now):
-            yield "package_refused", f"{package.id}: the registry refused it: {package.fault}"
-        if package.state == "expired" and now - package.ended_at < asked.give_up_hours * HOUR:
-            yield "package_expired", f"{package.id}: no good answer came; its numbers are asked about again"
-        if package.fault not in {"", "held"} and package.state in OPEN:
-            yield "answer_faulty", package.fault
-        if package.state == "submitted" and now - package.submitted_at > asked.answer_hours * HOUR:
-            since = utc(package.submitted_at)
-            yield "answer_overdue", f"{package.id} was submitted at {since} and is not answered"
-
-    def _standing(self, newest: Instant, now: Instant) -> Iterator[tuple[Kind, str]]:
-        """L. 5/2018 art. 1 c. 12: monthly. DPR 26/2022 art. 5 c. 2: enrolment lapses 12 months after the last
-        consultation, while answers that are still held look healthy."""
-        asked = self._asked
-        since = f"the newest consultation is of {utc(newest)}" if newest else "there never was a consultation"
-        if now - newest > asked.consultation_days * DAY:
-            yield "no_consultation", f"{since}: the law asks for one every {asked.consultation_days} days"
-        lapses = newest + asked.enrolment_days * DAY
-        if newest and now > lapses - asked.enrolment_warning_days * DAY:
-            yield "enrolment_lapsing", f"{since}: the registry strikes this operator off at {utc(lapses)}"
 
 
 def _named(came: dict[str, str]) -> str:

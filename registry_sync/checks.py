@@ -86,9 +86,9 @@ def misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     return same[0]
 
 
-def upheaval(turned: int, known: int, max_change: float) -> str:
+def upheaval(turned: int, known: int, max_change: float, few: int = FEW) -> str:
     """Why a person must look at it first, or nothing. `max_change`: per cent of the numbers that had an answer before."""
-    if known >= FEW and turned * 100 > max_change * known:
+    if known >= few and turned * 100 > max_change * known:
         return (
             f"{turned:,} of {known:,} numbers changed their answer, more than {max_change:g} %: are the statuses turned"
             " round, or is it another controller's file?"

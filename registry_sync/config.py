@@ -29,9 +29,10 @@ COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
 
 class Patience(Strict, frozen=True, kw_only=True):
     """`attempts` at what may pass (a connection that fails or breaks, a server that is busy), the wait between them
-    doubling from `retry_seconds`, each drawn between half of it and the whole."""
+    doubling from `retry_seconds`, each drawn between half of it and the whole. `transfer_seconds` are for one file."""
 
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
+    transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
     attempts: Annotated[int, Meta(ge=1, le=20)] = 4
     retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
 

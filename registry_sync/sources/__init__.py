@@ -62,18 +62,19 @@ async def open_source(source: config.Source, folder: Path, now: Instant) -> Asyn
                 yield web
 
 
-async def retried(patience: config.Patience, step: Callable[[], Awaitable[_T]]) -> _T:
-    """Raises SourceFailed: at once what will not pass, and after the last attempt what might have."""
+async def retried(
+    patience: config.Patience, step: Callable[[], Awaitable[_T]], *, transfer: bool = False
+) -> _T:
+    """`transfer`: the step carries a file. Raises SourceFailed: at once what will not pass, and after the last attempt what might have."""
     wait = patience.retry_seconds
+    seconds = patience.transfer_seconds if transfer else patience.timeout_seconds
     for attempt in range(1, patience.attempts + 1):
         try:
-            async with asyncio.timeout(patience.timeout_seconds):
+            async with asyncio.timeout(seconds):
                 return await step()
         except TimeoutError:
             if attempt == patience.attempts:
-                raise SourceFailed(
-                    f"no answer within {patience.timeout_seconds:g} s, {attempt} times", passing=True
-                ) from None
+                raise SourceFailed(f"no answer within {seconds:g} s, {attempt} times", passing=True) from None
         except SourceFailed as failed:
             if not failed.passing or attempt == patience.attempts:
                 raise

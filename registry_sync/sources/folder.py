@@ -14,7 +14,7 @@ class Folder:
     def __init__(self, source: FolderSource, base: Path, now: Instant) -> None:
         self._inbox = base / source.inbox
         self._outbox = base / source.outbox if source.outbox else None
-        self._settled = now - int(source.settle_seconds * SECOND)
+        self._settle, self._now = int(source.settle_seconds * SECOND), now
 
     async def names(self) -> dict[str, str]:
         """What has just changed may still be being written, and is left for the next run."""
@@ -25,7 +25,8 @@ class Folder:
         return {
             name: f"{stat.st_size}.{stat.st_mtime_ns}"
             for name, stat in sorted(found.items())
-            if stat.st_mtime_ns // 1_000_000 <= self._settled and not name.endswith(PART)
+            if not name.endswith(PART)
+            and (not self._settle or stat.st_mtime_ns // 1_000_000 + self._settle <= self._now)
         }
 
     async def fetch(self, name: str, to: Path) -> None:

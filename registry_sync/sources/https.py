@@ -106,7 +106,9 @@ class Https:
                 )
                 raise SourceFailed(f"{url}: {error}", passing=passing) from error
 
-        return await retried(self._source.patience, attempt)
+        return await retried(
+            self._source.patience, attempt, transfer=method in {"PUT", "GET"} and path != "index.json"
+        )
 
 
 def _plain(name: str) -> bool:

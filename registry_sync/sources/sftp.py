@@ -50,13 +50,13 @@ class Sftp:
         async def step(client: asyncssh.SFTPClient) -> None:
             await client.get(f"{self._source.inbox}/{name}", str(to))
 
-        await self._do(step)
+        await self._do(step, transfer=True)
 
     async def stage(self, name: str, file: Path) -> None:
         async def step(client: asyncssh.SFTPClient) -> None:
             await client.put(str(file), self._out(name + PART))
 
-        await self._do(step)
+        await self._do(step, transfer=True)
 
     async def staged(self, name: str) -> bool:
         async def step(client: asyncssh.SFTPClient) -> bool:
@@ -78,7 +78,9 @@ class Sftp:
     def _out(self, name: str) -> str:
         return f"{self._source.outbox}/{name}"
 
-    async def _do(self, step: Callable[[asyncssh.SFTPClient], Awaitable[_T]]) -> _T:
+    async def _do(
+        self, step: Callable[[asyncssh.SFTPClient], Awaitable[_T]], *, transfer: bool = False
+    ) -> _T:
         async def attempt() -> _T:
             try:
                 return await step(await self._connected())
@@ -86,7 +88,7 @@ class Sftp:
                 await self.close()
                 raise SourceFailed(self._words(error), passing=not isinstance(error, _NEVER)) from error
 
-        return await retried(self._source.patience, attempt)
+        return await retried(self._source.patience, attempt, transfer=transfer)
 
     async def _connected(self) -> asyncssh.SFTPClient:
         if self._client is None:
