@@ -187,12 +187,12 @@ def _patched(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Itera
     for run in old.spans(begin, end) if old is not None else ():
         if len(run):
             until = int(run[-1]) + 1
-            yield _apply(run, between(patch.added, at, until), between(patch.removed, at, until))
+            yield apply(run, between(patch.added, at, until), between(patch.removed, at, until))
             at = until
     yield between(patch.added, at, end)
 
 
-def _apply(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
+def apply(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
     if len(removed):
         run = np.delete(run, np.searchsorted(run, removed))
     if len(added):
@@ -243,7 +243,7 @@ def _renew(area: Area, full: _Told, files: list[tuple[File, Path]]) -> _Told:
     base = full.what.all()
     changed = _changed(area, files, lambda numbers: np.isin(numbers, base))
     assert isinstance(changed.what, Patch), "it is that of change files"
-    now = Everybody(0, None, _apply(base, *changed.what))
+    now = Everybody(0, None, apply(base, *changed.what))
     return _Told(now, full.sums + changed.sums, full.lines + changed.lines)
 
 

@@ -77,17 +77,22 @@ class Night:
         return Shelf(self.plan.work, "rpo", "acme").all()
 
     def says(self, number: str, controller: str = "acme", registry: str = "rpo") -> RegistryAnswer:
+        return self.say([number], controller, registry)[number]
+
+    def say(
+        self, numbers: Iterable[str], controller: str = "acme", registry: str = "rpo"
+    ) -> dict[str, RegistryAnswer]:
         try:
             opened = Snapshot.open(self.plan.snapshots)
         except SnapshotMissing:
-            return RegistryAnswer(registry=registry, answer="unknown")
+            return {number: RegistryAnswer(registry=registry, answer="unknown") for number in numbers}
         try:
-            return opened.answer(registry, controller, int(number.removeprefix("+")))
+            return {number: opened.answer(registry, controller, int(number[1:])) for number in numbers}
         finally:
             opened.close()
 
     def answers(self) -> dict[str, str]:
-        return {number: self.says(number).answer for number in NUMBERS}
+        return {number: each.answer for number, each in self.say(NUMBERS).items()}
 
     def published(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.plan.snapshots.glob("*.*[!k]")}
