@@ -173,12 +173,16 @@ def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
 
     parts: list[_Blocks] = []
     for run in _whole_blocks(chunks):
-        ids, begins, counts = np.unique(run // BLOCK, return_index=True, return_counts=True)
-        blocks = _Blocks(ids, begins, counts, np.minimum(counts, DENSE))
-        lows = (run % BLOCK).astype("<u2")
+        block = run // np.uint64(BLOCK)
+        first = np.ones(len(run), np.bool_)
+        first[1:] = block[1:] != block[:-1]
+        begins = np.flatnonzero(first)
+        counts = np.diff(begins, append=len(run))
+        blocks = _Blocks(block[begins], begins, counts, np.minimum(counts, DENSE))
+        lows = (run - block * np.uint64(BLOCK)).astype("<u2")
         done = 0
-        for block in np.flatnonzero(counts >= DENSE):
-            begin, end = int(begins[block]), int(begins[block] + counts[block])
+        for at in np.flatnonzero(counts >= DENSE):
+            begin, end = int(begins[at]), int(begins[at] + counts[at])
             body.add(lows[done:begin].data)
             body.add(_bitmap(lows[begin:end]))
             done = end

@@ -88,6 +88,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ default. Anything else is a higher `format` of the manifest, which an older prog
 """
 
 import os
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -33,9 +34,11 @@ from msgspec import Struct
 
 from dialgate.model import Instant, RegistryAnswer
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.signature import is_signed
 
-MANIFEST = "manifest.json"
+MANIFEST, PULLED = "manifest.json", "pulled.json"
 FORMAT = 1
+PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 
 Mode: TypeAlias = Literal["answers", "full_list"]
 Stamp: TypeAlias = tuple[int, int, int]
@@ -115,6 +118,13 @@ class Part(Struct, frozen=True, kw_only=True):
     oldest_consulted_at: Instant
 
 
+class Pulled(Struct, frozen=True, kw_only=True):
+    """When this copy was last seen to be what is published elsewhere."""
+
+    at: Instant
+    version: str
+
+
 class SnapshotMissing(Exception):
     """Nothing is published there."""
 
@@ -141,6 +151,16 @@ def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
     return snapshot is None or _stamp(found) != snapshot.stamp
 
 
+def pulled_at(folder: Path) -> Instant | None:
+    """When a copy of another's publications was last seen to be up to date; None where it is no such copy."""
+    try:
+        return msgspec.json.decode((folder / PULLED).read_bytes(), type=Pulled).at
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+
+
 class Snapshot:
     """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
 
@@ -153,9 +173,11 @@ class Snapshot:
         self._files = {(file.contents.registry, file.contents.controller): file for file in opened}
 
     @classmethod
-    def open(cls, folder: Path) -> "Snapshot":
-        """Raises SnapshotMissing, DamagedFile."""
+    def open(cls, folder: Path, key: str = "") -> "Snapshot":
+        """`key`: the public key that must have signed the manifest, or nothing. Raises SnapshotMissing, DamagedFile."""
         manifest, stamp = _read_manifest(folder)
+        if key and not is_signed(signed_text(manifest), manifest.signature, key):
+            raise DamagedFile(str(folder / MANIFEST), "not signed with the key of `snapshot_key`")
         with ExitStack() as on_failure:
             opened = tuple(
                 _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files

@@ -19,7 +19,18 @@ from dialgate.signature import Signer
 from dialgate.snapshot import Manifest
 from dialgate.store import CallList, Store
 from dialgate.store.sqlite import SqliteStore
-from registry_sync import alarms, asking, config, durable, importing, listing, publish, release, rollback
+from registry_sync import (
+    alarms,
+    asking,
+    config,
+    durable,
+    importing,
+    listing,
+    mirror,
+    publish,
+    release,
+    rollback,
+)
 from registry_sync.alarms import Alarm, Kind, Run, Summary
 from registry_sync.asking import Bar, Desk
 from registry_sync.checks import Refused
@@ -31,7 +42,7 @@ from registry_sync.release import Hold
 from registry_sync.sources import Source, SourceFailed, open_source
 from registry_sync.wanted import span, wanted
 
-FAULTS = (Refused, FaultyFile, DamagedFile, Unavailable, OSError)
+FAULTS = (Refused, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
 LAST = "last-run.json"
 
 
@@ -194,3 +205,9 @@ def roll_back(press: Press, version: str) -> tuple[Manifest, list[rollback.Diffe
     """Raises Refused, DamagedFile, OSError."""
     with publish.locked(press.folder):
         return rollback.roll_back(press, version, now())
+
+
+async def pull(source: config.Source, press: Press, key: str) -> mirror.Pull:
+    """Raises one of FAULTS."""
+    async with open_source(source, Path.cwd(), now()) as opened:
+        return await mirror.pull(opened, press, key, now())

@@ -9,6 +9,7 @@ any two steps leaves the old publication as it was, and at most files that the n
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -60,7 +61,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Refused(f"{folder}: another import is at work here: wait for it") from None
         for left in folder.glob("*.tmp"):
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
 
 
@@ -161,10 +162,15 @@ def _announce(press: Press, entries: Iterable[Entry], now: Instant) -> Manifest:
     if press.sign:
         signature = press.sign(signed_text(manifest)).hex()
         manifest = msgspec.structs.replace(manifest, signature=signature)
+    adopt(press, manifest)
+    return manifest
+
+
+def adopt(press: Press, manifest: Manifest) -> None:
+    """Makes it the publication. All files that it names are here."""
     _keep_manifest(press.folder)
     durable.write(press.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     _remove_unnamed(press.folder, press.kept)
-    return manifest
 
 
 # ---- the publications before -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from registry_sync import job
 from registry_sync.alarms import Run, Summary
 from registry_sync.packages import Package, Shelf
 from registry_sync.simulator import Registry
-from tests.world import CONFIG, NOW, Hand, write_folder
+from tests.world import NOW, Hand, write_folder
 
 # By the simulator's arithmetic some of these are enrolled, most are not.
 NUMBERS = [f"+3906{12340000 + n}" for n in range(300)]
@@ -131,6 +131,3 @@ async def load_list(
     ask = msgspec.convert(fields | changes, ListRequest)
     async with registrar(settings.load(night.gate)) as (made, client):
         await made.load_list(client, ask, [f"{number}\n" for number in numbers])
-
-
-EXAMPLE = CONFIG / "registries.yaml"

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.decision": {"model", "law", "rules"},
     "dialgate.localtime": {"model", "law"},
     "dialgate.numberset": {"model"},
-    "dialgate.snapshot": {"model", "numberset"},
+    "dialgate.snapshot": {"model", "numberset", "signature"},
     "dialgate.keys": {"model", "faults"},
     "dialgate.decision_log": {"model", "faults"},
     "dialgate.store": {"model", "ledger", "faults"},
