@@ -21,7 +21,6 @@ from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Pur
 Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-
 _T = TypeVar("_T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -18,6 +18,7 @@ import numpy as np
 from dialgate.keys import Keys
 from dialgate.ledger import ConsentsVoided
 from dialgate.model import DAY, HOUR, Instant
+from dialgate.numberset import distinct
 from dialgate.snapshot import Consultation
 from dialgate.store import Store
 from registry_sync import checks, due, durable, judging, merging, publish, release, voids
@@ -277,8 +278,12 @@ class Cycle:
                 version = publish.publish_answers(self._desk.press, merged, self._desk.clock()).version
                 self._current = Current(merged.contents, merged.numbers, merged.tags)
                 self._summary = msgspec.structs.replace(self._summary, published=version)
-        for reply in taken:
-            await self._finish(reply)
+        listed = [reply.answered.numbers[reply.answered.listed] for reply in taken]
+        if taken:
+            every = distinct(np.concatenate(listed))
+            holders = await voids.holders(self._desk.store, self._desk.keys, self._asked.controller, every)
+            for reply, some in zip(taken, listed, strict=True):
+                await self._finish(reply, np.intersect1d(some, holders))
 
     def _admitted(self, replies: list[Reply], old: Current) -> list[Reply]:
         """Those that change no more than is usual, or were released; also those that are published already. A few
@@ -317,17 +322,17 @@ class Cycle:
     def _subject(self, consultation: Consultation) -> tuple[str, ...]:
         return self._asked.registry, self._asked.controller, consultation.id
 
-    async def _finish(self, reply: Reply) -> None:
-        """Published is published: this may come a second time, after a crash."""
-        consultation, numbers, listed = reply.answered
+    async def _finish(self, reply: Reply, voided: Numbers) -> None:
+        """Published is published: this may come a second time, after a crash. `voided`: numbers whose consents end."""
+        consultation = reply.answered.consultation
         event = ConsentsVoided(
             before=consultation.submitted_at, registry=self._asked.registry, receipt=consultation.receipt
         )
         desk, now = self._desk, self._desk.clock()
-        voided = await voids.void(desk.store, desk.keys, self._asked.controller, numbers[listed], event, now)
+        written = await voids.void(desk.store, desk.keys, self._asked.controller, voided, event, now)
         self._shelf.note(reply.package, "answered", ended_at=now, consultation=consultation.id)
         release.forget(desk.press.folder, self._subject(consultation))
-        self._add(voided=voided, answered=len(numbers))
+        self._add(voided=written, answered=len(reply.answered.numbers))
 
     # ---- judging -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import typer
 from dialgate import settings
 from dialgate.model import Instant
 from dialgate.signature import Signer
-from registry_sync import cli_pull, cli_run, cli_versions, job
+from registry_sync import cli_pull, cli_run, cli_simulate, cli_versions, job
 from registry_sync.cli_terminal import (
     AsJson,
     Snapshots,
@@ -217,7 +217,7 @@ def _show(report: Report, folder: Path) -> None:
     )
 
 
-for _part in (cli_run, cli_versions, cli_pull):
+for _part in (cli_run, cli_versions, cli_pull, cli_simulate):
     app.registered_commands += _part.app.registered_commands
 
 

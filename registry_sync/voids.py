@@ -9,13 +9,39 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+import numpy as np
+
 from dialgate.keys import Keys, nonces
-from dialgate.ledger import ConsentsVoided, Draft
+from dialgate.ledger import ConsentGiven, ConsentsVoided, Draft
 from dialgate.model import Instant, Known
 from dialgate.store import Store
 from registry_sync.formats.text import Numbers
 
 AT_ONCE: Final = 1_000  # drafts: the gate's commits wait while they are written
+READ: Final = 10_000  # entries
+
+
+async def holders(store: Store, keys: Keys, controller: str, listed: Numbers) -> Numbers:
+    """Of `listed`, which rise, those for which the ledger has a consent to this controller, rising.
+
+    The ledger is read through rather than asked about each number: a registry lists millions, and a ledger holds the
+    consents of few of them. Raises StoreUnavailable, KeysUnusable."""
+    found: set[int] = set()
+    seq = 0
+    while entries := await store.since(seq, READ):
+        seq = entries[-1].seq
+        numbers = [
+            int(keys.ledger.unseal(entry.sealed)[1:])
+            for entry in entries
+            if entry.controller == controller and isinstance(entry.event, ConsentGiven) and entry.sealed
+        ]
+        found.update(each for each in numbers if _is_in(each, listed))
+    return np.array(sorted(found), np.uint64)
+
+
+def _is_in(number: int, rising: Numbers) -> bool:
+    at = int(np.searchsorted(rising, np.uint64(number)))
+    return at < len(rising) and int(rising[at]) == number
 
 
 async def void(

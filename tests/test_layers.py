@@ -70,8 +70,13 @@ ALLOWED: dict[str, set[str]] = {
 
 # A library stands behind one module, so that it can be exchanged there.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("dialgate.interfaces", "dialgate.bench", "registry_sync.sources.https"),
-    "asyncssh": ("registry_sync.sources.sftp",),
+    "aiohttp": (
+        "dialgate.interfaces",
+        "dialgate.bench",
+        "registry_sync.sources.https",
+        "registry_sync.simulator",
+    ),
+    "asyncssh": ("registry_sync.sources.sftp", "registry_sync.simulator"),
     "phonenumbers": ("dialgate.phone",),
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),

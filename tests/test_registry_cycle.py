@@ -57,7 +57,7 @@ async def test_an_answer_is_as_old_as_its_question_and_bears_the_registrys_recei
     await night.night()
     assert night.says(CLEAR[0]).consulted_at == NOW
     (package, *_) = night.packages()
-    assert package.receipt == f"RPO-{package.id[-8:]}"
+    assert package.receipt == f"SIMULATED-{package.id[-8:]}"
     receipt = night.plan.work / "rpo.acme" / package.id / "receipt.txt"
     assert receipt.read_text().strip() == package.receipt
 
@@ -168,7 +168,7 @@ async def test_enrolment_voids_the_consents_before_it_in_the_ledger_once(night: 
     async with registrar(config) as (made, client):
         held = await made.history(client, "acme", LISTED[0], ("consents_voided",))
         assert [entry.details["before"] for entry in held] == ["2026-11-24T09:00:00.000Z"]
-        assert held[0].proof.startswith("RPO-")
+        assert held[0].proof.startswith("SIMULATED-")
         assert await made.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
     assert ConsentsVoided.__struct_config__.tag == "consents_voided"
 

@@ -80,7 +80,7 @@ class Registry:
             (inbox / f"{package}.refused.txt").write_text("credit exhausted\n")
             return
         if self.fault != "no_receipt":
-            (inbox / f"{package}.receipt.txt").write_text(f"RPO-{package[-8:]}\n")
+            (inbox / f"{package}.receipt.txt").write_text(f"SIMULATED-{package[-8:]}\n")
         lines = [f"{number},{int(self.is_enrolled(number))}" for number in numbers]
         if spoil := LINES.get(self.fault):
             lines = spoil(lines, self._lot)
