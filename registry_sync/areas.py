@@ -100,7 +100,7 @@ def versions(contents: Contents) -> dict[str, Instant]:
 
 
 def chain(held: Instant, files: list[File]) -> list[File]:
-    """The files that lead to the newest version; of two ways the one with fewer bytes, which is without a full file."""
+    """The files that lead to the newest version; of two ways the one with fewer files, or without a full one."""
     fulls = [file for file in files if file.since is None and file.version > held]
     ways = [_follow(held, files)] if held else []
     ways += [[full, *_follow(full.version, files)] for full in fulls]

@@ -17,6 +17,7 @@ import numpy as np
 
 from dialgate.keys import Keys
 from dialgate.ledger import ConsentsVoided
+from dialgate.logs import blanked
 from dialgate.model import DAY, HOUR, Instant
 from dialgate.numberset import distinct
 from dialgate.snapshot import Consultation
@@ -176,7 +177,8 @@ class Cycle:
             start = f"{package.id}."
             came = {name.removeprefix(start): marks[name] for name in marks if name.startswith(start)}
             known = bool(package.faulty) and package.faulty == _named(came)
-            if came and not known and package.state in {"submitted", "expired"}:
+            waits = package.state in {"submitted", "expired"} and self._shelf.has_numbers(package)
+            if came and waits and not known:
                 reply = await self._reply(package, came, source)
                 if reply is not None:
                     replies.append(reply)
@@ -213,10 +215,12 @@ class Cycle:
         receipt = lines[0].strip()
         if not receipt or len(receipt) > LONGEST_RECEIPT or not receipt.isprintable():
             raise FaultyFile(f"{package.id}.{RECEIPT}: its first line is no receipt")
+        if other := [each.id for each in self._shelf.all() if each.receipt == receipt]:
+            raise FaultyFile(f"{package.id}.{RECEIPT}: this is the receipt of {other[0]}")
         return self._shelf.note(package, package.state, receipt=receipt, fault=package.fault)
 
     async def _refused(self, package: Package, name: str, source: Source) -> None:
-        reason = " ".join((await self._text(package, name, source)).split())[:200]
+        reason = blanked(" ".join((await self._text(package, name, source)).split())[:200])
         self._shelf.note(package, "refused", ended_at=self._desk.clock(), fault=reason or "no reason given")
 
     async def _text(self, package: Package, name: str, source: Source) -> str:

@@ -99,32 +99,38 @@ class Cycle:
                 yield chosen
 
     def _files(self, name: str) -> Iterator[File]:
-        latest = self._clock() + DAY
+        prefixes, day, since = [area.prefix for area in self._areas], tps.version(name), None
         if self._listed.format == "us_dnc":
             told = dnc.named(name)
-            if told and areas.version_of(told.version) <= latest:
-                since = areas.version_of(told.since) if told.since else None
-                yield File(name, told.prefix, areas.version_of(told.version), since)
-        elif (day := tps.version(name)) and areas.version_of(day) <= latest:
-            for area in self._areas:
-                yield File(name, area.prefix, areas.version_of(day), None)
+            prefixes, day, since = ([told.prefix], told.version, told.since) if told else ([], None, None)
+        if day is None:
+            return
+        if areas.version_of(day) > self._clock():
+            # Its age would be counted from a day that has not come.
+            self._alarm("file_faulty", f"{name}: its version is of a day that has not come")
+            return
+        for prefix in prefixes:
+            yield File(name, prefix, areas.version_of(day), areas.version_of(since) if since else None)
 
     # ---- what the files say ------------------------------------------------------------------------------------------
 
     async def _update(
         self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
+        """What the files make of an area, up to the first that is faulty."""
         area = next(area for area in self._areas if area.prefix == chain[0].prefix)
-        try:
-            taken = [(file, await self._fetch(file.name, marks, source)) for file in chain]
-            update = areas.read(area, self._listed.format, taken, old, self._bar)
-        except FaultyFile as error:
-            self._alarm("file_faulty", str(error))
-            for file in chain:
-                self._note_fault(file.name, marks[file.name], str(error))
-        else:
-            dated = msgspec.structs.replace(update.consultation, imported_at=self._clock())
-            return update._replace(consultation=dated)
+        while chain:
+            try:
+                taken = [(file, await self._fetch(file.name, marks, source)) for file in chain]
+                update = areas.read(area, self._listed.format, taken, old, self._bar)
+            except FaultyFile as error:
+                self._alarm("file_faulty", str(error))
+                at = [str(error).startswith(file.name) for file in chain].index(True)
+                self._note_fault(chain[at].name, marks[chain[at].name], str(error))
+                chain = chain[:at]
+            else:
+                dated = msgspec.structs.replace(update.consultation, imported_at=self._clock())
+                return update._replace(consultation=dated)
         return None
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:

@@ -98,6 +98,10 @@ class Shelf:
             durable.write(self.folder(package) / RECORD, msgspec.json.encode(noted))
         return noted
 
+    def has_numbers(self, package: Package) -> bool:
+        """Not long after its end."""
+        return (self.folder(package) / REQUEST).exists()
+
     def numbers(self, packages: Iterable[Package]) -> Numbers:
         """All numbers that these ask about, in no order. Raises FaultyFile, OSError."""
         parts = [

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signature": {"faults"},
     # The store and the keys for what enrolment voids, and for the call lists.
     "registry_sync": {
-        "model", "faults", "keys", "ledger", "numberset", "settings", "signature", "snapshot", "store",
+        "model", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store",
     },
 }  # fmt: skip
 

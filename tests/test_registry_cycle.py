@@ -339,6 +339,42 @@ async def test_numbers_go_after_weeks_and_receipts_stay_for_years(night: Night) 
     assert list(folder.iterdir()) == []
 
 
+async def test_one_receipt_does_not_serve_two_packages(night: Night) -> None:
+    """Each question has its own: the registry's log says so (DPR 26/2022 art. 8 c. 5)."""
+    await night.part()
+    night.registry.work()
+    first, *others = sorted((night.folder / "rpo" / "inbox").glob("*.receipt.txt"))
+    for path in others:
+        path.write_bytes(first.read_bytes())
+    part = await night.part()
+    assert part.answered == 100
+    assert {alarm.text.split(": ")[1] for alarm in part.alarms if alarm.kind == "answer_faulty"} == {
+        f"this is the receipt of {night.packages()[0].id}"
+    }
+
+
+async def test_what_comes_after_the_numbers_are_gone_is_left_alone(night: Night) -> None:
+    night.registry.fault = "late"
+    await night.part()
+    night.hand.at += 97 * HOUR
+    await night.night()
+    night.hand.at += 61 * DAY
+    await night.night()
+    night.registry.fault = ""
+    assert "refused" not in kinds(await night.night())
+
+
+async def test_a_refusal_that_quotes_a_number_does_not_carry_it_on(night: Night) -> None:
+    await night.part()
+    night.registry.fault = "refused"
+    night.registry.work()
+    for path in (night.folder / "rpo" / "inbox").glob("*.refused.txt"):
+        path.write_text(f"no such number: {NUMBERS[0][3:]}\n")
+    part = await night.part()
+    assert "no such number: <number>" in part.alarms[0].text
+    assert not any(NUMBERS[0][3:] in path.read_text() for path in night.plan.work.glob("*/*/package.json"))
+
+
 async def test_what_the_last_run_found_is_kept_for_whoever_asks(night: Night) -> None:
     done = await night.run()
     assert job.last(night.plan) == done

@@ -115,6 +115,7 @@ async def test_changes_apply_in_the_order_of_time_not_of_the_file(shop: Shop) ->
             "4075559991,2026-11-21T09:00:00,D",
         ),
     )
+    shop.hand.at += DAY
     part = await shop.part()
     assert (part.added, part.removed, kinds(part)) == (1, 1, set())
     listed = {number for number in range(14075550000, 14075560000) if shop.said(number)[0] == "listed"}
@@ -137,6 +138,22 @@ async def test_a_chain_of_changes_is_followed_and_a_gap_is_not_jumped(shop: Shop
     part = await shop.part()
     assert shop.said(14075552222) == ("listed", 4)
     assert (kinds(part), shop.said(14075550009)) == (set(), ("clear", 4))
+
+
+async def test_of_a_chain_the_files_before_the_faulty_one_count(shop: Shop) -> None:
+    """And a better one of its name is taken when it comes."""
+    shop.offer("2026-11-20_321_a.txt", american(321, 1))
+    shop.offer("2026-11-20_407_a.txt", american(407, 5550000))
+    shop.offer("2026-11-21_407_changes-since-2026-11-20.txt", "cut")
+    part = await shop.part()
+    assert (kinds(part), shop.said(14075551111)) == ({"file_faulty"}, ("clear", 0))
+    shop.offer("2026-11-21_407_changes-since-2026-11-20.txt", changes("4075551111,2026-11-20T09:00:00,A"))
+    part = await shop.part()
+    assert (kinds(part), shop.said(14075551111), shop.said(14075550000)) == (
+        set(),
+        ("listed", 1),
+        ("listed", 1),
+    )
 
 
 async def test_changes_without_a_full_file_are_nothing(shop: Shop) -> None:
@@ -242,8 +259,11 @@ async def test_an_area_that_is_no_longer_subscribed_is_no_longer_covered(shop: S
 async def test_a_version_of_tomorrow_is_not_taken(shop: Shop) -> None:
     """Trap 35: its age would be counted from a day that has not been."""
     await begun(shop)
-    shop.offer("2026-12-24_407_a.txt", GOOD)
-    await shop.part()
+    shop.offer("2026-11-22_407_a.txt", GOOD)  # it is the 21st
+    part = await shop.part()
+    assert [alarm.text for alarm in part.alarms] == [
+        "2026-11-22_407_a.txt: its version is of a day that has not come"
+    ]
     assert shop.said(14075559999) == ("clear", 0)
 
 
