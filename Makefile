@@ -7,7 +7,7 @@ SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
-.PHONY: run sample test lint bench fuzz clean forget system
+.PHONY: run sample test lint bench fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -47,6 +47,11 @@ bench: .venv/installed
 	$(BIN)/dialgate bench batch --json
 	$(BIN)/dialgate bench http --json
 	$(BIN)/dialgate bench numberset --json
+	$(BIN)/dialgate bench registry --json
+
+# What CI does a few times: the nightly job killed at 200 points.
+kill: .venv/developing
+	DIALGATE_REGISTRY_KILLS=200 $(BIN)/python -m pytest tests/test_registry_kill.py
 
 # Without ensurepip, which Debian puts in a package of its own: the system's pip installs one into the environment.
 .venv/bin/pip:

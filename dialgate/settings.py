@@ -80,6 +80,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     store: SharedStore | None = None
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

@@ -12,9 +12,9 @@ from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.law import Registry
 from dialgate.metrics import Metrics
-from dialgate.model import DAY, HOUR, Instant
+from dialgate.model import DAY, HOUR, MINUTE, Instant
 from dialgate.numberset import DamagedFile
-from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed
+from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
 
 COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
@@ -79,12 +79,14 @@ class Upkeep:
             await self._replace(gatherer, folder)
         if gatherer.snapshot is None:
             return "no registry answers are published yet; run `registry-sync import`"
-        return self._freshness(gatherer, gatherer.snapshot, now)
+        behind = _behind(folder, gatherer.config.settings.snapshot_behind_minutes, now)
+        return behind or self._freshness(gatherer, gatherer.snapshot, now)
 
     async def _replace(self, gatherer: Gatherer, folder: Path) -> None:
         """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
         try:
-            opened = await asyncio.to_thread(_verified, folder)
+            key = gatherer.config.settings.snapshot_key
+            opened = await asyncio.to_thread(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
             self._metrics.snapshot_rejected.inc()
             raise
@@ -109,8 +111,16 @@ class Upkeep:
         return ends
 
 
-def _verified(folder: Path) -> Snapshot:
-    opened = Snapshot.open(folder)
+def _behind(folder: Path, minutes: float, now: Instant) -> str:
+    """`minutes`: for how long a copy may not have been compared with what is published elsewhere; 0: for ever."""
+    seen = pulled_at(folder) if minutes else None
+    if seen is None or now - seen <= minutes * MINUTE:
+        return ""
+    return "this node's registry answers were not compared with the published ones for too long; see `registry-sync pull`"
+
+
+def _verified(folder: Path, key: str) -> Snapshot:
+    opened = Snapshot.open(folder, key)
     try:
         opened.verify()
     except DamagedFile:

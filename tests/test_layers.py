@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.decision": {"model", "law", "rules"},
     "dialgate.localtime": {"model", "law"},
     "dialgate.numberset": {"model"},
-    "dialgate.snapshot": {"model", "numberset"},
+    "dialgate.snapshot": {"model", "numberset", "signature"},
     "dialgate.keys": {"model", "faults"},
     "dialgate.decision_log": {"model", "faults"},
     "dialgate.store": {"model", "ledger", "faults"},
@@ -69,18 +69,29 @@ ALLOWED: dict[str, set[str]] = {
         "conformance", "decision_log", "interfaces", "law",
     },
     "dialgate.__main__": {"interfaces"},
-    "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
+    "dialgate.signature": {"faults"},
+    # The store and the keys for what enrolment voids, and for the call lists.
+    "registry_sync": {
+        "model", "doors", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store", "yamlfile",
+    },
 }  # fmt: skip
 
 # A library stands behind one module, so that it can be exchanged there.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("dialgate.interfaces", "dialgate.bench", "dialgate.client"),
+    "aiohttp": (
+        "dialgate.interfaces",
+        "dialgate.bench",
+        "dialgate.client",
+        "registry_sync.sources.https",
+        "registry_sync.simulator",
+    ),
+    "asyncssh": ("registry_sync.sources.sftp", "registry_sync.simulator"),
     "phonenumbers": ("dialgate.phone",),
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys",),
+    "cryptography": ("dialgate.keys", "dialgate.signature"),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",

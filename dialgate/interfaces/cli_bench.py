@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, agi, batch, decide, http, numberset
+from dialgate.bench import BenchError, Figure, agi, batch, decide, http, numberset, registry
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -99,6 +99,22 @@ def bench_numberset(
     dialgate bench numberset --numbers 30000000"""
     with reporting(as_json=as_json):
         _show(numberset.run(numbers), as_json=as_json)
+
+
+@bench_app.command("registry")
+def bench_registry(
+    *,
+    numbers: Annotated[int, typer.Option(min=100_000, help="On a full list.")] = 250_000_000,
+    changes: Annotated[int, typer.Option(min=1_000, help="Of one day.")] = 300_000,
+    answers: Annotated[int, typer.Option(min=1_000, help="In 20 consultations.")] = 30_000_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """The nightly job: a full list, a day's changes, the answers of 20 consultations. Needs 5 GB of disk.
+
+    dialgate bench registry --numbers 250000000"""
+    with reporting(as_json=as_json):
+        _show(registry.run(countries, numbers, changes, answers), as_json=as_json)
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:

@@ -209,11 +209,12 @@ class Talk(asyncio.Protocol):
 
     def _late(self) -> None:
         """The deadline. Where the gate is what is late, the reason is the last word."""
-        if self._asked is not None and not self._asked.done():
-            self._door.gate.metrics.faults.labels("fastagi").inc()
-            if not self._awaits_reply:
-                self._transport.write(set_variable("DG_REASON", "gate.unavailable"))
+        late = self._asked is not None and not self._asked.done()
+        if late and not self._awaits_reply:
+            self._transport.write(set_variable("DG_REASON", "gate.unavailable"))
         self._transport.close()
+        if late:
+            self._door.gate.metrics.faults.labels("fastagi").inc()
 
     # ---- the recall line ---------------------------------------------------------------------------------------------
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(
-    include=["urllib.parse", "dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]
-):
-    from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop
+with atheris.instrument_imports(include=["dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]):
+    from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop, shaped
 
 
 def _escaped(word: bytes) -> str:
@@ -22,7 +20,7 @@ async def main(name: str, runs: str) -> None:
     corpus = Path(os.environ.get("FUZZ_CORPUS", ".fuzz")) / name
     corpus.mkdir(parents=True, exist_ok=True)
     for at, seed in enumerate(SEEDS[name]):
-        (corpus / f"seed-{at}").write_bytes(seed)
+        (corpus / f"seed-{at}").write_bytes(b"\0" + seed)
     words = corpus.with_suffix(".words")
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
     options = [
@@ -33,7 +31,8 @@ async def main(name: str, runs: str) -> None:
         "-rss_limit_mb=1024",
         f"-artifact_prefix={corpus}-",
     ]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], TARGETS[name])
+    target = TARGETS[name]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: target(shaped(name, data)))
     atheris.Fuzz()
 
 

@@ -170,3 +170,15 @@ WORDS: Final = (
     b"&", b"%2B", b"%00", b"%ff", b"+", b'{"', b'":"', b'":{"', b"}", b"\\u0000", b"null", b"subject", b"resource", b"context",
     b"phone_number", b"caller_id", b"+390612345678", b"+390844123456", b"acme-fibre",
 )  # fmt: skip
+
+
+def shaped(name: str, data: bytes) -> bytes:
+    """Raw, or words in some order, or a seed that was cut and stitched: what is decoded in C shows a fuzzer no way in."""
+    kind, rest = data[:1], data[1:]
+    if kind < b"\x55":
+        return rest
+    if kind < b"\xaa":
+        return b"".join(WORDS[each % len(WORDS)] for each in rest[:64])
+    seed = SEEDS[name][len(rest) % len(SEEDS[name])]
+    begin, size = (*rest[:2], 0, 0)[:2]
+    return seed[:begin] + rest[2:] + seed[begin + size % 16 :]
