@@ -255,8 +255,10 @@ class _Reader:
         profiles: dict[str, Profile] = {}
         for path in self._files(folder) if folder.is_dir() else []:
             loaded = self._load(path)
+            if loaded is None:
+                continue
             try:
-                profile = parse_profile(loaded and loaded[0])
+                profile = parse_profile(loaded[0])
             except WebhookError as error:
                 self.problems.extend(f"{path.name}: {problem}" for problem in error.problems)
                 continue

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from dialgate import settings
 from dialgate.doors import Limits
+from dialgate.settings import ConfigError
 from dialgate.webhooks import WebhookError, parse_profile
 from tests import pbx, world
 from tests.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -349,3 +351,16 @@ WRONG = [
 def test_a_profile_that_cannot_work_is_refused_with_the_reason(changes: Fields, problem: str) -> None:
     with pytest.raises(WebhookError, match=problem):
         parse_profile(yaml.safe_load(PLAIN) | changes)
+
+
+def test_every_problem_of_every_profile_stops_the_start_and_names_its_file(tmp_path: Path) -> None:
+    path = world.write_folder(tmp_path)
+    (tmp_path / "webhooks").mkdir()
+    (tmp_path / "webhooks/a.yaml").write_text(PLAIN)
+    (tmp_path / "webhooks/b.yaml").write_text(PLAIN)
+    (tmp_path / "webhooks/c.yaml").write_text(PLAIN.replace("to: [body.n]", "to: [n]"))
+    (tmp_path / "webhooks/d.yaml").write_text("id: [")
+    with pytest.raises(ConfigError) as raised:
+        settings.load(path)
+    problems = raised.value.problems
+    assert [problem.partition(":")[0] for problem in problems] == ["b.yaml", "c.yaml", "d.yaml"]
