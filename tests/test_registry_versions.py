@@ -177,6 +177,17 @@ async def test_the_tables_for_people_name_what_to_look_at(tmp_path: Path) -> Non
     assert "submitted" in program(night, "status")[1]
 
 
+def test_the_job_is_measured_on_files_of_its_own_making() -> None:
+    words = ("bench", "registry", "--numbers", "100000", "--changes", "1000", "--answers", "2000", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "dialgate", *words], capture_output=True, text=True, check=False
+    )
+    figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0, done.stderr
+    assert figures["registry.list_numbers"] == pytest.approx(100_000, rel=0.05)
+    assert figures["registry.answers_lines"] > figures["registry.answers_numbers"] > 1000
+
+
 def test_a_configuration_with_mistakes_is_misuse(tmp_path: Path) -> None:
     night = Night(tmp_path)
     night.configure(asked=[night.asked | {"controller": "nobody"}])
