@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.uint64]
     Tags = NDArray[np.uint16]
+    Words = NDArray[np.uint16]
 
 LIMIT: Final = 10**15
 MAGIC: Final = b"\x93NUMSET\n"
@@ -180,24 +181,37 @@ def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
         counts = np.diff(begins, append=len(run))
         blocks = _Blocks(block[begins], begins, counts, np.minimum(counts, DENSE))
         lows = (run - block * np.uint64(BLOCK)).astype("<u2")
-        done = 0
-        for at in np.flatnonzero(counts >= DENSE):
-            begin, end = int(begins[at]), int(begins[at] + counts[at])
-            body.add(lows[done:begin].data)
-            body.add(_bitmap(lows[begin:end]))
-            done = end
-        body.add(lows[done:].data)
+        body.add(_containers(lows, blocks).data)
         parts.append(blocks)
     return _Blocks(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _bitmap(lows: NDArray[np.uint16]) -> bytes:
+def _containers(lows: Words, blocks: _Blocks) -> Words:
+    """The words of all containers of a run, one after the other."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
-    bits = np.zeros(BLOCK, np.uint8)
-    bits[lows] = 1
-    before = np.searchsorted(lows, np.arange(GROUPS, dtype=np.uint16) * 512).astype("<u2")
-    return before.tobytes() + np.packbits(bits, bitorder="little").tobytes()
+    dense = blocks.counts >= DENSE
+    if not dense.any():
+        return lows
+    is_dense = np.repeat(dense, blocks.counts)
+    place = np.repeat((np.cumsum(dense) - 1) * BLOCK, np.where(dense, blocks.counts, 0))
+    bits = np.zeros((int(dense.sum()), BLOCK), np.bool_)
+    bits.ravel()[place + lows[is_dense]] = True
+    words = np.empty(int(blocks.words.sum()), "<u2")
+    of_dense = np.repeat(dense, blocks.words)
+    words[of_dense] = _bitmaps(bits).ravel()
+    words[~of_dense] = lows[~is_dense]
+    return words
+
+
+def _bitmaps(bits: NDArray[np.bool_]) -> Words:
+    """A row of 645 words for each of 10,000 bits."""
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    each = np.add.reduceat(np.bitwise_count(packed), np.arange(GROUPS) * 64, axis=1, dtype=np.uint16)
+    before = np.cumsum(each, axis=1, dtype="<u2") - each
+    return np.concatenate((before.astype("<u2"), packed.view("<u2")), axis=1)
 
 
 def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:

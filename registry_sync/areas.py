@@ -40,6 +40,11 @@ class Everybody(NamedTuple):
     bits: Bytes | None
     numbers: Numbers
 
+    def total(self) -> int:
+        return (
+            len(self.numbers) if self.bits is None else int(np.bitwise_count(self.bits).sum(dtype=np.int64))
+        )
+
     def all(self) -> Numbers:
         if self.bits is None:
             return self.numbers
@@ -271,9 +276,8 @@ def _standing_of(numbers: Numbers, old: NumberSet | None) -> Mask:
 def _difference(area: Area, old: NumberSet | None, new: Everybody) -> tuple[int, int]:
     """How many numbers come, and how many go."""
     before = np.concatenate([EMPTY, *standing(area, old)])
-    after = new.all()
-    stay = len(np.intersect1d(before, after, assume_unique=True)) if len(before) else 0
-    return len(after) - stay, len(before) - stay
+    stay = len(np.intersect1d(before, new.all(), assume_unique=True)) if len(before) else 0
+    return new.total() - stay, len(before) - stay
 
 
 def _consultation(area: Area, last: File, told: _Told) -> Consultation:

@@ -17,7 +17,7 @@ app = typer.Typer()
 
 
 def _key(text: str) -> str:
-    if not PUBLIC_KEY.fullmatch(text):
+    if text and not PUBLIC_KEY.fullmatch(text):
         raise typer.BadParameter("a public key is 64 hexadecimal digits")
     return text
 

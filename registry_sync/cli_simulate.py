@@ -11,7 +11,7 @@ app = typer.Typer()
 
 
 def _fault(text: str) -> str:
-    if text not in FAULTS:
+    if text and text not in FAULTS:
         raise typer.BadParameter(f"is none of {', '.join(FAULTS)}")
     return text
 

@@ -10,7 +10,6 @@ import msgspec
 import yaml
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
 from dialgate.keys import Keys
 from dialgate.metrics import Metrics
 from dialgate.model import RegistryAnswer
@@ -129,5 +128,5 @@ async def load_list(
         "collected_on": "2026-10-01",
     }
     ask = msgspec.convert(fields | changes, ListRequest)
-    async with registrar(settings.load(night.gate)) as (made, client):
+    async with registrar(night.plan.gate) as (made, client):
         await made.load_list(client, ask, [f"{number}\n" for number in numbers])

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dialgate import settings
 from dialgate.ledger import ConsentsVoided
 from dialgate.model import DAY, HOUR
 from dialgate.numberset import DamagedFile
@@ -136,8 +135,9 @@ async def test_only_numbers_that_may_be_called_soon_are_asked_about(night: Night
             "    purpose: sale\n", "" if "purpose" in changes[case] else "    purpose: sale\n"
         )
         path.write_text(text.replace("  - id: acme-fibre\n", f"  - id: acme-fibre\n    {changes[case]}\n"))
+        night.configure()
     else:
-        async with registrar(settings.load(night.gate)) as (made, client):
+        async with registrar(night.plan.gate) as (made, client):
             await made.retire_list(client, "rome")
     assert (await night.part()).due == LISTS[case]
 
@@ -151,7 +151,7 @@ async def test_numbers_the_registry_does_not_hold_are_not_asked_about(night: Nig
 
 async def test_enrolment_voids_the_consents_before_it_in_the_ledger_once(night: Night) -> None:
     """L. 5/2018 art. 1 c. 5."""
-    config = settings.load(night.gate)
+    config = night.plan.gate
     async with registrar(config) as (made, client):
         for number in (LISTED[0], CLEAR[0]):
             ask = {
@@ -263,6 +263,7 @@ async def test_two_controllers_have_answers_of_their_own(night: Night) -> None:
     (night.folder / "controllers" / "beta.yaml").write_text(
         other.replace("id: acme", "id: beta").replace('"+390844123456"', '"+390844654321"')
     )
+    night.configure()
     await load_list(night, NUMBERS[:10], name="theirs", controller="beta", campaigns=("beta-fibre",))
     night.configure(asked=[night.asked, night.asked | {"controller": "beta"}])
     await night.run()
@@ -277,7 +278,7 @@ async def test_the_months_duty_and_the_end_of_enrolment_are_alarms_of_their_own(
     """Traps 4 and 47: the cache may look healthy while the registry has struck the operator off."""
     await night.part()
     await night.night()
-    async with registrar(settings.load(night.gate)) as (made, client):
+    async with registrar(night.plan.gate) as (made, client):
         await made.retire_list(client, "rome")
     for days, raised in [
         (29, set()),
@@ -328,7 +329,7 @@ async def test_numbers_go_after_weeks_and_receipts_stay_for_years(night: Night) 
     """DPR 26/2022 art. 8 c. 5: the registry keeps its log for 24 months; nobody's number is kept that long here."""
     await night.part()
     await night.night()
-    async with registrar(settings.load(night.gate)) as (made, client):
+    async with registrar(night.plan.gate) as (made, client):
         await made.retire_list(client, "rome")
     folder = night.plan.work / "rpo.acme"
     night.hand.at += 61 * DAY

@@ -18,8 +18,8 @@ from registry_sync import config, job
 from registry_sync.simulator import enrolled
 from tests.registryworld import Night, load_list, still
 
-KILLS = int(os.environ.get("DIALGATE_REGISTRY_KILLS", "12"))
-NUMBERS = [f"+3933{12340000 + n}" for n in range(1500)]
+KILLS = int(os.environ.get("DIALGATE_REGISTRY_KILLS", "6"))
+NUMBERS = [f"+3933{12340000 + n}" for n in range(1000)]
 
 
 def run_job(path: Path, at: Instant, begins: Event) -> None:

@@ -177,6 +177,43 @@ async def test_the_tables_for_people_name_what_to_look_at(tmp_path: Path) -> Non
     assert "submitted" in program(night, "status")[1]
 
 
+def test_the_job_is_measured_on_files_of_its_own_making() -> None:
+    words = ("bench", "registry", "--numbers", "100000", "--changes", "1000", "--answers", "2000", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "dialgate", *words], capture_output=True, text=True, check=False
+    )
+    figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0, done.stderr
+    assert figures["registry.list_numbers"] == pytest.approx(100_000, rel=0.05)
+    assert figures["registry.answers_lines"] > figures["registry.answers_numbers"] > 1000
+
+
+async def test_the_whole_cycle_can_be_tried_with_made_up_answers_and_copied_to_a_node(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    await load_list(night)
+    await night.part()
+    runner = CliRunner()
+    assert runner.invoke(app, ["simulate", str(tmp_path / "rpo"), "--fault", "no such"]).exit_code == 2
+    assert "made-up answers" in runner.invoke(app, ["simulate", str(tmp_path / "rpo")]).stderr
+    assert (await night.part()).answered == 300
+    status, out, _ = pulled(night)
+    assert (status, json.loads(out)["version"]) == (0, read_manifest(night.plan.snapshots).version)
+    (night.plan.snapshots / "manifest.json").write_text("{")
+    assert pulled(night)[0] == 1
+    assert pulled(night, "--key", "secret")[0] == 2
+
+
+def pulled(night: Night, *more: str) -> tuple[int, str, str]:
+    words = ["pull", "--from", str(night.plan.snapshots), "--snapshots", str(night.folder / "node"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "registry_sync.cli", *words, *more],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_a_configuration_with_mistakes_is_misuse(tmp_path: Path) -> None:
     night = Night(tmp_path)
     night.configure(asked=[night.asked | {"controller": "nobody"}])
