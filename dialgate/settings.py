@@ -88,6 +88,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    checkpoint_seconds: Seconds = 60
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

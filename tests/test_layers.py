@@ -25,7 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.numberset": {"model"},
     "dialgate.snapshot": {"model", "numberset"},
     "dialgate.keys": {"model", "faults"},
-    "dialgate.decision_log": {"model", "faults"},
+    "dialgate.signing": {"model", "keys"},
+    "dialgate.decision_log": {"model", "faults", "signing"},
+    "dialgate.verifier": set(),
+    "dialgate.evidence": {"model", "decision_log", "keys", "kept", "records", "signing", "snapshot", "numberset"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.settings": {"model", "law", "phone"},
     "dialgate.metrics": {"model"},
@@ -50,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "store", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "upkeep",
     },
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
@@ -59,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law",
+        "decision_log", "interfaces", "law", "evidence", "keys", "signing",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
@@ -73,7 +76,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys",),
+    "cryptography": ("dialgate.keys", "dialgate.signing", "dialgate.verifier"),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",

@@ -137,7 +137,7 @@ def publish(path: Path, data: bytes) -> int:
         write_all(fd, data)
         os.fsync(fd)
         unfinished.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         os.close(fd)
         with suppress(OSError):  # the reason why it could not be written is the one to tell
@@ -146,7 +146,7 @@ def publish(path: Path, data: bytes) -> int:
     return fd
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)  # a new name is durable only when its folder is
