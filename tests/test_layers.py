@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signing": {"model", "keys"},
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
-    "dialgate.evidence": {"model", "decision_log", "keys", "kept", "records", "signing", "snapshot", "numberset"},
+    "dialgate.evidence": {"model", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.settings": {"model", "law", "phone"},
     "dialgate.metrics": {"model"},

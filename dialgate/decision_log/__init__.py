@@ -20,23 +20,25 @@ What the chain cannot show is that its end is missing, or that all of it was wri
 stand beside it in a file of their own (`checkpoints`), for as long as their last is kept elsewhere too.
 """
 
+from dialgate.decision_log.checkpoints import FILE as CHECKPOINTS
 from dialgate.decision_log.checkpoints import (
     Checkpoint,
     Checkpointer,
     Stored,
+    cover,
     last_checkpoint,
-    parse,
-    signed_text,
+    signed_checkpoints,
 )
+from dialgate.decision_log.merkle import Span, Tree, leaf_hash
 from dialgate.decision_log.reader import Line, entries, find
 from dialgate.decision_log.segment import LogDamaged, LogUnavailable, lines_of, segments
 from dialgate.decision_log.syncing import syncing
-from dialgate.decision_log.verify import Report, verify
+from dialgate.decision_log.verify import Progress, Report, verify
 from dialgate.decision_log.walk import Fault, OpenSegment
 from dialgate.decision_log.writer import DecisionLog, Written
 
 __all__ = [
-    "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable", "OpenSegment",
-    "Report", "Stored", "Written", "entries", "find", "last_checkpoint", "lines_of", "parse", "segments", "signed_text",
-    "syncing", "verify",
+    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable",
+    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "Written", "cover", "entries", "find", "last_checkpoint",
+    "leaf_hash", "lines_of", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

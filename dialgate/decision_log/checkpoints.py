@@ -36,6 +36,7 @@ from dialgate.decision_log.segment import (
     UNREADABLE,
     ZERO,
     LogDamaged,
+    closed_to_writers,
     follow,
     lines_of,
     segments,
@@ -123,6 +124,17 @@ def last_checkpoint(folder: Path) -> Stored | None:
     if stored is None:
         raise LogDamaged(folder / FILE, offset, "not a checkpoint")
     return stored
+
+
+def signed_checkpoints(folder: Path) -> list[Stored]:
+    """All of them, their signatures not checked: that is `verify`. Raises `LogDamaged`."""
+    found = []
+    for offset, line in checkpoint_lines(folder):
+        stored = parse(offset, line)
+        if stored is None:
+            raise LogDamaged(folder / FILE, offset, "not a checkpoint")
+        found.append(stored)
+    return found
 
 
 class Checkpointer:
@@ -250,3 +262,16 @@ class Checkpointer:
             os.close(fd)
         if not self._end:
             sync_folder(self._folder)
+
+
+def cover(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
+    """A checkpoint of all there is, of a log that nobody writes. Returns the entries covered. Raises `LogUnavailable`
+    while a gate writes it, for that one makes its own."""
+    with closed_to_writers(folder):
+        first, newest = segments(folder)[-1]
+        with newest.open("rb") as file:
+            os.fsync(file.fileno())
+        whole = sum(line.endswith(b"\n") for _, line in lines_of(newest))
+        checkpointer = Checkpointer(folder, log, lambda _: signer, 0)
+        checkpointer.finish(first + whole - 2, now)
+        return checkpointer.size

@@ -67,15 +67,15 @@ class Tree:
 
     def __init__(self, base: Span) -> None:
         self._known: dict[tuple[int, int], bytes] = {}
-        self._base, self._size = base, base.end
+        self.size = base.end
         start = 0
         for level, each in base.nodes:
             self._known[level, start >> level] = each
             start += 1 << level
 
     def add(self, leaf: bytes) -> None:
-        index, level, known = self._size, 0, self._known
-        self._size += 1
+        index, level, known = self.size, 0, self._known
+        self.size += 1
         known[0, index] = leaf
         while index & 1:
             known[level + 1, index >> 1] = _node_hash(known[level, index - 1], known[level, index])
@@ -83,11 +83,11 @@ class Tree:
             level += 1
 
     def root(self) -> bytes:
-        return self._hash(0, self._size) if self._size else sha256(b"").digest()
+        return self._hash(0, self.size) if self.size else sha256(b"").digest()
 
     def path(self, leaf: int) -> list[bytes]:
         """RFC 6962, 2.1.1: the hashes that lead from leaf number `leaf`, which was added here, to the root."""
-        begin, end, found = 0, self._size, []
+        begin, end, found = 0, self.size, []
         while end - begin > 1:
             middle = begin + _split(end - begin)
             if leaf < middle:

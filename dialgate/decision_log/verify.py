@@ -50,6 +50,7 @@ def verify(  # noqa: PLR0913 - all but the folder are for who wants something ot
     first: int = 1,
     last: int | None = None,
     keys: Mapping[str, bytes] | None = None,
+    against: bytes = b"",
     open_segment: OpenSegment = lines_of,
     listed: Sequence[tuple[int, Path]] | None = None,
     progress: Progress | None = None,
@@ -57,7 +58,8 @@ def verify(  # noqa: PLR0913 - all but the folder are for who wants something ot
     """Walk the segments that hold entries `first` to `last`: all of it, unless told otherwise. At most one fault for
     each segment; what follows a fault is still counted.
 
-    `keys`: public halves by name (`signing`), without which no signature is checked. `open_segment` gives the offset and
+    `keys`: public halves by name (`signing`), without which no signature is checked. `against`: the line of a checkpoint
+    that was kept elsewhere, which must still be there. `open_segment` gives the offset and
     the bytes of each line of a segment; `listed` stands for what the folder holds. Both are for archives; with more
     than one process they must be what a process can be sent."""
     found = segments(folder) if listed is None else list(listed)
@@ -72,7 +74,7 @@ def verify(  # noqa: PLR0913 - all but the folder are for who wants something ot
     for walked in _walked(chosen, marks, open_segment, progress):
         joint.join(walked)
     joint.finish(stored)
-    report.faults += faults
+    report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
     return report
 
 
@@ -161,6 +163,19 @@ def _checkpoints(folder: Path, keys: Mapping[str, bytes] | None) -> tuple[list[S
         sound.append(stored)
         previous = stored.line_hash
     return sound, []
+
+
+def _kept_elsewhere(stored: Sequence[Stored], against: bytes, file: Path) -> list[Fault]:
+    kept = parse(0, against)
+    if not against or (kept and any(kept.line_hash == each.line_hash for each in stored)):
+        return []
+    seq = kept.checkpoint.size if kept else 0
+    what = (
+        f"the checkpoint of record {seq} that was kept elsewhere is not here: the log was cut or written anew"
+    )
+    if kept is None:
+        what = "what was kept elsewhere is no checkpoint: it was changed"
+    return [Fault(str(file), 0, seq, what, "replaced_checkpoint")]
 
 
 def _wrong(
