@@ -91,10 +91,11 @@ def signed_text(body: bytes) -> bytes:
 
 
 def checkpoint_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each whole line; nothing where there is no file."""
+    """Offset and bytes of each line but a torn one; nothing where there is no file. A whole line but for another last
+    byte is no torn one: it was changed."""
     with suppress(FileNotFoundError):
         for offset, line in lines_of(folder / FILE):
-            if line.endswith(b"\n"):
+            if line.endswith(b"\n") or parse(offset, line[:-1] + b"\n"):
                 yield offset, line
 
 
@@ -189,7 +190,8 @@ class Checkpointer:
     def _read(self, durable: int) -> Iterator[bool]:
         """Yields at the end of each segment: whether another follows."""
         found = segments(self._folder)
-        begin = max(bisect_right(found, self._span.end + 1, key=itemgetter(0)) - 1, 0)
+        # From the segment of the last entry that was read: that it has ended may have become known since.
+        begin = max(bisect_right(found, self._span.end, key=itemgetter(0)) - 1, 0)
         firsts = [first for first, _ in found[begin:]]
         for (first, path), following in zip(found[begin:], [*firsts[1:], 0], strict=True):
             if self._span.end < durable:

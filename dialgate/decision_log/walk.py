@@ -1,10 +1,10 @@
 """One segment, read from its first byte to its last, alone and in whatever process: what it holds, what is wrong in it,
 and what has to be joined with what the other segments are found to hold."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -180,6 +180,8 @@ class _Walk:
 
     def _cut_piece(self) -> None:
         span, end = self._span, self._due - 1
+        if end == span.begin:
+            return  # a header is no entry: its hash is not what a checkpoint has
         self._found.pieces.append(Piece(span.begin, end, span.nodes, self._head))
         self._span = Span(end)
 
@@ -188,24 +190,31 @@ def _diagnosed(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tu
     """Kind, words, and the first broken byte of the line. A record that stands in its place was edited; else some that
     should be there are not, and stand later, or nowhere."""
     number = _seq_of(line)
-    ahead = list(islice(after, 1))
-    following = _seq_of(ahead[0]) if ahead else None
-    in_place = number == due or (following == due + 1 and number != due - 1)
-    if stored_hash(line) is None or number is None or in_place:
-        return (
-            "edited_record",
-            "this record, or the hash of the one before it, was changed",
-            _broken_byte(head, line),
-        )
-    if number < due:
-        return "reordered_record", f"record {number} stands here once more, or out of place", 0
-    if due in (following, *map(_seq_of, after)):
+    following = [_seq_of(each) for each in after]
+    if number is None or number == due or stored_hash(line) is None or _renumbered(head, due, line):
+        return _edited(head, line)
+    if due in following:
         return (
             "reordered_record",
             f"record {number} stands here, and {due} after it: they are out of order",
             0,
         )
+    if number < due:
+        return "reordered_record", f"record {number} stands here once more, or out of place", 0
+    if following[:1] == [due + 1]:
+        return _edited(head, line)
     return "missing_record", f"records {due} to {number - 1} are missing", 0
+
+
+def _edited(head: bytes, line: bytes) -> tuple[Kind, str, int]:
+    what = "this record, or the hash of the one before it, was changed"
+    return "edited_record", what, _broken_byte(head, line)
+
+
+def _renumbered(head: bytes, due: int, line: bytes) -> bool:
+    """Whether it would follow if its number were the one that is due: so that alone was changed."""
+    mended = re.sub(rb'"seq":\d+', b'"seq":%d' % due, line[BODY], count=1)
+    return sha256(head + mended).hexdigest() == stored_hash(line)
 
 
 def _seq_of(line: bytes) -> int | None:
