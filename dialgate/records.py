@@ -1,6 +1,7 @@
 """What stands in a decision log, read back: each decision together with the grounds it was given on."""
 
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -63,6 +64,17 @@ class Reader:
             if line is None or stored is None or isinstance(stored, Grounds)
             else self._whole(line, stored)
         )
+
+    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
+        """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        marks = [b'"number":"%b"' % b64encode(each) for each in hashes]
+        found = [line for line in entries(self._folder) if any(mark in line.body for mark in marks)]
+        for line in reversed(found):
+            stored = _decoded(line)
+            if isinstance(stored, Decided) and stored.number in hashes:
+                record = self._whole(line, stored)
+                assert isinstance(record, Record)
+                yield line, record
 
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(stored, OutcomeRecord):

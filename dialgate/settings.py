@@ -82,6 +82,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
+    checkpoint_seconds: Seconds = 60
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

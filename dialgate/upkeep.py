@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from dialgate.decision_log import DecisionLog
+from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.law import Registry
@@ -24,9 +24,13 @@ _log = structlog.get_logger(__name__)
 class Upkeep:
     """`problems` says, for each component that does not work, why; the gate is ready while it is empty."""
 
-    def __init__(self, folder: Path, store: Store, log: DecisionLog, metrics: Metrics) -> None:
+    def __init__(
+        self, folder: Path, store: Store, log: DecisionLog, checkpoints: Checkpointer, metrics: Metrics
+    ) -> None:
         self.problems: dict[str, str] = {}
-        self._folder, self._store, self._log, self._metrics = folder, store, log, metrics
+        self.metrics = metrics
+        self._folder, self._store, self._log = folder, store, log
+        self._checkpoints, self._uncovered = checkpoints, ""
         self._refused: tuple[int, int, int] | None = None
 
     def failed(self, component: str, problem: str) -> None:
@@ -47,8 +51,9 @@ class Upkeep:
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))
         for component in COMPONENTS:
-            self._metrics.ready.labels(component).set(component not in self.problems)
-        self._metrics.log_records.set(self._log.next_seq - 1)
+            self.metrics.ready.labels(component).set(component not in self.problems)
+        self.metrics.log_records.set(self._log.next_seq - 1)
+        await self._checkpoint(now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:
         try:
@@ -63,6 +68,25 @@ class Upkeep:
     async def _mend_log(self, now: Instant) -> str:
         await asyncio.to_thread(self._log.recover, now)
         return ""
+
+    async def _checkpoint(self, now: Instant) -> None:
+        """No call waits for a checkpoint, and none is refused for want of one."""
+        problem = ""
+        try:
+            covered = await asyncio.to_thread(self._checkpoints.advance, self._log.durable, now)
+            self.metrics.log_covered.set(covered)
+        except Unavailable as error:
+            problem = str(error)
+        if problem and problem != self._uncovered:
+            _log.error("no checkpoint can be made", problem=problem)
+        self._uncovered = problem
+
+    async def close(self, now: Instant) -> None:
+        """A log that rests is covered to its end."""
+        try:
+            await asyncio.to_thread(self._checkpoints.finish, self._log.durable, now)
+        except Unavailable as error:
+            _log.error("no checkpoint can be made", problem=str(error))
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
         await self._store.ping()
@@ -88,7 +112,7 @@ class Upkeep:
             key = gatherer.config.settings.snapshot_key
             opened = await asyncio.to_thread(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
-            self._metrics.snapshot_rejected.inc()
+            self.metrics.snapshot_rejected.inc()
             raise
         gatherer.snapshot = opened
         _log.info("snapshot in use", version=opened.version)
@@ -107,7 +131,7 @@ class Upkeep:
     def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
         ends = part.newest_consulted_at + rule.validity_days * DAY
         age = now - part.newest_consulted_at
-        self._metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
+        self.metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
         return ends
 
 

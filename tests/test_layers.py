@@ -25,7 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.numberset": {"model"},
     "dialgate.snapshot": {"model", "numberset", "signature"},
     "dialgate.keys": {"model", "faults"},
-    "dialgate.decision_log": {"model", "faults"},
+    "dialgate.signing": {"model", "keys"},
+    "dialgate.decision_log": {"model", "faults", "signing"},
+    "dialgate.verifier": set(),
+    "dialgate.evidence": {"model", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
@@ -54,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "store", "stores", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -66,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "conformance", "decision_log", "interfaces", "law",
+        "conformance", "decision_log", "interfaces", "law", "evidence", "keys", "signing",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
@@ -91,7 +94,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys", "dialgate.signature"),
+    "cryptography": ("dialgate.keys", "dialgate.signature", "dialgate.signing", "dialgate.verifier"),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
