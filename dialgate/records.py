@@ -1,13 +1,14 @@
 """What stands in a decision log, read back: each decision together with the grounds it was given on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.decision_log import Line, LogDamaged, entries, find
+from dialgate.archive import Segments
+from dialgate.decision_log import Line, LogDamaged
 from dialgate.model import Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 
 Stored: TypeAlias = Decided | Grounds | OutcomeRecord
@@ -40,15 +41,15 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 class Reader:
-    """Of one log folder. Remembers the newest grounds, which the next decisions most likely rest on."""
+    """Of one log folder, its archive included. Remembers the newest grounds, which the next decisions most likely rest on."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._segments = Segments(folder)
         self._grounds: dict[int, Grounds] = {}
 
     def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
         """Decisions and outcomes from `first` on. Raises `LogDamaged`."""
-        for line in entries(self._folder, first=first):
+        for line in self._segments.lines(first):
             stored = _decoded(line)
             if isinstance(stored, Grounds):
                 self._remember(stored)
@@ -56,7 +57,7 @@ class Reader:
                 yield line, self._whole(line, stored)
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:
-        line = find(self._folder, seq)
+        line = self._segments.find(seq)
         stored = _decoded(line) if line else None
         return (
             None
@@ -64,14 +65,24 @@ class Reader:
             else self._whole(line, stored)
         )
 
+    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
+        """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        wanted = frozenset(hashes)
+        for line in self._segments.about(wanted):
+            stored = _decoded(line)
+            if isinstance(stored, Decided) and stored.number in wanted:
+                yield structs.replace(line, seq=stored.seq), self._joined(line, stored)
+
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(stored, OutcomeRecord):
             return stored
-        grounds = self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds)
-        return joined(stored, grounds)
+        return self._joined(line, stored)
+
+    def _joined(self, line: Line, stored: Decided) -> Record:
+        return joined(stored, self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds))
 
     def _look_up(self, line: Line, seq: int) -> Grounds:
-        found = find(self._folder, seq)
+        found = self._segments.find(seq)
         stored = _decoded(found) if found else None
         if not isinstance(stored, Grounds):
             raise LogDamaged(line.segment, line.offset, f"the grounds it names, entry {seq}, are not there")

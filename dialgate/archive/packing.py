@@ -1,0 +1,103 @@
+"""Closed segments become packed ones, each only after it was proved that nothing of it is lost."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise, zip_longest
+from pathlib import Path
+
+from msgspec import Struct
+
+from dialgate.archive import index, parquet
+from dialgate.archive.reading import PACKED, Segments
+from dialgate.decision_log import LogDamaged
+from dialgate.decision_log.segment import header_of, lines_of
+from dialgate.decision_log.segment import segments as unpacked
+from dialgate.model import Instant
+
+
+class ArchiveFailed(Exception):
+    """A segment could not be packed. It stays as it is, and is complete."""
+
+
+class Packed(Struct, frozen=True):
+    """What was packed: bytes before, and of all files after."""
+
+    segment: Path
+    entries: int
+    before: int
+    after: int
+
+
+def closed(folder: Path, before: Instant) -> list[Path]:
+    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. Raises `OSError`."""
+    return [
+        path
+        for (_, path), (_, following) in pairwise(unpacked(folder))
+        if (header := header_of(next(lines_of(following))[1])) and header.opened_at <= before
+    ]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Raises `ArchiveFailed` where another process packs this log."""
+    lock = os.open(folder / ".archiving", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ArchiveFailed(f"{folder}: another process archives this log; let it finish") from None
+    finally:
+        os.close(lock)
+
+
+def pack(segment: Path) -> Packed:
+    """Pack it, prove it, and only then remove it. Whoever calls is `alone`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`."""
+    folder, packed = segment.parent, segment.with_suffix(PACKED)
+    unfinished = packed.with_name(f"{packed.name}.new")
+    others = Segments(folder)
+    try:
+        lines = (line for _, line in lines_of(segment))
+        numbers = parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq))
+        rows = _prove(unfinished, segment)
+        index.write(index.path_of(packed), numbers)
+        digests = {packed.name: parquet.digest(unfinished)}
+        digests[index.path_of(packed).name] = parquet.digest(index.path_of(packed))
+        parquet.write_sums(packed, digests)
+        unfinished.replace(packed)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync(folder)
+    before = segment.stat().st_size
+    segment.unlink()
+    _sync(folder)
+    files = (packed, index.path_of(packed), parquet.sums_of(packed))
+    return Packed(packed, rows, before, sum(path.stat().st_size for path in files))
+
+
+def _prove(unfinished: Path, segment: Path) -> int:
+    """That every line is given back. Returns how many entries there are."""
+    packed = parquet.PackedSegment(unfinished)
+    for was, rebuilt in zip_longest(lines_of(segment), packed.lines()):
+        if was != rebuilt:
+            offset = (was or rebuilt)[0]
+            raise ArchiveFailed(f"{segment}, byte {offset}: cannot be given back from the archive; it stays as it is")
+    return packed.rows
+
+
+def _body(others: Segments, seq: int) -> bytes | None:
+    try:
+        found = others.find(seq)
+    except LogDamaged:  # of that entry one would only have searched by it
+        return None
+    return found.body if found else None
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
