@@ -1,6 +1,8 @@
 """What stands in a decision log, read back: each decision together with the grounds it was given on."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,7 +11,7 @@ from msgspec import Struct, structs
 
 from dialgate.archive import Segments
 from dialgate.decision_log import Line, LogDamaged
-from dialgate.model import Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
+from dialgate.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 
 Stored: TypeAlias = Decided | Grounds | OutcomeRecord
 
@@ -73,6 +75,21 @@ class Reader:
             if isinstance(stored, Decided) and stored.number in wanted:
                 yield structs.replace(line, seq=stored.seq), self._joined(line, stored)
 
+    def held(self) -> Counter[tuple[str, str, bool]]:
+        """How many decisions there are for each month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
+        counts: Counter[tuple[str, str, bool]] = Counter()
+        for each in self._segments.held():
+            if not isinstance(each, Line):
+                counts[each[:3]] += each[3]
+                continue
+            stored = _decoded(each)
+            if isinstance(stored, Grounds):
+                self._remember(stored)
+            elif isinstance(stored, Decided):
+                record = self._joined(each, stored)
+                counts[month_of(record.at), record.country, stored.allow] += 1
+        return counts
+
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(stored, OutcomeRecord):
             return stored
@@ -93,6 +110,10 @@ class Reader:
         if len(self._grounds) >= _REMEMBERED:
             self._grounds.clear()
         self._grounds[grounds.seq] = grounds
+
+
+def month_of(at: Instant) -> str:
+    return f"{datetime.fromtimestamp(at // SECOND, UTC):%Y-%m}"
 
 
 def joined(stored: Decided, grounds: Grounds) -> Record:

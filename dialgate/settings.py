@@ -14,17 +14,16 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from dialgate import phone
+from dialgate import phone, terms
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 
 Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-
-_T = TypeVar("_T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_T = TypeVar("_T")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _COUNTRY = re.compile("[A-Z]{2}")
 # The bans of whole trades are about these; a campaign without a sector would escape them.
@@ -88,6 +87,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
+    retention: tuple[terms.Retention, ...] = ()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
@@ -173,10 +174,10 @@ class _Reader:
         keys, networks = self._clients(settings, controllers)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        self.problems.extend(terms.faults(settings.retention, laws))
         if self.problems:
             raise ConfigError(self.problems)
-        names = "\n".join(sorted(self.names)).encode()
-        digest = _digest(names)
+        digest = _digest(names := "\n".join(sorted(self.names)).encode())
         return Config(
             settings=settings,
             folder=self.folder,

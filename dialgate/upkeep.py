@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from dialgate.archive import Background
 from dialgate.decision_log import DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
@@ -28,6 +29,7 @@ class Upkeep:
         self.problems: dict[str, str] = {}
         self._folder, self._store, self._log, self._metrics = folder, store, log, metrics
         self._refused: tuple[int, int, int] | None = None
+        self._archiving = Background(folder / "log")
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
@@ -43,7 +45,7 @@ class Upkeep:
         for component in ("clock", "gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
         gatherer.prepare(now)
-        await self._try("log", lambda: self._mend_log(now))
+        await self._try("log", lambda: self._mend_log(gatherer, now))
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))
         for component in COMPONENTS:
@@ -60,8 +62,10 @@ class Upkeep:
         else:
             self.works(component)
 
-    async def _mend_log(self, now: Instant) -> str:
+    async def _mend_log(self, gatherer: Gatherer, now: Instant) -> str:
         await asyncio.to_thread(self._log.recover, now)
+        keep = int(gatherer.config.settings.log_archive_hours * HOUR)
+        await asyncio.to_thread(self._archiving.round, now, keep)
         return ""
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:

@@ -21,6 +21,7 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings
+from dialgate.terms import Retention
 from registry_sync import cli as sync_cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -93,6 +94,7 @@ SECTIONS = [
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
     ("**`clients`**", Client),
+    ("**`retention`**", Retention),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),
 ]

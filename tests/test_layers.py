@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.keys": {"model", "faults"},
     "dialgate.decision_log": {"model", "faults"},
     "dialgate.store": {"model", "ledger", "faults"},
-    "dialgate.settings": {"model", "law", "phone"},
+    "dialgate.terms": set(),
+    "dialgate.settings": {"model", "law", "phone", "terms"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
@@ -38,14 +39,17 @@ ALLOWED: dict[str, set[str]] = {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
-    "dialgate.records": {"model", "decision_log"},
+    "dialgate.archive": {"model", "decision_log", "logs"},
+    "dialgate.records": {"model", "decision_log", "archive"},
+    "dialgate.holds": {"model", "keys", "phone"},
+    "dialgate.retention": {"model", "holds", "keys", "records", "settings", "terms"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
     },
     "dialgate.upkeep": {
-        "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
+        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
@@ -59,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law",
+        "decision_log", "interfaces", "law", "archive", "holds", "keys", "retention",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
@@ -74,6 +78,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": ("dialgate.keys",),
+    "pyarrow": ("dialgate.archive",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",

@@ -26,6 +26,7 @@ know. The Parquet file appears last and whole, after every line was rebuilt from
 holds. `….new` is a file that was not finished. `.archiving` is empty, and held by whoever packs.
 """
 
-from dialgate.archive.reading import Segments, open_segment, segments
+from dialgate.archive.background import Background
+from dialgate.archive.reading import Segments, closed, open_segment, segments
 
-__all__ = ["Segments", "open_segment", "segments"]
+__all__ = ["Background", "Segments", "closed", "open_segment", "segments"]

@@ -89,7 +89,8 @@ class ToColumns:
         """`first`: the sequence of the first of them."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
         arrays = [
-            pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+            pa.array(values, field.type)
+            for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
         ]
         return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
@@ -104,7 +105,13 @@ class ToColumns:
         if isinstance(stored, Grounds):
             self._bases[seq] = _basis(stored)
             return (seq, None, "grounds", *_NOTHING, body)
-        return (seq, stored.at, "outcome" if isinstance(stored, OutcomeRecord) else "decision", *_NOTHING, body)
+        return (
+            seq,
+            stored.at,
+            "outcome" if isinstance(stored, OutcomeRecord) else "decision",
+            *_NOTHING,
+            body,
+        )
 
     def _decision(self, seq: int, stored: Decided, body: bytes) -> tuple[object, ...]:
         nonce, sealed, question = stored.sealed[:NONCE_BYTES], stored.sealed[NONCE_BYTES:], stored.question
@@ -139,21 +146,39 @@ _NOTHING = (None,) * (len(SCHEMA) - 4)
 
 def _basis(grounds: Grounds) -> Basis:
     facts, reasons = grounds.facts, grounds.decision.reasons
-    return Basis(
-        facts.controller.id, facts.campaign.id, grounds.country, reasons[0].code if reasons else ""
-    )
+    return Basis(facts.controller.id, facts.campaign.id, grounds.country, reasons[0].code if reasons else "")
 
 
 def bodies_of(table: pa.Table, log: str, first: int) -> Iterator[bytes]:
     """The entries of `table`, whose first has the sequence `first`, as they were stored."""
     name = log.encode()
     columns = [_values(table.column(column)) for column in READ]
-    for seq, (at, number, nonce, sealed, question, grounds, allow, client, interface, call_id, body) in enumerate(
-        zip(*columns, strict=True), first
-    ):
+    for seq, (
+        at,
+        number,
+        nonce,
+        sealed,
+        question,
+        grounds,
+        allow,
+        client,
+        interface,
+        call_id,
+        body,
+    ) in enumerate(zip(*columns, strict=True), first):
         if body is None:
             yield _text(
-                name, seq, at, number, nonce + sealed, grounds, allow, client, interface, call_id, question or b""
+                name,
+                seq,
+                at,
+                number,
+                nonce + sealed,
+                grounds,
+                allow,
+                client,
+                interface,
+                call_id,
+                question or b"",
             )
         else:
             yield body
@@ -168,7 +193,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return list(column.to_numpy(zero_copy_only=False).tolist())
 
 
-def _text(  # noqa: PLR0913 - the fields of a decision, in the order in which it is written
+def _text(  # noqa: PLR0913, PLR0917 - the fields of a decision, in the order in which it is written
     log: bytes, seq: int, at: int, number: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
     client: bytes, interface: bytes, call_id: bytes, question: bytes,
 ) -> bytes:  # fmt: skip

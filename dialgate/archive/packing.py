@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 from msgspec import Struct
@@ -12,9 +12,7 @@ from msgspec import Struct
 from dialgate.archive import index, parquet
 from dialgate.archive.reading import PACKED, Segments
 from dialgate.decision_log import LogDamaged
-from dialgate.decision_log.segment import header_of, lines_of
-from dialgate.decision_log.segment import segments as unpacked
-from dialgate.model import Instant
+from dialgate.decision_log.segment import lines_of
 
 
 class ArchiveFailed(Exception):
@@ -28,15 +26,6 @@ class Packed(Struct, frozen=True):
     entries: int
     before: int
     after: int
-
-
-def closed(folder: Path, before: Instant) -> list[Path]:
-    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. Raises `OSError`."""
-    return [
-        path
-        for (_, path), (_, following) in pairwise(unpacked(folder))
-        if (header := header_of(next(lines_of(following))[1])) and header.opened_at <= before
-    ]
 
 
 @contextmanager
@@ -83,7 +72,9 @@ def _prove(unfinished: Path, segment: Path) -> int:
     for was, rebuilt in zip_longest(lines_of(segment), packed.lines()):
         if was != rebuilt:
             offset = (was or rebuilt)[0]
-            raise ArchiveFailed(f"{segment}, byte {offset}: cannot be given back from the archive; it stays as it is")
+            raise ArchiveFailed(
+                f"{segment}, byte {offset}: cannot be given back from the archive; it stays as it is"
+            )
     return packed.rows
 
 

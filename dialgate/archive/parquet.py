@@ -6,11 +6,11 @@ from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dialgate.archive import index
@@ -132,9 +132,7 @@ class PackedSegment:
             raise LogDamaged(path, 0, f"no packed segment of format {FORMAT.decode()}")
         self._header = metadata[b"dialgate.header"]
         hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
-        self._hashes = [
-            hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)
-        ]
+        self._hashes = [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)]
         try:
             header = msgspec.json.decode(self._header, type=Header)
         except UNREADABLE as error:
@@ -166,6 +164,20 @@ class PackedSegment:
             if self._read(group).column("number")[at].as_py() in numbers:
                 yield next(self.entries(self.first + row))
 
+    def held(self) -> Iterator[tuple[str, str, bool, int]]:
+        """Month (`YYYY-MM`), country and verdict of its decisions, with how many there are."""
+        table = self._columns(["at", "type", "country", "allow"])
+        table = table.filter(pc.equal(table.column("type"), "decision"))
+        months = pc.strftime(table.column("at"), format="%Y-%m")
+        keyed = pa.table(
+            {"month": months, "country": table.column("country"), "allow": table.column("allow")}
+        )
+        counted = keyed.group_by(["month", "country", "allow"], use_threads=False).aggregate(
+            [([], "count_all")]
+        )
+        for row in counted.to_pylist():
+            yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
+
     def check(self) -> None:
         """That each of its files is, byte for byte, the one that was written."""
         listed = _sums(self._path)
@@ -177,7 +189,7 @@ class PackedSegment:
         try:
             return index.rows_of(index.path_of(self._path), numbers)
         except (OSError, ValueError):  # the file itself can always answer, if slowly
-            column = self._file.read(["number"], use_threads=False).column("number").to_pylist()
+            column = self._columns(["number"]).column("number").to_pylist()
             return [row for row in range(self.rows - 1, -1, -1) if column[row] in numbers]
 
     def _entries(self, begin: int) -> Iterator[tuple[bytes, bytes]]:
@@ -200,6 +212,12 @@ class PackedSegment:
             except (pa.ArrowException, OSError) as error:
                 raise self._damaged(error) from error
         return self._groups[group]
+
+    def _columns(self, names: list[str]) -> pa.Table:
+        try:
+            return self._file.read(names, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> LogDamaged:
         return LogDamaged(self._path, 0, f"not as it was packed: {' '.join(str(error).split())}")

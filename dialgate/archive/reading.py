@@ -8,13 +8,15 @@ import re
 from binascii import b2a_base64
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dialgate.decision_log import Line, LogDamaged
-from dialgate.decision_log.segment import BODY, lines_of, stored_hash
+from dialgate.decision_log.segment import BODY, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
+from dialgate.model import Instant
 
 if TYPE_CHECKING:
     from dialgate.archive.parquet import PackedSegment
@@ -29,6 +31,15 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
     found = dict(unpacked(folder))  # first: a segment that is packed meanwhile is then found twice, not never
     found |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(found.items())
+
+
+def closed(folder: Path, before: Instant) -> list[Path]:
+    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. Raises `OSError`."""
+    return [
+        path
+        for (_, path), (_, following) in pairwise(unpacked(folder))
+        if (header := header_of(next(lines_of(following))[1])) and header.opened_at <= before
+    ]
 
 
 def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -75,6 +86,17 @@ class Segments:
                 yield from self._packed(path).about(numbers)
             else:
                 yield from _about(plain, path, numbers)
+
+    def held(self) -> Iterator[tuple[str, str, bool, int] | Line]:
+        """What is in it, to be counted: of a packed segment, months, countries and verdicts of its decisions with how many
+        there are; of another, its entries."""
+        found = segments(self._folder)
+        for start, path in found:
+            plain = _opened(path)
+            if plain is None:
+                yield from self._packed(path).held()
+            else:
+                yield from _entries(plain, path, start, start, newest=path == found[-1][1])
 
     def _packed(self, path: Path) -> "PackedSegment":
         path = path.with_suffix(PACKED)
