@@ -205,7 +205,7 @@ def test_a_last_line_that_is_being_written_is_not_there_yet(folder: Path, keys: 
 
 def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
     pack_all(folder)
-    counted = duckdb.sql(
+    counted = duckdb.execute(
         f"select controller, campaign, country, reason, count(*) from '{folder}/*.parquet'"
         " where type = 'decision' group by all order by reason"
     ).fetchall()

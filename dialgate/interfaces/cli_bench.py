@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, batch, decide, http, numberset
+from dialgate.bench import BenchError, Figure, batch, decide, http, log, numberset
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -84,6 +84,22 @@ def bench_numberset(
     dialgate bench numberset --numbers 30000000"""
     with reporting(as_json=as_json):
         _show(numberset.run(numbers), as_json=as_json)
+
+
+@bench_app.command("log")
+def bench_log(
+    *,
+    records: Annotated[int, typer.Option(min=1_000, help="Decisions in the log.")] = 1_000_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """An archived log of so many decisions: its size, proving it, and finding every decision about one number.
+
+    RATIO of the last two compares with a log of a tenth. Ten million take 15 GB of disk for a while.
+
+    dialgate bench log --records 1000000 --json"""
+    with reporting(as_json=as_json):
+        _show(log.run(countries, records), as_json=as_json)
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:
