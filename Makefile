@@ -40,6 +40,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench batch --json
 	$(BIN)/dialgate bench http --json
 	$(BIN)/dialgate bench numberset --json
+	$(BIN)/dialgate bench log --json
 
 # Without ensurepip, which Debian puts in a package of its own: the system's pip installs one into the environment.
 .venv/bin/pip:

@@ -239,6 +239,14 @@ def test_only_what_was_full_by_then_is_packed_and_never_the_newest(folder: Path)
     )[:-1]
 
 
+def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
+    one, two = closed(folder, NOW + HOUR)
+    end = int(two.stem) - 1
+    assert closed(folder, NOW + HOUR, end - 1) == []
+    assert closed(folder, NOW + HOUR, end) == [one]
+    assert closed(folder, NOW + HOUR, 10**6) == [one, two]
+
+
 def test_one_packs_at_a_time(folder: Path) -> None:
     with alone(folder), pytest.raises(ArchiveFailed, match="another process"), alone(folder):
         pass

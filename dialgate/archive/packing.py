@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
@@ -44,26 +44,23 @@ def alone(folder: Path) -> Iterator[None]:
 def pack(segment: Path) -> Packed:
     """Pack it, prove it, and only then remove it. Whoever calls is `alone`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`."""
     folder, packed = segment.parent, segment.with_suffix(PACKED)
-    unfinished = packed.with_name(f"{packed.name}.new")
+    unfinished, numbers = packed.with_name(f"{packed.name}.new"), index.path_of(packed)
     others = Segments(folder)
-    try:
+    with ExitStack() as undo:
+        undo.callback(unfinished.unlink, missing_ok=True)
         lines = (line for _, line in lines_of(segment))
-        numbers = parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq))
+        index.write(numbers, parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq)))
         rows = _prove(unfinished, segment)
-        index.write(index.path_of(packed), numbers)
-        digests = {packed.name: parquet.digest(unfinished)}
-        digests[index.path_of(packed).name] = parquet.digest(index.path_of(packed))
-        parquet.write_sums(packed, digests)
+        parquet.write_sums(
+            packed, {packed.name: parquet.digest(unfinished), numbers.name: parquet.digest(numbers)}
+        )
         unfinished.replace(packed)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _sync(folder)
+    _sync(folder)  # before the original goes
     before = segment.stat().st_size
     segment.unlink()
     _sync(folder)
-    files = (packed, index.path_of(packed), parquet.sums_of(packed))
-    return Packed(packed, rows, before, sum(path.stat().st_size for path in files))
+    after = sum(path.stat().st_size for path in (packed, numbers, parquet.sums_of(packed)))
+    return Packed(packed, rows, before, after)
 
 
 def _prove(unfinished: Path, segment: Path) -> int:

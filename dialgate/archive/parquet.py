@@ -29,6 +29,10 @@ def sums_of(segment: Path) -> Path:
     return segment.with_suffix(".sha256")
 
 
+class PackedDamaged(LogDamaged, ValueError):
+    """Also what `verify` expects of whatever cannot be unpacked."""
+
+
 # ---- written -----------------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +119,7 @@ def _groups(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 class PackedSegment:
-    """Raises `LogDamaged` where the file is not what was packed; `FileNotFoundError` where there is none."""
+    """Raises `PackedDamaged` where the file is not what was packed; `FileNotFoundError` where there is none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -129,7 +133,7 @@ class PackedSegment:
         metadata = self._file.metadata.metadata or {}
         self.rows: int = self._file.metadata.num_rows
         if metadata.get(b"dialgate.format") != FORMAT:
-            raise LogDamaged(path, 0, f"no packed segment of format {FORMAT.decode()}")
+            raise PackedDamaged(path, 0, f"no packed segment of format {FORMAT.decode()}")
         self._header = metadata[b"dialgate.header"]
         hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
         self._hashes = [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)]
@@ -183,7 +187,7 @@ class PackedSegment:
         listed = _sums(self._path)
         for path in (self._path, index.path_of(self._path)):
             if listed.get(path.name) != digest(path):
-                raise LogDamaged(path, 0, f"it is not the file that {sums_of(self._path).name} names")
+                raise PackedDamaged(path, 0, f"it is not the file that {sums_of(self._path).name} names")
 
     def _candidates(self, numbers: frozenset[bytes]) -> list[int]:
         try:
@@ -219,8 +223,8 @@ class PackedSegment:
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> LogDamaged:
-        return LogDamaged(self._path, 0, f"not as it was packed: {' '.join(str(error).split())}")
+    def _damaged(self, error: Exception) -> PackedDamaged:
+        return PackedDamaged(self._path, 0, f"not as it was packed: {' '.join(str(error).split())}")
 
 
 def digest(path: Path) -> str:
@@ -241,7 +245,7 @@ def _sums(segment: Path) -> dict[str, str]:
         pairs = [line.split("  ") for line in path.read_text("ascii").splitlines()]
         return {name: value for value, name in pairs}
     except (OSError, ValueError) as error:
-        raise LogDamaged(path, 0, f"the sums of a packed segment cannot be read: {error}") from error
+        raise PackedDamaged(path, 0, f"the sums of a packed segment cannot be read: {error}") from error
 
 
 def _line(own: bytes, body: bytes) -> bytes:

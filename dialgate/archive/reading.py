@@ -33,12 +33,15 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found.items())
 
 
-def closed(folder: Path, before: Instant) -> list[Path]:
-    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. Raises `OSError`."""
+def closed(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
+    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. None that holds an entry
+    after `through`: whoever has still to read what was written finds it where it was written. Raises `OSError`."""
     return [
         path
-        for (_, path), (_, following) in pairwise(unpacked(folder))
-        if (header := header_of(next(lines_of(following))[1])) and header.opened_at <= before
+        for (_, path), (first, following) in pairwise(unpacked(folder))
+        if (through is None or first - 1 <= through)
+        and (header := header_of(next(lines_of(following))[1]))
+        and header.opened_at <= before
     ]
 
 

@@ -53,10 +53,11 @@ class _Measured(Struct, frozen=True):
 
 
 def run(countries: Path, records: int) -> Iterator[Figure]:
+    segment = min(64 << 20, records * 50)  # as is the default, and so that a tenth fills one
     with tempfile.TemporaryDirectory() as folder:
-        tenth = _measured(Path(folder) / "tenth", countries, records // 10)
+        tenth = _measured(Path(folder) / "tenth", countries, records // 10, segment)
     with tempfile.TemporaryDirectory() as folder:
-        whole = _measured(Path(folder) / "whole", countries, records)
+        whole = _measured(Path(folder) / "whole", countries, records, segment)
     yield Figure("log.decisions", whole.decisions, "1")
     yield Figure("log.write", round(whole.decisions / whole.written), "decisions/s")
     yield Figure("log.archive", round(whole.entries / whole.archived), "entries/s")
@@ -75,9 +76,9 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _measured(folder: Path, countries: Path, records: int) -> _Measured:
+def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -> _Measured:
     folder.mkdir()
-    writing = _Writing(folder, countries, records)
+    writing = _Writing(folder, countries, records, segment_bytes)
     began = time.perf_counter()
     writing.all()
     written = time.perf_counter()
@@ -140,7 +141,7 @@ def _asked(folder: Path, writing: "_Writing", at: int) -> float:
 class _Writing:
     """A log of two months: numbers drawn by lot, one in five calls refused, an outcome for each that is allowed."""
 
-    def __init__(self, folder: Path, countries: Path, records: int) -> None:
+    def __init__(self, folder: Path, countries: Path, records: int, segment_bytes: int) -> None:
         config = settings.load(world.write_config(folder, countries))
         self.keys = Keys.open(folder / "keys.json")
         self.sample = [(f"+39069{at:07}", 4) for at in range(_ASKED)]
@@ -156,7 +157,7 @@ class _Writing:
         }
         denied = replace(decision, allow=False, outcomes=outcomes)
         self._refused = replace(self._allowed, decision=denied)
-        self._records, self._folder = records, folder / "log"
+        self._records, self._folder, self._segment_bytes = records, folder / "log", segment_bytes
         self._draw, self._nonces = random.Random(1), nonces()
         self._planted = {
             self._draw.randrange(records): number for number, times in self.sample for _ in range(times)
@@ -173,7 +174,13 @@ class _Writing:
     def all(self) -> None:
         now = wall_clock()
         with closing(
-            DecisionLog.open(self._folder, log=self.keys.log, now=now, gate={"dialgate": "bench"})
+            DecisionLog.open(
+                self._folder,
+                log=self.keys.log,
+                now=now,
+                gate={"dialgate": "bench"},
+                segment_bytes=self._segment_bytes,
+            )
         ) as log:
             for start in range(0, self._records, _BATCH):
                 at = now - _SPAN + _SPAN * start // self._records

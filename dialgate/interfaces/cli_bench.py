@@ -89,7 +89,7 @@ def bench_numberset(
 @bench_app.command("log")
 def bench_log(
     *,
-    records: Annotated[int, typer.Option(min=1_000, help="Decisions in the log.")] = 1_000_000,
+    records: Annotated[int, typer.Option(min=10_000, help="Decisions in the log.")] = 1_000_000,
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
