@@ -48,6 +48,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench http --json
 	$(BIN)/dialgate bench numberset --json
 	$(BIN)/dialgate bench registry --json
+	$(BIN)/dialgate bench log --json
 
 # What CI does a few times: the nightly job killed at 200 points.
 kill: .venv/developing

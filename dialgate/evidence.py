@@ -30,7 +30,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
-from dialgate.decision_log import Line, Span, Stored, Tree, entries, leaf_hash, signed_checkpoints
+from dialgate.archive import Segments
+from dialgate.decision_log import Line, Span, Stored, Tree, leaf_hash, signed_checkpoints
 from dialgate.keys import KeyRetired, Keys
 from dialgate.ledger import ConsentGiven
 from dialgate.model import Instant
@@ -107,7 +108,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
 
 def _entries(folder: Path, first: int) -> Iterator[Line]:
-    return entries(folder, first=first)
+    return Segments(folder).lines(first)
 
 
 async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:

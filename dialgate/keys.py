@@ -119,6 +119,8 @@ class Keys:
         self._secret = stored.subject
         # The ledger's numbers are sealed for as long as the suppression holds, so under no month's key.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
+        self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self._controllers: dict[str, blake2b] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.
         # No instant lies in this first span.

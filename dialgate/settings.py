@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from dialgate import phone, yamlfile
+from dialgate import phone, terms, yamlfile
 from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
@@ -21,10 +21,9 @@ from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-
-_T = TypeVar("_T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_T = TypeVar("_T")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _COUNTRY = re.compile("[A-Z]{2}")
 # The bans of whole trades are about these; a campaign without a sector would escape them.
@@ -83,6 +82,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
     checkpoint_seconds: Seconds = 60
+    log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
+    retention: tuple[terms.Retention, ...] = ()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
@@ -170,10 +171,10 @@ class _Reader:
         webhooks = self._webhooks(self.folder / settings.webhooks)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        self.problems.extend(terms.faults(settings.retention, laws))
         if self.problems:
             raise ConfigError(self.problems)
-        names = "\n".join(sorted(self.names)).encode()
-        digest = _digest(names)
+        digest = _digest(names := "\n".join(sorted(self.names)).encode())
         return Config(
             settings=settings,
             folder=self.folder,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from dialgate.archive import Background
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
@@ -32,6 +33,7 @@ class Upkeep:
         self._folder, self._store, self._log = folder, store, log
         self._checkpoints, self._uncovered = checkpoints, ""
         self._refused: tuple[int, int, int] | None = None
+        self._archiving = Background(folder / "log")
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
@@ -47,7 +49,7 @@ class Upkeep:
         for component in ("clock", "gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
         gatherer.prepare(now)
-        await self._try("log", lambda: self._mend_log(now))
+        await self._try("log", lambda: self._mend_log(gatherer, now))
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))
         for component in COMPONENTS:
@@ -65,8 +67,10 @@ class Upkeep:
         else:
             self.works(component)
 
-    async def _mend_log(self, now: Instant) -> str:
+    async def _mend_log(self, gatherer: Gatherer, now: Instant) -> str:
         await asyncio.to_thread(self._log.recover, now)
+        keep = int(gatherer.config.settings.log_archive_hours * HOUR)
+        await asyncio.to_thread(self._archiving.round, now, keep)
         return ""
 
     async def _checkpoint(self, now: Instant) -> None:

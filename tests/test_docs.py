@@ -22,6 +22,7 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
+from dialgate.terms import Retention
 from registry_sync import cli as sync_cli
 from registry_sync.alarms import Kind
 from registry_sync.config import Asked, Listed, Registries
@@ -98,6 +99,7 @@ SECTIONS = [
     ("**`fastagi`**", FastAgi),
     ("**`store`**", SharedStore),
     ("**`clients`**", Client),
+    ("**`retention`**", Retention),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),
     ("**`registries.yaml`**", Registries),

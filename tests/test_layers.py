@@ -28,13 +28,14 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signing": {"model", "keys"},
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
-    "dialgate.evidence": {"model", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
+    "dialgate.evidence": {"model", "archive", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
     "dialgate.webhooks": set(),
+    "dialgate.terms": set(),
     "dialgate.stores": {"model", "settings", "store"},
-    "dialgate.settings": {"model", "doors", "law", "phone", "webhooks", "yamlfile"},
+    "dialgate.settings": {"model", "doors", "law", "phone", "terms", "webhooks", "yamlfile"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
@@ -45,14 +46,17 @@ ALLOWED: dict[str, set[str]] = {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
-    "dialgate.records": {"model", "decision_log"},
+    "dialgate.archive": {"model", "decision_log", "logs"},
+    "dialgate.records": {"model", "decision_log", "archive"},
+    "dialgate.holds": {"model", "keys", "phone"},
+    "dialgate.retention": {"model", "holds", "keys", "records", "settings", "terms"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store", "stores",
     },
     "dialgate.upkeep": {
-        "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
+        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
@@ -69,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "conformance", "decision_log", "interfaces", "law", "evidence", "keys", "signing",
+        "archive", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
@@ -95,6 +99,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": ("dialgate.keys", "dialgate.signature", "dialgate.signing", "dialgate.verifier"),
+    "pyarrow": ("dialgate.archive",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",

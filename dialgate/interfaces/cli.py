@@ -28,7 +28,7 @@ COMMANDS = {
     "conformance": "cli_conformance",
 }
 # Which add commands of their own to such a one, in the order of its --help.
-ADDED = {"log": ("cli_proof",)}
+ADDED = {"log": ("cli_proof", "cli_archive")}
 
 
 class _OnDemand(TyperGroup):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, agi, batch, decide, http, numberset, registry
+from dialgate.bench import BenchError, Figure, agi, batch, decide, http, log, numberset, registry
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -115,6 +115,22 @@ def bench_registry(
     dialgate bench registry --numbers 250000000"""
     with reporting(as_json=as_json):
         _show(registry.run(countries, numbers, changes, answers), as_json=as_json)
+
+
+@bench_app.command("log")
+def bench_log(
+    *,
+    records: Annotated[int, typer.Option(min=10_000, help="Decisions in the log.")] = 1_000_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """An archived log of so many decisions: its size, proving it, and finding every decision about one number.
+
+    RATIO of the last two compares with a log of a tenth. Ten million take 15 GB of disk for a while.
+
+    dialgate bench log --records 1000000 --json"""
+    with reporting(as_json=as_json):
+        _show(log.run(countries, records), as_json=as_json)
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from dialgate import decision_log, evidence
+from dialgate import archive, decision_log, evidence
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
 from dialgate.interfaces.cli_terminal import (
@@ -70,6 +70,8 @@ def log_verify(
                     last=last,
                     keys=public_keys(data / "signing.json"),
                     against=against.read_bytes() if against else b"",
+                    open_segment=archive.open_segment,
+                    listed=archive.segments(folder),
                     progress=progress,
                 )
         except OSError as error:
