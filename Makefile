@@ -1,4 +1,4 @@
-# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks
+# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks; make torture   what takes too long for CI
 # Needs Python 3.11, pip, git, make and gcc; `make test` also installs Redis, Kamailio and SIPp where apt-get can.
 PYTHON ?= python3
 DATA := .data
@@ -7,7 +7,7 @@ SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
-.PHONY: run sample test lint bench fuzz kill clean forget system
+.PHONY: run sample test torture lint bench fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -29,6 +29,11 @@ test: .venv/developing system
 	$(BIN)/mypy
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --include='$(DECIDES)' --fail-under=100
+
+# What takes too long for every change: 300 kills under load, 1,000 damages, every byte of a bundle of evidence.
+torture: .venv/developing
+	DIALGATE_KILLS=300 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
+	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py
 
 lint: .venv/developing
 	$(BIN)/ruff check
