@@ -148,18 +148,21 @@ class PackedSegment:
         line = _line(self._hashes[0], self._header)
         offset = 0
         yield offset, line
-        for own, body in self._entries(0):
-            offset += len(line)
-            line = _line(own, body)
-            yield offset, line
+        for hashes, bodies in self._blocks(0):
+            for own, body in zip(hashes, bodies, strict=True):
+                offset += len(line)
+                line = _line(own, body)
+                yield offset, line
 
     def entries(self, first: int) -> Iterator[Line]:
         """From the sequence `first` on. `offset` is the row: the line has no place in this file."""
         row = max(first - self.first, 0)
-        begin = row - row % _HASH_EVERY
-        for at, (own, body) in enumerate(self._entries(begin), begin):
-            if at >= row:
-                yield Line(self.first + at, own.hex(), body, self._path, at)
+        at = row - row % _HASH_EVERY
+        for hashes, bodies in self._blocks(at):
+            for own, body in zip(hashes, bodies, strict=True):
+                if at >= row:
+                    yield Line(self.first + at, own.hex(), body, self._path, at)
+                at += 1
 
     def about(self, numbers: frozenset[bytes]) -> Iterator[Line]:
         """The decisions whose `number` is one of these, newest first."""
@@ -196,16 +199,15 @@ class PackedSegment:
             column = self._columns(["number"]).column("number").to_pylist()
             return [row for row in range(self.rows - 1, -1, -1) if column[row] in numbers]
 
-    def _entries(self, begin: int) -> Iterator[tuple[bytes, bytes]]:
-        """Hash and body of each entry from the row `begin` on, a multiple of `_HASH_EVERY`. A stored hash is given where
-        there is one, so that what was changed before it shows in it."""
+    def _blocks(self, begin: int) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Hashes and bodies of the entries from the row `begin` on, a multiple of `_HASH_EVERY`. The last hash of each block is
+        the stored one, so that what was changed before it shows in it."""
         for start in range(begin, self.rows, _HASH_EVERY):
-            head, *last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
+            head, last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
             group, skip = divmod(start, _GROUP_ROWS)
-            block = self._read(group).slice(skip, _HASH_EVERY)
-            for at, body in enumerate(bodies_of(block, self._log, self.first + start), 1):
-                head = sha256(head + body).digest() if at < len(block) else last[0]
-                yield head, body
+            bodies = bodies_of(self._read(group).slice(skip, _HASH_EVERY), self._log, self.first + start)
+            hashes = [head := sha256(head + body).digest() for body in bodies[:-1]]
+            yield [*hashes, last], bodies
 
     def _read(self, group: int) -> pa.Table:
         if group not in self._groups:
