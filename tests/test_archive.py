@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from dialgate.archive import Background, Segments, closed, open_segment, packing, segments
 from dialgate.archive.packing import ArchiveFailed, alone, pack
@@ -22,9 +23,12 @@ from dialgate.archive.parquet import digest, write_sums
 from dialgate.decision_log import DecisionLog, LogDamaged
 from dialgate.decision_log.segment import ZERO, follow, header_of
 from dialgate.keys import Keys
-from dialgate.model import HOUR
+from dialgate.model import HOUR, Call
 from dialgate.records import Reader
+from dialgate.service import Gate
+from dialgate.settings import load as settings_of
 from tests.logged import NOW, Said, write
+from tests.world import CALLER, CLEAR, Hand, running
 
 NUMBERS = [f"+39061234{at:04}" for at in range(40)]
 
@@ -51,6 +55,11 @@ def pack_all(folder: Path) -> list[packing.Packed]:
 
 def content(folder: Path) -> list[tuple[int, bytes]]:
     return [line for _, path in segments(folder) for line in open_segment(path)]
+
+
+def ended(background: Background) -> None:
+    """Waits for its process, and leaves it to be noticed."""
+    os.waitid(os.P_PID, background._process, os.WEXITED | os.WNOWAIT)
 
 
 def chain_holds(folder: Path) -> bool:
@@ -324,7 +333,7 @@ def test_the_gate_has_segments_packed_by_a_process_of_its_own_once_they_are_old_
     assert len(closed(folder, NOW + HOUR)) == 2
     now = NOW + 2 * HOUR
     background.round(now, HOUR)
-    os.waitid(os.P_PID, background._process, os.WEXITED | os.WNOWAIT)
+    ended(background)
     assert closed(folder, now) == []
     assert content(folder) == before
     background.round(now, HOUR)
@@ -343,3 +352,33 @@ def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
     assert done.returncode == 1
     assert "was changed" in done.stdout + done.stderr
     assert segment.exists()
+
+
+async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -> None:
+    async with running(tmp_path, log_segment_mb=1, log_archive_hours=0) as world:
+        client = world.gate.config.settings.clients[0]
+        calls = [  # with long names, so that few fill a file
+            Call(
+                to=CLEAR,
+                from_=CALLER,
+                campaign="acme-fibre",
+                call_id=f"{at:2000}",
+                client="tests",
+                interface="http",
+            )
+            for at in range(700)
+        ]
+        given = [await answer for answer in [world.gate.check(call, client) for call in calls]]
+        world.hand.at += HOUR
+        await world.gate.tick()
+        ended(world.gate._upkeep._archiving)
+        data = world.gate.config.data
+    assert list((data / "log").glob("*.parquet"))
+    keys = Keys.open(data / "keys.json")
+    found = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
+    assert found == [answer.decision_id for answer in reversed(given)]
+    assert chain_holds(data / "log")
+    gate = await Gate.open(
+        settings_of(tmp_path / "dialgate.yaml"), registry=CollectorRegistry(), clock=Hand(NOW + 2 * HOUR)
+    )
+    await gate.close()

@@ -5,7 +5,7 @@ What this does not give back exactly is kept as it stands, in `body`.
 """
 
 from binascii import b2a_base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -55,7 +55,7 @@ WRITING: dict[str, Any] = {
     "write_statistics": ["seq", "at", "allow", "controller", "campaign", "country", "reason"],
     "write_page_checksum": True,
 }
-READ = ["at", "number", "nonce", "sealed", "question", "grounds", "allow", "client", "interface", "call_id", "body"]  # fmt: skip
+READ = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question"]  # fmt: skip
 
 
 class Basis(NamedTuple):
@@ -126,7 +126,7 @@ class ToColumns:
 
     def _written(self, seq: int, stored: Decided) -> bytes:
         return _text(
-            self._id, seq, stored.at, stored.number, stored.sealed, stored.grounds, stored.allow,
+            self._id, seq, stored.at, stored.number, b"", stored.sealed, stored.grounds, stored.allow,
             stored.client.encode(), stored.interface.encode(), stored.call_id.encode(), stored.question,
         )  # fmt: skip
 
@@ -149,39 +149,12 @@ def _basis(grounds: Grounds) -> Basis:
     return Basis(facts.controller.id, facts.campaign.id, grounds.country, reasons[0].code if reasons else "")
 
 
-def bodies_of(table: pa.Table, log: str, first: int) -> Iterator[bytes]:
+def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
     """The entries of `table`, whose first has the sequence `first`, as they were stored."""
     name = log.encode()
-    columns = [_values(table.column(column)) for column in READ]
-    for seq, (
-        at,
-        number,
-        nonce,
-        sealed,
-        question,
-        grounds,
-        allow,
-        client,
-        interface,
-        call_id,
-        body,
-    ) in enumerate(zip(*columns, strict=True), first):
-        if body is None:
-            yield _text(
-                name,
-                seq,
-                at,
-                number,
-                nonce + sealed,
-                grounds,
-                allow,
-                client,
-                interface,
-                call_id,
-                question or b"",
-            )
-        else:
-            yield body
+    bodies, *columns = (_values(table.column(column)) for column in READ)
+    rows = zip(bodies, zip(*columns, strict=True), strict=True)
+    return [_text(name, seq, *row) if body is None else body for seq, (body, row) in enumerate(rows, first)]
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -194,13 +167,13 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _text(  # noqa: PLR0913, PLR0917 - the fields of a decision, in the order in which it is written
-    log: bytes, seq: int, at: int, number: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
-    client: bytes, interface: bytes, call_id: bytes, question: bytes,
+    log: bytes, seq: int, at: int, number: bytes, nonce: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
+    client: bytes, interface: bytes, call_id: bytes, question: bytes | None,
 ) -> bytes:  # fmt: skip
     return (
         b'{"type":"decision","seq":%d,"id":"%b-%d","at":%d,"number":"%b","sealed":"%b","grounds":%d,"allow":%b%b%b%b%b}'
         % (
-            seq, log, seq, at, b2a_base64(number, newline=False), b2a_base64(sealed, newline=False), grounds,
+            seq, log, seq, at, b2a_base64(number, newline=False), b2a_base64(nonce + sealed, newline=False), grounds,
             b"true" if allow else b"false",
             b',"client":"%b"' % client if client else b"",
             b',"interface":"%b"' % interface if interface else b"",

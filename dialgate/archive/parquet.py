@@ -6,6 +6,7 @@ from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,7 +23,9 @@ FORMAT = b"1"
 _HASH_EVERY = 1_024
 _GROUP_ROWS = 8 * _HASH_EVERY
 _HASH_BYTES = 32
-_REMEMBERED = 2  # groups: a decision's, and that of its grounds
+_REMEMBERED = 2  # groups and blocks: a decision's, and that of its grounds
+
+_Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entries
 
 
 def sums_of(segment: Path) -> Path:
@@ -124,6 +127,7 @@ class PackedSegment:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._groups: dict[int, pa.Table] = {}
+        self._seen: dict[int, _Block] = {}
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
         except FileNotFoundError:
@@ -148,18 +152,21 @@ class PackedSegment:
         line = _line(self._hashes[0], self._header)
         offset = 0
         yield offset, line
-        for own, body in self._entries(0):
-            offset += len(line)
-            line = _line(own, body)
-            yield offset, line
+        for hashes, bodies in self._blocks(0):
+            for own, body in zip(hashes, bodies, strict=True):
+                offset += len(line)
+                line = _line(own, body)
+                yield offset, line
 
     def entries(self, first: int) -> Iterator[Line]:
         """From the sequence `first` on. `offset` is the row: the line has no place in this file."""
         row = max(first - self.first, 0)
-        begin = row - row % _HASH_EVERY
-        for at, (own, body) in enumerate(self._entries(begin), begin):
-            if at >= row:
-                yield Line(self.first + at, own.hex(), body, self._path, at)
+        at = row - row % _HASH_EVERY
+        for hashes, bodies in self._blocks(at):
+            for own, body in zip(hashes, bodies, strict=True):
+                if at >= row:
+                    yield Line(self.first + at, own.hex(), body, self._path, at)
+                at += 1
 
     def about(self, numbers: frozenset[bytes]) -> Iterator[Line]:
         """The decisions whose `number` is one of these, newest first."""
@@ -196,16 +203,21 @@ class PackedSegment:
             column = self._columns(["number"]).column("number").to_pylist()
             return [row for row in range(self.rows - 1, -1, -1) if column[row] in numbers]
 
-    def _entries(self, begin: int) -> Iterator[tuple[bytes, bytes]]:
-        """Hash and body of each entry from the row `begin` on, a multiple of `_HASH_EVERY`. A stored hash is given where
-        there is one, so that what was changed before it shows in it."""
-        for start in range(begin, self.rows, _HASH_EVERY):
-            head, *last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
+    def _blocks(self, begin: int) -> Iterator[_Block]:
+        """From the row `begin` on, a multiple of `_HASH_EVERY`."""
+        return map(self._block, range(begin, self.rows, _HASH_EVERY))
+
+    def _block(self, start: int) -> _Block:
+        """The last hash is the stored one, so that what was changed before it shows in it."""
+        if start not in self._seen:
+            if len(self._seen) >= _REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+            head, last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
             group, skip = divmod(start, _GROUP_ROWS)
-            block = self._read(group).slice(skip, _HASH_EVERY)
-            for at, body in enumerate(bodies_of(block, self._log, self.first + start), 1):
-                head = sha256(head + body).digest() if at < len(block) else last[0]
-                yield head, body
+            bodies = bodies_of(self._read(group).slice(skip, _HASH_EVERY), self._log, self.first + start)
+            hashes = [head := sha256(head + body).digest() for body in bodies[:-1]]
+            self._seen[start] = [*hashes, last], bodies
+        return self._seen[start]
 
     def _read(self, group: int) -> pa.Table:
         if group not in self._groups:
