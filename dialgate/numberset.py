@@ -322,19 +322,15 @@ class NumberSet:
         return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
 
     def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
-        """The numbers from `begin` on and below `end`, rising, in runs that lie within one span of 2,560,000 each; so
-        that a set of any size is read in little memory."""
+        """The numbers from `begin` on and below `end`, rising, in runs of one span of 2,560,000 each: in little memory."""
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
         for span, first in self._supers.items():
             low, high = span * BLOCKS * BLOCK, (span + 1) * BLOCKS * BLOCK
             if low < end and high > begin:
                 run = self._span(low, first)
-                yield (
-                    run
-                    if begin <= low and high <= end
-                    else run[np.searchsorted(run, begin) : np.searchsorted(run, end)]
-                )
+                at, until = np.searchsorted(run, np.array([begin, end], np.uint64))
+                yield run[at:until]
 
     def count(self, begin: int, end: int) -> int:
         """How many numbers lie from `begin` on and below `end`, both multiples of 10,000, without reading them."""
@@ -350,11 +346,9 @@ class NumberSet:
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
         begins = np.array(self._directory[first : last + 1], np.int64)
-        sizes = np.diff(begins)
-        dense = begins[:-1][sizes == DENSE]
+        dense = begins[:-1][(sizes := np.diff(begins)) == DENSE]
         words = np.frombuffer(self._words, "<u2")
-        # What its last group begins with, and the bits of that group.
-        before = words[dense + GROUPS - 1].sum(dtype=np.int64)
+        before = words[dense + GROUPS - 1].sum(dtype=np.int64)  # its last group, whose bits are counted next
         bits = words[dense[:, None] + np.arange(GROUPS + (GROUPS - 1) * 32, DENSE)]
         return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
 

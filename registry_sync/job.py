@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from dialgate import stores
 from dialgate.faults import Unavailable
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Instant
 from dialgate.numberset import DamagedFile
+from dialgate.settings import ConfigError
 from dialgate.signature import Signer
 from dialgate.snapshot import Manifest
 from dialgate.store import CallList, Store
-from dialgate.store.sqlite import SqliteStore
 from registry_sync import (
     alarms,
     asking,
@@ -42,7 +43,8 @@ from registry_sync.release import Hold
 from registry_sync.sources import Source, SourceFailed, open_source
 from registry_sync.wanted import span, wanted
 
-FAULTS = (Refused, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
+PATIENCE = 5.0  # seconds: nobody waits for this job
+FAULTS = (Refused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
 LAST = "last-run.json"
 
 
@@ -181,7 +183,7 @@ def locked(work: Path) -> Iterator[None]:
 async def _ledger(plan: Plan) -> AsyncIterator[Ledger]:
     data = plan.gate.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = SqliteStore.open(data / "store.db", patience=5.0)
+    store = await stores.opened(plan.gate, patience=PATIENCE)
     try:
         yield Ledger(store, Keys.open(data / "keys.json"), await store.lists())
     finally:
