@@ -1,13 +1,13 @@
-# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks
+# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks; make torture   what takes too long for CI
 # Needs Python 3.11, pip, git, make and gcc; `make test` also installs Redis, Kamailio and SIPp where apt-get can.
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip-tester
+SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip-tester lua5.4 curl
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
-.PHONY: run sample test lint bench clean forget system
+.PHONY: run sample test torture lint bench fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -30,16 +30,34 @@ test: .venv/developing system
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --include='$(DECIDES)' --fail-under=100
 
+# What takes too long for every change: 300 kills under load, 1,000 damages, every byte of a bundle of evidence.
+torture: .venv/developing
+	DIALGATE_KILLS=300 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
+	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py
+
 lint: .venv/developing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Ten million inputs in all, most to the quickest targets. What it finds it leaves in .fuzz/.
+FUZZ := listener=1000000 talk=1000000 form=4000000 authzen=4000000
+fuzz: .venv/developing
+	$(BIN)/pip install -qq --group fuzz
+	for each in $(FUZZ); do $(BIN)/python -m tests.fuzz $${each%=*} $${each#*=} || exit 1; done
+
 bench: .venv/installed
+	$(BIN)/dialgate bench agi --json
 	$(BIN)/dialgate bench decide --json
 	$(BIN)/dialgate bench batch --json
 	$(BIN)/dialgate bench http --json
 	$(BIN)/dialgate bench numberset --json
+	$(BIN)/dialgate bench registry --json
+	$(BIN)/dialgate bench log --json
+
+# What CI does a few times: the nightly job killed at 200 points.
+kill: .venv/developing
+	DIALGATE_REGISTRY_KILLS=200 $(BIN)/python -m pytest tests/test_registry_kill.py
 
 # Without ensurepip, which Debian puts in a package of its own: the system's pip installs one into the environment.
 .venv/bin/pip:

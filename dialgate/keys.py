@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -38,6 +38,7 @@ _PSEUDONYM_BYTES = 16
 
 _Key = Annotated[bytes, Meta(min_length=_KEY_BYTES, max_length=_KEY_BYTES)]
 _Month = Annotated[str, Meta(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+_T = TypeVar("_T")
 _LogName = Annotated[str, Meta(pattern=r"^([0-9a-f]{8})?$")]
 
 
@@ -118,6 +119,8 @@ class Keys:
         self._secret = stored.subject
         # The ledger's numbers are sealed for as long as the suppression holds, so under no month's key.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
+        self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self._controllers: dict[str, blake2b] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.
         # No instant lies in this first span.
@@ -125,7 +128,7 @@ class Keys:
 
     @classmethod
     def open(cls, path: Path) -> "Keys":
-        with _locked(path) as folder:
+        with locked(path) as folder:
             return cls(path, _read_or_make(path, folder))
 
     def month(self, at: Instant) -> MonthKeys:
@@ -147,21 +150,21 @@ class Keys:
 
     def hashes(self, number: str) -> dict[str, bytes]:
         """The number's pseudonym under every live month, for finding every decision about it (GDPR art. 15)."""
-        with _locked(self._path):
+        with locked(self._path):
             stored = _read(self._path)
         return {name: MonthKeys(month).pseudonym(number) for name, month in stored.months.items()}
 
     def retire(self, month: str) -> None:
         """Throw the keys of `YYYY-MM` away. The newest month is in use and is refused. Copies and backups of the file
         are the operator's to destroy."""
-        with _locked(self._path) as folder:
+        with locked(self._path) as folder:
             stored = _read(self._path)
             if month not in stored.months or month == max(stored.months):
                 raise KeysUnusable(
                     f"{self._path}: {month} is no past month with keys; see `months` in that file"
                 )
             del stored.months[month]
-            _replace(self._path, folder, stored)
+            replace_file(self._path, folder, stored)
 
     def _derive(self, controller: str) -> blake2b:
         key = blake2b(controller.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
@@ -169,7 +172,7 @@ class Keys:
 
     def _look_up(self, at: Instant) -> MonthKeys:
         name, start, end = _month_of(at)
-        with _locked(self._path) as folder:
+        with locked(self._path) as folder:
             months = self._with_month(name, folder)
         keys = MonthKeys(months[name])
         if name == max(months):
@@ -181,7 +184,7 @@ class Keys:
         newest = max(stored.months, default="")
         if name > newest:
             stored.months[name] = _new_month()
-            _replace(self._path, folder, stored)
+            replace_file(self._path, folder, stored)
         elif name not in stored.months:
             raise KeyRetired(
                 f"{self._path}: the keys of {name} are retired, the newest are of {newest}; if a wrong clock made"
@@ -203,7 +206,7 @@ def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def locked(path: Path) -> Iterator[int]:
     """Holds the file's folder locked, not the file: the file is replaced. Gives the folder's descriptor."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -224,21 +227,25 @@ def _read_or_make(path: Path, folder: int) -> _KeyFile:
     else:
         stored = _KeyFile(format=1, subject=os.urandom(_KEY_BYTES))
     stored = msgspec.structs.replace(stored, log=secrets.token_hex(4))
-    _replace(path, folder, stored)
+    replace_file(path, folder, stored)
     return stored
 
 
 def _read(path: Path) -> _KeyFile:
+    return read_file(path, _KeyFile)
+
+
+def read_file(path: Path, kind: type[_T]) -> _T:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise KeysUnusable(f"{path} can be read by others than its owner: chmod 600 {path}")
         try:
-            return msgspec.json.decode(file.read(), type=_KeyFile)
+            return msgspec.json.decode(file.read(), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second one through
             raise KeysUnusable(f"{path}: {error}; restore the file from its backup") from error
 
 
-def _replace(path: Path, folder: int, stored: _KeyFile) -> None:
+def replace_file(path: Path, folder: int, stored: Struct) -> None:
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

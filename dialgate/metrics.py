@@ -87,6 +87,8 @@ class Metrics:
         self.stale = counter("dialgate_stale_batches", "Batches decided again: a number's state had changed.")
         self.sync = histogram("dialgate_log_sync_seconds", "Time to bring a batch of decisions to the disk.")
         self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
+        covered = "Sequence of the newest record that a signed checkpoint covers."
+        self.log_covered = gauge("dialgate_log_covered_records", covered)
 
         self.ledger = counter("dialgate_ledger_entries", "Entries written to the ledger, by kind.", ("kind",))
         effect = "From the arrival of a revocation to its binding every decision."

@@ -30,7 +30,6 @@ import os
 import struct
 from bisect import bisect_left
 from hashlib import sha256
-from itertools import pairwise
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.uint64]
     Tags = NDArray[np.uint16]
+    Words = NDArray[np.uint16]
 
 LIMIT: Final = 10**15
 MAGIC: Final = b"\x93NUMSET\n"
@@ -174,27 +174,44 @@ def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
 
     parts: list[_Blocks] = []
     for run in _whole_blocks(chunks):
-        ids, begins, counts = np.unique(run // BLOCK, return_index=True, return_counts=True)
-        blocks = _Blocks(ids, begins, counts, np.minimum(counts, DENSE))
-        lows = (run % BLOCK).astype("<u2")
-        done = 0
-        for block in np.flatnonzero(counts >= DENSE):
-            begin, end = int(begins[block]), int(begins[block] + counts[block])
-            body.add(lows[done:begin].data)
-            body.add(_bitmap(lows[begin:end]))
-            done = end
-        body.add(lows[done:].data)
+        block = run // np.uint64(BLOCK)
+        first = np.ones(len(run), np.bool_)
+        first[1:] = block[1:] != block[:-1]
+        begins = np.flatnonzero(first)
+        counts = np.diff(begins, append=len(run))
+        blocks = _Blocks(block[begins], begins, counts, np.minimum(counts, DENSE))
+        lows = (run - block * np.uint64(BLOCK)).astype("<u2")
+        body.add(_containers(lows, blocks).data)
         parts.append(blocks)
     return _Blocks(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _bitmap(lows: NDArray[np.uint16]) -> bytes:
+def _containers(lows: Words, blocks: _Blocks) -> Words:
+    """The words of all containers of a run, one after the other."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
-    bits = np.zeros(BLOCK, np.uint8)
-    bits[lows] = 1
-    before = np.searchsorted(lows, np.arange(GROUPS, dtype=np.uint16) * 512).astype("<u2")
-    return before.tobytes() + np.packbits(bits, bitorder="little").tobytes()
+    dense = blocks.counts >= DENSE
+    if not dense.any():
+        return lows
+    is_dense = np.repeat(dense, blocks.counts)
+    place = np.repeat((np.cumsum(dense) - 1) * BLOCK, np.where(dense, blocks.counts, 0))
+    bits = np.zeros((int(dense.sum()), BLOCK), np.bool_)
+    bits.ravel()[place + lows[is_dense]] = True
+    words = np.empty(int(blocks.words.sum()), "<u2")
+    of_dense = np.repeat(dense, blocks.words)
+    words[of_dense] = _bitmaps(bits).ravel()
+    words[~of_dense] = lows[~is_dense]
+    return words
+
+
+def _bitmaps(bits: NDArray[np.bool_]) -> Words:
+    """A row of 645 words for each of 10,000 bits."""
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    each = np.add.reduceat(np.bitwise_count(packed), np.arange(GROUPS) * 64, axis=1, dtype=np.uint16)
+    before = np.cumsum(each, axis=1, dtype="<u2") - each
+    return np.concatenate((before.astype("<u2"), packed.view("<u2")), axis=1)
 
 
 def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:
@@ -231,9 +248,9 @@ class NumberSet:
         at += header.supers * 8
         entries = header.supers * BLOCKS + 1
         self._directory = self._part("I", at, entries)
-        tagged = header.tag_bytes != 0
-        self._ranks = self._part("I", at + entries * 4, entries) if tagged else None
-        self._tags = self._part("H", at + entries * 8, header.numbers) if tagged else None
+        self.tagged = header.tag_bytes != 0
+        self._ranks = self._part("I", at + entries * 4, entries) if self.tagged else None
+        self._tags = self._part("H", at + entries * 8, header.numbers) if self.tagged else None
         self.sha256 = header.sha256.hex()
         self.tag = self._tagger()
 
@@ -301,26 +318,59 @@ class NumberSet:
         """Every number in order, and its tag; copies that outlive the set."""
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
-        words = np.frombuffer(self._words, "<u2")
-        numbers = np.empty(len(self), np.uint64)
-        done = 0
-        for base, begin, end in self._containers():
-            lows = words[begin:end]
-            if end - begin == DENSE:
-                bitmap = np.unpackbits(lows[GROUPS:].view(np.uint8), bitorder="little")
-                lows = np.flatnonzero(bitmap).astype(np.uint16)
-            numbers[done : done + len(lows)] = lows
-            numbers[done : done + len(lows)] += np.uint64(base)
-            done += len(lows)
+        numbers = np.concatenate([np.empty(0, np.uint64), *self.spans()])
         return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
 
-    def _containers(self) -> Iterator[tuple[int, int, int]]:
-        """Of each block with numbers: its first number, and where its container begins and ends."""
+    def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
+        """The numbers from `begin` on and below `end`, rising, in runs of one span of 2,560,000 each: in little memory."""
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
         for span, first in self._supers.items():
-            bounds = self._directory[first : first + BLOCKS + 1].tolist()
-            for block, (begin, end) in enumerate(pairwise(bounds)):
-                if begin != end:
-                    yield (span * BLOCKS + block) * BLOCK, begin, end
+            low, high = span * BLOCKS * BLOCK, (span + 1) * BLOCKS * BLOCK
+            if low < end and high > begin:
+                run = self._span(low, first)
+                at, until = np.searchsorted(run, np.array([begin, end], np.uint64))
+                yield run[at:until]
+
+    def count(self, begin: int, end: int) -> int:
+        """How many numbers lie from `begin` on and below `end`, both multiples of 10,000, without reading them."""
+        total = 0
+        for span, first in self._supers.items():
+            low = max(begin // BLOCK - span * BLOCKS, 0)
+            high = min(end // BLOCK - span * BLOCKS, BLOCKS)
+            if low < high:
+                total += self._count(first + low, first + high)
+        return total
+
+    def _count(self, first: int, last: int) -> int:
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+        begins = np.array(self._directory[first : last + 1], np.int64)
+        dense = begins[:-1][(sizes := np.diff(begins)) == DENSE]
+        words = np.frombuffer(self._words, "<u2")
+        before = words[dense + GROUPS - 1].sum(dtype=np.int64)  # its last group, whose bits are counted next
+        bits = words[dense[:, None] + np.arange(GROUPS + (GROUPS - 1) * 32, DENSE)]
+        return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
+
+    def _span(self, low: int, first: int) -> Numbers:
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+        bounds = np.array(self._directory[first : first + BLOCKS + 1], np.int64)
+        sizes = np.diff(bounds)
+        begin, end = int(bounds[0]), int(bounds[-1])
+        words = np.frombuffer(self._words[begin:end], "<u2")
+        block_of = np.repeat(np.arange(BLOCKS, dtype=np.uint32), sizes)
+        dense = np.flatnonzero(sizes == DENSE)
+        if not len(dense):
+            numbers: Numbers = (block_of * np.uint32(BLOCK) + words).astype(np.uint64) + np.uint64(low)
+            return numbers
+        present = np.zeros((BLOCKS, BLOCK), np.bool_)
+        sparse = np.repeat(sizes != DENSE, sizes)
+        present[block_of[sparse], words[sparse]] = True
+        bitmaps = words[(bounds[dense] - begin + GROUPS)[:, None] + np.arange(DENSE - GROUPS)]
+        present[dense] = np.unpackbits(bitmaps.view(np.uint8), axis=1, bitorder="little")
+        found: Numbers = np.flatnonzero(present).astype(np.uint64)
+        return found + np.uint64(low)
 
     def close(self) -> None:
         for view in (self._words, self._directory, self._ranks, self._tags, self._view):

@@ -1,15 +1,17 @@
 """What stands in a decision log, read back: each decision together with the grounds it was given on."""
 
-from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.decision_log import Line, LogDamaged, entries, find
-from dialgate.model import Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
+from dialgate.archive import Segments
+from dialgate.decision_log import Line, LogDamaged
+from dialgate.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 
 Stored: TypeAlias = Decided | Grounds | OutcomeRecord
 
@@ -42,15 +44,15 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 class Reader:
-    """Of one log folder. Remembers the newest grounds, which the next decisions most likely rest on."""
+    """Of one log folder, its archive included. Remembers the newest grounds, which the next decisions most likely rest on."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._segments = Segments(folder)
         self._grounds: dict[int, Grounds] = {}
 
     def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
         """Decisions and outcomes from `first` on. Raises `LogDamaged`."""
-        for line in entries(self._folder, first=first):
+        for line in self._segments.lines(first):
             stored = _decoded(line)
             if isinstance(stored, Grounds):
                 self._remember(stored)
@@ -58,7 +60,7 @@ class Reader:
                 yield line, self._whole(line, stored)
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:
-        line = find(self._folder, seq)
+        line = self._segments.find(seq)
         stored = _decoded(line) if line else None
         return (
             None
@@ -67,31 +69,38 @@ class Reader:
         )
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
-        """Every decision whose `number` is one of `hashes`, newest first."""
-        marks = [b'"number":"%b"' % b64encode(each) for each in hashes]
-        found = [line for line in entries(self._folder) if any(mark in line.body for mark in marks)]
-        for line in reversed(found):
+        """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        wanted = frozenset(hashes)
+        for line in self._segments.about(wanted):
             stored = _decoded(line)
-            if isinstance(stored, Decided) and stored.number in hashes:
-                record = self._whole(line, stored)
-                assert isinstance(record, Record)
-                yield line, record
+            if isinstance(stored, Decided) and stored.number in wanted:
+                yield structs.replace(line, seq=stored.seq), self._joined(line, stored)
 
-    def outcomes(self, *, first: int = 1, of: Collection[str] | None = None) -> Iterator[OutcomeRecord]:
-        """What became of calls: the reports from entry `first` on, in their order; of these decisions only, if given."""
-        for line in entries(self._folder, first=first):
-            stored = _decoded(line) if line.body.startswith(_OUTCOME) else None
-            if isinstance(stored, OutcomeRecord) and (of is None or stored.decision in of):
-                yield stored
+    def held(self) -> Counter[tuple[str, str, bool]]:
+        """How many decisions there are for each month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
+        counts: Counter[tuple[str, str, bool]] = Counter()
+        for each in self._segments.held():
+            if not isinstance(each, Line):
+                counts[each[:3]] += each[3]
+                continue
+            stored = _decoded(each)
+            if isinstance(stored, Grounds):
+                self._remember(stored)
+            elif isinstance(stored, Decided):
+                record = self._joined(each, stored)
+                counts[month_of(record.at), record.country, stored.allow] += 1
+        return counts
 
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(stored, OutcomeRecord):
             return stored
-        grounds = self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds)
-        return joined(stored, grounds)
+        return self._joined(line, stored)
+
+    def _joined(self, line: Line, stored: Decided) -> Record:
+        return joined(stored, self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds))
 
     def _look_up(self, line: Line, seq: int) -> Grounds:
-        found = find(self._folder, seq)
+        found = self._segments.find(seq)
         stored = _decoded(found) if found else None
         if not isinstance(stored, Grounds):
             raise LogDamaged(line.segment, line.offset, f"the grounds it names, entry {seq}, are not there")
@@ -102,6 +111,10 @@ class Reader:
         if len(self._grounds) >= _REMEMBERED:
             self._grounds.clear()
         self._grounds[grounds.seq] = grounds
+
+
+def month_of(at: Instant) -> str:
+    return f"{datetime.fromtimestamp(at // SECOND, UTC):%Y-%m}"
 
 
 def joined(stored: Decided, grounds: Grounds) -> Record:

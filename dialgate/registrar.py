@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, localtime, phone
+from dialgate import calllist, localtime, phone, stores
 from dialgate.calllist import Tally
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
@@ -55,7 +55,6 @@ from dialgate.requests import (
 )
 from dialgate.settings import Client, Config, ControllerFile
 from dialgate.store import CallerIdProof, CallList, Store
-from dialgate.store.sqlite import SqliteStore
 
 
 class Refused(Exception):
@@ -98,7 +97,7 @@ class Registrar:
         `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
-        store = SqliteStore.open(config.data / "store.db", patience=5.0)
+        store = await stores.opened(config, patience=5.0)
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     async def close(self) -> None:

@@ -9,16 +9,17 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, kept, localtime
+from dialgate import __version__, kept, localtime, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable, when
 from dialgate.batch import REPEATED, Batch, Judged
 from dialgate.decision import decide
-from dialgate.decision_log import DecisionLog, LogUnavailable
+from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.keys import Keys, nonces
@@ -29,12 +30,13 @@ from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
+from dialgate.signing import Signer
 from dialgate.store import Store, StoreUnavailable
-from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects import Subjects
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
+_WORTH_A_SYNC = 64  # calls
 _SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 _log = structlog.get_logger(__name__)
 
@@ -101,16 +103,15 @@ class Gate:
     """One process's gate. Made by `open`; `run` keeps it in repair; `close` ends it after the last answer."""
 
     def __init__(
-        self, config: Config, keys: Keys, store: Store, log: DecisionLog, metrics: Metrics, clock: Clock
+        self, config: Config, keys: Keys, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock
     ) -> None:
         self.config = config
-        self.metrics = metrics
-        self._store, self._clock = store, clock
+        self.metrics = metrics = upkeep.metrics
+        self._store, self._clock, self._upkeep = store, clock, upkeep
         self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._gatherer = Gatherer(config, keys)
-        self._upkeep = Upkeep(config.data, store, log, metrics)
         self._nonces = nonces()
         self._judged: dict[tuple[object, ...], Judged] = {}
         self._loop = asyncio.get_running_loop()
@@ -138,10 +139,18 @@ class Gate:
             gate={"dialgate": __version__, **localtime.versions()},
             segment_bytes=config.settings.log_segment_mb << 20,
         )
-        store = SqliteStore.open(config.data / "store.db", patience=config.settings.store_patience)
+        checkpoints = Checkpointer.open(
+            folder,
+            log=keys.log,
+            signer=partial(Signer.open, config.data / "signing.json"),
+            interval=int(config.settings.checkpoint_seconds * SECOND),
+            durable=log.durable,
+        )
+        store = await stores.opened(config)
         answer_span = int(config.settings.answer_seconds * SECOND)
         latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
-        gate = cls(config, keys, store, log, Metrics(registry), Clock(clock, latest))
+        upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry))
+        gate = cls(config, keys, store, log, upkeep, Clock(clock, latest))
         gate.reload(config)
         await gate.tick()
         return gate
@@ -172,8 +181,9 @@ class Gate:
 
     def _next_batch(self) -> None:
         """Begin one, if it is time: when no other is being decided, and as many calls wait as are on their way to the
-        disk. So a lone call never waits, and under load one batch is decided while the one before is synced."""
-        if self._waiting and not self._deciding and len(self._waiting) >= self._in_flight:
+        disk, or enough for a sync of their own. So a lone call never waits, and under load one batch is decided while
+        those before are synced."""
+        if self._waiting and not self._deciding and len(self._waiting) >= min(self._in_flight, _WORTH_A_SYNC):
             self._deciding = True
             batch = asyncio.create_task(self._batch())
             self._batches.add(batch)
@@ -339,4 +349,5 @@ class Gate:
             await asyncio.wait(self._batches)
         await self.subjects.close()
         await self._store.close()
+        await self._upkeep.close(self._clock.at_least())
         self._recorder.close()

@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
-from dialgate import phone
+from dialgate import phone, terms, yamlfile
+from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.storage_days import Storage
-from dialgate.twins import twins
+from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal[
     "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "subjects", "admin"
 ]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-
-_T = TypeVar("_T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_T = TypeVar("_T")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _COUNTRY = re.compile("[A-Z]{2}")
 # The bans of whole trades are about these; a campaign without a sector would escape them.
@@ -43,10 +41,6 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-class Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
 class Client(Strict, frozen=True, kw_only=True):
     """Who may ask what. The key is stored as its SHA-256 (`key_sha256`), inline or in a file of its own; a client that
     cannot send a header is known by its source address instead (`sources`: CIDR blocks)."""
@@ -59,23 +53,15 @@ class Client(Strict, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
 
 
-class Listen(Strict, frozen=True, kw_only=True):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
-    tls_certificate: str = ""
-    tls_key: str = ""
+class SharedStore(Strict, frozen=True, kw_only=True):
+    """One Redis for several gates. `url_file` holds the URL where it has a password in it. `replicas`: how many must have
+    an entry of the ledger on their disks before it is acknowledged. `patience`: seconds that one round trip may last."""
 
-
-class Limits(Strict, frozen=True, kw_only=True):
-    """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds to
-    send a request, seconds an idle connection is kept (longer than any dialer keeps it), numbers to look up."""
-
-    body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
-    header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
-    batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
-    read_seconds: Seconds = 10
-    idle_seconds: Seconds = 90
-    lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    url: str = ""
+    url_file: str = ""
+    name: Name = "dialgate"
+    replicas: Annotated[int, Meta(ge=0, le=16)] = 0
+    patience: Seconds = 1
 
 
 class Settings(Strict, frozen=True, kw_only=True):
@@ -84,16 +70,24 @@ class Settings(Strict, frozen=True, kw_only=True):
     data: str = "../.data"
     countries: str = "countries"
     controllers: str = "controllers"
+    webhooks: str = "webhooks"
     listen: Listen = Listen()
     limits: Limits = Limits()
+    fastagi: FastAgi | None = None
     clients: tuple[Client, ...] = ()
     node: Name = "gate"
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     answer_seconds: Seconds = 900
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
+    store: SharedStore | None = None
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     storage: Storage = Storage()
+    snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
+    checkpoint_seconds: Seconds = 60
+    log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
+    retention: tuple[terms.Retention, ...] = ()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
@@ -152,6 +146,7 @@ class Config(Struct, frozen=True, kw_only=True):
     lines: dict[str, Line]
     keys: dict[str, Client]
     networks: tuple[tuple[Network, Client], ...]
+    webhooks: dict[str, Profile]
     contents: dict[str, bytes]
     hash: str
 
@@ -177,12 +172,13 @@ class _Reader:
         controllers = self._controllers(self.folder / settings.controllers, laws)
         lines = self._lines(controllers, laws)
         keys, networks = self._clients(settings, controllers)
+        webhooks = self._webhooks(self.folder / settings.webhooks)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        self.problems.extend(terms.faults(settings.retention, laws))
         if self.problems:
             raise ConfigError(self.problems)
-        names = "\n".join(sorted(self.names)).encode()
-        digest = _digest(names)
+        digest = _digest(names := "\n".join(sorted(self.names)).encode())
         return Config(
             settings=settings,
             folder=self.folder,
@@ -193,21 +189,16 @@ class _Reader:
             lines=lines,
             keys=keys,
             networks=networks,
+            webhooks=webhooks,
             contents=self.contents | {digest: names},
             hash=digest,
         )
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
-        try:
-            raw = path.read_bytes()
-            data = yaml.load(raw, Loader=yaml.CSafeLoader)
-        except OSError as error:
-            self.problems.append(f"{path.name}: cannot be read: {error.strerror}")
+        data, raw, problems = yamlfile.read(path)
+        self.problems.extend(f"{path.name}: {problem}" for problem in problems)
+        if raw is None:
             return None
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
-            self.problems.append(f"{path.name}: not YAML: {' '.join(str(error).split())}")
-            return None
-        self.problems.extend(f"{path.name}: {twin}" for twin in twins(raw))
         digest = _digest(raw)
         self.contents[digest] = raw
         self.names.append(f"{path.name} {digest}")
@@ -264,6 +255,23 @@ class _Reader:
             )
             controllers[read.id] = read
         return controllers
+
+    def _webhooks(self, folder: Path) -> dict[str, Profile]:
+        """None, where there is no such folder."""
+        profiles: dict[str, Profile] = {}
+        for path in self._files(folder) if folder.is_dir() else []:
+            loaded = self._load(path)
+            if loaded is None:
+                continue
+            try:
+                profile = parse_profile(loaded[0])
+            except WebhookError as error:
+                self.problems.extend(f"{path.name}: {problem}" for problem in error.problems)
+                continue
+            if profile.id in profiles:
+                self.problems.append(f"{path.name}: a second profile {profile.id}")
+            profiles[profile.id] = profile
+        return profiles
 
     def _lines(self, controllers: dict[str, ControllerFile], laws: dict[str, Law]) -> dict[str, Line]:
         lines: dict[str, Line] = {}

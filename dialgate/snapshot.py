@@ -13,27 +13,34 @@ file format, told by the number set's meta, the JSON of `Contents`:
     answers     the registry answered one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's tag
                 is the index of its `State`; a number that is not in the set was never asked: unknown.
     full_list   the registry handed out everybody who is listed. A number that is not in the set is clear where
-                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered.
+                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered. `covered_by` holds
+                for each prefix the place of the consultation whose version it has; without it, all have the newest.
+                A set without tags has one state, *listed*, of the version that its prefix has.
+
+`signature` is the Ed25519 signature, in hexadecimal, of `signed_text`, where the publisher has a key.
 
 How both may change: a field is never renamed or removed and never changes its meaning; a new one goes last and has a
 default. Anything else is a higher `format` of the manifest, which an older program refuses.
 """
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from dialgate.model import Instant, RegistryAnswer
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.signature import is_signed
 
-MANIFEST = "manifest.json"
+MANIFEST, PULLED = "manifest.json", "pulled.json"
 FORMAT = 1
-_CLEAR: Final = -2
+PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 
 Mode: TypeAlias = Literal["answers", "full_list"]
 Stamp: TypeAlias = tuple[int, int, int]
@@ -73,6 +80,7 @@ class Contents(Struct, frozen=True, kw_only=True):
     consultations: tuple[Consultation, ...]
     states: tuple[State, ...]
     coverage: tuple[str, ...] = ()
+    covered_by: tuple[int, ...] = ()
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -89,6 +97,16 @@ class Manifest(Struct, frozen=True, kw_only=True):
     published_at: Instant
     files: tuple[Entry, ...]
     format: int = FORMAT
+    signature: str = ""
+
+
+def signed_text(manifest: Manifest) -> bytes:
+    """What a signature is about: what is published, and when. It stays as it is, whatever fields come."""
+    lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
+    lines += [
+        f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
+    ]
+    return "\n".join(lines).encode()
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -100,6 +118,13 @@ class Part(Struct, frozen=True, kw_only=True):
     numbers: int
     newest_consulted_at: Instant
     oldest_consulted_at: Instant
+
+
+class Pulled(Struct, frozen=True, kw_only=True):
+    """When this copy was last seen to be what is published elsewhere."""
+
+    at: Instant
+    version: str
 
 
 class SnapshotMissing(Exception):
@@ -135,6 +160,16 @@ class Answers(NamedTuple):
     answers: tuple[RegistryAnswer, ...]
 
 
+def pulled_at(folder: Path) -> Instant | None:
+    """When a copy of another's publications was last seen to be up to date; None where it is no such copy."""
+    try:
+        return msgspec.json.decode((folder / PULLED).read_bytes(), type=Pulled).at
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+
+
 class Snapshot:
     """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
 
@@ -147,9 +182,11 @@ class Snapshot:
         self._files = {(file.contents.registry, file.contents.controller): file for file in opened}
 
     @classmethod
-    def open(cls, folder: Path) -> "Snapshot":
-        """Raises SnapshotMissing, DamagedFile."""
+    def open(cls, folder: Path, key: str = "") -> "Snapshot":
+        """`key`: the public key that must have signed the manifest, or nothing. Raises SnapshotMissing, DamagedFile."""
         manifest, stamp = _read_manifest(folder)
+        if key and not is_signed(signed_text(manifest), manifest.signature, key):
+            raise DamagedFile(str(folder / MANIFEST), "not signed with the key of `snapshot_key`")
         with ExitStack() as on_failure:
             opened = tuple(
                 _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
@@ -191,29 +228,43 @@ class _OpenFile:
         self.path = path
         self.numbers = numbers
         self.contents = contents = read_contents(numbers, path)
-        self._states = tuple(
-            RegistryAnswer(
-                registry=contents.registry,
-                answer=state.answer,
-                consulted_at=contents.consultations[state.consultation].submitted_at,
-                listed_at=state.listed_at,
-                consultation=contents.consultations[state.consultation].id,
-                snapshot=version,
-            )
-            for state in contents.states
+        self._full = contents.mode == "full_list"
+        self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
+        self._states = tuple(self._answer(state) for state in contents.states)
+        areas = self._opened_areas() if self._full else {}
+        first = len(self._states)
+        self._areas = {prefix: first + 2 * at for at, prefix in enumerate(areas)}
+        self._widths = sorted({len(prefix) for prefix in areas}, reverse=True)
+        # By place: the states, of each area what is said of a number that is not in the set and of one that is, and -1.
+        self.answers = (*self._states, *chain.from_iterable(areas.values()), self._absent)
+
+    def _opened_areas(self) -> dict[str, tuple[RegistryAnswer, RegistryAnswer]]:
+        contents = self.contents
+        newest = max(
+            range(len(contents.consultations)), key=lambda at: contents.consultations[at].submitted_at
         )
-        self._coverage: tuple[str, ...] = ()
-        absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
-        self._clear = absent
-        if contents.mode == "full_list":
-            newest = max(contents.consultations, key=lambda consultation: consultation.submitted_at)
-            self._coverage = contents.coverage
-            self._clear = msgspec.structs.replace(
-                absent, answer="clear", consulted_at=newest.submitted_at, consultation=newest.id
-            )
-            absent = msgspec.structs.replace(self._clear, answer="uncovered")
-        # By place: the number's tag; `_CLEAR` and -1, the last two, where it has none.
-        self.answers = (*self._states, self._clear, absent)
+        covered_by = contents.covered_by or (newest,) * len(contents.coverage)
+        if len(covered_by) != len(contents.coverage):
+            raise DamagedFile(str(self.path), "its coverage does not say which version each prefix has")
+        areas = {prefix: self._area(at) for prefix, at in zip(contents.coverage, covered_by, strict=True)}
+        self._absent = msgspec.structs.replace(self._area(newest)[0], answer="uncovered")
+        return areas
+
+    def _answer(self, state: State) -> RegistryAnswer:
+        consultation = self.contents.consultations[state.consultation]
+        return msgspec.structs.replace(
+            self._absent,
+            answer=state.answer,
+            consulted_at=consultation.submitted_at,
+            listed_at=state.listed_at,
+            consultation=consultation.id,
+        )
+
+    def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
+        """What is said of the numbers of an area that are not in the set, and of those that are."""
+        version = self.contents.consultations[at].submitted_at
+        clear = self._answer(State(answer="clear", consultation=at))
+        return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))
 
     def place(self, number: int) -> int:
         """Where in `answers` the number's stands. Raises DamagedFile where the damage shows."""
@@ -223,13 +274,23 @@ class _OpenFile:
             tag = len(self._states)
         if tag >= len(self._states):
             raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again")
-        if tag < 0 and self._coverage and str(number).startswith(self._coverage):
-            return _CLEAR
-        return tag
+        if not self._full:
+            return tag
+        area = self._area_of(number)
+        if tag >= 0:
+            return area + 1 if area >= 0 and not self.numbers.tagged else tag
+        return area
+
+    def _area_of(self, number: int) -> int:
+        digits = str(number)
+        for width in self._widths:
+            if (area := self._areas.get(digits[:width], -1)) >= 0:
+                return area
+        return -1
 
     def part(self) -> Part:
         contents = self.contents
-        answers = self._states if contents.mode == "answers" else (self._clear,)
+        answers = [self.answers[at] for at in self._areas.values()] if self._full else self._states
         times = [answer.consulted_at for answer in answers]
         return Part(
             registry=contents.registry,

@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import breach, erasure, holdings, phone
+from dialgate import breach, erasure, holdings, phone, stores
 from dialgate.cases import Answered
 from dialgate.deadlines import Deadlines
 from dialgate.expiry import Removal, Retiring
@@ -31,7 +31,6 @@ from dialgate.registrar import Refused, Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
 from dialgate.settings import Client, Config
 from dialgate.store import Store
-from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subject_answers import (
     CaseInfo,
@@ -76,7 +75,7 @@ class Subjects:
         """For use without a gate, beside one or in its absence. Raises `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
-        store = SqliteStore.open(config.data / "store.db", patience=5.0)
+        store = await stores.opened(config, patience=5.0)
         metrics = Metrics(CollectorRegistry())
         try:
             made = cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import structlog
 
-from dialgate.decision_log import DecisionLog
+from dialgate.archive import Background
+from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.law import Registry
 from dialgate.metrics import Metrics
-from dialgate.model import DAY, HOUR, Instant
+from dialgate.model import DAY, HOUR, MINUTE, Instant
 from dialgate.numberset import DamagedFile
-from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed
+from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
 
 COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
@@ -24,10 +25,15 @@ _log = structlog.get_logger(__name__)
 class Upkeep:
     """`problems` says, for each component that does not work, why; the gate is ready while it is empty."""
 
-    def __init__(self, folder: Path, store: Store, log: DecisionLog, metrics: Metrics) -> None:
+    def __init__(
+        self, folder: Path, store: Store, log: DecisionLog, checkpoints: Checkpointer, metrics: Metrics
+    ) -> None:
         self.problems: dict[str, str] = {}
-        self._folder, self._store, self._log, self._metrics = folder, store, log, metrics
+        self.metrics = metrics
+        self._folder, self._store, self._log = folder, store, log
+        self._checkpoints, self._uncovered = checkpoints, ""
         self._refused: tuple[int, int, int] | None = None
+        self._archiving = Background(folder / "log")
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
@@ -43,12 +49,13 @@ class Upkeep:
         for component in ("clock", "gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
         gatherer.prepare(now)
-        await self._try("log", lambda: self._mend_log(now))
+        await self._try("log", lambda: self._mend_log(gatherer, now))
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))
         for component in COMPONENTS:
-            self._metrics.ready.labels(component).set(component not in self.problems)
-        self._metrics.log_records.set(self._log.next_seq - 1)
+            self.metrics.ready.labels(component).set(component not in self.problems)
+        self.metrics.log_records.set(self._log.next_seq - 1)
+        await self._checkpoint(now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:
         try:
@@ -60,9 +67,30 @@ class Upkeep:
         else:
             self.works(component)
 
-    async def _mend_log(self, now: Instant) -> str:
+    async def _mend_log(self, gatherer: Gatherer, now: Instant) -> str:
         await asyncio.to_thread(self._log.recover, now)
+        keep = int(gatherer.config.settings.log_archive_hours * HOUR)
+        await asyncio.to_thread(self._archiving.round, now, keep)
         return ""
+
+    async def _checkpoint(self, now: Instant) -> None:
+        """No call waits for a checkpoint, and none is refused for want of one."""
+        problem = ""
+        try:
+            covered = await asyncio.to_thread(self._checkpoints.advance, self._log.durable, now)
+            self.metrics.log_covered.set(covered)
+        except Unavailable as error:
+            problem = str(error)
+        if problem and problem != self._uncovered:
+            _log.error("no checkpoint can be made", problem=problem)
+        self._uncovered = problem
+
+    async def close(self, now: Instant) -> None:
+        """A log that rests is covered to its end."""
+        try:
+            await asyncio.to_thread(self._checkpoints.finish, self._log.durable, now)
+        except Unavailable as error:
+            _log.error("no checkpoint can be made", problem=str(error))
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
         await self._store.ping()
@@ -79,14 +107,16 @@ class Upkeep:
             await self._replace(gatherer, folder)
         if gatherer.snapshot is None:
             return "no registry answers are published yet; run `registry-sync import`"
-        return self._freshness(gatherer, gatherer.snapshot, now)
+        behind = _behind(folder, gatherer.config.settings.snapshot_behind_minutes, now)
+        return behind or self._freshness(gatherer, gatherer.snapshot, now)
 
     async def _replace(self, gatherer: Gatherer, folder: Path) -> None:
         """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
         try:
-            opened = await asyncio.to_thread(_verified, folder)
+            key = gatherer.config.settings.snapshot_key
+            opened = await asyncio.to_thread(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
-            self._metrics.snapshot_rejected.inc()
+            self.metrics.snapshot_rejected.inc()
             raise
         gatherer.snapshot = opened
         _log.info("snapshot in use", version=opened.version)
@@ -105,12 +135,20 @@ class Upkeep:
     def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
         ends = part.newest_consulted_at + rule.validity_days * DAY
         age = now - part.newest_consulted_at
-        self._metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
+        self.metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
         return ends
 
 
-def _verified(folder: Path) -> Snapshot:
-    opened = Snapshot.open(folder)
+def _behind(folder: Path, minutes: float, now: Instant) -> str:
+    """`minutes`: for how long a copy may not have been compared with what is published elsewhere; 0: for ever."""
+    seen = pulled_at(folder) if minutes else None
+    if seen is None or now - seen <= minutes * MINUTE:
+        return ""
+    return "this node's registry answers were not compared with the published ones for too long; see `registry-sync pull`"
+
+
+def _verified(folder: Path, key: str) -> Snapshot:
+    opened = Snapshot.open(folder, key)
     try:
         opened.verify()
     except DamagedFile:

@@ -22,10 +22,19 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
     for what, at in (("consulted", submitted_at), ("answered", answered_at)):
         if at > now:
             raise Refused(
-                f"{what} at {_utc(at)} is in the future: it is {_utc(now)} here; check the date and this clock"
+                f"{what} at {utc(at)} is in the future: it is {utc(now)} here; check the date and this clock"
             )
     if 0 < answered_at < submitted_at:
-        raise Refused(f"answered at {_utc(answered_at)} is before it was consulted, at {_utc(submitted_at)}")
+        raise Refused(f"answered at {utc(answered_at)} is before it was consulted, at {utc(submitted_at)}")
+
+
+def refuse_expired(valid_until: Instant, now: Instant) -> None:
+    """An answer that opens no call any more may still be wanted for those whom it lists."""
+    if valid_until <= now:
+        raise Refused(
+            f"this consultation held until {utc(valid_until)}: no call may rest on it; consult the registry again."
+            " To take it in for those whom it lists, say --expired"
+        )
 
 
 def already_imported(
@@ -40,27 +49,62 @@ def already_imported(
             if same_text:
                 return known
         elif same_receipt:
+            hint = "; if that date was wrong, say --correct" if same_text else ""
             raise Refused(
-                f"receipt {new.receipt} belongs to the consultation of {_utc(known.submitted_at)}:"
-                " importing an answer again does not make it newer"
+                f"receipt {new.receipt} belongs to the consultation of {utc(known.submitted_at)}:"
+                f" importing an answer again does not make it newer{hint}"
             )
         elif same_text and new.submitted_at > known.submitted_at and not same_answer:
             raise Refused(
-                f"this is the answer to the consultation of {_utc(known.submitted_at)}, receipt {known.receipt}:"
+                f"this is the answer to the consultation of {utc(known.submitted_at)}, receipt {known.receipt}:"
                 " importing it again does not make it newer; if the registry was asked again and gave the very same"
                 " answer, say so with --same-answer"
             )
     return None
 
 
-def refuse_upheaval(changed: int, known: int, max_change: float) -> None:
-    """`max_change` in per cent of the numbers that had an answer before."""
-    if known >= FEW and changed * 100 > max_change * known:
+def misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
+    """The place among `earlier` of the same consultation under another date, which is to be corrected. Refused where
+    there is none, or where another consultation lies between the dates: what it said was then judged wrongly."""
+    same = [
+        at
+        for at, known in enumerate(earlier)
+        if (known.receipt, known.answer_sha256) == (new.receipt, new.answer_sha256)
+    ]
+    if not same:
         raise Refused(
-            f"{changed:,} of {known:,} numbers changed their answer, more than {max_change:g} %: are the statuses turned"
-            " round, or is it another controller's file? If it is right, raise --max-change"
+            f"no answer of these contents was imported under receipt {new.receipt}: nothing to correct"
         )
+    known = earlier[same[0]]
+    first, last = sorted((known.submitted_at, new.submitted_at))
+    between = [each.receipt for each in earlier if each is not known and first <= each.submitted_at <= last]
+    if between:
+        raise Refused(
+            f"between the two dates lies the consultation of receipt {between[0]}, so that answers of one stand where"
+            " the other's belong: roll back to before both and import them under the right dates"
+        )
+    return same[0]
 
 
-def _utc(at: Instant) -> str:
+def upheaval(turned: int, known: int, max_change: float, few: int = FEW) -> str:
+    """Why a person must look at it first, or nothing. `max_change`: per cent of the numbers that had an answer before."""
+    if known >= few and turned * 100 > max_change * known:
+        return (
+            f"{turned:,} of {known:,} numbers changed their answer, more than {max_change:g} %: are the statuses turned"
+            " round, or is it another controller's file?"
+        )
+    return ""
+
+
+def size_change(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
+    """Why a person must look at a full list first, or nothing. Limits in per cent of what was there `before`."""
+    for what, count, limit in (("removed", removed, max_removed), ("added", added, max_added)):
+        if before >= FEW and count * 100 > limit * before:
+            return (
+                f"{count:,} of {before:,} numbers would be {what}, more than {limit:g} %: is the file whole?"
+            )
+    return ""
+
+
+def utc(at: Instant) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

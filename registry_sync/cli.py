@@ -1,31 +1,34 @@
 """The command `registry-sync`. Exit 0: done; 1: refused, nothing changed; 2: misuse."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from dialgate import settings
 from dialgate.model import Instant
-from dialgate.numberset import DamagedFile
-from registry_sync import job
-from registry_sync.checks import Refused
-from registry_sync.formats.rpo import FaultyFile
+from dialgate.signature import Signer
+from registry_sync import cli_pull, cli_run, cli_simulate, cli_versions, job
+from registry_sync.cli_terminal import (
+    AsJson,
+    Snapshots,
+    bars,
+    private,
+    reporting,
+    show_fields,
+    show_json,
+    utc,
+)
+from registry_sync.importing import Order, Report
+from registry_sync.publish import Press
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def registry_sync() -> None:
-    """Takes in what an opposition registry answered and publishes it to the gate.
+    """Asks the opposition registries, takes in what they answer and publish, and publishes it to the gate.
 
     A running gate takes the new publication up within seconds, without a pause."""
 
@@ -96,12 +99,6 @@ AnsweredAt = Annotated[
 Receipt = Annotated[
     str, typer.Option(parser=_receipt, metavar="TICKET", help="The registry's receipt for the consultation.")
 ]
-Snapshots = Annotated[
-    Path | None,
-    typer.Option(
-        file_okay=False, help="The folder to publish to, instead of that of the configuration's gate."
-    ),
-]
 ConfigPath = Annotated[
     Path,
     typer.Option(
@@ -116,7 +113,8 @@ MaxChange = Annotated[
     typer.Option(
         min=0,
         max=100,
-        help="Refuse when more than this per cent of the numbers known before changed their answer.",
+        help="Hold it for release by two people when more than this per cent of the numbers known before"
+        " changed their answer.",
     ),
 ]
 SameAnswer = Annotated[
@@ -125,7 +123,20 @@ SameAnswer = Annotated[
         "--same-answer", help="Asked again, with a new receipt, the registry gave the very same answer."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Report as one JSON object.")]
+Expired = Annotated[
+    bool,
+    typer.Option(
+        "--expired", help="Take it though no call may rest on it any more: for those whom it lists."
+    ),
+]
+Correct = Annotated[
+    bool, typer.Option("--correct", help="It was imported under a wrong date; this is the right one.")
+]
+SigningKey = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Sign the publication with this Ed25519 key (PEM)."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what it would change, and publish nothing.")]
 
 
 @app.command("import")
@@ -142,7 +153,11 @@ def import_(
     config: ConfigPath = Path("config/dialgate.yaml"),
     max_change: MaxChange = 20,
     same_answer: SameAnswer = False,
-    as_json: Json = False,
+    expired: Expired = False,
+    correct: Correct = False,
+    signing_key: SigningKey = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Import one answer of the registry: whole or not at all.
 
@@ -153,7 +168,12 @@ def import_(
     Example: registry-sync import --registry rpo --controller acme
     --request asked.txt --answer answer.zip --receipt RPO-2026-000123
     --consulted-at 2026-11-20T08:00:00+01:00"""
-    order = job.Order(
+    with reporting(as_json=as_json):
+        press = Press(
+            folder=snapshots or _folder_of(config, controller),
+            sign=Signer.open(signing_key).sign if signing_key else None,
+        )
+    order = Order(
         registry=registry,
         controller=controller,
         request=request,
@@ -161,73 +181,48 @@ def import_(
         submitted_at=consulted_at,
         answered_at=answered_at or 0,
         receipt=receipt,
-        folder=snapshots or _folder_of(config, controller),
+        press=press,
         max_change=max_change,
         same_answer=same_answer,
+        expired=expired,
+        correct=correct,
+        dry=dry_run,
     )
-    try:
-        with _bars() as bar:
-            report = job.run(order, bar)
-    except (Refused, FaultyFile, DamagedFile, OSError) as error:
-        _refuse(str(error), as_json=as_json)
-        raise typer.Exit(1) from None
+    with reporting(as_json=as_json), bars() as bar:
+        report = job.import_answer(order, bar)
     if as_json:
-        typer.echo(msgspec.json.encode(report).decode())
+        show_json(report)
     else:
-        _show(report, order.folder)
+        _show(report, press.folder)
 
 
-@contextmanager
-def _bars() -> Iterator[job.Bar]:
-    """Progress bars on a terminal's error stream; elsewhere nothing."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-
-        def start(what: str, size: int) -> Callable[[int], None]:
-            task = progress.add_task(what, total=size)
-            return lambda done: progress.advance(task, done)
-
-        yield start
-
-
-def _refuse(message: str, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(
-            msgspec.json.encode({"error": {"code": "refused", "message": message, "field": ""}}).decode()
-        )
-    else:
-        typer.echo(f"refused: {message}", err=True)
+def _show(report: Report, folder: Path) -> None:
+    show_fields(
+        f"{report.registry} / {report.controller}: {report.outcome}",
+        {
+            "receipt": report.receipt,
+            "consultation": report.consultation,
+            "consulted at": utc(report.consulted_at),
+            "valid until": utc(report.valid_until),
+            "lines": report.lines,
+            "listed": report.listed,
+            "clear": report.clear,
+            "known before": report.known,
+            "clear before, listed now": report.newly_listed,
+            "listed before, clear now": report.newly_clear,
+            "numbers in all": report.numbers,
+            "version": report.version,
+            "published to": str(folder),
+        },
+    )
 
 
-def _show(report: job.Report, folder: Path) -> None:
-    table = Table(title=f"{report.registry} / {report.controller}: {report.outcome}", show_header=False)
-    rows: dict[str, str | int] = {
-        "receipt": report.receipt,
-        "consultation": report.consultation,
-        "consulted at": _local(report.consulted_at),
-        "valid until": _local(report.valid_until),
-        "lines": report.lines,
-        "listed": report.listed,
-        "clear": report.clear,
-        "known before": report.known,
-        "clear before, listed now": report.newly_listed,
-        "listed before, clear now": report.newly_clear,
-        "numbers in all": report.numbers,
-        "version": report.version,
-        "published to": str(folder),
-    }
-    for name, value in rows.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else value)
-    Console().print(table)
-
-
-def _local(at: Instant) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+for _part in (cli_run, cli_versions, cli_pull, cli_simulate):
+    app.registered_commands += _part.app.registered_commands
 
 
 def main() -> None:
-    os.umask(0o077)  # what a registry answered is its owner's alone
+    private()
     app()
 
 

@@ -1,125 +1,215 @@
-"""One import, from two files to a publication. The only reader of the clock in this package."""
+"""One run over every registry, and everything else here that begins with a look at the clock: its only reader."""
 
+import asyncio
+import fcntl
 import time
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
-from dialgate.model import Instant
-from dialgate.snapshot import Consultation
-from registry_sync import checks, publish
-from registry_sync.formats import rpo
+from dialgate import stores
+from dialgate.faults import Unavailable
+from dialgate.keys import Keys
+from dialgate.model import HOUR, Instant
+from dialgate.numberset import DamagedFile
+from dialgate.settings import ConfigError
+from dialgate.signature import Signer
+from dialgate.snapshot import Manifest
+from dialgate.store import CallList, Store
+from registry_sync import (
+    alarms,
+    asking,
+    config,
+    durable,
+    importing,
+    listing,
+    mirror,
+    publish,
+    release,
+    rollback,
+)
+from registry_sync.alarms import Alarm, Kind, Run, Summary
+from registry_sync.asking import Bar, Desk
+from registry_sync.checks import Refused
+from registry_sync.config import Asked, Listed, Plan
+from registry_sync.formats.text import FaultyFile
+from registry_sync.packages import Shelf
+from registry_sync.publish import Press
+from registry_sync.release import Hold
+from registry_sync.sources import Source, SourceFailed, open_source
+from registry_sync.wanted import span, wanted
 
-# Told what begins and its size in bytes; gives back what to tell of the bytes done.
-Bar: TypeAlias = Callable[[str, int], Callable[[int], None]]
-Outcome: TypeAlias = Literal["published", "already imported"]
-
-
-class Order(Struct, frozen=True, kw_only=True):
-    """What to import. `answered_at` 0: not known. `max_change` in per cent. `same_answer`: see checks."""
-
-    registry: Literal["rpo"]
-    controller: str
-    request: Path
-    answer: Path
-    submitted_at: Instant
-    answered_at: Instant
-    receipt: str
-    folder: Path
-    max_change: float
-    same_answer: bool
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """`known` numbers had an answer before; `newly_listed` and `newly_clear` count those whose answer turned.
-    `valid_until` informs: what binds is the limit in the gate's configuration."""
-
-    outcome: Outcome
-    registry: str
-    controller: str
-    receipt: str
-    consultation: str
-    consulted_at: Instant
-    valid_until: Instant
-    lines: int
-    listed: int
-    clear: int
-    known: int
-    newly_listed: int
-    newly_clear: int
-    numbers: int
-    version: str
+PATIENCE = 5.0  # seconds: nobody waits for this job
+FAULTS = (Refused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
+LAST = "last-run.json"
 
 
-def run(order: Order, bar: Bar) -> Report:
-    """Raises checks.Refused, rpo.FaultyFile, numberset.DamagedFile, OSError; then nothing was published."""
-    now = time.time_ns() // 1_000_000
-    checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
-    with publish.locked(order.folder):
-        request = rpo.read_request(order.request, bar(order.request.name, rpo.text_size(order.request)))
-        answer = rpo.read_answer(order.answer, bar(order.answer.name, rpo.text_size(order.answer)))
-        answers = rpo.match(request, answer)
-        consultation = _consultation(order, request, answer, answers, now)
-        old = publish.current(order.folder, order.registry, order.controller)
-        known = checks.already_imported(
-            consultation, old.contents.consultations, same_answer=order.same_answer
+class Shared(NamedTuple):
+    """What all parts of a run share."""
+
+    plan: Plan
+    press: Press
+    clock: Callable[[], Instant]
+    bar: Bar
+    dry: bool
+
+
+class Ledger(NamedTuple):
+    store: Store
+    keys: Keys
+    lists: Sequence[CallList]
+
+
+def now() -> Instant:
+    return time.time_ns() // 1_000_000
+
+
+def press_of(plan: Plan) -> Press:
+    """Raises Unavailable where the signing key cannot be used."""
+    key = plan.registries.signing_key_file
+    sign = Signer.open(plan.folder / key).sign if key else None
+    return Press(folder=plan.snapshots, kept=plan.registries.kept, sign=sign)
+
+
+async def run(plan: Plan, bar: Bar, *, dry: bool = False, clock: Callable[[], Instant] = now) -> Run:
+    """Every registry in turn; what fails in one is an alarm and disturbs no other. `dry`: nothing is sent, taken or
+    published. Raises Refused while another run is at work, Unavailable, OSError."""
+    with locked(plan.work):
+        shared = Shared(plan, press_of(plan), clock, bar, dry)
+        parts = [await _list(shared, listed) for listed in plan.registries.listed]
+        if plan.registries.asked:
+            async with _ledger(plan) as ledger:
+                parts += [await _ask(shared, asked, ledger) for asked in plan.registries.asked]
+        version = publish.published(plan.snapshots).version
+        done = Run(at=clock(), version=version, dry=dry, parts=tuple(parts))
+        return done if dry else _remembered(plan, done)
+
+
+async def _list(shared: Shared, listed: Listed) -> Summary:
+    cycle = listing.Cycle(listed, shared.press, shared.plan.work, shared.clock, shared.bar)
+    run = partial(cycle.run, dry=shared.dry)
+    return await _part(shared, listed.source, Summary(registry=listed.registry, controller=""), run)
+
+
+async def _ask(shared: Shared, asked: Asked, ledger: Ledger) -> Summary:
+    plan = shared.plan
+    summary = Summary(registry=asked.registry, controller=asked.controller)
+
+    async def run(source: Source) -> Summary:
+        until = span(shared.clock(), asked.look_ahead_hours)
+        found = await asyncio.to_thread(
+            wanted, plan.gate, asked.registry, asked.controller, ledger.lists, until
         )
-        if known:
-            version = publish.published(order.folder).version
-            return _report("already imported", order, known, publish.Merged(*old, 0, 0, 0), version)
-        merged = publish.merge(old, consultation, answers.numbers, answers.listed)
-        checks.refuse_upheaval(merged.newly_listed + merged.newly_clear, merged.known, order.max_change)
-        version = publish.publish(order.folder, merged, now).version
-        return _report("published", order, consultation, merged, version)
+        desk = Desk(
+            asked=asked,
+            shelf=Shelf(plan.work, asked.registry, asked.controller),
+            press=shared.press,
+            store=ledger.store,
+            keys=ledger.keys,
+            wanted=found.numbers,
+            validity=plan.validity[asked.registry],
+            keeps_listed=plan.gate.controllers[asked.controller].consent_after_listing,
+            next_run=int(plan.registries.next_run_hours * HOUR),
+            clock=shared.clock,
+            bar=shared.bar,
+        )
+        done = await asking.Cycle(desk).run(source, dry=shared.dry)
+        damaged = (_alarm(summary, "file_faulty", text) for text in found.damaged)
+        return msgspec.structs.replace(done, foreign=found.foreign, alarms=(*done.alarms, *damaged))
+
+    return await _part(shared, asked.source, summary, run)
 
 
-def _consultation(
-    order: Order, request: rpo.Numbered, answer: rpo.Numbered, answers: rpo.Answers, now: Instant
-) -> Consultation:
-    proof = (
-        order.registry,
-        order.controller,
-        order.submitted_at,
-        order.receipt,
-        request.sha256,
-        answer.sha256,
-    )
-    listed = int(answers.listed.sum())
-    return Consultation(
-        id=sha256(msgspec.json.encode(proof)).hexdigest()[:16],
-        submitted_at=order.submitted_at,
-        answered_at=order.answered_at,
-        imported_at=now,
-        receipt=order.receipt,
-        request_sha256=request.sha256,
-        answer_sha256=answer.sha256,
-        lines=answers.lines,
-        listed=listed,
-        clear=len(answers.numbers) - listed,
-    )
+async def _part(
+    shared: Shared, source: config.Source, summary: Summary, run: Callable[[Source], Awaitable[Summary]]
+) -> Summary:
+    try:
+        async with open_source(source, shared.plan.folder, shared.clock()) as opened:
+            return await run(opened)
+    except SourceFailed as failed:
+        alarm = _alarm(summary, "source_failed", str(failed))
+    except FAULTS as fault:
+        alarm = _alarm(summary, "refused", str(fault))
+    return msgspec.structs.replace(summary, alarms=(alarm,))
 
 
-def _report(
-    outcome: Outcome, order: Order, consultation: Consultation, merged: publish.Merged, version: str
-) -> Report:
-    return Report(
-        outcome=outcome,
-        registry=order.registry,
-        controller=order.controller,
-        receipt=consultation.receipt,
-        consultation=consultation.id,
-        consulted_at=consultation.submitted_at,
-        valid_until=consultation.submitted_at + rpo.VALIDITY,
-        lines=consultation.lines,
-        listed=consultation.listed,
-        clear=consultation.clear,
-        known=merged.known,
-        newly_listed=merged.newly_listed,
-        newly_clear=merged.newly_clear,
-        numbers=len(merged.numbers),
-        version=version,
-    )
+def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:
+    return Alarm(registry=summary.registry, controller=summary.controller, kind=kind, text=text)
+
+
+async def forever(plan: Plan, bar: Bar, told: Callable[[Run], None], stop: asyncio.Event) -> None:
+    """A run every `every_minutes`, until `stop`: the scheduler for where there is none. Raises as `run` does."""
+    while not stop.is_set():
+        told(await run(plan, bar))
+        try:
+            async with asyncio.timeout(plan.registries.every_minutes * 60):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+def last(plan: Plan) -> Run | None:
+    """What the last run that was not dry found."""
+    try:
+        return msgspec.json.decode((plan.work / LAST).read_bytes(), type=Run)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _remembered(plan: Plan, done: Run) -> Run:
+    durable.write(plan.work / LAST, msgspec.json.encode(done))
+    textfile = plan.folder / plan.registries.textfile if plan.registries.textfile else None
+    alarms.tell(done, textfile, plan.registries.pushgateway)
+    return done
+
+
+@contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """One run at a time. Raises Refused, OSError."""
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"{work}: another run is at work here: wait for it") from None
+        yield
+
+
+@asynccontextmanager
+async def _ledger(plan: Plan) -> AsyncIterator[Ledger]:
+    data = plan.gate.data
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = await stores.opened(plan.gate, patience=PATIENCE)
+    try:
+        yield Ledger(store, Keys.open(data / "keys.json"), await store.lists())
+    finally:
+        await store.close()
+
+
+# ---- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def import_answer(order: importing.Order, bar: Bar) -> importing.Report:
+    """Raises as `importing.run` does."""
+    return importing.run(order, bar, now())
+
+
+def approve(folder: Path, name: str, actor: str) -> Hold:
+    """Raises Refused, OSError."""
+    return release.approve(folder, name, actor, now())
+
+
+def roll_back(press: Press, version: str) -> tuple[Manifest, list[rollback.Difference]]:
+    """Raises Refused, DamagedFile, OSError."""
+    with publish.locked(press.folder):
+        return rollback.roll_back(press, version, now())
+
+
+async def pull(source: config.Source, press: Press, key: str) -> mirror.Pull:
+    """Raises one of FAULTS."""
+    async with open_source(source, Path.cwd(), now()) as opened:
+        return await mirror.pull(opened, press, key, now())

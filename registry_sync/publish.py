@@ -1,27 +1,27 @@
-"""Merges new answers into a controller's set and publishes it: whole or not at all.
+"""Publishes sets: whole or not at all; keeps the publications before, and brings one of them back.
 
 Order: lock the folder; write, verify and fsync a temporary file; rename it to its content's name; fsync the folder; the
 same for the manifest, whose rename is the publication; only then remove what no recent manifest names. A crash between
 any two steps leaves the old publication as it was, and at most files that the next run removes.
 
-`manifest.<n>.json` are the last three manifests before the present one, the highest n the newest; their files stay.
+`manifest.<n>.json` are the last manifests before the present one, the highest n the newest; their files stay.
 """
 
 import fcntl
 import os
-from collections import Counter
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from msgspec import Struct
 
 from dialgate.model import Instant
-from dialgate.numberset import DamagedFile, NumberSet, distinct, write
+from dialgate.numberset import DamagedFile, NumberSet, write
 from dialgate.snapshot import (
     MANIFEST,
     Consultation,
@@ -29,40 +29,26 @@ from dialgate.snapshot import (
     Entry,
     Manifest,
     SnapshotMissing,
-    State,
     read_contents,
     read_manifest,
+    signed_text,
 )
+from registry_sync import durable, merging
 from registry_sync.checks import Refused
-
-Numbers: TypeAlias = NDArray[np.uint64]
-Tags: TypeAlias = NDArray[np.uint16]
-Said: TypeAlias = Literal["clear", "listed"]
+from registry_sync.merging import Answered, Current, Mask, Merged, Numbers, Tags
 
 KEPT: Final = 3
 CHUNK: Final = 1 << 20
 SUFFIX: Final = ".numbers"
-MOST_STATES: Final = 1 << 16
-SAID: Final[tuple[Said | None, ...]] = (None, "clear", "listed")
 
 
-class Current(NamedTuple):
-    """What is published for one registry and controller."""
+class Press(Struct, frozen=True, kw_only=True):
+    """Where and how to publish. `kept`: how many publications before the present one stay. `sign` gives the Ed25519
+    signature of a text."""
 
-    contents: Contents
-    numbers: Numbers
-    tags: Tags
-
-
-class Merged(NamedTuple):
-    """`known`: asked about now, and answered before; the others count those of them that changed."""
-
-    contents: Contents
-    numbers: Numbers
-    tags: Tags
-    known: int
-    newly_listed: int
-    newly_clear: int
+    folder: Path
+    kept: int = KEPT
+    sign: Callable[[bytes], bytes] | None = None
 
 
 @contextmanager
@@ -75,7 +61,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Refused(f"{folder}: another import is at work here: wait for it") from None
         for left in folder.glob("*.tmp"):
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
 
 
@@ -89,14 +75,24 @@ def published(folder: Path) -> Manifest:
 
 def current(folder: Path, registry: str, controller: str) -> Current:
     """Raises DamagedFile: from a damaged set nothing is carried over."""
-    for entry in published(folder).files:
-        if (entry.registry, entry.controller) == (registry, controller):
-            return _read(folder / entry.file)
+    if entry := entry_of(published(folder), registry, controller):
+        return read(folder / entry.file)
+    return no_answers(registry, controller)
+
+
+def no_answers(registry: str, controller: str) -> Current:
     contents = Contents(registry=registry, controller=controller, mode="answers", consultations=(), states=())
     return Current(contents, np.empty(0, np.uint64), np.empty(0, np.uint16))
 
 
-def _read(path: Path) -> Current:
+def entry_of(manifest: Manifest, registry: str, controller: str) -> Entry | None:
+    return next(
+        (file for file in manifest.files if (file.registry, file.controller) == (registry, controller)), None
+    )
+
+
+def read(path: Path) -> Current:
+    """A set of answers, every byte verified. Raises DamagedFile, OSError."""
     opened = NumberSet.open(path)
     try:
         opened.verify()
@@ -108,64 +104,8 @@ def _read(path: Path) -> Current:
         opened.close()
 
 
-# ---- merging ---------------------------------------------------------------------------------------------------------
-
-
-def merge(old: Current, consultation: Consultation, numbers: Numbers, listed: NDArray[np.bool_]) -> Merged:
-    """Per number the newest consultation wins, never the last imported; of two at one instant, *listed*.
-
-    Every number falls in one cell: its old state (or none) by what was said now (or nothing). There are few cells, so
-    each is decided once. Raises Refused when there are more states than a tag can name."""
-    consultations = (*old.contents.consultations, consultation)
-    before: list[State | None] = [*old.contents.states, None]
-    union, cell_of = _cells(old, numbers, listed)
-    sizes = np.bincount(cell_of)
-    tag_of = np.zeros(len(sizes), np.int64)
-    states: dict[State, int] = {}
-    moves: Counter[tuple[str, str]] = Counter()
-    for cell in np.flatnonzero(sizes).tolist():
-        past, said = before[cell // len(SAID)], SAID[cell % len(SAID)]
-        state = _decide(past, said, consultations)
-        tag_of[cell] = states.setdefault(state, len(states))
-        if past is not None and said is not None:
-            moves[past.answer, state.answer] += int(sizes[cell])
-    if len(states) > MOST_STATES:
-        raise Refused(f"{len(states):,} different answers are more than {MOST_STATES:,}: start a new folder")
-    return Merged(
-        contents=msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states)),
-        numbers=union,
-        tags=tag_of.astype(np.uint16)[cell_of],
-        known=moves.total(),
-        newly_listed=moves["clear", "listed"],
-        newly_clear=moves["listed", "clear"],
-    )
-
-
-def _cells(old: Current, numbers: Numbers, listed: NDArray[np.bool_]) -> tuple[Numbers, NDArray[np.int64]]:
-    """All numbers, sorted, and each one's cell: its old tag (or one more than there are) by its place in SAID."""
-    union = distinct(np.concatenate((old.numbers, numbers)))
-    row = np.full(len(union), len(old.contents.states), np.int64)
-    row[np.searchsorted(union, old.numbers)] = old.tags
-    cell = row * len(SAID)
-    cell[np.searchsorted(union, numbers)] += 1 + listed
-    return union, cell
-
-
-def _decide(past: State | None, said: Said | None, consultations: tuple[Consultation, ...]) -> State:
-    """The state of a number that was in `past` once the last of the consultations has said `said` of it."""
-    at = len(consultations) - 1
-    submitted_at = consultations[at].submitted_at
-    if said is None:
-        assert past is not None, "a number comes from the old set or from the new"
-        return past
-    listed_at = submitted_at if said == "listed" else 0
-    if past is None:
-        return State(answer=said, consultation=at, listed_at=listed_at)
-    listed_at = max(listed_at, past.listed_at)
-    standing = consultations[past.consultation].submitted_at
-    if (submitted_at, said == "listed") > (standing, past.answer == "listed"):
-        return State(answer=said, consultation=at, listed_at=listed_at)
-    return msgspec.structs.replace(past, listed_at=listed_at)
+def merge(old: Current, consultation: Consultation, numbers: Numbers, listed: Mask) -> Merged:
+    return merging.merge(old, [Answered(consultation, numbers, listed)])
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------
@@ -173,27 +113,29 @@ def _decide(past: State | None, said: Said | None, consultations: tuple[Consulta
 
 def publish(folder: Path, merged: Merged, now: Instant) -> Manifest:
     """Under `locked`. Raises DamagedFile when the written file does not read back, OSError."""
-    entry = _write_set(folder, merged)
+    return publish_answers(Press(folder=folder), merged, now)
+
+
+def publish_answers(press: Press, merged: Merged, now: Instant) -> Manifest:
+    chunks = (merged.numbers[at : at + CHUNK] for at in range(0, len(merged.numbers), CHUNK))
+    return publish_entry(press, write_set(press.folder, merged.contents, chunks, merged.tags), now)
+
+
+def publish_entry(press: Press, entry: Entry, now: Instant) -> Manifest:
+    """In the place of the present one of its registry and controller."""
     others = [
         file
-        for file in published(folder).files
+        for file in published(press.folder).files
         if (file.registry, file.controller) != (entry.registry, entry.controller)
     ]
-    files = tuple(sorted((*others, entry), key=lambda file: (file.registry, file.controller)))
-    version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
-    manifest = Manifest(version=version, published_at=now, files=files)
-    _keep_manifest(folder)
-    _write_manifest(folder, manifest)
-    _remove_unnamed(folder)
-    return manifest
+    return _announce(press, (*others, entry), now)
 
 
-def _write_set(folder: Path, merged: Merged) -> Entry:
-    contents, numbers = merged.contents, merged.numbers
+def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None) -> Entry:
+    """Writes the file that a manifest may name; nobody is told of it yet."""
     stem = f"{contents.registry}.{contents.controller}"
-    chunks = (numbers[at : at + CHUNK] for at in range(0, len(numbers), CHUNK))
-    with _temporary(folder / f"{stem}.tmp") as temporary:
-        write(temporary, chunks, meta=msgspec.json.encode(contents), tags=merged.tags)
+    with durable.temporary(folder / f"{stem}.tmp") as temporary:
+        write(temporary, chunks, meta=msgspec.json.encode(contents), tags=tags)
         opened = NumberSet.open(temporary)
         try:
             opened.verify()
@@ -209,37 +151,54 @@ def _write_set(folder: Path, merged: Merged) -> Entry:
         finally:
             opened.close()
         temporary.replace(folder / name)
-    _sync_folder(folder)
+    durable.sync_folder(folder)
     return entry
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    with _temporary(folder / f"{MANIFEST}.tmp") as temporary:
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / MANIFEST)
-    _sync_folder(folder)
+def _announce(press: Press, entries: Iterable[Entry], now: Instant) -> Manifest:
+    files = tuple(sorted(entries, key=lambda file: (file.registry, file.controller)))
+    version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
+    manifest = Manifest(version=version, published_at=now, files=files)
+    if press.sign:
+        signature = press.sign(signed_text(manifest)).hex()
+        manifest = msgspec.structs.replace(manifest, signature=signature)
+    adopt(press, manifest)
+    return manifest
 
 
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Gone on every way out, unless it was renamed."""
+def adopt(press: Press, manifest: Manifest) -> None:
+    """Makes it the publication. All files that it names are here."""
+    _keep_manifest(press.folder)
+    durable.write(press.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    _remove_unnamed(press.folder, press.kept)
+
+
+# ---- the publications before -----------------------------------------------------------------------------------------
+
+
+def earlier(folder: Path) -> list[Manifest]:
+    """Those that can be brought back, newest first."""
+    return [_manifest(path) for _, path in reversed(_kept(folder))]
+
+
+def bring_back(press: Press, manifest: Manifest, now: Instant) -> Manifest:
+    """Publishes an earlier publication's files again, after reading every byte of them. Raises DamagedFile, OSError."""
+    for entry in manifest.files:
+        opened = NumberSet.open(press.folder / entry.file)
+        try:
+            opened.verify()
+            if opened.sha256 != entry.sha256:
+                raise DamagedFile(entry.file, "not the file that the manifest names: its sha256 differs")
+        finally:
+            opened.close()
+    return _announce(press, manifest.files, now)
+
+
+def _manifest(path: Path) -> Manifest:
     try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable only once its folder is: fsync(2), "Calling fsync() does not necessarily ensure that the entry
-    # in the directory containing the file has also reached disk".
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedFile(str(path), f"not a manifest: {error}") from error
 
 
 def _kept(folder: Path) -> list[tuple[int, Path]]:
@@ -255,15 +214,12 @@ def _keep_manifest(folder: Path) -> None:
         os.link(present, folder / f"manifest.{kept[-1][0] + 1 if kept else 1}.json")
 
 
-def _remove_unnamed(folder: Path) -> None:
+def _remove_unnamed(folder: Path, keep: int) -> None:
     kept = [path for _, path in _kept(folder)]
-    for path in kept[:-KEPT]:
+    gone, stay = (kept[:-keep], kept[-keep:]) if keep else (kept, [])
+    for path in gone:
         path.unlink()
-    named = {
-        file.file
-        for path in (*kept[-KEPT:], folder / MANIFEST)
-        for file in msgspec.json.decode(path.read_bytes(), type=Manifest).files
-    }
+    named = {file.file for path in (*stay, folder / MANIFEST) for file in _manifest(path).files}
     for path in folder.glob(f"*{SUFFIX}"):
         if path.name not in named:
             path.unlink()

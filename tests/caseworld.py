@@ -31,7 +31,7 @@ from dialgate.settings import Config
 from dialgate.snapshot import Consultation, Contents
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
-from registry_sync import publish
+from registry_sync import merging, publish
 from tests import casebook, world
 from tests.casebook import Case, facts_of
 
@@ -165,7 +165,7 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
     nothing = np.empty(0, np.uint64), np.empty(0, np.uint16)
     with publish.locked(config.data / "snapshots"):
         publish.publish(
-            config.data / "snapshots", publish.Merged(contents, *nothing, 0, 0, 0), answer.consulted_at
+            config.data / "snapshots", merging.Merged(contents, *nothing, 0, 0, 0), answer.consulted_at
         )
 
 

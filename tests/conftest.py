@@ -1,6 +1,7 @@
 """Fixtures; what they make is in world.py."""
 
 import os
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -30,3 +31,10 @@ def small_disk() -> Iterator[Path]:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
         yield Path(disk)
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def unused_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -46,11 +46,12 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 async def serving(config: Path) -> AsyncIterator["Gatehouse"]:
     process = await spawn(config)
     try:
-        url = await _url(process)
+        ready = await _ready(process)
+        url = str(ready["url"])
         connector = TCPConnector(limit=0)
         headers, timeout = {"Authorization": f"Bearer {KEY}"}, ClientTimeout(total=10)
         async with ClientSession(url, headers=headers, timeout=timeout, connector=connector) as client:
-            yield Gatehouse(process, client)
+            yield Gatehouse(process, client, ready)
     finally:
         await kill(process)
 
@@ -58,6 +59,11 @@ async def serving(config: Path) -> AsyncIterator["Gatehouse"]:
 class Gatehouse(Struct, frozen=True):
     process: asyncio.subprocess.Process
     client: ClientSession
+    ready: dict[str, Any]
+
+    def port(self, door: str) -> int:
+        """Of a URL that the event "ready" names."""
+        return int(self.ready[door].rpartition(":")[2])
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         async with self.client.post(path, json=body) as answer:
@@ -98,12 +104,13 @@ class Hammering:
         await self.ended()
 
 
-async def _url(process: asyncio.subprocess.Process) -> str:
+async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """The event of this name."""
     assert process.stderr is not None
     said = b""
     async for line in process.stderr:
         said += line
-        event = json.loads(line) if line.startswith(b"{") else {}
+        event: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
         if event.get("event") == "ready":
-            return str(event["url"])
+            return event
     raise AssertionError(f"the gate did not start; it said:\n{said.decode()}")

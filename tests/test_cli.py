@@ -446,13 +446,15 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
         world.start("bench", "decide", "--json"),
         world.start("bench", "batch", "--calls", "1000", "--json"),
         world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
+        world.start("bench", "log", "--records", "10000", "--json"),
     ]
     figures: dict[str, Any] = {}
     for process in running:
         done = ended(process)
         assert done.code == 0, done
         figures |= {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
-    assert {"decide.allow", "batch.decisions", "http.requests", "http.p99"} <= figures.keys()
+    assert {"decide.allow", "batch.decisions", "http.requests", "http.p99", "log.verify"} <= figures.keys()
+    assert figures["log.archive_bytes"]["value"] < 160
     assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
     compared = figures["http.requests"]
     assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)

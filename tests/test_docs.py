@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -14,15 +14,19 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from dialgate.doors import FastAgi, Limits, Listen
 from dialgate.interfaces import cli, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES
 from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
-from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings
+from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
 from dialgate.storage_days import Storage
+from dialgate.terms import Retention
 from registry_sync import cli as sync_cli
+from registry_sync.alarms import Kind
+from registry_sync.config import Asked, Listed, Registries
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
@@ -94,9 +98,15 @@ SECTIONS = [
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
     ("**`storage`**", Storage),
+    ("**`fastagi`**", FastAgi),
+    ("**`store`**", SharedStore),
     ("**`clients`**", Client),
+    ("**`retention`**", Retention),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),
+    ("**`registries.yaml`**", Registries),
+    ("**`asked`**", Asked),
+    ("**`listed`**", Listed),
 ]
 
 
@@ -104,6 +114,10 @@ SECTIONS = [
 def test_every_setting_with_its_default(section: str, kind: type[Struct]) -> None:
     told = {key: value for key, value, _ in rows(section, 3)}
     assert told == {field.name: default(field) for field in msgspec.structs.fields(kind)}
+
+
+def test_every_alarm_of_the_nightly_job() -> None:
+    assert [name for name, _ in rows("With the Italian registry's web area")] == list(get_args(Kind))
 
 
 def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:

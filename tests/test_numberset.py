@@ -227,3 +227,24 @@ def test_a_set_stays_readable_when_its_file_is_replaced_and_says_so_when_it_is_c
     opened.close()
     with pytest.raises(ValueError, match="released"):
         opened.tag(MOBILE)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, LIMIT), (0, 0), (20_000, 2_580_000), (2_560_000, 5_120_000)])
+def test_a_range_of_a_set_is_read_and_counted_by_itself(tmp_path: Path, begin: int, end: int) -> None:
+    """Thin blocks and full ones, one span and several."""
+    random = np.random.default_rng(7)
+    everybody = np.unique(
+        np.concatenate(
+            [
+                random.integers(0, 6_000_000, 3_000),
+                random.integers(30_000, 40_000, 5_000),
+                np.arange(2_570_000, 2_580_000),
+            ]
+        )
+    ).astype(np.uint64)
+    write(tmp_path / "set", [everybody], meta=b"")
+    opened = NumberSet.open(tmp_path / "set")
+    wanted = [number for number in everybody.tolist() if begin <= number < end]
+    assert [number for run in opened.spans(begin, end) for number in run.tolist()] == wanted
+    assert opened.count(begin, end) == len(wanted)
+    opened.close()

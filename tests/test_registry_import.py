@@ -50,7 +50,10 @@ class Desk:
         self.tickets += 1
         options = {"--registry": "rpo", "--controller": "acme", "--snapshots": str(self.snapshots)}
         options |= {"--request": str(request), "--answer": str(answer), "--consulted-at": at}
-        options |= {"--receipt": f"T{self.tickets}"}
+        options |= {
+            "--receipt": f"T{self.tickets}",
+            "--expired": "",
+        }  # the dates of these tests are long past
         options |= dict(zip(more[::2], more[1::2], strict=True))
         pairs = [part for option in options.items() for part in option if part]
         return ["import", "--json", *pairs]
@@ -78,7 +81,7 @@ class Desk:
         return Snapshot.open(self.snapshots).answer("rpo", controller, int("39" + national))
 
     def held(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.snapshots.glob("*") if path.name != ".lock"}
+        return {path.name: path.read_bytes() for path in self.snapshots.glob("*.*[!k]")}
 
 
 @pytest.fixture
@@ -312,14 +315,77 @@ def test_misuse_ends_with_2(desk: Desk, option: str) -> None:
     assert desk.held() == {}
 
 
+def release(desk: Desk, name: str, actor: str) -> Told:
+    return desk.run(["release", name, "--actor", actor, "--snapshots", str(desk.snapshots), "--json"])
+
+
 @pytest.mark.parametrize(("turned", "status"), [(20, 0), (21, 1)])
 def test_an_answer_that_turns_more_than_a_fifth_needs_a_human(desk: Desk, turned: int, status: int) -> None:
     """Trap 32; statuses the wrong way round would otherwise free everybody who is enrolled."""
     desk.take(many(100, lambda n: n < 50), EARLY)
-    answers = many(100, lambda n: turned <= n < 50)
-    assert desk.take(answers, LATE)[0] == status
-    assert desk.take(answers, LATER, "--max-change", "21", "--same-answer", "")[0] == 0
+    assert desk.take(many(100, lambda n: turned <= n < 50), LATE)[0] == status
+    assert desk.says("3400000000").answer == ("listed" if status else "clear")
+
+
+def test_what_is_held_is_published_once_two_different_people_have_released_it(desk: Desk) -> None:
+    desk.take(many(100, lambda n: n < 50), EARLY)
+    turned = (many(100, lambda _: False), LATE, "--receipt", "R")
+    before = desk.held()
+    status, report = desk.take(*turned)
+    assert (status, desk.held()) == (1, before)
+    (held,) = (desk.snapshots / "held").iterdir()
+    assert held.stem in report["error"]["message"]
+    assert release(desk, held.stem, "maria")[0] == 0
+    assert release(desk, held.stem, "maria")[0] == 1
+    assert desk.take(*turned)[0] == 1
+    assert release(desk, held.stem, "paolo")[0] == 0
+    # It was released for these answers, not for others.
+    assert desk.take(many(100, lambda n: n == 1), LATE)[0] == 1
+    assert desk.take(*turned)[0] == 0
     assert desk.says("3400000000").answer == "clear"
+    assert not held.exists()
+    assert release(desk, held.stem, "paolo")[0] == 1
+
+
+def test_an_answer_on_which_no_call_may_rest_any_more_is_taken_only_on_request(desk: Desk) -> None:
+    command = desk.command(desk.file("request.txt", ASKED), desk.file("answer.txt", GOOD), EARLY)
+    command.remove("--expired")
+    status, report = desk.run(command)
+    assert status == 1
+    assert "held until 2026-01-25T07:00:00Z" in report["error"]["message"]
+    assert desk.held() == {}
+
+
+def test_a_wrong_date_is_corrected_and_nothing_else(desk: Desk) -> None:
+    """To the earlier and to the later; the consents before the right date are void, not those before the wrong one."""
+    desk.take(lines(MOBILE + ",1", FIXED + ",0"), LATE, "--receipt", "R")
+    for right in (EARLY, LATER):
+        again = (lines(MOBILE + ",1", FIXED + ",0"), right, "--receipt", "R", "--correct", "")
+        assert desk.take(*again)[0] == 0
+        said = desk.says(MOBILE)
+        assert (said.answer, said.consulted_at, said.listed_at) == ("listed", AT[right], AT[right])
+        assert desk.take(*again)[1]["outcome"] == "already imported"
+
+
+def test_a_date_is_not_corrected_past_another_consultation(desk: Desk) -> None:
+    """What the one between said was then weighed against the wrong date."""
+    desk.take(lines(MOBILE + ",1"), EARLY, "--receipt", "first")
+    desk.take(lines(MOBILE + ",0"), LATE, "--receipt", "second")
+    before = desk.held()
+    status, report = desk.take(lines(MOBILE + ",1"), LATER, "--receipt", "first", "--correct", "")
+    assert status == 1
+    assert "receipt second" in report["error"]["message"]
+    assert desk.take(lines(MOBILE + ",0"), LATER, "--receipt", "third", "--correct", "")[0] == 1
+    assert desk.held() == before
+
+
+def test_a_dry_run_tells_what_would_change_and_changes_nothing(desk: Desk) -> None:
+    desk.take(lines(MOBILE + ",1", FIXED + ",0"), EARLY)
+    before = desk.held()
+    status, report = desk.take(lines(MOBILE + ",0", FIXED + ",1"), LATE, "--dry-run", "")
+    assert (status, report["outcome"]) == (0, "would be published")
+    assert (report["newly_listed"], report["newly_clear"]) == (1, 1)
+    assert desk.held() == before
 
 
 def test_a_full_disk_leaves_the_old_publication_and_no_litter(desk: Desk) -> None:

@@ -292,3 +292,33 @@ def test_metas_of_today_are_read_for_ever(tmp_path: Path) -> None:
     assert contents.states == (State(answer="listed", consultation=0, listed_at=1),)
     assert contents.consultations[0].clear == 6
     assert contents.coverage == ()
+
+
+BY_AREA = msgspec.structs.replace(FULL, covered_by=(0, 1))
+
+
+def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path) -> None:
+    """A refresh of one does not make another younger; and the parts tell the oldest."""
+    announce(tmp_path, add(tmp_path, BY_AREA, [441300000001, 442000000001]))
+    snapshot = Snapshot.open(tmp_path)
+    found = [snapshot.answer("tps", "", number) for number in (441300000001, 441300000002, 442000000002)]
+    assert [(each.answer, each.consulted_at) for each in found] == [
+        ("listed", FIRST),
+        ("clear", FIRST),
+        ("clear", SECOND),
+    ]
+    (part,) = snapshot.parts()
+    assert (part.oldest_consulted_at, part.newest_consulted_at) == (FIRST, SECOND)
+
+
+def test_coverage_that_does_not_say_which_version_is_damage(tmp_path: Path) -> None:
+    contents = msgspec.structs.replace(FULL, covered_by=(0,))
+    announce(tmp_path, add(tmp_path, contents, [441300000001]))
+    with pytest.raises(DamagedFile, match="does not say which version each prefix has"):
+        Snapshot.open(tmp_path)
+
+
+def test_a_gate_with_a_key_opens_nothing_that_it_did_not_sign(tmp_path: Path) -> None:
+    announce(tmp_path, add(tmp_path, FULL, [441300000001]))
+    with pytest.raises(DamagedFile, match="not signed with the key"):
+        Snapshot.open(tmp_path, "0" * 64)

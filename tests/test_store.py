@@ -3,14 +3,17 @@
 Another engine joins by one more function in `ENGINES`."""
 
 import asyncio
+import atexit
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,7 @@ from dialgate.store import (
     Store,
     StoreUnavailable,
 )
+from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import GATHERED, SqliteStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
 
@@ -58,7 +62,41 @@ def sqlite_engine(folder: Path) -> Engine:
     return Engine(lambda: SqliteStore.open(path, patience=5), elsewhere, shared=False)
 
 
-ENGINES = [sqlite_engine]
+def redis_engine(folder: Path) -> Engine:
+    """On one server for all tests; each has a name of its own."""
+    url, name = redis_url(), folder.name
+    elsewhere = (
+        "from dialgate.store.redis import RedisStore\n"
+        f"store = RedisStore({url!r}, name={name!r}, patience=5)\n"
+    )
+    return Engine(lambda: RedisStore(url, name=name, patience=5), elsewhere, shared=True)
+
+
+def redis_server(folder: Path, **options: str) -> tuple[str, subprocess.Popen[str]]:
+    """On a socket in the folder; syncs every write, unless the options say otherwise."""
+    usual = {"port": "0", "unixsocket": str(folder / "socket"), "dir": str(folder), "save": ""}
+    usual |= {"appendonly": "yes", "appendfsync": "always"}
+    words = [word for name, value in (usual | options).items() for word in (f"--{name}", value)]
+    process = subprocess.Popen(["redis-server", *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if "Ready to accept connections" in line:
+            return f"unix://{folder}/socket", process
+    raise AssertionError("redis-server did not start")
+
+
+@cache
+def redis_url() -> str:
+    """A server with nothing in it, that ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))
+    url, process = redis_server(folder)
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(process.wait)
+    atexit.register(process.kill)
+    return url
+
+
+ENGINES = [sqlite_engine, redis_engine]
 
 
 @pytest.fixture(params=ENGINES)
@@ -97,10 +135,10 @@ async def recalled(store: Store, keys: list[bytes], since: int) -> list[Remember
     return list((await store.read([], keys, since)).answers)
 
 
-async def reserve(store: Store, subject: bytes, *decisions: str) -> None:
+async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
     reading = await store.read([subject])
     wanted = [Reservation(subject, attempt(each), (subject,)) for each in decisions]
-    assert await store.commit(reading, wanted, [], HERE) == []
+    assert await store.commit(reading, wanted, [], position) == []
 
 
 async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
@@ -349,6 +387,24 @@ async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Sto
     assert [*first, *second, *third, *fourth] == [1, 2, 3, 4]
 
 
+async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale(
+    store: Store, other: Store
+) -> None:
+    """In one step; a sequence is not given twice, and one that is not there is no matter."""
+    await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
+    reading = await store.read([ANNA])
+    assert await other.remove([1, 3, 99], [revoked(ANNA, 4)]) == [4]
+    assert [entry.seq for entry in await store.history(ANNA)] == [2, 4]
+    assert await store.history(BRUNO) == []
+    assert [entry.seq for entry in await store.since(0, 9)] == [2, 4]
+    wanted = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    assert await store.commit(reading, wanted, [], HERE) == [0]
+    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [2, 4]
+    assert await store.remove([2]) == []
+    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [4]
+    assert await store.append([revoked(BRUNO)]) == [5]
+
+
 async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
     drafts = [revoked(ANNA, 1), revoked(BRUNO, 2), revoked(ANNA, 3)]
     entries = [
@@ -423,6 +479,12 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     assert await store.retire_list(spring.controller, spring.id, 10) == retired
     assert await store.retire_list("another", spring.id, 9) is None
     assert not await store.add_list(spring), "what was retired stays on record"
+    shorter = structs.replace(autumn, sha256="11", numbers=2)
+    assert not await store.replace_list(shorter, "99"), "another has replaced it meanwhile"
+    assert await store.replace_list(shorter, "00")
+    assert shorter in await store.lists()
+    assert await store.replace_list(structs.replace(shorter, sha256="00", numbers=3), "11")
+    assert not await store.replace_list(structs.replace(spring, id="winter"), "00")
     others = structs.replace(spring, controller="another")
     assert await store.add_list(others)
     assert sorted(await store.lists(), key=lambda each: (each.id, each.controller)) == [
@@ -442,7 +504,9 @@ async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
 
 async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(store: Store) -> None:
     """Attempts and answers beyond the head go, lost ones come back, results stay, other logs are left alone."""
-    await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100", "logs-99", "loh-99", "lo-99")
+    for other in ("logs", "loh", "lo"):
+        await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
+    await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
     await store.result("log-9", "busy", 11)
     gone, kept = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
     await store.commit(NOTHING, [], [gone, kept], Position("log", 100))
@@ -457,7 +521,7 @@ async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(
         assert await decisions(store, BRUNO) == ["log-7"]
         found = await recalled(store, [b"k7", b"k9", b"k10"], 0)
         assert [each is None for each in found] == [False, False, True]
-        assert await store.positions() == {"log": 9}
+        assert (await store.positions())["log"] == 9
 
 
 async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) -> None:

@@ -1,8 +1,10 @@
 """What a decision costs without a server in front: `Gate.check` in full batches, each decision reserved, recorded and
 synced before its answer. The baseline is what an aiohttp handler that does nothing answers over HTTP."""
 
+import asyncio
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from dialgate import settings
+from dialgate.answers import Answer
 from dialgate.bench import BenchError, Figure, world
 from dialgate.bench.http import empty_handler
 from dialgate.model import Call
@@ -17,6 +20,7 @@ from dialgate.service import Gate, spare_collector
 
 _ALLOWED_AT_LEAST = 0.8
 _CARRIED = 15_000
+_AHEAD = 4
 
 
 def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
@@ -40,22 +44,24 @@ async def _measured(made: world.World, batch: int) -> tuple[float, float, int]:
     client = config.settings.clients[0]
     gate = await Gate.open(config, registry=CollectorRegistry())
     calls = [_call(f"+{number}", at) for at, number in enumerate(made.numbers)]
-    await _answered(gate, client, calls[:batch])  # loads what is loaded once
+    await _allowed([gate.check(call, client) for call in calls[:batch]])  # loads what is loaded once
     spare_collector()  # as `serve` does
     allowed = 0
     began, worked = time.perf_counter(), time.process_time()
-    # Two batches are on their way at any time, as under load: one is decided while the other is synced.
-    ahead = [gate.check(call, client) for call in calls[batch : 2 * batch]]
-    for start in range(2 * batch, len(calls) + batch, batch):
-        asked, ahead = ahead, [gate.check(call, client) for call in calls[start : start + batch]]
-        allowed += sum([(await answer).decision == "allow" for answer in asked])
+    # Several batches are on their way at any time, as under load: one is decided while others are synced.
+    ahead: deque[list[asyncio.Future[Answer]]] = deque()
+    for start in range(batch, len(calls), batch):
+        ahead.append([gate.check(call, client) for call in calls[start : start + batch]])
+        if len(ahead) == _AHEAD:
+            allowed += await _allowed(ahead.popleft())
+    for asked in ahead:
+        allowed += await _allowed(asked)
     ended, rested = time.perf_counter(), time.process_time()
     await gate.close()
     return ended - began, rested - worked, allowed
 
 
-async def _answered(gate: Gate, client: settings.Client, calls: list[Call]) -> int:
-    asked = [gate.check(call, client) for call in calls]
+async def _allowed(asked: list[asyncio.Future[Answer]]) -> int:
     return sum([(await answer).decision == "allow" for answer in asked])
 
 

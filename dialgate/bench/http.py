@@ -9,19 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
 import msgspec
 from msgspec import Struct
 
-from dialgate.bench import BenchError, Figure, world
+from dialgate.bench import BenchError, Figure, servers, world
 from dialgate.bench.load import Load
+from dialgate.bench.servers import Server
 
 _CONNECTIONS = 32
 _ALLOWED_AT_LEAST = 0.8
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 # Prints its port once it listens.
 _EMPTY = """
@@ -41,16 +40,6 @@ uvloop.run(main())
 """
 
 
-class Server(Struct, frozen=True):
-    pid: int
-    port: int
-
-    def cpu(self) -> float:
-        """Seconds of processor time so far, of all its threads; in steps of 10 ms."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
 class Turn(Struct, frozen=True):
     load: Load
     cpu: float
@@ -66,7 +55,7 @@ def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, requests * (rounds + 1))
         numbers = iter(made.numbers)
-        with _empty() as theirs, _gate(made.config) as ours:
+        with servers.bare(_EMPTY) as theirs, servers.gate(made.config) as ours:
             done = [
                 _round(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)
             ]
@@ -114,37 +103,6 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 
 def empty_handler(key: str, bodies: bytes) -> float:
     """Requests a second that an aiohttp handler answers which does nothing: what carrying a question costs here."""
-    with _empty() as server:
+    with servers.bare(_EMPTY) as server:
         turns = [_turn(server, key, bodies) for _ in range(3)]
     return median(turn.load.requests / turn.load.seconds for turn in turns)
-
-
-@contextmanager
-def _empty() -> Iterator[Server]:
-    with subprocess.Popen([sys.executable, "-c", _EMPTY], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            yield Server(process.pid, int(process.stdout.readline()))
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def _gate(config: Path) -> Iterator[Server]:
-    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
-        try:
-            yield Server(process.pid, _port(process))
-        finally:
-            process.terminate()
-
-
-def _port(process: subprocess.Popen[bytes]) -> int:
-    assert process.stderr is not None
-    said = b""
-    for line in process.stderr:
-        said += line
-        event = msgspec.json.decode(line) if line.startswith(b"{") else {}
-        if event.get("event") == "ready":
-            return int(event["url"].rpartition(":")[2])
-    raise BenchError(f"the gate did not start; it said:\n{said.decode()}")

@@ -28,12 +28,14 @@ _SETTINGS = {
     "countries": "countries",
     "controllers": "controllers",
     "listen": {"port": 0},
+    "fastagi": {"port": 0},
     "clients": [
         {
             "name": CLIENT,
             "controllers": [CLIENT],
             "scopes": ["check"],
             "key_sha256": sha256(_KEY.encode()).hexdigest(),
+            "sources": ["127.0.0.1/32"],
         }
     ],
 }

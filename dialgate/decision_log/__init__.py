@@ -16,15 +16,29 @@ How it may change: fields are appended, to the header and to bodies; anything el
 a format that it does not know. Nothing stored is ever rewritten. `<segment>.torn-1`, … keep what a repair cut off;
 `.lock` is empty and held by the one writer; `….new` is a segment that was not finished.
 
-What the chain cannot show is that its end is missing, or that all of it was written anew: keep `Report.head` elsewhere.
+What the chain cannot show is that its end is missing, or that all of it was written anew: signed checkpoints do, which
+stand beside it in a file of their own (`checkpoints`), for as long as their last is kept elsewhere too.
 """
 
-from dialgate.decision_log.reader import Fault, Line, Report, entries, find, verify
-from dialgate.decision_log.segment import LogDamaged, LogUnavailable
+from dialgate.decision_log.checkpoints import FILE as CHECKPOINTS
+from dialgate.decision_log.checkpoints import (
+    Checkpoint,
+    Checkpointer,
+    Stored,
+    cover,
+    last_checkpoint,
+    signed_checkpoints,
+)
+from dialgate.decision_log.merkle import Span, Tree, leaf_hash
+from dialgate.decision_log.reader import Line, entries, find
+from dialgate.decision_log.segment import LogDamaged, LogUnavailable, lines_of, segments
 from dialgate.decision_log.syncing import syncing
+from dialgate.decision_log.verify import Progress, Report, verify
+from dialgate.decision_log.walk import Fault, OpenSegment
 from dialgate.decision_log.writer import DecisionLog, Written
 
 __all__ = [
-    "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable", "Report", "Written", "entries", "find", "syncing",
-    "verify",
+    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable",
+    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "Written", "cover", "entries", "find", "last_checkpoint",
+    "leaf_hash", "lines_of", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

@@ -1,11 +1,12 @@
 """What writer and reader share: a line, a header, a folder of segments, and what can be wrong with them."""
 
 import errno
+import fcntl
 import os
 import re
 from binascii import hexlify, unhexlify
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -137,7 +138,7 @@ def publish(path: Path, data: bytes) -> int:
         write_all(fd, data)
         os.fsync(fd)
         unfinished.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         os.close(fd)
         with suppress(OSError):  # the reason why it could not be written is the one to tell
@@ -146,12 +147,26 @@ def publish(path: Path, data: bytes) -> int:
     return fd
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)  # a new name is durable only when its folder is
     finally:
         os.close(fd)
+
+
+@contextmanager
+def closed_to_writers(folder: Path) -> Iterator[int]:
+    """Holds the lock of the one writer; gives its descriptor. Raises `LogUnavailable` while another has it."""
+    try:
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield lock
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise unavailable(folder, error) from error
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -96,6 +96,11 @@ class DecisionLog:
         """The raw hash of the last line."""
         return self._end.head
 
+    @property
+    def durable(self) -> int:
+        """The sequence of the last entry that is on the disk."""
+        return self._durable.seq - 1
+
     def write(self, bodies: Sequence[bytes]) -> None:
         """Append all of `bodies` or none, not yet durably; they take the numbers from `next_seq` on."""
         self._refuse_if_broken()  # at once, not after a `recover` that hangs on a bad disk

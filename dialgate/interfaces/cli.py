@@ -28,7 +28,10 @@ COMMANDS = {
     "config": "cli_audit",
     "log": "cli_audit",
     "bench": "cli_bench",
+    "conformance": "cli_conformance",
 }
+# Which add commands of their own to such a one, in the order of its --help.
+ADDED = {"log": ("cli_proof", "cli_archive")}
 
 
 class _OnDemand(TyperGroup):
@@ -40,7 +43,10 @@ class _OnDemand(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"dialgate.interfaces.{COMMANDS[cmd_name]}")
+        module, *_ = [
+            import_module(f"dialgate.interfaces.{name}")
+            for name in (COMMANDS[cmd_name], *ADDED.get(cmd_name, ()))
+        ]
         return get_group(module.app).commands[cmd_name]
 
 

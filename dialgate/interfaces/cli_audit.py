@@ -1,4 +1,4 @@
-"""What can be known of a gate without asking it: its configuration, its keys, its log."""
+"""What can be known of a gate without asking it: its configuration and its keys."""
 
 import os
 import secrets
@@ -7,10 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
-from dialgate import decision_log
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     NO,
@@ -19,7 +17,6 @@ from dialgate.interfaces.cli_terminal import (
     Failure,
     load_config,
     reporting,
-    show_fields,
     show_json,
     show_table,
 )
@@ -104,49 +101,6 @@ def _show_summary(config: Config) -> None:
         ],
     )
     typer.echo(f"The configuration is sound. Its hash: {config.hash}")
-
-
-@log_app.command("verify")
-def log_verify(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Walk the whole decision log, prove its chain and count what it holds.
-
-    Exit 1 where a byte is not as it was written. May be run beside a gate, or on a copy of its folder.
-
-    dialgate log verify --json"""
-    with reporting(as_json=as_json):
-        folder = load_config(config).data / "log"
-        try:
-            report = decision_log.verify(folder)
-        except OSError as error:
-            raise Failure(
-                "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
-            ) from None
-    if as_json:
-        show_json({"ok": report.ok, **msgspec.structs.asdict(report)})
-    else:
-        _show_report(report)
-    raise typer.Exit(0 if report.ok else NO)
-
-
-def _show_report(report: decision_log.Report) -> None:
-    fields = {
-        "segments": report.segments,
-        "records": report.entries,
-        "decisions": report.by_type.get("decision", 0),
-        "allows": report.allows,
-        "denies": report.denies,
-        "outcomes": report.by_type.get("outcome", 0),
-        "unfinished bytes at its end": report.torn_tail,
-    }
-    counts = {name: f"{value:,}" for name, value in fields.items()}
-    verdict = "the chain holds" if report.ok else "the chain is BROKEN"
-    show_fields(f"Decision log: {verdict}", counts | {"head": report.head})
-    if report.faults:
-        show_table(
-            "Faults",
-            ("file", "byte", "record", "what"),
-            [(fault.file, str(fault.offset), str(fault.seq), fault.what) for fault in report.faults],
-        )
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, batch, decide, http, numberset
+from dialgate.bench import BenchError, Figure, agi, batch, decide, http, log, numberset, registry
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -44,6 +44,21 @@ def bench_http(
     dialgate bench http --json"""
     with reporting(as_json=as_json):
         _show(http.run(countries, requests, rounds), as_json=as_json)
+
+
+@bench_app.command("agi")
+def bench_agi(
+    *,
+    calls: Annotated[int, typer.Option(min=600, help="To each server in each round.")] = 3_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """A whole gate over FastAGI, 25 and 500 calls at once, against a stub that has the same talk and decides nothing.
+
+    dialgate bench agi --json"""
+    with reporting(as_json=as_json):
+        _show(agi.run(countries, calls, rounds), as_json=as_json)
 
 
 @bench_app.command("batch")
@@ -84,6 +99,38 @@ def bench_numberset(
     dialgate bench numberset --numbers 30000000"""
     with reporting(as_json=as_json):
         _show(numberset.run(numbers), as_json=as_json)
+
+
+@bench_app.command("registry")
+def bench_registry(
+    *,
+    numbers: Annotated[int, typer.Option(min=100_000, help="On a full list.")] = 250_000_000,
+    changes: Annotated[int, typer.Option(min=1_000, help="Of one day.")] = 300_000,
+    answers: Annotated[int, typer.Option(min=1_000, help="In 20 consultations.")] = 30_000_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """The nightly job: a full list, a day's changes, the answers of 20 consultations. Needs 5 GB of disk.
+
+    dialgate bench registry --numbers 250000000"""
+    with reporting(as_json=as_json):
+        _show(registry.run(countries, numbers, changes, answers), as_json=as_json)
+
+
+@bench_app.command("log")
+def bench_log(
+    *,
+    records: Annotated[int, typer.Option(min=10_000, help="Decisions in the log.")] = 1_000_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """An archived log of so many decisions: its size, proving it, and finding every decision about one number.
+
+    RATIO of the last two compares with a log of a tenth. Ten million take 15 GB of disk for a while.
+
+    dialgate bench log --records 1000000 --json"""
+    with reporting(as_json=as_json):
+        _show(log.run(countries, records), as_json=as_json)
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:

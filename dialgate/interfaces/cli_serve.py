@@ -24,6 +24,7 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
+from dialgate.interfaces.fastagi import FastAgi
 from dialgate.service import Gate, spare_collector
 from dialgate.settings import Config, ConfigError
 
@@ -68,16 +69,27 @@ async def _serve(load: Callable[[], Config]) -> None:
         closing.push_async_callback(gate.close)
         runner = await http.start(gate, registry)
         closing.push_async_callback(runner.cleanup)
+        doors = await _fastagi(gate, closing)
         spare_collector()
         stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(gate.run()), tasks.create_task(_reload(gate, load, hangup))]
-            _log.info("ready", url=_url(gate.config, runner.addresses[0]), config=gate.config.hash)
+            _log.info("ready", url=_url(gate.config, runner.addresses[0]), config=gate.config.hash, **doors)
             await stop.wait()
             for task in background:
                 task.cancel()
         _log.info("stopping")
     _log.info("stopped")
+
+
+async def _fastagi(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
+    """Where Asterisk is to ask, if it is to."""
+    listen = gate.config.settings.fastagi
+    if listen is None:
+        return {}
+    server = FastAgi(gate)
+    closing.push_async_callback(server.close)
+    return {"fastagi": f"agi://{listen.host}:{await server.start()}"}
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

@@ -1,13 +1,13 @@
 """Who asks, and whether they may: a bearer key, or for those who cannot send a header, their source address."""
 
 import hashlib
-import ipaddress
 from typing import Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from dialgate.interfaces.http_errors import Fault
+from dialgate.interfaces.sources import client_at
 from dialgate.settings import Client, Config, Scope
 
 _IN_URL: Final = frozenset({"key", "token", "api_key", "apikey", "access_token"})
@@ -54,9 +54,7 @@ def _by_address(request: web.Request, config: Config) -> Client:
     client = None
     # Behind a proxy every stranger has the proxy's address, so none is known by it.
     if request.remote and not any(name in request.headers for name in _FORWARDED):
-        address = ipaddress.ip_address(request.remote.partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        client = next((client for network, client in config.networks if address in network), None)
+        client = client_at(request.remote, config)
     if client is None:
         raise Fault(401, "auth.missing", "Send `Authorization: Bearer KEY`.", headers=_CHALLENGE)
     return client

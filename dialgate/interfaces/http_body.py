@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 from aiohttp import HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
+from dialgate.doors import Limits
 from dialgate.interfaces.http_errors import JSON_HEADERS, Fault, too_large
-from dialgate.settings import Limits
 
 _MOST_PARAMETERS: Final = 32
 _READ_BYTES: Final = 64 << 10
@@ -62,13 +62,13 @@ async def chunks(request: web.Request, patience: float) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def parameters(encoded: str) -> list[tuple[str, str]]:
+def parameters(encoded: str, most: int = _MOST_PARAMETERS) -> list[tuple[str, str]]:
     """Of a query or a form."""
     try:
-        return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError:
         raise Fault(
-            400, "request.invalid", f"Send at most {_MOST_PARAMETERS} parameters, percent-encoded in UTF-8."
+            400, "request.invalid", f"Send at most {most} parameters, percent-encoded in UTF-8."
         ) from None
 
 

@@ -1,7 +1,7 @@
 """The question before every call: in JSON, as plain text or a form for dialplans, many at once, and as a rehearsal."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -87,7 +87,7 @@ async def check(request: web.Request, gate: Gate, client: Client) -> web.StreamR
 
 def ask(body: bytes, gate: Gate, client: Client) -> asyncio.Future[Answer]:
     """Raises `Fault` where the body is not a question."""
-    return gate.check(_call(decode(_check, body), client, "http"), client)
+    return gate.check(call(decode(_check, body), client, "http"), client)
 
 
 def tell(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
@@ -103,11 +103,11 @@ async def simulate(request: web.Request, gate: Gate, client: Client) -> web.Stre
         )
     at = None if asked.at is None else int(asked.at.timestamp() * 1000)
     await gate.subjects.simulated(client, asked.campaign, asked.to)
-    simulation = await gate.simulate(_call(asked, client, "http"), client, at)
+    simulation = await gate.simulate(call(asked, client, "http"), client, at)
     return http_body.reply(request, _encode(simulation))
 
 
-def _call(asked: CheckRequest, client: Client, interface: str) -> Call:
+def call(asked: CheckRequest, client: Client, interface: str) -> Call:
     return Call(
         to=asked.to,
         from_=asked.from_,
@@ -124,15 +124,13 @@ def _call(asked: CheckRequest, client: Client, interface: str) -> Call:
 
 async def check_text(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     """No line end: a dialplan compares the whole with `allow`."""
-    answer = await gate.check(_call(await _from_parameters(request, gate.config), client, "http.txt"), client)
+    answer = await gate.check(call(await _from_parameters(request, gate.config), client, "http.txt"), client)
     text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
-    return _plain(text, answer, _TEXT)
+    return _plain(request, text, answer, _TEXT)
 
 
 async def check_form(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    answer = await gate.check(
-        _call(await _from_parameters(request, gate.config), client, "http.form"), client
-    )
+    answer = await gate.check(call(await _from_parameters(request, gate.config), client, "http.form"), client)
     told = {
         "decision": answer.decision,
         "decision_id": answer.decision_id,
@@ -142,13 +140,16 @@ async def check_form(request: web.Request, gate: Gate, client: Client) -> web.St
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
     }
-    return _plain(urlencode({name: value for name, value in told.items() if value}), answer, _FORM)
+    return _plain(request, urlencode({name: value for name, value in told.items() if value}), answer, _FORM)
 
 
-def _plain(text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
-    if answer.decision_id:
-        return web.Response(body=text.encode(), headers=headers)
-    return web.Response(body=text.encode(), status=503, headers=headers | _AGAIN)
+def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
+    """Who sends HEAD sees no more than the status: for them a denial has one of its own."""
+    headers = {**headers, "Dialgate-Decision": answer.decision}
+    if not answer.decision_id:
+        return web.Response(body=text.encode(), status=503, headers=headers | _AGAIN)
+    refused = request.method == "HEAD" and answer.decision != "allow"
+    return web.Response(body=text.encode(), status=403 if refused else 200, headers=headers)
 
 
 def refuse_text(fault: Fault) -> web.Response:
@@ -169,6 +170,11 @@ async def _from_parameters(request: web.Request, config: Config) -> CheckRequest
     if request.method == "POST":
         body = await http_body.whole(request, config.settings.limits)
         pairs += http_body.parameters(body.decode("ascii", "replace"))
+    return from_pairs(pairs)
+
+
+def from_pairs(pairs: Sequence[tuple[str, str]]) -> CheckRequest:
+    """Of a query and a form together. Raises `Fault`."""
     # A dialplan sends empty what it does not have. In a query a plus that was not encoded arrives as a space.
     asked = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
@@ -221,7 +227,7 @@ async def _stream(request: web.Request, gate: Gate, client: Client) -> web.Strea
 def _submit(gate: Gate, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
     """An ill-formed call is answered in its place; the others are served."""
     try:
-        return gate.check(_call(decode(_check, raw), client, "http"), client)
+        return gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:
         return encoded(fault.problem)
 

@@ -4,6 +4,7 @@ from typing import Any, Final, get_args
 
 from dialgate.answers import Answer, Simulation
 from dialgate.interfaces import http_check, http_ledger
+from dialgate.interfaces.http_dialers import DIALERS
 from dialgate.interfaces.http_subjects import PURPOSE, SUBJECT_ENDPOINTS
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.model import CallType
@@ -376,4 +377,5 @@ ENDPOINTS: Final = (
         errors=(*_ASKING, "caller_id.invalid", "controller.unknown", "store.unavailable"),
     ),
     *SUBJECT_ENDPOINTS,
+    *DIALERS,
 )  # fmt: skip

@@ -87,6 +87,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "list.unknown": (404, "No such list."),
     "revocation.unknown": (404, "No such revocation."),
     "subject.unknown": (404, "No such open request, of this kind, for this number."),
+    "webhook.unknown": (404, "No such webhook profile."),
     "method.not_allowed": (405, "The path is right, the method is not; `Allow` names those that are."),
     "request.timeout": (408, "The request did not arrive in time."),
     "list.exists": (409, "A list of this id was loaded before; a retired one stays on record."),

@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from dialgate.interfaces import http_authzen
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.service import Gate, Status
 
@@ -98,6 +99,19 @@ OPERATIONS: Final = (
         serve=_metrics,
         media="text/plain",
         answer_example='dialgate_ready{component="log"} 1.0\n',
+    ),
+    Endpoint(
+        method="GET",
+        path=http_authzen.CONFIGURATION,
+        group=_GROUP,
+        about="Where AuthZEN's endpoints are.",
+        serve=http_authzen.configuration,
+        answer=http_authzen.Configuration,
+        answer_example={
+            "policy_decision_point": "http://127.0.0.1:8080",
+            "access_evaluation_endpoint": f"http://127.0.0.1:8080{http_authzen.EVALUATION}",
+            "access_evaluations_endpoint": f"http://127.0.0.1:8080{http_authzen.EVALUATIONS}",
+        },
     ),
     Endpoint(
         method="GET",

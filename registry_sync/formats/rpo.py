@@ -3,45 +3,34 @@
 A request holds one number a line, an answer `number,status`, where 1 is enrolled and 0 is not. Numbers are in national
 form: no +39, the leading 0 of a landline kept. Lines end in CRLF or LF. A file is that `.txt`, or a `.zip` with it alone.
 
-A file is taken whole or not at all (DPR 26/2022 art. 8: only an explicit 0 is an answer). Faults name the line, counted
-from 1, and never the number.
+Of an answer only an explicit 0 is one (DPR 26/2022 art. 8).
 """
 
+import io
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dialgate.model import DAY
 from dialgate.numberset import distinct
-
-Bytes: TypeAlias = NDArray[np.uint8]
-Integers: TypeAlias = NDArray[np.int64]
-Numbers: TypeAlias = NDArray[np.uint64]
-Mask: TypeAlias = NDArray[np.bool_]
+from registry_sync.formats import text
+from registry_sync.formats.text import NINE, ZERO, Bytes, FaultyFile, Integers, Mask, Numbers
 
 VALIDITY: Final = 15 * DAY  # DPR 26/2022 art. 8 c. 2, for calls; the gate's own limit is in its configuration
-LARGEST: Final = 2 << 30
-HIGHEST_RATIO: Final = 200
-PIECE: Final = 1 << 20  # what fits the processor's cache with its indices
 COUNTRY: Final = 39
 SHORTEST, LONGEST = 6, 12
 # No Italian number begins with 2, 6 or 9: one that does is a landline that has lost its 0.
 FIRST: Final = b"0134578"
 # Mobiles of the prefixes 39x have at most 10 digits; a longer one carries the country code.
 LONGEST_39: Final = 10
+# San Marino's landlines, which answer under 0549 as well, are not of the registry (L. 5/2018: national numbers).
+SAN_MARINO: Final = b"0549"
 
-ZERO, NINE, COMMA, CR, LF = b"09,\r\n"
-
-
-class FaultyFile(Exception):
-    """A file that is refused whole. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
+COMMA = ord(",")
 
 
 class Numbered(NamedTuple):
@@ -104,19 +93,13 @@ def _refuse_strays(file: Numbered, wanted: Numbers, fault: str) -> None:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def text_size(path: Path) -> int:
-    """Bytes of the text, as far as the file says. Raises FaultyFile, OSError."""
-    with _text(path) as (_, size):
-        return size
-
-
 def _read(path: Path, advance: Callable[[int], None], *, answered: bool) -> Numbered:
     total = sha256()
     numbers: list[Numbers] = []
     statuses: list[Bytes] = []
     done = 0
-    with _text(path) as (file, _):
-        for piece in _pieces(file):
+    with text.opened(path) as (file, _):
+        for piece in text.pieces(file):
             total.update(piece)
             found, said = _parse(np.frombuffer(piece, np.uint8), path.name, done, answered=answered)
             numbers.append(found)
@@ -128,94 +111,36 @@ def _read(path: Path, advance: Callable[[int], None], *, answered: bool) -> Numb
     return Numbered(path.name, total.hexdigest(), np.concatenate(numbers), np.concatenate(statuses))
 
 
-@contextmanager
-def _text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    if path.suffix.lower() != ".zip":
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise FaultyFile(f"{path.name}: {size:,} bytes are more than the {LARGEST:,} that are read")
-        with path.open("rb") as file:
-            yield file, size
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entry = _sole_text(path.name, archive)
-            with archive.open(entry) as member:
-                yield member, entry.file_size
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise FaultyFile(f"{path.name}: the zip is damaged or of an unknown kind: {error}") from error
-
-
-def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    entries = archive.infolist()
-    if len(entries) != 1 or not entries[0].filename.lower().endswith(".txt"):
-        raise FaultyFile(f"{name}: a zip must hold exactly one file, a .txt; this holds {len(entries)}")
-    entry = entries[0]
-    if entry.flag_bits & 1:
-        raise FaultyFile(f"{name}: it is encrypted: unpack it and import the .txt")
-    if entry.file_size > LARGEST or entry.file_size > HIGHEST_RATIO * max(entry.compress_size, 1):
-        raise FaultyFile(
-            f"{name}: {entry.file_size:,} bytes out of {entry.compress_size:,} are no list of numbers"
-            f" (limits: {LARGEST:,} bytes, {HIGHEST_RATIO} to 1)"
-        )
-    return entry
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """The file in pieces of whole lines; only the last line may lack its end."""
-    held = b""
-    while read := file.read(PIECE):
-        cut = read.rfind(b"\n") + 1
-        if cut:
-            yield held + read[:cut]
-            held = read[cut:]
-        else:
-            held += read
-            if len(held) > PIECE:
-                break
-    if held:
-        yield held
-
-
-def _parse(text: Bytes, name: str, lines_before: int, *, answered: bool) -> tuple[Numbers, Bytes]:
+def _parse(piece: Bytes, name: str, lines_before: int, *, answered: bool) -> tuple[Numbers, Bytes]:
     """E.164 numbers and statuses of whole lines, all lines of one length at a time."""
-    begins, ends = _bounds(text)
+    begins, ends = text.bounds(piece)
     digits = ends - begins - (2 if answered else 0)
     bad: Mask = (digits < SHORTEST) | (digits > LONGEST)
     numbers = np.zeros(len(begins), np.uint64)
     for length in range(SHORTEST, LONGEST + 1):
         rows = np.flatnonzero(digits == length)
         if len(rows):
-            numbers[rows], bad[rows] = _parse_numbers(text, begins[rows], length)
+            numbers[rows], bad[rows] = _parse_numbers(piece, begins[rows], length)
     statuses = np.zeros(len(begins), np.uint8)
     if answered:
-        statuses = text[ends - 1] - ZERO
-        bad |= (text[np.maximum(ends - 2, 0)] != COMMA) | (statuses > 1)
+        statuses = piece[ends - 1] - ZERO
+        bad |= (piece[np.maximum(ends - 2, 0)] != COMMA) | (statuses > 1)
     if bad.any():
         at = int(np.argmax(bad))
-        fault = _fault(text[begins[at] : ends[at]].tobytes(), answered=answered)
+        fault = _fault(piece[begins[at] : ends[at]].tobytes(), answered=answered)
         raise FaultyFile(f"{name}, line {lines_before + at + 1:,}: {fault}")
     return numbers, statuses
 
 
-def _bounds(text: Bytes) -> tuple[Integers, Integers]:
-    """Where each line begins, and where it ends without CR and LF."""
-    ends = np.flatnonzero(text == LF)
-    if not len(ends) or ends[-1] != len(text) - 1:
-        ends = np.append(ends, len(text))
-    begins = np.concatenate(([0], ends[:-1] + 1))
-    return begins, ends - ((ends > begins) & (text[ends - 1] == CR))
-
-
-def _parse_numbers(text: Bytes, begins: Integers, length: int) -> tuple[Numbers, Mask]:
+def _parse_numbers(piece: Bytes, begins: Integers, length: int) -> tuple[Numbers, Mask]:
     """Which of the second are not numbers that the plan has; of those the first means nothing."""
     numbers = np.full(len(begins), COUNTRY, np.uint64)
-    first, second = text[begins], text[begins + 1]
+    first, second = piece[begins], piece[begins + 1]
     bad: Mask = np.isin(first, np.frombuffer(FIRST, np.uint8), invert=True)
     if length > LONGEST_39:
         bad |= (first == ord("3")) & (second == ord("9"))
     for column in range(length):
-        digit = text[begins + column] - ZERO
+        digit = piece[begins + column] - ZERO
         bad |= digit > NINE - ZERO  # a character below ZERO has wrapped round
         numbers *= np.uint64(10)
         numbers += digit
@@ -226,10 +151,8 @@ def _fault(line: bytes, *, answered: bool) -> str:
     """Why this line was refused, without what stands in it."""
     if not line:
         return "it is empty"
-    if line.startswith(b"\xef\xbb\xbf"):
-        return "the file begins with a byte order mark: save it as plain ASCII"
-    if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")) or not line.isascii():
-        return "it is not plain ASCII"
+    if fault := text.encoding_fault(line):
+        return fault
     number, comma, status = line.partition(b",")
     if answered and not comma:
         return "no status follows the number: is the file cut short, or is it the request?"
@@ -244,3 +167,36 @@ def _fault(line: bytes, *, answered: bool) -> str:
     if number.startswith(b"39"):
         return "the number seems to carry the country code 39: the registry's form is national"
     return "no Italian number begins so: has a landline lost its 0?"
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+def askable(numbers: Numbers) -> Mask:
+    """Which of these E.164 numbers the registry can be asked about: Italian ones, of a subscriber."""
+    found = np.zeros(len(numbers), np.bool_)
+    for digits in range(SHORTEST, LONGEST + 1):
+        scale = np.uint64(10**digits)
+        here = numbers // scale == COUNTRY
+        national = numbers % scale
+        first = national // np.uint64(10 ** (digits - 1))
+        good = np.isin(first, [0, 3, 5, 7])
+        good &= national // np.uint64(10 ** (digits - 4)) != int(SAN_MARINO)
+        if digits > LONGEST_39:
+            good &= national // np.uint64(10 ** (digits - 2)) != COUNTRY
+        found |= here & good
+    return found
+
+
+def request_text(numbers: Numbers) -> bytes:
+    return b"".join(b"%b\r\n" % str(number)[2:].encode() for number in numbers.tolist())
+
+
+def request_zip(content: bytes) -> bytes:
+    """The same bytes for the same text, whenever it is packed."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        entry = zipfile.ZipInfo("numbers.txt")
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(entry, content)
+    return packed.getvalue()

@@ -1,12 +1,25 @@
-"""What YAML lets pass and a configuration must not: a key that stands twice."""
+"""A file of YAML, read with suspicion."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 
-def twins(raw: bytes) -> Iterator[str]:
+def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
+    """What it says, its bytes, and what is wrong with it; no bytes where it cannot be read at all."""
+    try:
+        raw = path.read_bytes()
+        data = yaml.load(raw, Loader=yaml.CSafeLoader)
+    except OSError as error:
+        return None, None, [f"cannot be read: {error.strerror}"]
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
+        return None, None, [f"not YAML: {' '.join(str(error).split())}"]
+    return data, raw, list(_twins(raw))
+
+
+def _twins(raw: bytes) -> Iterator[str]:
     """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
     waiting, seen = [yaml.compose(raw, Loader=yaml.CSafeLoader)], set()
     while waiting:

@@ -1,0 +1,91 @@
+"""Closed segments become packed ones, each only after it was proved that nothing of it is lost."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+from pathlib import Path
+
+from msgspec import Struct
+
+from dialgate.archive import index, parquet
+from dialgate.archive.reading import PACKED, Segments
+from dialgate.decision_log import LogDamaged
+from dialgate.decision_log.segment import lines_of
+
+
+class ArchiveFailed(Exception):
+    """A segment could not be packed. It stays as it is, and is complete."""
+
+
+class Packed(Struct, frozen=True):
+    """What was packed: bytes before, and of all files after."""
+
+    segment: Path
+    entries: int
+    before: int
+    after: int
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Raises `ArchiveFailed` where another process packs this log."""
+    lock = os.open(folder / ".archiving", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ArchiveFailed(f"{folder}: another process archives this log; let it finish") from None
+    finally:
+        os.close(lock)
+
+
+def pack(segment: Path) -> Packed:
+    """Pack it, prove it, and only then remove it. Whoever calls is `alone`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`."""
+    folder, packed = segment.parent, segment.with_suffix(PACKED)
+    unfinished, numbers = packed.with_name(f"{packed.name}.new"), index.path_of(packed)
+    others = Segments(folder)
+    with ExitStack() as undo:
+        undo.callback(unfinished.unlink, missing_ok=True)
+        lines = (line for _, line in lines_of(segment))
+        index.write(numbers, parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq)))
+        rows = _prove(unfinished, segment)
+        parquet.write_sums(
+            packed, {packed.name: parquet.digest(unfinished), numbers.name: parquet.digest(numbers)}
+        )
+        unfinished.replace(packed)
+    _sync(folder)  # before the original goes
+    before = segment.stat().st_size
+    segment.unlink()
+    _sync(folder)
+    after = sum(path.stat().st_size for path in (packed, numbers, parquet.sums_of(packed)))
+    return Packed(packed, rows, before, after)
+
+
+def _prove(unfinished: Path, segment: Path) -> int:
+    """That every line is given back. Returns how many entries there are."""
+    packed = parquet.PackedSegment(unfinished)
+    for was, rebuilt in zip_longest(lines_of(segment), packed.lines()):
+        if was != rebuilt:
+            offset = (was or rebuilt)[0]
+            raise ArchiveFailed(
+                f"{segment}, byte {offset}: cannot be given back from the archive; it stays as it is"
+            )
+    return packed.rows
+
+
+def _body(others: Segments, seq: int) -> bytes | None:
+    try:
+        found = others.find(seq)
+    except LogDamaged:  # of that entry one would only have searched by it
+        return None
+    return found.body if found else None
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

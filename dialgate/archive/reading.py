@@ -1,0 +1,161 @@
+"""One log, whether its segments are packed or not. Safe beside a running writer, and beside whoever packs.
+
+What reads Parquet is loaded by the first packed segment that is read: it is large, and a gate seldom needs it.
+"""
+
+import mmap
+import re
+from binascii import b2a_base64
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from dialgate.decision_log import Line, LogDamaged, last_checkpoint
+from dialgate.decision_log.segment import BODY, header_of, lines_of, stored_hash
+from dialgate.decision_log.segment import segments as unpacked
+from dialgate.model import Instant
+
+if TYPE_CHECKING:
+    from dialgate.archive.parquet import PackedSegment
+
+PACKED = ".parquet"
+_NAME = re.compile(rf"\d{{16}}{re.escape(PACKED)}")
+_REMEMBERED = 4
+
+
+def segments(folder: Path) -> list[tuple[int, Path]]:
+    """First sequence and file of each. Where a segment is there in both forms, the packed one."""
+    found = dict(unpacked(folder))  # first: a segment that is packed meanwhile is then found twice, not never
+    found |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+    return sorted(found.items())
+
+
+def due(folder: Path, before: Instant) -> list[Path]:
+    """Those of `closed` that a signed checkpoint covers, where there are any: what signs reads what was written."""
+    signed = last_checkpoint(folder)
+    return closed(folder, before, signed.checkpoint.size if signed else None)
+
+
+def closed(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
+    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. None that holds an entry
+    after `through`: whoever has still to read what was written finds it where it was written. Raises `OSError`."""
+    return [
+        path
+        for (_, path), (first, following) in pairwise(unpacked(folder))
+        if (through is None or first - 1 <= through)
+        and (header := header_of(next(lines_of(following))[1]))
+        and header.opened_at <= before
+    ]
+
+
+def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each line of a segment as it was written. Raises `LogDamaged` where a packed one is not, byte
+    for byte, the file that was packed."""
+    if path.suffix != PACKED:
+        return lines_of(path)
+    packed = _load(path)
+    packed.check()
+    return packed.lines()
+
+
+class Segments:
+    """Of one folder. Keeps the packed ones that were read last open: a decision rests on another entry of its segment."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[Path, PackedSegment] = {}
+
+    def lines(self, first: int = 1) -> Iterator[Line]:
+        """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
+        written is not there yet. Raises `LogDamaged`."""
+        found = segments(self._folder)
+        begin = max(bisect_right(found, first, key=itemgetter(0)) - 1, 0)
+        for start, path in found[begin:]:
+            plain = _opened(path)
+            if plain is None:
+                yield from self._packed(path).entries(first)
+            else:
+                yield from _entries(plain, path, start, first, newest=path == found[-1][1])
+
+    def find(self, seq: int) -> Line | None:
+        line = next(self.lines(seq), None)
+        return line if line is not None and line.seq == seq else None
+
+    def about(self, numbers: frozenset[bytes]) -> Iterator[Line]:
+        """The decisions that stand under one of these keyed hashes, newest first. Of an unpacked segment's lines the
+        sequence is 0. Raises `LogDamaged`."""
+        if not numbers:
+            return
+        for _, path in reversed(segments(self._folder)):
+            plain = _opened(path)
+            if plain is None:
+                yield from self._packed(path).about(numbers)
+            else:
+                yield from _about(plain, path, numbers)
+
+    def held(self) -> Iterator[tuple[str, str, bool, int] | Line]:
+        """What is in it, to be counted: of a packed segment, months, countries and verdicts of its decisions with how many
+        there are; of another, its entries."""
+        found = segments(self._folder)
+        for start, path in found:
+            plain = _opened(path)
+            if plain is None:
+                yield from self._packed(path).held()
+            else:
+                yield from _entries(plain, path, start, start, newest=path == found[-1][1])
+
+    def _packed(self, path: Path) -> "PackedSegment":
+        path = path.with_suffix(PACKED)
+        if path not in self._open:
+            if len(self._open) >= _REMEMBERED:
+                del self._open[next(iter(self._open))]
+            self._open[path] = _load(path)
+        return self._open[path]
+
+
+def _load(path: Path) -> "PackedSegment":
+    from dialgate.archive.parquet import PackedSegment  # noqa: PLC0415 - see above
+
+    return PackedSegment(path)
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    """Nothing where the segment is packed, or has been since the folder was listed."""
+    if path.suffix == PACKED:
+        return None
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _entries(plain: BinaryIO, path: Path, start: int, first: int, *, newest: bool) -> Iterator[Line]:
+    with plain:
+        offset = len(plain.readline())
+        for seq, line in enumerate(plain, start):
+            if newest and not line.endswith(b"\n"):
+                return
+            if seq >= first:
+                yield _line(seq, line, path, offset)
+            offset += len(line)
+
+
+def _about(plain: BinaryIO, path: Path, numbers: frozenset[bytes]) -> Iterator[Line]:
+    """By a search in the bytes, which is quicker than reading line by line."""
+    hashes = b"|".join(re.escape(b2a_base64(number, newline=False)) for number in numbers)
+    pattern = re.compile(b'"number":"(?:%b)"' % hashes)
+    with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for found in reversed([match.start() for match in pattern.finditer(data)]):
+            offset, end = data.rfind(b"\n", 0, found) + 1, data.find(b"\n", found) + 1
+            if end:
+                yield _line(0, data[offset:end], path, offset)
+
+
+def _line(seq: int, line: bytes, path: Path, offset: int) -> Line:
+    own = stored_hash(line)
+    if own is None:
+        raise LogDamaged(path, offset, "not a line of the log")
+    return Line(seq, own, line[BODY], path, offset)

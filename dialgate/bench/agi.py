@@ -1,0 +1,91 @@
+"""What the gate adds to a FastAGI server: a real `dialgate serve`, everything on and its log synced, against a stub that
+has the same conversation and decides nothing, under the same calls in turns."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.bench import BenchError, Figure, servers, world
+from dialgate.bench.load import Load
+from dialgate.bench.servers import Server
+
+_CONCURRENT = (25, 500)
+_ALLOWED_AT_LEAST = 0.8
+
+# Reads the environment and says what the gate says to a call that is allowed, each after the reply to the last.
+_STUB = """
+import asyncio, uvloop
+NAMES = [("DECISION", "deny"), ("REASON", ""), ("DECISION_ID", "9f2c01ab-4711"), ("NOT_BEFORE", ""),
+         ("DECISION", "allow")]
+async def call(reader, writer):
+    try:
+        while (await reader.readline()).strip():
+            pass
+        for name, value in NAMES:
+            writer.write(b'SET VARIABLE DG_%b "%b"\\n' % (name.encode(), value.encode()))
+            await reader.readline()
+    finally:
+        writer.close()
+async def main():
+    server = await asyncio.start_server(call, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+uvloop.run(main())
+"""
+
+
+class _Round(Struct, frozen=True):
+    ours: Load
+    theirs: Load
+
+
+def run(countries: Path, calls: int, rounds: int) -> Iterator[Figure]:
+    """`calls` to each server in each round, at each of the levels; a first round is not counted. Linux only."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = world.build(Path(folder), countries, calls * (rounds + 1) * len(_CONCURRENT))
+        numbers = iter(made.numbers)
+        with servers.bare(_STUB) as theirs, servers.gate(made.config, "fastagi") as ours:
+            for concurrent in _CONCURRENT:
+                done = [_round(ours, theirs, numbers, calls, concurrent) for _ in range(rounds + 1)]
+                yield from _figures(done[1:], concurrent)
+
+
+def _round(ours: Server, theirs: Server, numbers: Iterator[int], calls: int, concurrent: int) -> _Round:
+    asked = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
+    return _Round(_turn(ours, asked, concurrent), _turn(theirs, asked, concurrent))
+
+
+def _turn(server: Server, asked: bytes, concurrent: int) -> Load:
+    words = [sys.executable, "-m", "dialgate.bench.agi_load", str(server.port), str(concurrent)]
+    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE)
+    return msgspec.json.decode(ran.stdout, type=Load)
+
+
+def _figures(rounds: list[_Round], concurrent: int) -> Iterator[Figure]:
+    allowed = sum(each.ours.allowed for each in rounds) / sum(each.ours.requests for each in rounds)
+    if allowed < _ALLOWED_AT_LEAST:
+        raise BenchError(
+            f"only {allowed:.0%} of the calls were allowed: the figures would not be of real work"
+        )
+    yield _compared(f"agi.calls_{concurrent}", "1/s", rounds, lambda load: load.requests / load.seconds)
+    yield _compared(f"agi.p50_{concurrent}", "us", rounds, lambda load: load.p50)
+    yield _compared(f"agi.p99_{concurrent}", "us", rounds, lambda load: load.p99)
+    yield Figure(f"agi.allowed_{concurrent}", round(allowed, 3), "share")
+
+
+def _compared(name: str, unit: str, rounds: list[_Round], measure: Callable[[Load], float]) -> Figure:
+    pairs = [(measure(each.ours), measure(each.theirs)) for each in rounds]
+    return Figure(
+        name,
+        round(median(ours for ours, _ in pairs), 1),
+        unit,
+        round(median(theirs for _, theirs in pairs), 1),
+        round(median(ours / theirs for ours, theirs in pairs), 3),
+    )

@@ -1,0 +1,78 @@
+"""Calls from Asterisk, from a process of its own: each is a connection, and as soon as one ends the next begins.
+
+`python -m dialgate.bench.agi_load PORT CALLS CONCURRENT` reads one called number a line on stdin and prints one JSON
+object, a `Load`. To cost the machine little it answers every line with `200 result=1` and looks at nothing but the word
+`allow`; what it is told is held to the protocol in the tests.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import msgspec
+import uvloop
+
+from dialgate.bench.load import HOST, Load
+from dialgate.bench.world import CALLER_ID, CAMPAIGN
+
+_ENVIRONMENT = (
+    "agi_network: yes\nagi_network_script: check\nagi_request: agi://127.0.0.1/check\nagi_channel: PJSIP/x-1\n"
+    "agi_language: en\nagi_type: PJSIP\nagi_uniqueid: 1.{0}\nagi_version: 22.6.0\nagi_callerid: {1}\n"
+    "agi_calleridname: unknown\nagi_callingpres: 0\nagi_callingani2: 0\nagi_callington: 0\nagi_callingtns: 0\n"
+    "agi_dnid: {0}\nagi_rdnis: unknown\nagi_context: dialer\nagi_extension: {0}\nagi_priority: 1\nagi_enhanced: 0.0\n"
+    "agi_accountcode: \nagi_threadid: 1\nagi_arg_1: {0}\nagi_arg_2: {1}\nagi_arg_3: {2}\n\n"
+)
+
+
+class _Call(asyncio.Protocol):
+    def __init__(self, environment: bytes) -> None:
+        self._environment = environment
+        self._last = b""
+        self.begun = time.perf_counter()
+        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._environment)
+
+    def data_received(self, data: bytes) -> None:
+        self._last = data
+        self._transport.write(b"200 result=1\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.ended.set_result(b'DECISION "allow"' in self._last)
+
+
+async def _caller(port: int, ahead: Iterator[bytes], waits: list[float], allowed: list[bool]) -> None:
+    loop = asyncio.get_running_loop()
+    for environment in ahead:
+        call = _Call(environment)
+        await loop.create_connection(lambda call=call: call, HOST, port)  # type: ignore[misc] # bound at once
+        allowed.append(await call.ended)
+        waits.append(time.perf_counter() - call.begun)
+
+
+async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
+    ahead = iter([_ENVIRONMENT.format(number, CALLER_ID, CAMPAIGN).encode() for number in numbers])
+    waits: list[float] = []
+    allowed: list[bool] = []
+    began = time.perf_counter()
+    await asyncio.gather(*(_caller(port, ahead, waits, allowed) for _ in range(concurrent)))
+    seconds = time.perf_counter() - began
+    waits.sort()
+    return Load(
+        requests=len(waits),
+        failed=0,
+        allowed=sum(allowed),
+        seconds=seconds,
+        p50=waits[len(waits) // 2] * 1e6,
+        p99=waits[len(waits) * 99 // 100] * 1e6,
+    )
+
+
+if __name__ == "__main__":
+    asked = sys.stdin.read().split()
+    done = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), asked))
+    sys.stdout.buffer.write(msgspec.json.encode(done))

@@ -1,0 +1,244 @@
+"""What years of decisions cost: to keep, to prove, and to search for one number. On a log of its own, written by the gate's
+own writer, archived as the gate does, at a tenth of the size and in full.
+
+Figures are told for each decision, and bear the outcomes and the grounds that go with them: three calls in ten are made
+to somebody called before, and rest on grounds of their own.
+"""
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from dialgate import localtime, settings
+from dialgate.archive import Segments, closed, open_segment, segments
+from dialgate.archive.packing import pack
+from dialgate.bench import BenchError, Figure, world
+from dialgate.bench.decide import facts
+from dialgate.decision import decide
+from dialgate.decision_log import DecisionLog, Line
+from dialgate.decision_log.segment import follow, header_of
+from dialgate.keys import Keys, MonthKeys, nonces
+from dialgate.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
+from dialgate.records import Reader
+from dialgate.service import wall_clock
+
+_BATCH = 256
+_CALLS_A_NUMBER = 4
+_ASKED = 25
+_SPAN = 60 * DAY
+_encode = msgspec.json.Encoder().encode
+
+
+class _Measured(Struct, frozen=True):
+    """Seconds, bytes and counts. `bytes_each`: of the archive, for
+    each decision in it. `why`: seconds to find every decision about a number, its files not in memory."""
+
+    decisions: int
+    written: float
+    archived: float
+    entries: int
+    bytes_each: float
+    verified: float
+    why: list[float]
+
+
+def run(countries: Path, records: int) -> Iterator[Figure]:
+    segment = min(64 << 20, records * 50)  # as is the default, and so that a tenth fills one
+    with tempfile.TemporaryDirectory() as folder:
+        tenth = _measured(Path(folder) / "tenth", countries, records // 10, segment)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = _measured(Path(folder) / "whole", countries, records, segment)
+    yield Figure("log.decisions", whole.decisions, "1")
+    yield Figure("log.write", round(whole.decisions / whole.written), "decisions/s")
+    yield Figure("log.archive", round(whole.entries / whole.archived), "entries/s")
+    yield Figure("log.archive_bytes", round(whole.bytes_each, 1), "B/decision")
+    yield Figure("log.verify", round(whole.entries / whole.verified), "entries/s")
+    # Of the whole, and of a tenth of it.
+    yield _compared("log.why_median", _median(whole.why), _median(tenth.why))
+    yield _compared("log.why_slowest", max(whole.why), max(tenth.why))
+
+
+def _compared(name: str, value: float, baseline: float) -> Figure:
+    return Figure(name, round(value * 1e3, 2), "ms", round(baseline * 1e3, 2), round(value / baseline, 2))
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -> _Measured:
+    folder.mkdir()
+    writing = _Writing(folder, countries, records, segment_bytes)
+    began = time.perf_counter()
+    writing.all()
+    written = time.perf_counter()
+    packed = [pack(segment) for segment in closed(folder / "log", wall_clock())]
+    archived = time.perf_counter()
+    entries = sum(each.entries for each in packed)
+    verified = _verified(folder / "log")
+    return _Measured(
+        decisions=records,
+        written=written - began,
+        archived=archived - written,
+        entries=entries,
+        bytes_each=sum(each.after for each in packed) / _decisions(folder / "log"),
+        verified=verified,
+        why=[_asked(folder / "log", writing, number) for number in range(_ASKED)],
+    )
+
+
+def _decisions(folder: Path) -> int:
+    """Of the packed segments."""
+    return sum(each[3] for each in Segments(folder).held() if not isinstance(each, Line))
+
+
+def _verified(folder: Path) -> float:
+    """Seconds, over the packed segments, on every core."""
+    paths = [path for _, path in segments(folder)][:-1]
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(_holds, paths[:1] * (os.cpu_count() or 1)))  # starts the processes
+        began = time.perf_counter()
+        if not all(pool.map(_holds, paths)):
+            raise BenchError("the chain does not hold")
+        return time.perf_counter() - began
+
+
+def _holds(path: Path) -> bool:
+    head: bytes | None = b""
+    for offset, line in open_segment(path):
+        header = None if offset else header_of(line)
+        head = follow(bytes.fromhex(header.previous) if header else head or b"", line)
+        if head is None:
+            return False
+    return True
+
+
+def _asked(folder: Path, writing: "_Writing", at: int) -> float:
+    """Of the number most lately called `at` numbers ago, nothing of the log being in memory."""
+    for path in folder.iterdir():
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+    number, times = writing.sample[at]
+    began = time.perf_counter()
+    found = list(Reader(folder).about(writing.keys.hashes(number).values()))
+    took = time.perf_counter() - began
+    if len(found) != times:
+        raise BenchError(f"{len(found)} decisions were found of {times}")
+    return took
+
+
+class _Writing:
+    """A log of two months: numbers drawn by lot, one in five calls refused, an outcome for each that is allowed."""
+
+    def __init__(self, folder: Path, countries: Path, records: int, segment_bytes: int) -> None:
+        config = settings.load(world.write_config(folder, countries))
+        self.keys = Keys.open(folder / "keys.json")
+        self.sample = [(f"+39069{at:07}", 4) for at in range(_ASKED)]
+        self._law = config.laws["IT"]
+        clear = facts(config, self._law)
+        decision = decide(clear, self._law)
+        self._allowed = Grounds(
+            seq=0, facts=replace(clear, at=0), decision=decision, country="IT", law=config.law_hash["IT"],
+            config=config.hash, snapshot="9f2c01ab9f2c01ab", node="bench",
+        )  # fmt: skip
+        outcomes = decision.outcomes | {
+            "registry": Deny("registry.listed", "enrolled", "D.P.R. 26/2022 art. 8 c. 2")
+        }
+        denied = replace(decision, allow=False, outcomes=outcomes)
+        self._refused = replace(self._allowed, decision=denied)
+        self._records, self._folder, self._segment_bytes = records, folder / "log", segment_bytes
+        self._draw, self._nonces = random.Random(1), nonces()
+        self._planted = {
+            self._draw.randrange(records): number for number, times in self.sample for _ in range(times)
+        }
+        while len(self._planted) < _ASKED * _CALLS_A_NUMBER:  # two were drawn alike
+            self._draw_again()
+        self._seq = 1
+
+    def _draw_again(self) -> None:
+        counts = list(self._planted.values())
+        number = next(number for number, times in self.sample if counts.count(number) < times)
+        self._planted.setdefault(self._draw.randrange(self._records), number)
+
+    def all(self) -> None:
+        now = wall_clock()
+        with closing(
+            DecisionLog.open(
+                self._folder,
+                log=self.keys.log,
+                now=now,
+                gate={"dialgate": "bench"},
+                segment_bytes=self._segment_bytes,
+            )
+        ) as log:
+            for start in range(0, self._records, _BATCH):
+                at = now - _SPAN + _SPAN * start // self._records
+                log.turn_over(at)
+                log.write(self._batch(log.next_seq, start, at))
+            log.sync()
+
+    def _batch(self, first: int, start: int, at: Instant) -> list[bytes]:
+        bodies: list[bytes] = []
+        month, seqs = self.keys.month(at), count(first)
+        shared: dict[bool, int] = {}
+        for common in (self._allowed, self._refused):
+            shared[common.decision.allow] = seq = next(seqs)
+            bodies.append(_encode(replace(common, seq=seq)))
+        for index in range(start, min(start + _BATCH, self._records)):
+            allow = self._draw.random() < 0.8
+            grounds = shared[allow]
+            if self._draw.random() < 0.3:
+                grounds = next(seqs)
+                bodies.append(_encode(self._own(grounds, allow=allow, at=at)))
+            seq = next(seqs)
+            bodies.append(_encode(self._decided(seq, index, grounds, month, allow=allow, at=at)))
+            if allow:
+                bodies.append(_encode(self._outcome(next(seqs), f"{self.keys.log}-{seq}", at)))
+        return bodies
+
+    def _own(self, seq: int, *, allow: bool, at: Instant) -> Grounds:
+        """Of somebody who was called before."""
+        attempts = tuple(
+            Attempt(
+                decision=f"{self.keys.log}-{self._draw.randrange(seq)}",
+                at=at - self._draw.randrange(30 * DAY),
+                campaign=world.CAMPAIGN,
+                basis="directory",
+                result="no_answer",
+            )
+            for _ in range(self._draw.randrange(1, 4))
+        )
+        grounds = self._allowed if allow else self._refused
+        known = Known(seq=self._draw.randrange(10**6), attempts=attempts)
+        return replace(grounds, seq=seq, facts=replace(grounds.facts, known=known))
+
+    def _decided(
+        self, seq: int, index: int, grounds: int, month: MonthKeys, *, allow: bool, at: Instant
+    ) -> Decided:
+        number = (
+            self._planted.get(index) or f"+3906{self._draw.randrange(self._records // _CALLS_A_NUMBER):08}"
+        )
+        call_id = f"{at // 1000}.{index % 1_000_000}"
+        return Decided(
+            seq=seq, id=f"{self.keys.log}-{seq}", at=at, number=month.pseudonym(number),
+            sealed=month.seal(number, next(self._nonces)), grounds=grounds, allow=allow, client=world.CLIENT,
+            interface="http", call_id=call_id, question=self.keys.named("?", f"{call_id}{number}".encode()),
+        )  # fmt: skip
+
+    def _outcome(self, seq: int, decision: str, at: Instant) -> OutcomeRecord:
+        later = at + self._draw.randrange(120_000)
+        return OutcomeRecord(
+            seq=seq, at=later, time=localtime.rfc3339(later), decision=decision, result="answered",
+            client=world.CLIENT,
+        )  # fmt: skip

@@ -1,0 +1,223 @@
+"""What the nightly job costs: a full American list, a day's changes to it, and Italian answers of many consultations.
+
+Each run of the job is a process of its own, as on the night; making the files is not measured. Linux only.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from dialgate.bench import BenchError, Figure, numberset, world
+from dialgate.model import HOUR
+from dialgate.numberset import NumberSet
+from dialgate.service import wall_clock
+from registry_sync.formats import rpo
+from registry_sync.packages import Shelf
+
+MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000
+Numbers = NDArray[np.uint64]
+
+
+class Job(Struct, frozen=True):
+    """`processor`: seconds of processor time, which a busy machine does not stretch as much. `peak`: its greatest
+    resident memory, in MB."""
+
+    seconds: float
+    processor: float
+    peak: float
+
+
+def run(countries: Path, numbers: int, changes: int, answers: int) -> Iterator[Figure]:
+    """`numbers` on the list, at 250 million in 160,000 blocks, `changes` a day; `answers` in 20 consultations, each of which asks again
+    about a tenth of what the one before did."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _list(Path(folder), countries, numbers, changes)
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _answers(Path(folder), countries, answers)
+
+
+def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator[Figure]:
+    today = datetime.now(UTC).date()
+    areas = max(2, min(MOST_AREAS, numbers // AN_AREA))
+    prefixes = _configure(folder, countries, areas)
+    random = np.random.default_rng(1)
+    listed = [
+        _area(folder, prefix, numbers // areas, str(today - timedelta(days=1)), random) for prefix in prefixes
+    ]
+    done = _job(folder)
+    path, total = _published(folder)
+    yield Figure("registry.list_numbers", total, "numbers")
+    yield Figure("registry.list_import", round(done.seconds, 1), "s", 180, round(done.seconds / 180, 3))
+    yield Figure("registry.list_processor", round(done.processor, 1), "s")
+    yield Figure("registry.list_peak", round(done.peak), "MB", 1500, round(done.peak / 1500, 3))
+    size = path.stat().st_size / total
+    yield Figure("registry.list_size", round(size, 3), "bytes/number", 1.1, round(size / 1.1, 3))
+    yield Figure("registry.list_lookup", _lookup(path, listed, random), "us")
+    for prefix, some in zip(prefixes, listed, strict=True):
+        _change(folder, prefix, some, changes // areas, (today - timedelta(days=1), today), random)
+    done = _job(folder)
+    if (now := _published(folder)[1]) == total:
+        raise BenchError(f"the day's changes left {now:,} numbers")
+    yield Figure("registry.changes_import", round(done.seconds, 1), "s", 20, round(done.seconds / 20, 3))
+    yield Figure("registry.changes_processor", round(done.processor, 1), "s")
+    yield Figure("registry.changes_peak", round(done.peak), "MB", 1500, round(done.peak / 1500, 3))
+
+
+def _configure(folder: Path, countries: Path, areas: int) -> list[str]:
+    prefixes = [f"1{area}" for area in range(201, 201 + areas)]
+    world.write_config(folder, countries)
+    (folder / "inbox").mkdir()
+    listed: dict[str, Any] = {
+        "registry": "us_dnc",
+        "format": "us_dnc",
+        "source": {"kind": "folder", "inbox": "inbox", "settle_seconds": 0},
+        "coverage": prefixes,
+        "max_age_days": 31,
+    }
+    (folder / "registries.yaml").write_text(yaml.safe_dump({"work": "work", "listed": [listed]}))
+    return prefixes
+
+
+def _area(folder: Path, prefix: str, count: int, day: str, random: np.random.Generator) -> Numbers:
+    """A zip of about `count` numbers; returns the numbers."""
+    share = count / (EXCHANGES * 10_000)
+    chosen = np.flatnonzero(random.random(EXCHANGES * 10_000, np.float32) < share) + 2_000_000
+    name = f"{day}_{prefix[1:]}_bench.txt"
+    with zipfile.ZipFile(
+        folder / "inbox" / f"{name}.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
+        archive.writestr(name, _lines(f"{prefix[1:]},", chosen, 7, b"\r\n"))
+    numbers: Numbers = chosen.astype(np.uint64) + np.uint64(int(prefix) * 10_000_000)
+    return numbers
+
+
+def _lines(start: str, numbers: NDArray[np.int64], digits: int, end: bytes) -> bytes:
+    """A line of `start` and so many digits for each number."""
+    head = start.encode()
+    rows = np.empty((len(numbers), len(head) + digits + len(end)), np.uint8)
+    rows[:, : len(head)] = np.frombuffer(head, np.uint8)
+    rest = numbers.copy()
+    for column in range(len(head) + digits - 1, len(head) - 1, -1):
+        rest, digit = np.divmod(rest, 10)
+        rows[:, column] = digit + ord("0")
+    rows[:, len(head) + digits :] = np.frombuffer(end, np.uint8)
+    return rows.tobytes()
+
+
+def _change(
+    folder: Path, prefix: str, listed: Numbers, count: int, days: tuple[Any, Any], random: np.random.Generator
+) -> None:
+    """A third goes, two thirds come."""
+    gone = random.choice(listed, count // 3, replace=False).tolist()
+    come = (random.integers(2_000_000, 10_000_000, count - count // 3) + int(prefix) * 10_000_000).tolist()
+    rows = [
+        f"{str(number)[1:]},{days[0]}T10:00:00,{word}\r\n"
+        for some, word in ((gone, "D"), (come, "A"))
+        for number in some
+    ]
+    name = f"{days[1]}_{prefix[1:]}_changes-since-{days[0]}.txt"
+    (folder / "inbox" / name).write_text("".join(rows), "ascii")
+
+
+# The peak is of the job alone: what the system tells of a child counts what its parent had when it began.
+NIGHT = """
+import resource, sys
+from registry_sync.cli import app
+try:
+    app(["run", "--once", "--json", "--registries", sys.argv[1]])
+finally:
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    open(sys.argv[2], "w").write(f'{status["VmHWM"].split()[0]} {used.ru_utime + used.ru_stime}')
+"""
+
+
+def _job(folder: Path) -> Job:
+    """`registry-sync run --once`, which must end well."""
+    command = [sys.executable, "-c", NIGHT, str(folder / "registries.yaml"), str(folder / "peak")]
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise BenchError((done.stdout + done.stderr)[:500])
+    peak, processor = (folder / "peak").read_text().split()
+    return Job(seconds, float(processor), int(peak) / 1e3)
+
+
+def _published(folder: Path) -> tuple[Path, int]:
+    path = max((folder / "data" / "snapshots").glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
+    opened = NumberSet.open(path)
+    try:
+        return path, len(opened)
+    finally:
+        opened.close()
+
+
+def _lookup(path: Path, listed: list[Numbers], random: np.random.Generator) -> float:
+    opened = NumberSet.open(path)
+    try:
+        asked = np.concatenate([random.choice(some, numberset.LOOKUPS // len(listed)) for some in listed])
+        return numberset.lookup(opened, random.permutation(asked))
+    finally:
+        opened.close()
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+CONSULTATIONS = 20
+
+
+def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
+    world.write_config(folder, countries)
+    for name in ("inbox", "outbox"):
+        (folder / name).mkdir()
+    asked: dict[str, Any] = {
+        "registry": "rpo",
+        "controller": world.CLIENT,
+        "source": {"kind": "folder", "inbox": "inbox", "outbox": "outbox", "settle_seconds": 0},
+    }
+    (folder / "registries.yaml").write_text(yaml.safe_dump({"work": "work", "asked": [asked]}))
+    random = np.random.default_rng(1)
+    share = answers // CONSULTATIONS
+    every = np.sort(random.permutation(numberset.italian(answers, random)))
+    every = random.permutation(every[rpo.askable(every)])
+    lines = 0
+    for at in range(CONSULTATIONS):
+        some = every[max(0, at * share - share // 10) : (at + 1) * share]
+        lines += len(some)
+        _consultation(folder, np.sort(some), wall_clock() - (CONSULTATIONS - at) * HOUR, random)
+    done = _job(folder)
+    path, total = _published(folder)
+    if total != len(every[: CONSULTATIONS * share]):
+        raise BenchError(f"{total:,} numbers were published")
+    yield Figure("registry.answers_lines", lines, "lines")
+    yield Figure("registry.answers_numbers", total, "numbers")
+    yield Figure("registry.answers_import", round(done.seconds, 1), "s", 60, round(done.seconds / 60, 3))
+    yield Figure("registry.answers_processor", round(done.processor, 1), "s")
+    yield Figure("registry.answers_peak", round(done.peak), "MB")
+    yield Figure("registry.answers_size", round(path.stat().st_size / total, 3), "bytes/number")
+
+
+def _consultation(folder: Path, numbers: Numbers, at: int, random: np.random.Generator) -> None:
+    """A package that was submitted at that time, and its answer in the inbox; three in ten are enrolled."""
+    shelf = Shelf(folder / "work", "rpo", world.CLIENT)
+    package = shelf.prepare(numbers, at)
+    shelf.note(package, "submitted", submitted_at=at)
+    (folder / "inbox" / f"{package.id}.receipt.txt").write_text(f"bench-{at}\n")
+    national = rpo.request_text(numbers)
+    status = random.random(len(numbers)) < 0.3
+    ends = [b",1\r\n" if listed else b",0\r\n" for listed in status.tolist()]
+    rows = national.split(b"\r\n")[:-1]
+    text = b"".join(part for pair in zip(rows, ends, strict=True) for part in pair)
+    (folder / "inbox" / f"{package.id}.answer.txt").write_bytes(text)

@@ -1,0 +1,219 @@
+"""An Asterisk as far as a FastAGI server sees it: the connection, the environment, the commands and their replies.
+
+It is as strict as the real one and notes what the real one would choke on. `Temper` makes it behave as Asterisk does on
+a bad day. It does not decide anything: the dialplan does (dialplan.py).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from msgspec import Struct, field
+
+PORT: Final = 4573
+_CONNECT_SECONDS: Final = 2
+_LINE_BYTES: Final = 8192
+_MOST_WORDS: Final = 128
+_UNKNOWN: Final = "510 Invalid or unknown command"
+_DEAD: Final = "511 Command Not Permitted on a dead channel or intercept routine"
+_USAGE: Final = "520-Invalid command syntax.  Proper usage follows:\nUsage: {word}\n520 End of proper usage."
+# What may be said to a channel that is dead.
+_ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", "VERBOSE", "NOOP", "DATABASE")
+
+
+class Temper(Struct, frozen=True, kw_only=True):
+    """`extra`: environment lines of a version to come; `arguments_first`: another order. `hangup_before`: the caller
+    hangs up before the reply to that command (1 is the first). `replies`: what is said to commands that begin so.
+    `keys`: what the caller presses at each question. `patience`: seconds until the caller hangs up."""
+
+    extra: tuple[str, ...] = ()
+    arguments_first: bool = False
+    hangup_before: int = 0
+    replies: Mapping[str, str] = {}
+    keys: tuple[str, ...] = ()
+    patience: float = 5.0
+
+
+class Channel(Struct, kw_only=True):
+    """A call within Asterisk. `said` is every line that servers sent, `violations` those that it would choke on;
+    `ended` by `HANGUP` or because the caller hung up."""
+
+    extension: str
+    caller: str = "unknown"
+    caller_name: str = "unknown"
+    uniqueid: str = "1795510800.1"
+    language: str = "en"
+    variables: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    ended: bool = False
+    temper: Temper = Temper()
+
+
+async def agi(channel: Channel, url: str, *arguments: str) -> str:
+    """The application `AGI()`. Returns AGISTATUS, which is also set: SUCCESS also where the server says nothing."""
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or PORT, limit=_LINE_BYTES
+            )
+    except (OSError, TimeoutError):
+        status = "FAILURE"
+    else:
+        try:
+            status = await _Session(channel, reader, writer).run(url, arguments)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+    channel.variables["AGISTATUS"] = status
+    return status
+
+
+class _Session:
+    def __init__(self, channel: Channel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._channel, self._reader, self._writer = channel, reader, writer
+        self._keys = iter(channel.temper.keys)
+        self._commands = 0
+
+    async def run(self, url: str, arguments: tuple[str, ...]) -> str:
+        """Without a limit of its own: it waits for a server that hangs until the caller loses patience."""
+        channel = self._channel
+        try:
+            async with asyncio.timeout(channel.temper.patience):
+                self._writer.write(environment(channel, url, arguments))
+                async for line in self._lines():
+                    self._writer.write(self._answered(line))
+                    await self._writer.drain()
+        except TimeoutError:
+            channel.ended = True
+            self._writer.write(b"HANGUP\n")
+            return "HANGUP"
+        except ConnectionError:
+            return "HANGUP" if channel.ended else "SUCCESS"
+        return "HANGUP" if channel.ended else "SUCCESS"
+
+    async def _lines(self) -> AsyncIterator[str]:
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\n")
+            except asyncio.IncompleteReadError as rest:
+                if rest.partial:
+                    self._channel.violations.append("a line without an end")
+                return
+            except asyncio.LimitOverrunError:
+                self._channel.violations.append("a line longer than Asterisk's buffer")
+                return
+            yield line[:-1].decode("utf-8", "replace")
+
+    def _answered(self, line: str) -> bytes:
+        channel = self._channel
+        channel.said.append(line)
+        self._commands += 1
+        words = _words(line)
+        if len(words) > _MOST_WORDS:
+            channel.violations.append("more words than Asterisk holds")
+        hangup = b""
+        if self._commands == channel.temper.hangup_before:
+            channel.ended, hangup = True, b"HANGUP\n"
+        reply = self._reply(line, words)
+        return hangup + reply.encode() + b"\n"
+
+    def _reply(self, line: str, words: list[str]) -> str:
+        upper = " ".join(words).upper()
+        for begins, reply in self._channel.temper.replies.items():
+            if line.startswith(begins):
+                return reply
+        for name, needed, act in _COMMANDS:
+            if upper == name or upper.startswith(f"{name} "):
+                given = words[name.count(" ") + 1 :]
+                if self._channel.ended and name not in _ON_DEAD:
+                    return _DEAD
+                return act(self, given) if len(given) >= needed else _USAGE.format(word=name)
+        self._channel.violations.append("no command of Asterisk's")
+        return _UNKNOWN
+
+    def _set(self, given: list[str]) -> str:
+        self._channel.variables[given[0]] = given[1]
+        return "200 result=1"
+
+    def _get(self, given: list[str]) -> str:
+        value = self._channel.variables.get(given[0].removeprefix("${").removesuffix("}"))
+        return "200 result=0" if value is None else f"200 result=1 ({value})"
+
+    def _done(self, _: list[str]) -> str:
+        return "200 result=0"
+
+    def _noted(self, _: list[str]) -> str:
+        return "200 result=1"
+
+    def _played(self, _: list[str]) -> str:
+        return "200 result=0 endpos=8000"
+
+    def _asked(self, _: list[str]) -> str:
+        pressed = next(self._keys, "")
+        return f"200 result={pressed}" if pressed else "200 result= (timeout)"
+
+    def _hung_up(self, _: list[str]) -> str:
+        self._channel.ended = True
+        return "200 result=1"
+
+
+_Act: TypeAlias = Callable[["_Session", list[str]], str]
+# Name, words that it needs, and what it does.
+_COMMANDS: Final[tuple[tuple[str, int, _Act], ...]] = (
+    ("SET VARIABLE", 2, _Session._set),  # noqa: SLF001 - the table of the class above
+    ("GET VARIABLE", 1, _Session._get),  # noqa: SLF001 - as above
+    ("GET FULL VARIABLE", 1, _Session._get),  # noqa: SLF001 - as above
+    ("SET CALLERID", 1, _Session._noted),  # noqa: SLF001 - as above
+    ("STREAM FILE", 2, _Session._played),  # noqa: SLF001 - as above
+    ("GET DATA", 1, _Session._asked),  # noqa: SLF001 - as above
+    ("ANSWER", 0, _Session._done),  # noqa: SLF001 - as above
+    ("EXEC", 1, _Session._done),  # noqa: SLF001 - as above
+    ("VERBOSE", 1, _Session._noted),  # noqa: SLF001 - as above
+    ("NOOP", 0, _Session._done),  # noqa: SLF001 - as above
+    ("HANGUP", 0, _Session._hung_up),  # noqa: SLF001 - as above
+)
+
+
+def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes:
+    """What Asterisk says first."""
+    script = url.partition("://")[2].partition("/")[2]
+    lines = ["agi_network: yes"] + ([f"agi_network_script: {script}"] if script else [])
+    lines += [f"agi_{name}: {value}" for name, value in _described(channel, url)]
+    given = [f"agi_arg_{at}: {value}" for at, value in enumerate(arguments, 1)]
+    extra = list(channel.temper.extra)
+    whole = given + lines + extra if channel.temper.arguments_first else lines + extra + given
+    return ("\n".join(whole) + "\n\n").encode()
+
+
+def _described(channel: Channel, url: str) -> list[tuple[str, str]]:
+    return [
+        ("request", url), ("channel", "PJSIP/dialer-00000001"), ("language", channel.language), ("type", "PJSIP"),
+        ("uniqueid", channel.uniqueid), ("version", "22.6.0"), ("callerid", channel.caller),
+        ("calleridname", channel.caller_name), ("callingpres", "0"), ("callingani2", "0"), ("callington", "0"),
+        ("callingtns", "0"), ("dnid", channel.extension), ("rdnis", "unknown"), ("context", "dialer"),
+        ("extension", channel.extension), ("priority", "3"), ("enhanced", "0.0"), ("accountcode", ""),
+        ("threadid", "140000000000000"),
+    ]  # fmt: skip
+
+
+def _words(line: str) -> list[str]:
+    """As Asterisk takes a line apart: blanks part words, quotes hold them together, a backslash takes the next one."""
+    words, word, quoted, escaped, begun = [], "", False, False, False
+    for letter in line:
+        if escaped:
+            word, escaped = word + letter, False
+        elif letter == "\\":
+            escaped = begun = True
+        elif letter == '"':
+            quoted, begun = not quoted, True
+        elif letter in " \t" and not quoted:
+            words += [word] if begun else []
+            word, begun = "", False
+        else:
+            word, begun = word + letter, True
+    return words + ([word] if begun else [])

@@ -1,0 +1,232 @@
+"""Asterisk's dialplan, as much of it as ours use: extensions.conf read and run on a channel, until a call is placed or ended.
+
+An application or a function that is not known here ends the run with `Unknown`: what was not understood was not tested.
+"""
+
+import asyncio
+import http.client
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
+
+from dialgate.conformance.asterisk import Channel, agi
+
+_LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
+_STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
+_CURL_SECONDS: Final = 180.0  # without CURLOPT
+_MOST_STEPS: Final = 200
+
+
+class Unknown(Exception):
+    """The dialplan does what this emulator does not know."""
+
+
+class Step(Struct, frozen=True):
+    label: str
+    application: str
+    data: str
+
+
+Dialplan = Mapping[str, Mapping[str, list[Step]]]
+
+
+def read(text: str) -> dict[str, dict[str, list[Step]]]:
+    """Context, pattern, steps. Lines before the first context, as a carrier entry has them, are in the context ``."""
+    found: dict[str, dict[str, list[Step]]] = {"": {}}
+    context = pattern = ""
+    for raw in text.splitlines():
+        line = raw.partition(";")[0].strip()
+        if line.startswith("["):
+            context = line.strip("[]")
+            found.setdefault(context, {})
+        elif given := _LINE.fullmatch(line):
+            rest = given[2]
+            if given[1] == "exten":
+                pattern, _, rest = (part.strip() for part in rest.partition(","))
+            step = _STEP.fullmatch(rest)
+            if step is None:
+                raise Unknown(f"no step: {line}")
+            found[context].setdefault(pattern, []).append(Step(step[2] or "", step[3], step[4] or ""))
+    return found
+
+
+def matching(extensions: Mapping[str, list[Step]], extension: str) -> list[Step]:
+    for pattern, steps in extensions.items():
+        if pattern == extension or (pattern.startswith("_") and _pattern(pattern).fullmatch(extension)):
+            return steps
+    return []
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    ends = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*"}
+    parts = re.findall(r"\[[^]]*\]|.", pattern[1:])
+    return re.compile("".join(part if part[0] == "[" else ends.get(part, re.escape(part)) for part in parts))
+
+
+class Run:
+    """One channel in one context. `placed` is what was dialled."""
+
+    def __init__(self, channel: Channel, steps: list[Step]) -> None:
+        self.channel = channel
+        self.placed = ""
+        self._steps = steps
+        self._at = 0
+        self._curl_seconds = _CURL_SECONDS
+
+    async def to_its_end(self) -> str:
+        """The dial string, or nothing where the call was not placed."""
+        for _ in range(_MOST_STEPS):
+            if self._at >= len(self._steps) or self.channel.ended or self.placed:
+                return self.placed
+            step = self._steps[self._at]
+            self._at += 1
+            await self._do(step.application, step.data)
+        raise Unknown("the dialplan does not end")
+
+    async def _do(self, application: str, data: str) -> None:
+        if application == "ExecIf":
+            condition, _, then = (await self._filled(data)).partition("?")
+            inner = _STEP.fullmatch(f"1,{then}")
+            if condition not in {"", "0"} and inner is not None:
+                await self._do(inner[3], inner[4] or "")
+            return
+        known = _APPLICATIONS.get(application)
+        if known is None:
+            raise Unknown(f"the application {application}")
+        filled = await self._filled(data)
+        if application == "AGI":
+            url, *arguments = filled.split(",")
+            await agi(self.channel, url, *arguments)
+        else:
+            known(self, filled)
+
+    def _set(self, data: str) -> None:
+        name, _, value = data.partition("=")
+        if name == "CURLOPT(httptimeout)":
+            self._curl_seconds = float(value)
+        elif name == "CALLERID(num)":
+            self.channel.caller = value
+        elif "(" not in name:
+            self.channel.variables[name.lstrip("_")] = value
+        elif not name.startswith("CURLOPT("):
+            raise Unknown(f"the function {name}")
+
+    def _goto_if(self, data: str) -> None:
+        condition, _, labels = data.partition("?")
+        yes, _, no = labels.partition(":")
+        label = no if condition in {"", "0"} else yes
+        if label:
+            self._at = next(at for at, step in enumerate(self._steps) if step.label == label)
+
+    def _hangup(self, data: str) -> None:
+        self.channel.variables["HANGUPCAUSE"] = data or "16"
+        self.channel.ended = True
+
+    def _dial(self, data: str) -> None:
+        self.placed = data
+
+    def _nothing(self, _: str) -> None:
+        """Logs, on a real one."""
+
+    # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
+
+    async def _filled(self, text: str) -> str:
+        done = ""
+        while (begin := text.find("$")) >= 0 and begin + 1 < len(text):
+            if text[begin + 1] not in "{[":
+                done, text = done + text[: begin + 1], text[begin + 1 :]
+                continue
+            end = _closing(text, begin + 1)
+            inner = await self._filled(text[begin + 2 : end])
+            value = await self._value(inner) if text[begin + 1] == "{" else _true(inner)
+            done, text = done + text[:begin] + value, text[end + 1 :]
+        return done + text
+
+    async def _value(self, name: str) -> str:
+        function = re.fullmatch(r"([A-Z]+)\((.*)\)", name, re.DOTALL)
+        if function is not None:
+            return await self._function(function[1], function[2])
+        name, _, cut = name.partition(":")
+        own = {"EXTEN": self.channel.extension, "UNIQUEID": self.channel.uniqueid}
+        value = own.get(name, self.channel.variables.get(name, ""))
+        return value[int(cut) :] if cut else value
+
+    async def _function(self, name: str, data: str) -> str:
+        if name == "CURL":
+            return await asyncio.to_thread(self._curl, data)
+        if name == "CALLERID":
+            return {"num": self.channel.caller, "name": self.channel.caller_name}[data]
+        known = _FUNCTIONS.get(name)
+        if known is None:
+            raise Unknown(f"the function {name}")
+        return known(data)
+
+    def _curl(self, url: str) -> str:
+        """The body whatever the status; nothing at all where there was no answer in time."""
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=self._curl_seconds)
+        try:
+            connection.request("GET", f"{parts.path}?{parts.query}")
+            return connection.getresponse().read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException):
+            return ""
+        finally:
+            connection.close()
+
+
+_APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
+    "Set": Run._set,  # noqa: SLF001 - the table of the class above
+    "GotoIf": Run._goto_if,  # noqa: SLF001 - as above
+    "Hangup": Run._hangup,  # noqa: SLF001 - as above
+    "Dial": Run._dial,  # noqa: SLF001 - as above
+    "NoOp": Run._nothing,  # noqa: SLF001 - as above
+    "AGI": Run._nothing,  # noqa: SLF001 - as above; it awaits, so it is done apart
+}
+
+
+def _filter(data: str) -> str:
+    allowed, _, text = data.partition(",")
+    return "".join(re.findall(f"[{allowed}]", text))
+
+
+def _regex(data: str) -> str:
+    _, pattern, text = data.split('"', 2)
+    return "1" if re.search(pattern, text.removeprefix(" ")) else "0"
+
+
+_FUNCTIONS: Final[dict[str, Callable[[str], str]]] = {
+    "FILTER": _filter,
+    "REGEX": _regex,
+    "URIENCODE": lambda data: quote(data, safe=""),
+    "TOLOWER": str.lower,
+}
+
+
+def _closing(text: str, begin: int) -> int:
+    opened = text[begin]
+    closes = {"{": "}", "[": "]"}[opened]
+    depth = 0
+    for at in range(begin, len(text)):
+        depth += (text[at] == opened) - (text[at] == closes)
+        if not depth:
+            return at
+    raise Unknown(f"a bracket that is not closed: {text}")
+
+
+def _true(expression: str) -> str:
+    """`"a" = "b"` and `!=`, joined by `&`."""
+    terms = [re.fullmatch(r'\s*"([^"]*)"\s*(=|!=)\s*"([^"]*)"\s*', term) for term in expression.split("&")]
+    if not all(terms):
+        return "0"  # a syntax error, which Asterisk logs and takes for false
+    return str(int(all((term[1] == term[3]) is (term[2] == "=") for term in terms if term)))
+
+
+async def call(text: str, context: str, channel: Channel) -> str:
+    """Place a call by a dialplan. Returns the dial string, or nothing. Raises `Unknown`."""
+    steps = matching(read(text).get(context, {}), channel.extension)
+    if not steps:
+        raise Unknown(f"nothing for this extension in the context [{context}]")
+    return await Run(channel, steps).to_its_end()

@@ -1,0 +1,149 @@
+"""Gates that behave badly: one port that takes FastAGI and HTTP alike, and does to each caller what a case wants.
+
+An HTTP answer has the form that the path asks for, so that a dialer under test needs no other configuration than its own.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+from urllib.parse import unquote_plus
+
+Play: TypeAlias = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+_FAR: Final = "2099-01-01T00:00:00.000Z"
+_ALLOW: Final = (
+    ("DECISION", "deny"),
+    ("REASON", ""),
+    ("DECISION_ID", "conformance-1"),
+    ("DECISION", "allow"),
+)
+_DENY: Final = (("DECISION", "deny"), ("REASON", "registry.listed"), ("DECISION_ID", "conformance-1"))
+_TO: Final = re.compile(rb'(?:[?&]to=|^to=|"to"\s*:\s*"|"id"\s*:\s*"(?=\+))([^&"\s]+)', re.MULTILINE)
+_LATE_SECONDS: Final = 3.0
+
+
+async def _spoken(
+    asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, allow: bool
+) -> None:
+    if not asked.startswith(b"agi_"):
+        writer.write(_answer(asked, allow=allow))
+        return
+    for name, value in _ALLOW if allow else _DENY:
+        writer.write(f'SET VARIABLE DG_{name} "{value}"\n'.encode())
+        await reader.readline()
+
+
+async def allow(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _spoken(asked, reader, writer, allow=True)
+
+
+async def deny(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _spoken(asked, reader, writer, allow=False)
+
+
+async def silent(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    await reader.read()  # until the other side has had enough
+
+
+async def slow(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An allow, when a dialer must long have given up."""
+    try:
+        async with asyncio.timeout(_LATE_SECONDS):
+            await reader.read()
+    except TimeoutError:
+        await allow(asked, reader, writer)
+
+
+async def early(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def half(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Cut off in the middle of an allow."""
+    whole = b'SET VARIABLE DG_DECISION "al' if asked.startswith(b"agi_") else _answer(asked, allow=True)[:-3]
+    writer.write(whole)
+
+
+async def nonsense(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    body = b'\x00\xffallow? <html>{"decision": "allow"'
+    writer.write(body + b"\n" if asked.startswith(b"agi_") else _http("200 OK", "text/html", body))
+
+
+async def error(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An error page of somebody on the way, which has no answer in it."""
+    if asked.startswith(b"agi_"):
+        writer.write(b'SET VARIABLE DG_REASON "gate.error"\n')
+        await reader.readline()
+    else:
+        writer.write(_http("500 Internal Server Error", "text/plain", b"Internal Server Error"))
+
+
+async def empty(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"" if asked.startswith(b"agi_") else _http("200 OK", "text/plain", b""))
+
+
+def _answer(asked: bytes, *, allow: bool) -> bytes:
+    path = asked.split(b" ")[1].split(b"?")[0]
+    found = _TO.search(asked)
+    to = "+" + re.sub(r"\D", "", unquote_plus(found[1].decode("latin-1")) if found else "")
+    said = "allow" if allow else "deny"
+    told = {"decision": said, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
+    if not allow:
+        told |= {"valid_until": "", "reason": "registry.listed"}
+    if path.endswith(b".txt"):
+        return _http("200 OK", "text/plain", (said if allow else "deny registry.listed").encode())
+    if path.endswith(b".form"):
+        return _http(
+            "200 OK", "application/x-www-form-urlencoded", f"decision={said}&decision_id=c-1".encode()
+        )
+    if path.endswith(b"/httapi"):
+        work = "<break/>" if allow else '<hangup cause="CALL_REJECTED"/>'
+        variables = f"<variables><dg_decision>{said}</dg_decision></variables>"
+        document = f'<document type="xml/freeswitch-httapi">{variables}<work>{work}</work></document>'
+        return _http("200 OK", "text/xml", document.encode())
+    if path.startswith(b"/access/"):
+        return _http("200 OK", "application/json", json.dumps({"decision": allow, "context": {}}).encode())
+    return _http("200 OK", "application/json", json.dumps(told).encode())
+
+
+def _http(status: str, media: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+@asynccontextmanager
+async def playing(plays: Iterator[Play], port: int = 0) -> AsyncIterator[int]:
+    """A gate on a port of this machine that does one of `plays` to each caller, and hangs up."""
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        try:
+            asked = await _asked(reader)
+            await next(plays, early)(asked, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the dialer, or the case, is done
+        finally:
+            writers.discard(writer)
+            writer.close()
+
+    server = await asyncio.start_server(served, "127.0.0.1", port)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for writer in list(writers):
+            writer.transport.abort()
+
+
+async def _asked(reader: asyncio.StreamReader) -> bytes:
+    """The environment, or the request with its body."""
+    begins = await reader.readexactly(4)
+    if begins == b"agi_":
+        return begins + await reader.readuntil(b"\n\n")
+    head = begins + await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    return head + (await reader.readexactly(int(length[1])) if length else b"")

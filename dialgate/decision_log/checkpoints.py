@@ -1,0 +1,279 @@
+"""Signed checkpoints: what the log was at an instant, in a file beside its segments that no decision waits for.
+
+`checkpoints.ndjson` in the log's folder, mode 0600. Every line is one JSON object, byte for byte
+
+    {"signature":"<128 hex digits>","checkpoint":<body>}\\n       Ed25519 of "dialgate checkpoint\\n", then body as stored
+
+    body: {"format":1,"log":"9f2c01ab","size":<entries>,"root":"<hash>","head":"<hash>","at":<ms>,"key":"<16 hex digits>",
+           "previous":"<SHA-256 of the checkpoint line before; 64 zeros for the first>","peaks":["<hash>", …]}
+
+`root` is the Merkle root (`merkle`) of entries 1 to `size`, `head` the chain's hash of entry `size`, `peaks` the tree's
+whole subtrees, largest first, from which the root follows. `size` grows from line to line. A checkpoint covers only what
+is on the disk: a log that holds less than its last checkpoint says was cut. There is one for the last entry of each
+closed segment, and others at an interval. How it may change: fields are appended; anything else is a new `format`. A last
+line that a crash left unfinished is cut off: nobody was told of it.
+"""
+
+import os
+import time
+from binascii import hexlify
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from operator import itemgetter
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dialgate.decision_log.merkle import Span, leaf_hash
+from dialgate.decision_log.segment import (
+    BODY,
+    UNREADABLE,
+    ZERO,
+    LogDamaged,
+    closed_to_writers,
+    follow,
+    lines_of,
+    segments,
+    sync_folder,
+    unavailable,
+)
+from dialgate.model import Instant
+from dialgate.signing import Signer, is_signed
+
+FILE = "checkpoints.ndjson"
+FORMAT: Literal[1] = 1
+_BODY = slice(157, -2)
+_MOST = (
+    100_000  # entries taken in at a time: a log of before there were checkpoints is caught up with by and by
+)
+_TURN = 256  # entries read before the threads that decide are given way,
+_PAUSE = 0.000_2  # for so many seconds
+_Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    format: Literal[1]
+    log: str
+    size: Annotated[int, Meta(ge=1)]
+    root: _Hash
+    head: _Hash
+    at: Instant
+    key: str
+    previous: _Hash
+    peaks: list[_Hash]
+
+    def span(self) -> Span:
+        """Raises `ValueError`."""
+        return Span.of_peaks(self.size, [bytes.fromhex(peak) for peak in self.peaks])
+
+
+class Stored(Struct, frozen=True):
+    """A checkpoint where it stands; `body` and `signature` as they are stored."""
+
+    checkpoint: Checkpoint
+    body: bytes
+    signature: bytes
+    offset: int
+    line_hash: str
+
+    def is_signed(self, public: bytes) -> bool:
+        return is_signed(public, signed_text(self.body), self.signature)
+
+
+def signed_text(body: bytes) -> bytes:
+    return b"dialgate checkpoint\n" + body
+
+
+def checkpoint_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each line but a torn one; nothing where there is no file. A whole line but for another last
+    byte is no torn one: it was changed."""
+    with suppress(FileNotFoundError):
+        for offset, line in lines_of(folder / FILE):
+            if line.endswith(b"\n") or parse(offset, line[:-1] + b"\n"):
+                yield offset, line
+
+
+def parse(offset: int, line: bytes) -> Stored | None:
+    """None where it is no checkpoint of this format, down to the last byte of its frame."""
+    body, digits = line[_BODY], line[14:142]
+    if line != b'{"signature":"%b","checkpoint":%b}\n' % (digits, body):
+        return None
+    try:
+        checkpoint = msgspec.json.decode(body, type=Checkpoint)
+        checkpoint.span()
+        signature = bytes.fromhex(digits.decode())
+    except (*UNREADABLE, ValueError):
+        return None
+    if hexlify(signature) != digits:
+        return None
+    return Stored(checkpoint, body, signature, offset, sha256(line).hexdigest())
+
+
+def last_checkpoint(folder: Path) -> Stored | None:
+    """Raises `LogDamaged` where the last whole line is none."""
+    newest = deque(checkpoint_lines(folder), maxlen=1)
+    if not newest:
+        return None
+    offset, line = newest[0]
+    stored = parse(offset, line)
+    if stored is None:
+        raise LogDamaged(folder / FILE, offset, "not a checkpoint")
+    return stored
+
+
+def signed_checkpoints(folder: Path) -> list[Stored]:
+    """All of them, their signatures not checked: that is `verify`. Raises `LogDamaged`."""
+    found = []
+    for offset, line in checkpoint_lines(folder):
+        stored = parse(offset, line)
+        if stored is None:
+            raise LogDamaged(folder / FILE, offset, "not a checkpoint")
+        found.append(stored)
+    return found
+
+
+class Checkpointer:
+    """The one writer of a log's checkpoints, under the lock of the log's writer. Reads what is synced from where it
+    stopped, proves its chain, and signs; in threads that are not the one that decides."""
+
+    def __init__(self, folder: Path, log: str, signer: Callable[[Instant], Signer], interval: int) -> None:
+        """`interval`: ms. Raises `LogDamaged`."""
+        self._folder, self._log, self._signer, self._interval = folder, log, signer, interval
+        last = last_checkpoint(folder)
+        self._span = last.checkpoint.span() if last else Span()
+        self._head = bytes.fromhex(last.checkpoint.head) if last else ZERO
+        self._previous = last.line_hash if last else ZERO.hex()
+        self._end = last.offset + len(last.body) + _BODY.start - _BODY.stop if last else 0
+        self._at = last.checkpoint.at if last else 0
+        self._lock = Lock()
+        self._place: tuple[Path, int] = folder, 0
+        self.size = self._span.end
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, log: str, signer: Callable[[Instant], Signer], interval: int, durable: int
+    ) -> "Checkpointer":
+        """`durable`: the last entry of the log. Raises `LogDamaged` where the last checkpoint knew of more."""
+        opened = cls(folder, log, signer, interval)
+        if opened.size > durable:
+            path = segments(folder)[-1][1]
+            what = f"the log ends with entry {durable}, but its last checkpoint covers {opened.size}: its end was cut off"
+            raise LogDamaged(path, path.stat().st_size, what)
+        return opened
+
+    def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
+        """Take in the entries up to `durable`, which are on the disk, or the first many of them; sign where a segment
+        has ended, and where the interval is over or `at_once`. Returns the entries covered. Raises `LogUnavailable`,
+        `KeysUnusable`."""
+        with self._lock:
+            try:
+                for ended in self._read(min(durable, self._span.end + _MOST)):
+                    if ended:
+                        self._sign(now)
+                if at_once or now - self._at >= self._interval:
+                    self._sign(now)
+            except OSError as error:
+                raise unavailable(self._folder / FILE, error) from error
+            return self.size
+
+    def finish(self, durable: int, now: Instant) -> None:
+        """All of it, up to the last entry. Raises as `advance`."""
+        while self.advance(durable, now, at_once=True) < durable:
+            pass
+
+    def _read(self, durable: int) -> Iterator[bool]:
+        """Yields at the end of each segment: whether another follows."""
+        found = segments(self._folder)
+        # From the segment of the last entry that was read: that it has ended may have become known since.
+        begin = max(bisect_right(found, self._span.end, key=itemgetter(0)) - 1, 0)
+        firsts = [first for first, _ in found[begin:]]
+        for (first, path), following in zip(found[begin:], [*firsts[1:], 0], strict=True):
+            if self._span.end < durable:
+                self._read_segment(path, first, durable)
+            yield following == self._span.end + 1
+
+    def _read_segment(self, path: Path, first: int, durable: int) -> None:
+        if first > self._span.end + 1:
+            raise LogDamaged(path, 0, f"entry {self._span.end + 1} should stand before it and is not there")
+        offset, seq = 0, first - 1  # the header stands where an entry of that number would
+        if path == self._place[0]:
+            offset, seq = self._place[1], self._span.end + 1
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                for turn, line in enumerate(file, 1):
+                    if seq > self._span.end or seq == first - 1 == self._span.end:
+                        self._take(path, offset, line, is_entry=offset > 0)
+                    offset += len(line)
+                    seq += 1
+                    if seq > durable:
+                        break
+                    if not turn % _TURN:
+                        time.sleep(_PAUSE)
+        finally:
+            self._place = path, offset
+
+    def _take(self, path: Path, offset: int, line: bytes, *, is_entry: bool) -> None:
+        head = follow(self._head, line)
+        if head is None:
+            raise LogDamaged(path, offset, "it does not follow from what stands before it")
+        self._head = head
+        if is_entry:
+            self._span.add(leaf_hash(line[BODY]))
+
+    def _sign(self, now: Instant) -> None:
+        span = self._span
+        if span.end == self.size:
+            return
+        signer = self._signer(now)
+        body = msgspec.json.encode(
+            Checkpoint(
+                format=FORMAT,
+                log=self._log,
+                size=span.end,
+                root=span.root().hex(),
+                head=self._head.hex(),
+                at=now,
+                key=signer.name,
+                previous=self._previous,
+                peaks=[peak.hex() for peak in span.peaks],
+            )
+        )
+        signature = hexlify(signer.sign(signed_text(body)))
+        line = b'{"signature":"%b","checkpoint":%b}\n' % (signature, body)
+        self._append(line)
+        self._previous, self._end = sha256(line).hexdigest(), self._end + len(line)
+        self._at, self.size = now, span.end
+
+    def _append(self, line: bytes) -> None:
+        path = self._folder / FILE
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(fd, self._end)  # what a crash, or an append that failed, left unfinished
+            written = 0
+            while written < len(line):
+                written += os.pwrite(fd, line[written:], self._end + written)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if not self._end:
+            sync_folder(self._folder)
+
+
+def cover(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
+    """A checkpoint of all there is, of a log that nobody writes. Returns the entries covered. Raises `LogUnavailable`
+    while a gate writes it, for that one makes its own."""
+    with closed_to_writers(folder):
+        first, newest = segments(folder)[-1]
+        with newest.open("rb") as file:
+            os.fsync(file.fileno())
+        whole = sum(line.endswith(b"\n") for _, line in lines_of(newest))
+        checkpointer = Checkpointer(folder, log, lambda _: signer, 0)
+        checkpointer.finish(first + whole - 2, now)
+        return checkpointer.size

@@ -1,0 +1,303 @@
+"""Evidence: what a sceptic needs to check decisions alone, in one file of one line.
+
+    {"signature":"<128 hex digits>","key":"<64 hex digits>","evidence":<body>}\\n
+
+`key` is the raw public half of the log's signing key, and the signature is Ed25519 of "dialgate evidence\\n", then the body
+as stored: so no byte can be changed and none added. The body is a JSON object:
+
+    log, made_at        whose evidence, and when it was made
+    decisions           for each: id, grounds (their sequence), the called number in clear, or none where the keys of its
+                        month are destroyed; the answers of the registries and the consents that its facts name, with
+                        receipt, artefact and hash, as far as they are still held
+    asked               of a list of numbers: each, with the ids of its decisions
+    entries             decisions and grounds as the log stores them, with the checkpoint (an index) they are in and the
+                        way to its root (RFC 6962, 2.1.1)
+    checkpoints, keys   as the log stores them; and the public keys they are signed by, by name
+    kept                law and configuration by their SHA-256: what grounds name, and the files that a configuration lists
+    manifest            of the registry answers, where those of the decision are still the ones in use
+
+What entries prove is what the log held when the checkpoint was signed. That a number in clear belongs to its record, and
+what a receipt says, is the word of whoever signed the bundle: the keys that would show it open everybody else's records
+too. How it may change: fields are appended; anything else is a new `format`. `dialgate/verifier/verify_evidence.py` checks it all and needs none of this package.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from dialgate.archive import Segments
+from dialgate.decision_log import Line, Span, Stored, Tree, leaf_hash, signed_checkpoints
+from dialgate.keys import KeyRetired, Keys
+from dialgate.ledger import ConsentGiven
+from dialgate.model import Instant
+from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.records import Reader, Record
+from dialgate.signing import Signer
+from dialgate.snapshot import Consultation, Manifest, SnapshotMissing, read_contents, read_manifest
+from dialgate.store import Store
+from dialgate.store.sqlite import SqliteStore
+
+FORMAT: Literal[1] = 1
+
+
+class NoEvidence(Exception):
+    """It cannot be proved, and why."""
+
+
+class Consented(Struct, frozen=True, kw_only=True):
+    id: str
+    text_version: str
+    artefact: str
+    artefact_sha256: str
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    id: str
+    seq: int
+    grounds: int
+    number: str | None
+    consultations: list[Consultation]
+    consents: list[Consented]
+
+
+class Proved(Struct, frozen=True, kw_only=True):
+    seq: int
+    body: str
+    checkpoint: int
+    path: list[str]
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    number: str
+    decisions: list[str]
+
+
+class Bundle(Struct, frozen=True, kw_only=True):
+    format: Literal[1] = FORMAT
+    log: str
+    made_at: Instant
+    decisions: list[Finding]
+    asked: list[Asked]
+    entries: list[Proved]
+    checkpoints: list[dict[str, str]]
+    keys: dict[str, str]
+    kept: dict[str, str] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+
+class Sources(Struct, frozen=True, kw_only=True):
+    """A gate's `data` folder, and what opens it. `read`: the log's lines from a sequence on."""
+
+    data: Path
+    keys: Keys
+    signer: Signer
+    store: Store
+    read: Callable[[int], Iterator[Line]]
+
+    @classmethod
+    def of(cls, data: Path, *, keys: Keys, signer: Signer) -> "Sources":
+        """Raises `StoreUnavailable`. Its `store` is to be closed."""
+        store = SqliteStore.open(data / "store.db", patience=5)
+        read = partial(_entries, data / "log")
+        return cls(data=data, keys=keys, signer=signer, store=store, read=read)
+
+
+def _entries(folder: Path, first: int) -> Iterator[Line]:
+    return Segments(folder).lines(first)
+
+
+async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
+    """Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`."""
+    log, _, digits = decision.rpartition("-")
+    record = Reader(sources.data / "log").find(int(digits)) if digits.isdecimal() else None
+    if log != sources.keys.log or not isinstance(record, Record) or record.id != decision:
+        raise NoEvidence(f"there is no decision {decision} in this log, {sources.keys.log}")
+    return await _bundle(sources, [record], [], now)
+
+
+async def of_numbers(sources: Sources, numbers: Sequence[str], now: Instant) -> bytes:
+    """Every decision about numbers in E.164, and for which there is none. Raises as `of_decision`."""
+    owner = {each: number for number in numbers for each in sources.keys.hashes(number).values()}
+    records = [record for _, record in Reader(sources.data / "log").about(frozenset(owner))]
+    asked = [
+        Asked(number=number, decisions=[record.id for record in records if owner[record.number] == number])
+        for number in numbers
+    ]
+    return await _bundle(sources, records, asked, now)
+
+
+async def _bundle(sources: Sources, records: Sequence[Record], asked: list[Asked], now: Instant) -> bytes:
+    stored = signed_checkpoints(sources.data / "log")
+    wanted = sorted({seq for record in records for seq in (record.grounds, record.seq)})
+    used, proved = _proved(sources, stored, _covering(stored, wanted, records))
+    manifest = _manifest(sources.data / "snapshots", records)
+    body = Bundle(
+        log=sources.keys.log,
+        made_at=now,
+        decisions=[await _finding(sources, record) for record in records],
+        asked=asked,
+        entries=proved,
+        checkpoints=[{"body": each.body.decode(), "signature": each.signature.hex()} for each in used],
+        keys=_public(sources.signer.public, used),
+        kept=dict(_kept(sources.data / "kept", records)),
+        manifest=manifest,
+    )
+    return _sealed(msgspec.json.encode(body), sources.signer)
+
+
+def _sealed(body: bytes, signer: Signer) -> bytes:
+    signature = signer.sign(b"dialgate evidence\n" + body).hex().encode()
+    key = signer.public[signer.name].hex().encode()
+    return b'{"signature":"%b","key":"%b","evidence":%b}\n' % (signature, key, body)
+
+
+def _public(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, str]:
+    names = {each.checkpoint.key for each in used}
+    if unknown := names - public.keys():
+        raise NoEvidence(
+            f"a checkpoint is signed by {', '.join(unknown)}, which is no key of this log: see `dialgate log verify`"
+        )
+    return {name: public[name].hex() for name in sorted(names)}
+
+
+# ---- proofs ----------------------------------------------------------------------------------------------------------
+
+
+def _covering(
+    stored: Sequence[Stored], wanted: Sequence[int], records: Sequence[Record]
+) -> dict[int, list[int]]:
+    """The entries to be proved by each checkpoint: a decision by the first that covers it, and its grounds by the same."""
+    sizes = [each.checkpoint.size for each in stored]
+    if wanted and (not sizes or wanted[-1] > sizes[-1]):
+        raise NoEvidence(
+            f"record {wanted[-1]} is not covered by a signed checkpoint yet: wait until the gate has made one"
+            " (`checkpoint_seconds`), or make it with `dialgate log checkpoint` while no gate runs"
+        )
+    shared: dict[int, set[int]] = {}
+    for record in records:
+        shared.setdefault(bisect_left(sizes, record.seq), set()).update((record.grounds, record.seq))
+    return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
+
+
+def _proved(
+    sources: Sources, stored: Sequence[Stored], covering: Mapping[int, list[int]]
+) -> tuple[list[Stored], list[Proved]]:
+    used = [stored[place] for place in covering]
+    return used, [
+        each
+        for index, (place, seqs) in enumerate(covering.items())
+        for each in _paths(sources, stored, place, seqs, index)
+    ]
+
+
+def _paths(
+    sources: Sources, stored: Sequence[Stored], place: int, seqs: list[int], index: int
+) -> Iterator[Proved]:
+    """From the last checkpoint before all of them on: what came earlier stands in its peaks."""
+    size = stored[place].checkpoint.size
+    sizes = [each.checkpoint.size for each in stored]
+    before = bisect_left(sizes, seqs[0]) - 1
+    tree = Tree(stored[before].checkpoint.span() if before >= 0 else Span())
+    bodies: dict[int, bytes] = {}
+    for line in sources.read(tree.size + 1):
+        tree.add(leaf_hash(line.body))
+        if line.seq in seqs:
+            bodies[line.seq] = line.body
+        if line.seq == size:
+            break
+    if tree.root().hex() != stored[place].checkpoint.root:
+        raise NoEvidence(
+            f"the log up to record {size} is not what its checkpoint signed: see `dialgate log verify`"
+        )
+    for seq in seqs:
+        path = [each.hex() for each in tree.path(seq - 1)]
+        yield Proved(seq=seq, body=bodies[seq].decode(), checkpoint=index, path=path)
+
+
+# ---- what a record refers to -----------------------------------------------------------------------------------------
+
+
+async def _finding(sources: Sources, record: Record) -> Finding:
+    try:
+        number = sources.keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
+    except KeyRetired:
+        number = None
+    named = {answer.consultation for answer in record.facts.registries}
+    return Finding(
+        id=record.id,
+        seq=record.seq,
+        grounds=record.grounds,
+        number=number,
+        consultations=[
+            each
+            for registry in {answer.registry for answer in record.facts.registries}
+            for each in _consultations(sources.data / "snapshots", registry, record.facts.controller.id)
+            if each.id in named
+        ],
+        consents=[] if number is None else await _consents(sources, record, number),
+    )
+
+
+async def _consents(sources: Sources, record: Record, number: str) -> list[Consented]:
+    named = {consent.id for consent in record.facts.known.consents}
+    if not named:
+        return []
+    history = await sources.store.history(sources.keys.subject(record.facts.controller.id, number))
+    return [
+        Consented(
+            id=event.id,
+            text_version=event.text_version,
+            artefact=event.artefact,
+            artefact_sha256=event.artefact_sha256,
+        )
+        for event in (entry.event for entry in history)
+        if isinstance(event, ConsentGiven) and event.id in named
+    ]
+
+
+def _consultations(folder: Path, registry: str, controller: str) -> Iterator[Consultation]:
+    """Every one that the answers in use remember."""
+    try:
+        manifest = read_manifest(folder)
+        for entry in manifest.files:
+            if entry.registry == registry and entry.controller in {controller, ""}:
+                path = folder / entry.file
+                numbers = NumberSet.open(path)
+                yield from read_contents(numbers, path).consultations
+                numbers.close()
+    except (SnapshotMissing, DamagedFile, OSError):
+        return  # a receipt is given where it is found; the facts name the consultation in any case
+
+
+def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
+    try:
+        manifest = read_manifest(folder)
+    except (SnapshotMissing, DamagedFile):
+        return None
+    return manifest if manifest.version in {record.snapshot for record in records} else None
+
+
+def _kept(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Raises `NoEvidence` where a text is not there: it is kept for as long as the record."""
+    for config in sorted({record.config for record in records}):
+        listing = _text(folder, config)
+        yield config, listing
+        for line in listing.splitlines():
+            digest = line.rpartition(" ")[2]
+            yield digest, _text(folder, digest)
+    for law in sorted({record.law for record in records}):
+        yield law, _text(folder, law)
+
+
+def _text(folder: Path, digest: str) -> str:
+    try:
+        return (folder / digest).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoEvidence(
+            f"{folder / digest}: {error}; a decision rests on it: restore it from a copy"
+        ) from None

@@ -1,0 +1,209 @@
+"""Commands that keep a log small, and no longer than the law lets it: archive, retire, hold."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from dialgate.archive import due, packing
+from dialgate.faults import Unavailable
+from dialgate.holds import Hold, HoldRefused, Holds, read_number
+from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    console,
+    load_config,
+    reporting,
+    show_json,
+    show_table,
+    utc,
+)
+from dialgate.interfaces.cli_writing import Actor
+from dialgate.keys import Keys
+from dialgate.retention import Month, months, retire
+from dialgate.service import wall_clock
+from dialgate.settings import Config
+
+hold_app = typer.Typer(no_args_is_help=True, help="Legal holds: numbers that no retirement touches.")
+log_app.add_typer(hold_app, name="hold")
+
+Number = Annotated[str, typer.Argument(help="The person's number, best as +39…")]
+Reason = Annotated[str, typer.Option(help="Why: a case, a letter. Stored in clear, so never the number.")]
+
+
+@contextmanager
+def _foreseen() -> Iterator[None]:
+    try:
+        yield
+    except packing.ArchiveFailed as failure:
+        raise Failure("archive.failed", str(failure)) from None
+    except HoldRefused as refused:
+        raise Failure("hold.refused", str(refused)) from None
+    except Unavailable as fault:
+        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+    except OSError as error:
+        raise Failure(
+            "log.unreadable", f"{error.filename}: {error.strerror}; has a gate ever run here?"
+        ) from None
+
+
+@log_app.command("archive")
+def log_archive(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Pack every full segment now, each proved before the original goes. A running gate does so by itself.
+
+    May be run beside a gate.
+
+    dialgate log archive --json"""
+    with reporting(as_json=as_json), _foreseen():
+        folder = load_config(config).data / "log"
+        with packing.alone(folder):
+            packed = list(_packed(due(folder, wall_clock())))
+    entries, before, after = (
+        sum(getattr(each, name) for each in packed) for name in ("entries", "before", "after")
+    )
+    if as_json:
+        show_json({"segments": len(packed), "entries": entries, "bytes_before": before, "bytes_after": after})
+    else:
+        typer.echo(
+            f"{len(packed)} segments archived: {entries:,} entries, {before:,} bytes are {after:,} now."
+        )
+
+
+def _packed(segments: list[Path]) -> Iterator[packing.Packed]:
+    errors = console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("archiving", total=sum(path.stat().st_size for path in segments))
+        for segment in segments:
+            done = packing.pack(segment)
+            progress.advance(task, done.before)
+            yield done
+
+
+@log_app.command("retire")
+def log_retire(
+    *,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it. Without this, only say what would be done.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Make the months anonymous whose time is over (`retention` in the configuration), by destroying their keys.
+
+    The records stay and the chain holds, but no key links them to a number any more, and nothing brings that back. Decisions
+    about held numbers stay linked to these. Backups of the key file are yours to destroy.
+
+    dialgate log retire --yes"""
+    with reporting(as_json=as_json), _foreseen():
+        loaded = load_config(config)
+        keys = _keys(loaded)
+        found = months(loaded, keys, wall_clock())
+        due = [month for month in found if month.over]
+        if yes:
+            for month in due:
+                retire(loaded, keys, month.month)
+    if as_json:
+        show_json({"retired": yes, "months": due, "kept": [month for month in found if not month.over]})
+        return
+    _show_months(found, done=yes)
+    if due and not yes:
+        typer.echo("Nothing was destroyed. Give --yes to do it.")
+
+
+def _show_months(found: list[Month], *, done: bool) -> None:
+    show_table(
+        "Months with keys",
+        ("month", "allowed", "refused", "of these held", "until", ""),
+        [
+            (
+                month.month,
+                f"{month.allowed:,}",
+                f"{month.refused:,}",
+                f"{month.held:,}",
+                month.over_from,
+                ("retired" if done else "over") if month.over else "",
+            )
+            for month in found
+        ],
+    )
+
+
+@hold_app.command("add")
+def hold_add(
+    number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
+) -> None:
+    """Keep every decision about this number linked to it, whatever month is retired. What is retired already stays so.
+
+    dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo"""
+    with reporting(as_json=as_json), _foreseen():
+        holds, e164 = _holds(config, number)
+        hold = holds.add(e164, at=wall_clock(), by=by, reason=reason)
+    _say(hold, f"Hold {hold.id} is in force.", as_json=as_json)
+
+
+@hold_app.command("lift")
+def hold_lift(
+    number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
+) -> None:
+    """End the hold. What links its decisions of retired months to the number is destroyed.
+
+    dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo"""
+    with reporting(as_json=as_json), _foreseen():
+        holds, e164 = _holds(config, number)
+        hold = holds.lift(e164, at=wall_clock(), by=by, reason=reason)
+    _say(hold, f"Hold {hold.id} is lifted.", as_json=as_json)
+
+
+@hold_app.command("list")
+def hold_list(
+    number: Annotated[str, typer.Argument(help="Of this number only.")] = "",
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """The holds there ever were, without their numbers; or the hold on one number.
+
+    dialgate log hold list --json"""
+    with reporting(as_json=as_json), _foreseen():
+        holds, e164 = _holds(config, number)
+        one = holds.find(e164) if number else None
+        found = holds.all() if not number else (one,) if one else ()
+    if as_json:
+        show_json([_told(hold) for hold in found])
+        return
+    show_table(
+        "Legal holds",
+        ("hold", "since", "by", "reason", "lifted", "decisions of retired months"),
+        [
+            (str(each.id), utc(each.at), each.by, each.reason, utc(each.lifted_at), "\n".join(each.records))
+            for each in found
+        ],
+    )
+
+
+def _told(hold: Hold) -> dict[str, object]:
+    return {name: getattr(hold, name) for name in Hold.__struct_fields__ if name != "number"}
+
+
+def _say(hold: Hold, words: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json(_told(hold))
+    else:
+        typer.echo(words)
+
+
+def _holds(config: Path, number: str) -> tuple[Holds, str]:
+    loaded = load_config(config)
+    homes = {controller.country for controller in loaded.controllers.values()}
+    home = homes.pop() if len(homes) == 1 else ""
+    return Holds(loaded.data, _keys(loaded)), read_number(number, home) if number else ""
+
+
+def _keys(config: Config) -> Keys:
+    return Keys.open(config.data / "keys.json")

@@ -1,0 +1,134 @@
+"""`dialgate conformance`: does a dialer stay closed when its gate does not do what it should?"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from dialgate.conformance import kit
+from dialgate.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
+from dialgate.conformance.dialplan import Unknown
+from dialgate.conformance.kit import CASES, Finding
+from dialgate.interfaces.cli_terminal import (
+    MISUSE,
+    NO,
+    AsJson,
+    Failure,
+    console,
+    reporting,
+    show_json,
+    show_table,
+)
+
+app = typer.Typer()
+_DEPLOY = Path("deploy")
+_PYTHON, _OWN = "python", "own"
+
+
+@app.command()
+def conformance(  # noqa: PLR0917 - a command has as many parameters as it has options
+    client: Annotated[
+        str, typer.Argument(help=f"{', '.join([*PLAYED, _PYTHON])}, or {_OWN}: your real dialer.")
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Your dialplan, instead of the shipped one."),
+    ] = None,
+    context: Annotated[str, typer.Option(help="The context in FILE that outbound calls go to.")] = "",
+    place: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND", help=f"For {_OWN}: makes your dialer place one call to $DIALGATE_TO."
+        ),
+    ] = "",
+    trunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, help=f"For {_OWN}: the UDP port here that is your dialer's SIP trunk."
+        ),
+    ] = None,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65_535, help=f"For {_OWN}: where it looks for its gate; 0: $DIALGATE_PORT says."
+        ),
+    ] = 0,
+    wait: Annotated[float, typer.Option(min=0.1, help="Seconds until a call counts as not placed.")] = 10,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Play the gate badly for a dialer, and say for each case whether a call got through.
+
+    A gate that allows must be obeyed, too: else nothing was tested. Asterisk, VICIdial and FreeSWITCH are played by an
+    emulator, on the configuration that is shipped in deploy/ or on yours. Without a trunk, exit 0 of COMMAND means that
+    the call was placed.
+
+    Exit 0: closed in every case. 1: a call got through, or none did where one must.
+
+    dialgate conformance asterisk
+
+    dialgate conformance own --place "./place-a-call.sh" --trunk 5070 --port 8080"""
+    with reporting(as_json=as_json):
+        dialer = _dialer(client, file, context, Commanded(place, wait, trunk) if place else None)
+        try:
+            findings = asyncio.run(_run(dialer, port, as_json=as_json))
+        except Unknown as error:
+            raise Failure(
+                "conformance.unknown", f"this emulator does not know {error}", status=MISUSE
+            ) from None
+        except OSError as error:
+            raise Failure("conformance.port", f"cannot play a gate there: {error}", status=MISUSE) from None
+    if not as_json:
+        _show(findings)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else NO)
+
+
+def _dialer(client: str, file: Path | None, context: str, commanded: Commanded | None) -> Dialer:
+    if client == _OWN and commanded is not None:
+        return commanded
+    if client == _PYTHON:
+        return Python()
+    if client not in PLAYED:
+        needs = f"{_OWN} needs --place" if client == _OWN else f"one of {', '.join([*PLAYED, _PYTHON, _OWN])}"
+        raise Failure("request.invalid", f"name a dialer: {needs}", field="client", status=MISUSE)
+    if file is not None:
+        played = PLAYED[client]
+        return Configured(played, file.read_text("utf-8"), context or played.context)
+    try:
+        return shipped(client, _DEPLOY)
+    except OSError:
+        raise Failure(
+            "request.invalid",
+            "run this where deploy/ is, or give your own --file",
+            field="file",
+            status=MISUSE,
+        ) from None
+
+
+async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task(CASES[0].about)
+        async for finding in kit.run(dialer, port):
+            findings.append(finding)
+            progress.update(task, description=f"{len(findings)} of {len(CASES)}: {finding.about}")
+            if as_json:
+                show_json(finding)
+    return findings
+
+
+def _show(findings: Iterable[Finding]) -> None:
+    rows = [
+        (
+            each.case,
+            each.about,
+            f"through: {each.through}" if each.through else "no call",
+            "ok" if each.ok else "OPEN",
+        )
+        for each in findings
+    ]
+    show_table("", ("case", "the gate", "the dialer", ""), rows)

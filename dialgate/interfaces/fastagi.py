@@ -1,0 +1,299 @@
+"""The door for Asterisk: a FastAGI server. One connection is one call, one script, one answer.
+
+| script | arguments | answers |
+|---|---|---|
+| `check` | to, from, campaign, call type (may be left out), call id (else the channel's) | `DG_DECISION` … |
+| `vicidial` | to, from, call code, campaign | the same, and on a denial `DIALSTATUS` and `HANGUPCAUSE` |
+| `recall` | language (else the channel's) | speaks to who calls back: see recall.py |
+
+`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from
+which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
+limit. So the first thing said is always `deny`, while the gate decides; `allow` is said last, after everything else was
+taken; and at the deadline the connection is closed, whoever is late.
+"""
+
+import asyncio
+import re
+import resource
+from collections.abc import Iterator
+from typing import Final, cast
+
+import structlog
+
+from dialgate.answers import Answer
+from dialgate.interfaces.agi import Command, Environment, Hangup, Listener, NotAgi, Reply, set_variable
+from dialgate.interfaces.http_check import CheckRequest
+from dialgate.interfaces.http_errors import Fault, convert
+from dialgate.interfaces.recall import Recall
+from dialgate.interfaces.sources import client_at
+from dialgate.model import Call
+from dialgate.service import Gate
+from dialgate.settings import Client, Config, ConfigError, Scope
+
+_log = structlog.get_logger(__name__)
+
+_BACKLOG: Final = 4096
+_MOST_REMEMBERED: Final = 1024  # addresses
+_LONGEST_PROMPT: Final = 120.0  # seconds
+_SET: Final = Reply(200, "1")
+_IS_SET: Final = b"200 result=1\n"
+_DENY: Final = set_variable("DG_DECISION", "deny")
+_ALLOW: Final = set_variable("DG_DECISION", "allow")
+# Asterisk's names: a number that may not be called, as VICIdial's carrier log knows it, and one to be tried again.
+_NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
+# Auto-dial V…, manual M…, three-way DC…: a moment in digits, and the lead in the last ten.
+_CALL_CODE: Final = re.compile(r"[A-Z]{1,2}\d{13,30}")
+_NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
+                 "vicidial": ("to", "from", "call_id", "campaign")}  # fmt: skip
+
+
+class Gone(Exception):
+    """The call has ended, or Asterisk does not take what it is told. There is nobody to answer."""
+
+
+class FastAgi:
+    """The door. `start` opens it; `close` ends it after the calls that are being answered."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.calls: set[Talk] = set()
+        self._server: asyncio.Server | None = None
+        self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
+
+    def client(self, remote: str) -> Client | None:
+        """Whose address this is; remembered, as long as the configuration is the same."""
+        if self._known[0] is not self.gate.config or len(self._known[1]) > _MOST_REMEMBERED:
+            self._known = (self.gate.config, {})
+        known = self._known[1]
+        if remote not in known:
+            known[remote] = client_at(remote, self.gate.config)
+        return known[remote]
+
+    async def start(self) -> int:
+        """The port. Raises `ConfigError` if it cannot listen where the settings say."""
+        listen = self.gate.config.settings.fastagi
+        assert listen is not None
+        _allow_files(listen.connections)
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise ConfigError(
+                [f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"]
+            ) from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Those that are being spoken to on the recall line are cut off."""
+        if self._server is not None:
+            self._server.close()
+        if self.calls:
+            await asyncio.wait([call.ended for call in self.calls], timeout=self.deadline())
+        for call in list(self.calls):
+            call.drop()
+
+    def deadline(self) -> float:
+        listen = self.gate.config.settings.fastagi
+        return listen.deadline_seconds if listen else 0.0
+
+    def full(self) -> bool:
+        listen = self.gate.config.settings.fastagi
+        return listen is None or len(self.calls) >= listen.connections
+
+
+class Talk(asyncio.Protocol):
+    """The connection of one call. `_ahead` is what is still to be said, one command after the reply to the other."""
+
+    def __init__(self, door: FastAgi) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._door = door
+        self._listener = Listener()
+        self._ahead: list[Command] = []
+        self._asked: asyncio.Future[Answer] | None = None
+        self._vicidial = self._awaits_reply = self._hung_up = False
+        self._spoken: asyncio.Task[None] | None = None
+        self._heard: asyncio.Future[Reply] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._door.full():
+            self._transport.abort()  # without a word, which the dialplan takes for a denial
+            return
+        self._door.calls.add(self)
+        self._timer = asyncio.get_running_loop().call_later(self._door.deadline(), self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
+        if self in self._door.calls:
+            self._door.calls.discard(self)
+            self._timer.cancel()
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_exception(Gone())
+        self.ended.set_result(None)
+
+    def drop(self) -> None:
+        if self._spoken is not None:
+            self._spoken.cancel()
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if data == _IS_SET and self._listener.expects_reply:  # nearly all that ever comes
+            self._replied(_SET)
+            return
+        try:
+            for said in self._listener.feed(data):
+                if self._transport.is_closing():
+                    return  # what came in the same breath as a failure is not listened to
+                match said:
+                    case Reply():
+                        self._replied(said)
+                    case Environment():
+                        self._begin(said)
+                    case Hangup():
+                        self._hung_up = True
+        except NotAgi as error:
+            _log.warning("not AGI", problem=str(error))
+            self.drop()
+
+    # ---- the answer --------------------------------------------------------------------------------------------------
+
+    def _begin(self, environment: Environment) -> None:
+        gate, remote = self._door.gate, str(self._transport.get_extra_info("peername")[0])
+        script = environment.script.partition("?")[0]
+        try:
+            if script == "recall":
+                caller = _admitted(self._door.client(remote), remote, "revoke", "ledger")
+                recall = Recall(gate, caller, self._said_to)
+                self._spoken = asyncio.create_task(self._spoke(recall, environment))
+                return
+            client = _admitted(self._door.client(remote), remote, "check")
+            self._asked = gate.check(_asked(environment, script, client), client)
+            self._vicidial = script == "vicidial"
+        except Fault as fault:
+            self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
+        else:
+            self._say(_DENY)
+            self._asked.add_done_callback(self._decided)
+
+    def _say(self, *commands: Command) -> None:
+        self._ahead += commands
+        if not self._awaits_reply and self._ahead and not self._transport.is_closing():
+            self._awaits_reply = True
+            self._transport.write(self._ahead.pop(0))
+
+    def _replied(self, reply: Reply) -> None:
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(reply)
+        elif not self._awaits_reply or reply != _SET:
+            self._transport.close()  # what was said stands, and that was `deny`
+        else:
+            self._awaits_reply = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._asked is not None and self._asked.done():
+            answer, self._asked = self._asked.result(), None
+            self._say(*_told(answer, vicidial=self._vicidial, hung_up=self._hung_up))
+        elif self._ahead:
+            if self._ahead == [_ALLOW] and self._hung_up:
+                self._ahead.clear()
+                self._transport.close()
+            self._say()
+        elif self._asked is None:
+            self._transport.close()
+
+    def _decided(self, _: asyncio.Future[Answer]) -> None:
+        if not self._awaits_reply and not self._transport.is_closing():
+            self._go_on()
+
+    def _late(self) -> None:
+        """The deadline. Where the gate is what is late, the reason is the last word."""
+        late = self._asked is not None and not self._asked.done()
+        if late and not self._awaits_reply:
+            self._transport.write(set_variable("DG_REASON", "gate.unavailable"))
+        self._transport.close()
+        if late:
+            self._door.gate.metrics.faults.labels("fastagi").inc()
+
+    # ---- the recall line ---------------------------------------------------------------------------------------------
+
+    async def _spoke(self, recall: Recall, environment: Environment) -> None:
+        self._timer.cancel()
+        try:
+            await recall.speak(environment)
+        except (Gone, TimeoutError):
+            self._transport.close()
+        except Fault as fault:
+            self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
+        else:
+            self._transport.close()
+
+    async def _said_to(self, command: Command) -> Reply:
+        """Raises `Gone`, or `TimeoutError` where no reply comes: a prompt has an end."""
+        if self._transport.is_closing():
+            raise Gone
+        self._heard = asyncio.get_running_loop().create_future()
+        self._transport.write(command)
+        try:
+            async with asyncio.timeout(_LONGEST_PROMPT):
+                return await self._heard
+        finally:
+            self._heard = None
+
+
+def _told(answer: Answer, *, vicidial: bool, hung_up: bool) -> Iterator[Command]:
+    for name, value in _variables(answer, vicidial=vicidial):
+        yield set_variable(name, value)
+    if answer.decision == "allow" and not hung_up:
+        yield _ALLOW
+
+
+def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
+    """All but the decision, also those that are empty: an earlier call on the channel may have left its own."""
+    yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
+    yield "DG_DECISION_ID", answer.decision_id
+    yield "DG_NOT_BEFORE", answer.not_before
+    if vicidial and answer.decision != "allow":
+        status, cause = _NEVER if answer.decision_id else _AGAIN
+        yield "DIALSTATUS", status
+        yield "HANGUPCAUSE", cause
+
+
+def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:
+    if client is None:
+        _log.warning("no client has this source address", address=remote)
+        raise Fault(401, "auth.missing", "The source address is no client's.")
+    if not set(scopes) <= set(client.scopes):
+        raise Fault(403, "auth.scope", "The client lacks a scope.")
+    return client
+
+
+def _asked(environment: Environment, script: str, client: Client) -> Call:
+    """Raises `Fault` where an argument is too long or of no sense. One that is missing is empty, and judged as such."""
+    names = _NAMES.get(script)
+    if names is None:
+        raise Fault(404, "path.unknown", "No such script.")
+    given = dict(zip(names, environment.arguments, strict=False))
+    named = {name: value for name, value in given.items() if value}
+    asked = convert({"to": "", "from": "", "campaign": ""} | named, CheckRequest)
+    call_id = asked.call_id
+    if script == "vicidial" and not _CALL_CODE.fullmatch(call_id):
+        call_id = ""
+    return Call(
+        to=asked.to,
+        from_=asked.from_,
+        campaign=asked.campaign,
+        call_id=call_id or environment.values.get("uniqueid", "")[:256],
+        call_type=asked.call_type,
+        client=client.name,
+        interface="fastagi",
+    )
+
+
+def _allow_files(connections: int) -> None:
+    """As many open files as calls and some, if the system lets us; Debian's soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 1024
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

@@ -1,0 +1,77 @@
+"""`POST /v1/webhooks/{profile}`: the check for a dialer that speaks its own way, by a profile of config/webhooks/.
+
+Whatever is wrong with what it sends, it is told a denial in its own words: it may not look at the status.
+"""
+
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from dialgate.answers import Answer
+from dialgate.interfaces import http_body
+from dialgate.interfaces.http_check import CheckRequest, call
+from dialgate.interfaces.http_errors import FAILURES, JSON_HEADERS, Fault, convert, decode, fault_of
+from dialgate.service import Gate
+from dialgate.settings import Client
+from dialgate.webhooks import TOLD, Profile, Told, fill, read
+
+_MOST: Final = 512
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
+_AGAIN: Final = {"Retry-After": "1"}
+_json: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+async def webhook(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    profile = gate.config.webhooks.get(request.match_info["profile"])
+    if profile is None:
+        raise Fault(
+            404, "webhook.unknown", "No profile of this name in the folder of webhooks.", field="profile"
+        )
+    try:
+        query = dict(http_body.query(request))
+        asked = convert(
+            {"to": "", "from": "", "campaign": ""} | read(profile, await _body(request, gate), query),
+            CheckRequest,
+        )
+    except FAILURES as error:
+        problem = fault_of(error).problem
+        return _reply(profile.deny, "deny", {"reason": problem.code, "text": problem.message})
+    answer = await gate.check(call(asked, client, f"webhook.{profile.id}"), client)
+    return _reply(_kind(profile, answer), answer.decision, _told(answer))
+
+
+async def _body(request: web.Request, gate: Gate) -> Any:
+    body = await http_body.whole(request, gate.config.settings.limits)
+    if request.content_type == "application/x-www-form-urlencoded":
+        return dict(http_body.parameters(body.decode("ascii", "replace"), _MOST))
+    return decode(_json, body) if body else {}
+
+
+def _kind(profile: Profile, answer: Answer) -> Told:
+    if not answer.decision_id:
+        return profile.retry
+    return profile.allow if answer.decision == "allow" else profile.deny
+
+
+def _told(answer: Answer) -> dict[str, str]:
+    first = answer.reasons[0] if answer.reasons else None
+    return {
+        "decision_id": answer.decision_id,
+        "to": answer.to,
+        "from": answer.from_,
+        "reason": first.code if first else "",
+        "text": first.text if first else "",
+        "law": first.law if first else "",
+        "valid_until": answer.valid_until,
+        "not_before": answer.not_before,
+    }
+
+
+def _reply(told: Told, decision: str, known: dict[str, str]) -> web.StreamResponse:
+    body = fill(told.body, dict.fromkeys(TOLD, "") | known | {"decision": decision})
+    again = _AGAIN if told.status == 503 else {}  # noqa: PLR2004 - HTTP's
+    if told.form:
+        return web.Response(body=urlencode(body).encode(), status=told.status, headers={**_FORM, **again})
+    return web.Response(body=msgspec.json.encode(body), status=told.status, headers={**JSON_HEADERS, **again})

@@ -1,0 +1,130 @@
+"""The recall line: the caller ID that a person saw must lead to someone who answers (L. 5/2018 art. 2 c. 1; AGCOM
+156/18/CIR: a machine may, at any hour), so Asterisk sends what comes in on it here.
+
+The line says who called and on whose behalf, takes a stop by key press, and is itself the proof, dated, that the number
+is called back and answered. A prompt is a file of Asterisk's, `dialgate/LANGUAGE/NAME`, with nothing of the machine in
+its name; config/prompts/ holds the texts to record. `who-CONTROLLER` names the controller, and is the operator's own.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from dialgate.faults import Unavailable
+from dialgate.interfaces.agi import ANSWER, HANG_UP, Command, Environment, Reply, get_data, stream_file
+from dialgate.interfaces.http_errors import Fault
+from dialgate.registrar import Refused
+from dialgate.requests import CallerIdProofRequest, RevocationRequest
+from dialgate.service import Gate
+from dialgate.settings import Client
+
+_log = structlog.get_logger(__name__)
+
+LANGUAGES: Final = ("it", "en")
+PROMPTS: Final = ("welcome", "menu", "stopped", "withheld", "failed", "goodbye")
+_STOP: Final = "1"
+_OK: Final = 200
+_ASKED: Final = 2  # times the menu is read
+_PATIENCE_MS: Final = 5_000
+_LONGEST_COUNTRY_CODE: Final = 3
+
+Say = Callable[[Command], Awaitable[Reply]]
+
+
+class Recall:
+    def __init__(self, gate: Gate, client: Client, say: Say) -> None:
+        self._gate, self._client, self._say = gate, client, say
+
+    async def speak(self, environment: Environment) -> None:
+        """Raises `Fault` where the dialled number is none of the client's caller IDs: nothing is said then."""
+        known = environment.values
+        called = _shown(known.get("dnid", "")) or _shown(known.get("extension", ""))
+        caller_ids = self._caller_ids(called)
+        if not caller_ids:
+            raise Fault(404, "controller.unknown", "The dialled number is no caller ID of this client.")
+        language = _language((*environment.arguments, known.get("language", "")))
+        evidence = f"recall:{known.get('uniqueid', '')}"[:256]
+        if not _worked(await self._say(ANSWER)) or not await self._played(language, "welcome"):
+            return
+        for controller in caller_ids:
+            await self._played(language, f"who-{controller}")
+        await self._proved(caller_ids, evidence)
+        await self._offer(language, _shown(known.get("callerid", "")), list(caller_ids), evidence)
+        await self._played(language, "goodbye")
+        await self._say(HANG_UP)
+
+    def _caller_ids(self, called: str) -> dict[str, str]:
+        """The client's controllers whose caller ID was dialled, and the caller ID as it is shown."""
+        return {
+            line.controller.id: shown
+            for line in self._gate.config.lines.values()
+            for shown in line.caller_ids
+            if line.controller.id in self._client.controllers and _same(called, shown)
+        }
+
+    async def _played(self, language: str, name: str) -> bool:
+        played = _worked(await self._say(stream_file(f"dialgate/{language}/{name}")))
+        if not played:
+            _log.warning(
+                "a prompt was not played: no such file, or the call ended", prompt=f"{language}/{name}"
+            )
+        return played
+
+    async def _proved(self, caller_ids: dict[str, str], evidence: str) -> None:
+        """Only now: someone called the number, was answered, and heard who it is."""
+        for controller, shown in caller_ids.items():
+            ask = CallerIdProofRequest(
+                controller=controller, caller_id=shown, kind="probe", answered=True, evidence=evidence
+            )
+            try:
+                await self._gate.registrar.prove_caller_id(self._client, ask)
+            except (Refused, Unavailable) as error:
+                _log.warning(
+                    "a call back was answered and could not be recorded as proof", problem=str(error)
+                )
+
+    async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> None:
+        if not caller:
+            await self._played(language, "withheld")
+            return
+        for _ in range(_ASKED):
+            pressed = await self._say(get_data(f"dialgate/{language}/menu", _PATIENCE_MS, 1))
+            if pressed.result == "-1":
+                return
+            if pressed.result == _STOP:
+                stopped = await self._stopped(caller, controllers, evidence)
+                await self._played(language, "stopped" if stopped else "failed")
+                return
+
+    async def _stopped(self, caller: str, controllers: list[str], evidence: str) -> bool:
+        """Also after the person hung up: the key was pressed."""
+        done = True
+        for controller in controllers:
+            ask = RevocationRequest(controller=controller, number=caller, channel="recall", proof=evidence)
+            try:
+                await self._gate.registrar.revoke(self._client, ask)
+            except (Refused, Unavailable) as error:
+                _log.error("a stop by key press could not be recorded", problem=str(error), evidence=evidence)
+                done = False
+        return done
+
+
+def _worked(reply: Reply) -> bool:
+    return reply.code == _OK and reply.result != "-1"
+
+
+def _shown(given: str) -> str:
+    """A number as Asterisk has it, or nothing where it has none."""
+    return given if sum(letter.isdigit() for letter in given) > 2 else ""  # noqa: PLR2004 - `s`, `unknown`, an extension
+
+
+def _same(called: str, shown: str) -> bool:
+    """The trunk may have left out the country code, or the plus, or written 00 for it."""
+    digits = "".join(letter for letter in called if letter.isdigit()).removeprefix("00")
+    whole = shown.removeprefix("+")
+    return bool(digits) and whole.endswith(digits) and len(whole) - len(digits) <= _LONGEST_COUNTRY_CODE
+
+
+def _language(wanted: tuple[str, ...]) -> str:
+    return next((each[:2].lower() for each in wanted if each[:2].lower() in LANGUAGES), LANGUAGES[0])

@@ -1,0 +1,407 @@
+"""The shared store: one Redis (or Valkey) for any number of gates. What must be atomic is one script, in `lua/`.
+
+All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where a script can see them all:
+
+    {dialgate}:seq                 the ledger's newest sequence
+    {dialgate}:ledger              a stream, `SEQ-0` to the key of the subject
+    {dialgate}:s:<16 bytes>        of a subject, a hash: `v` its version, `n` how many entries of the ledger it has,
+                                   `eSEQ` one of them, `aDECISION` an attempt, `rDECISION` its result (`INSTANT RESULT`)
+    {dialgate}:d:DECISION          the key of the subject that an attempt was counted for
+    {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
+    {dialgate}:last:LOG            a sorted set of what a log wrote last, by the decision's sequence
+    {dialgate}:positions           a hash, log to sequence
+    {dialgate}:lists               a hash, controller and id to a call list
+    {dialgate}:proofs              a hash, controller and caller ID to its newest proof
+
+Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
+with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
+and on as many replicas as the settings ask for (WAITAOF).
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha1
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import structs
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from dialgate.ledger import Draft, Entry, fold
+from dialgate.model import DAY, Attempt, Instant, Known, Result
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Position,
+    Reading,
+    Remembered,
+    Reservation,
+    StoreUnavailable,
+)
+
+_ATTEMPTS_KEPT: Final = 400 * DAY
+_AT_ONCE: Final = 512
+_NEWEST: Final = 65_536  # attempts and answers of a log that can be taken back
+_LUA: Final = Path(__file__).parent / "lua"
+_ADVICE: Final = "see that it runs, can be reached, and is written as the README says"
+
+_encode = msgspec.json.Encoder().encode
+_attempt = msgspec.json.Decoder(Attempt)
+_draft = msgspec.json.Decoder(Draft)
+_call_list = msgspec.json.Decoder(CallList)
+_proof = msgspec.json.Decoder(CallerIdProof)
+
+
+class Seen(Reading, frozen=True, gc=False):
+    """And the version of each subject."""
+
+    versions: Mapping[bytes, bytes]
+
+
+class RedisStore:
+    """`patience`: seconds for which one round trip may last; `replicas`: how many must have a ledger entry on their
+    disks before it is acknowledged; `remember`: milliseconds for which an answer is remembered."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "dialgate",
+        patience: float = 1.0,
+        replicas: int = 0,
+        remember: Instant = DAY,
+    ) -> None:
+        self._name = f"{{{name}}}:".encode()
+        self._patience, self._replicas, self._remember = patience, replicas, remember
+        self._since: Instant = 0
+        self._closed = False
+        self._nothing = Known()  # the same object for as long as it says the same
+        self._redis = Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
+        sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
+        self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
+
+    async def refuse_unless_safe(self) -> None:
+        """Raises `StoreUnavailable` where the server could forget what it has acknowledged, with what to change."""
+        wanted = {
+            "appendonly": ("yes",),
+            "appendfsync": ("always", "everysec"),
+            "maxmemory-policy": ("noeviction",),
+        }
+        told = _texts(await self._run("CONFIG GET", *wanted))
+        for name, good in wanted.items():
+            if told.get(name) not in good:
+                raise StoreUnavailable(f"Redis: `{name}` is {told.get(name)!r}; set it to `{good[0]}`")
+        (answer,) = await self._together([("WAITAOF", 1, self._replicas, int(self._patience * 1000))])
+        self._refuse_unless_durable(*answer)
+
+    def _key(self, kind: str, of: bytes = b"") -> bytes:
+        return self._name + kind.encode() + of
+
+    def _subject(self, subject: bytes) -> bytes:
+        return self._key("s:", subject)
+
+    async def _script(
+        self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
+    ) -> Any:
+        """One round trip; more where the server does not know the script yet."""
+        source, digest = self._scripts[name]
+        commands: list[tuple[Any, ...]] = [("EVALSHA", digest, len(keys), *keys, *values)]
+        if durably:
+            commands.append(("WAITAOF", 1, self._replicas, int(self._patience * 1000)))
+        try:
+            answers = await self._together(commands)
+        except NoScriptError:
+            await self._run("SCRIPT LOAD", source)
+            answers = await self._together(commands)
+        if durably:
+            self._refuse_unless_durable(*answers[-1])
+        return answers[0]
+
+    async def _together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """In one round trip, on one connection."""
+        self._refuse_if_closed()
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                answers: list[Any] = await pipe.execute()
+        except NoScriptError:
+            raise
+        except (RedisError, OSError) as fault:
+            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
+        return answers
+
+    def _refuse_unless_durable(self, here: int, replicas: int) -> None:
+        if here < 1 or replicas < self._replicas:
+            raise StoreUnavailable(
+                f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
+            )
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store has been closed")
+
+    async def _run(self, *command: Any) -> Any:
+        self._refuse_if_closed()
+        try:
+            return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]  # the library says no more
+        except (RedisError, OSError) as fault:
+            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
+
+    # ---- in the path of every call -----------------------------------------------------------------------------------
+
+    async def read(
+        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    ) -> Reading:
+        different = list(dict.fromkeys(subjects))
+        asked = [self._key("seq"), *map(self._subject, different), *(self._key("q:", key) for key in keys)]
+        seq, held, answers = await self._script("read", asked, [len(different)])
+        fields = {subject: _pairs(flat) for subject, flat in zip(different, held, strict=True)}
+        if self._nothing.seq != seq:
+            self._nothing = Known(seq=seq)
+        known = {subject: _known(each, seq) if each else self._nothing for subject, each in fields.items()}
+        found = [_remembered(key, value) for key, value in zip(keys, answers, strict=True)]
+        return Seen(
+            subjects=subjects,
+            known=[known[subject] for subject in subjects],
+            answers=[
+                each if each is not None and each.at >= max(since, self._since) else None for each in found
+            ],
+            versions={subject: each.get(b"v", b"0") for subject, each in fields.items()},
+        )
+
+    async def commit(
+        self,
+        reading: Reading,
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
+    ) -> list[int]:
+        versions = reading.versions if isinstance(reading, Seen) else {}
+        watched = list(dict.fromkeys(chain.from_iterable(each.watch for each in reservations)))
+        watched += dict.fromkeys(each.subject for each in reservations if each.subject not in watched)
+        places = {subject: place for place, subject in enumerate(watched)}
+        keys = [
+            self._key("positions"),
+            self._key("last:", position.log.encode()),
+            *map(self._subject, watched),
+        ]
+        values: list[Any] = [position.log, position.seq, _NEWEST, len(watched)]
+        values += [versions[subject] for subject in watched]
+        values.append(len(reservations))
+        for each in reservations:
+            decision = each.attempt.decision
+            keys.append(self._key("d:", decision.encode()))
+            values += (
+                places[each.subject],
+                decision,
+                _seq_of(decision),
+                _encode(each.attempt),
+                _ATTEMPTS_KEPT,
+            )
+        values.append(len(remembered))
+        for answer in remembered:
+            keys.append(self._key("q:", answer.key))
+            values += (answer.at, _stored(answer), _seq_of(answer.decision), self._remember)
+        stale = set(await self._script("commit", keys, values))
+        return [
+            place
+            for place, each in enumerate(reservations)
+            if stale & {places[subject] for subject in each.watch}
+        ]
+
+    async def release(self, decisions: Sequence[str], position: Position) -> None:
+        for log, lowest, highest in _spans(decisions):
+            await self._drop(log, position.seq, lowest, highest)
+
+    async def _drop(self, log: str, position: int, lowest: int | str, highest: int | str) -> None:
+        keys = [self._key("positions"), self._key("last:", log.encode())]
+        await self._script("drop", keys, [log, position, lowest, highest])
+
+    # ---- the ledger --------------------------------------------------------------------------------------------------
+
+    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+        if not drafts:
+            return []
+        bodies = [_encode(draft) for draft in drafts]
+        keys = [self._key("seq"), self._key("ledger"), *(self._subject(draft.subject) for draft in drafts)]
+        first = await self._script("append", keys, bodies, durably=True)
+        return list(range(first, first + len(drafts)))
+
+    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
+        """The append-only file keeps the bytes until Redis next rewrites it."""
+        found = await self._together(
+            [("XRANGE", self._key("ledger"), f"{seq}-0", f"{seq}-0") for seq in seqs] or [("PING",)]
+        )
+        subjects = {seq: rows[0][1][b"s"] for seq, rows in zip(seqs, found, strict=False) if rows}
+        comes = [self._subject(draft.subject) for draft in drafts]
+        keys = [self._key("seq"), self._key("ledger"), *subjects.values(), *comes]
+        bodies = [_encode(draft) for draft in drafts]
+        first = await self._script("remove", keys, [len(subjects), *subjects, *bodies], durably=True)
+        return list(range(first, first + len(drafts)))
+
+    async def history(self, subject: bytes) -> list[Entry]:
+        return _entries(_pairs(await self._run("HGETALL", self._subject(subject))))
+
+    async def since(self, seq: int, limit: int) -> list[Entry]:
+        ordered = await self._run("XRANGE", self._key("ledger"), f"{seq + 1}-0", "+", "COUNT", limit)
+        wanted = {int(name.partition(b"-")[0]): fields[b"s"] for name, fields in ordered}
+        if not wanted:
+            return []
+        bodies = await self._together([("HGET", subject, f"e{number}") for number, subject in wanted.items()])
+        return [_entry(number, body) for number, body in zip(wanted, bodies, strict=True) if body is not None]
+
+    # ---- attempts and their results ----------------------------------------------------------------------------------
+
+    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+        key = await self._run("GET", self._key("d:", decision.encode()))
+        if key is None:
+            return None
+        body, result = await self._run("HMGET", key, f"a{decision}", f"r{decision}")
+        return None if body is None else (key[len(self._key("s:")) :], _counted(body, result))
+
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:  # noqa: ARG002 - the Protocol's
+        """None: here each subject's attempts expire by themselves."""
+        return 0
+
+    async def result(self, decision: str, result: Result, at: Instant) -> bool:
+        keys = [self._key("d:", decision.encode())]
+        return bool(await self._script("result", keys, [decision, at, result], durably=True))
+
+    async def settle(
+        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
+    ) -> None:
+        await self._drop(log, head, f"({head}", "+inf")
+        for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
+            some = attempts[start : start + _AT_ONCE]
+            reading = await self.read([subject for subject, _ in some])
+            counted = {each.decision for known in reading.known for each in known.attempts}
+            wanted = [
+                Reservation(subject, attempt, (subject,))
+                for subject, attempt in some
+                if attempt.decision not in counted
+            ]
+            if await self.commit(reading, wanted, answers[start : start + _AT_ONCE], Position(log, head)):
+                raise StoreUnavailable("Redis: what is known of a number kept changing; start again")
+
+    async def positions(self) -> dict[str, int]:
+        held = _pairs(await self._run("HGETALL", self._key("positions")))
+        return {log.decode(): int(seq) for log, seq in held.items()}
+
+    # ---- call lists and proofs ---------------------------------------------------------------------------------------
+
+    async def lists(self) -> list[CallList]:
+        held = _pairs(await self._run("HGETALL", self._key("lists")))
+        return [_call_list.decode(held[field]) for field in sorted(held)]
+
+    async def add_list(self, call_list: CallList) -> bool:
+        field = f"{call_list.controller}\0{call_list.id}"
+        return bool(await self._run("HSETNX", self._key("lists"), field, _encode(call_list)))
+
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        key, field = self._key("lists"), f"{call_list.controller}\0{call_list.id}"
+        body = await self._run("HGET", key, field)
+        if body is None or _call_list.decode(body).sha256 != sha256:
+            return False
+        return bool(await self._script("retire", [key], [field, body, _encode(call_list)]))
+
+    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
+        key, field = self._key("lists"), f"{controller}\0{name}"
+        while True:
+            body = await self._run("HGET", key, field)
+            if body is None:
+                return None
+            held = _call_list.decode(body)
+            retired = structs.replace(held, retired_at=held.retired_at or at)
+            if await self._script("retire", [key], [field, body, _encode(retired)]):
+                return retired
+
+    async def proofs(self) -> list[CallerIdProof]:
+        held = _pairs(await self._run("HGETALL", self._key("proofs")))
+        return [_proof.decode(body) for body in held.values()]
+
+    async def put_proof(self, proof: CallerIdProof) -> None:
+        """Of two the later stands; of two of one instant, the one that came last."""
+        key, field = self._key("proofs"), f"{proof.controller}\0{proof.caller_id}"
+        while True:
+            body = await self._run("HGET", key, field)
+            if body is None and await self._run("HSETNX", key, field, _encode(proof)):
+                return
+            if body is not None and (
+                _proof.decode(body).at > proof.at
+                or await self._script("retire", [key], [field, body, _encode(proof)])
+            ):
+                return
+
+    # ---- upkeep ------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        await self._run("SET", self._key("ping"), b"")
+
+    async def maintain(self, before: Instant) -> None:
+        """Redis drops by itself what ages, a little later."""
+        self._since = before
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._redis.aclose()
+
+
+def _seq_of(decision: str) -> int:
+    return int(decision.rpartition("-")[2])
+
+
+def _spans(decisions: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Of each log the lowest and the highest sequence: a batch's are neighbours."""
+    found: dict[str, list[int]] = {}
+    for decision in decisions:
+        found.setdefault(decision.rpartition("-")[0], []).append(_seq_of(decision))
+    return [(log, min(seqs), max(seqs)) for log, seqs in found.items()]
+
+
+def _pairs(flat: Any) -> dict[bytes, bytes]:
+    return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _texts(flat: Any) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in _pairs(flat).items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+def _stored(answer: Remembered) -> bytes:
+    return b"%d %b %b" % (answer.at, answer.decision.encode(), answer.answer)
+
+
+def _remembered(key: bytes, value: bytes | None) -> Remembered | None:
+    if value is None:
+        return None
+    at, decision, answer = value.split(b" ", 2)
+    return Remembered(key, int(at), answer, decision.decode())
+
+
+def _counted(body: bytes, result: bytes | None) -> Attempt:
+    attempt = _attempt.decode(body)
+    return structs.replace(attempt, result=result.partition(b" ")[2].decode()) if result else attempt
+
+
+def _known(fields: Mapping[bytes, bytes], seq: int) -> Known:
+    attempts = [
+        _counted(body, fields.get(b"r" + name[1:])) for name, body in fields.items() if name.startswith(b"a")
+    ]
+    attempts.sort(key=lambda attempt: (attempt.at, attempt.decision))
+    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
+
+
+def _entries(fields: Mapping[bytes, bytes]) -> list[Entry]:
+    found = [(int(name[1:]), body) for name, body in fields.items() if name.startswith(b"e")]
+    return [_entry(seq, body) for seq, body in sorted(found)]
+
+
+def _entry(seq: int, body: bytes) -> Entry:
+    draft = _draft.decode(body)
+    return Entry(seq=seq, **{name: getattr(draft, name) for name in Draft.__struct_fields__})

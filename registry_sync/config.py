@@ -1,0 +1,275 @@
+"""What the operator sets for the nightly job: registries.yaml; typed, frozen, and refused whole when anything in it is
+wrong, with every error at once. Paths are relative to the file they stand in."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dialgate import settings, yamlfile
+from dialgate.doors import Strict
+from dialgate.model import DAY, HOUR, Instant
+from dialgate.settings import ConfigError
+
+Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
+Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Prefix: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}$")]
+# It becomes part of a file's name, where a dot separates.
+Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+Format: TypeAlias = Literal["tps", "tps_spaced", "us_dnc"]
+# How a country's numbers begin, for the formats that carry national numbers.
+COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
+
+
+class Patience(Strict, frozen=True, kw_only=True):
+    """`attempts` at what may pass (a connection that fails or breaks, a server that is busy), the wait between them
+    doubling from `retry_seconds`, each drawn between half of it and the whole. `transfer_seconds` are for one file."""
+
+    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
+    transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
+    attempts: Annotated[int, Meta(ge=1, le=20)] = 4
+    retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
+
+
+class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
+    """A folder that somebody else empties and fills. A file is taken once it has not changed for `settle_seconds`."""
+
+    inbox: str
+    outbox: str = ""
+    settle_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30
+
+
+class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"):
+    """`host_key`: the server's public key, as in `ssh-ed25519 AAAA…`; any other is refused. One of the three
+    credentials; a password from a file or from the environment, never from here."""
+
+    host: str
+    user: str
+    host_key: str
+    inbox: str
+    outbox: str = ""
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 22
+    key_file: str = ""
+    password_file: str = ""
+    password_env: str = ""
+    patience: Patience = Patience()
+
+
+class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="https"):
+    """`url`: of a folder with an `index.json`; see registry_sync/sources/https.py. `ca_file`: the only authority that
+    is trusted, instead of the machine's."""
+
+    url: Annotated[str, Meta(pattern=r"^https://.*/$")]
+    token_file: str = ""
+    token_env: str = ""
+    ca_file: str = ""
+    patience: Patience = Patience()
+
+
+Source: TypeAlias = FolderSource | SftpSource | HttpsSource
+
+
+class Asked(Strict, frozen=True, kw_only=True):
+    """A registry that answers about the numbers that a controller submits.
+
+    A number is asked about where it stands on a call list that may be called within `look_ahead_hours`, and its answer
+    is missing or ends before they are over; one that is *listed*, once its answer is `listed_again_days` old. 0: no limit.
+    """
+
+    registry: Part
+    controller: Part
+    source: Source
+    look_ahead_hours: Hours = 72
+    submit_every_hours: Annotated[float, Meta(ge=0, le=8760)] = 20
+    package_numbers: Annotated[int, Meta(ge=1, le=10_000_000)] = 15_000
+    numbers_a_run: Count = 0
+    numbers_a_year: Count = 0
+    listed_again_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    answer_hours: Hours = 24
+    give_up_hours: Hours = 96
+    refused_hours: Hours = 24
+    receipt: Literal["required", "optional"] = "required"
+    max_change: Percent = 20
+    consultation_days: Annotated[int, Meta(ge=1, le=366)] = 30
+    enrolment_days: Annotated[int, Meta(ge=1, le=3650)] = 365
+    enrolment_warning_days: Annotated[int, Meta(ge=1, le=365)] = 60
+    files_days: Annotated[int, Meta(ge=15, le=3650)] = 60
+    receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
+
+
+class Listed(Strict, frozen=True, kw_only=True):
+    """A registry that hands out everybody who is listed. `coverage`: what was subscribed, in E.164 digits; of `us_dnc`
+    each an area code after the 1. `warning_days`: how long before its version is too old the alarm comes."""
+
+    registry: Part
+    format: Format
+    source: Source
+    coverage: tuple[Prefix, ...]
+    max_age_days: Annotated[int, Meta(ge=1, le=366)]
+    warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
+    max_added: Percent = 10
+    max_removed: Percent = 10
+
+
+class Registries(Strict, frozen=True, kw_only=True):
+    """`gate`: the gate's configuration, which names controllers, call lists and where to publish."""
+
+    gate: str = "dialgate.yaml"
+    work: str = "../.data/registries"
+    kept: Annotated[int, Meta(ge=1, le=100)] = 3
+    every_minutes: Annotated[float, Meta(gt=0, le=1440)] = 30
+    next_run_hours: Hours = 24
+    textfile: str = ""
+    pushgateway: str = ""
+    signing_key_file: str = ""
+    asked: tuple[Asked, ...] = ()
+    listed: tuple[Listed, ...] = ()
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Everything read, checked and joined. `validity` is, for each registry, how long its answer holds by the law on
+    file, in milliseconds."""
+
+    registries: Registries
+    folder: Path
+    gate: settings.Config
+    work: Path
+    validity: dict[str, Instant]
+
+    @property
+    def snapshots(self) -> Path:
+        return self.gate.data / "snapshots"
+
+
+def load(path: Path) -> Plan:
+    """Raises ConfigError with every problem found."""
+    problems: list[str] = []
+    folder = path.resolve().parent
+    registries = _read(path, problems)
+    if registries is None:
+        raise ConfigError(problems)
+    try:
+        gate = settings.load(folder / registries.gate)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    rules = [rule for law in gate.laws.values() for rule in law.registries]
+    validity: dict[str, Instant] = {}
+    for rule in rules:
+        shortest = min(rule.validity_days * DAY, validity.get(rule.id, rule.validity_days * DAY))
+        validity[rule.id] = shortest
+    problems += _faults(registries, gate, validity, folder)
+    if problems:
+        raise ConfigError(problems)
+    return Plan(
+        registries=registries,
+        folder=folder,
+        gate=gate,
+        work=(folder / registries.work).resolve(),
+        validity=validity,
+    )
+
+
+def _read(path: Path, problems: list[str]) -> Registries | None:
+    data, _, found = yamlfile.read(path)
+    problems += [f"{path.name}: {problem}" for problem in found]
+    try:
+        return msgspec.convert(data or {}, Registries)
+    except msgspec.ValidationError as error:
+        problems.append(f"{path.name}: {error}")
+    return None
+
+
+def _faults(
+    registries: Registries, gate: settings.Config, validity: dict[str, Instant], folder: Path
+) -> Iterator[str]:
+    names = [f"asked {each.registry}, {each.controller}" for each in registries.asked]
+    names += [f"listed {each.registry}" for each in registries.listed]
+    yield from (f"{name}: stands twice" for name, times in Counter(names).items() if times > 1)
+    for asked in registries.asked:
+        where = f"asked {asked.registry}, {asked.controller}"
+        yield from (f"{where}: {fault}" for fault in _asked_faults(asked, gate, validity))
+        yield from (
+            f"{where}: source: {fault}" for fault in _source_faults(asked.source, folder, both_ways=True)
+        )
+    for listed in registries.listed:
+        where = f"listed {listed.registry}"
+        yield from (f"{where}: {fault}" for fault in _listed_faults(listed))
+        yield from (
+            f"{where}: source: {fault}" for fault in _source_faults(listed.source, folder, both_ways=False)
+        )
+    if registries.signing_key_file:
+        yield from _secret_faults("signing_key_file", folder / registries.signing_key_file)
+
+
+def _asked_faults(asked: Asked, gate: settings.Config, validity: dict[str, Instant]) -> Iterator[str]:
+    if asked.controller not in gate.controllers:
+        yield f"no such controller; there are {', '.join(sorted(gate.controllers))}"
+    if asked.registry not in validity:
+        yield f"no country's law asks for this registry; it asks for {', '.join(sorted(validity))}"
+    elif asked.look_ahead_hours * HOUR >= validity[asked.registry]:
+        yield "look_ahead_hours is no less than an answer holds: every number would be asked about in every run"
+    if asked.give_up_hours <= asked.answer_hours:
+        yield "give_up_hours must be more than answer_hours"
+
+
+def _listed_faults(listed: Listed) -> Iterator[str]:
+    if not listed.coverage:
+        yield "coverage is empty: every number would be outside it"
+    country = COUNTRY_OF[listed.format]
+    for prefix in listed.coverage:
+        if not prefix.startswith(country):
+            yield f"coverage {prefix!r} does not begin with {country}, as the numbers of {listed.format} do"
+        elif listed.format == "us_dnc" and len(prefix) != len("1AAA"):
+            yield f"coverage {prefix!r} is no area code after a 1, as in 1407"
+    for shorter in listed.coverage:
+        if any(other != shorter and other.startswith(shorter) for other in listed.coverage):
+            yield f"coverage {shorter!r} covers another of its prefixes; keep one"
+    if len(set(listed.coverage)) < len(listed.coverage):
+        yield "coverage names a prefix twice"
+
+
+def _source_faults(source: Source, folder: Path, *, both_ways: bool) -> Iterator[str]:
+    if not isinstance(source, HttpsSource):
+        if both_ways and not source.outbox:
+            yield "outbox is missing: where are the packages to go?"
+        if source.outbox and source.outbox.rstrip("/") == source.inbox.rstrip("/"):
+            yield "outbox and inbox are one folder: what was sent would be taken for an answer"
+    if isinstance(source, SftpSource):
+        yield from _sftp_faults(source)
+    for name in ("key_file", "password_file", "token_file", "ca_file"):
+        if value := getattr(source, name, ""):
+            yield from _secret_faults(name, folder / value)
+    for name in ("password_env", "token_env"):
+        if (value := getattr(source, name, "")) and value not in os.environ:
+            yield f"{name}: the environment has no {value}"
+
+
+def _sftp_faults(source: SftpSource) -> Iterator[str]:
+    if not source.host_key.startswith(("ssh-", "ecdsa-")):
+        yield "host_key is no public key, as in `ssh-ed25519 AAAA…`; ask the registry for it"
+    if sum(bool(each) for each in (source.key_file, source.password_file, source.password_env)) != 1:
+        yield "give one of key_file, password_file and password_env"
+
+
+def _secret_faults(name: str, path: Path) -> Iterator[str]:
+    if not path.is_file():
+        yield f"{name}: {path} is no file"
+    elif name != "ca_file" and path.stat().st_mode & 0o077:
+        yield f"{name}: {path} can be read by others than its owner: chmod 600 {path}"
+
+
+def secret(source: Source, folder: Path) -> str:
+    """The password or token, or nothing. Raises OSError."""
+    for name in ("password_file", "token_file"):
+        if value := getattr(source, name, ""):
+            return (folder / value).read_text("utf-8").strip()
+    for name in ("password_env", "token_env"):
+        if value := getattr(source, name, ""):
+            return os.environ[value]
+    return ""

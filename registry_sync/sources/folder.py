@@ -1,0 +1,69 @@
+"""A folder on this machine, or a mounted one, that somebody else empties and fills."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from dialgate.model import SECOND, Instant
+from registry_sync import durable
+from registry_sync.config import FolderSource
+from registry_sync.sources import PART, SourceFailed
+
+
+class Folder:
+    def __init__(self, source: FolderSource, base: Path, now: Instant) -> None:
+        self._inbox = base / source.inbox
+        self._outbox = base / source.outbox if source.outbox else None
+        self._settle, self._now = int(source.settle_seconds * SECOND), now
+
+    async def names(self) -> dict[str, str]:
+        """What has just changed may still be being written, and is left for the next run."""
+        try:
+            found = {path.name: path.stat() for path in self._inbox.iterdir() if path.is_file()}
+        except OSError as error:
+            raise _failed(self._inbox, error) from error
+        return {
+            name: f"{stat.st_size}.{stat.st_mtime_ns}"
+            for name, stat in sorted(found.items())
+            if not name.endswith(PART)
+            and (not self._settle or stat.st_mtime_ns // 1_000_000 + self._settle <= self._now)
+        }
+
+    async def fetch(self, name: str, to: Path) -> None:
+        try:
+            await asyncio.to_thread(shutil.copyfile, self._inbox / name, to)
+        except OSError as error:
+            raise _failed(self._inbox / name, error) from error
+
+    async def stage(self, name: str, file: Path) -> None:
+        part = self._out(name + PART)
+        try:
+            await asyncio.to_thread(shutil.copyfile, file, part)
+            await asyncio.to_thread(durable.sync_file, part)
+            durable.sync_folder(part.parent)
+        except OSError as error:
+            raise _failed(part, error) from error
+
+    async def staged(self, name: str) -> bool:
+        part = self._out(name + PART)
+        if (
+            not part.parent.is_dir()
+        ):  # else a folder that is not mounted would pass for a package that was taken
+            raise SourceFailed(f"{part.parent}: no such folder", passing=False)
+        return part.exists()
+
+    async def hand_over(self, name: str, file: Path) -> None:  # noqa: ARG002 - the staged copy goes
+        part = self._out(name + PART)
+        try:
+            part.replace(self._out(name))
+            durable.sync_folder(part.parent)
+        except OSError as error:
+            raise _failed(part, error) from error
+
+    def _out(self, name: str) -> Path:
+        assert self._outbox is not None, "the configuration demands one where packages go out"
+        return self._outbox / name
+
+
+def _failed(path: Path, error: OSError) -> SourceFailed:
+    return SourceFailed(f"{path}: {error.strerror}", passing=False)

@@ -1,0 +1,82 @@
+"""Enrolment voids every consent collected before (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
+
+The gate knows this of each number from the snapshot. The ledger gets an entry besides for each number that holds such a
+consent, so that the person's own record tells it and it outlives the snapshot. Where there is one no more is written,
+which makes doing it again harmless.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from dialgate.keys import Keys, nonces
+from dialgate.ledger import ConsentGiven, ConsentsVoided, Draft
+from dialgate.model import Instant, Known
+from dialgate.store import Store
+from registry_sync.formats.text import Numbers
+
+AT_ONCE: Final = 1_000  # drafts: the gate's commits wait while they are written
+READ: Final = 10_000  # entries
+
+
+async def holders(store: Store, keys: Keys, controller: str, listed: Numbers) -> Numbers:
+    """Of `listed`, which rise, those for which the ledger has a consent to this controller, rising.
+
+    The ledger is read through rather than asked about each number: a registry lists millions, and a ledger holds the
+    consents of few of them. Raises StoreUnavailable, KeysUnusable."""
+    found: set[int] = set()
+    seq = 0
+    while entries := await store.since(seq, READ):
+        seq = entries[-1].seq
+        numbers = [
+            int(keys.ledger.unseal(entry.sealed)[1:])
+            for entry in entries
+            if entry.controller == controller and isinstance(entry.event, ConsentGiven) and entry.sealed
+        ]
+        found.update(each for each in numbers if _is_in(each, listed))
+    return np.array(sorted(found), np.uint64)
+
+
+def _is_in(number: int, rising: Numbers) -> bool:
+    at = int(np.searchsorted(rising, np.uint64(number)))
+    return at < len(rising) and int(rising[at]) == number
+
+
+async def void(
+    store: Store, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
+) -> int:
+    """How many numbers got an entry. Raises StoreUnavailable."""
+    numbers, fresh = iter(listed.tolist()), nonces()
+    written = 0
+    while some := [f"+{number}" for number in islice(numbers, AT_ONCE)]:
+        subjects = [keys.subject(controller, number) for number in some]
+        known = (await store.read(subjects)).known
+        drafts = list(_drafts(zip(some, subjects, known, strict=True), keys, fresh, controller, event, now))
+        if drafts:
+            await store.append(drafts)
+            written += len(drafts)
+    return written
+
+
+def _drafts(
+    found: Iterator[tuple[str, bytes, Known]],
+    keys: Keys,
+    fresh: Iterator[bytes],
+    controller: str,
+    event: ConsentsVoided,
+    now: Instant,
+) -> Iterator[Draft]:
+    for number, subject, known in found:
+        if any(not each.voided_at and each.collected_at <= event.before for each in known.consents):
+            yield Draft(
+                at=now,
+                controller=controller,
+                subject=subject,
+                event=event,
+                actor="registry-sync",
+                channel="registry",
+                proof=event.receipt,
+                sealed=keys.ledger.seal(number, next(fresh)),
+            )

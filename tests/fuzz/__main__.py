@@ -1,0 +1,40 @@
+"""`python -m tests.fuzz TARGET RUNS`: atheris feeds a target until it breaks or the runs are over. Its findings and its corpus
+go to the folder FUZZ_CORPUS, or to .fuzz/."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]):
+    from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop, shaped
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+async def main(name: str, runs: str) -> None:
+    corpus = Path(os.environ.get("FUZZ_CORPUS", ".fuzz")) / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for at, seed in enumerate(SEEDS[name]):
+        (corpus / f"seed-{at}").write_bytes(b"\0" + seed)
+    words = corpus.with_suffix(".words")
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
+    options = [
+        f"-dict={words}",
+        f"-atheris_runs={runs}",
+        "-max_len=512",
+        "-timeout=5",
+        "-rss_limit_mb=1024",
+        f"-artifact_prefix={corpus}-",
+    ]
+    target = TARGETS[name]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: target(shaped(name, data)))
+    atheris.Fuzz()
+
+
+with asyncio.Runner(loop_factory=Loop) as runner:
+    runner.run(main(*sys.argv[1:3]))

@@ -1,0 +1,184 @@
+"""What every byte from outside must keep to. Each target takes bytes, and raises AssertionError where the promise in its
+first line is broken. hypothesis (tests/test_fuzz.py) and atheris (`make fuzz`) feed the same.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, cast
+
+from dialgate.answers import Answer
+from dialgate.doors import FastAgi as Listen
+from dialgate.interfaces import http_authzen, http_body, http_check
+from dialgate.interfaces.agi import LONGEST_LINE, MOST_BYTES, Listener, NotAgi
+from dialgate.interfaces.fastagi import FastAgi, Talk
+from dialgate.interfaces.http_check import CheckRequest
+from dialgate.interfaces.http_errors import Fault
+from dialgate.model import Call
+from dialgate.settings import Client
+
+_COMMAND: Final = re.compile(
+    rb'(SET VARIABLE [A-Z_]+ "[A-Za-z0-9_.,:/+-]*"|ANSWER|HANGUP|STREAM FILE .*|GET DATA .*)\n'
+)
+_DIGITS: Final = re.compile(r"[0-9]{6,}")
+_CLIENT: Final = Client(name="fuzz", controllers=(), scopes=("check",), sources=("127.0.0.1/32",))
+_ALLOWED: Final = Answer(decision="allow", decision_id="1-1", to="+390612345678")
+
+
+def listener(data: bytes) -> None:
+    """Whatever comes, in whatever pieces: the same is heard, or it is not AGI; and no more is held than one may send."""
+    whole, pieces = Listener(), Listener()
+    assert _heard(whole, [data]) == _heard(pieces, [data[at : at + 61] for at in range(0, len(data), 61)])
+    assert len(whole._rest) <= max(MOST_BYTES, LONGEST_LINE)
+
+
+def _heard(listening: Listener, pieces: list[bytes]) -> list[Any]:
+    said: list[Any] = []
+    with suppress(NotAgi):
+        for piece in pieces:
+            said += listening.feed(piece)
+        return said
+    return ["not AGI"]
+
+
+class _Transport:
+    """Where the talk writes to."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, _: str) -> tuple[str, int]:
+        return ("127.0.0.1", 1)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """For targets: nothing is left for later, so that nothing piles up in millions of runs."""
+
+    def call_later(self, delay: Any, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override] # typeshed binds the callback to its arguments
+        return asyncio.TimerHandle(delay, callback, args, self, context)
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override] # as above
+        if not self.is_running():
+            return super().call_soon(callback, *args, context=context)
+        callback(*args)
+        return asyncio.Handle(callback, args, self, context)
+
+
+class _Gate:
+    """Allows every other call, and never answers the rest. Notes what it was asked."""
+
+    class config:  # noqa: N801 - it stands for a value
+        class settings:  # noqa: N801 - as above
+            fastagi = Listen()
+
+    def __init__(self) -> None:
+        self.asked: list[Call] = []
+        self.allowed = False
+
+    def check(self, call: Call, _: Client) -> asyncio.Future[Answer]:
+        self.asked.append(call)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if len(call.to) % 2:
+            self.allowed = True
+            answer.set_result(_ALLOWED)
+        return answer
+
+
+class _Door(FastAgi):
+    def __init__(self, gate: _Gate) -> None:
+        self.gate = cast("Any", gate)
+        self.calls = set()
+
+    def client(self, remote: str) -> Client | None:  # noqa: ARG002 - whoever it is
+        return _CLIENT
+
+
+def talk(data: bytes) -> None:
+    """Exact commands, deny before allow, and never an allow that the gate did not give. Runs in a `Loop`."""
+    gate, transport = _Gate(), _Transport()
+    call = Talk(_Door(gate))
+    call.connection_made(cast("Any", transport))
+    for at in range(0, len(data), 64):
+        if not transport.closed:
+            call.data_received(data[at : at + 64])
+    call.connection_lost(None)
+    said = transport.written
+    assert all(_COMMAND.fullmatch(line) for line in said)
+    assert not said or said[0] == b'SET VARIABLE DG_DECISION "deny"\n'
+    if b'SET VARIABLE DG_DECISION "allow"\n' in said:
+        assert gate.allowed
+        assert said.index(b'SET VARIABLE DG_DECISION "allow"\n') == len(said) - 1
+
+
+def form(data: bytes) -> None:
+    """A question with the numbers that were sent, or a fault that repeats none."""
+    _asked(lambda: http_check.from_pairs(http_body.parameters(data.decode("ascii", "replace"))))
+
+
+def authzen(data: bytes) -> None:
+    """As a form; and the number to be called stands in what was sent."""
+    asked = _asked(lambda: http_authzen.question(data))
+    if asked is not None and asked.to.isascii() and asked.to.isalnum() and b"\\" not in data:
+        assert asked.to.encode() in data
+
+
+def _asked(read: Callable[[], CheckRequest]) -> CheckRequest | None:
+    problem = None
+    try:
+        return read()
+    except Fault as fault:
+        problem = (fault.status, fault.problem.message + fault.problem.field)
+    assert problem[0] in range(400, 500)
+    assert not _DIGITS.search(problem[1])
+    return None
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "listener": listener,
+    "talk": talk,
+    "form": form,
+    "authzen": authzen,
+}
+_EVALUATION: Final = (
+    b'{"subject":{"type":"campaign","id":"x","properties":{"caller_id":"1"}},"action":{"name":"call"},'
+    b'"resource":{"type":"phone_number","id":"390612345678"},"context":{"call_id":"1"}}'
+)
+SEEDS: Final = {
+    "listener": [b"agi_network: yes\nagi_arg_1: a\n\n200 result=1\nHANGUP\n520-x\n520 y\n"],
+    "talk": [b"agi_network_script: check\nagi_arg_1: +390\n\n" + b"200 result=1\n" * 8,
+             b"agi_network_script: vicidial\nagi_arg_1: 39\n\nHANGUP\n200 result=1\n"],
+    "form": [b"to=%2B390612345678&from=1&campaign=x&call_type=agent"],
+    "authzen": [_EVALUATION],
+}  # fmt: skip
+# Words that a mutation alone would hardly hit upon.
+WORDS: Final = (
+    b"agi_", b"agi_network_script: check\n", b"agi_network_script: recall\n", b"agi_arg_1: ", b"\n", b"\n\n",
+    b"200 result=1\n", b"HANGUP\n", b"511 x\n", b"520-x\n", b"520 x\n", b"to=", b"from=", b"campaign=", b"call_type=agent",
+    b"&", b"%2B", b"%00", b"%ff", b"+", b'{"', b'":"', b'":{"', b"}", b"\\u0000", b"null", b"subject", b"resource", b"context",
+    b"phone_number", b"caller_id", b"+390612345678", b"+390844123456", b"acme-fibre",
+)  # fmt: skip
+
+
+def shaped(name: str, data: bytes) -> bytes:
+    """Raw, or words in some order, or a seed that was cut and stitched: what is decoded in C shows a fuzzer no way in."""
+    kind, rest = data[:1], data[1:]
+    if kind < b"\x55":
+        return rest
+    if kind < b"\xaa":
+        return b"".join(WORDS[each % len(WORDS)] for each in rest[:64])
+    seed = SEEDS[name][len(rest) % len(SEEDS[name])]
+    begin, size = (*rest[:2], 0, 0)[:2]
+    return seed[:begin] + rest[2:] + seed[begin + size % 16 :]

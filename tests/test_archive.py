@@ -1,0 +1,384 @@
+"""Promise: an archived log is the same log. It gives back every byte, is found by number, and what is changed shows."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from dialgate.archive import Background, Segments, closed, open_segment, packing, segments
+from dialgate.archive.packing import ArchiveFailed, alone, pack
+from dialgate.archive.parquet import digest, write_sums
+from dialgate.decision_log import DecisionLog, LogDamaged
+from dialgate.decision_log.segment import ZERO, follow, header_of
+from dialgate.keys import Keys
+from dialgate.model import HOUR, Call
+from dialgate.records import Reader
+from dialgate.service import Gate
+from dialgate.settings import load as settings_of
+from tests.logged import NOW, Said, write
+from tests.world import CALLER, CLEAR, Hand, running
+
+NUMBERS = [f"+39061234{at:04}" for at in range(40)]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys.open(tmp_path / "keys.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, keys: Keys) -> Path:
+    """Three segments, two of them closed, of 120 decisions about 40 numbers."""
+    said = [
+        Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
+        for at in range(120)
+    ]
+    write(tmp_path / "log", keys, said, segment_bytes=25_000)
+    return tmp_path / "log"
+
+
+def pack_all(folder: Path) -> list[packing.Packed]:
+    return [pack(segment) for segment in closed(folder, NOW + HOUR)]
+
+
+def content(folder: Path) -> list[tuple[int, bytes]]:
+    return [line for _, path in segments(folder) for line in open_segment(path)]
+
+
+def ended(background: Background) -> None:
+    """Waits for its process, and leaves it to be noticed."""
+    os.waitid(os.P_PID, background._process, os.WEXITED | os.WNOWAIT)
+
+
+def chain_holds(folder: Path) -> bool:
+    head = ZERO
+    for _, path in segments(folder):
+        for _, line in open_segment(path):
+            header = header_of(line)
+            if header is not None and header.previous != head.hex():
+                return False
+            followed = follow(head, line)
+            if followed is None:
+                return False
+            head = followed
+    return True
+
+
+def about(folder: Path, keys: Keys, number: str) -> list[int]:
+    return [record.seq for _, record in Reader(folder).about(keys.hashes(number).values())]
+
+
+# ---- the same log ------------------------------------------------------------------------------------------------------
+
+
+def test_every_line_is_given_back_byte_for_byte_and_the_original_goes(folder: Path) -> None:
+    before = content(folder)
+    packed = pack_all(folder)
+    assert len(packed) == 2
+    assert content(folder) == before
+    assert chain_holds(folder)
+    assert len(list(folder.glob("*.ndjson"))) == 1
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert not list(folder.glob("*.new"))
+
+
+WORDS = st.text(max_size=12)
+BODIES = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "type": st.just("decision"),
+            "id": st.sampled_from(["9f2c01ab-", "other-"]),
+            "at": st.integers(0, 1 << 45),
+            "number": st.binary(min_size=15, max_size=16),
+            "sealed": st.binary(max_size=60),
+            "grounds": st.integers(0, 1 << 40),
+            "allow": st.booleans(),
+        },
+        optional={
+            "client": WORDS,
+            "interface": WORDS,
+            "call_id": WORDS,
+            "question": st.binary(max_size=17),
+            "new_field": st.integers(),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["grounds", "outcome", "of a later version"]), "x": WORDS}
+    ),
+)
+
+
+@given(bodies=st.lists(BODIES, max_size=30), spread=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_whatever_an_entry_holds_it_is_given_back(
+    tmp_path_factory: pytest.TempPathFactory, bodies: Sequence[dict[str, object]], spread: bool
+) -> None:
+    """Fields of other lengths, any text, fields and types that this version does not know, another order or spacing."""
+    folder = tmp_path_factory.mktemp("log")
+    with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
+        for seq, body in enumerate(bodies, 1):
+            named = {"type": body["type"], "seq": seq, **body}
+            if "id" in body:
+                named["id"] = f"{body['id']}{seq}"
+            raw = msgspec.json.encode(named)
+            log.write([msgspec.json.format(raw, indent=0).replace(b"\n", b" ") if spread else raw])
+        log.turn_over(NOW)
+    before = content(folder)
+    pack_all(folder)
+    assert content(folder) == before
+
+
+def test_a_segment_of_many_thousands_is_given_back_and_small(tmp_path: Path, keys: Keys) -> None:
+    """Over the ends of row groups and of stored hashes."""
+    draw = random.Random(1)
+    said = [
+        Said(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")
+        for at in range(10_000)
+    ]
+    folder = tmp_path / "log"
+    write(folder, keys, said, segment_bytes=6_000_000)
+    log = DecisionLog.open(folder, log=keys.log, now=NOW, gate={"dialgate": "0.2"})
+    log.close()
+    before = content(folder)
+    packed = pack_all(folder)
+    assert sum(each.entries for each in packed) == 20_000 + len(packed)
+    assert content(folder) == before
+    assert sum(each.after for each in packed) / 10_000 < 110
+    assert [line.seq for line in Segments(folder).lines(9_000)] == list(range(9_000, 20_001 + len(packed)))
+
+
+def test_records_are_read_found_and_joined_as_before(folder: Path, keys: Keys) -> None:
+    plain = Reader(folder)
+    before = [(line.seq, line.hash, record) for line, record in plain.entries()]
+    named = {number: about(folder, keys, number) for number in NUMBERS}
+    held = plain.held()
+    pack_all(folder)
+    packed = Reader(folder)
+    assert [(line.seq, line.hash, record) for line, record in packed.entries()] == before
+    assert [packed.find(seq) for seq, _, _ in before] == [record for _, _, record in before]
+    assert {number: about(folder, keys, number) for number in NUMBERS} == named
+    assert all(len(seqs) == 3 and seqs == sorted(seqs, reverse=True) for seqs in named.values())
+    assert packed.held() == held
+    assert held == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
+    assert packed.find(10**6) is None
+    assert about(folder, keys, "+390699999999") == []
+    assert list(packed.about([])) == []
+
+
+def test_a_line_found_by_number_is_where_it_says_and_what_it_says(folder: Path, keys: Keys) -> None:
+    pack_all(folder)
+    hashes = {line.seq: line.hash for line in Segments(folder).lines()}
+    for line, record in Reader(folder).about(keys.hashes(NUMBERS[7]).values()):
+        assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
+        assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
+
+
+def test_a_lost_or_broken_index_costs_time_and_no_answer(folder: Path, keys: Keys) -> None:
+    named = about(folder, keys, NUMBERS[3])
+    pack_all(folder)
+    one, two = sorted(folder.glob("*.npy"))
+    one.unlink()
+    two.write_bytes(b"no array")
+    assert about(folder, keys, NUMBERS[3]) == named
+
+
+def test_whoever_reads_while_segments_are_packed_misses_nothing(folder: Path) -> None:
+    before = [line.seq for line in Segments(folder).lines()]
+    reading = Segments(folder).lines()
+    read = [next(reading).seq for _ in range(3)]
+    pack_all(folder)
+    assert read + [line.seq for line in reading] == before
+
+
+def test_a_last_line_that_is_being_written_is_not_there_yet(folder: Path, keys: Keys) -> None:
+    newest = max(folder.glob("*.ndjson"))
+    whole = newest.read_bytes()
+    last = [line.seq for line in Segments(folder).lines()][-1]
+    found = {number: about(folder, keys, number) for number in NUMBERS}
+    newest.write_bytes(whole[:-1])
+    assert [line.seq for line in Segments(folder).lines()][-1] == last - 1
+    assert all(set(about(folder, keys, number)) >= set(found[number]) - {last} for number in NUMBERS)
+
+
+def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
+    pack_all(folder)
+    counted = duckdb.execute(
+        f"select controller, campaign, country, reason, count(*) from '{folder}/*.parquet'"
+        " where type = 'decision' group by all order by reason"
+    ).fetchall()
+    allowed, denied = counted
+    assert allowed[:4] == ("acme", "acme-fibre", "IT", "")
+    assert denied[:4] == ("acme", "acme-fibre", "IT", "registry.listed")
+    sums = sorted(path.name for path in folder.glob("*.sha256"))
+    assert (
+        subprocess.run(["sha256sum", "--check", "--strict", *sums], cwd=folder, check=False).returncode == 0
+    )
+
+
+# ---- what does not go in -------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
+    segment = closed(folder, NOW + HOUR)[0]
+    damaged = bytearray(segment.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    segment.write_bytes(damaged)
+    with pytest.raises(LogDamaged, match=r"byte \d+: this line"):
+        pack(segment)
+    assert segment.read_bytes() == damaged
+    assert not list(folder.glob("*.parquet*"))
+
+
+def test_only_what_was_full_by_then_is_packed_and_never_the_newest(folder: Path) -> None:
+    assert closed(folder, NOW) == []
+    assert [path.name for path in closed(folder, NOW + HOUR)] == sorted(
+        path.name for path in folder.glob("*.ndjson")
+    )[:-1]
+
+
+def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
+    one, two = closed(folder, NOW + HOUR)
+    end = int(two.stem) - 1
+    assert closed(folder, NOW + HOUR, end - 1) == []
+    assert closed(folder, NOW + HOUR, end) == [one]
+    assert closed(folder, NOW + HOUR, 10**6) == [one, two]
+
+
+def test_one_packs_at_a_time(folder: Path) -> None:
+    with alone(folder), pytest.raises(ArchiveFailed, match="another process"), alone(folder):
+        pass
+    with alone(folder):
+        pass
+
+
+def test_after_a_crash_at_any_point_it_is_packed_again(folder: Path, tmp_path: Path) -> None:
+    """A half-written file, and a segment that is there in both forms."""
+    before = content(folder)
+    segment = closed(folder, NOW + HOUR)[0]
+    kept = tmp_path / segment.name
+    shutil.copy(segment, kept)
+    packed = segment.with_suffix(".parquet")
+    packed.with_name(f"{packed.name}.new").write_bytes(b"half")
+    segment.with_suffix(".numbers.npy").write_bytes(b"half")
+    pack(segment)
+    shutil.copy(kept, segment)
+    assert content(folder) == before
+    pack_all(folder)
+    assert content(folder) == before
+    assert not list(folder.glob("*.new"))
+
+
+# ---- what is changed shows -----------------------------------------------------------------------------------------------
+
+
+def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
+    for _ in range(60):
+        at = draw.randrange(len(data))
+        yield data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
+    for _ in range(10):
+        yield data[: draw.randrange(len(data))]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".numbers.npy", ".sha256"])
+def test_any_changed_byte_of_an_archived_segment_is_found(folder: Path, suffix: str) -> None:
+    pack_all(folder)
+    path = min(folder.glob("*.parquet")).with_suffix(suffix)
+    whole = path.read_bytes()
+    for damaged in damages(whole, random.Random(suffix)):
+        path.write_bytes(damaged)
+        with pytest.raises(LogDamaged):
+            content(folder)
+    path.write_bytes(whole)
+    assert chain_holds(folder)
+
+
+def test_an_edited_record_breaks_the_chain_even_with_new_sums(folder: Path) -> None:
+    pack_all(folder)
+    path = min(folder.glob("*.parquet"))
+    metadata = {
+        key: value for key, value in pq.ParquetFile(path).metadata.metadata.items() if key[:9] == b"dialgate."
+    }
+    table = pq.ParquetFile(path).read()
+    allow = table.column("allow").to_pylist()
+    allow[allow.index(False)] = True
+    column = table.schema.get_field_index("allow")
+    edited = table.set_column(column, "allow", [allow])
+    with pq.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(edited)
+        writer.add_key_value_metadata(metadata)
+    index = path.with_suffix(".numbers.npy")
+    write_sums(path, {path.name: digest(path), index.name: digest(index)})
+    content(folder)
+    assert not chain_holds(folder)
+
+
+# ---- beside a gate ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_gate_has_segments_packed_by_a_process_of_its_own_once_they_are_old_enough(folder: Path) -> None:
+    before, background = content(folder), Background(folder)
+    background.round(NOW, HOUR)
+    assert len(closed(folder, NOW + HOUR)) == 2
+    now = NOW + 2 * HOUR
+    background.round(now, HOUR)
+    ended(background)
+    assert closed(folder, now) == []
+    assert content(folder) == before
+    background.round(now, HOUR)
+    assert background._process == 0
+
+
+def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
+    segment = closed(folder, NOW + HOUR)[0]
+    segment.write_bytes(segment.read_bytes()[:-20])
+    done = subprocess.run(
+        [sys.executable, "-m", "dialgate.archive", str(folder), str(NOW + HOUR)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "was changed" in done.stdout + done.stderr
+    assert segment.exists()
+
+
+async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -> None:
+    async with running(tmp_path, log_segment_mb=1, log_archive_hours=0) as world:
+        client = world.gate.config.settings.clients[0]
+        calls = [  # with long names, so that few fill a file
+            Call(
+                to=CLEAR,
+                from_=CALLER,
+                campaign="acme-fibre",
+                call_id=f"{at:2000}",
+                client="tests",
+                interface="http",
+            )
+            for at in range(700)
+        ]
+        given = [await answer for answer in [world.gate.check(call, client) for call in calls]]
+        world.hand.at += HOUR
+        await world.gate.tick()
+        ended(world.gate._upkeep._archiving)
+        data = world.gate.config.data
+    assert list((data / "log").glob("*.parquet"))
+    keys = Keys.open(data / "keys.json")
+    found = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
+    assert found == [answer.decision_id for answer in reversed(given)]
+    assert chain_holds(data / "log")
+    gate = await Gate.open(
+        settings_of(tmp_path / "dialgate.yaml"), registry=CollectorRegistry(), clock=Hand(NOW + 2 * HOUR)
+    )
+    await gate.close()

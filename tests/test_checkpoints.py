@@ -1,0 +1,516 @@
+"""Promise: what the log held when a checkpoint was signed cannot be changed, cut or written anew unseen, and what was done
+to it is said by its name. DIALGATE_DAMAGES sets how many random damages are tried."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialgate.decision_log import (
+    CHECKPOINTS,
+    Checkpointer,
+    DecisionLog,
+    LogDamaged,
+    LogUnavailable,
+    Report,
+    Span,
+    Tree,
+    cover,
+    entries,
+    last_checkpoint,
+    leaf_hash,
+    signed_checkpoints,
+    verify,
+)
+from dialgate.keys import KeysUnusable
+from dialgate.signing import Signer, public_keys, renew
+from dialgate.verifier.verify_evidence import merkle_root
+
+NOW = 1_795_500_000_000
+LOG = "9f2c01ab"
+DAMAGES = int(os.environ.get("DIALGATE_DAMAGES", "120"))
+
+
+def body(seq: int, text: str = "") -> bytes:
+    return msgspec.json.encode({"type": "decision", "seq": seq, "allow": seq % 2 == 1, "text": text})
+
+
+def opened(folder: Path, segment_bytes: int = 1) -> DecisionLog:
+    return DecisionLog.open(folder, log=LOG, now=NOW, gate={}, segment_bytes=segment_bytes)
+
+
+def append(log: DecisionLog, number: int, text: str = "") -> None:
+    log.turn_over(NOW)
+    log.write([body(log.next_seq + ahead, text) for ahead in range(number)])
+    log.sync()
+
+
+def checkpointer(folder: Path, log: DecisionLog, interval: int = 10**15) -> Checkpointer:
+    """With the key that lies beside the folder; an interval that is never over unless a test says so."""
+    signing = folder.parent / "signing.json"
+    return Checkpointer.open(
+        folder, log=LOG, signer=lambda now: Signer.open(signing, now), interval=interval, durable=log.durable
+    )
+
+
+def checked(folder: Path, against: bytes = b"") -> Report:
+    return verify(folder, keys=public_keys(folder.parent / "signing.json"), against=against)
+
+
+def kinds(report: Report) -> list[str]:
+    return [fault.kind for fault in report.faults]
+
+
+# ---- the tree --------------------------------------------------------------------------------------------------------
+
+
+def reference_root(leaves: list[bytes]) -> bytes:
+    """RFC 6962, 2.1, word by word."""
+    if not leaves:
+        return sha256(b"").digest()
+    if len(leaves) == 1:
+        return sha256(b"\0" + leaves[0]).digest()
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    return sha256(b"\1" + reference_root(leaves[:k]) + reference_root(leaves[k:])).digest()
+
+
+def test_the_root_is_that_of_the_known_example_of_certificate_transparency() -> None:
+    leaves = [
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    ]
+    span = Span()
+    for leaf in leaves:
+        span.add(leaf_hash(bytes.fromhex(leaf)))
+    assert span.root().hex() == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
+
+
+@given(cuts=st.lists(st.integers(0, 70), min_size=1, max_size=6).map(sorted))
+def test_spans_joined_wherever_they_were_cut_are_the_one_tree(cuts: list[int]) -> None:
+    leaves = [bytes([number]) for number in range(cuts[-1])]
+    joined = Span()
+    for begin, end in pairwise([0, *cuts]):
+        span = Span(begin)
+        for leaf in leaves[begin:end]:
+            span.add(leaf_hash(leaf))
+        joined.join(span)
+    assert joined.root() == reference_root(leaves)
+    assert Span.of_peaks(joined.end, joined.peaks).root() == joined.root()
+
+
+@given(size=st.integers(1, 70), data=st.data())
+def test_a_leaf_is_proved_from_any_earlier_state_and_nothing_else_is(size: int, data: st.DataObject) -> None:
+    leaves = [bytes([number]) for number in range(size)]
+    leaf = data.draw(st.integers(0, size - 1))
+    base = Span()
+    for each in leaves[: data.draw(st.integers(0, leaf))]:
+        base.add(leaf_hash(each))
+    tree = Tree(base)
+    for each in leaves[base.end :]:
+        tree.add(leaf_hash(each))
+    path, root = tree.path(leaf), reference_root(leaves)
+    assert tree.root() == root == merkle_root(leaves[leaf], leaf, size, path)
+    assert merkle_root(b"other", leaf, size, path) != root
+    assert merkle_root(leaves[leaf], (leaf + 1) % size, size, path) != root or size == 1
+    assert merkle_root(leaves[leaf], leaf, size, [*path, root]) is None
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def test_every_segment_that_ended_has_a_checkpoint_of_its_end_whatever_the_restarts(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    for _ in range(4):
+        with closing(opened(folder)) as log:
+            made = checkpointer(folder, log)
+            for size in (3, 5, 1):
+                append(log, size)
+                made.advance(log.durable, NOW)
+    sizes = [each.checkpoint.size for each in signed_checkpoints(folder)]
+    begins = sorted(int(path.stem) for path in folder.glob("0*.ndjson"))
+    assert sizes == [first - 1 for first in begins[1:]]
+    report = checked(folder)
+    assert (report.faults, report.covered, report.signed) == ([], sizes[-1], len(sizes))
+
+
+def test_a_checkpoint_says_what_anyone_can_work_out_from_the_entries(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder)) as log:
+        append(log, 13)
+        checkpointer(folder, log).finish(log.durable, NOW)
+    stored = last_checkpoint(folder)
+    assert stored is not None
+    lines = list(entries(folder))
+    assert stored.checkpoint.root == reference_root([line.body for line in lines]).hex()
+    assert (stored.checkpoint.size, stored.checkpoint.head) == (13, lines[-1].hash)
+    signer = Signer.open(tmp_path / "signing.json", NOW)
+    assert stored.checkpoint.key == sha256(signer.public[signer.name]).hexdigest()[:16]
+
+
+def test_nothing_is_signed_before_the_interval_is_over_and_what_is_new_thereafter(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder, 1 << 20)) as log:
+        made = checkpointer(folder, log, interval=60_000)
+        covered = []
+        for seconds in (0, 1, 59, 60, 61, 120):
+            append(log, 2)
+            covered.append(made.advance(log.durable, NOW + seconds * 1000))
+    assert covered == [2, 2, 2, 8, 8, 12]
+
+
+def test_a_checkpoint_torn_at_any_byte_is_no_fault_and_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder)) as log:
+        append(log, 3)
+        checkpointer(folder, log).finish(log.durable, NOW)
+        path = folder / CHECKPOINTS
+        size = path.stat().st_size
+        append(log, 2)
+        checkpointer(folder, log).finish(log.durable, NOW)
+        whole = path.read_bytes()
+        for end in {*range(size, len(whole), 11), len(whole) - 1}:
+            path.write_bytes(whole[:end])
+            assert checked(folder).faults == []
+            checkpointer(folder, log).finish(log.durable, NOW)
+            assert path.read_bytes() == whole
+
+
+def test_only_what_is_on_the_disk_is_covered(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder, 1 << 20)) as log:
+        append(log, 3)
+        log.write([body(4)])
+        made = checkpointer(folder, log)
+        made.finish(log.durable, NOW)
+        assert made.size == 3
+
+
+def test_a_log_whose_end_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder)) as log:
+        append(log, 9)
+        checkpointer(folder, log).finish(log.durable, NOW)
+    path = folder / f"{1:016}.ndjson"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with closing(opened(folder)) as log, pytest.raises(LogDamaged, match="covers 9: its end was cut off"):
+        checkpointer(folder, log)
+
+
+def test_what_does_not_follow_is_not_signed(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder, 1 << 20)) as log:
+        append(log, 5)
+        path = folder / f"{1:016}.ndjson"
+        path.write_bytes(path.read_bytes().replace(b'"seq":4', b'"seq":7'))
+        made = checkpointer(folder, log)
+        for _ in range(2):
+            with pytest.raises(LogDamaged, match="does not follow"):
+                made.advance(log.durable, NOW)
+    assert last_checkpoint(folder) is None
+
+
+def test_a_log_at_rest_is_covered_by_hand_and_a_running_one_is_not(tmp_path: Path) -> None:
+    folder, signer = tmp_path / "log", Signer.open(tmp_path / "signing.json", NOW)
+    with closing(opened(folder)) as log:
+        append(log, 9)
+        with pytest.raises(LogUnavailable, match="another process writes"):
+            cover(folder, log=LOG, signer=signer, now=NOW)
+    assert cover(folder, log=LOG, signer=signer, now=NOW) == 9
+    assert checked(folder).covered == 9
+
+
+def test_a_new_key_signs_on_and_the_old_ones_signatures_still_hold(tmp_path: Path) -> None:
+    folder, signing = tmp_path / "log", tmp_path / "signing.json"
+    with closing(opened(folder)) as log:
+        made = checkpointer(folder, log)
+        for _ in range(3):
+            append(log, 2)
+            made.finish(log.durable, NOW)
+            renew(signing, NOW)
+    assert signing.stat().st_mode & 0o777 == 0o600
+    assert len({each.checkpoint.key for each in signed_checkpoints(folder)}) == 3
+    assert [bool(key["private"]) for key in json.loads(signing.read_bytes())["keys"]] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert checked(folder).faults == []
+
+
+def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    signing = tmp_path / "signing.json"
+    Signer.open(signing, NOW)
+    signing.chmod(0o640)
+    with pytest.raises(KeysUnusable, match="chmod 600"):
+        Signer.open(signing, NOW)
+
+
+def test_a_segment_without_entries_contradicts_no_checkpoint(tmp_path: Path) -> None:
+    """A new version of the gate begins one before anything is asked."""
+    folder = tmp_path / "log"
+    with closing(opened(folder)) as log:
+        append(log, 4)
+        checkpointer(folder, log).finish(log.durable, NOW)
+    with closing(DecisionLog.open(folder, log=LOG, now=NOW, gate={"dialgate": "2"})) as log:
+        checkpointer(folder, log).finish(log.durable, NOW)
+        report = checked(folder)
+        assert (report.faults, report.segments, report.covered) == ([], 2, 4)
+
+
+# ---- what was done to it ---------------------------------------------------------------------------------------------
+
+SEGMENTS = [f"{first:016}.ndjson" for first in (1, 11, 21, 31)]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 entries in four segments, a checkpoint for the end of each."""
+    folder = tmp_path_factory.mktemp("sound") / "log"
+    with closing(opened(folder)) as log:
+        made = checkpointer(folder, log)
+        for _ in SEGMENTS:
+            append(log, 10)
+            made.finish(log.durable, NOW)
+    return folder
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    return copied(sound, tmp_path / "copy")
+
+
+def copied(sound: Path, to: Path) -> Path:
+    shutil.copytree(sound.parent, to)
+    return to / "log"
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def rewrite(path: Path, change: Callable[[list[bytes]], object]) -> None:
+    lines = lines_of(path)
+    change(lines)
+    path.write_bytes(b"".join(lines))
+
+
+def swap(lines: list[bytes], one: int, other: int) -> None:
+    lines[one], lines[other] = lines[other], lines[one]
+
+
+def change_byte(folder: Path) -> set[str]:
+    path = folder / random.choice([*SEGMENTS, CHECKPOINTS])
+    data = bytearray(path.read_bytes())
+    at = random.randrange(len(data))
+    data[at] ^= random.randrange(1, 256)
+    path.write_bytes(data)
+    if path.name == CHECKPOINTS:
+        return {"edited_checkpoint", "wrong_key"}
+    return {"edited_header" if at <= data.find(b"}}\n") + 2 else "edited_record"}
+
+
+def cut_out(folder: Path) -> set[str]:
+    """From the middle of a file, never whole lines."""
+    path = folder / random.choice(SEGMENTS)
+    data = path.read_bytes()
+    begin = random.randrange(len(lines_of(path)[0]), len(data) - 60)
+    end = begin + random.randrange(1, 50)
+    path.write_bytes(data[:begin] + data[end:])
+    return {"edited_record"}
+
+
+def cut_off(folder: Path) -> set[str]:
+    """At any byte after the header."""
+    path = folder / random.choice(SEGMENTS)
+    lines = lines_of(path)
+    size = random.randrange(len(lines[0]), path.stat().st_size)
+    os.truncate(path, size)
+    if path.name == SEGMENTS[-1]:
+        return {"cut_end"}
+    return {"cut_segment"} if path.read_bytes().endswith(b"\n") else {"edited_record"}
+
+
+def swap_lines(folder: Path) -> set[str]:
+    rewrite(folder / random.choice(SEGMENTS), lambda lines: swap(lines, *random.sample(range(1, 11), 2)))
+    return {"reordered_record"}
+
+
+def swap_segments(folder: Path) -> set[str]:
+    one, other = (folder / name for name in random.sample(SEGMENTS, 2))
+    (folder / "aside").write_bytes(one.read_bytes())
+    other.rename(one)
+    (folder / "aside").rename(other)
+    return {"renamed_segment"}
+
+
+def repeat_line(folder: Path) -> set[str]:
+    at = random.randrange(1, 10)
+    rewrite(folder / random.choice(SEGMENTS), lambda lines: lines.insert(at, lines[at]))
+    return {"reordered_record"}
+
+
+def delete_line(folder: Path) -> set[str]:
+    path, at = folder / random.choice(SEGMENTS), random.randrange(1, 11)
+    rewrite(path, lambda lines: lines.pop(at))
+    if at < 10:
+        return {"missing_record"}
+    return {"cut_end" if path.name == SEGMENTS[-1] else "cut_segment"}
+
+
+def delete_segment(folder: Path) -> set[str]:
+    path = folder / random.choice(SEGMENTS)
+    path.unlink()
+    return {"cut_end" if path.name == SEGMENTS[-1] else "missing_segment"}
+
+
+def delete_checkpoint(folder: Path) -> set[str]:
+    """The last cannot be missed but by who kept it."""
+    at = random.randrange(4)
+    rewrite(folder / CHECKPOINTS, lambda lines: lines.pop(at))
+    return {"replaced_checkpoint" if at == 3 else "missing_checkpoint"}
+
+
+WAYS = [
+    change_byte, change_byte, cut_out, cut_off, swap_lines, swap_segments, repeat_line, delete_line, delete_segment,
+    delete_checkpoint,
+]  # fmt: skip
+
+
+def test_every_random_damage_is_found_and_named(sound: Path, tmp_path: Path) -> None:
+    against = lines_of(sound / CHECKPOINTS)[-1]
+    assert checked(sound, against).faults == []
+    for number in range(DAMAGES):
+        folder = copied(sound, tmp_path / str(number))
+        way = WAYS[number % len(WAYS)]
+        expected = way(folder)
+        found = checked(folder, against).faults
+        assert found, way.__name__
+        assert found[0].kind in expected, (way.__name__, found)
+        shutil.rmtree(folder.parent)
+
+
+def forged(folder: Path) -> None:
+    """Entry 12 says something else, and the whole chain after it is made to fit."""
+    head = bytes(32)
+    for name in SEGMENTS:
+        made = []
+        for line in lines_of(folder / name):
+            entry = msgspec.json.decode(line[83:-2])
+            if "previous" in entry:
+                entry["previous"] = head.hex()
+            elif entry["seq"] == 12:
+                entry["allow"] = True
+            text = msgspec.json.encode(entry)
+            head = sha256(head + text).digest()
+            made.append(b'{"hash":"%b","entry":%b}\n' % (head.hex().encode(), text))
+        (folder / name).write_bytes(b"".join(made))
+
+
+def test_a_log_that_was_written_anew_contradicts_its_checkpoints(folder: Path) -> None:
+    forged(folder)
+    assert verify(folder).faults
+    report = checked(folder)
+    assert kinds(report) == ["replaced_checkpoint"]
+    assert (report.covered, report.faults[0].seq) == (10, 11)
+    (folder / CHECKPOINTS).unlink()
+    assert verify(folder).faults == [], "without a checkpoint no chain can show it"
+
+
+def test_a_log_and_its_checkpoints_written_anew_contradict_the_one_kept_elsewhere(folder: Path) -> None:
+    against = lines_of(folder / CHECKPOINTS)[1]
+    forged(folder)
+    (folder / CHECKPOINTS).unlink()
+    signer = Signer.open(folder.parent / "signing.json", NOW)
+    cover(folder, log=LOG, signer=signer, now=NOW)
+    assert checked(folder).faults == []
+    assert kinds(checked(folder, against)) == ["replaced_checkpoint"]
+    assert kinds(checked(folder, against[:-9] + b"\n")) == ["replaced_checkpoint"]
+
+
+def test_a_strange_key_is_named(folder: Path) -> None:
+    (folder.parent / "signing.json").unlink()
+    name = Signer.open(folder.parent / "signing.json", NOW).name
+    last = last_checkpoint(folder)
+    assert last is not None
+    assert name != last.checkpoint.key
+    report = checked(folder)
+    assert kinds(report) == ["wrong_key"]
+    assert last.checkpoint.key in report.faults[0].what
+
+
+def broken_bytes(folder: Path) -> Iterator[tuple[int, int]]:
+    """For each byte outside the bodies of a line: where it was broken, and where that was said to be."""
+    path = folder / SEGMENTS[1]
+    data = path.read_bytes()
+    start = len(lines_of(path)[0]) + len(lines_of(path)[1])
+    for at in range(start, start + 83):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        yield at, checked(folder).faults[0].byte
+    path.write_bytes(data)
+
+
+def test_the_broken_byte_is_named_where_it_can_be_told(folder: Path) -> None:
+    assert [said - at for at, said in broken_bytes(folder)] == [0] * 83
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "segments", "records"),
+    [
+        (1, None, 4, 40),
+        (11, 20, 1, 10),
+        (15, 15, 1, 10),
+        (20, 21, 2, 20),
+        (31, None, 1, 10),
+        (99, None, 1, 10),
+    ],
+)
+def test_a_range_is_verified_by_the_segments_that_hold_it(
+    folder: Path, first: int, last: int | None, segments: int, records: int
+) -> None:
+    report = verify(folder, first=first, last=last, keys=public_keys(folder.parent / "signing.json"))
+    assert (report.faults, report.segments, report.entries) == ([], segments, records)
+    assert report.covered == report.last, "its tree goes on from the checkpoint before it"
+    for name in SEGMENTS:
+        rewrite(folder / name, lambda lines: swap(lines, 3, 4))
+    found = verify(folder, first=first, last=last).faults
+    assert [fault.kind for fault in found] == ["reordered_record"] * segments
+
+
+def test_many_processes_find_what_one_finds(tmp_path: Path) -> None:
+    """A log that is large enough to be shared out."""
+    folder = tmp_path / "log"
+    with closing(opened(folder, 9 << 20)) as log:
+        made = checkpointer(folder, log)
+        for _ in range(36):
+            append(log, 1000, "x" * 900)
+        made.finish(log.durable, NOW)
+    told: list[tuple[int, int]] = []
+    keys = public_keys(tmp_path / "signing.json")
+    report = verify(folder, keys=keys, progress=lambda done, whole: told.append((done, whole)))
+    assert (report.faults, report.entries, report.covered) == ([], 36_000, 36_000)
+    assert report.segments == len(told) > 3
+    assert told[-1][0] == told[-1][1] == sum(path.stat().st_size for path in folder.glob("0*.ndjson"))
+    third = sorted(folder.glob("0*.ndjson"))[2]
+    rewrite(third, lambda lines: swap(lines, 7, 900))
+    assert [(fault.file, fault.kind) for fault in verify(folder, keys=keys).faults] == [
+        (str(third), "reordered_record")
+    ]

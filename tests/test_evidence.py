@@ -1,0 +1,316 @@
+"""Promise: a sceptic checks a decision alone, with one file and nothing of ours; and a bundle that is not as it was made is
+refused. DIALGATE_FLIPS sets how many bytes of a bundle are changed, one at a time; 0 is every one."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import venv
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dialgate import evidence
+from dialgate.decision_log import last_checkpoint, segments
+from dialgate.evidence import NoEvidence, Sources
+from dialgate.keys import Keys
+from dialgate.model import DAY
+from dialgate.signing import Signer, renew
+from dialgate.verifier import verify_evidence
+from dialgate.verifier.verify_evidence import Refused, checked
+from tests.test_cli import command, ended
+from tests.world import CALL, CLEAR, LISTED, NOW, World
+
+FLIPS = int(os.environ.get("DIALGATE_FLIPS", "1500"))
+VERIFIER = Path(verify_evidence.__file__)
+SHOWN = VERIFIER.read_bytes()
+
+
+async def ask(world: World, **changes: str) -> dict[str, Any]:
+    async with world.client.post("/v1/check", json={**CALL, **changes}) as answer:
+        told: dict[str, Any] = await answer.json()
+        assert answer.status == 200, told
+        return told
+
+
+async def covered(world: World) -> None:
+    """As if the interval were over."""
+    world.hand.at += 60_001
+    await world.gate.tick()
+
+
+def sources(world: World) -> Sources:
+    data = world.gate.config.data
+    return Sources.of(
+        data, keys=Keys.open(data / "keys.json"), signer=Signer.open(data / "signing.json", NOW)
+    )
+
+
+async def evidence_of(world: World, decision: str) -> bytes:
+    opened = sources(world)
+    made = await evidence.of_decision(opened, decision, NOW)
+    await opened.store.close()
+    return made
+
+
+async def evidence_about(world: World, *numbers: str) -> bytes:
+    opened = sources(world)
+    made = await evidence.of_numbers(opened, numbers, NOW)
+    await opened.store.close()
+    return made
+
+
+def body_of(bundle: bytes) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(bundle)["evidence"]
+    return body
+
+
+async def test_a_deny_is_proved_with_its_law_its_receipt_and_its_reason(running: World) -> None:
+    told = await ask(running, to=LISTED)
+    await covered(running)
+    bundle = await evidence_of(running, told["decision_id"])
+    line, signed = checked(bundle)
+    assert told["decision_id"] in line
+    for part in ("deny", LISTED, "registry.listed", "D.P.R. 26/2022", "receipt TICKET-1"):
+        assert part in line, part
+    body = body_of(bundle)
+    assert [len(body[name]) for name in ("decisions", "entries", "checkpoints")] == [1, 2, 1]
+    assert any("country: IT" in text for text in body["kept"].values())
+    assert body["manifest"]["files"][0]["registry"] == "rpo"
+    assert signed.startswith(f"signed by {next(iter(body['keys']))}")
+
+
+async def test_an_allow_is_proved_with_the_consent_that_it_rests_on(running: World) -> None:
+    given = {
+        "number": CLEAR, "controller": "acme", "id": "c-1", "collected_at": "2026-11-23T10:00:00Z",
+        "purposes": ["sale"], "call_types": ["agent"], "artefact": "forms/c-1.pdf", "artefact_sha256": "ab" * 32,
+        "proof": "forms/c-1.pdf",
+    }  # fmt: skip
+    async with running.client.post("/v1/consents", json=given) as answer:
+        assert answer.status == 201, await answer.text()
+    told = await ask(running)
+    await covered(running)
+    bundle = await evidence_of(running, told["decision_id"])
+    assert "allow" in checked(bundle)[0]
+    assert [
+        (each["artefact"], each["artefact_sha256"]) for each in body_of(bundle)["decisions"][0]["consents"]
+    ] == [("forms/c-1.pdf", "ab" * 32)]
+
+
+async def test_an_authoritys_list_is_answered_at_once_and_says_where_there_is_nothing(running: World) -> None:
+    asked = [await ask(running, call_id=str(number)) for number in range(3)]
+    await covered(running)
+    asked.append(await ask(running, to=LISTED))
+    await covered(running)
+    bundle = await evidence_about(running, CLEAR, LISTED, "+390612345670")
+    lines = checked(bundle)
+    assert [line for line in lines if line.startswith("+")] == [
+        f"{CLEAR}: 3 decisions",
+        f"{LISTED}: 1 decisions",
+        "+390612345670: 0 decisions",
+    ]
+    for told in asked:
+        assert any(told["decision_id"] in line for line in lines)
+    assert len(body_of(bundle)["checkpoints"]) == 2, "each by the first checkpoint that covers it"
+
+
+async def test_a_decision_of_long_ago_is_proved_by_the_keys_and_checkpoints_of_its_day(
+    running: World,
+) -> None:
+    first = await ask(running)
+    await covered(running)
+    renew(running.gate.config.data / "signing.json", NOW)
+    for number in range(40):
+        await ask(running, call_id=str(number), to=LISTED)
+        if not number % 7:
+            await covered(running)
+    bundle = await evidence_of(running, first["decision_id"])
+    assert first["decision_id"] in checked(bundle)[0]
+    newer, older = (
+        verify_evidence.key_name(bytes.fromhex(json.loads(bundle)["key"])),
+        next(iter(body_of(bundle)["keys"])),
+    )
+    assert newer != older
+    assert checked(bundle, frozenset({newer, older}))
+    with pytest.raises(Refused, match="which you did not name"):
+        checked(bundle, frozenset({newer}))
+
+
+async def test_what_is_not_covered_yet_or_not_there_is_no_evidence(running: World) -> None:
+    first = await ask(running)
+    await covered(running)
+    second = await ask(running, to=LISTED)
+    log = first["decision_id"].partition("-")[0]
+    for decision in ("", "x", f"{log}-9", f"{log}-0", f"{log}-1", "00000000-2"):  # 1 holds grounds
+        with pytest.raises(NoEvidence, match="there is no decision"):
+            await evidence_of(running, decision)
+    with pytest.raises(NoEvidence, match="not covered by a signed checkpoint yet"):
+        await evidence_of(running, second["decision_id"])
+
+
+async def test_a_log_that_contradicts_its_checkpoint_gives_no_evidence(running: World) -> None:
+    told = await ask(running)
+    await covered(running)
+    path = segments(running.gate.config.data / "log")[-1][1]
+    path.write_bytes(path.read_bytes().replace(b'"allow":true', b'"allow":false'))
+    with pytest.raises(NoEvidence, match="is not what its checkpoint signed"):
+        await evidence_of(running, told["decision_id"])
+
+
+async def test_a_number_whose_months_keys_are_destroyed_is_not_told(running: World) -> None:
+    told = await ask(running)
+    await covered(running)
+    keys = Keys.open(running.gate.config.data / "keys.json")
+    keys.month(NOW + 10 * DAY)
+    keys.retire("2026-11")
+    bundle = await evidence_of(running, told["decision_id"])
+    assert body_of(bundle)["decisions"][0]["number"] is None
+    assert "a number whose keys are destroyed" in checked(bundle)[0]
+
+
+# ---- the sceptic -----------------------------------------------------------------------------------------------------
+
+
+async def test_any_changed_byte_is_refused(running: World) -> None:
+    told = await ask(running)
+    await covered(running)
+    bundle = await evidence_of(running, told["decision_id"])
+    assert checked(bundle)
+    framed = [*range(260), len(bundle) - 2, len(bundle) - 1]
+    places = [*framed, *random.sample(range(260, len(bundle)), FLIPS)] if FLIPS else range(len(bundle))
+    for at in places:
+        changed = bytearray(bundle)
+        changed[at] ^= 1 << random.randrange(8)
+        with pytest.raises(Refused):
+            checked(bytes(changed))
+    for other in (bundle + b"\n", bundle[:-1], b" " + bundle, b"", bundle * 2):
+        with pytest.raises(Refused):
+            checked(other)
+
+
+def resigned(body: dict[str, Any]) -> bytes:
+    """As somebody would who has a key of their own."""
+    key = Ed25519PrivateKey.generate()
+    text = json.dumps(body, separators=(",", ":")).encode()
+    signature = key.sign(b"dialgate evidence\n" + text).hex().encode()
+    public = key.public_key().public_bytes_raw().hex().encode()
+    return b'{"signature":"%b","key":"%b","evidence":%b}\n' % (signature, public, text)
+
+
+def other_record(body: dict[str, Any]) -> None:
+    entry = body["entries"][1]
+    entry["body"] = re.sub('"allow":true', '"allow":false', entry["body"])
+
+
+def other_law(body: dict[str, Any]) -> None:
+    digest = next(digest for digest, text in body["kept"].items() if "country: IT" in text)
+    body["kept"][digest] += "\n"
+
+
+FORGERIES: dict[str, tuple[Any, str]] = {
+    "another record": (other_record, "not in the log that was signed"),
+    "another law": (other_law, "a text that was kept is not"),
+    "no law": (lambda body: body["kept"].clear(), "is missing"),
+    "another's receipt": (
+        lambda body: body["decisions"][0]["consultations"][0].update(id="x"),
+        "does not name",
+    ),
+    "another id": (lambda body: body["decisions"][0].update(id="9f2c01ab-7"), "has another id"),
+    "another checkpoint": (lambda body: body["checkpoints"][0].update(signature="00" * 64), "does not hold"),
+    "a record too few": (lambda body: body["entries"].pop(), "not as a bundle must be"),
+    "an answer too few": (
+        lambda body: body["asked"].append({"number": CLEAR, "decisions": ["x"]}),
+        "is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("forge", "why"), FORGERIES.values(), ids=FORGERIES)
+async def test_a_bundle_that_was_forged_and_signed_anew_contradicts_itself(
+    running: World, forge: Any, why: str
+) -> None:
+    told = await ask(running)
+    await covered(running)
+    body = body_of(await evidence_of(running, told["decision_id"]))
+    assert checked(resigned(body))
+    forge(body)
+    with pytest.raises(Refused, match=why):
+        checked(resigned(body))
+
+
+def bare_python(folder: Path) -> Path:
+    """A virtual environment that has `cryptography`, with what that needs, and nothing else."""
+    venv.create(folder, with_pip=False)
+    python = folder / "bin/python"
+    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
+    for name in ("cryptography", "cffi"):
+        tops = {each.parts[0]: each for each in files(name) or () if ".." not in each.parts}
+        for top, each in tops.items():
+            found = Path(str(each.locate()))
+            (site / top).symlink_to(found.parents[len(each.parts) - 2] if len(each.parts) > 1 else found)
+    return python
+
+
+def run_alone(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, words)), cwd=folder, env={}, capture_output=True, text=True, check=False
+    )
+
+
+async def test_the_verifier_needs_python_and_cryptography_alone(running: World, tmp_path: Path) -> None:
+    told = await ask(running)
+    await covered(running)
+    made = await evidence_of(running, told["decision_id"])
+    bundle, alone = tmp_path / "evidence.json", tmp_path / "verify_evidence.py"
+    bundle.write_bytes(made)
+    alone.write_bytes(SHOWN)
+    python = bare_python(tmp_path / "bare")
+    assert run_alone(tmp_path, python, "-c", "import msgspec").returncode == 1
+    held = run_alone(tmp_path, python, alone, bundle)
+    assert (held.returncode, held.stdout.splitlines()[-1]) == (0, "It holds."), held.stderr
+    assert told["decision_id"] in held.stdout
+    bundle.write_bytes(made.replace(b'"format"', b'"Format"', 1))
+    refused = run_alone(tmp_path, python, alone, bundle)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("REFUSED: the signature of the bundle does not hold")
+
+
+# ---- the commands ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_commands_prove_what_a_gate_did(running: World, tmp_path: Path) -> None:
+    told = await ask(running)
+    await covered(running)
+    config = str(tmp_path / "dialgate.yaml")
+
+    def run(*words: object) -> Any:
+        return ended(command("log", *words, DIALGATE_CONFIG=config))
+
+    checkpoint, bundle, asked = (
+        tmp_path / name for name in ("checkpoint.json", "evidence.json", "asked.txt")
+    )
+    shown = run("checkpoint", "--out", checkpoint, "--json")
+    newest = last_checkpoint(running.gate.config.data / "log")
+    assert newest is not None
+    assert (shown.code, shown.json["root"]) == (0, newest.checkpoint.root)
+    verified = run("verify", "--against", checkpoint, "--json")
+    assert (verified.code, verified.json["ok"], verified.json["covered"]) == (0, True, newest.checkpoint.size)
+    made = run("evidence", told["decision_id"], "--out", bundle, "--with-verifier", "--json")
+    assert made.code == 0, made.out
+    assert checked(bundle.read_bytes(), frozenset({made.json["key"]}))
+    assert (tmp_path / VERIFIER.name).read_bytes() == SHOWN
+    asked.write_text(f"{CLEAR}\n")
+    assert run("evidence", "--numbers", asked, "--out", bundle).code == 0
+    assert f"{CLEAR}: 1 decisions" in checked(bundle.read_bytes())
+    asked.write_text(f"{CLEAR}\n06 87654321\n")
+    refused = run("evidence", "--numbers", asked, "--out", bundle)
+    assert refused.code == 2
+    assert "line 2" in refused.err
+    assert "87654321" not in refused.err
+    assert run("evidence", "--out", bundle).code == 2
+    assert run("evidence", "nothing-7", "--out", bundle).code == 1

@@ -1,0 +1,108 @@
+"""registries.yaml: the example runs as it stands, and every mistake is named at once, in words that say what to do."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dialgate.settings import ConfigError
+from registry_sync import config
+from tests.registryworld import ASKED, Night
+from tests.test_registry_lists import US
+from tests.world import CONFIG
+
+
+def test_the_example_is_good(tmp_path: Path) -> None:
+    shutil.copytree(CONFIG, tmp_path / "config")
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)  # as `make run` makes it
+    plan = config.load(tmp_path / "config" / "registries.yaml")
+    assert [(each.registry, each.controller) for each in plan.registries.asked] == [("rpo", "acme")]
+    assert plan.snapshots == plan.gate.data / "snapshots"
+
+
+def problems(folder: Path, written: dict[str, Any]) -> str:
+    night = Night(folder)
+    night.path.write_text(yaml.safe_dump(written))
+    with pytest.raises(ConfigError) as refused:
+        config.load(night.path)
+    return "\n".join(refused.value.problems)
+
+
+SFTP = {
+    "kind": "sftp",
+    "host": "h",
+    "user": "u",
+    "host_key": "ssh-ed25519 AAAA",
+    "inbox": "in",
+    "outbox": "out",
+}
+HTTPS = {"kind": "https", "url": "https://h/"}
+ASKED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "controller": ({"controller": "nobody"}, "asked rpo, nobody: no such controller; there are acme"),
+    "registry": ({"registry": "dnc"}, "no country's law asks for this registry; it asks for rpo"),
+    "look-ahead": ({"look_ahead_hours": 360}, "look_ahead_hours is no less than an answer holds"),
+    "giving up": ({"give_up_hours": 12}, "give_up_hours must be more than answer_hours"),
+    "no outbox": ({"source": {"kind": "folder", "inbox": "in"}}, "outbox is missing"),
+    "one folder": (
+        {"source": {"kind": "folder", "inbox": "x", "outbox": "x/"}},
+        "outbox and inbox are one folder",
+    ),
+    "no credential": ({"source": SFTP}, "give one of key_file, password_file and password_env"),
+    "host key": (
+        {"source": SFTP | {"host_key": "SHA256:x", "password_env": "HOME"}},
+        "host_key is no public key",
+    ),
+    "no such file": ({"source": SFTP | {"key_file": "gone"}}, "is no file"),
+    "no such variable": ({"source": HTTPS | {"token_env": "NO_SUCH"}}, "the environment has no NO_SUCH"),
+    "plain http": ({"source": {"kind": "https", "url": "http://h/"}}, "https://"),
+    "unknown key": ({"look_ahead": 3}, "look_ahead"),
+    "receipts": ({"receipts_days": 100}, "730"),
+    "kind": ({"source": {"kind": "ftp", "inbox": "x"}}, "kind"),
+}
+
+
+@pytest.mark.parametrize("case", ASKED_MISTAKES)
+def test_a_mistake_about_a_registry_that_answers_is_named(tmp_path: Path, case: str) -> None:
+    changes, fault = ASKED_MISTAKES[case]
+    assert fault in problems(tmp_path, {"asked": [ASKED | changes]})
+
+
+LISTED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing covered": ({"coverage": []}, "listed us_dnc: coverage is empty"),
+    "another country": ({"coverage": ["44"]}, "does not begin with 1"),
+    "no area code": ({"coverage": ["14071"]}, "is no area code after a 1, as in 1407"),
+    "twice": ({"coverage": ["1407", "1407"]}, "names a prefix twice"),
+    "within another": ({"format": "tps", "coverage": ["44", "4420"]}, "covers another of its prefixes"),
+    "no prefix": ({"coverage": ["+1407"]}, "coverage"),
+    "key for everybody": (
+        {"source": SFTP | {"key_file": "registries.yaml"}},
+        "can be read by others than its owner",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LISTED_MISTAKES)
+def test_a_mistake_about_a_full_list_is_named(tmp_path: Path, case: str) -> None:
+    changes, fault = LISTED_MISTAKES[case]
+    assert fault in problems(tmp_path, {"listed": [US | changes]})
+
+
+def test_all_mistakes_are_named_at_once_the_gates_too(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        {"asked": [ASKED | {"controller": "nobody"}, ASKED, ASKED], "listed": [US | {"coverage": []}]},
+    )
+    assert [word in found for word in ("no such controller", "stands twice", "coverage is empty")] == [
+        True
+    ] * 3
+    assert "cannot be read" in problems(tmp_path / "other", {"gate": "nowhere.yaml"})
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    night.path.write_text("kept: 3\nkept: 4\n")
+    with pytest.raises(ConfigError, match="kept stands twice"):
+        config.load(night.path)

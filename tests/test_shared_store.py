@@ -1,0 +1,136 @@
+"""Several gates on one Redis: what one acknowledges binds the others, and they count together."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from dialgate import settings
+from dialgate.answers import Answer
+from dialgate.decision_log import verify
+from dialgate.model import DAY, Call
+from dialgate.requests import ListRequest, RevocationRequest
+from dialgate.service import Gate
+from dialgate.store import StoreUnavailable
+from dialgate.store.redis import RedisStore
+from tests import world
+from tests.test_store import redis_server, redis_url
+from tests.world import CALLER, CLEAR, NOW, Hand
+
+
+async def load_list(gate: Gate) -> None:
+    told = {name: value for name, value in world.LIST.items() if name != "numbers"}
+    await gate.registrar.load_list(
+        gate.config.settings.clients[0], msgspec.convert(told, ListRequest), [CLEAR]
+    )
+
+
+async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
+    """`first`: the folder of a gate whose keys this one shares."""
+    file = world.write_folder(
+        folder, store={"url": redis_url(), "name": name, "patience": 5}, node=folder.name
+    )
+    world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
+    if first is not None:
+        keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
+        shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {
+            "months": {}
+        }
+        path = folder / "data/keys.json"
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.encode(shared))
+        shutil.copytree(first / "data/lists", folder / "data/lists")
+    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    if first is None:
+        await load_list(gate)
+    await gate.tick()
+    return gate
+
+
+@pytest.fixture
+async def gates(tmp_path: Path) -> AsyncIterator[list[Gate]]:
+    async with AsyncExitStack() as opened:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        first = await gate_on(tmp_path / "one", tmp_path.name)
+        opened.push_async_callback(first.close)
+        second = await gate_on(tmp_path / "two", tmp_path.name, tmp_path / "one")
+        opened.push_async_callback(second.close)
+        yield [first, second]
+
+
+async def ask(gate: Gate, call_id: str = "") -> Answer:
+    client = gate.config.settings.clients[0]
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
+    return await gate.check(call, client)
+
+
+async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate]) -> None:
+    answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
+    allowed = [answer for answer in answers if answer.decision == "allow"]
+    assert len(allowed) == 5
+    assert {answer.decision_id != "" for answer in answers} == {True}
+    assert all(verify(gate.config.data / "log").ok for gate in gates)
+
+
+async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> None:
+    one, other = gates
+    assert (await ask(other)).decision == "allow"
+    await one.registrar.revoke(
+        one.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    )
+    assert (await ask(other)).reasons[0].code == "revocation.revoked"
+
+
+async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -> None:
+    assert await ask(gates[0], "a") == await ask(gates[1], "a")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
+        ({"maxmemory-policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
+        ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `always`"),
+    ],
+)
+async def test_a_server_that_may_forget_is_refused(
+    options: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    url, process = redis_server(tmp_path, **options)
+    store = RedisStore(url)
+    with pytest.raises(StoreUnavailable, match=told):
+        await store.refuse_unless_safe()
+    await store.close()
+    stop(process)
+
+
+async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_is_served(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "redis").mkdir()
+    url, process = redis_server(tmp_path / "redis")
+    file = world.write_folder(tmp_path, store={"url": url, "patience": 5})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    await load_list(gate)
+    await gate.tick()
+    assert (await ask(gate)).decision == "allow"
+    stop(process)
+    denied = await ask(gate)
+    assert (denied.decision_id, denied.reasons[0].code) == ("", "gate.unavailable")
+    _, process = redis_server(tmp_path / "redis")
+    assert (await ask(gate)).decision == "allow"
+    await gate.close()
+    stop(process)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
