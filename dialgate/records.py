@@ -1,6 +1,7 @@
 """What stands in a decision log, read back: each decision together with the grounds it was given on."""
 
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from dialgate.model import Decided, Decision, Facts, Grounds, Instant, OutcomeRe
 Stored: TypeAlias = Decided | Grounds | OutcomeRecord
 
 _REMEMBERED = 4_096
+_OUTCOME = b'{"type":"outcome"'
 decode: Callable[[bytes], Stored] = msgspec.json.Decoder(Stored).decode
 
 
@@ -63,6 +65,24 @@ class Reader:
             if line is None or stored is None or isinstance(stored, Grounds)
             else self._whole(line, stored)
         )
+
+    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
+        """Every decision whose `number` is one of `hashes`, newest first."""
+        marks = [b'"number":"%b"' % b64encode(each) for each in hashes]
+        found = [line for line in entries(self._folder) if any(mark in line.body for mark in marks)]
+        for line in reversed(found):
+            stored = _decoded(line)
+            if isinstance(stored, Decided) and stored.number in hashes:
+                record = self._whole(line, stored)
+                assert isinstance(record, Record)
+                yield line, record
+
+    def outcomes(self, *, first: int = 1, of: Collection[str] | None = None) -> Iterator[OutcomeRecord]:
+        """What became of calls: the reports from entry `first` on, in their order; of these decisions only, if given."""
+        for line in entries(self._folder, first=first):
+            stored = _decoded(line) if line.body.startswith(_OUTCOME) else None
+            if isinstance(stored, OutcomeRecord) and (of is None or stored.decision in of):
+                yield stored
 
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(stored, OutcomeRecord):

@@ -24,8 +24,11 @@ COMMANDS = {
     "key": "cli_audit",
     "config": "cli_audit",
     "log": "cli_audit",
+    "why": "cli_answers",
     "bench": "cli_bench",
 }
+# Which add commands of their own to such a one, in the order of its --help.
+ADDED = {"log": ("cli_answers",)}
 
 
 class _OnDemand(TyperGroup):
@@ -37,7 +40,10 @@ class _OnDemand(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"dialgate.interfaces.{COMMANDS[cmd_name]}")
+        module, *_ = [
+            import_module(f"dialgate.interfaces.{name}")
+            for name in (COMMANDS[cmd_name], *ADDED.get(cmd_name, ()))
+        ]
         return get_group(module.app).commands[cmd_name]
 
 
