@@ -103,7 +103,8 @@ def account(found: Found, language: Language, names: Mapping[str, str]) -> Accou
         lists=list(facts.listings),
         outcomes=[Became(localtime.rfc3339(each.at), each.result, each.client) for each in found.outcomes],
         checks=[
-            Check(rule, text.rules[rule], _result(outcome)) for rule, outcome in decision.outcomes.items()
+            Check(rule, text.rules.get(rule, rule), _result(outcome))
+            for rule, outcome in decision.outcomes.items()
         ],
         client=record.client,
         interface=record.interface,
@@ -112,7 +113,10 @@ def account(found: Found, language: Language, names: Mapping[str, str]) -> Accou
         law=record.law,
         config=record.config,
         snapshot=record.snapshot,
-        words=list(_Teller(found, text, names).sentences()),
+        # Names of companies end with a full stop, too.
+        words=[
+            word[:-1] if word.endswith("..") else word for word in _Teller(found, text, names).sentences()
+        ],
     )
 
 
