@@ -13,6 +13,7 @@ from dialgate.records import Reader, Record
 
 _NEVER: Instant = 1 << 62
 _MOST = 1 << 40  # entries that no log has
+_STRIDE = 4_096
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -25,20 +26,21 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 def begin(reader: Reader, span: Span) -> int:
-    """The sequence that reading begins with."""
-    return max(span.first, first_since(reader, span.since)) if span.since else span.first
+    """The sequence to begin reading with: the first entries from there on may be too early."""
+    return max(span.first, _first_since(reader, span.since)) if span.since else span.first
 
 
 def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
     for line, entry in reader.entries(first=begin(reader, span)):
         if line.seq > span.last or entry.at >= span.until:
             return
-        yield line, entry
+        if entry.at >= span.since:
+            yield line, entry
 
 
 def end(reader: Reader) -> int:
-    """The sequence that no entry has yet."""
-    return first_since(reader, _NEVER)
+    """About where the log ends: at most so many entries later as are skipped in looking for it."""
+    return _first_since(reader, _NEVER) + _STRIDE
 
 
 def months(at: Instant) -> Iterator[str]:
@@ -56,10 +58,17 @@ def month(name: str) -> Span:
     return Span(since=int(begins.timestamp()) * SECOND, until=int(ends.timestamp()) * SECOND)
 
 
-def first_since(reader: Reader, at: Instant) -> int:
-    """The lowest sequence from which on every entry is of `at` or later: a gate's clock never goes back, so a few of
-    them need be looked at."""
-    return bisect_left(range(_MOST), at, lo=1, key=lambda seq: _instant(reader, seq))
+def _first_since(reader: Reader, at: Instant) -> int:
+    """A sequence that is followed, within a stride, by the first entry of `at` or later. A gate's clock never goes back,
+    so few entries need be looked at; but each look may have to read a segment up to there."""
+    high = next(seq for seq in _doubled() if _instant(reader, seq) >= at)
+    strides = range(high // _STRIDE + 1)
+    later = bisect_left(strides, at, key=lambda stride: _instant(reader, stride * _STRIDE))
+    return max((later - 1) * _STRIDE, 1)
+
+
+def _doubled() -> Iterator[int]:
+    return (_STRIDE << power for power in count())
 
 
 def _instant(reader: Reader, seq: int) -> Instant:
