@@ -14,6 +14,7 @@ from dialgate.records import Reader, Record
 _NEVER: Instant = 1 << 62
 _MOST = 1 << 40  # entries that no log has
 _STRIDE = 4_096
+_DIGITS = 18
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -41,6 +42,12 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 def end(reader: Reader) -> int:
     """About where the log ends: at most so many entries later as are skipped in looking for it."""
     return _first_since(reader, _NEVER) + _STRIDE
+
+
+def sequence(text: str) -> int | None:
+    """What stands at the end of a decision's id, if it can be a sequence."""
+    digits = text.rpartition("-")[2]
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else None
 
 
 def months(at: Instant) -> Iterator[str]:

@@ -55,11 +55,11 @@ class Inquiry:
         return frozenset(self._keys.hashes(number).values())
 
     def one(self, decision: str, sees: Sees) -> Found | None:
-        log, _, seq = decision.rpartition("-")
-        if log != self._keys.log or not seq.isdecimal() or not seq.isascii():
+        seq = span.sequence(decision)
+        if seq is None:
             return None
         reader = Reader(self._log)
-        line, record = next(reader.entries(first=int(seq)), (None, None))
+        line, record = next(reader.entries(first=seq), (None, None))
         if line is None or not isinstance(record, Record) or record.id != decision or not sees(record):
             return None
         return self._joined(reader, [(line, record)])[0]

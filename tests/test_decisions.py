@@ -243,7 +243,15 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
         assert answers[0][1]["decisions"] == []
         refused = []
         seq = int(name.rpartition("-")[2])
-        for each in (name, stranger, f"{name[:8]}-{seq + 1000}", f"{name[:8]}-1", "x", f"00000000-{seq}"):
+        for each in (
+            name,
+            stranger,
+            f"{name[:8]}-{seq + 1000}",
+            f"{name[:8]}-1",
+            "x",
+            f"00000000-{seq}",
+            f"{name[:8]}-{'9' * 5000}",
+        ):
             async with other.get(f"/v1/decisions/{each}") as answer:
                 refused.append((answer.status, await answer.json()))
         assert refused == [refused[0]] * len(refused)

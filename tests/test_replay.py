@@ -1,6 +1,9 @@
 """Promise: a record of any day is decided again as it was, and what differs is named, down to the rule."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +25,7 @@ from dialgate.replay import Change, Replay, Row
 from dialgate.span import Span
 from tests import world
 from tests.replaying import replay_all
+from tests.serving import ROOT
 from tests.world import CALL, CLEAR, LISTED, NOW, World
 
 
@@ -128,6 +132,24 @@ def test_the_end_of_the_suite_finds_a_decision_that_its_facts_do_not_give(data: 
         segment = next((base / "data/log").glob("*.ndjson"))
         segment.write_bytes(segment.read_bytes().replace(b"acme-fibre", b"acme-fibrE"))
         assert (replay_all(base).damaged, replay_all(base).different) == (1, [])
+
+
+def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(data: Path) -> None:
+    with TemporaryDirectory() as beside:
+        base = Path(beside)
+        shutil.copytree(data, base / "data")
+        (base / "test_it.py").write_text(
+            "import shutil\n"
+            f"def test_it(tmp_path): shutil.copytree({str(base / 'data')!r}, tmp_path / 'data')\n"
+        )
+        words = ("-q", "-p", "tests.conftest", "-p", "no:cacheprovider", f"--rootdir={base}", str(base))
+        command = [sys.executable, "-m", "pytest", *words, f"--basetemp={base / 'run'}"]
+        _forge(base / "data/log")
+        alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        failed = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
+        assert failed.returncode == pytest.ExitCode.TESTS_FAILED
+        assert "1 passed" in failed.stdout
+        assert "not_revoked" in failed.stdout
 
 
 def _forge(log: Path) -> None:

@@ -234,9 +234,9 @@ def log_replay(
 
 
 def _one(reader: Reader, decision: str) -> Span:
-    seq = decision.rpartition("-")[2]
-    found = reader.find(int(seq)) if seq.isdecimal() and seq.isascii() else None
-    if not isinstance(found, Record) or decision not in {seq, found.id}:
+    seq = span.sequence(decision)
+    found = reader.find(seq) if seq is not None else None
+    if not isinstance(found, Record) or decision not in {str(seq), found.id}:
         raise Failure("decision.unknown", "No decision in this log has this id or number.", field="decision")
     return Span(first=found.seq, last=found.seq)
 
