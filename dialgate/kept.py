@@ -5,12 +5,17 @@ configuration's own hash names a list of `<file name> <hash>` lines.
 """
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import yaml
 
-from dialgate.law import Law, parse_law
+from dialgate.law import Law, LawError, parse_law
 from dialgate.settings import Config
+
+
+class NotKept(Exception):
+    """What a record rests on is not there, or is not what it was."""
 
 
 def keep(folder: Path, config: Config) -> None:
@@ -36,6 +41,27 @@ def _write(path: Path, raw: bytes) -> None:
         os.close(folder)
 
 
+def content(folder: Path, digest: str) -> bytes:
+    """Raises `NotKept`, also where a byte of it was changed."""
+    try:
+        raw = (folder / digest).read_bytes()
+    except FileNotFoundError:
+        raise NotKept(
+            f"{folder / digest} is not there: restore it from a copy, for records rest on it"
+        ) from None
+    except OSError as error:
+        raise NotKept(f"{folder / digest}: {error.strerror}") from error
+    if sha256(raw).hexdigest() != digest:
+        raise NotKept(
+            f"{folder / digest} was changed: its name is no longer its SHA-256; restore it from a copy"
+        )
+    return raw
+
+
 def law(folder: Path, digest: str) -> Law:
-    """The law that a record names. Raises `FileNotFoundError` where it was not kept."""
-    return parse_law(yaml.load((folder / digest).read_bytes(), Loader=yaml.CSafeLoader))
+    """The law that a record names. Raises `NotKept`."""
+    raw = content(folder, digest)
+    try:
+        return parse_law(yaml.load(raw, Loader=yaml.CSafeLoader))
+    except LawError as error:
+        raise NotKept(f"{folder / digest} is a law of another version of dialgate: {error}") from error

@@ -91,6 +91,17 @@ class Reader:
                 counts[month_of(record.at), record.country, stored.allow] += 1
         return counts
 
+    def outcomes(self, *, first: int = 1, of: Collection[str] | None = None) -> Iterator[OutcomeRecord]:
+        """What became of calls: the reports from entry `first` on, in their order; of these decisions only, if given."""
+        for line in self._segments.outcomes(first):
+            stored = _decoded(line)
+            if (
+                isinstance(stored, OutcomeRecord)
+                and stored.seq >= first
+                and (of is None or stored.decision in of)
+            ):
+                yield stored
+
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(stored, OutcomeRecord):
             return stored

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests import world
+from tests.replaying import Tally, replay_all
 
 
 @pytest.fixture
@@ -38,3 +39,27 @@ def unused_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+_TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Every decision that the tests' gates recorded must be made again; else the run has failed."""
+    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined] # the session's own
+    tally = session.config.stash[_TALLY] = replay_all(factory.getbasetemp())
+    if tally.different and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    tally = config.stash.get(_TALLY, None)
+    if tally is None or not (tally.logs or tally.different):
+        return
+    terminalreporter.section("replay")
+    terminalreporter.line(
+        f"{tally.records:,} decisions of {tally.logs} logs, {len(tally.different)} replayed differently;"
+        f" {tally.damaged} logs were damaged by their test"
+    )
+    for each in tally.different[:20]:
+        terminalreporter.line(each, red=True)

@@ -72,6 +72,12 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
     "dialgate.retention": {"model", "holds", "keys", "records", "settings", "terms"},
+    "dialgate.span": {"model", "archive", "decision_log", "records"},
+    "dialgate.replay": {"model", "decision", "kept", "law", "records"},
+    "dialgate.search": {"model", "localtime", "records", "span"},
+    "dialgate.texts": {"model"},
+    "dialgate.why": {"model", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
+    "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
@@ -93,6 +99,14 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "webhooks",
         "lookups", "subject_answers", "subject_page",
+    },
+    # What was decided is read where it stands, not asked of the service.
+    "dialgate.interfaces.http_decisions": {
+        "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
+    },
+    "dialgate.interfaces.cli_answers": {
+        "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
+        "settings", "span", "texts", "why",
     },
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {

@@ -175,6 +175,13 @@ class PackedSegment:
             if self._read(group).column("number")[at].as_py() in numbers:
                 yield next(self.entries(self.first + row))
 
+    def outcomes(self) -> Iterator[Line]:
+        """What became of calls. No hash is given: their lines were not looked at."""
+        table = self._columns(["type", "body"])
+        found = table.filter(pc.equal(table.column("type"), "outcome"))
+        for body in found.column("body"):
+            yield Line(0, "", body.as_py(), self._path, 0)
+
     def held(self) -> Iterator[tuple[str, str, bool, int]]:
         """Month (`YYYY-MM`), country and verdict of its decisions, with how many there are."""
         table = self._columns(["at", "type", "country", "allow"])

@@ -96,6 +96,17 @@ class Segments:
             else:
                 yield from _about(plain, path, numbers)
 
+    def outcomes(self, first: int) -> Iterator[Line]:
+        """What became of calls, from the segment of `first` on, oldest first; their sequence is 0. Raises `LogDamaged`."""
+        found = segments(self._folder)
+        begin = max(bisect_right(found, first, key=itemgetter(0)) - 1, 0)
+        for _, path in found[begin:]:
+            plain = _opened(path)
+            if plain is None:
+                yield from self._packed(path).outcomes()
+            else:
+                yield from _matching(plain, path, _OUTCOME)
+
     def held(self) -> Iterator[tuple[str, str, bool, int] | Line]:
         """What is in it, to be counted: of a packed segment, months, countries and verdicts of its decisions with how many
         there are; of another, its entries."""
@@ -147,11 +158,18 @@ def _about(plain: BinaryIO, path: Path, numbers: frozenset[bytes]) -> Iterator[L
     """By a search in the bytes, which is quicker than reading line by line."""
     hashes = b"|".join(re.escape(b2a_base64(number, newline=False)) for number in numbers)
     pattern = re.compile(b'"number":"(?:%b)"' % hashes)
+    yield from reversed(list(_matching(plain, path, pattern)))
+
+
+def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
     with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for found in reversed([match.start() for match in pattern.finditer(data)]):
-            offset, end = data.rfind(b"\n", 0, found) + 1, data.find(b"\n", found) + 1
+        for match in pattern.finditer(data):
+            offset, end = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.start()) + 1
             if end:
                 yield _line(0, data[offset:end], path, offset)
+
+
+_OUTCOME = re.compile(rb'"entry":\{"type":"outcome"')
 
 
 def _line(seq: int, line: bytes, path: Path, offset: int) -> Line:

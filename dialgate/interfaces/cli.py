@@ -27,11 +27,12 @@ COMMANDS = {
     "key": "cli_audit",
     "config": "cli_audit",
     "log": "cli_audit",
+    "why": "cli_answers",
     "bench": "cli_bench",
     "conformance": "cli_conformance",
 }
 # Which add commands of their own to such a one, in the order of its --help.
-ADDED = {"log": ("cli_proof", "cli_archive")}
+ADDED = {"log": ("cli_proof", "cli_answers", "cli_archive")}
 
 
 class _OnDemand(TyperGroup):

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.answers import Answer
 from dialgate.interfaces import http_authzen, http_check, http_server, openapi
 from dialgate.interfaces.http_access import admit, admit_key
+from dialgate.interfaces.http_decisions import TURN
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response, too_large
 from dialgate.interfaces.http_lane import Lane
@@ -35,6 +36,7 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     app[GATE], app[REGISTRY] = gate, registry
     app[DESCRIPTION] = _described()
     app.on_response_prepare.append(http_authzen.echo_request_id)
+    app[TURN] = asyncio.Lock()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(gate, app.router.add_resource(path), tuple(endpoints))
     app.router.add_route("*", "/{path:.*}", _refusing(_PATH_UNKNOWN), expect_handler=_expected)

@@ -4,6 +4,7 @@ from typing import Any, Final, get_args
 
 from dialgate.answers import Answer, Simulation
 from dialgate.interfaces import http_check, http_ledger
+from dialgate.interfaces.http_decisions import DECISIONS
 from dialgate.interfaces.http_dialers import DIALERS
 from dialgate.interfaces.http_subjects import PURPOSE, SUBJECT_ENDPOINTS
 from dialgate.interfaces.openapi import Endpoint, Parameter
@@ -308,6 +309,7 @@ ENDPOINTS: Final = (
              CallRequestRequest, "ledger",
              {"number": _NUMBER, "id": "form-77", "requested_at": _AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
     _history("/v1/call-requests", "The call requests of a number.", "call_request"),
+    *DECISIONS,
     Endpoint(
         method="GET",
         path="/v1/lists",

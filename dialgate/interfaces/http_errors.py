@@ -82,7 +82,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "path.unknown": (404, "No such path."),
     "controller.unknown": (404, "No such controller, or none of this client's."),
     "campaign.unknown": (404, "No such campaign of this controller."),
-    "decision.unknown": (404, "No allowed call has this decision id."),
+    "decision.unknown": (404, "No decision of the client's has this id, or it allowed no call."),
     "ledger.unknown": (404, "Nothing of this id is recorded for this number."),
     "list.unknown": (404, "No such list."),
     "revocation.unknown": (404, "No such revocation."),

@@ -1,0 +1,364 @@
+"""Commands that answer for what was decided: why a number was called, which decisions there were, and whether they would
+be made again. They read the data folder, beside a running gate or without one."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import typer
+import yaml
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dialgate import account, kept, span, why
+from dialgate import replay as replaying
+from dialgate import search as searching
+from dialgate.account import Account
+from dialgate.decision_log import Line
+from dialgate.faults import Unavailable
+from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    MISUSE,
+    NO,
+    AsJson,
+    ConfigPath,
+    Failure,
+    console,
+    load_config,
+    reporting,
+    show_json,
+    show_table,
+    utc,
+)
+from dialgate.keys import Keys
+from dialgate.law import Law, LawError, parse_law
+from dialgate.model import Instant, OutcomeRecord
+from dialgate.records import Reader, Record
+from dialgate.replay import Replay
+from dialgate.search import Hit, Query
+from dialgate.settings import Config
+from dialgate.span import Span
+from dialgate.texts import Language
+from dialgate.why import Inquiry
+
+app = typer.Typer()
+_EVERY = 2_000  # records between two movements of the bar
+_SHOWN = 20
+
+Since: TypeAlias = Annotated[
+    str, typer.Option(metavar="TIME", help="From this instant on: 2026-11-24T10:00:00+01:00.")
+]
+Until: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="Before this instant.")]
+First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="From this entry of the log on.")]
+Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Up to this entry.")]
+ControllerId: TypeAlias = Annotated[str, typer.Option(help="Of this controller only.")]
+
+
+# ---- why -------------------------------------------------------------------------------------------------------------
+
+
+@app.command(name="why")
+def why_number(
+    *,
+    number: Annotated[str, typer.Argument(help="The person's number, best as +39…")],
+    language: Annotated[Language, typer.Option(help="Of the words.")] = "en",
+    controller: ControllerId = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Every decision about a number, newest first, with what it rested on, in words for the person it was about.
+
+    Exit 0: there are some. 1: there is none on record, or none that can still be found.
+
+    dialgate why +390612345678 --language it"""
+    with reporting(as_json=as_json), _reading():
+        loaded = load_config(config)
+        inquiry = Inquiry(loaded.data, _keys(loaded))
+        names = {each.id: each.name for each in loaded.controllers.values()}
+        found = inquiry.about(
+            _number(number, controller, loaded),
+            lambda record: controller in {"", record.facts.controller.id},
+        )
+        told = [account.account(each, language, names) for each in found]
+        retired = inquiry.retired()
+    notices = [] if told else [account.none_found(language)]
+    notices += [account.of_retired(retired, language)] if retired else []
+    if as_json:
+        show_json({"decisions": told, "retired_months": retired, "notices": notices, "language": language})
+    else:
+        _show_accounts(told, notices)
+    raise typer.Exit(0 if told else NO)
+
+
+def _show_accounts(told: list[Account], notices: list[str]) -> None:
+    out = console()
+    for each in told:
+        out.print(f"{each.decision_id}  {each.decision}  {each.at}", style="bold")
+        out.print("\n".join(f"  {sentence}" for sentence in each.words) + "\n")
+    for notice in notices:
+        out.print(notice)
+
+
+def _number(raw: str, controller: str, config: Config) -> str:
+    """In E.164. Without a country code it is read as one of the controllers' country, if they have one country."""
+    owners = [each for each in config.controllers.values() if controller in {"", each.id}]
+    if not owners:
+        raise Failure(
+            "controller.unknown", "Name one of the configuration's controllers.", field="controller"
+        )
+    homes = {each.country for each in owners}
+    try:
+        return why.e164(raw, homes.pop() if len(homes) == 1 else "")
+    except why.NumberUnreadable as problem:
+        raise Failure(
+            "number.invalid", f"The number {problem}; give it in E.164.", field="number", status=MISUSE
+        ) from None
+
+
+# ---- search ----------------------------------------------------------------------------------------------------------
+
+
+@log_app.command("search")
+def log_search(
+    *,
+    since: Since = "",
+    until: Until = "",
+    campaign: Annotated[str, typer.Option(help="Of this campaign.")] = "",
+    controller: ControllerId = "",
+    verdict: Annotated[Literal["allow", "deny"] | None, typer.Option(help="Allowed, or denied.")] = None,
+    code: Annotated[
+        str, typer.Option(help="Denied for this reason: registry.listed, or all of registry.")
+    ] = "",
+    client: Annotated[str, typer.Option(help="Asked by this client.")] = "",
+    number: Annotated[str, typer.Option(help="About this number; newest first.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all. All with --json.")] = 100,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, all of them.")] = False,
+) -> None:
+    """Find decisions, oldest first, each with what became of the call.
+
+    Exit 0: there are some. 1: there is none.
+
+    dialgate log search --since 2026-11-01T00:00:00+01:00 --verdict deny --code registry --json"""
+    with reporting(as_json=as_json), _reading():
+        loaded = load_config(config)
+        hashes = None
+        if number:
+            inquiry = Inquiry(loaded.data, _keys(loaded))
+            hashes = inquiry.hashes(_number(number, controller, loaded))
+        query = Query(
+            campaign=campaign,
+            controller=controller,
+            verdict=verdict or "",
+            code=code,
+            client=client,
+            hashes=hashes,
+        )
+        hits = searching.search(Reader(_log(loaded)), query, _span(since, until))
+        found = _tell(hits) if as_json else _show_hits(hits, limit)
+    raise typer.Exit(0 if found else NO)
+
+
+def _tell(hits: Iterable[Hit]) -> int:
+    count = 0
+    for hit in hits:
+        show_json(hit)
+        count += 1
+    return count
+
+
+def _show_hits(hits: Iterator[Hit], limit: int) -> int:
+    shown = [hit for hit, _ in zip(hits, range(limit), strict=False)] if limit else list(hits)
+    rows = [
+        (
+            hit.at,
+            hit.decision_id,
+            f"{hit.decision} {' '.join(hit.codes)}".strip(),
+            hit.campaign,
+            hit.caller_id,
+            hit.client,
+            hit.outcome,
+        )
+        for hit in shown
+    ]
+    show_table("", ("at", "decision", "verdict", "campaign", "caller ID", "client", "outcome"), rows)
+    more = ", and there may be more: raise --limit" if limit and len(shown) == limit else ""
+    typer.echo(f"{len(shown):,} found{more}")
+    return len(shown)
+
+
+# ---- replay ----------------------------------------------------------------------------------------------------------
+
+
+@log_app.command("replay")
+def log_replay(
+    *,
+    decision: Annotated[
+        str, typer.Argument(help="This one only, by its id or its number in the log; otherwise all.")
+    ] = "",
+    first: First = 1,
+    last: Last = None,
+    since: Since = "",
+    until: Until = "",
+    law: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A draft: what would have been decided under it?"),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Decide again on the facts of each record, under the law of its day, and compare to the last byte.
+
+    With --law, compare what a draft of a country's file would change, by campaign and rule. It is asked of the facts as
+    they were: a registry that only the draft names was not consulted then, and that denies.
+
+    Exit 0: the same. 1: something differs.
+
+    dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml"""
+    with reporting(as_json=as_json), _reading():
+        loaded = load_config(config)
+        reader = Reader(_log(loaded))
+        chosen = _one(reader, decision) if decision else _span(since, until, first, last)
+        law_of = replaying.draft(_draft(law)) if law else replaying.of_its_day(loaded.data / "kept")
+        compare = replaying.in_effect if law else replaying.exact
+        with _progress(reader, chosen) as entries:
+            report = replaying.replay(entries, law_of, compare)
+    if as_json:
+        show_json(_as_builtins(report))
+    else:
+        _show_replay(report, draft=law is not None)
+    raise typer.Exit(NO if report.different else 0)
+
+
+def _one(reader: Reader, decision: str) -> Span:
+    seq = span.sequence(decision)
+    found = reader.find(seq) if seq is not None else None
+    if not isinstance(found, Record) or decision not in {str(seq), found.id}:
+        raise Failure("decision.unknown", "No decision in this log has this id or number.", field="decision")
+    return Span(first=found.seq, last=found.seq)
+
+
+def _draft(path: Path) -> Law:
+    try:
+        return parse_law(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader))
+    except (LawError, yaml.YAMLError, ValueError) as error:
+        raise Failure("law.invalid", f"{path} is no law: {error}", field="law", status=MISUSE) from None
+
+
+@contextmanager
+def _progress(reader: Reader, chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
+    """The entries, with a bar on a terminal's error stream."""
+    errors = console(stderr=True)
+    if not errors.is_terminal:
+        yield (entry for _, entry in span.within(reader, chosen))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        begin = span.begin(reader, chosen)
+        end = min(span.end(reader), chosen.last + 1)
+        task = progress.add_task("replaying", total=max(end - begin, 1))
+        yield _counted(span.within(reader, chosen), lambda seq: progress.update(task, completed=seq - begin))
+
+
+def _counted(
+    entries: Iterable[tuple[Line, Record | OutcomeRecord]], move: Any
+) -> Iterator[Record | OutcomeRecord]:
+    for number, (line, entry) in enumerate(entries):
+        if not number % _EVERY:
+            move(line.seq)
+        yield entry
+
+
+def _as_builtins(report: Replay) -> dict[str, object]:
+    return {
+        "same": not report.different,
+        "records": report.records,
+        "different": report.different,
+        "beside": report.beside,
+        "verdicts": [
+            {"was": was, "becomes": becomes, "records": count}
+            for (was, becomes), count in report.verdicts.most_common()
+        ],
+        "changes": [{**row._asdict(), "records": count} for row, count in report.rows.most_common()],
+        "examples": [
+            {
+                **{name: getattr(each, name) for name in ("decision", "campaign", "was", "becomes")},
+                "at": utc(each.at),
+                "changes": [change._asdict() for change in each.changes],
+            }
+            for each in report.examples
+        ],
+    }
+
+
+def _show_replay(report: Replay, *, draft: bool) -> None:
+    same = report.records - report.different - report.beside
+    typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
+    if report.beside:
+        typer.echo(f"{report.beside:,} are of another country than the draft, and were left alone")
+    if not report.different:
+        return
+    verdicts = [(was, becomes, f"{count:,}") for (was, becomes), count in report.verdicts.most_common()]
+    show_table("Verdicts", ("was", "would be" if draft else "is now", "decisions"), verdicts)
+    rows = [(*row, f"{count:,}") for row, count in report.rows.most_common()]
+    show_table("By campaign and rule", ("campaign", "rule", "was", "becomes", "decisions"), rows)
+    examples = [(each.decision, utc(each.at), each.was, each.becomes) for each in report.examples[:_SHOWN]]
+    show_table(
+        f"The first {len(examples)}" if report.different > len(examples) else "Which",
+        ("decision", "at (UTC)", "was", "becomes"),
+        examples,
+    )
+
+
+# ---- common ground ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except Unavailable as fault:
+        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+    except kept.NotKept as fault:
+        raise Failure("law.missing", str(fault)) from None
+
+
+def _log(config: Config) -> Path:
+    folder = config.data / "log"
+    if not folder.is_dir():
+        raise Failure("log.unreadable", f"{folder} is not there; has a gate ever run here?")
+    return folder
+
+
+def _keys(config: Config) -> Keys:
+    _log(config)
+    path = config.data / "keys.json"
+    if not path.is_file():  # to open it would make one
+        raise Failure("keys.unavailable", f"{path} is not there: without it no number can be found")
+    return Keys.open(path)
+
+
+def _span(since: str, until: str, first: int = 1, last: int | None = None) -> Span:
+    given: Mapping[str, int | None] = {
+        "since": _instant(since, "since") if since else None,
+        "until": _instant(until, "until") if until else None,
+        "first": first,
+        "last": last,
+    }
+    return Span(**{name: value for name, value in given.items() if value is not None})
+
+
+def _instant(text: str, option: str) -> Instant:
+    try:
+        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
+    except msgspec.ValidationError:
+        raise Failure(
+            "request.invalid",
+            "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00.",
+            field=option,
+            status=MISUSE,
+        ) from None
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

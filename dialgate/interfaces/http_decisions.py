@@ -1,0 +1,228 @@
+"""What was decided, told to who may read it: all about one number, or one decision by its id.
+
+A client sees the decisions of its own controllers, and those that it asked for itself in a campaign that nobody has;
+of others it is told what it would be told if there were none.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from dialgate import account, texts, why
+from dialgate.account import Account
+from dialgate.interfaces import http_body
+from dialgate.interfaces.http_errors import Fault, convert
+from dialgate.interfaces.openapi import Endpoint, Parameter
+from dialgate.keys import Keys
+from dialgate.records import Record
+from dialgate.service import Gate
+from dialgate.settings import Client, Config
+from dialgate.texts import Language
+from dialgate.why import Found, Inquiry
+
+_T = TypeVar("_T")
+_encode: Final = msgspec.json.Encoder().encode
+# One at a time: reading the log must not take the machine from those who ask before a call.
+TURN: Final = web.AppKey("TURN", asyncio.Lock)
+
+
+class Accounts(Struct, frozen=True, kw_only=True):
+    """Newest first. `more`: there are older ones; ask again with `before`. `notices` say in words what is not there:
+    that nothing was decided, or that the keys of `retired_months` are gone."""
+
+    decisions: list[Account]
+    more: bool
+    retired_months: list[str]
+    notices: list[str]
+    language: Language
+
+
+class _AboutNumber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    number: str
+    controller: str = ""
+    language: Language | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    before: Annotated[str, Meta(pattern=r"^([0-9a-f]{8}-[0-9]{1,18})?$")] = ""
+
+
+class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    language: Language | None = None
+
+
+async def about_number(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    fields = dict(http_body.query(request))
+    if fields.get("number", "").startswith(" "):  # a plus that was not encoded
+        fields["number"] = f"+{fields['number'][1:]}"
+    asked = convert(fields, _AboutNumber)
+    language = asked.language or _preferred(request)
+    number, sees = _number(asked, client, gate.config), _sees(client, asked.controller)
+    before = int(asked.before.rpartition("-")[2] or 0)
+
+    def look_up(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
+        return inquiry.about(number, sees, before=before, most=asked.limit + 1), inquiry.retired()
+
+    found, retired = await _inquire(request, gate, look_up)
+    told = [account.account(each, language, _names(gate.config)) for each in found[: asked.limit]]
+    nothing = [] if told or before else [account.none_found(language)]
+    answer = Accounts(
+        decisions=told,
+        more=len(found) > asked.limit,
+        retired_months=retired,
+        notices=nothing + ([account.of_retired(retired, language)] if retired else []),
+        language=language,
+    )
+    return http_body.reply(request, _encode(answer))
+
+
+async def one_decision(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    asked = convert(dict(http_body.query(request)), _OneDecision)
+    name, sees = request.match_info["id"], _sees(client, "")
+    found = await _inquire(request, gate, lambda inquiry: inquiry.one(name, sees))
+    if found is None:
+        raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
+    told = account.account(found, asked.language or _preferred(request), _names(gate.config))
+    return http_body.reply(request, _encode(told))
+
+
+async def _inquire(request: web.Request, gate: Gate, look_up: Callable[[Inquiry], _T]) -> _T:
+    data = gate.config.data
+
+    def run() -> _T:
+        return look_up(Inquiry(data, Keys.open(data / "keys.json")))
+
+    async with request.app[TURN]:
+        return await asyncio.to_thread(run)
+
+
+def _preferred(request: web.Request) -> Language:
+    return texts.preferred(request.headers.get("Accept-Language", ""))
+
+
+def _names(config: Config) -> dict[str, str]:
+    return {controller.id: controller.name for controller in config.controllers.values()}
+
+
+def _number(asked: _AboutNumber, client: Client, config: Config) -> str:
+    """In E.164; without a country code it is read as one of the controller's country."""
+    owned = [name for name in client.controllers if asked.controller in {"", name}]
+    if not owned:
+        raise Fault(404, "controller.unknown", "Name one of your controllers.", field="controller")
+    try:
+        return why.e164(asked.number, config.controllers[owned[0]].country)
+    except why.NumberUnreadable as problem:
+        raise Fault(
+            400, "number.invalid", f"The number {problem}; send it in E.164.", field="number"
+        ) from None
+
+
+def _sees(client: Client, controller: str) -> why.Sees:
+    def sees(record: Record) -> bool:
+        owner = record.facts.controller.id
+        if not owner:  # a campaign that nobody has
+            return record.client == client.name and not controller
+        return owner in client.controllers and controller in {"", owner}
+
+    return sees
+
+
+_EXAMPLE: Final = {
+    "decision_id": "9f2c01ab-4712",
+    "at": "2026-11-24T09:00:00.000Z",
+    "decision": "deny",
+    "controller": "acme",
+    "campaign": "acme-fibre",
+    "caller_id": "+390844123456",
+    "call_type": "agent",
+    "reasons": [
+        {
+            "code": "registry.listed",
+            "severity": "statute",
+            "law": "D.P.R. 26/2022 art. 8 c. 2",
+            "text": "enrolled, by rpo consultation rpo-2026-11-20",
+        }
+    ],
+    "basis": None,
+    "registries": [
+        {
+            "registry": "rpo",
+            "answer": "listed",
+            "consulted_at": "2026-11-20T06:00:00.000Z",
+            "consultation": "rpo-2026-11-20",
+            "receipt": "4711",
+        }
+    ],
+    "lists": [],
+    "outcomes": [],
+    "checks": [
+        {
+            "rule": "registry_clear",
+            "about": "That the opposition register was asked and says no.",
+            "result": "deny",
+        }
+    ],
+    "client": "dialer-7",
+    "interface": "http",
+    "seq": 4712,
+    "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "law": "5f0c0d2b6f9e7a2f2a0d4c7c8c1e8e5d9a1c3b7f6e5d4c3b2a19080706050403",
+    "config": "0b3a1f5c8e7d6c5b4a392817161514131211100f0e0d0c0b0a09080706050403",
+    "snapshot": "0123456789abcdef",
+    "words": ["On 24 November 2026 at 10:00 (Europe/Rome) a call to this number … was refused."],
+}
+_LANGUAGE: Final = Parameter(
+    name="language",
+    about="Of the words: `it` or `en`; else as `Accept-Language` says.",
+    example="it",
+    schema={"enum": list(texts.LANGUAGES)},
+)
+_GROUP: Final = "Decisions"
+_ERRORS: Final = ("gate.unavailable",)
+
+DECISIONS: Final = (
+    Endpoint(
+        method="GET",
+        path="/v1/decisions",
+        group=_GROUP,
+        about=(
+            "Every decision about a number, newest first, in words for the person it was about. Also those of retired "
+            "lists and past campaigns; not those of months whose keys are retired, which it says."
+        ),
+        serve=about_number,
+        scope="read",
+        parameters=(
+            Parameter(name="number", about="The person's number.", example="+390612345678", required=True),
+            Parameter(name="controller", about="Of this controller only.", example="acme"),
+            _LANGUAGE,
+            Parameter(name="limit", about="At most so many; 100 if not given, 1000 at most.", example="100"),
+            Parameter(name="before", about="Older than this decision.", example="9f2c01ab-4712"),
+        ),
+        answer=Accounts,
+        answer_example={
+            "decisions": [_EXAMPLE],
+            "more": False,
+            "retired_months": [],
+            "notices": [],
+            "language": "en",
+        },
+        errors=("number.invalid", "controller.unknown", *_ERRORS),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/decisions/{id}",
+        group=_GROUP,
+        about="One decision, with what became of the call.",
+        serve=one_decision,
+        scope="read",
+        parameters=(
+            Parameter(name="id", about="The decision.", example="9f2c01ab-4712", required=True, place="path"),
+            _LANGUAGE,
+        ),
+        answer=Account,
+        answer_example=_EXAMPLE,
+        errors=("decision.unknown", *_ERRORS),
+    ),
+)

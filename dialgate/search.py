@@ -1,0 +1,125 @@
+"""Finding decisions in the log, each with what became of its call."""
+
+from collections.abc import Collection, Iterator
+
+from msgspec import Struct
+
+from dialgate import localtime, span
+from dialgate.model import RESULT_RANK, OutcomeRecord, Result
+from dialgate.records import Reader, Record
+from dialgate.span import Span
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """What is empty asks for nothing. `code`: of any reason, or the part before its dot. `hashes`: of a number."""
+
+    campaign: str = ""
+    controller: str = ""
+    verdict: str = ""
+    code: str = ""
+    client: str = ""
+    hashes: Collection[bytes] | None = None
+
+    def wants(self, record: Record) -> bool:
+        return (
+            (not self.campaign or record.facts.campaign.id == self.campaign)
+            and (not self.controller or record.facts.controller.id == self.controller)
+            and (not self.verdict or record.decision.allow == (self.verdict == "allow"))
+            and (not self.client or record.client == self.client)
+            and (not self.code or any(_is(reason.code, self.code) for reason in record.decision.reasons))
+            and (self.hashes is None or record.number in self.hashes)
+        )
+
+
+class Hit(Struct, frozen=True, kw_only=True):
+    """A decision in a line. `outcome` is the report that stands; empty where none was made."""
+
+    seq: int
+    decision_id: str
+    at: str
+    decision: str
+    codes: list[str]
+    controller: str
+    campaign: str
+    caller_id: str
+    basis: str
+    client: str
+    interface: str
+    call_id: str
+    outcome: str
+
+
+def search(reader: Reader, query: Query, within: Span) -> Iterator[Hit]:
+    """Oldest first; of one number newest first. A byte is remembered of each entry, whatever is found."""
+    if query.hashes is not None:
+        yield from _about(reader, query, query.hashes, within)
+        return
+    first = span.begin(reader, within)
+    standing = Standing(reader.outcomes(first=first), first)
+    for _, record in span.within(reader, within):
+        if isinstance(record, Record) and query.wants(record):
+            yield _hit(record, standing.of(record.seq))
+
+
+def _about(reader: Reader, query: Query, hashes: Collection[bytes], within: Span) -> Iterator[Hit]:
+    found = [
+        record
+        for _, record in reader.about(hashes)
+        if query.wants(record)
+        and within.first <= record.seq <= within.last
+        and within.since <= record.at < within.until
+    ]
+    if found:
+        first = found[-1].seq
+        standing = Standing(reader.outcomes(first=first, of={record.id for record in found}), first)
+        for record in found:
+            yield _hit(record, standing.of(record.seq))
+
+
+class Standing:
+    """Of several reports about one call, the one that stands: one byte for each entry from `first` on."""
+
+    def __init__(self, outcomes: Iterator[OutcomeRecord], first: int) -> None:
+        self._first = first
+        self._results = bytearray()
+        for outcome in outcomes:
+            place = int(outcome.decision.rpartition("-")[2]) - first
+            if place >= 0:
+                self._report(place, outcome.result)
+
+    def of(self, seq: int) -> Result:
+        """`pending` where nothing was reported."""
+        place = seq - self._first
+        return _RESULTS[self._results[place]] if place < len(self._results) else "pending"
+
+    def _report(self, place: int, result: Result) -> None:
+        if place >= len(self._results):
+            self._results.extend(bytes(place + 1 - len(self._results)))
+        if RESULT_RANK[result] >= RESULT_RANK[_RESULTS[self._results[place]]]:
+            self._results[place] = _RESULTS.index(result)
+
+
+_RESULTS: tuple[Result, ...] = tuple(RESULT_RANK)
+
+
+def _is(code: str, asked: str) -> bool:
+    return code == asked or code.partition(".")[0] == asked
+
+
+def _hit(record: Record, outcome: Result) -> Hit:
+    facts, decision = record.facts, record.decision
+    return Hit(
+        seq=record.seq,
+        decision_id=record.id,
+        at=localtime.rfc3339(record.at),
+        decision="allow" if decision.allow else "deny",
+        codes=[reason.code for reason in decision.reasons],
+        controller=facts.controller.id,
+        campaign=facts.campaign.id,
+        caller_id=facts.caller_id.number,
+        basis=decision.basis,
+        client=record.client,
+        interface=record.interface,
+        call_id=record.call_id,
+        outcome="" if outcome == "pending" else outcome,
+    )

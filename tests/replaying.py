@@ -1,0 +1,51 @@
+"""Every record that a test's gate wrote is decided again at the end of the run, under the law that was kept with it."""
+
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from dialgate import decision_log, kept, replay
+from dialgate.decision_log import LogUnavailable
+from dialgate.records import Reader
+
+
+class Tally(Struct):
+    """`damaged`: logs that a test broke on purpose, which prove nothing."""
+
+    logs: int = 0
+    records: int = 0
+    damaged: int = 0
+    different: list[str] = field(default_factory=list)
+
+
+def replay_all(base: Path) -> Tally:
+    """Of every data folder at or under `base`: a `log` with a `kept` beside it."""
+    tally = Tally()
+    for kept_folder in sorted(base.rglob("kept")):
+        if (kept_folder.parent / "log").is_dir():
+            _replay_one(kept_folder.parent, tally)
+    return tally
+
+
+def _replay_one(data: Path, tally: Tally) -> None:
+    if not _is_whole(data / "log"):
+        tally.damaged += 1
+        return
+    entries = (entry for _, entry in Reader(data / "log").entries())
+    try:
+        report = replay.replay(entries, replay.of_its_day(data / "kept"), replay.exact)
+    except (kept.NotKept, LogUnavailable) as fault:
+        tally.different.append(f"{data}: {fault}")
+        return
+    tally.logs += 1
+    tally.records += report.records
+    tally.different += [
+        f"{data}: {each.decision}: {change}" for each in report.examples for change in each.changes
+    ]
+
+
+def _is_whole(log: Path) -> bool:
+    try:
+        return decision_log.verify(log).ok
+    except OSError:
+        return False
