@@ -104,6 +104,12 @@ class Subjects:
         await self.lookups.note(client, self.config.settings, owner.id, e164, what, purpose)
         return owner.id, e164
 
+    async def saw(self, client: Client, controller: str, e164: str, what: str, purpose: str) -> None:
+        """Of each of the client's controllers, or of one, where no other checks have been made."""
+        for owner in client.controllers:
+            if controller in {"", owner}:
+                await self.lookups.note(client, self.config.settings, owner, e164, what, purpose)
+
     def _held(self, controller: str, e164: str) -> Held:
         return Held(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 

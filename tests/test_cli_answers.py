@@ -69,7 +69,7 @@ async def test_a_person_is_told_why_in_their_language(asked: Asked) -> None:
 async def test_why_and_http_tell_the_same(asked: Asked) -> None:
     code, told = await process("why", CLEAR, "--json", "--config", str(asked.config))
     assert code == 0
-    async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR}) as answer:
+    async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
         assert told[0]["decisions"] == (await answer.json())["decisions"]
 
 

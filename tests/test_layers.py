@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         "lookups", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
-    "dialgate.interfaces.http_decisions": {
+    "dialgate.interfaces.http_decisions": {"lookups", 
         "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.cli_answers": {
