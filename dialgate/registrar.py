@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import calllist, localtime, phone
@@ -21,22 +22,28 @@ from dialgate.calllist import Tally
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
     CallRequested,
+    ConsentConfirmed,
     ConsentGiven,
     ConsentWithdrawn,
     ContractEnded,
     ContractMade,
     Draft,
+    Ending,
     Entry,
     Event,
     Lifted,
     Revoked,
+    fold,
+    said,
 )
 from dialgate.metrics import Metrics
-from dialgate.model import RESULT_RANK, Instant, Origin, Result
+from dialgate.model import RESULT_RANK, Consent, Instant, Origin, Result
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
+    ConfirmationRequest,
     ConsentRequest,
+    ConsentStanding,
     ContractEndRequest,
     ContractRequest,
     HistoryEntry,
@@ -130,17 +137,48 @@ class Registrar:
             raise Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
+        for earlier in await self._store.history(entry.subject):
+            if isinstance(earlier.event, Lifted) and earlier.event.of == seq:
+                return self._lifted_before(earlier, earlier.event, ask)
+        if ask.ground == "new_consent":
+            await self._check_new_consent(client, entry, entry.event, ask)
         draft = Draft(
             at=self._clock(),
             controller=entry.controller,
             subject=entry.subject,
-            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason),
+            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason, consent=ask.consent),
             actor=ask.actor or client.name,
             channel=ask.channel,
             proof=ask.proof,
             sealed=entry.sealed,
         )
         return await self._write(draft)
+
+    def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
+        if event.ground != ask.ground:
+            raise Refused("revocation.lifted", "It was lifted on another ground; that stands.", "ground", 409)
+        return Receipt(earlier.seq, localtime.rfc3339(self._clock()))
+
+    async def _check_new_consent(
+        self, client: Client, entry: Entry, revoked: Revoked, ask: LiftRequest
+    ) -> None:
+        """A stop is not lifted on a word: the consent is recorded first, with its proof."""
+        subject = entry.subject
+        if entry.controller == "*":
+            owner = self._controller(client, ask.controller)
+            subject = self._keys.subject(owner.id, self._keys.ledger.unseal(entry.sealed))
+        for given in fold(await self._store.history(subject)).consents:
+            if given.id != ask.consent:
+                continue
+            ended = given.withdrawn_at or given.voided_at or (given.double_opt_in and not given.confirmed_at)
+            if given.collected_at <= revoked.at or not given.proved or ended:
+                raise Refused(
+                    "request.invalid",
+                    "Name a consent that was collected after the stop, is proved, and is in force.",
+                    "consent",
+                )
+            return
+        raise Refused("ledger.unknown", "Record the new consent first, and name its id.", "consent", 404)
 
     async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
         controller = self._controller(client, ask.controller)
@@ -149,8 +187,10 @@ class Registrar:
         if isinstance(ask, ContractRequest):
             self._check_sector(ask, controller)
         event = self._event(ask, now)
-        if isinstance(event, ConsentWithdrawn | ContractEnded):
-            await self._must_exist(controller, number, event)
+        if isinstance(event, Ending):
+            earlier = await self._said_before(controller, number, event)
+            if earlier is not None:
+                return Receipt(earlier.seq, localtime.rfc3339(now))
         return await self._append(client, ask, controller.id, number, event, now)
 
     def _event(self, ask: LedgerRequest, now: Instant) -> Event:
@@ -160,6 +200,8 @@ class Registrar:
                 fields["collected_at"] = self._past(ask.collected_at, now, "collected_at")
                 fields["expires_at"] = _instant(ask.expires_at, "expires_at") if ask.expires_at else 0
                 return ConsentGiven(**fields)
+            case ConfirmationRequest():
+                return ConsentConfirmed(id=ask.id, at=self._past(ask.at, now, "at"))
             case WithdrawalRequest():
                 return ConsentWithdrawn(id=ask.id, at=self._past(ask.at, now, "at"))
             case ContractRequest():
@@ -180,13 +222,22 @@ class Registrar:
         if ask.sector and known and ask.sector not in known:
             raise Refused("request.invalid", f"Name a sector of these: {', '.join(known)}.", "sector")
 
-    async def _must_exist(
-        self, controller: ControllerFile, number: str, event: ConsentWithdrawn | ContractEnded
-    ) -> None:
-        wanted = ConsentGiven if isinstance(event, ConsentWithdrawn) else ContractMade
+    async def _said_before(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
+        """To withdraw twice is no error and no second entry. What was never there cannot be ended."""
+        wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         held = await self._store.history(self._keys.subject(controller.id, number))
-        if not any(isinstance(entry.event, wanted) and entry.event.id == event.id for entry in held):
+        begun = [
+            entry.event
+            for entry in held
+            if isinstance(entry.event, ConsentGiven | ContractMade) and entry.event.id == event.id
+        ]
+        if not any(isinstance(each, wanted) for each in begun):
             raise Refused("ledger.unknown", "Nothing of this id is recorded for it; mend the id.", "id", 404)
+        if isinstance(event, ConsentConfirmed) and event.at < max(
+            each.collected_at for each in begun if isinstance(each, ConsentGiven)
+        ):
+            raise Refused("request.invalid", "It was collected after that; send when it was confirmed.", "at")
+        return said(held, event)
 
     async def history(
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
@@ -199,6 +250,14 @@ class Registrar:
             entries += await self._store.history(self._keys.subject(name, e164))
         told = [_told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
         return [each for each in told if not kinds or each.kind in kinds]
+
+    async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
+        """What the entries about each consent amount to."""
+        owner = self._controller(client, controller)
+        subject = self._keys.subject(owner.id, self._number(number, owner))
+        known = (await self._store.read([subject])).known[0]
+        used = {attempt.basis: attempt.at for attempt in known.attempts}
+        return [_standing(each, used.get(f"consent:{each.id}", 0)) for each in known.consents]
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -424,6 +483,26 @@ def _told(entry: Entry) -> HistoryEntry:
         channel=entry.channel,
         proof=entry.proof,
         details=details,
+    )
+
+
+def _standing(held: Consent, used: Instant) -> ConsentStanding:
+    instants = {
+        name: localtime.rfc3339(at) if at else ""
+        for name, at in structs.asdict(held).items()
+        if name.endswith("_at")
+    }
+    return ConsentStanding(
+        id=held.id,
+        proved=held.proved,
+        purposes=held.purposes,
+        call_types=held.call_types,
+        goods=held.goods,
+        profiling=held.profiling,
+        third_party=held.third_party,
+        double_opt_in=held.double_opt_in,
+        last_used_at=localtime.rfc3339(used) if used else "",
+        **instants,
     )
 
 

@@ -230,6 +230,8 @@ def events_of(consent: Consent) -> Iterator[Event]:
     given = ledger.ConsentGiven.__struct_fields__
     fields |= {name: value for name, value in structs.asdict(consent).items() if name in given}
     yield ledger.ConsentGiven(**fields)
+    if consent.confirmed_at:
+        yield ledger.ConsentConfirmed(id=consent.id, at=consent.confirmed_at)
     if consent.withdrawn_at:
         yield ledger.ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
     if consent.voided_at:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from dialgate import settings
 from dialgate.ledger import fold
@@ -16,6 +17,7 @@ from dialgate.registrar import Refused, Registrar
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
+    ConfirmationRequest,
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
@@ -51,6 +53,7 @@ SAMPLES: list[tuple[type[Any], dict[str, Any]]] = [
     (LiftRequest, {"ground": "error", "reason": "x"}),
     (ConsentRequest, CONSENT),
     (WithdrawalRequest, {"number": CLEAR, "id": "c"}),
+    (ConfirmationRequest, {"number": CLEAR, "id": "c"}),
     (ContractRequest, CONTRACT),
     (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}),
     (CallRequestRequest, ASKED),
@@ -116,6 +119,7 @@ async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
             await registrar.result(DIALER, ask)
         case (
             ConsentRequest()
+            | ConfirmationRequest()
             | WithdrawalRequest()
             | ContractRequest()
             | ContractEndRequest()
@@ -140,6 +144,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ConsentRequest, CONSENT | {"expires_at": OLD}, "request.invalid", "expires_at"),
     (WithdrawalRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
     (WithdrawalRequest, {"number": CLEAR, "id": "c", "at": COMING}, "request.invalid", "at"),
+    (ConfirmationRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
     (ContractRequest, CONTRACT | {"sector": "electricty"}, "request.invalid", "sector"),
     (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}, "ledger.unknown", "id"),
     (CallRequestRequest, ASKED | {"requested_at": COMING}, "request.invalid", "requested_at"),
@@ -169,6 +174,66 @@ async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
     receipt = await registrar.revoke(DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest))
     with pytest.raises(Refused, match=r"^Say why the revocation is lifted\.$"):
         await registrar.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
+
+
+PROOF = {"artefact": "forms/c.pdf", "artefact_sha256": "0" * 64}
+STOPPED = "2026-11-23T12:00:00+01:00"
+ANEW = CONSENT | PROOF | {"collected_at": "2026-11-23T12:00:01+01:00"}
+
+
+@pytest.mark.parametrize(
+    ("consent", "withdrawn", "code"),
+    [
+        (None, False, "ledger.unknown"),
+        (ANEW, False, ""),
+        (ANEW | {"id": "another"}, False, "ledger.unknown"),
+        (ANEW | {"collected_at": STOPPED}, False, "request.invalid"),
+        (ANEW | {"artefact": ""}, False, "request.invalid"),
+        (ANEW | {"double_opt_in": True}, False, "request.invalid"),
+        (ANEW, True, "request.invalid"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["controller", "everyone"])
+async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
+    registrar: Registrar, scope: str, consent: dict[str, Any] | None, withdrawn: bool, code: str
+) -> None:
+    client = structs.replace(DIALER, scopes=(*DIALER.scopes, "admin"))
+    stop = msgspec.convert({"number": CLEAR, "at": STOPPED, "scope": scope}, RevocationRequest)
+    receipt = await registrar.revoke(client, stop)
+    if consent is not None:
+        await registrar.record(client, msgspec.convert(consent, ConsentRequest))
+    if withdrawn:
+        await registrar.record(client, WithdrawalRequest(number=CLEAR, id="c"))
+    lift = LiftRequest(ground="new_consent", reason="signed again", consent="c")
+    if code:
+        with pytest.raises(Refused) as refused:
+            await registrar.lift(client, receipt.seq, lift)
+        assert (refused.value.code, refused.value.field) == (code, "consent")
+    else:
+        await registrar.lift(client, receipt.seq, lift)
+
+
+async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registrar) -> None:
+    await registrar.record(DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest))
+    stop = await registrar.revoke(DIALER, RevocationRequest(number=CLEAR))
+    lift = LiftRequest(ground="error", reason="another's")
+    for _ in range(2):
+        receipts = [
+            await registrar.record(DIALER, ConfirmationRequest(number=CLEAR, id="c")),
+            await registrar.record(DIALER, WithdrawalRequest(number=CLEAR, id="c")),
+            await registrar.lift(DIALER, stop.seq, lift),
+        ]
+        assert [receipt.seq for receipt in receipts] == [3, 4, 5]
+    with pytest.raises(Refused, match="on another ground"):
+        await registrar.lift(DIALER, stop.seq, structs.replace(lift, ground="new_consent"))
+    assert len(await registrar.history(DIALER, "", CLEAR)) == 5
+
+
+async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Registrar) -> None:
+    await registrar.record(DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest))
+    early = {"number": CLEAR, "id": "c", "at": "2026-11-23T09:59:59+01:00"}
+    with pytest.raises(Refused, match="collected after that"):
+        await registrar.record(DIALER, msgspec.convert(early, ConfirmationRequest))
 
 
 async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:

@@ -29,6 +29,7 @@ from dialgate.model import CallType, Purpose
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
+    ConfirmationRequest,
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
@@ -64,6 +65,16 @@ CallTypes: TypeAlias = Annotated[
 Artefact: TypeAlias = Annotated[str, typer.Option(help="Where the signed form or the recording lies.")]
 Sum: TypeAlias = Annotated[str, typer.Option(help="Its SHA-256. Without both, the consent opens nothing.")]
 Wording: TypeAlias = Annotated[str, typer.Option(help="Which wording was agreed to.")]
+CollectedBy: TypeAlias = Annotated[str, typer.Option(help="How the person gave it: form, call, shop…")]
+Profiling: TypeAlias = Annotated[
+    bool, typer.Option("--profiling", help="It says that calls may be chosen by profiling.")
+]
+ThirdParty: TypeAlias = Annotated[
+    bool, typer.Option("--third-party", help="It says that it may be ceded to others.")
+]
+DoubleOptIn: TypeAlias = Annotated[
+    bool, typer.Option("--double-opt-in", help="It opens nothing before `consent confirm`.")
+]
 Marketing: TypeAlias = Annotated[bool, typer.Option("--marketing", help="It holds a consent to such calls.")]
 Sector: TypeAlias = Annotated[str, typer.Option(help="As the campaigns name it.")]
 Topic: TypeAlias = Annotated[str, typer.Option(help="What about, as the campaign names its goods.")]
@@ -111,6 +122,7 @@ def revoke(
     seq: Lift = None,
     ground: Ground = None,
     reason: Annotated[str, typer.Option(help="With --lift: what happened.")] = "",
+    consent: Annotated[str, typer.Option(help="With --ground new_consent: its id.")] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -146,6 +158,10 @@ def consent_add(
     text_version: Wording = "",
     artefact: Artefact = "",
     artefact_sha256: Sum = "",
+    collection_channel: CollectedBy = "",
+    profiling: Profiling = False,
+    third_party: ThirdParty = False,
+    double_opt_in: DoubleOptIn = False,
     controller: ControllerId = "",
     channel: Channel = "cli",
     proof: Proof = "",
@@ -158,6 +174,25 @@ def consent_add(
     dialgate consent add +393281234567 --id form-17 --collected-at 2026-11-02T10:00:00+01:00 --purpose sale
     --call-type agent --artefact forms/17.pdf --artefact-sha256 9f86d081…"""
     _record(config, ConsentRequest, locals(), "recorded")
+
+
+@consent_app.command("confirm")
+def consent_confirm(
+    *,
+    number: Number,
+    id_: Id,
+    at: Time = "",
+    controller: ControllerId = "",
+    channel: Channel = "cli",
+    proof: Proof = "",
+    actor: Actor = "cli",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Record the second step of a double opt-in: the person confirmed.
+
+    dialgate consent confirm +393281234567 --id form-17 --proof mail/18"""
+    _record(config, ConfirmationRequest, locals(), "confirmed")
 
 
 @consent_app.command("withdraw")

@@ -13,7 +13,14 @@ from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert, decode
 from dialgate.model import Transfer
 from dialgate.registrar import Registrar
-from dialgate.requests import CallerIdProofRequest, HistoryEntry, LiftRequest, ListInfo, ListRequest
+from dialgate.requests import (
+    CallerIdProofRequest,
+    ConsentStanding,
+    HistoryEntry,
+    LiftRequest,
+    ListInfo,
+    ListRequest,
+)
 from dialgate.service import Gate
 from dialgate.settings import Client
 
@@ -22,10 +29,17 @@ _T = TypeVar("_T")
 
 _LIST_BYTES: Final = 1 << 30
 _encode: Final = msgspec.json.Encoder().encode
+CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
 
 class History(Struct, frozen=True):
     entries: list[HistoryEntry]
+
+
+class ConsentHistory(History, frozen=True):
+    """And what the entries about each consent amount to."""
+
+    consents: list[ConsentStanding]
 
 
 class Lists(Struct, frozen=True):
@@ -53,15 +67,26 @@ def history(*kinds: str) -> Serve:
     """An endpoint that gives the entries of these kinds about the `number` in the query."""
 
     async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-        fields = dict(http_body.query(request))
-        number = fields.get("number", "")
-        if number.startswith(" "):  # a plus that was not encoded
-            fields["number"] = f"+{number[1:]}"
-        asked = convert(fields, _HistoryQuery)
+        asked = _history_query(request)
         entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
         return http_body.reply(request, _encode(History(entries)))
 
     return serve
+
+
+async def consents(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    asked = _history_query(request)
+    held = await gate.registrar.consents(client, asked.controller, asked.number)
+    entries = await gate.registrar.history(client, asked.controller, asked.number, CONSENT_KINDS)
+    return http_body.reply(request, _encode(ConsentHistory(entries, held)))
+
+
+def _history_query(request: web.Request) -> "_HistoryQuery":
+    fields = dict(http_body.query(request))
+    number = fields.get("number", "")
+    if number.startswith(" "):  # a plus that was not encoded
+        fields["number"] = f"+{number[1:]}"
+    return convert(fields, _HistoryQuery)
 
 
 class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
