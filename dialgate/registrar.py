@@ -7,18 +7,18 @@ is not bound to; that such a thing exists is not told either.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, localtime, phone
-from dialgate.calllist import Tally
+from dialgate import calllist, localtime, phone, tabular
+from dialgate.calllist import RowProblem, Tally
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
     CallRequested,
@@ -37,7 +37,7 @@ from dialgate.ledger import (
     said,
 )
 from dialgate.metrics import Metrics
-from dialgate.model import RESULT_RANK, Consent, Instant, Origin, Result
+from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
@@ -294,8 +294,16 @@ class Registrar:
 
     # ---- call lists --------------------------------------------------------------------------------------------------
 
-    async def load_list(self, client: Client, ask: ListRequest, lines: Iterable[str]) -> ListReport:
-        """`lines`: as `calllist` reads them. Whole or not at all; rows that are no numbers are counted and left out."""
+    async def load_list(
+        self,
+        client: Client,
+        ask: ListRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+    ) -> ListReport:
+        """`file`: as `tabular` reads it; can be sought in. Whole or not at all; rows that are no numbers are counted, told
+        to `note`, and left out."""
         controller = self._controller(client, ask.controller)
         self._check_list(ask, controller)
         for known in await self._store.lists():
@@ -305,11 +313,11 @@ class Registrar:
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.new"
         try:
-            tally = await asyncio.to_thread(
-                calllist.build, lines, temporary, home=controller.country, basis=ask.basis
+            table, tally = await asyncio.to_thread(
+                _built, file, hints, temporary, controller.country, ask.basis, note
             )
             record = await self._publish(client, ask, controller, temporary, tally)
-        except calllist.CallListUnreadable as error:
+        except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "numbers") from error
         finally:
             with suppress(FileNotFoundError):
@@ -321,6 +329,7 @@ class Registrar:
             duplicates=tally.duplicates,
             refused=tally.refused,
             problems=tally.problems,
+            layout=table.layout,
         )
 
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
@@ -439,6 +448,18 @@ class Registrar:
         seq = (await self._store.append([draft]))[0]
         self._metrics.ledger.labels(_kind(draft.event)).inc()
         return Receipt(seq, localtime.rfc3339(self._clock()))
+
+
+def _built(
+    file: IO[bytes],
+    hints: tabular.Hints,
+    path: Path,
+    home: str,
+    basis: Basis,
+    note: Callable[[RowProblem], None],
+) -> tuple[tabular.Table, Tally]:
+    table = tabular.read(file, home, hints)
+    return table, calllist.build(table, path, home=home, basis=basis, note=note)
 
 
 def _unknown_decision() -> Refused:

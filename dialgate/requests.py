@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field
 
 from dialgate.calllist import RowProblem
 from dialgate.model import Basis, CallType, Origin, Phrase, Purpose, Transfers
+from dialgate.tabular import Layout
 
 # In characters. An id or name as other systems make them; a phrase; where evidence lies, or what happened.
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -207,6 +208,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     duplicates: int
     refused: int
     problems: list[RowProblem] = field(default_factory=list)
+    layout: Layout | None = None
 
 
 LedgerRequest: TypeAlias = (

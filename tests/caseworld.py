@@ -31,6 +31,7 @@ from dialgate.settings import Config
 from dialgate.snapshot import Consultation, Contents
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
+from dialgate.tabular import of_lines
 from registry_sync import publish
 from tests import casebook, world
 from tests.casebook import Case, facts_of
@@ -201,7 +202,7 @@ async def load_lists(gate: Gate, group: list[Staged]) -> None:
             basis=listing.basis,
             **structs.asdict(listing.origin),
         )
-        await gate.registrar.load_list(gate.config.settings.clients[0], ask, [*numbers, UNASKED])
+        await gate.registrar.load_list(gate.config.settings.clients[0], ask, of_lines([*numbers, UNASKED]))
     await gate.tick()
 
 

@@ -31,9 +31,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
-    "dialgate.calllist": {"model", "phone", "numberset"},
+    "dialgate.tabular": {"phone"},
+    "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
     "dialgate.answers": {"model", "localtime"},
-    "dialgate.requests": {"model", "calllist"},
+    "dialgate.requests": {"model", "calllist", "tabular"},
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
@@ -43,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
+        "tabular",
     },
     "dialgate.upkeep": {
         "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
@@ -54,12 +56,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs",
+        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular",
     },
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law",
+        "decision_log", "interfaces", "law", "tabular", "calllist", "scrub", "revocations",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
@@ -72,6 +74,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
+    "openpyxl": ("dialgate.tabular",),
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": ("dialgate.keys",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import date
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from msgspec import structs
 
 from dialgate import settings
+from dialgate.calllist import RowProblem
 from dialgate.ledger import fold
 from dialgate.model import Origin, Transfer
 from dialgate.registrar import Refused, Registrar
@@ -29,6 +31,7 @@ from dialgate.requests import (
     WithdrawalRequest,
 )
 from dialgate.settings import Client
+from dialgate.tabular import of_lines
 from tests.world import CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
@@ -112,7 +115,7 @@ async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
         case LiftRequest():
             await registrar.lift(DIALER, 1, ask)
         case ListRequest():
-            await registrar.load_list(DIALER, ask, ["12"])
+            await registrar.load_list(DIALER, ask, of_lines(["12"]))
         case CallerIdProofRequest():
             await registrar.prove_caller_id(DIALER, ask)
         case OutcomeRequest():
@@ -252,10 +255,39 @@ async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar)
     assert held.origin == Origin(collected_by="broker", collected_on=date(2026, 11, 1), transfers=(step,))
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [b"PK\x03\x04 and no more", b'0612345678\n"0298765432\n', b"\x00\x01\x02", b"x\n" * 9],
+    ids=range(4),
+)
+async def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
+    registrar: Registrar, raw: bytes
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await registrar.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
+    assert refused.value.code == "list.unreadable"
+    assert await registrar.lists(DIALER) == []
+    assert list((registrar.config.data / "lists").iterdir()) == []
+
+
+async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Registrar) -> None:
+    told: list[RowProblem] = []
+    rows = of_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
+    ask = msgspec.convert(UPLOAD, ListRequest)
+    report = await registrar.load_list(DIALER, ask, rows, note=told.append)
+    assert [each.line for each in told] == [3, 4, 5]
+    assert [each.problem for each in told[1:]] == [
+        "stands on the list already", "is a formula; save the list with its values",
+    ]  # fmt: skip
+    assert (report.accepted, report.duplicates, report.refused) == (1, 1, 2)
+    assert report.layout is not None
+    assert report.layout.header == ("number",)
+
+
 async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Registrar) -> None:
     for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
         ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
-        await registrar.load_list(DIALER, ask, row.splitlines(keepends=True))
+        await registrar.load_list(DIALER, ask, of_lines(row.splitlines()))
     assert {each.id: each.bases for each in await registrar._store.lists()} == {
         "one": ("directory",),
         "two": ("directory", "consent"),

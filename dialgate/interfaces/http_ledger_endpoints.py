@@ -90,6 +90,9 @@ _ABOUT_WHOM: Final = (
 )
 _SEQ: Final = Parameter(name="seq", about="The revocation.", example="812", required=True, place="path")
 _ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
+_LAYOUT: Final = {
+    "format": "text", "encoding": "utf-8", "separator": ",", "sheet": "", "header": [], "number": 1,
+}  # fmt: skip
 _UPLOADED: Final = tuple(
     Parameter(
         name=name,
@@ -204,18 +207,18 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/lists",
         group=_LISTS,
         about=(
-            "Load a call list. As JSON with its `numbers`, or as a text/csv or text/plain file with the other fields in "
-            "the query (`campaigns` once for each, `transfers` as a JSON array)."
+            "Load a call list. As JSON with its `numbers`, or as a text, CSV or XLSX file with the other fields in the query "
+            "(`campaigns` once for each, `transfers` as a JSON array)."
         ),
         serve=http_ledger.load_list,
         scope="lists",
         ask=http_ledger.ListUpload,
         ask_example=_UPLOAD,
-        also_asks=("text/csv", "text/plain"),
+        also_asks=http_ledger.LIST_FILES,
         parameters=_UPLOADED,
         answer=ListReport,
         answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
-                        "problems": [{"line": 3, "problem": "too few digits"}]},
+                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT},
         status=201,
         errors=(*ASKING, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
                 "store.unavailable"),
