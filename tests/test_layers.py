@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
+    "dialgate.voiding": {"model", "keys", "ledger", "store"},
     "dialgate.records": {"model", "decision_log"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
