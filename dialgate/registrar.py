@@ -17,7 +17,7 @@ import msgspec
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, localtime, phone, tabular
+from dialgate import calllist, localtime, phone, revoking, tabular
 from dialgate.calllist import RowProblem, Tally
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
@@ -57,6 +57,8 @@ from dialgate.requests import (
     Receipt,
     Request,
     RevocationRequest,
+    RevocationsReport,
+    RevocationsRequest,
     WithdrawalRequest,
 )
 from dialgate.settings import Client, Config, ControllerFile
@@ -115,16 +117,63 @@ class Registrar:
     async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
         begun = time.monotonic()
         controller = self._controller(client, ask.controller)
-        if ask.scope == "everyone" and "admin" not in client.scopes:
-            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
-        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
-            raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
+        self._check_scope(client, ask, controller)
         now = self._clock()
         event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
         owner = "*" if ask.scope == "everyone" else controller.id
         receipt = await self._append(client, ask, owner, self._number(ask.number, controller), event, now)
         self._metrics.revocation_seconds.observe(time.monotonic() - begun)
         return receipt
+
+    def _check_scope(
+        self, client: Client, ask: RevocationRequest | RevocationsRequest, controller: ControllerFile
+    ) -> None:
+        if ask.scope == "everyone" and "admin" not in client.scopes:
+            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
+        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
+            raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
+
+    async def revoke_all(
+        self,
+        client: Client,
+        ask: RevocationsRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+    ) -> RevocationsReport:
+        """`note` is told of rows that cannot be read; `plan` of how many will be written, and what it gives of so many that
+        are."""
+        controller = self._controller(client, ask.controller)
+        self._check_scope(client, ask, controller)
+        now = self._clock()
+        try:
+            table = tabular.read(file, controller.country, hints)
+            stops = await asyncio.to_thread(revoking.read, table, controller.country, now, note)
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "file") from error
+        if not stops.numbers or (stops.problems and not ask.skip_bad):
+            raise _unfit(stops)
+        order = revoking.Order(
+            owner="*" if ask.scope == "everyone" else controller.id,
+            scope=ask.scope,
+            campaign=ask.campaign,
+            channel=ask.channel,
+            proof=ask.proof,
+            actor=ask.actor or client.name,
+            now=now,
+        )
+        revoked = await revoking.write(self._store, self._keys, order, stops, plan(len(stops.numbers)))
+        self._metrics.ledger.labels("revoked").inc(revoked)
+        return RevocationsReport(
+            rows=stops.rows,
+            revoked=revoked,
+            known=len(stops.numbers) - revoked,
+            duplicates=stops.duplicates,
+            refused=stops.problems,
+            at=localtime.rfc3339(self._clock()),
+            layout=table.layout,
+        )
 
     async def lift(self, client: Client, seq: int, ask: LiftRequest) -> Receipt:
         entry = next(iter(await self._store.since(seq - 1, 1)), None)
@@ -464,6 +513,16 @@ def _built(
 
 def _unknown_decision() -> Refused:
     return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)
+
+
+def _unfit(stops: revoking.Stops) -> Refused:
+    if not stops.numbers:
+        return Refused("list.unreadable", "No row of the file holds a telephone number.", "file")
+    return Refused(
+        "list.unreadable",
+        f"Of {stops.rows:,} rows {stops.problems:,} cannot be read, and nothing was written. Mend them, or leave them out.",
+        "file",
+    )
 
 
 def _exists() -> Refused:

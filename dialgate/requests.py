@@ -42,6 +42,15 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
     at: When | None = None
 
 
+class RevocationsRequest(Request, frozen=True, kw_only=True):
+    """The stops of a file, a number a row and, in a column named at, when it was said. `skip_bad`: rows that cannot be read
+    are left out; else one of them refuses the file."""
+
+    scope: Literal["campaign", "controller", "everyone"] = "controller"
+    campaign: Name = ""
+    skip_bad: bool = False
+
+
 class LiftRequest(Request, frozen=True, kw_only=True):
     """`error`: the revocation was entered by mistake; `new_consent`: the person consented again, and `consent` is the id
     under which that is recorded. Nothing else lifts a revocation. `controller`: whose consent, where the revocation binds
@@ -151,6 +160,18 @@ class Receipt(Struct, frozen=True):
 
     seq: int
     at: str
+
+
+class RevocationsReport(Struct, frozen=True, kw_only=True):
+    """`revoked` of the `rows` are new; `known` were revoked as widely before."""
+
+    rows: int
+    revoked: int
+    known: int
+    duplicates: int
+    refused: int
+    at: str
+    layout: Layout
 
 
 class OutcomeReceipt(Struct, frozen=True):

@@ -40,12 +40,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.voiding": {"model", "keys", "ledger", "store"},
+    "dialgate.revoking": {"model", "calllist", "keys", "ledger", "store", "tabular"},
     "dialgate.records": {"model", "decision_log"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
-        "tabular",
+        "revoking", "tabular",
     },
     "dialgate.upkeep": {
         "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",

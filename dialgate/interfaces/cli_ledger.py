@@ -7,21 +7,19 @@ import typer
 
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
     AsJson,
     ConfigPath,
-    Failure,
     reporting,
     show_json,
 )
 from dialgate.interfaces.cli_writing import (
-    Act,
     Actor,
     Channel,
     ControllerId,
     Day,
     Proof,
     Time,
+    note,
     request,
     write,
 )
@@ -34,9 +32,6 @@ from dialgate.requests import (
     ContractEndRequest,
     ContractRequest,
     LedgerRequest,
-    LiftRequest,
-    Receipt,
-    RevocationRequest,
     WithdrawalRequest,
 )
 
@@ -81,68 +76,13 @@ Topic: TypeAlias = Annotated[str, typer.Option(help="What about, as the campaign
 OwnInterface: TypeAlias = Annotated[
     bool, typer.Option("--own-interface", help="Made on the controller's own web site or app.")
 ]
-RevocationScope: TypeAlias = Annotated[
-    Literal["campaign", "controller", "everyone"], typer.Option(help="Whom it binds.")
-]
-Lift: TypeAlias = Annotated[
-    int | None, typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation of this entry.")
-]
-Ground: TypeAlias = Annotated[
-    Literal["error", "new_consent"] | None,
-    typer.Option(help="With --lift: entered by mistake, or the person consented again."),
-]
-
-
-def _note(config: ConfigPath, act: Act[Receipt], done: str, *, as_json: bool) -> None:
-    receipt = write(config, act)
-    if as_json:
-        show_json(receipt)
-    else:
-        typer.echo(f"{done}: entry {receipt.seq}. It binds every decision after {receipt.at}.")
 
 
 def _record(config: ConfigPath, kind: type[LedgerRequest], options: dict[str, object], done: str) -> None:
     as_json = options["as_json"] is True
     with reporting(as_json=as_json):
         ask = request(kind, options)
-        _note(config, lambda registrar, client: registrar.record(client, ask), done, as_json=as_json)
-
-
-@app.command()
-def revoke(
-    *,
-    number: Annotated[str, typer.Argument(help="Whose wish it is, best as +39…", show_default=False)] = "",
-    controller: ControllerId = "",
-    scope: RevocationScope = "controller",
-    campaign: Annotated[str, typer.Option(help="With --scope campaign: which one.")] = "",
-    at: Time = "",
-    channel: Channel = "cli",
-    proof: Proof = "",
-    actor: Actor = "cli",
-    seq: Lift = None,
-    ground: Ground = None,
-    reason: Annotated[str, typer.Option(help="With --lift: what happened.")] = "",
-    consent: Annotated[str, typer.Option(help="With --ground new_consent: its id.")] = "",
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
-    """Record that a person told you to stop calling. It beats every consent, from the moment it is acknowledged.
-
-    dialgate revoke +390612345678 --channel letter --proof archive/2026/4711.pdf
-
-    dialgate revoke --lift 4711 --ground error --reason "another person's letter" """
-    options = locals()
-    with reporting(as_json=as_json):
-        if (seq is None) == (not number):
-            raise Failure("request.invalid", "give a NUMBER to revoke, or --lift SEQ", status=MISUSE)
-        if seq is None:
-            ask = request(RevocationRequest, options)
-            _note(config, lambda registrar, client: registrar.revoke(client, ask), "revoked", as_json=as_json)
-        else:
-            undo = request(LiftRequest, options)
-            _note(
-                config, lambda registrar, client: registrar.lift(client, seq, undo), "lifted", as_json=as_json
-            )
+        note(config, lambda registrar, client: registrar.record(client, ask), done, as_json=as_json)
 
 
 @consent_app.command("add")
