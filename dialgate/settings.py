@@ -103,6 +103,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     ends: date | None = None
     paused: bool = False
     dial_region: str = ""
+    profiling: bool = False
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

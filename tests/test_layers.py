@@ -39,13 +39,16 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
-    "dialgate.calllist": {"model", "phone", "numberset"},
+    "dialgate.tabular": {"phone"},
+    "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
     "dialgate.answers": {"model", "localtime"},
-    "dialgate.requests": {"model", "calllist"},
+    "dialgate.requests": {"model", "calllist", "tabular"},
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
+    "dialgate.voiding": {"model", "keys", "ledger", "store"},
+    "dialgate.revoking": {"model", "calllist", "keys", "ledger", "store", "tabular"},
     "dialgate.archive": {"model", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
@@ -60,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store", "stores",
+        "revoking", "tabular",
     },
     "dialgate.upkeep": {
         "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
@@ -74,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.conformance": {"client"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "webhooks",
+        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "webhooks",
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {
@@ -87,7 +91,8 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "calllist", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention",
+        "revocations", "scrub", "signing", "tabular",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
@@ -111,6 +116,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
+    "openpyxl": ("dialgate.tabular",),
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": ("dialgate.keys", "dialgate.signature", "dialgate.signing", "dialgate.verifier"),
     "pyarrow": ("dialgate.archive",),

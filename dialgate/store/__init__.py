@@ -113,7 +113,7 @@ class Store(Protocol):
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Write to the ledger, durably, all or nothing. Returns the sequences, which grow without end.
 
-        Commits wait while it writes: a bulk import sends a thousand drafts at a time, not all at once."""
+        Other writers wait while it writes: a bulk import sends some thousand drafts at a time, not all at once."""
 
     async def history(self, subject: bytes) -> list[Entry]:
         """Every ledger entry of one subject, oldest first."""
