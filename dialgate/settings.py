@@ -89,6 +89,9 @@ class Settings(Strict, frozen=True, kw_only=True):
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     checkpoint_seconds: Seconds = 60
+    timestamp_url: str = ""
+    timestamp_roots: str = ""
+    timestamp_seconds: Seconds = 3_600
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
@@ -174,6 +177,8 @@ class _Reader:
         keys, networks = self._clients(settings, controllers)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        if settings.timestamp_url and not settings.timestamp_roots:
+            self.problems.append("timestamp_url without timestamp_roots; no time stamp could be checked")
         if self.problems:
             raise ConfigError(self.problems)
         names = "\n".join(sorted(self.names)).encode()

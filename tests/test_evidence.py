@@ -246,7 +246,7 @@ def bare_python(folder: Path) -> Path:
     """A virtual environment that has `cryptography`, with what that needs, and nothing else."""
     venv.create(folder, with_pip=False)
     python = folder / "bin/python"
-    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     site = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
     for name in ("cryptography", "cffi"):
         tops = {each.parts[0]: each for each in files(name) or () if ".." not in each.parts}
@@ -258,7 +258,7 @@ def bare_python(folder: Path) -> Path:
 
 def run_alone(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        list(map(str, words)), cwd=folder, env={}, capture_output=True, text=True, check=False
+        [str(word) for word in words], cwd=folder, env={}, capture_output=True, text=True, check=False
     )
 
 

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signing": {"model", "keys"},
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
+    "dialgate.timestamps": {"model", "decision_log"},
     "dialgate.evidence": {"model", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.settings": {"model", "law", "phone"},
@@ -48,12 +49,12 @@ ALLOWED: dict[str, set[str]] = {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
     },
     "dialgate.upkeep": {
-        "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
+        "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "timestamps", "upkeep",
     },
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
@@ -62,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law", "evidence", "keys", "signing",
+        "decision_log", "interfaces", "law", "evidence", "keys", "signing", "timestamps",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
@@ -76,7 +77,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys", "dialgate.signing", "dialgate.verifier"),
+    "cryptography": ("dialgate.keys", "dialgate.signing", "dialgate.timestamps", "dialgate.verifier"),
+    "rfc3161_client": ("dialgate.timestamps",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
