@@ -177,8 +177,6 @@ class _Reader:
         keys, networks = self._clients(settings, controllers)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
-        if settings.timestamp_url and not settings.timestamp_roots:
-            self.problems.append("timestamp_url without timestamp_roots; no time stamp could be checked")
         if self.problems:
             raise ConfigError(self.problems)
         names = "\n".join(sorted(self.names)).encode()
