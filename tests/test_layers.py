@@ -216,6 +216,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     assert long <= {
         "dialgate.store.sqlite",  # one class, one promise: every method of the Protocol
         "dialgate.registrar",  # every kind of write, with its checks
+        "dialgate.settings",  # every key, with its checks
     }
 
 
