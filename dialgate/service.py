@@ -32,6 +32,7 @@ from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.store import Store, StoreUnavailable
+from dialgate.timestamps import Stamper
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
@@ -78,6 +79,24 @@ class Clock:
         return max(self._read(), self.latest)
 
 
+def _stamper(config: Config) -> Stamper | None:
+    """Raises `ConfigError`."""
+    asked = config.settings
+    roots = config.folder / asked.timestamp_roots
+    interval = int(asked.timestamp_seconds * SECOND)
+    try:
+        return (
+            Stamper(config.data / "log", asked.timestamp_url, roots, interval)
+            if asked.timestamp_url
+            else None
+        )
+    except (OSError, ValueError) as error:
+        problem = (
+            f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
+        )
+        raise ConfigError([problem]) from error
+
+
 class Status(Struct, frozen=True, kw_only=True):
     ready: bool
     problems: dict[str, str]
@@ -111,6 +130,7 @@ class Gate:
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
+        self._stamper = _stamper(config)
         self._judged: dict[tuple[object, ...], Judged] = {}
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Asked] = []
@@ -325,6 +345,8 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
+        if self._stamper:
+            self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signing": {"model", "keys"},
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
+    "dialgate.timestamps": {"model", "decision_log"},
     "dialgate.evidence": {"model", "archive", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.yamlfile": set(),
@@ -66,12 +67,12 @@ ALLOWED: dict[str, set[str]] = {
         "revoking", "tabular",
     },
     "dialgate.upkeep": {
-        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
+        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "timestamps", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -92,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "calllist", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention",
-        "revocations", "scrub", "signing", "tabular",
+        "revocations", "scrub", "signing", "tabular", "timestamps",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
@@ -118,8 +119,15 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "holidays": ("dialgate.localtime",),
     "openpyxl": ("dialgate.tabular",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys", "dialgate.signature", "dialgate.signing", "dialgate.verifier"),
+    "cryptography": (
+        "dialgate.keys",
+        "dialgate.signature",
+        "dialgate.signing",
+        "dialgate.timestamps",
+        "dialgate.verifier",
+    ),
     "pyarrow": ("dialgate.archive",),
+    "rfc3161_client": ("dialgate.timestamps",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
@@ -257,6 +265,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     assert long <= {
         "dialgate.store.sqlite",  # one class, one promise: every method of the Protocol
         "dialgate.registrar",  # every kind of write, with its checks
+        "dialgate.settings",  # every key, with its checks
     }
 
 
