@@ -6,6 +6,7 @@ nothing, and so exempts from nothing either. Of most people nothing is recorded,
 
 from collections.abc import Iterator
 from datetime import date, timedelta
+from typing import Literal
 
 from dialgate.law import Binding
 from dialgate.model import DAY, HOUR, Basis, CallRequest, Consent, Contract, Facts, Instant, Listing, Origin
@@ -85,7 +86,7 @@ def consent(facts: Facts, law: Binding) -> Consent | None:
 
 def objection(given: Consent, facts: Facts, law: Binding) -> str:
     """The reason code that keeps this consent from opening this call, or nothing."""
-    if not given.proved or given.collected_at > facts.at or not _came_here(given, facts, law):
+    if not given.proved or not _was_given(given, facts) or not _came_here(given, facts, law):
         return "consent.void"
     if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
         return "consent.withdrawn"
@@ -93,9 +94,14 @@ def objection(given: Consent, facts: Facts, law: Binding) -> str:
         return "consent.void"
     if 0 < ends_at(given, law) <= facts.at:
         return "consent.expired"
-    if not _covers(given, facts):
+    if not _covers(given, facts, law):
         return "consent.out_of_scope"
     return ""
+
+
+def _was_given(given: Consent, facts: Facts) -> bool:
+    """A double opt-in that was never confirmed may be another person's address, or number."""
+    return given.collected_at <= facts.at and (not given.double_opt_in or 0 < given.confirmed_at <= facts.at)
 
 
 def _came_here(given: Consent, facts: Facts, law: Binding) -> bool:
@@ -106,6 +112,8 @@ def _came_here(given: Consent, facts: Facts, law: Binding) -> bool:
         return True
     if not origin.transfers:
         return origin.collected_by == facts.controller.id
+    if not given.third_party and _separate(law, "third_party"):
+        return False
     return not broken_chain(origin, facts, law)
 
 
@@ -153,12 +161,17 @@ def ends_at(given: Consent, law: Binding) -> Instant:
     return min(ends, default=0)
 
 
-def _covers(given: Consent, facts: Facts) -> bool:
+def _covers(given: Consent, facts: Facts, law: Binding) -> bool:
     return (
         facts.campaign.purpose in given.purposes
         and facts.call_type in given.call_types
         and (not given.goods or facts.campaign.goods in given.goods)
+        and (given.profiling or not facts.campaign.profiling or not _separate(law, "profiling"))
     )
+
+
+def _separate(law: Binding, what: Literal["profiling", "third_party"]) -> bool:
+    return any(what in section.separate for section in law.consents)
 
 
 def directory(facts: Facts, law: Binding) -> Listing | None:

@@ -1,28 +1,22 @@
-"""A call list: from the lines of a text or CSV file to a number set, every row accounted for.
+"""A call list: from the rows of a file to a number set, every row accounted for.
 
-A row is a number, or several columns of which one is named number, numero, phone, telefono or telephone and, if a column
-says it per row, one is named basis. Without a header the first column is the number. Columns are parted by the comma,
-semicolon or tab that is most frequent in the first line.
+A row is a number, or several columns of which one is the number's (`tabular` finds it) and, if a column says it per row,
+one is named basis.
 """
 
-import csv
 import hashlib
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from msgspec import Struct
 
-from dialgate import numberset, phone
+from dialgate import numberset, phone, tabular
 from dialgate.model import Basis
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 SHOWN_PROBLEMS = 100
-_NUMBER_NAMES = frozenset(
-    {"number", "numero", "numero_telefono", "phone", "telefono", "telephone", "tel", "msisdn"}
-)
 _BASIS_NAMES = frozenset({"basis", "base", "base_giuridica"})
 
 
@@ -44,28 +38,38 @@ class Tally(Struct):
     bases: tuple[Basis, ...] = ()
 
 
-class CallListUnreadable(ValueError):
-    """The file as a whole is no call list. The text is a sentence that says why, and never holds a number."""
+class CallListUnreadable(tabular.Unreadable):
+    """No row of the file holds a number. The text is a sentence that says why, and never holds one itself."""
 
 
-def build(lines: Iterable[str], path: Path, *, home: str, basis: Basis) -> Tally:
+def _quiet(_: RowProblem) -> None: ...
+
+
+def build(
+    table: tabular.Table, path: Path, *, home: str, basis: Basis, note: Callable[[RowProblem], None] = _quiet
+) -> Tally:
     """Write the number set to `path`; `basis` is for rows that name none. Its tags are places in the tally's `bases`; a
-    list that rests on one basis has none, which makes it smaller and quicker to look up.
+    list that rests on one basis has none, which makes it smaller and quicker to look up. `note` is told of every row
+    that is left out.
 
-    Of two rows with the same number the first counts. Raises `CallListUnreadable` where no row can be read."""
+    Of two rows with the same number the first counts. Raises `tabular.Unreadable`."""
     tally = Tally()
     found: dict[int, int] = {}
-    for line, raw, named in _rows(lines):
+    at, basis_at = table.layout.number - 1, table.column(_BASIS_NAMES)
+    for line, cells in table.rows:
         tally.rows += 1
         try:
-            number, tag = _read(raw, named or basis, home)
+            number, tag = _read(_cell(cells, at), _cell(cells, basis_at).strip().lower() or basis, home)
         except ValueError as error:
             tally.refused += 1
+            problem = RowProblem(line, str(error))
+            note(problem)
             if len(tally.problems) < SHOWN_PROBLEMS:
-                tally.problems.append(RowProblem(line, str(error)))
+                tally.problems.append(problem)
             continue
         if number in found:
             tally.duplicates += 1
+            note(RowProblem(line, "stands on the list already"))
         else:
             found[number] = tag
     tally.accepted = len(found)
@@ -87,7 +91,18 @@ def _write(path: Path, found: dict[int, int]) -> tuple[Basis, ...]:
 def _read(raw: str, basis: str, home: str) -> tuple[int, int]:
     if basis not in BASES:
         raise ValueError(f"basis must be one of {', '.join(BASES)}")
-    return int(phone.parse(raw.strip(), home).e164.removeprefix("+")), BASES.index(basis)
+    return int(number_of(raw, home).removeprefix("+")), BASES.index(basis)
+
+
+def number_of(raw: str, home: str) -> str:
+    """In E.164. Raises ValueError, whose text is a phrase without a digit."""
+    if raw.startswith("="):
+        raise ValueError("is a formula; save the list with its values")
+    return phone.parse(raw.strip(), home).e164
+
+
+def _cell(cells: list[str], at: int) -> str:
+    return cells[at] if 0 <= at < len(cells) else ""
 
 
 def _nothing(tally: Tally) -> str:
@@ -95,32 +110,6 @@ def _nothing(tally: Tally) -> str:
         return "The file has no rows; send a number a row."
     first = tally.problems[0]
     return f"None of its {tally.rows} rows holds a telephone number. Line {first.line}: {first.problem}."
-
-
-def _rows(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    """Line, number and basis of each row that is not empty."""
-    number_at, basis_at, begun = 0, -1, False
-    rest = iter(lines)
-    first = next(rest, "").removeprefix("\ufeff")  # spreadsheets begin a file with a byte order mark
-    # Strict: else a quotation mark left open would take every row after it for one.
-    reader = csv.reader(chain([first], rest), delimiter=max(",;\t", key=first.count), strict=True)
-    try:
-        for cells in reader:
-            names = [cell.strip().lower() for cell in cells]
-            if not begun and any(name in _NUMBER_NAMES for name in names):
-                number_at = next(at for at, name in enumerate(names) if name in _NUMBER_NAMES)
-                basis_at = next((at for at, name in enumerate(names) if name in _BASIS_NAMES), -1)
-            elif any(names):
-                yield reader.line_num, _cell(cells, number_at), _cell(cells, basis_at).strip().lower()
-            begun = begun or any(names)
-    except csv.Error as error:
-        raise CallListUnreadable(
-            f"Line {reader.line_num} is no CSV ({error}); look for a quotation mark left open."
-        ) from error
-
-
-def _cell(cells: list[str], at: int) -> str:
-    return cells[at] if 0 <= at < len(cells) else ""
 
 
 def sha256_of(path: Path) -> str:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dialgate import calllist, numberset
 from dialgate.keys import Sealer
-from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Entry
+from dialgate.ledger import CallRequested, ConsentConfirmed, ConsentGiven, ContractMade, Entry
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, Instant
 from dialgate.numberset import NumberSet
@@ -24,7 +24,7 @@ from dialgate.store import CallList
 from dialgate.store.sqlite_subjects import Restricted
 from dialgate.subject_answers import Erased, FromRegistry
 
-PERMITS = (ConsentGiven, ContractMade, CallRequested)
+PERMITS = (ConsentGiven, ConsentConfirmed, ContractMade, CallRequested)
 
 _GONE = ("nothing that was done rests on it", "GDPR art. 17(1)(b)-(c)")
 _PROOF = (
@@ -37,7 +37,7 @@ _FORBIDS = ("it forbids calls, and would be undone", "GDPR art. 17(3)(b), 21(3)"
 def basis_of(entry: Entry) -> str:
     """`consent:…`, `contract:…`, `request:…`; empty for an entry that permits nothing."""
     match entry.event:
-        case ConsentGiven(id=name):
+        case ConsentGiven(id=name) | ConsentConfirmed(id=name):
             return f"consent:{name}"
         case ContractMade(id=name):
             return f"contract:{name}"

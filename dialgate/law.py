@@ -64,10 +64,12 @@ class LegalBasis(Section, frozen=True, kw_only=True):
 
 
 class Consents(Section, frozen=True, kw_only=True):
-    """`max_age_days`: how long a consent holds from its collection; absent: until its own end."""
+    """`max_age_days`: how long a consent holds from its collection; absent: until its own end. `separate`: what a consent
+    to be called does not cover unless it says so: calls chosen by profiling, and cession to a third party."""
 
     max_age_days: Days | None = None
     void_by_enrolment: bool = False
+    separate: tuple[Literal["profiling", "third_party"], ...] = ()
 
 
 class Contracts(Section, frozen=True, kw_only=True):

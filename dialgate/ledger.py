@@ -32,15 +32,17 @@ class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoke
 
 
 class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"):
-    """A revocation no longer binds. `of` is its sequence."""
+    """A revocation no longer binds. `of` is its sequence; `consent` the id of the one given anew, where that is the ground."""
 
     of: int
     ground: Literal["error", "new_consent"]
     reason: str
+    consent: str = ""
 
 
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
-    """GDPR 7(1): the controller must be able to demonstrate it. Without `artefact` and its hash it opens nothing."""
+    """GDPR 7(1): the controller must be able to demonstrate it. Without `artefact` and its hash it opens nothing, nor does
+    one by double opt-in before it is confirmed. `collection_channel`: how the person gave it."""
 
     id: str
     collected_at: Instant
@@ -52,6 +54,17 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     artefact: str = ""
     artefact_sha256: str = ""
     origin: Origin | None = None
+    collection_channel: str = ""
+    profiling: bool = False
+    third_party: bool = False
+    double_opt_in: bool = False
+
+
+class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):
+    """The second step of a double opt-in: the person confirmed that it was they who consented."""
+
+    id: str
+    at: Instant
 
 
 class ConsentWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_withdrawn"):
@@ -97,6 +110,7 @@ Event: TypeAlias = (
     Revoked
     | Lifted
     | ConsentGiven
+    | ConsentConfirmed
     | ConsentWithdrawn
     | ConsentsVoided
     | ContractMade
@@ -159,11 +173,14 @@ def _revocations(history: list[Entry]) -> tuple[Revocation, ...]:
 def _consents(history: list[Entry]) -> tuple[Consent, ...]:
     found: dict[str, Consent] = {}
     withdrawn: dict[str, Instant] = {}
+    confirmed: dict[str, Instant] = {}
     voids: list[Instant] = []
     for entry in history:
         match entry.event:
             case ConsentGiven() as given:
                 found[given.id] = _consent(given, withdrawn.get(given.id, 0))
+            case ConsentConfirmed(id=key, at=at):
+                confirmed[key] = max(at, confirmed.get(key, 0))
             case ConsentWithdrawn(id=key, at=at):
                 withdrawn[key] = max(at, withdrawn.get(key, 0))
                 if key in found:  # whatever hour it claims, it is not older than what it withdraws
@@ -173,7 +190,7 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
                 voids.append(before)
             case _:
                 pass
-    return tuple(_voided(consent, voids) for consent in found.values())
+    return tuple(_voided(_confirmed(consent, confirmed.get(key, 0)), voids) for key, consent in found.items())
 
 
 def _consent(given: ConsentGiven, withdrawn_at: Instant) -> Consent:
@@ -187,7 +204,17 @@ def _consent(given: ConsentGiven, withdrawn_at: Instant) -> Consent:
         expires_at=given.expires_at,
         withdrawn_at=withdrawn_at if given.collected_at <= withdrawn_at else 0,
         origin=given.origin,
+        profiling=given.profiling,
+        third_party=given.third_party,
+        double_opt_in=given.double_opt_in,
     )
+
+
+def _confirmed(consent: Consent, at: Instant) -> Consent:
+    """What was collected after the confirmation is another consent under the same id, and waits for its own."""
+    if not consent.double_opt_in or at < consent.collected_at:
+        return consent
+    return structs.replace(consent, confirmed_at=at)
 
 
 def _voided(consent: Consent, voids: list[Instant]) -> Consent:
@@ -222,6 +249,27 @@ def _contract(made: ContractMade, ended: date | None) -> Contract:
 def _requests(history: list[Entry]) -> tuple[CallRequest, ...]:
     found = (entry.event for entry in history if isinstance(entry.event, CallRequested))
     return tuple({each.id: CallRequest(**structs.asdict(each)) for each in found}.values())
+
+
+Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
+
+
+def said(history: list[Entry], event: Ending) -> Entry | None:
+    """The entry by which `event` holds already, so that it need not be entered again."""
+    known = fold(history)
+    match event:
+        case ConsentConfirmed():
+            holds = any(each.id == event.id and each.confirmed_at for each in known.consents)
+        case ConsentWithdrawn():
+            holds = any(each.id == event.id and each.withdrawn_at for each in known.consents)
+        case ContractEnded():
+            holds = any(each.id == event.id and each.ends == event.ends for each in known.contracts)
+    same = (
+        entry
+        for entry in reversed(history)
+        if isinstance(entry.event, type(event)) and entry.event.id == event.id
+    )
+    return next(same, None) if holds else None
 
 
 def merge(own: Known, everyone: Known) -> Known:

@@ -96,7 +96,8 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the calls are for. An unknown campaign is the strictest one there is (`known` false, automated sale)."""
+    """What the calls are for. An unknown campaign is the strictest one there is (`known` false, automated sale).
+    `profiling`: whom it calls is chosen by their habits or tastes."""
 
     id: str
     known: bool = True
@@ -109,6 +110,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ends: date | None = None
     paused: bool = False
     trunk_country: str = ""
+    profiling: bool = False
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -151,8 +153,6 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """That the called number stands on a call list loaded for the campaign."""
-
     list: str
     basis: Basis
     origin: Origin
@@ -184,9 +184,9 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A consent to be called, with the scope it was given for (GDPR 4(11), 7). Empty `goods` is every kind of goods of
-    that controller. `proved`: an artefact (text, form, recording) is held by reference and hash. `origin`: who collected
-    it and every cession since; none where the controller did so itself."""
+    """A consent to be called, with its scope (GDPR 4(11), 7). Empty `goods`: every kind of that controller. `proved`: an
+    artefact is held by reference and hash. `origin`: who collected it and every cession since; none where the controller
+    did so itself. `profiling`, `third_party`: given to that too. `double_opt_in`: none before it is confirmed."""
 
     id: str
     collected_at: Instant
@@ -198,11 +198,15 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     withdrawn_at: Instant = 0
     voided_at: Instant = 0
     origin: Origin | None = None
+    profiling: bool = False
+    third_party: bool = False
+    double_opt_in: bool = False
+    confirmed_at: Instant = 0
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A contract between the called person and this controller. `ends` is its last day. `marketing`: within it the
-    person consented to commercial calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b)."""
+    """A contract with this controller. `ends` is its last day. `marketing`: within it the person consented to commercial
+    calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b)."""
 
     id: str
     starts: date
@@ -236,8 +240,6 @@ RESULT_RANK: dict[Result, int] = {
 
 
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An allowed call: when, by which decision, on which basis, and what became of it."""
-
     decision: str
     at: Instant
     campaign: str
@@ -385,9 +387,9 @@ REASONS: dict[str, str] = {
     "consent.missing": "This call needs consent and there is none.",
     "consent.expired": "The consent is past its end or older than the law's or the operator's limit.",
     "consent.withdrawn": "The consent was withdrawn.",
-    "consent.out_of_scope": "The consent does not cover this purpose, kind of goods or type of call.",
-    "consent.void": "The consent is void: no artefact proves it, a later enrolment with the registry voided it, or it was ceded "
-    "without its whole chain of origin.",
+    "consent.out_of_scope": "The consent does not cover this purpose, kind of goods or type of call, or no profiling.",
+    "consent.void": "The consent is void: no artefact proves it, its double opt-in was not confirmed, a later enrolment with "
+    "the registry voided it, or it was ceded without its whole chain of origin or without a consent to that.",
     "hours.outside": "Outside the hours in which the person may be called.",
     "hours.holiday": "A public holiday where the person is.",
     "frequency.exceeded": "The person has been called as often as is allowed.",

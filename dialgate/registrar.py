@@ -7,37 +7,44 @@ is not bound to; that such a thing exists is not told either.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, localtime, phone, stores
-from dialgate.calllist import Tally
+from dialgate import calllist, localtime, phone, revoking, stores, tabular
+from dialgate.calllist import RowProblem, Tally
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
     CallRequested,
+    ConsentConfirmed,
     ConsentGiven,
     ConsentWithdrawn,
     ContractEnded,
     ContractMade,
     Draft,
+    Ending,
     Entry,
     Event,
     Lifted,
     Revoked,
+    fold,
+    said,
 )
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
-from dialgate.model import RESULT_RANK, Instant, Origin, Result
+from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
+    ConfirmationRequest,
     ConsentRequest,
+    ConsentStanding,
     ContractEndRequest,
     ContractRequest,
     HistoryEntry,
@@ -51,6 +58,8 @@ from dialgate.requests import (
     Receipt,
     Request,
     RevocationRequest,
+    RevocationsReport,
+    RevocationsRequest,
     WithdrawalRequest,
 )
 from dialgate.settings import Client, Config, ControllerFile
@@ -108,10 +117,7 @@ class Registrar:
     async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
         begun = time.monotonic()
         controller = self._controller(client, ask.controller)
-        if ask.scope == "everyone" and "admin" not in client.scopes:
-            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
-        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
-            raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
+        self._check_scope(client, ask, controller)
         now = self._clock()
         owner = "*" if ask.scope == "everyone" else controller.id
         number = self._number(ask.number, controller)
@@ -120,6 +126,56 @@ class Registrar:
         receipt = await self._append(client, ask, owner, number, event, now)
         self._metrics.revocation_seconds.observe(time.monotonic() - begun)
         return receipt
+
+    def _check_scope(
+        self, client: Client, ask: RevocationRequest | RevocationsRequest, controller: ControllerFile
+    ) -> None:
+        if ask.scope == "everyone" and "admin" not in client.scopes:
+            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
+        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
+            raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
+
+    async def revoke_all(
+        self,
+        client: Client,
+        ask: RevocationsRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+    ) -> RevocationsReport:
+        """`note` is told of rows that cannot be read; `plan` of how many will be written, and what it gives of so many that
+        are."""
+        controller = self._controller(client, ask.controller)
+        self._check_scope(client, ask, controller)
+        now = self._clock()
+        try:
+            table = tabular.read(file, controller.country, hints)
+            stops = await asyncio.to_thread(revoking.read, table, controller.country, now, note)
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "file") from error
+        if not stops.numbers or (stops.problems and not ask.skip_bad):
+            raise _unfit(stops)
+        order = revoking.Order(
+            owner="*" if ask.scope == "everyone" else controller.id,
+            scope=ask.scope,
+            campaign=ask.campaign,
+            channel=ask.channel,
+            proof=ask.proof,
+            actor=ask.actor or client.name,
+            now=now,
+        )
+        revoked = await revoking.write(self._store, self._keys, order, stops, plan(len(stops.numbers)))
+        self._metrics.ledger.labels("revoked").inc(revoked)
+        return RevocationsReport(
+            rows=stops.rows,
+            revoked=revoked,
+            known=len(stops.numbers) - revoked,
+            duplicates=stops.duplicates,
+            refused=stops.problems,
+            at=localtime.rfc3339(self._clock()),
+            layout=table.layout,
+        )
 
     async def lift(self, client: Client, seq: int, ask: LiftRequest) -> Receipt:
         entry = next(iter(await self._store.since(seq - 1, 1)), None)
@@ -134,17 +190,48 @@ class Registrar:
             raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
         if entry.sealed:
             ask = Masker(self._keys, entry.controller).masked(ask, self._keys.ledger.unseal(entry.sealed))
+        for earlier in await self._store.history(entry.subject):
+            if isinstance(earlier.event, Lifted) and earlier.event.of == seq:
+                return self._lifted_before(earlier, earlier.event, ask)
+        if ask.ground == "new_consent":
+            await self._check_new_consent(client, entry, entry.event, ask)
         draft = Draft(
             at=self._clock(),
             controller=entry.controller,
             subject=entry.subject,
-            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason),
+            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason, consent=ask.consent),
             actor=ask.actor or client.name,
             channel=ask.channel,
             proof=ask.proof,
             sealed=entry.sealed,
         )
         return await self._write(draft)
+
+    def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
+        if event.ground != ask.ground:
+            raise Refused("revocation.lifted", "It was lifted on another ground; that stands.", "ground", 409)
+        return Receipt(earlier.seq, localtime.rfc3339(self._clock()))
+
+    async def _check_new_consent(
+        self, client: Client, entry: Entry, revoked: Revoked, ask: LiftRequest
+    ) -> None:
+        """A stop is not lifted on a word: the consent is recorded first, with its proof."""
+        subject = entry.subject
+        if entry.controller == "*":
+            owner = self._controller(client, ask.controller)
+            subject = self._keys.subject(owner.id, self._keys.ledger.unseal(entry.sealed))
+        for given in fold(await self._store.history(subject)).consents:
+            if given.id != ask.consent:
+                continue
+            ended = given.withdrawn_at or given.voided_at or (given.double_opt_in and not given.confirmed_at)
+            if given.collected_at <= revoked.at or not given.proved or ended:
+                raise Refused(
+                    "request.invalid",
+                    "Name a consent that was collected after the stop, is proved, and is in force.",
+                    "consent",
+                )
+            return
+        raise Refused("ledger.unknown", "Record the new consent first, and name its id.", "consent", 404)
 
     async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
         controller = self._controller(client, ask.controller)
@@ -154,8 +241,10 @@ class Registrar:
             self._check_sector(ask, controller)
         ask = Masker(self._keys, controller.id).masked(ask, number)
         event = self._event(ask, now)
-        if isinstance(event, ConsentWithdrawn | ContractEnded):
-            await self._must_exist(controller, number, event)
+        if isinstance(event, Ending):
+            earlier = await self._said_before(controller, number, event)
+            if earlier is not None:
+                return Receipt(earlier.seq, localtime.rfc3339(now))
         return await self._append(client, ask, controller.id, number, event, now)
 
     def _event(self, ask: LedgerRequest, now: Instant) -> Event:
@@ -165,6 +254,8 @@ class Registrar:
                 fields["collected_at"] = self._past(ask.collected_at, now, "collected_at")
                 fields["expires_at"] = _instant(ask.expires_at, "expires_at") if ask.expires_at else 0
                 return ConsentGiven(**fields)
+            case ConfirmationRequest():
+                return ConsentConfirmed(id=ask.id, at=self._past(ask.at, now, "at"))
             case WithdrawalRequest():
                 return ConsentWithdrawn(id=ask.id, at=self._past(ask.at, now, "at"))
             case ContractRequest():
@@ -185,13 +276,22 @@ class Registrar:
         if ask.sector and known and ask.sector not in known:
             raise Refused("request.invalid", f"Name a sector of these: {', '.join(known)}.", "sector")
 
-    async def _must_exist(
-        self, controller: ControllerFile, number: str, event: ConsentWithdrawn | ContractEnded
-    ) -> None:
-        wanted = ConsentGiven if isinstance(event, ConsentWithdrawn) else ContractMade
+    async def _said_before(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
+        """To withdraw twice is no error and no second entry. What was never there cannot be ended."""
+        wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         held = await self._store.history(self._keys.subject(controller.id, number))
-        if not any(isinstance(entry.event, wanted) and entry.event.id == event.id for entry in held):
+        begun = [
+            entry.event
+            for entry in held
+            if isinstance(entry.event, ConsentGiven | ContractMade) and entry.event.id == event.id
+        ]
+        if not any(isinstance(each, wanted) for each in begun):
             raise Refused("ledger.unknown", "Nothing of this id is recorded for it; mend the id.", "id", 404)
+        if isinstance(event, ConsentConfirmed) and event.at < max(
+            each.collected_at for each in begun if isinstance(each, ConsentGiven)
+        ):
+            raise Refused("request.invalid", "It was collected after that; send when it was confirmed.", "at")
+        return said(held, event)
 
     async def history(
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
@@ -212,6 +312,14 @@ class Registrar:
         """On whose behalf a client asks about a number, and the number in E.164. Raises `Refused`."""
         owner = self._controller(client, controller)
         return owner, self._number(number, owner)
+
+    async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
+        """What the entries about each consent amount to."""
+        owner = self._controller(client, controller)
+        subject = self._keys.subject(owner.id, self._number(number, owner))
+        known = (await self._store.read([subject])).known[0]
+        used = {attempt.basis: attempt.at for attempt in known.attempts}
+        return [_standing(each, used.get(f"consent:{each.id}", 0)) for each in known.consents]
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -248,8 +356,16 @@ class Registrar:
 
     # ---- call lists --------------------------------------------------------------------------------------------------
 
-    async def load_list(self, client: Client, ask: ListRequest, lines: Iterable[str]) -> ListReport:
-        """`lines`: as `calllist` reads them. Whole or not at all; rows that are no numbers are counted and left out."""
+    async def load_list(
+        self,
+        client: Client,
+        ask: ListRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+    ) -> ListReport:
+        """`file`: as `tabular` reads it; can be sought in. Whole or not at all; rows that are no numbers are counted, told
+        to `note`, and left out."""
         controller = self._controller(client, ask.controller)
         self._check_list(ask, controller)
         for known in await self._store.lists():
@@ -259,11 +375,11 @@ class Registrar:
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.new"
         try:
-            tally = await asyncio.to_thread(
-                calllist.build, lines, temporary, home=controller.country, basis=ask.basis
+            table, tally = await asyncio.to_thread(
+                _built, file, hints, temporary, controller.country, ask.basis, note
             )
             record = await self._publish(client, ask, controller, temporary, tally)
-        except calllist.CallListUnreadable as error:
+        except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "numbers") from error
         finally:
             with suppress(FileNotFoundError):
@@ -275,6 +391,7 @@ class Registrar:
             duplicates=tally.duplicates,
             refused=tally.refused,
             problems=tally.problems,
+            layout=table.layout,
         )
 
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
@@ -395,8 +512,30 @@ class Registrar:
         return Receipt(seq, localtime.rfc3339(self._clock()))
 
 
+def _built(
+    file: IO[bytes],
+    hints: tabular.Hints,
+    path: Path,
+    home: str,
+    basis: Basis,
+    note: Callable[[RowProblem], None],
+) -> tuple[tabular.Table, Tally]:
+    table = tabular.read(file, home, hints)
+    return table, calllist.build(table, path, home=home, basis=basis, note=note)
+
+
 def _unknown_decision() -> Refused:
     return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)
+
+
+def _unfit(stops: revoking.Stops) -> Refused:
+    if not stops.numbers:
+        return Refused("list.unreadable", "No row of the file holds a telephone number.", "file")
+    return Refused(
+        "list.unreadable",
+        f"Of {stops.rows:,} rows {stops.problems:,} cannot be read, and nothing was written. Mend them, or leave them out.",
+        "file",
+    )
 
 
 def _exists() -> Refused:
@@ -437,6 +576,26 @@ def _told(entry: Entry) -> HistoryEntry:
         channel=entry.channel,
         proof=entry.proof,
         details=details,
+    )
+
+
+def _standing(held: Consent, used: Instant) -> ConsentStanding:
+    instants = {
+        name: localtime.rfc3339(at) if at else ""
+        for name, at in structs.asdict(held).items()
+        if name.endswith("_at")
+    }
+    return ConsentStanding(
+        id=held.id,
+        proved=held.proved,
+        purposes=held.purposes,
+        call_types=held.call_types,
+        goods=held.goods,
+        profiling=held.profiling,
+        third_party=held.third_party,
+        double_opt_in=held.double_opt_in,
+        last_used_at=localtime.rfc3339(used) if used else "",
+        **instants,
     )
 
 

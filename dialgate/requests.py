@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field
 
 from dialgate.calllist import RowProblem
 from dialgate.model import Basis, CallType, Origin, Phrase, Purpose, Transfers
+from dialgate.tabular import Layout
 
 # In characters. An id or name as other systems make them; a phrase; where evidence lies, or what happened.
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -41,17 +42,30 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
     at: When | None = None
 
 
+class RevocationsRequest(Request, frozen=True, kw_only=True):
+    """The stops of a file, a number a row and, in a column named at, when it was said. `skip_bad`: rows that cannot be read
+    are left out; else one of them refuses the file."""
+
+    scope: Literal["campaign", "controller", "everyone"] = "controller"
+    campaign: Name = ""
+    skip_bad: bool = False
+
+
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """`error`: the revocation was entered by mistake; `new_consent`: the person consented again, which is to be
-    recorded too. Nothing else lifts a revocation."""
+    """`error`: the revocation was entered by mistake; `new_consent`: the person consented again, and `consent` is the id
+    under which that is recorded. Nothing else lifts a revocation. `controller`: whose consent, where the revocation binds
+    every controller."""
 
     ground: Literal["error", "new_consent"]
     reason: Words
+    consent: Name = ""
 
 
 class ConsentRequest(Request, frozen=True, kw_only=True):
-    """Without `artefact` and its SHA-256 the consent is kept and opens nothing. `origin`: where somebody else collected
-    it, who, and every cession since, the last of them to this controller by its id."""
+    """Without `artefact` and its SHA-256 the consent is kept as unproved and opens nothing. `origin`: where somebody else
+    collected it, who, and every cession since, the last of them to this controller by its id; that needs `third_party`.
+    `profiling` and `third_party`: consented to separately. `double_opt_in`: it opens nothing before it is confirmed.
+    `collection_channel`: how the person gave it, as in form, call, shop."""
 
     number: Telephone
     id: Id
@@ -64,6 +78,18 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     artefact: Words = ""
     artefact_sha256: Sha256 = ""
     origin: Origin | None = None
+    collection_channel: Name = ""
+    profiling: bool = False
+    third_party: bool = False
+    double_opt_in: bool = False
+
+
+class ConfirmationRequest(Request, frozen=True, kw_only=True):
+    """The second step of a double opt-in. `at`: when the person confirmed, if that was earlier."""
+
+    number: Telephone
+    id: Id
+    at: When | None = None
 
 
 class WithdrawalRequest(Request, frozen=True, kw_only=True):
@@ -136,6 +162,18 @@ class Receipt(Struct, frozen=True):
     at: str
 
 
+class RevocationsReport(Struct, frozen=True, kw_only=True):
+    """`revoked` of the `rows` are new; `known` were revoked as widely before."""
+
+    rows: int
+    revoked: int
+    known: int
+    duplicates: int
+    refused: int
+    at: str
+    layout: Layout
+
+
 class OutcomeReceipt(Struct, frozen=True):
     decision_id: str
     outcome: str
@@ -151,6 +189,26 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     channel: str
     proof: str
     details: dict[str, Any]
+
+
+class ConsentStanding(Struct, frozen=True, kw_only=True):
+    """What all entries about a consent amount to. `proved`: an artefact and its hash are held; instants are empty where
+    the thing has not happened. `last_used_at`: when it last carried an allowed call."""
+
+    id: str
+    proved: bool
+    purposes: tuple[Purpose, ...]
+    call_types: tuple[CallType, ...]
+    goods: tuple[str, ...]
+    profiling: bool
+    third_party: bool
+    double_opt_in: bool
+    collected_at: str
+    confirmed_at: str
+    expires_at: str
+    withdrawn_at: str
+    voided_at: str
+    last_used_at: str
 
 
 class ListInfo(Struct, frozen=True, kw_only=True):
@@ -171,8 +229,14 @@ class ListReport(Struct, frozen=True, kw_only=True):
     duplicates: int
     refused: int
     problems: list[RowProblem] = field(default_factory=list)
+    layout: Layout | None = None
 
 
 LedgerRequest: TypeAlias = (
-    ConsentRequest | WithdrawalRequest | ContractRequest | ContractEndRequest | CallRequestRequest
+    ConsentRequest
+    | ConfirmationRequest
+    | WithdrawalRequest
+    | ContractRequest
+    | ContractEndRequest
+    | CallRequestRequest
 )

@@ -33,6 +33,7 @@ from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.store import Store, StoreUnavailable
 from dialgate.subjects import Subjects
+from dialgate.timestamps import Stamper
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
@@ -79,6 +80,24 @@ class Clock:
         return max(self._read(), self.latest)
 
 
+def _stamper(config: Config) -> Stamper | None:
+    """Raises `ConfigError`."""
+    asked = config.settings
+    roots = config.folder / asked.timestamp_roots
+    interval = int(asked.timestamp_seconds * SECOND)
+    try:
+        return (
+            Stamper(config.data / "log", asked.timestamp_url, roots, interval)
+            if asked.timestamp_url
+            else None
+        )
+    except (OSError, ValueError) as error:
+        problem = (
+            f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
+        )
+        raise ConfigError([problem]) from error
+
+
 class Status(Struct, frozen=True, kw_only=True):
     ready: bool
     problems: dict[str, str]
@@ -113,6 +132,7 @@ class Gate:
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
+        self._stamper = _stamper(config)
         self._judged: dict[tuple[object, ...], Judged] = {}
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Asked] = []
@@ -328,6 +348,8 @@ class Gate:
             return
         await self._upkeep.round(self._gatherer, now)
         await self.subjects.observe(now)
+        if self._stamper:
+            self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""

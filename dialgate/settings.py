@@ -86,6 +86,9 @@ class Settings(Strict, frozen=True, kw_only=True):
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
     checkpoint_seconds: Seconds = 60
+    timestamp_url: str = ""
+    timestamp_roots: str = ""
+    timestamp_seconds: Seconds = 3_600
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
     retention: tuple[terms.Retention, ...] = ()
 
@@ -107,6 +110,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     ends: date | None = None
     paused: bool = False
     dial_region: str = ""
+    profiling: bool = False
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

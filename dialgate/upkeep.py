@@ -17,6 +17,7 @@ from dialgate.model import DAY, HOUR, MINUTE, Instant
 from dialgate.numberset import DamagedFile
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
+from dialgate.timestamps import NoTimestamp, Stamper
 
 COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
 _log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ class Upkeep:
         self.metrics = metrics
         self._folder, self._store, self._log = folder, store, log
         self._checkpoints, self._uncovered = checkpoints, ""
+        self._stamping: asyncio.Task[None] | None = None
         self._refused: tuple[int, int, int] | None = None
         self._archiving = Background(folder / "log")
 
@@ -85,12 +87,25 @@ class Upkeep:
             _log.error("no checkpoint can be made", problem=problem)
         self._uncovered = problem
 
+    def stamp(self, stamper: Stamper, now: Instant) -> None:
+        """Begins to ask the authority, unless it is being asked still: nobody waits for it."""
+        if self._stamping is None or self._stamping.done():
+            self._stamping = asyncio.create_task(self._stamp(stamper, now))
+
+    async def _stamp(self, stamper: Stamper, now: Instant) -> None:
+        try:
+            await asyncio.to_thread(stamper.stamp, now)
+        except (NoTimestamp, Unavailable, OSError) as error:
+            _log.error("no time stamp", problem=str(error))
+
     async def close(self, now: Instant) -> None:
         """A log that rests is covered to its end."""
         try:
             await asyncio.to_thread(self._checkpoints.finish, self._log.durable, now)
         except Unavailable as error:
             _log.error("no checkpoint can be made", problem=str(error))
+        if self._stamping is not None:
+            await self._stamping
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
         await self._store.ping()

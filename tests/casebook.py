@@ -137,7 +137,7 @@ def _merged(base: Any, more: Any) -> Any:
     return more
 
 
-INSTANTS = {"at", "consulted_at", "listed_at", "collected_at", "expires_at", "withdrawn_at", "voided_at",
+INSTANTS = {"at", "consulted_at", "listed_at", "collected_at", "expires_at", "withdrawn_at", "voided_at", "confirmed_at",
           "requested_at", "proved_at"}  # fmt: skip
 _DAYS_BEFORE = re.compile(r"-(\d+)d")
 

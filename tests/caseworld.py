@@ -31,6 +31,7 @@ from dialgate.settings import Config
 from dialgate.snapshot import Consultation, Contents
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
+from dialgate.tabular import of_lines
 from registry_sync import merging, publish
 from tests import casebook, world
 from tests.casebook import Case, facts_of
@@ -201,7 +202,7 @@ async def load_lists(gate: Gate, group: list[Staged]) -> None:
             basis=listing.basis,
             **structs.asdict(listing.origin),
         )
-        await gate.registrar.load_list(gate.config.settings.clients[0], ask, [*numbers, UNASKED])
+        await gate.registrar.load_list(gate.config.settings.clients[0], ask, of_lines([*numbers, UNASKED]))
     await gate.tick()
 
 
@@ -230,6 +231,8 @@ def events_of(consent: Consent) -> Iterator[Event]:
     given = ledger.ConsentGiven.__struct_fields__
     fields |= {name: value for name, value in structs.asdict(consent).items() if name in given}
     yield ledger.ConsentGiven(**fields)
+    if consent.confirmed_at:
+        yield ledger.ConsentConfirmed(id=consent.id, at=consent.confirmed_at)
     if consent.withdrawn_at:
         yield ledger.ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
     if consent.voided_at:

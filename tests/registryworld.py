@@ -1,5 +1,6 @@
 """A controller with a call list, a nightly job, and a simulated registry: everything in one folder, the clock a value."""
 
+import io
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -129,4 +130,4 @@ async def load_list(
     }
     ask = msgspec.convert(fields | changes, ListRequest)
     async with registrar(night.plan.gate) as (made, client):
-        await made.load_list(client, ask, [f"{number}\n" for number in numbers])
+        await made.load_list(client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode()))

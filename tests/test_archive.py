@@ -256,6 +256,17 @@ def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
     assert closed(folder, NOW + HOUR, 10**6) == [one, two]
 
 
+def test_a_file_that_gives_back_another_line_does_not_replace_the_segment(
+    folder: Path, tmp_path: Path
+) -> None:
+    one, two = closed(folder, NOW + HOUR)
+    shutil.copy(one, tmp_path / one.name)
+    packed = pack(one).segment
+    packing._prove(packed, tmp_path / one.name)
+    with pytest.raises(ArchiveFailed, match="cannot be given back"):
+        packing._prove(packed, two)
+
+
 def test_one_packs_at_a_time(folder: Path) -> None:
     with alone(folder), pytest.raises(ArchiveFailed, match="another process"), alone(folder):
         pass

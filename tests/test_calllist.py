@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate import calllist
-from dialgate.calllist import BASES, CallListUnreadable, RowProblem, Tally
+from dialgate import calllist, tabular
+from dialgate.calllist import BASES, RowProblem, Tally
 from dialgate.model import Basis
 from dialgate.numberset import NumberSet
 
@@ -22,8 +22,9 @@ def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
     """From a file that is opened as the command and the server open it."""
     file = path / "list.csv"
     file.write_text(text, "utf-8", newline="")
-    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-        return calllist.build(lines, path / "list.numbers", home="IT", basis=basis)
+    with file.open("rb") as opened:
+        table = tabular.read(opened, "IT")
+        return calllist.build(table, path / "list.numbers", home="IT", basis=basis)
 
 
 def held(path: Path, tally: Tally) -> dict[int, Basis]:
@@ -115,18 +116,18 @@ def test_a_list_that_rests_on_one_basis_is_written_without_tags(tmp_path: Path, 
 def test_a_file_that_is_no_list_is_refused_whole_and_nothing_is_written(
     tmp_path: Path, text: str, told: str
 ) -> None:
-    with pytest.raises(CallListUnreadable) as refused:
+    with pytest.raises(tabular.Unreadable) as refused:
         built(tmp_path, text)
     assert str(refused.value).startswith(told)
     assert NUMBER.search(str(refused.value)) is None
     assert not (tmp_path / "list.numbers").exists()
 
 
-def test_a_row_with_a_line_end_in_it_is_not_taken_for_two(tmp_path: Path) -> None:
+def test_a_row_with_a_line_end_in_it_is_not_taken_for_two() -> None:
     """Rows that come as JSON strings, not as lines."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
-        with pytest.raises(CallListUnreadable, match="is no CSV"):
-            calllist.build(iter([row]), tmp_path / "list.numbers", home="IT", basis="directory")
+        with pytest.raises(tabular.Unreadable, match="is no CSV"):
+            tabular.of_lines([row])
 
 
 _CELL = st.one_of(
@@ -144,7 +145,7 @@ def test_no_problem_holds_a_number_and_the_counts_add_up(
     texts: list[str] = []
     try:
         tally = built(path, "number;basis\n" + "".join(f"{number};{basis}\n" for number, basis in rows))
-    except CallListUnreadable as refused:
+    except tabular.Unreadable as refused:
         texts = [str(refused)]
     else:
         texts = [each.problem for each in tally.problems]

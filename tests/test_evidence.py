@@ -258,7 +258,7 @@ def bare_python(folder: Path) -> Path:
 
 def run_alone(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        list(map(str, words)), cwd=folder, env={}, capture_output=True, text=True, check=False
+        [str(word) for word in words], cwd=folder, env={}, capture_output=True, text=True, check=False
     )
 
 

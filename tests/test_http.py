@@ -22,10 +22,11 @@ from dialgate.interfaces import http, http_server, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES, Fault
 from dialgate.interfaces.http_operations import OPERATIONS
-from dialgate.model import REASONS
+from dialgate.localtime import rfc3339
+from dialgate.model import HOUR, REASONS
 from dialgate.settings import ConfigError
 from tests import world
-from tests.world import CALL, CALLER, CLEAR, LIST, LISTED, World
+from tests.world import CALL, CALLER, CLEAR, LIST, LISTED, NOW, World, publish_answers
 
 QUERY = f"to={quote(CLEAR)}&from={quote(CALLER)}&campaign=acme-fibre"
 
@@ -314,7 +315,7 @@ async def test_an_opt_out_during_the_call_revokes_at_once(running: World) -> Non
     assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
 
 
-ENTRIES = [
+ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
     (
         "/v1/consents",
         {"number": CLEAR, "id": "x", "collected_at": "2026-01-01T00:00:00Z", "purposes": ["sale"], "call_types": ["agent"]},
@@ -351,6 +352,30 @@ async def test_what_is_written_to_the_ledger_can_be_read(
     entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
     assert [each["kind"] for each in entries] == kinds
     assert [each["seq"] for each in entries] == [receipt["seq"] for receipt in receipts]
+
+
+async def test_a_consent_tells_what_holds_and_when_it_was_last_used(running: World) -> None:
+    given = {
+        **ENTRIES[0][1], "double_opt_in": True, "profiling": True, "collection_channel": "form",
+        "artefact": "a.pdf", "artefact_sha256": "0" * 64,
+    }  # fmt: skip
+    mobile = {"number": "+393281234567"}
+    await post(running, "/v1/consents", given | mobile)
+    publish_answers(running.gate.config.data, {mobile["number"]: False}, NOW - HOUR)
+    await running.gate.tick()
+    assert (await decision(running, to=mobile["number"]))["reasons"][-1]["code"] == "consent.void"
+    await post(running, "/v1/consents/confirm", {**mobile, "id": "x"})
+    assert (await decision(running, to=mobile["number"]))["decision"] == "allow"
+    told = await get(running, f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
+    assert [each["kind"] for each in told["entries"]] == ["consent", "consent_confirmed"]
+    assert told["entries"][0]["details"]["collection_channel"] == "form"
+    (held,) = told["consents"]
+    assert (held["proved"], held["profiling"], held["third_party"]) == (True, True, False)
+    assert (held["confirmed_at"], held["last_used_at"], held["withdrawn_at"]) == (
+        rfc3339(NOW),
+        rfc3339(NOW),
+        "",
+    )
 
 
 async def test_a_caller_id_can_be_proved(running: World) -> None:

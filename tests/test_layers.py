@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signing": {"model", "keys"},
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
+    "dialgate.timestamps": {"model", "decision_log"},
     "dialgate.evidence": {"model", "archive", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.storage_days": set(),
@@ -40,9 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
-    "dialgate.calllist": {"model", "phone", "numberset"},
+    "dialgate.tabular": {"phone"},
+    "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
     "dialgate.answers": {"model", "localtime"},
-    "dialgate.requests": {"model", "calllist"},
+    "dialgate.requests": {"model", "calllist", "tabular"},
     "dialgate.cases": {"model"},
     "dialgate.masking": {"model", "keys"},
     "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
@@ -68,6 +70,8 @@ ALLOWED: dict[str, set[str]] = {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
+    "dialgate.voiding": {"model", "keys", "ledger", "store"},
+    "dialgate.revoking": {"model", "calllist", "keys", "masking", "ledger", "store", "tabular"},
     "dialgate.archive": {"model", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
@@ -82,26 +86,26 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "stores",
+        "stores", "revoking", "tabular",
     },
     "dialgate.upkeep": {
-        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
+        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
     "dialgate.conformance": {"client"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "webhooks",
+        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "webhooks",
         "lookups", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
-    "dialgate.interfaces.http_decisions": {"lookups", 
+    "dialgate.interfaces.http_decisions": {"lookups",
         "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.cli_answers": {
@@ -112,7 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
-        "breach", "subject_answers", "subject_page", "subjects",
+        "calllist", "revocations", "scrub", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
@@ -136,9 +140,17 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
+    "openpyxl": ("dialgate.tabular",),
     "zoneinfo": ("dialgate.localtime",),
-    "cryptography": ("dialgate.keys", "dialgate.signature", "dialgate.signing", "dialgate.verifier"),
+    "cryptography": (
+        "dialgate.keys",
+        "dialgate.signature",
+        "dialgate.signing",
+        "dialgate.timestamps",
+        "dialgate.verifier",
+    ),
     "pyarrow": ("dialgate.archive",),
+    "rfc3161_client": ("dialgate.timestamps",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
@@ -277,6 +289,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
         "dialgate.store.redis",  # the same
         "dialgate.store.sqlite",  # one class, one promise: every method of the Protocol
         "dialgate.registrar",  # every kind of write, with its checks
+        "dialgate.settings",  # every key, with its checks
     }
 
 

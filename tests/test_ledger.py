@@ -6,20 +6,24 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dialgate.ledger import (
     CallRequested,
+    ConsentConfirmed,
     ConsentGiven,
     ConsentsVoided,
     ConsentWithdrawn,
     ContractEnded,
     ContractMade,
+    Ending,
     Entry,
     Event,
     Lifted,
     Revoked,
     fold,
     merge,
+    said,
 )
 from dialgate.model import CallRequest, Consent, Contract, Known, Revocation
 
@@ -137,6 +141,45 @@ def test_a_lift_ends_the_revocation_that_it_names_and_no_other(
 )
 def test_a_withdrawn_or_voided_consent_stays_so(events: list[Event], consents: list[Consent]) -> None:
     assert fold(entries(events)) == Known(seq=len(events), consents=tuple(consents))
+
+
+def doubly(at: int) -> ConsentGiven:
+    return structs.replace(given_at(at), double_opt_in=True)
+
+
+@pytest.mark.parametrize(
+    ("events", "confirmed_at"),
+    [
+        ([doubly(5)], 0),
+        ([doubly(5), ConsentConfirmed(id="c1", at=5)], 5),
+        ([doubly(5), ConsentConfirmed(id="c1", at=4)], 0),
+        ([doubly(5), ConsentConfirmed(id="c2", at=6)], 0),
+        ([ConsentConfirmed(id="c1", at=6), doubly(5)], 6),
+        # collected anew under the same id: it waits for a confirmation of its own
+        ([doubly(5), ConsentConfirmed(id="c1", at=6), doubly(7)], 0),
+        ([doubly(5), ConsentConfirmed(id="c1", at=6), doubly(5)], 6),
+        ([given_at(5), ConsentConfirmed(id="c1", at=6)], 0),
+    ],
+)
+def test_a_double_opt_in_is_confirmed_after_it_was_collected(events: list[Event], confirmed_at: int) -> None:
+    assert [each.confirmed_at for each in fold(entries(events)).consents] == [confirmed_at]
+
+
+@pytest.mark.parametrize(
+    ("events", "event", "seq"),
+    [
+        ([given_at(5), ConsentWithdrawn(id="c1", at=6)], ConsentWithdrawn(id="c1", at=9), 2),
+        ([given_at(5), ConsentWithdrawn(id="c2", at=6)], ConsentWithdrawn(id="c1", at=9), None),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=6), given_at(7)], ConsentWithdrawn(id="c1", at=9), None),
+        ([doubly(5)], ConsentConfirmed(id="c1", at=6), None),
+        ([doubly(5), ConsentConfirmed(id="c1", at=6)], ConsentConfirmed(id="c1", at=7), 2),
+        ([made(), ended(JUNE)], ended(JUNE), 2),
+        ([made(), ended(JUNE)], ended(MAY), None),
+    ],
+)
+def test_what_holds_already_is_not_entered_again(events: list[Event], event: Ending, seq: int | None) -> None:
+    found = said(entries(events), event)
+    assert (found and found.seq) == seq
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,23 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import date
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from dialgate import settings
+from dialgate.calllist import RowProblem
 from dialgate.ledger import fold
 from dialgate.model import Origin, Transfer
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
+    ConfirmationRequest,
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
@@ -27,6 +31,7 @@ from dialgate.requests import (
     WithdrawalRequest,
 )
 from dialgate.settings import Client
+from dialgate.tabular import of_lines
 from tests.world import CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
@@ -51,6 +56,7 @@ SAMPLES: list[tuple[type[Any], dict[str, Any]]] = [
     (LiftRequest, {"ground": "error", "reason": "x"}),
     (ConsentRequest, CONSENT),
     (WithdrawalRequest, {"number": CLEAR, "id": "c"}),
+    (ConfirmationRequest, {"number": CLEAR, "id": "c"}),
     (ContractRequest, CONTRACT),
     (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}),
     (CallRequestRequest, ASKED),
@@ -109,13 +115,14 @@ async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
         case LiftRequest():
             await registrar.lift(DIALER, 1, ask)
         case ListRequest():
-            await registrar.load_list(DIALER, ask, ["12"])
+            await registrar.load_list(DIALER, ask, of_lines(["12"]))
         case CallerIdProofRequest():
             await registrar.prove_caller_id(DIALER, ask)
         case OutcomeRequest():
             await registrar.result(DIALER, ask)
         case (
             ConsentRequest()
+            | ConfirmationRequest()
             | WithdrawalRequest()
             | ContractRequest()
             | ContractEndRequest()
@@ -140,6 +147,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ConsentRequest, CONSENT | {"expires_at": OLD}, "request.invalid", "expires_at"),
     (WithdrawalRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
     (WithdrawalRequest, {"number": CLEAR, "id": "c", "at": COMING}, "request.invalid", "at"),
+    (ConfirmationRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
     (ContractRequest, CONTRACT | {"sector": "electricty"}, "request.invalid", "sector"),
     (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}, "ledger.unknown", "id"),
     (CallRequestRequest, ASKED | {"requested_at": COMING}, "request.invalid", "requested_at"),
@@ -171,6 +179,66 @@ async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
         await registrar.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
 
 
+PROOF = {"artefact": "forms/c.pdf", "artefact_sha256": "0" * 64}
+STOPPED = "2026-11-23T12:00:00+01:00"
+ANEW = CONSENT | PROOF | {"collected_at": "2026-11-23T12:00:01+01:00"}
+
+
+@pytest.mark.parametrize(
+    ("consent", "withdrawn", "code"),
+    [
+        (None, False, "ledger.unknown"),
+        (ANEW, False, ""),
+        (ANEW | {"id": "another"}, False, "ledger.unknown"),
+        (ANEW | {"collected_at": STOPPED}, False, "request.invalid"),
+        (ANEW | {"artefact": ""}, False, "request.invalid"),
+        (ANEW | {"double_opt_in": True}, False, "request.invalid"),
+        (ANEW, True, "request.invalid"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["controller", "everyone"])
+async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
+    registrar: Registrar, scope: str, consent: dict[str, Any] | None, withdrawn: bool, code: str
+) -> None:
+    client = structs.replace(DIALER, scopes=(*DIALER.scopes, "admin"))
+    stop = msgspec.convert({"number": CLEAR, "at": STOPPED, "scope": scope}, RevocationRequest)
+    receipt = await registrar.revoke(client, stop)
+    if consent is not None:
+        await registrar.record(client, msgspec.convert(consent, ConsentRequest))
+    if withdrawn:
+        await registrar.record(client, WithdrawalRequest(number=CLEAR, id="c"))
+    lift = LiftRequest(ground="new_consent", reason="signed again", consent="c")
+    if code:
+        with pytest.raises(Refused) as refused:
+            await registrar.lift(client, receipt.seq, lift)
+        assert (refused.value.code, refused.value.field) == (code, "consent")
+    else:
+        await registrar.lift(client, receipt.seq, lift)
+
+
+async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registrar) -> None:
+    await registrar.record(DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest))
+    stop = await registrar.revoke(DIALER, RevocationRequest(number=CLEAR))
+    lift = LiftRequest(ground="error", reason="another's")
+    for _ in range(2):
+        receipts = [
+            await registrar.record(DIALER, ConfirmationRequest(number=CLEAR, id="c")),
+            await registrar.record(DIALER, WithdrawalRequest(number=CLEAR, id="c")),
+            await registrar.lift(DIALER, stop.seq, lift),
+        ]
+        assert [receipt.seq for receipt in receipts] == [3, 4, 5]
+    with pytest.raises(Refused, match="on another ground"):
+        await registrar.lift(DIALER, stop.seq, structs.replace(lift, ground="new_consent"))
+    assert len(await registrar.history(DIALER, "", CLEAR)) == 5
+
+
+async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Registrar) -> None:
+    await registrar.record(DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest))
+    early = {"number": CLEAR, "id": "c", "at": "2026-11-23T09:59:59+01:00"}
+    with pytest.raises(Refused, match="collected after that"):
+        await registrar.record(DIALER, msgspec.convert(early, ConfirmationRequest))
+
+
 async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:
     """Whatever its fraction is in binary: a stop and a consent of one instant must compare as equal."""
     for millisecond in range(0, 1000, 7):
@@ -187,10 +255,39 @@ async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar)
     assert held.origin == Origin(collected_by="broker", collected_on=date(2026, 11, 1), transfers=(step,))
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [b"PK\x03\x04 and no more", b'0612345678\n"0298765432\n', b"\x00\x01\x02", b"x\n" * 9],
+    ids=range(4),
+)
+async def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
+    registrar: Registrar, raw: bytes
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await registrar.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
+    assert refused.value.code == "list.unreadable"
+    assert await registrar.lists(DIALER) == []
+    assert list((registrar.config.data / "lists").iterdir()) == []
+
+
+async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Registrar) -> None:
+    told: list[RowProblem] = []
+    rows = of_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
+    ask = msgspec.convert(UPLOAD, ListRequest)
+    report = await registrar.load_list(DIALER, ask, rows, note=told.append)
+    assert [each.line for each in told] == [3, 4, 5]
+    assert [each.problem for each in told[1:]] == [
+        "stands on the list already", "is a formula; save the list with its values",
+    ]  # fmt: skip
+    assert (report.accepted, report.duplicates, report.refused) == (1, 1, 2)
+    assert report.layout is not None
+    assert report.layout.header == ("number",)
+
+
 async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Registrar) -> None:
     for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
         ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
-        await registrar.load_list(DIALER, ask, row.splitlines(keepends=True))
+        await registrar.load_list(DIALER, ask, of_lines(row.splitlines()))
     assert {each.id: each.bases for each in await registrar._store.lists()} == {
         "one": ("directory",),
         "two": ("directory", "consent"),

@@ -1,6 +1,7 @@
 """Several gates on one Redis: what one acknowledges binds the others, and they count together."""
 
 import asyncio
+import io
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -27,7 +28,7 @@ from tests.world import CALLER, CLEAR, NOW, Hand
 async def load_list(gate: Gate) -> None:
     told = {name: value for name, value in world.LIST.items() if name != "numbers"}
     await gate.registrar.load_list(
-        gate.config.settings.clients[0], msgspec.convert(told, ListRequest), [CLEAR]
+        gate.config.settings.clients[0], msgspec.convert(told, ListRequest), io.BytesIO(CLEAR.encode())
     )
 
 

@@ -134,7 +134,10 @@ class ToColumns:
         found = self._bases.get(seq)
         if found is None:
             body = self._elsewhere(seq)
-            stored = _decode(body) if body else None
+            try:
+                stored = _decode(body) if body else None
+            except UNREADABLE:  # of a later version
+                stored = None
             if not isinstance(stored, Grounds):
                 return (None, None, None, None)
             found = self._bases[seq] = _basis(stored)

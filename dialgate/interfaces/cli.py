@@ -15,7 +15,7 @@ COMMANDS = {
     "serve": "cli_serve",
     "check": "cli_ask",
     "simulate": "cli_ask",
-    "revoke": "cli_ledger",
+    "revoke": "cli_revoke",
     "consent": "cli_ledger",
     "contract": "cli_ledger",
     "request": "cli_ledger",

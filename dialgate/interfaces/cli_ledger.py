@@ -7,21 +7,19 @@ import typer
 
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
     AsJson,
     ConfigPath,
-    Failure,
     reporting,
     show_json,
 )
 from dialgate.interfaces.cli_writing import (
-    Act,
     Actor,
     Channel,
     ControllerId,
     Day,
     Proof,
     Time,
+    note,
     request,
     write,
 )
@@ -29,13 +27,11 @@ from dialgate.model import CallType, Purpose
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
+    ConfirmationRequest,
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
     LedgerRequest,
-    LiftRequest,
-    Receipt,
-    RevocationRequest,
     WithdrawalRequest,
 )
 
@@ -64,73 +60,29 @@ CallTypes: TypeAlias = Annotated[
 Artefact: TypeAlias = Annotated[str, typer.Option(help="Where the signed form or the recording lies.")]
 Sum: TypeAlias = Annotated[str, typer.Option(help="Its SHA-256. Without both, the consent opens nothing.")]
 Wording: TypeAlias = Annotated[str, typer.Option(help="Which wording was agreed to.")]
+CollectedBy: TypeAlias = Annotated[str, typer.Option(help="How the person gave it: form, call, shop…")]
+Profiling: TypeAlias = Annotated[
+    bool, typer.Option("--profiling", help="It says that calls may be chosen by profiling.")
+]
+ThirdParty: TypeAlias = Annotated[
+    bool, typer.Option("--third-party", help="It says that it may be ceded to others.")
+]
+DoubleOptIn: TypeAlias = Annotated[
+    bool, typer.Option("--double-opt-in", help="It opens nothing before `consent confirm`.")
+]
 Marketing: TypeAlias = Annotated[bool, typer.Option("--marketing", help="It holds a consent to such calls.")]
 Sector: TypeAlias = Annotated[str, typer.Option(help="As the campaigns name it.")]
 Topic: TypeAlias = Annotated[str, typer.Option(help="What about, as the campaign names its goods.")]
 OwnInterface: TypeAlias = Annotated[
     bool, typer.Option("--own-interface", help="Made on the controller's own web site or app.")
 ]
-RevocationScope: TypeAlias = Annotated[
-    Literal["campaign", "controller", "everyone"], typer.Option(help="Whom it binds.")
-]
-Lift: TypeAlias = Annotated[
-    int | None, typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation of this entry.")
-]
-Ground: TypeAlias = Annotated[
-    Literal["error", "new_consent"] | None,
-    typer.Option(help="With --lift: entered by mistake, or the person consented again."),
-]
-
-
-def _note(config: ConfigPath, act: Act[Receipt], done: str, *, as_json: bool) -> None:
-    receipt = write(config, act)
-    if as_json:
-        show_json(receipt)
-    else:
-        typer.echo(f"{done}: entry {receipt.seq}. It binds every decision after {receipt.at}.")
 
 
 def _record(config: ConfigPath, kind: type[LedgerRequest], options: dict[str, object], done: str) -> None:
     as_json = options["as_json"] is True
     with reporting(as_json=as_json):
         ask = request(kind, options)
-        _note(config, lambda registrar, client: registrar.record(client, ask), done, as_json=as_json)
-
-
-@app.command()
-def revoke(
-    *,
-    number: Annotated[str, typer.Argument(help="Whose wish it is, best as +39…", show_default=False)] = "",
-    controller: ControllerId = "",
-    scope: RevocationScope = "controller",
-    campaign: Annotated[str, typer.Option(help="With --scope campaign: which one.")] = "",
-    at: Time = "",
-    channel: Channel = "cli",
-    proof: Proof = "",
-    actor: Actor = "cli",
-    seq: Lift = None,
-    ground: Ground = None,
-    reason: Annotated[str, typer.Option(help="With --lift: what happened.")] = "",
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
-    """Record that a person told you to stop calling. It beats every consent, from the moment it is acknowledged.
-
-    dialgate revoke +390612345678 --channel letter --proof archive/2026/4711.pdf
-
-    dialgate revoke --lift 4711 --ground error --reason "another person's letter" """
-    options = locals()
-    with reporting(as_json=as_json):
-        if (seq is None) == (not number):
-            raise Failure("request.invalid", "give a NUMBER to revoke, or --lift SEQ", status=MISUSE)
-        if seq is None:
-            ask = request(RevocationRequest, options)
-            _note(config, lambda registrar, client: registrar.revoke(client, ask), "revoked", as_json=as_json)
-        else:
-            undo = request(LiftRequest, options)
-            _note(
-                config, lambda registrar, client: registrar.lift(client, seq, undo), "lifted", as_json=as_json
-            )
+        note(config, lambda registrar, client: registrar.record(client, ask), done, as_json=as_json)
 
 
 @consent_app.command("add")
@@ -146,6 +98,10 @@ def consent_add(
     text_version: Wording = "",
     artefact: Artefact = "",
     artefact_sha256: Sum = "",
+    collection_channel: CollectedBy = "",
+    profiling: Profiling = False,
+    third_party: ThirdParty = False,
+    double_opt_in: DoubleOptIn = False,
     controller: ControllerId = "",
     channel: Channel = "cli",
     proof: Proof = "",
@@ -158,6 +114,25 @@ def consent_add(
     dialgate consent add +393281234567 --id form-17 --collected-at 2026-11-02T10:00:00+01:00 --purpose sale
     --call-type agent --artefact forms/17.pdf --artefact-sha256 9f86d081…"""
     _record(config, ConsentRequest, locals(), "recorded")
+
+
+@consent_app.command("confirm")
+def consent_confirm(
+    *,
+    number: Number,
+    id_: Id,
+    at: Time = "",
+    controller: ControllerId = "",
+    channel: Channel = "cli",
+    proof: Proof = "",
+    actor: Actor = "cli",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Record the second step of a double opt-in: the person confirmed.
+
+    dialgate consent confirm +393281234567 --id form-17 --proof mail/18"""
+    _record(config, ConfirmationRequest, locals(), "confirmed")
 
 
 @consent_app.command("withdraw")

@@ -1,21 +1,29 @@
 """Commands for call lists: where the numbers to call come from."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
+from dialgate import tabular
+from dialgate.interfaces.cli_files import (
+    Column,
+    Encoding,
+    Reasons,
+    Separator,
+    Yes,
+    confirm,
+    home_of,
+    reading,
+    reasons_to,
+)
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     reporting,
     show_fields,
     show_json,
@@ -47,7 +55,9 @@ def _transfer(text: str) -> Transfer:
 @list_app.command("load")
 def list_load(
     *,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Text or CSV, a number a row.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row.")
+    ],
     id_: Annotated[str, typer.Option("--id", help="Your own name for the list.")],
     campaigns: Annotated[
         list[str], typer.Option("--campaign", help="The campaign that may call it; may be given again.")
@@ -66,6 +76,11 @@ def list_load(
         ),
     ] = [],
     controller: ControllerId = "",
+    encoding: Encoding = "",
+    separator: Separator = "",
+    column: Column = "",
+    yes: Yes = False,
+    reasons: Reasons = None,
     proof: Proof = "",
     channel: Channel = "cli",
     actor: Actor = "cli",
@@ -74,33 +89,24 @@ def list_load(
 ) -> None:
     """Load a call list. A number that is on no list, and has no basis of its own, is not called.
 
-    The number is in the first column, or in the one named number, numero, phone or telefono. Rows that hold no number
-    are left out and reported by their line.
+    Encoding, separator and the number's column are found and, on a terminal, shown for you to confirm. Rows that hold no
+    number are left out and reported by their line.
 
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
     --collected-by "Pagine Bianche" --collected-on 2026-11-02"""
     options = locals()
     with reporting(as_json=as_json):
         ask = request(ListRequest, options)
-        with _lines(file) as lines:
-            report = write(config, lambda registrar, client: registrar.load_list(client, ask, lines))
+        hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
+        confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
+        with reading(file) as opened, reasons_to(reasons) as note:
+            report = write(
+                config, lambda registrar, client: registrar.load_list(client, ask, opened, hints, note)
+            )
         if as_json:
             show_json(report)
         else:
             _show_report(report)
-
-
-@contextmanager
-def _lines(file: Path) -> Iterator[TextIO]:
-    """With a progress bar on a terminal. What is not UTF-8 may stand in other columns; in the number's it is refused."""
-    errors = console(stderr=True)
-    with (
-        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
-        progress.open(
-            file, "r", encoding="utf-8", errors="replace", newline="", description=file.name
-        ) as lines,
-    ):
-        yield lines
 
 
 def _show_report(report: ListReport) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from dialgate import archive, decision_log, evidence
+from dialgate import archive, decision_log, evidence, timestamps
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
 from dialgate.interfaces.cli_terminal import (
@@ -60,8 +60,8 @@ def log_verify(
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json"""
     with reporting(as_json=as_json):
-        data = load_config(config).data
-        folder = data / "log"
+        loaded = load_config(config)
+        data, folder = loaded.data, loaded.data / "log"
         try:
             with _progress("verifying", shown=not as_json) as progress:
                 report = decision_log.verify(
@@ -74,6 +74,7 @@ def log_verify(
                     listed=archive.segments(folder),
                     progress=progress,
                 )
+            report.faults += _unproved(loaded)
         except OSError as error:
             raise Failure(
                 "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
@@ -85,6 +86,16 @@ def log_verify(
     else:
         _show_report(report)
     raise typer.Exit(0 if report.ok else NO)
+
+
+def _unproved(config: Config) -> list[decision_log.Fault]:
+    """Where an authority is set, its time stamps must hold for the checkpoints that are there."""
+    folder, roots = config.data / "log", config.settings.timestamp_roots
+    what = "the time stamp does not hold, or its checkpoint is not here as it was stamped"
+    return [
+        decision_log.Fault(str(folder / timestamps.FILE), 0, size, what, "broken_timestamp")
+        for size in (timestamps.unproved(folder, config.folder / roots) if roots else [])
+    ]
 
 
 @contextmanager

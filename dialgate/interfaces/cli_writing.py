@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from dialgate.faults import Unavailable
-from dialgate.interfaces.cli_terminal import MISUSE, Failure, load_config
+from dialgate.interfaces.cli_terminal import MISUSE, Failure, load_config, show_json
 from dialgate.registrar import Refused, Registrar
-from dialgate.requests import Request
+from dialgate.requests import Receipt, Request
 from dialgate.service import wall_clock
 from dialgate.settings import Client, Config, Scope
 
@@ -62,3 +62,11 @@ def request(kind: type[R], options: dict[str, Any]) -> R:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise Failure("request.invalid", str(error), status=MISUSE) from None
+
+
+def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
+    receipt = write(config, act)
+    if as_json:
+        show_json(receipt)
+    else:
+        typer.echo(f"{done}: entry {receipt.seq}. It binds every decision after {receipt.at}.")

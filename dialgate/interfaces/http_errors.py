@@ -90,6 +90,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "webhook.unknown": (404, "No such webhook profile."),
     "method.not_allowed": (405, "The path is right, the method is not; `Allow` names those that are."),
     "request.timeout": (408, "The request did not arrive in time."),
+    "revocation.lifted": (409, "The revocation was lifted on another ground already; that stands."),
     "list.exists": (409, "A list of this id was loaded before; a retired one stays on record."),
     "outcome.known": (409, "The call has an outcome already that is as strict or stricter; it stands."),
     "subject.closed": (409, "The request is closed, or cannot be extended any more."),

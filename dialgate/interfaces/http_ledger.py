@@ -1,32 +1,51 @@
 """What may be written and read beside the check: outcomes, the ledger, call lists, caller-ID proofs."""
 
 from collections.abc import Awaitable, Callable
-from io import TextIOWrapper
 from tempfile import TemporaryFile
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import IO, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from dialgate import tabular
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert, decode
 from dialgate.lookups import Reason
 from dialgate.model import Transfer
 from dialgate.registrar import Registrar
-from dialgate.requests import CallerIdProofRequest, HistoryEntry, LiftRequest, ListInfo, ListRequest
+from dialgate.requests import (
+    CallerIdProofRequest,
+    ConsentStanding,
+    HistoryEntry,
+    LiftRequest,
+    ListInfo,
+    ListRequest,
+)
 from dialgate.service import Gate
 from dialgate.settings import Client
 
 Serve: TypeAlias = Callable[[web.Request, Gate, Client], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
 
+LIST_FILES: Final = (
+    "text/csv",
+    "text/plain",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+)
 _LIST_BYTES: Final = 1 << 30
 _encode: Final = msgspec.json.Encoder().encode
+CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
 
 class History(Struct, frozen=True):
     entries: list[HistoryEntry]
+
+
+class ConsentHistory(History, frozen=True):
+    """And what the entries about each consent amount to."""
+
+    consents: list[ConsentStanding]
 
 
 class Lists(Struct, frozen=True):
@@ -54,16 +73,28 @@ def history(*kinds: str) -> Serve:
     """An endpoint that gives the entries of these kinds about the `number` in the query."""
 
     async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-        fields = dict(http_body.query(request))
-        number = fields.get("number", "")
-        if number.startswith(" "):  # a plus that was not encoded
-            fields["number"] = f"+{number[1:]}"
-        asked = convert(fields, _HistoryQuery)
+        asked = _history_query(request)
         await gate.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
         entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
         return http_body.reply(request, _encode(History(entries)))
 
     return serve
+
+
+async def consents(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    asked = _history_query(request)
+    await gate.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
+    held = await gate.registrar.consents(client, asked.controller, asked.number)
+    entries = await gate.registrar.history(client, asked.controller, asked.number, CONSENT_KINDS)
+    return http_body.reply(request, _encode(ConsentHistory(entries, held)))
+
+
+def _history_query(request: web.Request) -> "_HistoryQuery":
+    fields = dict(http_body.query(request))
+    number = fields.get("number", "")
+    if number.startswith(" "):  # a plus that was not encoded
+        fields["number"] = f"+{number[1:]}"
+    return convert(fields, _HistoryQuery)
 
 
 class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,11 +129,18 @@ _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
 
 async def load_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     limits = gate.config.settings.limits
-    if request.content_type in {"text/csv", "text/plain"}:
+    if request.content_type in LIST_FILES:
         return await _load_file(request, gate, client)
     ask = decode(_upload, await http_body.whole(request, limits))
-    report = await gate.registrar.load_list(client, ask, iter(ask.numbers))
+    report = await gate.registrar.load_list(client, ask, _rows_of(ask))
     return http_body.reply(request, _encode(report), 201)
+
+
+def _rows_of(ask: ListUpload) -> IO[bytes]:
+    try:
+        return tabular.of_lines(ask.numbers)
+    except tabular.Unreadable as error:
+        raise Fault(400, "list.unreadable", str(error), field="numbers") from None
 
 
 async def _load_file(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
@@ -116,9 +154,7 @@ async def _load_file(request: web.Request, gate: Gate, client: Client) -> web.St
             if size > _LIST_BYTES:
                 raise Fault(413, "request.too_large", f"A list may have {_LIST_BYTES >> 20} MiB; split it.")
         spool.seek(0)
-        # A letter that is not UTF-8 is in a name, not in a number; the row is judged by its number.
-        rows = TextIOWrapper(spool, "utf-8", errors="replace", newline="")
-        report = await gate.registrar.load_list(client, ask, rows)
+        report = await gate.registrar.load_list(client, ask, spool)
     return http_body.reply(request, _encode(report), 201)
 
 

@@ -11,11 +11,11 @@ from dialgate.model import Deny, Facts, Outcome, Pass
 
 _TEXTS = {
     "consent.missing": "this call needs the person's consent, and none is recorded",
-    "consent.void": "the recorded consent is void: no artefact proves it, the person enrolled with the registry after it, or "
-    "it came here without its whole chain of cessions",
+    "consent.void": "the recorded consent is void: no artefact proves it, its double opt-in was not confirmed, the person "
+    "enrolled with the registry after it, or it came here without its whole chain of cessions or a consent to them",
     "consent.withdrawn": "the consent was withdrawn",
     "consent.expired": "the consent has expired",
-    "consent.out_of_scope": "the consent covers other purposes, goods or types of call",
+    "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
 }
 
 

@@ -113,7 +113,7 @@ class Store(Protocol):
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Write to the ledger, durably, all or nothing. Returns the sequences, which grow without end.
 
-        Commits wait while it writes: a bulk import sends a thousand drafts at a time, not all at once."""
+        Other writers wait while it writes: a bulk import sends some thousand drafts at a time, not all at once."""
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """Take these entries out of the ledger, for good, and append `drafts`, in one step. Their bytes are overwritten.

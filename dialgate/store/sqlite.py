@@ -39,7 +39,10 @@ from dialgate.store.sieve import Sieve
 
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
 WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thread
+BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
 GATHERED = 4_096  # rows of attempts and answers that are written together
+
+_CAUGHT_UP = 50_000  # entries that a read may take into the sieve
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -273,6 +276,10 @@ class SqliteStore:
     def _sifted(self, db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> list[bytes]:
         """Those that may be in the database. The sieve first takes in what any process has added to the ledger up to
         `seq`, which is as far as this transaction sees."""
+        if seq - self._sieved > _CAUGHT_UP:
+            self._sieve = (
+                None  # after a bulk import: to read it all here would hold up calls; it is filled anew aside
+            )
         if self._sieve is None:
             return list(subjects)
         if seq > self._sieved:
@@ -333,7 +340,10 @@ class SqliteStore:
         def step(db: sqlite3.Connection) -> list[int]:
             return tables.append(db, drafts)
 
-        return await self._write(step)
+        seqs = await self._write(step)
+        if len(seqs) >= BULK:
+            await self._in_thread(tables.restart_log, self._tidy)
+        return seqs
 
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)

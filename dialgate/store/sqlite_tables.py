@@ -199,6 +199,11 @@ def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attem
     _insert(db, _COUNT, rows)
 
 
+def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
+    rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
+    _insert(db, "INSERT INTO ledger VALUES {rows}", rows)
+
+
 def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
     _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers])
 
@@ -234,10 +239,7 @@ def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
 
 def append(db: sqlite3.Connection, drafts: Sequence[Draft]) -> list[int]:
     first = newest(db) + 1
-    db.executemany(
-        "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        ((seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)),
-    )
+    enter(db, first, drafts)
     return list(range(first, first + len(drafts)))
 
 

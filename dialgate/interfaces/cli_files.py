@@ -1,0 +1,93 @@
+"""How a command reads a file that somebody else made: what was found is shown and confirmed, and what is left out is
+written down row by row."""
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, TypeAlias
+
+import typer
+from rich.progress import Progress
+
+from dialgate import tabular
+from dialgate.calllist import RowProblem
+from dialgate.interfaces.cli_terminal import MISUSE, NO, Failure, console, load_config, show_fields
+
+Encoding: TypeAlias = Annotated[str, typer.Option(help="utf-8, windows-1252…; found, if not given.")]
+Separator: TypeAlias = Annotated[str, typer.Option(help="What parts the columns; found, if not given.")]
+Column: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME|PLACE", help="Where the number is; found, if not given.")
+]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask whether this is right.")]
+Reasons: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Write the line of every row that was left out here, and why."),
+]
+
+
+def home_of(config: Path, controller: str) -> str:
+    """The country in which a controller's bare numbers are national; `controller` may be left out if it is the only one.
+    Where it is none, whoever does the work says so."""
+    controllers = load_config(config).controllers
+    found = controllers.get(controller) or next(iter(controllers.values()))
+    return found.country
+
+
+def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
+    """Shows how the file was understood and asks a person, where one is there. Raises Failure."""
+    try:
+        with file.open("rb") as opened:
+            layout = tabular.read(opened, home, hints).layout
+    except tabular.Unreadable as error:
+        raise Failure("list.unreadable", str(error), field="file") from None
+    if ask and sys.stdin.isatty():
+        show_fields(file.name, _shown(layout))
+        if not typer.confirm("Is this right?", default=True, err=True):
+            raise Failure(
+                "list.unreadable",
+                "nothing was read; say --column, --separator or --encoding",
+                status=NO,
+            )
+
+
+def _shown(layout: tabular.Layout) -> dict[str, str]:
+    title = layout.header[layout.number - 1] if layout.header else ""
+    fields = {
+        "format": layout.format,
+        "encoding": layout.encoding,
+        "separator": {"\t": "tab", " ": "blank"}.get(layout.separator, layout.separator),
+        "sheet": layout.sheet,
+        "columns": ", ".join(layout.header) or "no header",
+        "the number's": f"{layout.number} {title}".strip(),
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[IO[bytes]]:
+    """With a progress bar on a terminal."""
+    errors = console(stderr=True)
+    with (
+        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
+        progress.open(file, "rb", description=file.name) as opened,
+    ):
+        yield opened
+
+
+@contextmanager
+def reasons_to(path: Path | None) -> Iterator[Callable[[RowProblem], None]]:
+    """A CSV file with the line of each row that was left out, and why; never its number. Raises Failure."""
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        with path.open("w", encoding="utf-8", newline="") as opened:
+            written = csv.writer(opened)
+            written.writerow(("line", "problem"))
+            yield lambda row: written.writerow((row.line, row.problem)) and None
+    except OSError as error:
+        raise Failure(
+            "request.invalid", f"{path}: {error.strerror}", field="reasons", status=MISUSE
+        ) from None

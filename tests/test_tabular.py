@@ -1,0 +1,221 @@
+"""What exports and spreadsheets write is read as it was meant; what is damaged or made to do damage is refused whole, in
+bounded memory, with a sentence that repeats no number."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openpyxl import Workbook
+
+from dialgate import tabular
+from dialgate.tabular import Hints, Layout, Unreadable
+
+ROWS = [["nome", "telefono"], ["Niccolò", "0612345678"], ["Zoë", "0298765432"]]
+TEXT = "".join(f"{';'.join(row)}\n" for row in ROWS)
+HINTS = Hints()
+
+
+def text_layout(**changes: Any) -> Layout:
+    kept: dict[str, Any] = {
+        "format": "text",
+        "encoding": "utf-8",
+        "separator": ";",
+        "sheet": "",
+        "header": ("nome", "telefono"),
+        "number": 2,
+    }
+    return Layout(**(kept | changes))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "layout"),
+    [
+        (TEXT.encode(), text_layout()),
+        (TEXT.encode("utf-8-sig"), text_layout(encoding="utf-8-sig")),
+        (TEXT.encode("windows-1252"), text_layout(encoding="windows-1252")),
+        (TEXT.encode("utf-16"), text_layout(encoding="utf-16")),
+        (TEXT.encode("utf-16-le"), text_layout(encoding="utf-16-le")),
+        (TEXT.encode("utf-16-be"), text_layout(encoding="utf-16-be")),
+        (TEXT.replace(";", "\t").encode(), text_layout(separator="\t")),
+        (TEXT.replace(";", "|").replace("\n", "\r\n").encode(), text_layout(separator="|")),
+        # a header that says nothing: the column is the one that holds numbers
+        (TEXT.replace("telefono", "contatto").encode(), text_layout(header=("nome", "contatto"))),
+        (TEXT.replace("telefono", "Numero di Telefono").encode(), text_layout(header=("nome", "Numero di Telefono"))),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_encoding_separator_and_column_are_found(written: bytes, layout: Layout) -> None:
+    table = tabular.read(BytesIO(written), "IT")
+    assert table.layout == layout
+    assert list(table.rows) == [(2, ROWS[1]), (3, ROWS[2])]
+
+
+@pytest.mark.parametrize(
+    ("written", "hints", "number", "first"),
+    [
+        ("a,0612345678\nb,0298765432\n", HINTS, 2, 1),
+        ("0612345678,3\n0298765432,4\n", HINTS, 1, 1),
+        ("telefono,cellulare\n12,3331234567\n", HINTS, 1, 2),
+        ("telefono,cellulare\n12,3331234567\n", Hints(column="cellulare"), 2, 2),
+        ("telefono,cellulare\n12,3331234567\n", Hints(column="2"), 2, 2),
+        ("a:b\nc:0612345678\n", Hints(separator=":"), 2, 2),
+    ],
+)
+def test_a_column_is_found_by_what_it_holds_and_a_person_knows_better(
+    written: str, hints: Hints, number: int, first: int
+) -> None:
+    table = tabular.read(BytesIO(written.encode()), "IT", hints)
+    assert (table.layout.number, next(table.rows)[0]) == (number, first)
+
+
+def workbook(rows: list[list[Any]]) -> bytes:
+    book, file = Workbook(), BytesIO()
+    sheet = book.active
+    assert sheet is not None
+    sheet.title = "Contatti"
+    for row in rows:
+        sheet.append(row)
+    book.save(file)
+    return file.getvalue()
+
+
+def test_a_spreadsheet_is_read_like_any_list() -> None:
+    """Numbers as numbers or as text; a formula is text."""
+    book = workbook(
+        [["Nome", "Telefono"], ["Niccolò", "0612345678"], [], ["Zoë", 3331234567], ["x", '=A1&"1"']]
+    )
+    table = tabular.read(BytesIO(book), "IT")
+    assert table.layout == Layout(
+        format="xlsx", encoding="", separator="", sheet="Contatti", header=("Nome", "Telefono"), number=2
+    )
+    assert list(table.rows) == [
+        (2, ["Niccolò", "0612345678"]), (4, ["Zoë", "3331234567"]), (5, ["x", '=A1&"1"']),
+    ]  # fmt: skip
+
+
+def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
+    """A small workbook with one part rewritten."""
+    written = BytesIO()
+    with (
+        zipfile.ZipFile(BytesIO(workbook(ROWS))) as old,
+        zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            body = old.read(name)
+            new.writestr(name, change(body) if name.endswith(part) else body)
+    return written.getvalue()
+
+
+def bomb() -> bytes:
+    """64 MiB of nothing in one cell, some tens of KiB when packed."""
+    return changed(
+        "sheet1.xml", lambda body: body.replace(b"</row>", b"<!--" + b" " * (1 << 26) + b"--></row>", 1)
+    )
+
+
+def lying(claimed: int) -> bytes:
+    """A bomb that declares to be small: in the central directory, which a reader goes by."""
+    raw = bytearray(bomb())
+    at = raw.rindex(b"PK\x01\x02", 0, raw.rindex(b"sheet1.xml"))
+    raw[at + 24 : at + 28] = claimed.to_bytes(4, "little")
+    return bytes(raw)
+
+
+ENTITIES = (
+    b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+)
+HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
+    ("cut short", lambda: workbook(ROWS)[:-300], "is damaged, protected or cut short"),
+    ("half", lambda: workbook(ROWS)[:2000], "is damaged, protected or cut short"),
+    ("a zip of another kind", lambda: changed("workbook.xml", lambda _: b"<x/>"), "is damaged, protected or cut short"),
+    ("no sheet", lambda: changed("sheet1.xml", lambda _: b""), "is damaged, protected or cut short"),
+    ("sheet breaks off", lambda: changed("sheet1.xml", lambda body: body[:-60]), "is damaged, protected or cut short"),
+    ("zip bomb", bomb, "unpacks to more than is taken"),
+    ("zip bomb that lies", lambda: lying(1000), "is damaged, protected or cut short"),
+    ("entities", lambda: changed("sheet1.xml", lambda body: ENTITIES + body), "defines entities"),
+    ("entities in UTF-16", lambda: changed("sheet1.xml", lambda b: (ENTITIES + b).decode().encode("utf-16")), "defines entities"),
+    ("a cell of 1 MB", lambda: changed("sheet1.xml", lambda body: re.sub(
+        rb'<c r="B2".*?</c>', b'<c r="B2" t="inlineStr"><is><t>' + b"9" * (1 << 20) + b"</t></is></c>", body)),
+     "Line 2 has a cell of more than 32,767 characters"),
+    ("too many columns", lambda: b"1," * 2000, "Line 1 has more than 1,024 columns"),
+    ("a text cell of 1 MB", lambda: b"0612345678\n" + b"9" * (1 << 20), "Line 2 is no CSV"),
+    ("a text cell of 100 KB", lambda: b"0612345678\n" + b"9" * 100_000, "Line 2 has a cell of more than 32,767 characters"),
+    ("no line end", lambda: b"9" * (1 << 22), "Line 1 has no end"),
+    ("a quotation mark left open", lambda: b'number\n"0612345678\n' + b"1\n" * 100_000, "is no CSV"),
+    ("binary", lambda: bytes(range(256)) * 64, "is no text"),
+    ("old Excel", lambda: b"\xd0\xcf\x11\xe0" + bytes(4096), "an old or protected Excel file"),
+    ("gzip", lambda: b"\x1f\x8b" + bytes(64), "packed with gzip"),
+]  # fmt: skip
+
+
+def read_whole(written: bytes) -> int:
+    return sum(1 for _ in tabular.read(BytesIO(written), "IT").rows)
+
+
+@pytest.mark.parametrize(("made", "told"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
+def test_a_hostile_or_damaged_file_is_refused_with_a_sentence(made: Callable[[], bytes], told: str) -> None:
+    with pytest.raises(Unreadable) as refused:
+        read_whole(made())
+    assert told in str(refused.value)
+    assert re.fullmatch(r"[A-Z].*\.", str(refused.value))
+    assert not re.search(r"\d{7}", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("hints", "told"),
+    [
+        (Hints(encoding="klingon"), "There is no such encoding"),
+        (Hints(encoding="zip"), "There is no such encoding"),
+        (Hints(separator=";;"), "one character"),
+        (Hints(column="cellulare"), "There is no such column"),
+        (Hints(column="3"), "There is no such column"),
+        (Hints(column="0"), "There is no such column"),
+    ],
+)
+def test_a_hint_that_fits_nothing_is_refused(hints: Hints, told: str) -> None:
+    with pytest.raises(Unreadable, match=told):
+        tabular.read(BytesIO(TEXT.encode()), "IT", hints)
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from dialgate import tabular
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), -1))
+try:
+    print(sum(1 for _ in tabular.read(Path(sys.argv[1]).open("rb"), "IT").rows))
+except tabular.Unreadable as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda: lying(1000), "cut short"),
+        (lambda: b"9" * (1 << 28), "Line 1 has no end"),
+        (lambda: b"+390612345678,Rossi\n" * (1 << 19), str(1 << 19)),
+    ],
+    ids=["bomb", "one line of 256 MiB", "half a million rows"],
+)
+def test_what_is_read_has_no_influence_on_the_memory_it_takes(
+    tmp_path: Path, made: Callable[[], bytes], told: str
+) -> None:
+    """In a process that may not take more than 128 MiB beyond what it begins with."""
+    file = tmp_path / "list"
+    file.write_bytes(made())
+    begun = subprocess.run(
+        [sys.executable, "-c", "import re,dialgate.tabular;print(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    room = (int(begun.stdout) << 10) + (1 << 27)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, file, str(room)], check=True, capture_output=True, text=True
+    )
+    assert told in done.stdout
