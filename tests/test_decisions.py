@@ -134,6 +134,7 @@ async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running
         "artefact": "forms/1.pdf",
         "artefact_sha256": "a" * 64,
         "origin": origin,
+        "third_party": True,
     }
     assert (await running.client.post("/v1/consents", json=given)).status == 201
     await running.gate.tick()

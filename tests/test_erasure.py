@@ -109,6 +109,14 @@ async def test_an_erased_number_is_refused_from_the_receipt_on_also_when_it_come
     assert (suppression["channel"], suppression["proof"]) == ("erasure", f"letter of {MOBILE}")
 
 
+async def test_the_confirmation_of_a_consent_goes_with_it(made: World) -> None:
+    """Else a consent that an export brings back would come back confirmed."""
+    await send(made, "/v1/consents", {**CONSENT, "double_opt_in": True})
+    await send(made, "/v1/consents/confirm", {"number": MOBILE, "id": "form-1"})
+    told = await erase(made)
+    assert outcomes(told)[:2] == [("consent", "form-1", "erased"), ("consent_confirmed", "form-1", "erased")]
+
+
 async def test_a_number_leaves_the_call_lists_and_the_others_stay(made: World) -> None:
     """Retired ones and those that rest on several bases too."""
     rows = [f"{CLEAR};directory", f"{MOBILE};consent", f"{LISTED};contract"]
