@@ -225,6 +225,16 @@ async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> 
     assert await recalled(store, [b"k"], 0) == [later]
 
 
+async def test_many_questions_may_be_answered_anew_at_once(store: Store) -> None:
+    keys = [b"k%d" % n for n in range(600)]
+    for at in (10, 20):
+        await store.commit(NOTHING, [], [answer(key, at) for key in keys], HERE)
+        await store.positions()
+    assert await recalled(store, keys, 20) == [answer(key, 20) for key in keys]
+    await store.maintain(21)
+    assert await recalled(store, keys, 0) == [None] * 600
+
+
 # ---- the atomic step -------------------------------------------------------------------------------------------------
 
 
