@@ -46,8 +46,12 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
-        "revoking", "tabular",
+        "revoking", "scrub", "tabular",
     },
+    "dialgate.scrub": {
+        "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
+    },
+    "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
     "dialgate.upkeep": {
         "model", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store",
     },
@@ -63,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "decision_log", "interfaces", "law", "tabular", "calllist", "scrub", "revocations",
+        "decision_log", "interfaces", "law", "tabular", "calllist", "export",
     },
     "dialgate.__main__": {"interfaces"},
     "registry_sync": {"model", "phone", "numberset", "snapshot", "settings", "logs", "store"},
