@@ -27,6 +27,7 @@ from dialgate.settings import Client
 
 COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
 # What a spreadsheet would work out when the file is opened. A plain number is left as it is.
+_RISKY: Final = frozenset("=@+-\t\r")
 _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d ()./-]*\Z)")
 
 
@@ -138,13 +139,15 @@ def _chunks(rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[tuple[int, l
 def _number(cells: list[str], at: int, home: str) -> str:
     """As a call would give it; what is no number is left as it is, and judged as that."""
     raw = cells[at].strip() if at < len(cells) else ""
+    if raw.startswith("+"):
+        return raw
     with suppress(ValueError):
         return number_of(raw, home)
     return raw
 
 
 def _inert(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
+    return f"'{cell}" if cell[:1] in _RISKY and _FORMULA.match(cell) else cell
 
 
 def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
