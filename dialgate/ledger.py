@@ -106,6 +106,16 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     own_interface: bool = False
 
 
+class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
+    """A list left with verdicts on its rows (L. 5/2018 art. 1 c. 7). Of no person: its subject is the controller's exports.
+    `sha256`: of what left."""
+
+    campaign: str
+    rows: int
+    allowed: int
+    sha256: str
+
+
 Event: TypeAlias = (
     Revoked
     | Lifted
@@ -116,6 +126,7 @@ Event: TypeAlias = (
     | ContractMade
     | ContractEnded
     | CallRequested
+    | Exported
 )
 
 

@@ -7,7 +7,7 @@ is not bound to; that such a thing exists is not told either.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ from dialgate.ledger import (
     Ending,
     Entry,
     Event,
+    Exported,
     Lifted,
     Revoked,
     fold,
@@ -62,7 +63,8 @@ from dialgate.requests import (
     RevocationsRequest,
     WithdrawalRequest,
 )
-from dialgate.settings import Client, Config, ControllerFile
+from dialgate.scrub import Judge, numbers_of
+from dialgate.settings import Client, Config, ControllerFile, Line
 from dialgate.store import CallerIdProof, CallList, Store
 
 
@@ -442,6 +444,48 @@ class Registrar:
                 return _info(retired)
         raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
 
+    # ---- exports -----------------------------------------------------------------------------------------------------
+
+    async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
+        """Opened, and to be closed; and the country in which the campaign's bare numbers are national."""
+        line = self._line(client, campaign)
+        judge = Judge(self.config, self._store, self._keys, campaign, at or self._clock())
+        await judge.open()
+        return judge, line.dial_region or line.home
+
+    async def exported(self, client: Client, event: Exported, actor: str, proof: str) -> Receipt:
+        owner = self._line(client, event.campaign).controller.id
+        draft = Draft(
+            at=self._clock(),
+            controller=owner,
+            subject=self._keys.subject(owner, _EXPORTS),
+            event=event,
+            actor=actor or client.name,
+            channel="export",
+            proof=proof,
+        )
+        return await self._write(draft)
+
+    async def exports(self, client: Client) -> list[HistoryEntry]:
+        """Every list that left with verdicts, of the client's controllers, oldest first."""
+        entries: list[Entry] = []
+        for name in client.controllers:
+            entries += await self._store.history(self._keys.subject(name, _EXPORTS))
+        return [_told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+
+    async def numbers_of(self, client: Client, name: str) -> tuple[int, Iterator[list[str]]]:
+        """How many numbers stand on a list, and all of them, some at a time."""
+        for each in await self._store.lists():
+            if each.id == name and each.controller in client.controllers:
+                return each.numbers, numbers_of(each, self.config.data / "lists")
+        raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+
+    def _line(self, client: Client, campaign: str) -> Line:
+        line = self.config.lines.get(campaign)
+        if line is None or line.controller.id not in client.controllers:
+            raise Refused("campaign.unknown", "Name a campaign of yours.", "campaign", 404)
+        return line
+
     # ---- caller IDs --------------------------------------------------------------------------------------------------
 
     async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> None:
@@ -543,6 +587,7 @@ def _exists() -> Refused:
     return Refused("list.exists", text, "id", 409)
 
 
+_EXPORTS = "exports"  # in the place of a number, which it is not
 _ID_LENGTH = 64
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 

@@ -86,8 +86,12 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "stores", "revoking", "tabular",
+        "stores", "revoking", "scrub", "tabular",
     },
+    "dialgate.scrub": {
+        "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
+    },
+    "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
     "dialgate.upkeep": {
         "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
@@ -116,7 +120,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
-        "calllist", "revocations", "scrub", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
+        "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},

@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": "cli_serve",
     "check": "cli_ask",
     "simulate": "cli_ask",
+    "scrub": "cli_scrub",
     "revoke": "cli_revoke",
     "consent": "cli_ledger",
     "contract": "cli_ledger",

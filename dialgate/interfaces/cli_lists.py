@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
-from dialgate import tabular
+from dialgate import export, tabular
 from dialgate.interfaces.cli_files import (
     Column,
     Encoding,
@@ -24,12 +25,23 @@ from dialgate.interfaces.cli_terminal import (
     AsJson,
     ConfigPath,
     Failure,
+    console,
     reporting,
     show_fields,
     show_json,
     show_table,
 )
-from dialgate.interfaces.cli_writing import Actor, Channel, ControllerId, Day, Proof, request, write
+from dialgate.interfaces.cli_writing import (
+    Actor,
+    Channel,
+    ControllerId,
+    Day,
+    Proof,
+    Time,
+    instant,
+    request,
+    write,
+)
 from dialgate.model import Basis, Transfer
 from dialgate.requests import ListInfo, ListReport, ListRequest
 
@@ -163,6 +175,61 @@ def list_retire(
         show_json(retired)
     else:
         _show_lists([retired])
+
+
+@list_app.command("preview")
+def list_preview(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The list.", show_default=False)],
+    campaign: Annotated[str, typer.Option(help="The campaign that would call it.")],
+    at: Time = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Say how many numbers of a list may be called, and why the others may not. Nothing is recorded.
+
+    dialgate list preview november --campaign acme-fibre"""
+    with reporting(as_json=as_json):
+        order = export.Order(campaign=campaign, at=instant(at))
+        errors = console(stderr=True)
+        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+            task = progress.add_task(id_, total=None)
+
+            def done(some: int, total: int) -> None:
+                progress.update(task, total=total, advance=some)
+
+            told = write(
+                config, lambda registrar, client: export.preview(registrar, client, id_, order, done)
+            )
+    if as_json:
+        show_json(told)
+    else:
+        _show_preview(told)
+
+
+def _show_preview(told: export.Preview) -> None:
+    rows = [("callable now", "", f"{told.callable:,}")]
+    rows += [(group.code, group.text, f"{group.numbers:,}") for group in told.groups]
+    show_table(f"Of {told.numbers:,} numbers, at {told.at}", ("", "", "numbers"), rows)
+    if told.later:
+        show_table(
+            "Callable later", ("from", "numbers"), [(each.at, f"{each.numbers:,}") for each in told.later]
+        )
+
+
+@list_app.command("exports")
+def list_exports(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show which lists left with verdicts on their rows.
+
+    dialgate list exports"""
+    with reporting(as_json=as_json):
+        told = write(config, lambda registrar, client: registrar.exports(client))
+    if as_json:
+        show_json(told)
+        return
+    names = ("campaign", "rows", "allowed", "sha256")
+    rows = [(each.at, each.actor, each.proof, *(str(each.details[name]) for name in names)) for each in told]
+    show_table("", ("at", "by", "on the ground", *names), rows)
 
 
 def _show_lists(lists: list[ListInfo]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
@@ -51,6 +52,17 @@ async def _write(config: Config, act: Act[T]) -> T:
         raise Failure(refused.code, refused.message, field=refused.field) from None
     except Unavailable as fault:
         raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+
+
+def instant(text: str) -> int:
+    """Milliseconds since 1970, or 0 for none. Raises Failure."""
+    if not text:
+        return 0
+    try:
+        return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    except (ValueError, TypeError):  # TypeError: it has no offset
+        advice = "write an instant with its offset, as 2026-11-24T10:00:00+01:00"
+        raise Failure("request.invalid", advice, field="at", status=MISUSE) from None
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:

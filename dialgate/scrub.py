@@ -1,0 +1,143 @@
+"""A list held against everything that is known: of each number, what would be decided if it were called now.
+
+Nothing is reserved and no decision is recorded: to call, ask. All rows are judged at one instant, with the campaign's own
+caller ID. What time alone will lift is told as `later`. Facts are looked up as for a call, and a decision is made once
+for all rows that rest on equal facts.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from dialgate.answers import when
+from dialgate.decision import decide
+from dialgate.faults import Unavailable
+from dialgate.gather import Gatherer, Question
+from dialgate.keys import Keys
+from dialgate.ledger import merge
+from dialgate.model import Call, Instant, Known
+from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.settings import Client, Config
+from dialgate.snapshot import Snapshot, SnapshotMissing
+from dialgate.store import CallList, Store
+
+AT_ONCE = 4_096  # numbers
+_REMEMBERED = 50_000  # decisions
+
+Word: TypeAlias = Literal["allow", "later", "deny"]
+
+
+class Verdict(Struct, frozen=True):
+    """`code`: the first reason of a deny; `valid_until` of an allow and `not_before` of what is later are instants, 0 where
+    there is none."""
+
+    word: Word
+    code: str
+    text: str
+    valid_until: Instant
+    not_before: Instant
+
+    def told(self) -> tuple[str, str, str, str]:
+        """As it is written beside a row."""
+        return self.word, self.code, when(self.valid_until), when(self.not_before)
+
+
+class AnswersUnusable(Unavailable):
+    """The registry's answers, or a call list, cannot be read. The text says why."""
+
+    component = "snapshot"
+
+
+class _Judged(Struct, frozen=True):
+    """`named` keeps alive what the key names by identity."""
+
+    verdict: Verdict
+    named: tuple[object, ...]
+
+
+class Judge:
+    """Beside a gate or in its absence: it only reads."""
+
+    def __init__(self, config: Config, store: Store, keys: Keys, campaign: str, at: Instant) -> None:
+        self.at = at
+        self._config, self._store = config, store
+        self._line = config.lines[campaign]
+        self._client = Client(name="scrub", controllers=(self._line.controller.id,), scopes=())
+        self._from = next(iter(self._line.caller_ids))
+        self._gatherer = Gatherer(config, keys)
+        self._judged: dict[tuple[object, ...], _Judged] = {}
+        self._snapshot: Snapshot | None = None
+
+    async def open(self) -> None:
+        """Loads what a gate would have loaded. Raises `StoreUnavailable`, `AnswersUnusable`."""
+        gatherer, data = self._gatherer, self._config.data
+        gatherer.prepare(self.at)
+        gatherer.load_lists(await self._store.lists(), data / "lists")
+        gatherer.load_proofs(await self._store.proofs())
+        try:
+            self._snapshot = Snapshot.open(data / "snapshots")
+            self._snapshot.verify()
+        except SnapshotMissing:
+            return  # then every number is unknown to the registry, and says so
+        except (DamagedFile, OSError) as error:
+            raise AnswersUnusable(str(error)) from error
+        gatherer.snapshot = self._snapshot
+
+    def close(self) -> None:
+        """No verdict after this."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+
+    async def judge(self, numbers: Sequence[str]) -> list[Verdict]:
+        """Of each number, as it was written. Raises `StoreUnavailable`."""
+        read, client, campaign, shown = self._gatherer.read, self._client, self._line.campaign.id, self._from
+        questions = [read(Call(to=number, from_=shown, campaign=campaign), client) for number in numbers]
+        subjects = [subject for question in questions for subject in question.subjects]
+        known = iter((await self._store.read(subjects)).known)
+        return [
+            self._verdict(question, merge(next(known), next(known)) if question.subjects else _NOTHING)
+            for question in questions
+        ]
+
+    def _verdict(self, question: Question, known: Known) -> Verdict:
+        found, shown = self._gatherer.files(question), self._gatherer.caller_id(question)
+        number = question.number.problem or id(question.number)
+        key = (number, id(question.zones), id(known), id(found))
+        judged = self._judged.get(key)
+        if judged is None:
+            if len(self._judged) >= _REMEMBERED:
+                self._judged.clear()
+            facts = self._gatherer.facts(question, shown, known, found, self.at)
+            decision = decide(facts, self._config.laws[question.country])
+            verdict = Verdict(
+                _word(allow=decision.allow, later=decision.not_before > 0),
+                "" if decision.allow else decision.reasons[0].code,
+                "" if decision.allow else decision.reasons[0].text,
+                decision.valid_until,
+                decision.not_before,
+            )
+            judged = self._judged[key] = _Judged(verdict, (question.number, question.zones, known, found))
+        return judged.verdict
+
+
+_NOTHING = Known()
+
+
+def _word(*, allow: bool, later: bool) -> Word:
+    if allow:
+        return "allow"
+    return "later" if later else "deny"
+
+
+def numbers_of(call_list: CallList, folder: Path) -> Iterator[list[str]]:
+    """Every number of a loaded list, some at a time. Raises `AnswersUnusable`."""
+    try:
+        with closing(NumberSet.open(folder / call_list.file)) as opened:
+            numbers = opened.arrays()[0]
+    except (DamagedFile, OSError) as error:
+        raise AnswersUnusable(str(error)) from error
+    for start in range(0, len(numbers), AT_ONCE):
+        yield [f"+{number}" for number in numbers[start : start + AT_ONCE].tolist()]

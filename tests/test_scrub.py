@@ -1,0 +1,198 @@
+"""A file gets the verdicts that its calls would get, with nothing reserved, and does not leave without an entry."""
+
+import csv
+import json
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dialgate import export, settings
+from dialgate.export import Order
+from dialgate.interfaces import cli
+from dialgate.localtime import rfc3339
+from dialgate.model import DAY, HOUR
+from dialgate.registrar import Refused
+from dialgate.settings import Client
+from dialgate.tabular import NO_HINTS
+from tests import world
+from tests.world import CALL, CLEAR, LISTED, NOW, World, publish_answers, write_folder
+
+OPERATOR = Client(name="ops", controllers=("acme",), scopes=())
+STRANGER = Client(name="other", controllers=("another",), scopes=())
+ORDER = Order(campaign="acme-fibre", actor="anna", proof="ticket-1")
+ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
+ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
+
+
+async def scrubbed(made: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
+    return await export.scrub(made.gate.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
+
+
+def read(path: Path, separator: str = ",") -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter=separator))
+
+
+async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World, tmp_path: Path) -> None:
+    async with running.client.post("/v1/revocations", json={"number": REVOKED}) as answer:
+        assert answer.status == 201
+    out = tmp_path / "out.csv"
+    told = await scrubbed(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
+    rows = read(out, ";")
+    assert rows[0] == ["numero", "nome", "verdict", "code", "valid_until", "not_before"]
+    assert [row[0] for row in rows[1:]] == ROWS
+    for row in rows[1:]:
+        async with running.client.post("/v1/simulate", json=CALL | {"to": row[0]}) as answer:
+            asked = await answer.json()
+        assert row[2] == asked["decision"]
+        assert row[3] == (asked["reasons"][0]["code"] if asked["reasons"] else "")
+        assert (row[4], row[5]) == (asked["valid_until"], asked["not_before"])
+    assert [row[3] for row in rows[1:]] == [
+        "", "registry.listed", "number.invalid", "registry.unknown", "revocation.revoked", "number.invalid",
+    ]  # fmt: skip
+    assert (told.rows, told.allow, told.later, told.deny) == (6, 1, 0, 5)
+    assert told.codes == {
+        "number.invalid": 2, "registry.listed": 1, "registry.unknown": 1, "revocation.revoked": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("at", "word", "code"),
+    [
+        (NOW + 12 * HOUR - 1, "later", "hours.outside"),
+        (NOW, "allow", ""),
+        (NOW + 14 * DAY, "deny", "registry.expired"),
+        (NOW + 13 * DAY, "allow", ""),
+    ],
+)
+async def test_a_list_is_judged_at_the_instant_that_is_asked_about(
+    tmp_path: Path, at: int, word: str, code: str
+) -> None:
+    async with world.running(tmp_path / "gate") as made:
+        await world.load_list(made)
+        adhere(made)
+        await scrubbed(made, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
+    ((_, *told),) = read(tmp_path / "out.csv")
+    assert told[:2] == [word, code]
+    assert bool(told[3]) == (word == "later")
+
+
+def adhere(made: World) -> None:
+    """Binds the controller to the hours of the code of conduct."""
+    file = made.folder / "controllers" / "acme.yaml"
+    file.write_text(file.read_text().replace("adheres_to: []", "adheres_to: [codice_condotta_telemarketing]"))
+    made.gate.reload(settings.load(made.folder / "dialgate.yaml"))
+
+
+async def test_an_export_is_written_down_before_the_file_is_there(running: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    told = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
+    (entry,) = await running.gate.registrar.exports(OPERATOR)
+    assert (entry.seq, entry.kind, entry.actor, entry.proof) == (told.seq, "exported", "anna", "ticket-1")
+    digest = sha256(out.read_bytes()).hexdigest()
+    assert entry.details == {"campaign": "acme-fibre", "rows": 2, "allowed": 1, "sha256": digest}
+    assert await running.gate.registrar.exports(STRANGER) == []
+
+
+async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("an older one")
+    for text, order, code in (
+        ('"', ORDER, "list.unreadable"),
+        (CLEAR, Order(campaign="another"), "campaign.unknown"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await scrubbed(running, out, text, order)
+        assert refused.value.code == code
+    assert out.read_text() == "an older one"
+    assert not out.with_name("out.csv.new").exists()
+    assert await running.gate.registrar.exports(OPERATOR) == []
+
+
+async def test_nothing_is_reserved_by_looking(running: World, tmp_path: Path) -> None:
+    """Though six calls to one number are too many."""
+    for _ in range(3):
+        told = await scrubbed(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
+        assert told.allow == 6
+
+
+async def test_what_a_spreadsheet_would_work_out_is_made_inert(running: World, tmp_path: Path) -> None:
+    cells = ['=HYPERLINK("x")', "@SUM(1)", "+cmd|x", "-2+3", "+39 06 1234", "-5", "plain"]
+    out = tmp_path / "out.csv"
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
+    await scrubbed(running, out, f"number,a,b,c,d,e,f,g\n{CLEAR},{','.join(quoted)}\n")
+    assert read(out)[1][1:8] == [
+        '\'=HYPERLINK("x")', "'@SUM(1)", "'+cmd|x", "'-2+3", "+39 06 1234", "-5", "plain",
+    ]  # fmt: skip
+
+
+async def test_a_preview_counts_what_is_callable_and_what_will_be(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as made:
+        numbers = [CLEAR, LISTED, ASKED, EXPIRED]
+        async with made.client.post("/v1/lists", json={**world.LIST, "numbers": numbers}) as answer:
+            assert answer.status == 201
+        publish_answers(made.gate.config.data, {EXPIRED: False}, NOW - 15 * DAY)
+        adhere(made)
+        told = {at: await preview(made, at) for at in (NOW, NOW + 12 * HOUR)}
+    day, night = told[NOW], told[NOW + 12 * HOUR]
+    assert (day.numbers, day.callable, day.later) == (4, 1, ())
+    assert {group.code: group.numbers for group in day.groups} == {
+        "registry.listed": 1, "registry.unknown": 1, "registry.expired": 1,
+    }  # fmt: skip
+    opening = rfc3339(NOW + 23 * HOUR)  # nine in the morning
+    assert (night.callable, [(each.at, each.numbers) for each in night.later]) == (0, [(opening, 1)])
+
+
+async def preview(made: World, at: int) -> export.Preview:
+    order = Order(campaign="acme-fibre", at=at)
+    return await export.preview(made.gate.registrar, OPERATOR, "rome", order, lambda _, __: None)
+
+
+async def test_a_list_of_another_is_not_there(running: World) -> None:
+    for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
+        with pytest.raises(Refused) as refused:
+            await export.preview(running.gate.registrar, client, name, ORDER, lambda _, __: None)
+        assert refused.value.code == code
+
+
+def command(folder: Path, *words: object) -> Result:
+    return CliRunner().invoke(
+        cli.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
+    )
+
+
+def test_the_commands_tell_in_words_and_in_json(tmp_path: Path) -> None:
+    config = settings.load(write_folder(tmp_path))
+    publish_answers(config.data, {CLEAR: False}, NOW - DAY)
+    file, out = tmp_path / "list.csv", tmp_path / "out.csv"
+    file.write_text(f"number\n{CLEAR}\n12\n")
+    load = (
+        "--campaign",
+        "acme-fibre",
+        "--basis",
+        "directory",
+        "--collected-by",
+        "Acme",
+        "--collected-on",
+        "2026-10-01",
+    )
+    assert command(tmp_path, "list", "load", file, "--id", "rome", *load).exit_code == 0
+    scrub: tuple[Any, ...] = ("scrub", file, "--campaign", "acme-fibre", "-o", out, "--at", rfc3339(NOW))
+    told = json.loads(command(tmp_path, *scrub, "--json").stdout)
+    assert (told["allow"], told["codes"]) == (1, {"number.invalid": 1})
+    assert "number.invalid" in command(tmp_path, *scrub).stdout
+    assert len(json.loads(command(tmp_path, "list", "exports", "--json").stdout)) == 2
+    assert "acme-fibre" in command(tmp_path, "list", "exports").stdout
+    preview: tuple[Any, ...] = ("list", "preview", "rome", "--campaign", "acme-fibre", "--at", rfc3339(NOW))
+    assert json.loads(command(tmp_path, *preview, "--json").stdout)["callable"] == 1
+    assert "callable now" in command(tmp_path, *preview).stdout
+    assert command(tmp_path, *scrub[:-1], "yesterday").exit_code == 2
+    assert command(tmp_path, "scrub", file, "--campaign", "none", "-o", out).exit_code == 1
+    assert (
+        command(tmp_path, "scrub", file, "--campaign", "acme-fibre", "-o", tmp_path / "no" / "out").exit_code
+        == 2
+    )
