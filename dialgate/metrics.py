@@ -95,6 +95,16 @@ class Metrics:
         self.revocation_seconds = histogram("dialgate_revocation_effect_seconds", effect)
         self.results = counter("dialgate_outcomes", "What became of allowed calls, as reported.", ("result",))
 
+        self.lookups = counter("dialgate_lookups", "Numbers looked up, by what was shown.", ("what",))
+        throttled = "Look-ups refused to a client that has looked up too many numbers."
+        self.throttled = counter("dialgate_lookups_throttled", throttled, ("client",))
+        self.open_cases = gauge("dialgate_subject_requests_open", "Requests of people to answer.", ("kind",))
+        due = "Time left to answer the most urgent request; negative once it is late."
+        self.case_left = gauge("dialgate_subject_request_left_seconds", due)
+        self.retired = counter(
+            "dialgate_retention_removed", "What was removed at the end of its time.", ("kind",)
+        )
+
         self.ready = gauge(
             "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)
         )

@@ -36,6 +36,7 @@ from dialgate.ledger import (
     fold,
     said,
 )
+from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
 from dialgate.requests import (
@@ -118,9 +119,11 @@ class Registrar:
         controller = self._controller(client, ask.controller)
         self._check_scope(client, ask, controller)
         now = self._clock()
-        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
         owner = "*" if ask.scope == "everyone" else controller.id
-        receipt = await self._append(client, ask, owner, self._number(ask.number, controller), event, now)
+        number = self._number(ask.number, controller)
+        ask = Masker(self._keys, owner).masked(ask, number)
+        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
+        receipt = await self._append(client, ask, owner, number, event, now)
         self._metrics.revocation_seconds.observe(time.monotonic() - begun)
         return receipt
 
@@ -185,6 +188,8 @@ class Registrar:
             raise Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
+        if entry.sealed:
+            ask = Masker(self._keys, entry.controller).masked(ask, self._keys.ledger.unseal(entry.sealed))
         for earlier in await self._store.history(entry.subject):
             if isinstance(earlier.event, Lifted) and earlier.event.of == seq:
                 return self._lifted_before(earlier, earlier.event, ask)
@@ -234,6 +239,7 @@ class Registrar:
         now = self._clock()
         if isinstance(ask, ContractRequest):
             self._check_sector(ask, controller)
+        ask = Masker(self._keys, controller.id).masked(ask, number)
         event = self._event(ask, now)
         if isinstance(event, Ending):
             earlier = await self._said_before(controller, number, event)
@@ -291,12 +297,11 @@ class Registrar:
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
     ) -> list[HistoryEntry]:
         """Every ledger entry about a number, oldest first, or those of some kinds (`revoked`, `lifted`, `consent`, …)."""
-        owner = self._controller(client, controller)
-        e164 = self._number(number, owner)
+        owner, e164 = self.person(client, controller, number)
         entries: list[Entry] = []
         for name in (owner.id, "*"):
             entries += await self._store.history(self._keys.subject(name, e164))
-        told = [_told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+        told = [self.told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
         return [each for each in told if not kinds or each.kind in kinds]
 
     async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
@@ -306,6 +311,15 @@ class Registrar:
         known = (await self._store.read([subject])).known[0]
         used = {attempt.basis: attempt.at for attempt in known.attempts}
         return [_standing(each, used.get(f"consent:{each.id}", 0)) for each in known.consents]
+
+    def told(self, entry: Entry) -> HistoryEntry:
+        told: HistoryEntry = Masker(self._keys, entry.controller).shown(_told(entry))
+        return told
+
+    def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
+        """On whose behalf a client asks about a number, and the number in E.164. Raises `Refused`."""
+        owner = self._controller(client, controller)
+        return owner, self._number(number, owner)
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.store import Store, StoreUnavailable
+from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.upkeep import Upkeep
 
@@ -128,6 +129,7 @@ class Gate:
         self._store, self._clock, self._upkeep = store, clock, upkeep
         self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
+        self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
         self._stamper = _stamper(config)
@@ -347,6 +349,7 @@ class Gate:
         await self._upkeep.round(self._gatherer, now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
+        await self.subjects.observe(now)
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
@@ -366,6 +369,7 @@ class Gate:
         """After the answers that are still awaited."""
         while self._batches:
             await asyncio.wait(self._batches)
+        await self.subjects.close()
         await self._store.close()
         await self._upkeep.close(self._clock.at_least())
         self._recorder.close()

@@ -17,9 +17,12 @@ from dialgate import phone, terms, yamlfile
 from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+from dialgate.storage_days import Storage
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
-Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
+Scope: TypeAlias = Literal[
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "subjects", "admin"
+]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -87,6 +90,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_seconds: Seconds = 3_600
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
     retention: tuple[terms.Retention, ...] = ()
+    storage: Storage = Storage()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

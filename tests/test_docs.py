@@ -22,6 +22,7 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
+from dialgate.storage_days import Storage
 from dialgate.terms import Retention
 from registry_sync import cli as sync_cli
 from registry_sync.alarms import Kind
@@ -89,13 +90,14 @@ def default(field: Any) -> str:
     if isinstance(value, Struct) or field.name == "clients":
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return {"": "none", "None": "none", "()": "none", "False": "false"}.get(text, text)
+    return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(text, text)
 
 
 SECTIONS = [
     ("**`dialgate.yaml`**", Settings),
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
+    ("**`storage`**", Storage),
     ("**`fastagi`**", FastAgi),
     ("**`store`**", SharedStore),
     ("**`clients`**", Client),

@@ -294,7 +294,9 @@ async def test_a_revocation_binds_the_next_check_until_it_is_lifted(running: Wor
         running, "/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"}
     )
     assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
-    entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&controller=acme"))["entries"]
+    entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
+        "entries"
+    ]
     assert [(each["seq"], each["kind"], each["actor"]) for each in entries] == [
         (receipt["seq"], "revoked", "agent-17")
     ]
@@ -347,7 +349,7 @@ async def test_what_is_written_to_the_ledger_can_be_read(
     """With its sequence; and a reader of one kind is not told of the others."""
     await post(running, "/v1/revocations", {"number": CLEAR})
     receipts = [await post(running, path, first), await post(running, second_path, second)]
-    entries = (await get(running, f"{path}?number={quote(CLEAR)}"))["entries"]
+    entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
     assert [each["kind"] for each in entries] == kinds
     assert [each["seq"] for each in entries] == [receipt["seq"] for receipt in receipts]
 
@@ -364,7 +366,7 @@ async def test_a_consent_tells_what_holds_and_when_it_was_last_used(running: Wor
     assert (await decision(running, to=mobile["number"]))["reasons"][-1]["code"] == "consent.void"
     await post(running, "/v1/consents/confirm", {**mobile, "id": "x"})
     assert (await decision(running, to=mobile["number"]))["decision"] == "allow"
-    told = await get(running, f"/v1/consents?number={quote(mobile['number'])}")
+    told = await get(running, f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
     assert [each["kind"] for each in told["entries"]] == ["consent", "consent_confirmed"]
     assert told["entries"][0]["details"]["collection_channel"] == "form"
     (held,) = told["consents"]
@@ -435,7 +437,7 @@ async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> 
     """Whatever the table of endpoints holds. FreeSWITCH is told in its own words, with a 200."""
     async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
         for endpoint in ENDPOINTS:
-            path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x")
+            path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x", number="1")
             async with stranger.request(endpoint.method, path) as answer:
                 assert answer.status == endpoint.refuse(Fault(401, "", "")).status, path
                 assert b"auth.missing" in await answer.read() or endpoint.method == "HEAD"

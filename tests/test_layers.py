@@ -35,8 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.doors": set(),
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
+    "dialgate.storage_days": set(),
     "dialgate.stores": {"model", "settings", "store"},
-    "dialgate.settings": {"model", "doors", "law", "phone", "terms", "webhooks", "yamlfile"},
+    "dialgate.settings": {"model", "doors", "law", "phone", "storage_days", "terms", "webhooks", "yamlfile"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
@@ -44,6 +45,27 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
     "dialgate.answers": {"model", "localtime"},
     "dialgate.requests": {"model", "calllist", "tabular"},
+    "dialgate.cases": {"model"},
+    "dialgate.masking": {"model", "keys"},
+    "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
+    "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
+    "dialgate.subject_page": {"model", "requests", "subject_answers"},
+    "dialgate.holdings": {
+        "model", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
+    },
+    "dialgate.erasure": {
+        "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
+    },
+    "dialgate.expiry": {"model", "erasure", "holdings", "holds", "ledger", "localtime", "settings", "store"},
+    "dialgate.deadlines": {
+        "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
+        "subject_answers",
+    },
+    "dialgate.breach": {"model", "keys", "localtime", "records", "settings", "store"},
+    "dialgate.subjects": {
+        "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
+        "holds", "phone", "registrar", "requests", "expiry", "settings", "store", "stores", "subject_answers",
+    },
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
     },
@@ -63,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
-        "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store", "stores",
+        "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store", "stores",
         "revoking", "tabular",
     },
     "dialgate.upkeep": {
@@ -72,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "timestamps", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -80,10 +102,11 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "webhooks",
+        "lookups", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {
-        "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
+        "model", "account", "interfaces", "keys", "lookups", "records", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.cli_answers": {
         "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
@@ -93,7 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "calllist", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention",
-        "revocations", "scrub", "signing", "tabular", "timestamps",
+        "revocations", "scrub", "signing", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
@@ -131,7 +154,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
-        "dialgate.decision", "dialgate.answers", "dialgate.batch")  # fmt: skip
+        "dialgate.decision", "dialgate.answers", "dialgate.batch", "dialgate.cases")  # fmt: skip
 IMPURE = {
     "asyncio",
     "time",
@@ -264,6 +287,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     long = {name_of(path) for path in SOURCES if len(path.read_text("utf-8").splitlines()) > 400}
     assert long <= {
         "dialgate.store.sqlite",  # one class, one promise: every method of the Protocol
+        "dialgate.store.redis",  # as above
         "dialgate.registrar",  # every kind of write, with its checks
         "dialgate.settings",  # every key, with its checks
     }

@@ -470,6 +470,47 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     ]
 
 
+async def test_an_entry_that_is_removed_is_gone_from_everything_that_is_read(store: Store) -> None:
+    await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
+    stale = await store.read([ANNA, BRUNO])
+    assert await store.remove([1, 3, 99], [revoked(BRUNO, 4)]) == [4], "a sequence is used once"
+    assert [entry.seq for entry in await store.since(0, 10)] == [2, 4]
+    assert [[entry.seq for entry in await store.history(each)] for each in (ANNA, BRUNO)] == [[2], [4]]
+    assert await store.remove([2, 4]) == []
+    assert (await store.read([ANNA])).known == [Known(seq=4)]
+    reservation = Reservation(ANNA, attempt("log-1"), (ANNA,))
+    assert await store.commit(stale, [reservation], [], HERE) == [0], "what was read of it is stale"
+
+
+async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) -> None:
+    """Of people in the ledger too, and their names with them."""
+    await store.append([revoked(ANNA)])
+    for name, at in (("log-1", 10), ("log-2", 20)):
+        reading = await store.read([ANNA, BRUNO])
+        each = structs.replace(attempt(name), at=at)
+        subject = ANNA if name == "log-1" else BRUNO
+        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE) == []
+    assert await store.drop_attempts(20, drop=False) == 1
+    assert await store.attempt("log-1")
+    assert await store.drop_attempts(20, drop=True) == 1
+    assert await store.attempt("log-1") is None
+    assert [len(known.attempts) for known in (await store.read([ANNA, BRUNO])).known] == [0, 1]
+    assert await store.drop_attempts(20, drop=True) == 0
+
+
+async def test_a_call_list_is_put_in_the_place_of_the_one_that_was_read(store: Store) -> None:
+    old = CallList(
+        id="spring", controller="acme", campaigns=("c",), bases=("consent",), file="a.set", sha256="00", numbers=3,
+        origin=Origin(collected_by="acme", collected_on=date(2026, 1, 1)), loaded_at=1, actor="anna",
+    )  # fmt: skip
+    fresh = structs.replace(old, file="b.set", sha256="11", numbers=2)
+    assert not await store.replace_list(fresh, "00"), "there is none"
+    await store.add_list(old)
+    assert not await store.replace_list(fresh, "22"), "it is another by now"
+    assert await store.replace_list(fresh, "00")
+    assert await store.lists() == [fresh]
+
+
 async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
     newest = CallerIdProof(controller="acme", caller_id="+390844", at=20, kind="probe", answered=False)
     another = structs.replace(newest, controller="other", at=5)

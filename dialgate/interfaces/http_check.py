@@ -102,6 +102,7 @@ async def simulate(request: web.Request, gate: Gate, client: Client) -> web.Stre
             400, "request.invalid", f"Give an instant from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
         )
     at = None if asked.at is None else int(asked.at.timestamp() * 1000)
+    await gate.subjects.simulated(client, asked.campaign, asked.to)
     simulation = await gate.simulate(call(asked, client, "http"), client, at)
     return http_body.reply(request, _encode(simulation))
 

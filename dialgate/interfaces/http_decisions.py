@@ -16,8 +16,10 @@ from dialgate import account, texts, why
 from dialgate.account import Account
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert
+from dialgate.interfaces.http_subjects import PURPOSE
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.keys import Keys
+from dialgate.lookups import Reason
 from dialgate.records import Record
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
@@ -43,6 +45,7 @@ class Accounts(Struct, frozen=True, kw_only=True):
 
 class _AboutNumber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
+    purpose: Reason
     controller: str = ""
     language: Language | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
@@ -60,6 +63,8 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     asked = convert(fields, _AboutNumber)
     language = asked.language or _preferred(request)
     number, sees = _number(asked, client, gate.config), _sees(client, asked.controller)
+    owned = [name for name in client.controllers if asked.controller in {"", name}]
+    await gate.subjects.looked(client, owned, number, "decisions", asked.purpose)
     before = int(asked.before.rpartition("-")[2] or 0)
 
     def look_up(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
@@ -195,6 +200,7 @@ DECISIONS: Final = (
         scope="read",
         parameters=(
             Parameter(name="number", about="The person's number.", example="+390612345678", required=True),
+            PURPOSE,
             Parameter(name="controller", about="Of this controller only.", example="acme"),
             _LANGUAGE,
             Parameter(name="limit", about="At most so many; 100 if not given, 1000 at most.", example="100"),
@@ -208,7 +214,7 @@ DECISIONS: Final = (
             "notices": [],
             "language": "en",
         },
-        errors=("number.invalid", "controller.unknown", *_ERRORS),
+        errors=("number.invalid", "controller.unknown", "lookup.throttled", "store.unavailable", *_ERRORS),
     ),
     Endpoint(
         method="GET",

@@ -7,6 +7,7 @@ from dialgate.interfaces import http_check, http_ledger
 from dialgate.interfaces.http_decisions import DECISIONS
 from dialgate.interfaces.http_dialers import DIALERS
 from dialgate.interfaces.http_ledger_endpoints import ASKING, AT, LEDGER_ENDPOINTS, NUMBER, RECEIPT
+from dialgate.interfaces.http_subjects import SUBJECT_ENDPOINTS
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.model import CallType
 from dialgate.registrar import Registrar
@@ -140,7 +141,7 @@ ENDPOINTS: Final = (
         ask_example={**_CALL, "at": AT},
         answer=Simulation,
         answer_example=_SIMULATION,
-        errors=(*ASKING, "store.unavailable", "gate.unavailable"),
+        errors=(*ASKING, "lookup.throttled", "store.unavailable", "gate.unavailable"),
     ),
     Endpoint(
         method="POST",
@@ -158,4 +159,5 @@ ENDPOINTS: Final = (
     *DECISIONS,
     *LEDGER_ENDPOINTS,
     *DIALERS,
+    *SUBJECT_ENDPOINTS,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate.faults import Unavailable
+from dialgate.lookups import TooManyLookups
 from dialgate.registrar import Refused
 
 _T = TypeVar("_T")
@@ -85,16 +86,22 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "ledger.unknown": (404, "Nothing of this id is recorded for this number."),
     "list.unknown": (404, "No such list."),
     "revocation.unknown": (404, "No such revocation."),
+    "subject.unknown": (404, "No such open request, of this kind, for this number."),
     "webhook.unknown": (404, "No such webhook profile."),
     "method.not_allowed": (405, "The path is right, the method is not; `Allow` names those that are."),
     "request.timeout": (408, "The request did not arrive in time."),
     "revocation.lifted": (409, "The revocation was lifted on another ground already; that stands."),
     "list.exists": (409, "A list of this id was loaded before; a retired one stays on record."),
     "outcome.known": (409, "The call has an outcome already that is as strict or stricter; it stands."),
+    "subject.closed": (409, "The request is closed, or cannot be extended any more."),
     "request.too_large": (413, "The body, or a line of it, is larger than this gate takes."),
     "batch.too_large": (413, "More calls at once than this gate takes."),
     "request.expectation": (417, "Only `Expect: 100-continue` is understood."),
     "request.headers_too_large": (431, "The request line or a header is longer than this gate takes."),
+    "lookup.throttled": (
+        429,
+        "The client has looked up too many numbers; `Retry-After` says when it may go on.",
+    ),
     "gate.error": (500, "An error in the gate; its log has the details. No call was allowed."),
     "store.unavailable": (503, "The store cannot be reached; nothing was written."),
     "gate.unavailable": (503, "The gate cannot do this now: its log, its keys or its clock is out of order."),
@@ -110,6 +117,8 @@ def fault_of(error: Exception) -> Fault:
     match error:
         case Fault():
             return error
+        case TooManyLookups():
+            return Fault(error.status, error.code, error.message, headers={"Retry-After": str(error.after)})
         case Refused():
             return Fault(error.status, error.code, error.message, field=error.field)
         case Unavailable(component="store"):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from dialgate import tabular
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert, decode
+from dialgate.lookups import Reason
 from dialgate.model import Transfer
 from dialgate.registrar import Registrar
 from dialgate.requests import (
@@ -73,6 +74,7 @@ def history(*kinds: str) -> Serve:
 
     async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
         asked = _history_query(request)
+        await gate.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
         entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
         return http_body.reply(request, _encode(History(entries)))
 
@@ -81,6 +83,7 @@ def history(*kinds: str) -> Serve:
 
 async def consents(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = _history_query(request)
+    await gate.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
     held = await gate.registrar.consents(client, asked.controller, asked.number)
     entries = await gate.registrar.history(client, asked.controller, asked.number, CONSENT_KINDS)
     return http_body.reply(request, _encode(ConsentHistory(entries, held)))
@@ -96,6 +99,7 @@ def _history_query(request: web.Request) -> "_HistoryQuery":
 
 class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
+    purpose: Reason
     controller: str = ""
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from dialgate.interfaces import http_ledger
+from dialgate.interfaces.http_subjects import PURPOSE
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.registrar import Registrar
 from dialgate.requests import (
@@ -86,6 +87,7 @@ _UPLOAD: Final[dict[str, Any]] = {
 }
 _ABOUT_WHOM: Final = (
     Parameter(name="number", about="The person's number.", example=NUMBER, required=True),
+    PURPOSE,
     Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
 )
 _SEQ: Final = Parameter(name="seq", about="The revocation.", example="812", required=True, place="path")
@@ -106,7 +108,7 @@ _WRITE: Final = (
     "request.not_json", "request.too_large", "request.timeout", "number.invalid", "controller.unknown",
     "store.unavailable", "gate.unavailable",
 )  # fmt: skip
-_READ: Final = ("number.invalid", "controller.unknown", "store.unavailable")
+_READ: Final = ("number.invalid", "controller.unknown", "lookup.throttled", "store.unavailable")
 ASKING: Final = ("request.not_json", "request.too_large", "request.timeout")
 
 

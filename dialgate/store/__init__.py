@@ -115,6 +115,10 @@ class Store(Protocol):
 
         Other writers wait while it writes: a bulk import sends some thousand drafts at a time, not all at once."""
 
+    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
+        """Take these entries out of the ledger, for good, and append `drafts`, in one step. Their bytes are overwritten.
+        What had been read of their subjects is stale from then on. Returns the new sequences."""
+
     async def history(self, subject: bytes) -> list[Entry]:
         """Every ledger entry of one subject, oldest first."""
 
@@ -124,6 +128,9 @@ class Store(Protocol):
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         """The attempt that a decision counted, and for which subject."""
 
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
+        """How many attempts are older; with `drop`, they are gone on return."""
+
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         """Note what became of an allowed call; of two results the later `at` stands. False where no such attempt is
         counted."""
@@ -132,6 +139,9 @@ class Store(Protocol):
 
     async def add_list(self, call_list: CallList) -> bool:
         """False where its controller has one of this id, retired or not; then nothing is written."""
+
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        """Put it in the place of the list of its controller and id, if the file of that still has this sum."""
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         """The list as it stands then, with the instant of its first retirement; None where there is none."""

@@ -15,7 +15,8 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
 
 Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
 with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
-and on as many replicas as the settings ask for (WAITAOF).
+and on as many replicas as the settings ask for (WAITAOF). What was removed is in the append-only file until Redis next
+writes that anew (BGREWRITEAOF).
 """
 
 from collections.abc import Mapping, Sequence
@@ -295,6 +296,15 @@ class RedisStore:
             if await self._script("retire", [key], [field, body, _encode(retired)]):
                 return retired
 
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        key, field = self._key("lists"), f"{call_list.controller}\0{call_list.id}"
+        while True:
+            body = await self._run("HGET", key, field)
+            if body is None or _call_list.decode(body).sha256 != sha256:
+                return False
+            if await self._script("retire", [key], [field, body, _encode(call_list)]):
+                return True
+
     async def proofs(self) -> list[CallerIdProof]:
         held = _pairs(await self._run("HGETALL", self._key("proofs")))
         return [_proof.decode(body) for body in held.values()]
@@ -311,6 +321,29 @@ class RedisStore:
                 or await self._script("retire", [key], [field, body, _encode(proof)])
             ):
                 return
+
+    # ---- the end of storage ------------------------------------------------------------------------------------------
+
+    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
+        keys = [self._key("seq"), self._key("ledger"), *(self._subject(draft.subject) for draft in drafts)]
+        values = [_ATTEMPTS_KEPT, len(seqs), *seqs, *map(_encode, drafts)]
+        first = await self._script("remove", keys, values, durably=True)
+        return list(range(first, first + len(drafts)))
+
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
+        found, cursor = 0, 0
+        while True:
+            scanned = await self._run("SCAN", cursor, "MATCH", self._key("s:", b"*"), "COUNT", _AT_ONCE)
+            cursor, subjects = int(scanned[0]), scanned[1]
+            held = await self._together([("HGETALL", subject) for subject in subjects])
+            for subject, flat in zip(subjects, held, strict=True):
+                old = [each.decision for each in _attempts(_pairs(flat)) if each.at < before]
+                found += len(old)
+                if drop and old:
+                    names = [self._key("d:", decision.encode()) for decision in old]
+                    await self._script("forget", [subject, *names], old)
+            if not cursor:
+                return found
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
@@ -367,11 +400,14 @@ def _counted(body: bytes, result: bytes | None) -> Attempt:
 
 
 def _known(fields: Mapping[bytes, bytes], seq: int) -> Known:
-    attempts = [
+    attempts = sorted(_attempts(fields), key=lambda attempt: (attempt.at, attempt.decision))
+    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
+
+
+def _attempts(fields: Mapping[bytes, bytes]) -> list[Attempt]:
+    return [
         _counted(body, fields.get(b"r" + name[1:])) for name, body in fields.items() if name.startswith(b"a")
     ]
-    attempts.sort(key=lambda attempt: (attempt.at, attempt.decision))
-    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
 
 
 def _entries(fields: Mapping[bytes, bytes]) -> list[Entry]:

@@ -338,9 +338,7 @@ class SqliteStore:
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
-            first = tables.newest(db) + 1
-            tables.enter(db, first, drafts)
-            return list(range(first, first + len(drafts)))
+            return tables.append(db, drafts)
 
         seqs = await self._write(step)
         if len(seqs) >= BULK:
@@ -438,6 +436,23 @@ class SqliteStore:
 
         await self._write(step)
         self._sift([*(subject for subject, _ in attempts), *(answer.key for answer in answers)])
+
+    # ---- the end of storage ------------------------------------------------------------------------------------------
+
+    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
+        return await self._write(lambda db: tables.remove(db, seqs, drafts))
+
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        return await self._write(lambda db: tables.replace_list(db, call_list, sha256))
+
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
+        await self._flush()
+        if not drop:
+            return await self._in_thread(lambda db: tables.attempts_before(db, before))
+        dropped = 0
+        while some := await self._write(lambda db: tables.drop_attempts(db, before)):
+            dropped += some
+        return dropped
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

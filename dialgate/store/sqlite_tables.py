@@ -17,8 +17,8 @@ from msgspec import structs
 from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry, Event, fold
-from dialgate.model import Attempt, Known
-from dialgate.store import Remembered, StoreUnavailable
+from dialgate.model import Attempt, Instant, Known
+from dialgate.store import CallList, Remembered, StoreUnavailable
 from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
 
@@ -50,6 +50,7 @@ WIDEST = 512  # keys in one query
 INSERTED_AT_ONCE = 256
 _SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
+_DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
 
 STATE = """
@@ -198,11 +199,6 @@ def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attem
     _insert(db, _COUNT, rows)
 
 
-def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
-    rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
-    _insert(db, "INSERT INTO ledger VALUES {rows}", rows)
-
-
 def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
     _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers])
 
@@ -234,6 +230,38 @@ def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
     return (
         draft.subject, draft.at, draft.controller, draft.actor, draft.channel, draft.proof, draft.sealed, event,
     )  # fmt: skip
+
+
+def append(db: sqlite3.Connection, drafts: Sequence[Draft]) -> list[int]:
+    first = newest(db) + 1
+    rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
+    _insert(db, "INSERT INTO ledger VALUES {rows}", rows)
+    return list(range(first, first + len(drafts)))
+
+
+def remove(db: sqlite3.Connection, seqs: Sequence[int], drafts: Sequence[Draft]) -> list[int]:
+    db.execute("PRAGMA secure_delete=ON")
+    db.execute("DELETE FROM ledger WHERE seq IN (SELECT value FROM json_each(?))", (encode(seqs).decode(),))
+    db.execute("PRAGMA secure_delete=OFF")
+    return append(db, drafts)
+
+
+def replace_list(db: sqlite3.Connection, call_list: CallList, sha256: str) -> bool:
+    body = encode(call_list).decode()
+    held = "json_extract(body, '$.sha256') = ?"
+    update = f"UPDATE call_list SET body = ? WHERE controller = ? AND id = ? AND {held}"  # noqa: S608 - constants
+    return db.execute(update, (body, call_list.controller, call_list.id, sha256)).rowcount == 1
+
+
+def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
+    (found,) = db.execute("SELECT count(*) FROM attempt WHERE at < ?", (before,)).fetchone()
+    return int(found)
+
+
+def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
+    old = "SELECT decision FROM attempt WHERE at < ? LIMIT ?"
+    delete = f"DELETE FROM attempt WHERE decision IN ({old})"  # noqa: S608 - constants
+    return db.execute(delete, (before, _DROPPED_AT_ONCE)).rowcount
 
 
 def entry_of(row: Sequence[Any]) -> Entry:

@@ -1,0 +1,142 @@
+"""The requests that people have made of the controllers, and their clock: opened, extended, closed, and counted."""
+
+import secrets
+from collections.abc import Callable, Iterable
+
+import msgspec
+from msgspec import structs
+
+from dialgate import cases
+from dialgate.cases import Asked, Case, Extended, Step
+from dialgate.keys import Keys, nonces
+from dialgate.localtime import rfc3339
+from dialgate.lookups import instant
+from dialgate.masking import Masker
+from dialgate.metrics import Metrics
+from dialgate.model import DAY, SECOND, Instant
+from dialgate.registrar import Refused
+from dialgate.settings import Client
+from dialgate.store.sqlite_subjects import CaseEvent, SubjectStore
+from dialgate.subject_answers import CaseInfo, CaseRequest, CaseStep
+
+_steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)
+
+
+class Deadlines:
+    def __init__(self, file: SubjectStore, keys: Keys, clock: Callable[[], Instant]) -> None:
+        self._file, self._keys, self._clock = file, keys, clock
+        self._nonces = nonces()
+
+    async def ask(self, client: Client, controller: str, number: str, ask: CaseRequest) -> CaseInfo:
+        """The clock runs from `received_at`. `number` in E.164."""
+        ask = Masker(self._keys, controller).masked(ask, number)
+        now = self._clock()
+        received = now if ask.received_at is None else instant(ask.received_at)
+        if not 0 <= received <= now:
+            raise Refused("request.invalid", "Send when the request came in.", "received_at")
+        asked = Asked(
+            kind=ask.kind,
+            received_at=received,
+            identified=ask.identified,
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+        )
+        event = CaseEvent(
+            id=secrets.token_hex(8),
+            at=now,
+            controller=controller,
+            subject=self._keys.subject(controller, number),
+            sealed=self._keys.ledger.seal(number, next(self._nonces)),
+            closes=False,
+            body=msgspec.json.encode(asked).decode(),
+        )
+        await self._file.note(event)
+        return self._info(_cases([event])[0])
+
+    async def move(self, client: Client, name: str, step: CaseStep) -> CaseInfo:
+        """Answer, refuse or extend a request."""
+        events = await self._file.case(name)
+        case = next(iter(_cases(events)), None)
+        if case is None or case.controller not in client.controllers:
+            raise Refused("subject.unknown", "No such request of yours; look at the open ones.", "id", 404)
+        if case.closed_at:
+            raise _closed("id")
+        number = self._keys.ledger.unseal(events[0].sealed)
+        reason = Masker(self._keys, case.controller).text(step.reason, number)
+        event = await self.take(events[0], self._step(case, step, reason, step.actor or client.name))
+        return self._info(_cases([*events, event])[0])
+
+    def _step(self, case: Case, step: CaseStep, reason: str, actor: str) -> Step:
+        match step.outcome:
+            case "refused":
+                return cases.Refused(reason=reason, actor=actor)
+            case "answered":
+                return cases.Answered(what=reason, actor=actor)
+            case "extended":
+                if case.extended_at:
+                    text = "Two more months were taken already; answer it."
+                    raise Refused("subject.closed", text, "outcome", 409)
+                if self._clock() > case.due_at:
+                    text = "The month is over; it can be extended only within it (GDPR 12(3)). Answer it."
+                    raise Refused("subject.closed", text, "outcome", 409)
+                return Extended(reason=reason, actor=actor)
+
+    async def take(self, begun: CaseEvent, step: Step) -> CaseEvent:
+        event = structs.replace(
+            begun,
+            at=self._clock(),
+            closes=isinstance(step, cases.CLOSING),
+            body=msgspec.json.encode(step).decode(),
+        )
+        await self._file.note(event)
+        return event
+
+    async def opened(self, name: str, kind: str, subject: bytes) -> CaseEvent:
+        """The one that an act is for: there is none without a request, which says how the asker was identified."""
+        events = await self._file.case(name)
+        case = next(iter(_cases(events)), None)
+        if case is None or case.kind != kind or events[0].subject != subject:
+            text = f"Open a request for {kind} of this number first."
+            raise Refused("subject.unknown", text, "request", 404)
+        if case.closed_at:
+            raise _closed("request")
+        return events[0]
+
+    async def open_of(self, client: Client) -> list[CaseInfo]:
+        """The most urgent first."""
+        found = [
+            case for case in _cases(await self._file.open_cases()) if case.controller in client.controllers
+        ]
+        return [self._info(case) for case in sorted(found, key=lambda case: case.due_at)]
+
+    async def of(self, subject: bytes) -> list[CaseInfo]:
+        return [self._info(case) for case in _cases(await self._file.cases(subject))]
+
+    async def count(self, metrics: Metrics, now: Instant) -> None:
+        """With none open, the time left is that of one that came in now."""
+        found = _cases(await self._file.open_cases())
+        for kind in cases.KINDS:
+            metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in found))
+        left = min((case.due_at - now for case in found), default=cases.due(now, cases.MONTHS) - now)
+        metrics.case_left.set(left / SECOND)
+
+    def _info(self, case: Case) -> CaseInfo:
+        left = 0 if case.closed_at else (case.due_at - self._clock()) // DAY
+        shown: Case = Masker(self._keys, case.controller).shown(case)
+        fields = structs.asdict(shown)
+        for name in ("received_at", "due_at", "extended_at", "closed_at"):
+            fields[name] = rfc3339(fields[name]) if fields[name] else ""
+        return CaseInfo(**fields, days_left=left)
+
+
+def _closed(field: str) -> Refused:
+    return Refused("subject.closed", "This request is closed; open another.", field, 409)
+
+
+def _cases(events: Iterable[CaseEvent]) -> list[Case]:
+    steps: dict[tuple[str, str], list[tuple[Instant, Step]]] = {}
+    for event in events:
+        steps.setdefault((event.id, event.controller), []).append((event.at, _steps.decode(event.body)))
+    found = (cases.fold(name, controller, each) for (name, controller), each in steps.items())
+    return [case for case in found if case is not None]

@@ -1,0 +1,111 @@
+"""The called number where none belongs: in an id, a file's name, a remark that somebody enters beside it.
+
+Such a text is stored with the number taken out, so that no clear number ever reaches the disk, and none is left in a free
+page after an erasure. In its place stands one of
+
+    [hidden:<16 hex digits>]   a keyed hash, in ids and other words that are compared: the same number, the same hash
+    [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown again as they were
+
+How it may change: what stands in brackets keeps its meaning; another kind gets another word.
+"""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct, structs
+
+from dialgate.keys import Keys, KeysUnusable
+
+S = TypeVar("S", bound=Struct)
+
+_TAIL = 7  # digits at the end of a number that give it away, however it begins
+_PHRASE = 256  # the end of a stored phrase, see `model.Phrase`
+_NOT_DIGITS = re.compile(r"[^0-9]")
+# Digits as people write them: a blank, a dash or a bracket may part them.
+_FRAGMENT = re.compile(r"\d(?:[^0-9A-Za-z]{0,3}\d)*")
+_SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
+# Names of our own configuration, and a sum: none of them can be the person's number.
+_EXEMPT = frozenset(
+    {"number", "controller", "campaign", "scope", "sector", "purposes", "call_types", "artefact_sha256"}
+)
+_COMPARED = frozenset({"id", "goods"})
+
+
+class Masker:
+    """Of one controller, so that the same number does not look the same in another's entries."""
+
+    def __init__(self, keys: Keys, controller: str) -> None:
+        self._keys, self._controller = keys, controller
+
+    def masked(self, value: S, number: str) -> S:
+        """The same struct with `number` (E.164) taken out of its texts."""
+        changes = {
+            name: self._field(name, getattr(value, name), number)
+            for name in value.__struct_fields__
+            if name not in _EXEMPT
+        }
+        return structs.replace(value, **changes)
+
+    def shown(self, value: Any) -> Any:
+        """The same text, mapping, sequence or struct with what was sealed in the clear."""
+        if isinstance(value, str):
+            return _SEALED.sub(self._unsealed, value) if "[sealed:" in value else value
+        if isinstance(value, Struct):
+            return structs.replace(
+                value, **{n: self.shown(getattr(value, n)) for n in value.__struct_fields__}
+            )
+        if isinstance(value, dict):
+            return {name: self.shown(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.shown(each) for each in value)
+        return value
+
+    def text(self, text: str, number: str) -> str:
+        return _without(text, number, self._seal)
+
+    def _field(self, name: str, value: Any, number: str) -> Any:
+        if isinstance(value, str):
+            return _without(value, number, self._hide if name in _COMPARED else self._seal)
+        if isinstance(value, tuple) and name in _COMPARED:
+            return tuple(_without(each, number, self._hide) for each in value)
+        if isinstance(value, Struct):  # an origin: its phrases have an end, also when they are read
+            return self._phrases(value, number)
+        return value
+
+    def _phrases(self, value: S, number: str) -> S:
+        changes: dict[str, Any] = {}
+        for name in value.__struct_fields__:
+            held = getattr(value, name)
+            if isinstance(held, str):
+                changes[name] = _without(held, number, self._hide)[:_PHRASE]
+            elif isinstance(held, tuple):
+                changes[name] = tuple(self._phrases(each, number) for each in held)
+        return structs.replace(value, **changes)
+
+    def _hide(self, fragment: str) -> str:
+        return f"[hidden:{self._keys.named(self._controller, b'word ' + fragment.encode())[:8].hex()}]"
+
+    def _seal(self, fragment: str) -> str:
+        # The nonce comes from the text, so that a repeated entry is stored the same; no two texts share one.
+        nonce = self._keys.named(self._controller, b"text " + fragment.encode())[:12]
+        sealed = self._keys.ledger.seal(f"{self._controller}\0{fragment}", nonce)
+        return f"[sealed:{urlsafe_b64encode(sealed).decode()}]"
+
+    def _unsealed(self, found: re.Match[str]) -> str:
+        """As it stands where it does not open, or is another controller's: somebody typed it."""
+        try:
+            owner, _, fragment = self._keys.ledger.unseal(urlsafe_b64decode(found[1])).partition("\0")
+        except (KeysUnusable, ValueError):
+            return found[0]
+        return fragment if owner == self._controller else found[0]
+
+
+def _without(text: str, number: str, replacement: Callable[[str], str]) -> str:
+    tail = number[-_TAIL:]
+    if not tail or tail not in _NOT_DIGITS.sub("", text):
+        return text
+    return _FRAGMENT.sub(
+        lambda found: replacement(found[0]) if tail in _NOT_DIGITS.sub("", found[0]) else found[0], text
+    )

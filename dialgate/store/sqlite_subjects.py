@@ -1,0 +1,272 @@
+"""What is kept for the people called, beside the ledger: who looked them up, what they asked for, what was restricted.
+
+An SQLite 3 file of its own, `subjects.db`, application id 0x64677375, whose `user_version` counts the scripts of
+`MIGRATIONS` that have run. How it may change: a released script is never edited, a change is a new script at the end; a
+newer file is refused. Numbers stand as the ledger's keyed hash (`subject`) and as a ciphertext (`sealed`); `body` is JSON
+of `dialgate.cases`, and of a restricted entry its ciphertext. Rows are added, and leave only when their time of storage is
+over: the file refuses to change one.
+
+Several processes may have it open. What was acknowledged is on the disk.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Self, TypeVar
+
+from msgspec import Struct, structs
+
+from dialgate.model import Instant
+from dialgate.store import StoreUnavailable
+from dialgate.store.sqlite import WAIT, _Link
+from dialgate.store.sqlite_tables import pragma, whole
+
+T = TypeVar("T")
+
+APPLICATION = 0x64677375
+_STAYS = "CREATE TRIGGER {0}_stays BEFORE UPDATE ON {0} BEGIN SELECT raise(ABORT, 'append-only'); END"
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE lookup (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, client TEXT NOT NULL, node TEXT NOT NULL,
+            controller TEXT NOT NULL, subject BLOB NOT NULL, sealed BLOB NOT NULL, what TEXT NOT NULL,
+            purpose TEXT NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE TABLE request (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, at INTEGER NOT NULL, controller TEXT NOT NULL,
+            subject BLOB NOT NULL, sealed BLOB NOT NULL, closes INTEGER NOT NULL, body TEXT NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE TABLE restricted (
+            seq INTEGER PRIMARY KEY, controller TEXT NOT NULL, subject BLOB NOT NULL, until INTEGER NOT NULL,
+            body BLOB NOT NULL
+        ) STRICT
+        """,
+        "CREATE TABLE job (name TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE INDEX lookup_client ON lookup (client, at)",
+        "CREATE INDEX lookup_subject ON lookup (subject)",
+        "CREATE INDEX request_id ON request (id)",
+        "CREATE INDEX request_subject ON request (subject)",
+        "CREATE INDEX restricted_subject ON restricted (subject)",
+        *map(_STAYS.format, ("lookup", "request", "restricted")),
+    ),
+)
+
+_LOOKUP = "SELECT at, client, node, controller, subject, sealed, what, purpose, seq FROM lookup "
+_EVENT = "SELECT id, at, controller, subject, sealed, closes, body, seq FROM request "
+_OPEN = "id NOT IN (SELECT id FROM request WHERE closes)"
+# How many others a client has looked up since then, and when it last looked up the one it will first be forgiven.
+_OTHERS = """
+    SELECT count(*), min(at) FROM
+        (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? GROUP BY subject)
+"""
+_OLD_LOOKUPS = "FROM lookup WHERE at < ?"
+_OLD_REQUESTS = "FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)"
+_OLD_RESTRICTED = "FROM restricted WHERE until < ?"
+
+
+class Lookup(Struct, frozen=True):
+    """That `client` was shown `what` is held about a number, and its reason. `node`: the gate that showed it."""
+
+    at: Instant
+    client: str
+    node: str
+    controller: str
+    subject: bytes
+    sealed: bytes
+    what: str
+    purpose: str
+    seq: int = 0
+
+
+class CaseEvent(Struct, frozen=True):
+    """A step of a person's request; `closes`: after it the request is no longer open."""
+
+    id: str
+    at: Instant
+    controller: str
+    subject: bytes
+    sealed: bytes
+    closes: bool
+    body: str
+    seq: int = 0
+
+
+class Restricted(Struct, frozen=True):
+    """A ledger entry (`seq` is its sequence there) that was taken out of use and is kept for legal claims alone."""
+
+    seq: int
+    controller: str
+    subject: bytes
+    until: Instant
+    body: bytes
+
+
+class SubjectStore:
+    def __init__(self, path: Path) -> None:
+        self._link = _Link(path, wait=WAIT, synchronous="FULL")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Makes the file (mode 0600) or brings it forward; blocks. Raises `StoreUnavailable`."""
+        with suppress(OSError):  # where it cannot be made, SQLite says so
+            path.touch(mode=0o600, exist_ok=False)
+        store = cls(path)
+        store._link.run(_migrate)
+        return store
+
+    async def _read(self, step: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StoreUnavailable("the store has been closed")
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._link.run, step)
+
+    async def _write(self, step: Callable[[sqlite3.Connection], T]) -> T:
+        def atomic(db: sqlite3.Connection) -> T:
+            with whole(db):
+                return step(db)
+
+        return await self._read(atomic)
+
+    # ---- lookups -----------------------------------------------------------------------------------------------------
+
+    async def look_up(self, lookup: Lookup, since: Instant, limit: int) -> Instant | None:
+        """Record it, unless its client has looked up `limit` other numbers after `since`. Then nothing is written, and
+        the instant of the oldest of those is returned: the client may ask again when that lies before `since`."""
+
+        def step(db: sqlite3.Connection) -> Instant | None:
+            others, oldest = db.execute(_OTHERS, (lookup.client, since, lookup.subject)).fetchone()
+            if others >= limit:
+                return int(oldest)
+            db.execute(
+                "INSERT INTO lookup (at, client, node, controller, subject, sealed, what, purpose)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                structs.astuple(lookup)[:-1],
+            )
+            return None
+
+        return await self._write(step)
+
+    async def lookups(self, subject: bytes) -> list[Lookup]:
+        return await self._lookups("WHERE subject = ? ORDER BY seq", subject)
+
+    async def lookups_between(self, start: Instant, end: Instant) -> list[Lookup]:
+        return await self._lookups("WHERE at >= ? AND at < ? ORDER BY seq", start, end)
+
+    async def _lookups(self, where: str, *values: bytes | int) -> list[Lookup]:
+        return await self._read(lambda db: [Lookup(*row) for row in db.execute(_LOOKUP + where, values)])
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    async def note(self, event: CaseEvent) -> None:
+        await self._write(
+            lambda db: db.execute(
+                "INSERT INTO request (id, at, controller, subject, sealed, closes, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                structs.astuple(event)[:-1],
+            )
+        )
+
+    async def case(self, name: str) -> list[CaseEvent]:
+        return await self._events("WHERE id = ? ORDER BY seq", name)
+
+    async def cases(self, subject: bytes) -> list[CaseEvent]:
+        return await self._events("WHERE subject = ? ORDER BY seq", subject)
+
+    async def open_cases(self) -> list[CaseEvent]:
+        return await self._events(f"WHERE {_OPEN} ORDER BY seq")
+
+    async def _events(self, where: str, *values: bytes | str) -> list[CaseEvent]:
+        return await self._read(lambda db: [CaseEvent(*row) for row in db.execute(_EVENT + where, values)])
+
+    # ---- what is restricted ------------------------------------------------------------------------------------------
+
+    async def restrict(self, entries: Sequence[Restricted]) -> None:
+        """An entry that is there already stays as it is."""
+        rows = [structs.astuple(entry) for entry in entries]
+        await self._write(
+            lambda db: db.executemany("INSERT OR IGNORE INTO restricted VALUES (?, ?, ?, ?, ?)", rows)
+        )
+
+    async def restricted(self, subject: bytes) -> list[Restricted]:
+        query = "SELECT seq, controller, subject, until, body FROM restricted WHERE subject = ? ORDER BY seq"
+        return await self._read(lambda db: [Restricted(*row) for row in db.execute(query, (subject,))])
+
+    # ---- the time of storage -----------------------------------------------------------------------------------------
+
+    async def expired(
+        self,
+        lookups: Instant,
+        requests: Instant,
+        restricted: Instant,
+        *,
+        drop: bool,
+        stays: Callable[[str, bytes], bool],
+    ) -> dict[str, int]:
+        """How much is older than each bound; with `drop`, they are gone on return. `stays`: of a controller and subject,
+        whether what is restricted does not go."""
+        kinds = {
+            "lookups": ("seq", _OLD_LOOKUPS, lookups),
+            "subject_requests": ("DISTINCT id", _OLD_REQUESTS, requests),
+        }
+
+        def step(db: sqlite3.Connection) -> dict[str, int]:
+            db.execute("PRAGMA secure_delete=ON")
+            found = {}
+            for kind, (what, where, bound) in kinds.items():
+                (found[kind],) = db.execute(f"SELECT count({what}) {where}", (bound,)).fetchone()
+                if drop and found[kind]:
+                    with whole(db):
+                        db.execute(f"DELETE {where}", (bound,))
+            old = db.execute(f"SELECT seq, controller, subject {_OLD_RESTRICTED}", (restricted,)).fetchall()
+            gone = [(seq,) for seq, *owner in old if not stays(*owner)]
+            found["restricted"] = len(gone)
+            if drop and gone:
+                with whole(db):
+                    db.executemany("DELETE FROM restricted WHERE seq = ?", gone)
+            return found
+
+        return await self._read(step)
+
+    async def due(self, job: str, at: Instant, every: Instant) -> bool:
+        """Whether the job's last run, in any process, lies `every` back; then it is noted as run."""
+        query = (
+            "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2 WHERE ?2 - job.at >= ?3"
+        )
+        return await self._write(lambda db: db.execute(query, (job, at, every)).rowcount == 1)
+
+    async def maintain(self) -> None:
+        """Keep the write-ahead log short. For a regular tick."""
+        await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._worker.shutdown)
+            self._link.close()
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
+    with whole(db):
+        version, known = pragma(db, "user_version"), len(MIGRATIONS)
+        if version and pragma(db, "application_id") != APPLICATION:
+            raise StoreUnavailable("subjects.db is another program's database: move it away")
+        if version > known:
+            raise StoreUnavailable(
+                f"subjects.db has format {version}, above {known}: install a newer dialgate"
+            )
+        for statement in (statement for script in MIGRATIONS[version:] for statement in script):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id={APPLICATION}")
+        db.execute(f"PRAGMA user_version={known}")

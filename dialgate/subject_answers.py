@@ -1,0 +1,162 @@
+"""What may be asked for a person, and what is answered: the bodies of the subjects' endpoints.
+
+Instants are RFC 3339. The number itself stands in the path, and in the reports, which go to that person.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from dialgate.cases import Kind
+from dialgate.lookups import Seen
+from dialgate.model import Origin, Phrase
+from dialgate.requests import HistoryEntry, Id, Receipt, Request, When
+
+Some = Annotated[str, Meta(min_length=3, max_length=1024)]
+
+
+class CaseRequest(Request, frozen=True, kw_only=True):
+    """`identified`: how it was established that who asks holds the number: a call back to it, a code sent to it, a
+    document. `received_at`: when the request came in, from which its month runs."""
+
+    kind: Kind
+    identified: Some
+    received_at: When | None = None
+
+
+class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`answered` or `refused` closes the request, `extended` adds two months. `reason` is what the person was told."""
+
+    outcome: Literal["answered", "refused", "extended"]
+    reason: Some
+    actor: Phrase = ""
+
+
+class RectificationRequest(Request, frozen=True, kw_only=True):
+    """`of`: the sequence of the consent, contract or call request that is wrong; `fields`: what is right, by the names
+    that the history shows."""
+
+    request: Id
+    of: int
+    fields: dict[str, Any]
+
+
+class ErasureRequest(Request, frozen=True, kw_only=True):
+    request: Id
+
+
+class CaseInfo(Struct, frozen=True, kw_only=True):
+    """`days_left`: until it is due, negative once it is late; 0 where it is closed."""
+
+    id: str
+    controller: str
+    kind: Kind
+    received_at: str
+    due_at: str
+    days_left: int
+    identified: str
+    actor: str
+    channel: str
+    proof: str
+    extended_at: str = ""
+    closed_at: str = ""
+    refused: bool = False
+    outcome: str = ""
+
+
+class Cases(Struct, frozen=True):
+    requests: list[CaseInfo]
+
+
+class OnList(Struct, frozen=True, kw_only=True):
+    list: str
+    campaigns: tuple[str, ...]
+    basis: str
+    origin: Origin
+    loaded_at: str
+    retired_at: str = ""
+
+
+class FromRegistry(Struct, frozen=True, kw_only=True):
+    registry: str
+    answer: str
+    consulted_at: str
+    consultation: str
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    code: str
+    law: str
+    text: str
+
+
+class DecisionLine(Struct, frozen=True, kw_only=True):
+    """`result`: what became of an allowed call, as far as it is known."""
+
+    id: str
+    at: str
+    decision: Literal["allow", "deny"]
+    campaign: str
+    purpose: str
+    caller_id: str
+    basis: str
+    result: str
+    asked_by: str
+    reasons: list[Why]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """Everything held about a number on behalf of one controller (GDPR 15). `restricted`: ledger entries out of use,
+    kept for legal claims alone. `days_of_storage`: after its use is over, by kind."""
+
+    number: str
+    controller: str
+    controller_name: str
+    made_at: str
+    ledger: list[HistoryEntry]
+    restricted: list[HistoryEntry]
+    lists: list[OnList]
+    registries: list[FromRegistry]
+    decisions: list[DecisionLine]
+    lookups: list[Seen]
+    requests: list[CaseInfo]
+    days_of_storage: dict[str, int]
+
+
+class Portable(Struct, frozen=True, kw_only=True):
+    """What the person provided, on consent or contract (GDPR 20), and not what was concluded from it. `format` names
+    these fields; another set of fields gets another name."""
+
+    format: Literal["dialgate-portability-1"] = "dialgate-portability-1"
+    number: str
+    controller: str
+    controller_name: str
+    made_at: str
+    consents: list[dict[str, Any]]
+    contracts: list[dict[str, Any]]
+    call_requests: list[dict[str, Any]]
+
+
+class Erased(Struct, frozen=True, kw_only=True):
+    """One thing that was held. `restricted`: kept, out of use, until `until` (empty: as long as its kind is stored)."""
+
+    what: str
+    name: str
+    done: Literal["erased", "restricted", "kept"]
+    why: str
+    law: str
+    until: str = ""
+
+
+class Erasure(Struct, frozen=True, kw_only=True):
+    """`suppression`: the ledger entry by which nobody of this controller may call the number again."""
+
+    request: str
+    suppression: Receipt
+    items: list[Erased]
+
+
+class Rectified(Struct, frozen=True, kw_only=True):
+    request: str
+    of: int
+    receipt: Receipt

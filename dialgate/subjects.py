@@ -1,0 +1,346 @@
+"""The rights of the person called: access, portability, rectification, erasure (GDPR 15 to 20), with a clock on each
+request (GDPR 12(3)), and a record of whoever looked.
+
+Every act is for one controller. What is shown is written down before it is shown.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct, structs
+from prometheus_client import CollectorRegistry
+
+from dialgate import breach, erasure, holdings, phone, stores
+from dialgate.cases import Answered
+from dialgate.deadlines import Deadlines
+from dialgate.expiry import Removal, Retiring
+from dialgate.faults import Unavailable
+from dialgate.holdings import Held
+from dialgate.holds import HoldRefused, Holds, UnderHold
+from dialgate.keys import Keys, nonces
+from dialgate.ledger import Draft, Entry, Revoked
+from dialgate.localtime import rfc3339
+from dialgate.lookups import Lookups
+from dialgate.masking import Masker
+from dialgate.metrics import Metrics
+from dialgate.model import DAY, Instant
+from dialgate.registrar import Refused, Registrar
+from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
+from dialgate.settings import Client, Config
+from dialgate.store import Store, StoreUnavailable
+from dialgate.store.sqlite_subjects import SubjectStore
+from dialgate.subject_answers import (
+    CaseInfo,
+    CaseRequest,
+    Erasure,
+    ErasureRequest,
+    Portable,
+    RectificationRequest,
+    Rectified,
+    Report,
+)
+
+_REQUESTS: dict[str, type[LedgerRequest]] = {
+    "consent": ConsentRequest,
+    "contract": ContractRequest,
+    "call_request": CallRequestRequest,
+}
+_log = structlog.get_logger(__name__)
+
+
+class Subjects:
+    def __init__(
+        self,
+        registrar: Registrar,
+        keys: Keys,
+        store: Store,
+        clock: Callable[[], Instant],
+        metrics: Metrics,
+    ) -> None:
+        self._registrar, self._keys, self._store = registrar, keys, store
+        self._clock, self._metrics = clock, metrics
+        self._file = SubjectStore.open(registrar.config.data / "subjects.db")
+        self._holds = Holds(registrar.config.data, keys)
+        self._nonces = nonces()
+        self._removing: asyncio.Task[None] | None = None
+        self._problem = ""
+        self.lookups = Lookups(self._file, keys, clock, metrics)
+        self.deadlines = Deadlines(self._file, keys, clock)
+
+    @classmethod
+    @asynccontextmanager
+    async def beside(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
+        """For use without a gate, beside one or in its absence. Raises `KeysUnusable`, `StoreUnavailable`."""
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = Keys.open(config.data / "keys.json")
+        store = await stores.opened(config, patience=5.0)
+        metrics = Metrics(CollectorRegistry())
+        try:
+            made = cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)
+            yield made
+            await made.close()
+        finally:
+            await store.close()
+
+    @property
+    def config(self) -> Config:
+        return self._registrar.config
+
+    async def close(self) -> None:
+        if self._removing is not None:
+            await self._removing
+        await self._file.close()
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    async def look_up(
+        self, client: Client, controller: str, number: str, what: str, purpose: str
+    ) -> tuple[str, str]:
+        """Whoever reads of a number comes by here. Returns the controller's id, and the number in E.164. Raises
+        `Refused`, `TooManyLookups`, `StoreUnavailable`."""
+        owner, e164 = self._registrar.person(client, controller, number)
+        await self.lookups.note(client, self.config.settings, owner.id, e164, what, purpose)
+        return owner.id, e164
+
+    async def looked(
+        self, client: Client, controllers: Iterable[str], e164: str, what: str, purpose: str
+    ) -> None:
+        """As `look_up`, of a number in E.164 on behalf of each of these controllers."""
+        for name in controllers:
+            await self.lookups.note(client, self.config.settings, name, e164, what, purpose)
+
+    def _held(self, controller: str, e164: str) -> Held:
+        return Held(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
+
+    async def simulated(self, client: Client, campaign: str, number: str) -> None:
+        """A simulation tells what is known of a number and leaves no decision behind: it is a look-up. What is no number,
+        or is asked for a campaign that is not the client's, tells nothing."""
+        line = self.config.lines.get(campaign)
+        if line is not None and line.controller.id in client.controllers:
+            with suppress(phone.NotANumber):
+                e164 = phone.parse(number, line.dial_region).e164
+                settings, owner = self.config.settings, line.controller.id
+                await self.lookups.note(client, settings, owner, e164, "simulation", f"campaign {campaign}")
+
+    async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
+        """GDPR 15. The decision log is read as far as it names the number."""
+        held = self._held(*await self.look_up(client, controller, number, "everything", purpose))
+        subject = self._keys.subject(held.controller, held.number)
+        known = (await self._store.read([subject])).known[0]
+        lists = await self._store.lists()
+        return Report(
+            number=held.number,
+            controller=held.controller,
+            controller_name=self.config.controllers[held.controller].name,
+            made_at=rfc3339(self._clock()),
+            ledger=await self._registrar.history(client, held.controller, held.number),
+            restricted=[self._registrar.told(entry) for entry in await self._restricted(subject)],
+            lists=await asyncio.to_thread(holdings.on_lists, held, lists),
+            registries=await asyncio.to_thread(holdings.from_registries, held),
+            decisions=await asyncio.to_thread(holdings.decisions, held, known.attempts),
+            lookups=await self.lookups.seen(held.controller, held.number),
+            requests=await self.deadlines.of(subject),
+            days_of_storage=_days(self.config),
+        )
+
+    async def portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
+        """GDPR 20."""
+        owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
+        entries = await self._registrar.history(client, owner, e164, tuple(_REQUESTS))
+        given: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _REQUESTS}
+        for entry in entries:
+            given[entry.kind].append({"recorded_at": entry.at, **entry.details})
+        return Portable(
+            number=e164,
+            controller=owner,
+            controller_name=self.config.controllers[owner].name,
+            made_at=rfc3339(self._clock()),
+            consents=given["consent"],
+            contracts=given["contract"],
+            call_requests=given["call_request"],
+        )
+
+    async def _restricted(self, subject: bytes) -> list[Entry]:
+        return [erasure.opened(each, self._keys.ledger) for each in await self._file.restricted(subject)]
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    async def ask(self, client: Client, number: str, ask: CaseRequest) -> CaseInfo:
+        owner, e164 = self._registrar.person(client, ask.controller, number)
+        return await self.deadlines.ask(client, owner.id, e164, ask)
+
+    # ---- rectification -----------------------------------------------------------------------------------------------
+
+    async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
+        """GDPR 16: a later entry of the same id, by the same checks as any other; the wrong one stays in the history."""
+        owner, e164 = self._registrar.person(client, ask.controller, number)
+        subject = self._keys.subject(owner.id, e164)
+        begun = await self.deadlines.opened(ask.request, "rectification", subject)
+        entry = next((each for each in await self._store.history(subject) if each.seq == ask.of), None)
+        told = self._registrar.told(entry) if entry is not None else None
+        if told is None or told.kind not in _REQUESTS:
+            text = "Name a consent, contract or call request of this number; what was withdrawn or ended stays so."
+            raise Refused("ledger.unknown", text, "of", 404)
+        receipt = await self._registrar.record(
+            client, _corrected(told.kind, told.details, owner.id, e164, ask)
+        )
+        what = f"entry {ask.of} was rectified by entry {receipt.seq}"
+        await self.deadlines.take(
+            begun, Answered(what=what, actor=ask.actor or client.name, entries=(receipt.seq,))
+        )
+        return Rectified(request=ask.request, of=ask.of, receipt=receipt)
+
+    # ---- erasure -----------------------------------------------------------------------------------------------------
+
+    async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
+        """GDPR 17. The suppression binds first, together with the ledger's share; the files follow. Should it break
+        off in between, it may be asked again."""
+        owner, e164 = self._registrar.person(client, ask.controller, number)
+        subject = self._keys.subject(owner.id, e164)
+        begun = await self.deadlines.opened(ask.request, "erasure", subject)
+        held = self._held(owner.id, e164)
+        evidence = e164 in (await self._under_hold()).numbers
+        records = await asyncio.to_thread(holdings.records, held)
+        entries = await self._store.history(subject)
+        goes, restricted = erasure.split(
+            entries,
+            erasure.last_used(records),
+            self._clock(),
+            self.config.settings.storage.restricted_days,
+            held=evidence,
+        )
+        await self._file.restrict(
+            [erasure.sealed(*each, self._keys.ledger, next(self._nonces)) for each in restricted]
+        )
+        gone = [entry.seq for entry in (*goes, *(entry for entry, _ in restricted))]
+        seq = (await self._store.remove(gone, [self._suppression(client, owner.id, e164, ask)]))[0]
+        receipt = Receipt(seq, rfc3339(self._clock()))
+        items = erasure.told(entries, restricted, self._named, held=evidence)
+        lists = await (self._on_lists(held) if evidence else self._off_lists(held))
+        registries = await asyncio.to_thread(holdings.from_registries, held)
+        items += erasure.about_files(lists, registries, records, held=evidence)
+        await self.deadlines.take(
+            begun, Answered(what=_summary(items), actor=ask.actor or client.name, entries=(seq,))
+        )
+        return Erasure(request=ask.request, suppression=receipt, items=items)
+
+    def _named(self, entry: Entry) -> str:
+        name: str = Masker(self._keys, entry.controller).shown(getattr(entry.event, "id", ""))
+        return name or f"entry {entry.seq}"
+
+    def _suppression(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Draft:
+        now = self._clock()
+        ask = Masker(self._keys, controller).masked(ask, number)
+        return Draft(
+            at=now,
+            controller=controller,
+            subject=self._keys.subject(controller, number),
+            event=Revoked(at=now),
+            actor=ask.actor or client.name,
+            channel="erasure",
+            proof=ask.proof or f"request:{ask.request}",
+            sealed=self._keys.ledger.seal(number, next(self._nonces)),
+        )
+
+    async def _under_hold(self) -> UnderHold:
+        """Where that cannot be told, nothing is destroyed. Raises `StoreUnavailable`."""
+        try:
+            return await asyncio.to_thread(self._holds.under)
+        except (HoldRefused, OSError) as fault:
+            raise StoreUnavailable(f"legal holds: {fault}") from fault
+
+    async def _on_lists(self, held: Held) -> list[str]:
+        lists = await self._store.lists()
+        return [each.list for each in await asyncio.to_thread(holdings.on_lists, held, lists)]
+
+    async def _off_lists(self, held: Held) -> list[str]:
+        folder = held.config.data / "lists"
+        names = []
+        for record in await self._store.lists():
+            if record.controller != held.controller or not (folder / record.file).exists():
+                continue
+            fresh = await asyncio.to_thread(erasure.without, record, folder, held.number)
+            if fresh is not None and await self._store.replace_list(fresh, record.sha256):
+                await asyncio.to_thread(erasure.drop, folder / record.file)
+                names.append(record.id)
+        if names:
+            self._registrar.changed.set()
+        return names
+
+    async def exposed(self, span: breach.Span) -> breach.Exposure:
+        """What a key or a node was shown, and could have been (GDPR 33). Reads the whole decision log."""
+        lookups = await self._file.lookups_between(span.start, span.end)
+        return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
+
+    # ---- upkeep ------------------------------------------------------------------------------------------------------
+
+    async def observe(self, now: Instant) -> None:
+        """For a regular tick: the clock of open requests, and once a day the end of storage. A fault here closes no
+        gate, but whoever reads is refused as long as it lasts."""
+        try:
+            await self.deadlines.count(self._metrics, now)
+            await self._file.maintain()
+            daily = self.config.settings.storage.daily and self._removing is None
+            if daily and await self._file.due("retention", now, DAY):
+                self._removing = asyncio.create_task(self._remove(now))
+        except Unavailable as fault:
+            if str(fault) != self._problem:  # it is asked every second
+                _log.error("subjects not available", problem=str(fault))
+            self._problem = str(fault)
+        else:
+            self._problem = ""
+
+    async def _remove(self, now: Instant) -> None:
+        try:
+            await self.retire(now, drop=True)
+        except (Unavailable, OSError) as fault:
+            _log.error("what is past its time was not removed", problem=str(fault))
+        self._removing = None
+
+    async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
+        """What is past its time of storage; with `drop`, it is gone on return."""
+        retiring = Retiring(self.config, self._store, self._file, await self._under_hold())
+        removed = await retiring.run(now, drop=drop)
+        for each in removed if drop else ():
+            self._metrics.retired.labels(each.kind).inc(each.count)
+        return removed
+
+
+def _corrected(
+    kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
+) -> LedgerRequest:
+    """As if it were recorded now. Raises `Refused`."""
+    wanted = _REQUESTS[kind]
+    names = {name for name in wanted.__struct_fields__ if name not in _NOT_RECTIFIED}
+    if not ask.fields or not ask.fields.keys() <= names:
+        raise Refused("request.invalid", f"Give some of these: {', '.join(sorted(names))}.", "fields")
+    merged = {name: value for name, value in {**details, **ask.fields}.items() if name in {*names, "id"}}
+    own = {
+        "controller": controller,
+        "number": number,
+        "actor": ask.actor,
+        "channel": "rectification",
+        "proof": ask.proof or f"request:{ask.request}",
+    }
+    try:
+        return msgspec.convert(merged | own, wanted)
+    except msgspec.ValidationError:
+        text = "One of the fields is not of its type; give it as the history shows it."
+        raise Refused("request.invalid", text, "fields") from None
+
+
+_NOT_RECTIFIED = frozenset({"id", "number", "controller", "actor", "channel", "proof"})
+
+
+def _summary(items: Iterable[Struct]) -> str:
+    done = [str(getattr(each, "done", "")) for each in items]
+    return ", ".join(f"{done.count(name)} {name}" for name in ("erased", "restricted", "kept"))
+
+
+def _days(config: Config) -> dict[str, int]:
+    fields = structs.asdict(config.settings.storage)
+    return {name.removesuffix("_days"): days for name, days in fields.items() if name.endswith("_days")}
