@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dialgate import calllist, numberset
 from dialgate.keys import Sealer
-from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Entry
+from dialgate.ledger import CallRequested, ConsentConfirmed, ConsentGiven, ContractMade, Entry
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, Instant
 from dialgate.numberset import NumberSet
@@ -24,21 +24,20 @@ from dialgate.store import CallList
 from dialgate.store.sqlite_subjects import Restricted
 from dialgate.subject_answers import Erased, FromRegistry
 
-PERMITS = (ConsentGiven, ContractMade, CallRequested)
+PERMITS = (ConsentGiven, ConsentConfirmed, ContractMade, CallRequested)
 
 _GONE = ("nothing that was done rests on it", "GDPR art. 17(1)(b)-(c)")
 _PROOF = (
     "a call was allowed on it, which may have to be accounted for",
     "GDPR art. 17(3)(e), 18(2); L. 689/1981 art. 28",
 )
-_HELD = ("a legal hold keeps it as evidence; nobody may call on it", "GDPR art. 17(3)(e), 18(2)")
 _FORBIDS = ("it forbids calls, and would be undone", "GDPR art. 17(3)(b), 21(3)")
 
 
 def basis_of(entry: Entry) -> str:
     """`consent:…`, `contract:…`, `request:…`; empty for an entry that permits nothing."""
     match entry.event:
-        case ConsentGiven(id=name):
+        case ConsentGiven(id=name) | ConsentConfirmed(id=name):
             return f"consent:{name}"
         case ContractMade(id=name):
             return f"contract:{name}"
@@ -58,16 +57,14 @@ def last_used(records: Iterable[Record]) -> dict[str, Instant]:
 
 
 def split(
-    entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, held: bool
+    entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """The entries that go, and those that are put out of use, each with the end of its time. Of a number under a legal
-    hold none goes."""
+    """The entries that go, and those that are put out of use, each with the end of its time."""
     goes: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
         if basis := basis_of(entry):
-            last = max(used.get(basis, 0), now if held else 0)
-            until = last + days * DAY if last else 0
+            until = used[basis] + days * DAY if basis in used else 0
             if until > now:
                 restricted.append((entry, until))
             else:
@@ -88,8 +85,6 @@ def told(
     entries: Iterable[Entry],
     restricted: Iterable[tuple[Entry, Instant]],
     shown: Callable[[Entry], str],
-    *,
-    held: bool,
 ) -> list[Erased]:
     """What became of each ledger entry; `shown` names it."""
     ends = {entry.seq: until for entry, until in restricted}
@@ -100,25 +95,26 @@ def told(
         if not isinstance(entry.event, PERMITS):
             found.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
-            why, law = _HELD if held else _PROOF
             until = rfc3339(ends[entry.seq])
-            found.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
+            found.append(
+                Erased(what=kind, name=name, done="restricted", why=_PROOF[0], law=_PROOF[1], until=until)
+            )
         else:
             found.append(Erased(what=kind, name=name, done="erased", why=_GONE[0], law=_GONE[1]))
     return found
 
 
 def about_files(
-    lists: Iterable[str], registries: Iterable[FromRegistry], records: Iterable[Record], *, held: bool
+    lists: Iterable[str], registries: Iterable[FromRegistry], records: Iterable[Record]
 ) -> list[Erased]:
     """What became of what is held beside the ledger."""
     found = [
         Erased(
             what="call list",
             name=name,
-            done="restricted" if held else "erased",
-            why=_HELD[0] if held else "nobody of it may call the number any more",
-            law=_HELD[1] if held else "GDPR art. 17(1)(c)",
+            done="erased",
+            why="nobody of it may call the number any more",
+            law="GDPR art. 17(1)(c)",
         )
         for name in lists
     ]

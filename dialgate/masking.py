@@ -30,7 +30,7 @@ _SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
 _EXEMPT = frozenset(
     {"number", "controller", "campaign", "scope", "sector", "purposes", "call_types", "artefact_sha256"}
 )
-_COMPARED = frozenset({"id", "goods"})
+_COMPARED = frozenset({"id", "goods", "consent"})
 
 
 class Masker:

@@ -304,14 +304,6 @@ class Registrar:
         told = [self.told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
         return [each for each in told if not kinds or each.kind in kinds]
 
-    async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
-        """What the entries about each consent amount to."""
-        owner = self._controller(client, controller)
-        subject = self._keys.subject(owner.id, self._number(number, owner))
-        known = (await self._store.read([subject])).known[0]
-        used = {attempt.basis: attempt.at for attempt in known.attempts}
-        return [_standing(each, used.get(f"consent:{each.id}", 0)) for each in known.consents]
-
     def told(self, entry: Entry) -> HistoryEntry:
         told: HistoryEntry = Masker(self._keys, entry.controller).shown(_told(entry))
         return told
@@ -320,6 +312,14 @@ class Registrar:
         """On whose behalf a client asks about a number, and the number in E.164. Raises `Refused`."""
         owner = self._controller(client, controller)
         return owner, self._number(number, owner)
+
+    async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
+        """What the entries about each consent amount to."""
+        owner = self._controller(client, controller)
+        subject = self._keys.subject(owner.id, self._number(number, owner))
+        known = (await self._store.read([subject])).known[0]
+        used = {attempt.basis: attempt.at for attempt in known.attempts}
+        return [_standing(each, used.get(f"consent:{each.id}", 0)) for each in known.consents]
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 

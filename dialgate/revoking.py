@@ -16,6 +16,7 @@ from msgspec import Struct
 from dialgate.calllist import RowProblem, number_of
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import Draft, Revoked
+from dialgate.masking import Masker
 from dialgate.model import Instant, Known
 from dialgate.store import Store
 from dialgate.tabular import Table
@@ -88,7 +89,7 @@ async def write(store: Store, keys: Keys, order: Order, stops: Stops, done: Call
     """How many are revoked that were not before; `done` is told of rows as they are on the disk. Raises
     `StoreUnavailable`: then what was written stands."""
     written = 0
-    fresh = nonces()
+    fresh, masker = nonces(), Masker(keys, order.owner)
     for numbers, instants in _parts(stops):
         subjects = [keys.subject(order.owner, number) for number in numbers]
         known = (await store.read(subjects)).known
@@ -96,7 +97,13 @@ async def write(store: Store, keys: Keys, order: Order, stops: Stops, done: Call
         # In the order of the store's index, so that neighbours are written one after the other.
         new.sort(key=subjects.__getitem__)
         drafts = [
-            _draft(order, instants[at], subjects[at], keys.ledger.seal(numbers[at], next(fresh)))
+            _draft(
+                order,
+                instants[at],
+                subjects[at],
+                keys.ledger.seal(numbers[at], next(fresh)),
+                masker.text(order.proof, numbers[at]),
+            )
             for at in new
         ]
         if drafts:
@@ -121,7 +128,7 @@ def _bound(known: Known, order: Order) -> bool:
     )
 
 
-def _draft(order: Order, at: Instant, subject: bytes, sealed: bytes) -> Draft:
+def _draft(order: Order, at: Instant, subject: bytes, sealed: bytes, proof: str) -> Draft:
     return Draft(
         at=order.now,
         controller=order.owner,
@@ -129,6 +136,6 @@ def _draft(order: Order, at: Instant, subject: bytes, sealed: bytes) -> Draft:
         event=Revoked(at=at, scope=order.scope, campaign=order.campaign),
         actor=order.actor,
         channel=order.channel,
-        proof=order.proof,
+        proof=proof,
         sealed=sealed,
     )

@@ -347,9 +347,9 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
+        await self.subjects.observe(now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
-        await self.subjects.observe(now)
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""

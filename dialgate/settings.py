@@ -82,6 +82,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     store: SharedStore | None = None
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    storage: Storage = Storage()
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
     checkpoint_seconds: Seconds = 60
@@ -90,7 +91,6 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_seconds: Seconds = 3_600
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
     retention: tuple[terms.Retention, ...] = ()
-    storage: Storage = Storage()
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

@@ -89,6 +89,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "revoked": ("revoca", "revocation"),
     "lifted": ("revoca ritirata", "revocation lifted"),
     "consent": ("consenso", "consent"),
+    "consent_confirmed": ("consenso confermato", "consent confirmed"),
     "consent_withdrawn": ("consenso revocato", "consent withdrawn"),
     "consents_voided": (
         "consensi annullati dall'iscrizione al registro",

@@ -36,7 +36,7 @@ async def report(made: World, decision: str, outcome: str) -> None:
 
 async def about(made: World, number: str = CLEAR, more: str = "", **headers: str) -> dict[str, Any]:
     async with made.client.get(
-        f"/v1/decisions?number={quote(number)}&purpose=letter{more}", headers=headers
+        f"/v1/decisions?number={quote(number)}&purpose=test{more}", headers=headers
     ) as answer:
         assert answer.status == 200, await answer.text()
         assert answer.headers["Cache-Control"] == "no-store"
@@ -134,6 +134,7 @@ async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running
         "artefact": "forms/1.pdf",
         "artefact_sha256": "a" * 64,
         "origin": origin,
+        "third_party": True,
     }
     assert (await running.client.post("/v1/consents", json=given)).status == 201
     await running.gate.tick()
@@ -239,7 +240,7 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
     async with ClientSession(f"http://127.0.0.1:{shared.port}", headers=headers) as other:
         answers = []
         for number in (CLEAR, MOBILE):
-            async with other.get(f"/v1/decisions?number={quote(number)}&purpose=letter") as answer:
+            async with other.get(f"/v1/decisions?number={quote(number)}&purpose=test") as answer:
                 answers.append((answer.status, await answer.json()))
         assert answers[0] == answers[1]
         assert answers[0][1]["decisions"] == []
@@ -258,7 +259,7 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
                 refused.append((answer.status, await answer.json()))
         assert refused == [refused[0]] * len(refused)
         assert refused[0][1]["error"]["code"] == "decision.unknown"
-        async with other.get(f"/v1/decisions?number={quote(CLEAR)}&purpose=letter&controller=acme") as answer:
+        async with other.get(f"/v1/decisions?number={quote(CLEAR)}&purpose=test&controller=acme") as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (404, "controller.unknown")
 
 
@@ -269,16 +270,10 @@ async def test_without_the_scope_nothing_is_read(tmp_path: Path) -> None:
                 assert answer.status == 403
 
 
-NO_PURPOSE = "number=%2B390612345678"
-
-
-@pytest.mark.parametrize("query", ["", "number=12", NO_PURPOSE, "number=%2B390612345678&limit=0",
-                                   "number=%2B390612345678&x=1", "number=%2B390612345678&language=de",
-                                   "number=%2B390612345678&before=1"])  # fmt: skip
+@pytest.mark.parametrize("query", ["", "number=12", "number=%2B390612345678&limit=0", "number=%2B390612345678&x=1",
+                                   "number=%2B390612345678&language=de", "number=%2B390612345678&before=1"])  # fmt: skip
 async def test_an_ill_formed_question_is_refused_without_repeating_it(running: World, query: str) -> None:
-    async with running.client.get(
-        f"/v1/decisions?{query}{'' if query == NO_PURPOSE else '&purpose=letter'}"
-    ) as answer:
+    async with running.client.get(f"/v1/decisions?purpose=test&{query}") as answer:
         assert answer.status == 400
         assert "612345678" not in await answer.text()
 

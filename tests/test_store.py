@@ -225,6 +225,16 @@ async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> 
     assert await recalled(store, [b"k"], 0) == [later]
 
 
+async def test_many_questions_may_be_answered_anew_at_once(store: Store) -> None:
+    keys = [b"k%d" % n for n in range(600)]
+    for at in (10, 20):
+        await store.commit(NOTHING, [], [answer(key, at) for key in keys], HERE)
+        await store.positions()
+    assert await recalled(store, keys, 20) == [answer(key, 20) for key in keys]
+    await store.maintain(21)
+    assert await recalled(store, keys, 0) == [None] * 600
+
+
 # ---- the atomic step -------------------------------------------------------------------------------------------------
 
 
@@ -387,6 +397,24 @@ async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Sto
     assert [*first, *second, *third, *fourth] == [1, 2, 3, 4]
 
 
+async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale(
+    store: Store, other: Store
+) -> None:
+    """In one step; a sequence is not given twice, and one that is not there is no matter."""
+    await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
+    reading = await store.read([ANNA])
+    assert await other.remove([1, 3, 99], [revoked(ANNA, 4)]) == [4]
+    assert [entry.seq for entry in await store.history(ANNA)] == [2, 4]
+    assert await store.history(BRUNO) == []
+    assert [entry.seq for entry in await store.since(0, 9)] == [2, 4]
+    wanted = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    assert await store.commit(reading, wanted, [], HERE) == [0]
+    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [2, 4]
+    assert await store.remove([2]) == []
+    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [4]
+    assert await store.append([revoked(BRUNO)]) == [5]
+
+
 async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
     drafts = [revoked(ANNA, 1), revoked(BRUNO, 2), revoked(ANNA, 3)]
     entries = [
@@ -461,6 +489,12 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     assert await store.retire_list(spring.controller, spring.id, 10) == retired
     assert await store.retire_list("another", spring.id, 9) is None
     assert not await store.add_list(spring), "what was retired stays on record"
+    shorter = structs.replace(autumn, sha256="11", numbers=2)
+    assert not await store.replace_list(shorter, "99"), "another has replaced it meanwhile"
+    assert await store.replace_list(shorter, "00")
+    assert shorter in await store.lists()
+    assert await store.replace_list(structs.replace(shorter, sha256="00", numbers=3), "11")
+    assert not await store.replace_list(structs.replace(spring, id="winter"), "00")
     others = structs.replace(spring, controller="another")
     assert await store.add_list(others)
     assert sorted(await store.lists(), key=lambda each: (each.id, each.controller)) == [
@@ -468,47 +502,6 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
         retired,
         others,
     ]
-
-
-async def test_an_entry_that_is_removed_is_gone_from_everything_that_is_read(store: Store) -> None:
-    await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
-    stale = await store.read([ANNA, BRUNO])
-    assert await store.remove([1, 3, 99], [revoked(BRUNO, 4)]) == [4], "a sequence is used once"
-    assert [entry.seq for entry in await store.since(0, 10)] == [2, 4]
-    assert [[entry.seq for entry in await store.history(each)] for each in (ANNA, BRUNO)] == [[2], [4]]
-    assert await store.remove([2, 4]) == []
-    assert (await store.read([ANNA])).known == [Known(seq=4)]
-    reservation = Reservation(ANNA, attempt("log-1"), (ANNA,))
-    assert await store.commit(stale, [reservation], [], HERE) == [0], "what was read of it is stale"
-
-
-async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) -> None:
-    """Of people in the ledger too, and their names with them."""
-    await store.append([revoked(ANNA)])
-    for name, at in (("log-1", 10), ("log-2", 20)):
-        reading = await store.read([ANNA, BRUNO])
-        each = structs.replace(attempt(name), at=at)
-        subject = ANNA if name == "log-1" else BRUNO
-        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE) == []
-    assert await store.drop_attempts(20, drop=False) == 1
-    assert await store.attempt("log-1")
-    assert await store.drop_attempts(20, drop=True) == 1
-    assert await store.attempt("log-1") is None
-    assert [len(known.attempts) for known in (await store.read([ANNA, BRUNO])).known] == [0, 1]
-    assert await store.drop_attempts(20, drop=True) == 0
-
-
-async def test_a_call_list_is_put_in_the_place_of_the_one_that_was_read(store: Store) -> None:
-    old = CallList(
-        id="spring", controller="acme", campaigns=("c",), bases=("consent",), file="a.set", sha256="00", numbers=3,
-        origin=Origin(collected_by="acme", collected_on=date(2026, 1, 1)), loaded_at=1, actor="anna",
-    )  # fmt: skip
-    fresh = structs.replace(old, file="b.set", sha256="11", numbers=2)
-    assert not await store.replace_list(fresh, "00"), "there is none"
-    await store.add_list(old)
-    assert not await store.replace_list(fresh, "22"), "it is another by now"
-    assert await store.replace_list(fresh, "00")
-    assert await store.lists() == [fresh]
 
 
 async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:

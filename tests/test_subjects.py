@@ -141,11 +141,13 @@ async def test_every_way_to_read_of_a_number_is_recorded(made: World) -> None:
     await send(made, "/v1/simulate", CALL, 200)
     await get(made, f"/v1/consents?number={PERSON}&purpose=complaint")
     await get(made, f"/v1/subjects/{PERSON}/portability?purpose=case%208")
+    await get(made, f"/v1/decisions?number={PERSON}&purpose=case%209")
     seen = [(each["what"], each["purpose"]) for each in (await report(made))["lookups"]]
     assert seen == [
         ("simulation", "campaign acme-fibre"),
         ("consent", "complaint"),
         ("portability", "case 8"),
+        ("decisions", "case 9"),
         ("everything", "case 7"),
     ]
 

@@ -63,8 +63,7 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     asked = convert(fields, _AboutNumber)
     language = asked.language or _preferred(request)
     number, sees = _number(asked, client, gate.config), _sees(client, asked.controller)
-    owned = [name for name in client.controllers if asked.controller in {"", name}]
-    await gate.subjects.looked(client, owned, number, "decisions", asked.purpose)
+    await gate.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
     before = int(asked.before.rpartition("-")[2] or 0)
 
     def look_up(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
@@ -214,7 +213,7 @@ DECISIONS: Final = (
             "notices": [],
             "language": "en",
         },
-        errors=("number.invalid", "controller.unknown", "lookup.throttled", "store.unavailable", *_ERRORS),
+        errors=("number.invalid", "controller.unknown", "lookup.throttled", *_ERRORS),
     ),
     Endpoint(
         method="GET",

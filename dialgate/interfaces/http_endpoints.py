@@ -158,6 +158,6 @@ ENDPOINTS: Final = (
     ),
     *DECISIONS,
     *LEDGER_ENDPOINTS,
-    *DIALERS,
     *SUBJECT_ENDPOINTS,
+    *DIALERS,
 )  # fmt: skip

@@ -15,8 +15,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
 
 Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
 with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
-and on as many replicas as the settings ask for (WAITAOF). What was removed is in the append-only file until Redis next
-writes that anew (BGREWRITEAOF).
+and on as many replicas as the settings ask for (WAITAOF).
 """
 
 from collections.abc import Mapping, Sequence
@@ -231,6 +230,18 @@ class RedisStore:
         first = await self._script("append", keys, bodies, durably=True)
         return list(range(first, first + len(drafts)))
 
+    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
+        """The append-only file keeps the bytes until Redis next rewrites it."""
+        found = await self._together(
+            [("XRANGE", self._key("ledger"), f"{seq}-0", f"{seq}-0") for seq in seqs] or [("PING",)]
+        )
+        subjects = {seq: rows[0][1][b"s"] for seq, rows in zip(seqs, found, strict=False) if rows}
+        comes = [self._subject(draft.subject) for draft in drafts]
+        keys = [self._key("seq"), self._key("ledger"), *subjects.values(), *comes]
+        bodies = [_encode(draft) for draft in drafts]
+        first = await self._script("remove", keys, [len(subjects), *subjects, *bodies], durably=True)
+        return list(range(first, first + len(drafts)))
+
     async def history(self, subject: bytes) -> list[Entry]:
         return _entries(_pairs(await self._run("HGETALL", self._subject(subject))))
 
@@ -250,6 +261,10 @@ class RedisStore:
             return None
         body, result = await self._run("HMGET", key, f"a{decision}", f"r{decision}")
         return None if body is None else (key[len(self._key("s:")) :], _counted(body, result))
+
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:  # noqa: ARG002 - the Protocol's
+        """None: here each subject's attempts expire by themselves."""
+        return 0
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         keys = [self._key("d:", decision.encode())]
@@ -285,6 +300,13 @@ class RedisStore:
         field = f"{call_list.controller}\0{call_list.id}"
         return bool(await self._run("HSETNX", self._key("lists"), field, _encode(call_list)))
 
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        key, field = self._key("lists"), f"{call_list.controller}\0{call_list.id}"
+        body = await self._run("HGET", key, field)
+        if body is None or _call_list.decode(body).sha256 != sha256:
+            return False
+        return bool(await self._script("retire", [key], [field, body, _encode(call_list)]))
+
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         key, field = self._key("lists"), f"{controller}\0{name}"
         while True:
@@ -295,15 +317,6 @@ class RedisStore:
             retired = structs.replace(held, retired_at=held.retired_at or at)
             if await self._script("retire", [key], [field, body, _encode(retired)]):
                 return retired
-
-    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        key, field = self._key("lists"), f"{call_list.controller}\0{call_list.id}"
-        while True:
-            body = await self._run("HGET", key, field)
-            if body is None or _call_list.decode(body).sha256 != sha256:
-                return False
-            if await self._script("retire", [key], [field, body, _encode(call_list)]):
-                return True
 
     async def proofs(self) -> list[CallerIdProof]:
         held = _pairs(await self._run("HGETALL", self._key("proofs")))
@@ -321,29 +334,6 @@ class RedisStore:
                 or await self._script("retire", [key], [field, body, _encode(proof)])
             ):
                 return
-
-    # ---- the end of storage ------------------------------------------------------------------------------------------
-
-    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
-        keys = [self._key("seq"), self._key("ledger"), *(self._subject(draft.subject) for draft in drafts)]
-        values = [_ATTEMPTS_KEPT, len(seqs), *seqs, *map(_encode, drafts)]
-        first = await self._script("remove", keys, values, durably=True)
-        return list(range(first, first + len(drafts)))
-
-    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
-        found, cursor = 0, 0
-        while True:
-            scanned = await self._run("SCAN", cursor, "MATCH", self._key("s:", b"*"), "COUNT", _AT_ONCE)
-            cursor, subjects = int(scanned[0]), scanned[1]
-            held = await self._together([("HGETALL", subject) for subject in subjects])
-            for subject, flat in zip(subjects, held, strict=True):
-                old = [each.decision for each in _attempts(_pairs(flat)) if each.at < before]
-                found += len(old)
-                if drop and old:
-                    names = [self._key("d:", decision.encode()) for decision in old]
-                    await self._script("forget", [subject, *names], old)
-            if not cursor:
-                return found
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
@@ -400,14 +390,11 @@ def _counted(body: bytes, result: bytes | None) -> Attempt:
 
 
 def _known(fields: Mapping[bytes, bytes], seq: int) -> Known:
-    attempts = sorted(_attempts(fields), key=lambda attempt: (attempt.at, attempt.decision))
-    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
-
-
-def _attempts(fields: Mapping[bytes, bytes]) -> list[Attempt]:
-    return [
+    attempts = [
         _counted(body, fields.get(b"r" + name[1:])) for name, body in fields.items() if name.startswith(b"a")
     ]
+    attempts.sort(key=lambda attempt: (attempt.at, attempt.decision))
+    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
 
 
 def _entries(fields: Mapping[bytes, bytes]) -> list[Entry]:

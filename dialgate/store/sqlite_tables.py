@@ -70,8 +70,7 @@ _COUNT = """
 """
 _REMEMBER = """
     INSERT INTO answer (key, at, answer, decision) VALUES {rows}
-    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision,
-        id = 1 + (SELECT max(id) FROM answer)
+    ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
     WHERE excluded.at >= answer.at
 """
 NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
@@ -82,11 +81,15 @@ RESULT = """
 # LOG-SEQ with a higher sequence; "." is what comes after "-".
 _BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
 _DROP_BEYOND = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
-# Answers stand in the order in which they were written, so that the oldest and the newest are found without an index.
-FORGET = "DELETE FROM answer WHERE id IN (SELECT id FROM answer ORDER BY id LIMIT ?2) AND at < ?1"
+# Answers stand in the order in which their questions were first asked, so that the oldest are found without an index.
+FORGET = """
+    DELETE FROM answer WHERE id IN (
+        SELECT id FROM (SELECT id, at FROM answer ORDER BY id LIMIT 20000) WHERE at < ? LIMIT ?
+    )
+"""
 _NAMED = "decision IN (SELECT value FROM json_each(?))"
 DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
-DROP_ANSWERS = f"DELETE FROM answer WHERE id > (SELECT max(id) FROM answer) - 65536 AND {_NAMED}"  # noqa: S608 - as above
+DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
 
 
 _event = Decoder(Event)
@@ -199,6 +202,11 @@ def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attem
     _insert(db, _COUNT, rows)
 
 
+def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
+    rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
+    _insert(db, "INSERT INTO ledger VALUES {rows}", rows)
+
+
 def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
     _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers])
 
@@ -234,8 +242,7 @@ def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
 
 def append(db: sqlite3.Connection, drafts: Sequence[Draft]) -> list[int]:
     first = newest(db) + 1
-    rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
-    _insert(db, "INSERT INTO ledger VALUES {rows}", rows)
+    enter(db, first, drafts)
     return list(range(first, first + len(drafts)))
 
 
