@@ -223,7 +223,7 @@ class Batch:
             client=call.client,
             interface=call.interface,
             call_id=without_number(call.call_id, question.e164),
-            question=question.key,
+            question=self._month.masked(question.key, name) if question.key else b"",
         )
 
 

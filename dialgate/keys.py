@@ -108,6 +108,14 @@ class MonthKeys(Sealer):
         keyed.update(number.encode())
         return keyed.digest()
 
+    def masked(self, value: bytes, decision: str) -> bytes:
+        """16 bytes under a mask of this decision's own, and its inverse. Once the month is retired nothing is left of
+        what was under it: the name of a question can be tried out by whoever has the ledger's key."""
+        keyed = self._keyed.copy()
+        keyed.update(b"mask of " + decision.encode())
+        mask = int.from_bytes(keyed.digest(), "big")
+        return (int.from_bytes(value, "big") ^ mask).to_bytes(_PSEUDONYM_BYTES, "big")
+
 
 class Keys:
     """Every key of one log. Several processes may hold the same file: each reads it anew, under a lock, for all but the

@@ -339,7 +339,7 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
     """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its
     ciphertext. `grounds` is the sequence of an entry before this one; `allow` is that of its decision. `question` is the
-    keyed hash of client, call id and content, by which the same question is known again."""
+    keyed hash of client, call id and content, by which the same question is known again, under the month's mask."""
 
     seq: int
     id: str

@@ -7,7 +7,7 @@ And what was recorded may not have reached the store: it is counted and remember
 from pathlib import Path
 
 from dialgate.answers import stored, told
-from dialgate.keys import KeyRetired, Keys
+from dialgate.keys import KeyRetired, Keys, MonthKeys
 from dialgate.model import Attempt, Instant, OutcomeRecord
 from dialgate.records import Reader, Record
 from dialgate.store import Remembered, Store
@@ -25,11 +25,16 @@ async def settle(folder: Path, keys: Keys, store: Store, head: int, answer_span:
         if isinstance(record, OutcomeRecord):
             results.append(record)
             continue
+        try:
+            month = keys.month(record.at)
+        except KeyRetired:  # older than any limit that could still count it
+            continue
         if record.decision.allow:
-            attempts += _attempt(record, keys)
+            attempts.append(_attempt(record, keys, month))
         if record.question:
             answer = told(record.decision, record.facts, record.at + answer_span)
-            answers.append(Remembered(record.question, record.at, stored(answer), record.id))
+            question = month.masked(record.question, record.id)
+            answers.append(Remembered(question, record.at, stored(answer), record.id))
     await store.settle(keys.log, head, attempts, answers)
     for result in results:
         await store.result(result.decision, result.result, result.at)
@@ -38,12 +43,9 @@ async def settle(folder: Path, keys: Keys, store: Store, head: int, answer_span:
     return newest.at if newest else 0
 
 
-def _attempt(record: Record, keys: Keys) -> list[tuple[bytes, Attempt]]:
-    try:
-        number = keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
-    except KeyRetired:  # older than any limit that could still count it
-        return []
+def _attempt(record: Record, keys: Keys, month: MonthKeys) -> tuple[bytes, Attempt]:
+    number = month.unseal(record.sealed).split(" ", 1)[0]
     attempt = Attempt(
         decision=record.id, at=record.at, campaign=record.facts.campaign.id, basis=record.decision.basis
     )
-    return [(keys.subject(record.facts.controller.id, number), attempt)]
+    return keys.subject(record.facts.controller.id, number), attempt

@@ -188,6 +188,23 @@ def test_sealed_numbers_open_to_themselves_and_changed_ones_not_at_all(
         assert number not in str(failure.value)
 
 
+def test_what_a_month_masked_is_unmasked_by_it_alone_and_for_its_decision_alone(tmp_path: Path) -> None:
+    """Else the ledger's key, which is never retired, would tell whom a retired month's calls were about."""
+    keys = Keys.open(tmp_path / "keys.json")
+    month, later = keys.month(at(2026, 11)), keys.month(at(2026, 12))
+    named = keys.named("?", b"dialer\0call-1\0+390612345678")
+    masked = month.masked(named, "log-1")
+    assert month.masked(masked, "log-1") == named
+    others = {
+        named,
+        masked,
+        month.masked(named, "log-2"),
+        later.masked(named, "log-1"),
+        later.masked(masked, "log-1"),
+    }
+    assert len(others) == 5
+
+
 def test_nonces_do_not_repeat_within_a_run_or_between_runs() -> None:
     runs = [list(islice(nonces(), 1000)) for _ in range(20)]
     assert len({nonce for run in runs for nonce in run}) == 20_000
