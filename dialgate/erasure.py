@@ -31,6 +31,7 @@ _PROOF = (
     "a call was allowed on it, which may have to be accounted for",
     "GDPR art. 17(3)(e), 18(2); L. 689/1981 art. 28",
 )
+_HELD = ("a legal hold keeps it as evidence; nobody may call on it", "GDPR art. 17(3)(e), 18(2)")
 _FORBIDS = ("it forbids calls, and would be undone", "GDPR art. 17(3)(b), 21(3)")
 
 
@@ -57,14 +58,16 @@ def last_used(records: Iterable[Record]) -> dict[str, Instant]:
 
 
 def split(
-    entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int
+    entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """The entries that go, and those that are put out of use, each with the end of its time."""
+    """The entries that go, and those that are put out of use, each with the end of its time. Of a number under a legal
+    hold none goes."""
     goes: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
         if basis := basis_of(entry):
-            until = used[basis] + days * DAY if basis in used else 0
+            last = max(used.get(basis, 0), now if held else 0)
+            until = last + days * DAY if last else 0
             if until > now:
                 restricted.append((entry, until))
             else:
@@ -85,6 +88,8 @@ def told(
     entries: Iterable[Entry],
     restricted: Iterable[tuple[Entry, Instant]],
     shown: Callable[[Entry], str],
+    *,
+    held: bool,
 ) -> list[Erased]:
     """What became of each ledger entry; `shown` names it."""
     ends = {entry.seq: until for entry, until in restricted}
@@ -95,26 +100,25 @@ def told(
         if not isinstance(entry.event, PERMITS):
             found.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
+            why, law = _HELD if held else _PROOF
             until = rfc3339(ends[entry.seq])
-            found.append(
-                Erased(what=kind, name=name, done="restricted", why=_PROOF[0], law=_PROOF[1], until=until)
-            )
+            found.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
         else:
             found.append(Erased(what=kind, name=name, done="erased", why=_GONE[0], law=_GONE[1]))
     return found
 
 
 def about_files(
-    lists: Iterable[str], registries: Iterable[FromRegistry], records: Iterable[Record]
+    lists: Iterable[str], registries: Iterable[FromRegistry], records: Iterable[Record], *, held: bool
 ) -> list[Erased]:
     """What became of what is held beside the ledger."""
     found = [
         Erased(
             what="call list",
             name=name,
-            done="erased",
-            why="nobody of it may call the number any more",
-            law="GDPR art. 17(1)(c)",
+            done="restricted" if held else "erased",
+            why=_HELD[0] if held else "nobody of it may call the number any more",
+            law=_HELD[1] if held else "GDPR art. 17(1)(c)",
         )
         for name in lists
     ]

@@ -2,7 +2,7 @@
 
 What permits a call is kept as proof for some years after it has ended; what forbids one is kept for as long as calls may
 be made, for a consent that an export sends again must stay withdrawn. The decision log ends otherwise: its months' keys
-are thrown away.
+are thrown away. What a legal hold keeps as evidence stays: entries, and the lists that the number is on.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate import erasure
+from dialgate import erasure, holdings
+from dialgate.holds import UnderHold
 from dialgate.ledger import Entry, fold
 from dialgate.localtime import day_in, rfc3339
 from dialgate.model import DAY, Consent, Instant
@@ -32,8 +33,8 @@ class Removal(Struct, frozen=True, kw_only=True):
 
 
 class Retiring:
-    def __init__(self, config: Config, store: Store, file: SubjectStore) -> None:
-        self._config, self._store, self._file = config, store, file
+    def __init__(self, config: Config, store: Store, file: SubjectStore, held: UnderHold) -> None:
+        self._config, self._store, self._file, self._held = config, store, file, held
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Every kind, also where there is nothing to remove."""
@@ -52,7 +53,11 @@ class Retiring:
         counts["lists"] = await self._lists(bounds["lists"], drop=drop)
         counts["attempts"] = await self._store.drop_attempts(bounds["attempts"], drop=drop)
         counts |= await self._file.expired(
-            bounds["lookups"], bounds["subject_requests"], bounds["restricted"], drop=drop
+            bounds["lookups"],
+            bounds["subject_requests"],
+            bounds["restricted"],
+            drop=drop,
+            stays=self._held.concerns,
         )
         return [
             Removal(kind=kind, count=counts[kind], before=rfc3339(before)) for kind, before in bounds.items()
@@ -78,6 +83,8 @@ class Retiring:
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
         """All of a subject's that has, where this is the first thing that permits calls to it; else it was looked at."""
+        if self._held.concerns(first.controller, first.subject):
+            return []
         history = await self._store.history(first.subject)
         if next(each.seq for each in history if erasure.basis_of(each)) != first.seq:
             return []
@@ -100,11 +107,14 @@ class Retiring:
         old = [
             folder / each.file
             for each in _retired(await self._store.lists(), before)
-            if (folder / each.file).exists()
+            if (folder / each.file).exists() and not self._evidence(folder / each.file)
         ]
         for file in old if drop else ():
             erasure.drop(Path(file))
         return len(old)
+
+    def _evidence(self, file: Path) -> bool:
+        return any(holdings.tag(file, number) >= 0 for number in self._held.numbers)
 
 
 def _retired(lists: Iterable[CallList], before: Instant) -> list[CallList]:

@@ -65,13 +65,13 @@ def on_lists(held: Held, records: list[CallList]) -> list[OnList]:
     """Retired ones too, as long as their files are kept."""
     found = []
     for record in records:
-        tag = _tag(held.config.data / "lists" / record.file, held.number)
-        if record.controller == held.controller and tag >= 0:
+        place = tag(held.config.data / "lists" / record.file, held.number)
+        if record.controller == held.controller and place >= 0:
             found.append(
                 OnList(
                     list=record.id,
                     campaigns=record.campaigns,
-                    basis=record.bases[tag],
+                    basis=record.bases[place],
                     origin=record.origin,
                     loaded_at=rfc3339(record.loaded_at),
                     retired_at=rfc3339(record.retired_at) if record.retired_at else "",
@@ -80,7 +80,7 @@ def on_lists(held: Held, records: list[CallList]) -> list[OnList]:
     return found
 
 
-def _tag(path: Path, number: str) -> int:
+def tag(path: Path, number: str) -> int:
     """-1: not on it, or the file is gone or damaged, so that nobody can be called from it either."""
     try:
         numbers = NumberSet.open(path)

@@ -52,6 +52,16 @@ class Hold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     lifted_because: str = ""
 
 
+class UnderHold:
+    """The numbers held at one moment, in E.164: what is known of them is evidence, and stays."""
+
+    def __init__(self, keys: Keys, numbers: Sequence[str]) -> None:
+        self._keys, self.numbers = keys, numbers
+
+    def concerns(self, controller: str, subject: bytes) -> bool:
+        return any(self._keys.subject(controller, number) == subject for number in self.numbers)
+
+
 class _File(Struct, kw_only=True, forbid_unknown_fields=True):
     format: Literal[1] = 1
     holds: tuple[Hold, ...] = ()
@@ -72,6 +82,11 @@ class Holds:
             return ()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second one through
             raise HoldRefused(f"{self._path}: {error}; restore the file from its backup") from error
+
+    def under(self) -> "UnderHold":
+        return UnderHold(
+            self._keys, [self._keys.holds.unseal(each.number) for each in self.all() if each.number]
+        )
 
     def find(self, number: str) -> Hold | None:
         """The hold on a number in E.164, if it is held."""

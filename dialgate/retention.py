@@ -58,8 +58,7 @@ def retire(config: Config, keys: Keys, month: str) -> int:
 
 
 def _hashes(keys: Keys, holds: Holds) -> list[bytes]:
-    numbers = [keys.holds.unseal(hold.number) for hold in holds.all() if hold.number]
-    return [hashed for number in numbers for hashed in keys.hashes(number).values()]
+    return [hashed for number in holds.under().numbers for hashed in keys.hashes(number).values()]
 
 
 def _month(

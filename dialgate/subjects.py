@@ -20,6 +20,7 @@ from dialgate.deadlines import Deadlines
 from dialgate.expiry import Removal, Retiring
 from dialgate.faults import Unavailable
 from dialgate.holdings import Held
+from dialgate.holds import HoldRefused, Holds, UnderHold
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import Draft, Entry, Revoked
 from dialgate.localtime import rfc3339
@@ -30,7 +31,7 @@ from dialgate.model import DAY, Instant
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
 from dialgate.settings import Client, Config
-from dialgate.store import Store
+from dialgate.store import Store, StoreUnavailable
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subject_answers import (
     CaseInfo,
@@ -63,6 +64,7 @@ class Subjects:
         self._registrar, self._keys, self._store = registrar, keys, store
         self._clock, self._metrics = clock, metrics
         self._file = SubjectStore.open(registrar.config.data / "subjects.db")
+        self._holds = Holds(registrar.config.data, keys)
         self._nonces = nonces()
         self._removing: asyncio.Task[None] | None = None
         self._problem = ""
@@ -200,6 +202,7 @@ class Subjects:
         subject = self._keys.subject(owner.id, e164)
         begun = await self.deadlines.opened(ask.request, "erasure", subject)
         held = self._held(owner.id, e164)
+        evidence = e164 in (await self._under_hold()).numbers
         records = await asyncio.to_thread(holdings.records, held)
         entries = await self._store.history(subject)
         goes, restricted = erasure.split(
@@ -207,6 +210,7 @@ class Subjects:
             erasure.last_used(records),
             self._clock(),
             self.config.settings.storage.restricted_days,
+            held=evidence,
         )
         await self._file.restrict(
             [erasure.sealed(*each, self._keys.ledger, next(self._nonces)) for each in restricted]
@@ -214,10 +218,10 @@ class Subjects:
         gone = [entry.seq for entry in (*goes, *(entry for entry, _ in restricted))]
         seq = (await self._store.remove(gone, [self._suppression(client, owner.id, e164, ask)]))[0]
         receipt = Receipt(seq, rfc3339(self._clock()))
-        items = erasure.told(entries, restricted, self._named)
-        items += erasure.about_files(
-            await self._off_lists(held), await asyncio.to_thread(holdings.from_registries, held), records
-        )
+        items = erasure.told(entries, restricted, self._named, held=evidence)
+        lists = await (self._on_lists(held) if evidence else self._off_lists(held))
+        registries = await asyncio.to_thread(holdings.from_registries, held)
+        items += erasure.about_files(lists, registries, records, held=evidence)
         await self.deadlines.take(
             begun, Answered(what=_summary(items), actor=ask.actor or client.name, entries=(seq,))
         )
@@ -240,6 +244,17 @@ class Subjects:
             proof=ask.proof or f"request:{ask.request}",
             sealed=self._keys.ledger.seal(number, next(self._nonces)),
         )
+
+    async def _under_hold(self) -> UnderHold:
+        """Where that cannot be told, nothing is destroyed. Raises `StoreUnavailable`."""
+        try:
+            return await asyncio.to_thread(self._holds.under)
+        except (HoldRefused, OSError) as fault:
+            raise StoreUnavailable(f"legal holds: {fault}") from fault
+
+    async def _on_lists(self, held: Held) -> list[str]:
+        lists = await self._store.lists()
+        return [each.list for each in await asyncio.to_thread(holdings.on_lists, held, lists)]
 
     async def _off_lists(self, held: Held) -> list[str]:
         folder = held.config.data / "lists"
@@ -287,7 +302,8 @@ class Subjects:
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
         """What is past its time of storage; with `drop`, it is gone on return."""
-        removed = await Retiring(self.config, self._store, self._file).run(now, drop=drop)
+        retiring = Retiring(self.config, self._store, self._file, await self._under_hold())
+        removed = await retiring.run(now, drop=drop)
         for each in removed if drop else ():
             self._metrics.retired.labels(each.kind).inc(each.count)
         return removed

@@ -46,6 +46,9 @@ async def asked(running: World) -> Asked:
     return Asked(running, *names)
 
 
+WHY = ("--purpose", "a complaint")
+
+
 async def process(*words: str) -> tuple[int, Any]:
     """The command as a process of its own; what it prints as JSON."""
     made = await asyncio.create_subprocess_exec(
@@ -56,18 +59,31 @@ async def process(*words: str) -> tuple[int, Any]:
 
 
 async def test_a_person_is_told_why_in_their_language(asked: Asked) -> None:
-    code, shown = asked.run("why", LISTED, "--language", "it")
+    code, shown = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, "--language", "it")
     assert code == 0
     assert f"{asked.denied}  deny" in shown
     assert "Il numero è iscritto al registro delle opposizioni." in shown
-    code, shown = asked.run("why", "06 1234 5678")
+    code, shown = await asyncio.to_thread(asked.run, "why", "06 1234 5678", *WHY)
     assert code == 0
     assert "it was answered." in shown
-    assert asked.run("why", "+393331234567") == (1, "No decision about this number is on record.\n")
+    told = await asyncio.to_thread(asked.run, "why", "+393331234567", *WHY)
+    assert told == (1, "No decision about this number is on record.\n")
+
+
+async def test_whoever_reads_why_is_on_record(asked: Asked) -> None:
+    """By command and over HTTP; the person may ask for it."""
+    await asyncio.to_thread(asked.run, "why", CLEAR, *WHY)
+    query = {"number": CLEAR, "purpose": "a letter"}
+    async with asked.gate.client.get("/v1/decisions", params=query) as answer:
+        assert answer.status == 200
+    by_command, over_http = await asked.gate.gate.subjects.lookups.seen("acme", CLEAR)
+    assert (by_command.what, by_command.purpose) == ("decisions", "a complaint")
+    assert by_command.client.startswith("cli:")
+    assert (over_http.client, over_http.what, over_http.purpose) == ("tests", "decisions", "a letter")
 
 
 async def test_why_and_http_tell_the_same(asked: Asked) -> None:
-    code, told = await process("why", CLEAR, "--json", "--config", str(asked.config))
+    code, told = await process("why", CLEAR, *WHY, "--json", "--config", str(asked.config))
     assert code == 0
     async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
         assert told[0]["decisions"] == (await answer.json())["decisions"]
@@ -112,8 +128,8 @@ MISUSED = [
     (("log", "replay", "--since", "yesterday"), 2, "request.invalid"),
     (("log", "search", "--until", "2026-11-24T10:00:00"), 2, "request.invalid"),
     (("log", "replay", "--law", "README.md"), 2, "law.invalid"),
-    (("why", "+390612-call"), 2, "number.invalid"),
-    (("why", CLEAR, "--controller", "nobody"), 1, "controller.unknown"),
+    (("why", "+390612-call", *WHY), 2, "number.invalid"),
+    (("why", CLEAR, *WHY, "--controller", "nobody"), 1, "controller.unknown"),
 ]
 
 
@@ -130,7 +146,7 @@ async def test_what_cannot_be_answered_is_refused_with_what_to_mend(asked: Asked
 
 def test_where_no_gate_ever_ran_nothing_is_made(tmp_path: Path) -> None:
     world.write_folder(tmp_path)
-    for words in (("why", CLEAR), ("log", "search"), ("log", "replay")):
+    for words in (("why", CLEAR, *WHY), ("log", "search"), ("log", "replay")):
         done = CliRunner().invoke(cli.app, [*words, "--config", str(tmp_path / "dialgate.yaml")])
         assert (done.exit_code, "has a gate ever run here?" in done.output) == (1, True)
     assert not (tmp_path / "data").exists()

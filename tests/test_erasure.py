@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dialgate.holds import Holds
 from dialgate.ledger import ContractMade, Draft
 from dialgate.model import DAY, HOUR
 from dialgate.store.sqlite import SqliteStore
@@ -163,6 +164,41 @@ async def test_what_was_restricted_goes_when_its_time_is_over(made: World) -> No
         await made.gate.subjects.retire(made.hand.at, drop=True)
         subject = made.gate.registrar._keys.subject("acme", MOBILE)
         assert len(await made.gate.subjects._file.restricted(subject)) == left
+
+
+async def test_of_a_number_under_a_legal_hold_nothing_is_destroyed_until_it_is_lifted(made: World) -> None:
+    """And nobody may call it: what permits calls is out of use, and the suppression binds."""
+    holds = Holds(made.gate.config.data, made.gate.subjects._keys)
+    holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    await send(made, "/v1/consents", CONSENT)
+    await send(made, "/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    told = await erase(made)
+    assert [each for each in outcomes(told) if each[0] in {"consent", "call list"}] == [
+        ("consent", CONSENT["id"], "restricted"), ("call list", "alone", "restricted")
+    ]  # fmt: skip
+    assert all("hold" in each["why"] for each in told["items"] if each["done"] == "restricted")
+    assert [each["list"] for each in (await report(made))["lists"]] == ["alone"]
+    await send(made, "/v1/check", CALL, 200)
+    await send(made, "/v1/lists/alone/retire", {}, 200)
+    made.hand.at += 4000 * DAY
+
+    async def gone() -> set[str]:
+        removed = await made.gate.subjects.retire(made.hand.at, drop=True)
+        return {each.kind for each in removed if each.count} & {"restricted", "lists"}
+
+    assert await gone() == set()
+    holds.lift(MOBILE, at=made.hand.at, by="dpo", reason="closed")
+    assert await gone() == {"restricted", "lists"}
+
+
+async def test_nothing_is_erased_while_nobody_can_tell_what_is_held(made: World) -> None:
+    await send(made, "/v1/consents", CONSENT)
+    body = {"kind": "erasure", "identified": "id card"}
+    name = (await send(made, f"/v1/subjects/{PERSON}/requests", body))["id"]
+    (made.gate.config.data / "holds.json").write_text("{")
+    told = await send(made, f"/v1/subjects/{PERSON}/erasure", {"request": name}, 503)
+    assert told["error"]["code"] == "store.unavailable"
+    assert [each["kind"] for each in (await report(made))["ledger"]] == ["consent"]
 
 
 # ---- no byte of it ---------------------------------------------------------------------------------------------------

@@ -56,14 +56,14 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.erasure": {
         "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
     },
-    "dialgate.expiry": {"model", "erasure", "ledger", "localtime", "settings", "store"},
+    "dialgate.expiry": {"model", "erasure", "holdings", "holds", "ledger", "localtime", "settings", "store"},
     "dialgate.deadlines": {
         "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
         "subject_answers",
     },
     "dialgate.breach": {"model", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
-        "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
+        "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
         "phone", "registrar", "requests", "expiry", "settings", "store", "stores", "subject_answers",
     },
     "dialgate.gather": {

@@ -504,6 +504,22 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     ]
 
 
+async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) -> None:
+    """Of people in the ledger too, and their names with them."""
+    await store.append([revoked(ANNA)])
+    for name, at in (("log-1", 10), ("log-2", 20)):
+        reading = await store.read([ANNA, BRUNO])
+        each = structs.replace(attempt(name), at=at)
+        subject = ANNA if name == "log-1" else BRUNO
+        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE) == []
+    assert await store.drop_attempts(20, drop=False) == 1
+    assert await store.attempt("log-1")
+    assert await store.drop_attempts(20, drop=True) == 1
+    assert await store.attempt("log-1") is None
+    assert [len(known.attempts) for known in (await store.read([ANNA, BRUNO])).known] == [0, 1]
+    assert await store.drop_attempts(20, drop=True) == 0
+
+
 async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
     newest = CallerIdProof(controller="acme", caller_id="+390844", at=20, kind="probe", answered=False)
     another = structs.replace(newest, controller="other", at=5)

@@ -19,6 +19,7 @@ from dialgate.account import Account
 from dialgate.decision_log import Line
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_subjects import Purpose, act
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     MISUSE,
@@ -64,6 +65,7 @@ ControllerId: TypeAlias = Annotated[str, typer.Option(help="Of this controller o
 def why_number(
     *,
     number: Annotated[str, typer.Argument(help="The person's number, best as +39…")],
+    purpose: Purpose,
     language: Annotated[Language, typer.Option(help="Of the words.")] = "en",
     controller: ControllerId = "",
     config: ConfigPath = DEFAULT_CONFIG,
@@ -73,13 +75,15 @@ def why_number(
 
     Exit 0: there are some. 1: there is none on record, or none that can still be found.
 
-    dialgate why +390612345678 --language it"""
+    dialgate why +390612345678 --purpose "letter of 24 November" --language it"""
     with reporting(as_json=as_json), _reading():
         loaded = load_config(config)
         inquiry = Inquiry(loaded.data, _keys(loaded))
         names = {each.id: each.name for each in loaded.controllers.values()}
+        e164 = _number(number, controller, loaded)
+        act(config, lambda subjects, client: subjects.saw(client, controller, e164, "decisions", purpose))
         found = inquiry.about(
-            _number(number, controller, loaded),
+            e164,
             lambda record: controller in {"", record.facts.controller.id},
         )
         told = [account.account(each, language, names) for each in found]

@@ -262,9 +262,21 @@ class RedisStore:
         body, result = await self._run("HMGET", key, f"a{decision}", f"r{decision}")
         return None if body is None else (key[len(self._key("s:")) :], _counted(body, result))
 
-    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:  # noqa: ARG002 - the Protocol's
-        """None: here each subject's attempts expire by themselves."""
-        return 0
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
+        """Those of a subject with entries in the ledger never expire by themselves."""
+        found, cursor = 0, 0
+        while True:
+            scanned = await self._run("SCAN", cursor, "MATCH", self._key("s:", b"*"), "COUNT", _AT_ONCE)
+            cursor, subjects = int(scanned[0]), scanned[1]
+            held = await self._together([("HGETALL", subject) for subject in subjects])
+            for subject, flat in zip(subjects, held, strict=True):
+                old = [each.decision for each in _attempts(_pairs(flat)) if each.at < before]
+                found += len(old)
+                if drop and old:
+                    names = [self._key("d:", decision.encode()) for decision in old]
+                    await self._script("forget", [subject, *names], old)
+            if not cursor:
+                return found
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         keys = [self._key("d:", decision.encode())]
@@ -390,11 +402,14 @@ def _counted(body: bytes, result: bytes | None) -> Attempt:
 
 
 def _known(fields: Mapping[bytes, bytes], seq: int) -> Known:
-    attempts = [
+    attempts = sorted(_attempts(fields), key=lambda attempt: (attempt.at, attempt.decision))
+    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
+
+
+def _attempts(fields: Mapping[bytes, bytes]) -> list[Attempt]:
+    return [
         _counted(body, fields.get(b"r" + name[1:])) for name, body in fields.items() if name.startswith(b"a")
     ]
-    attempts.sort(key=lambda attempt: (attempt.at, attempt.decision))
-    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
 
 
 def _entries(fields: Mapping[bytes, bytes]) -> list[Entry]:

@@ -203,13 +203,19 @@ class SubjectStore:
     # ---- the time of storage -----------------------------------------------------------------------------------------
 
     async def expired(
-        self, lookups: Instant, requests: Instant, restricted: Instant, *, drop: bool
+        self,
+        lookups: Instant,
+        requests: Instant,
+        restricted: Instant,
+        *,
+        drop: bool,
+        stays: Callable[[str, bytes], bool],
     ) -> dict[str, int]:
-        """How much is older than each bound; with `drop`, they are gone on return."""
+        """How much is older than each bound; with `drop`, they are gone on return. `stays`: of a controller and subject,
+        whether what is restricted does not go."""
         kinds = {
             "lookups": ("seq", _OLD_LOOKUPS, lookups),
             "subject_requests": ("DISTINCT id", _OLD_REQUESTS, requests),
-            "restricted": ("seq", _OLD_RESTRICTED, restricted),
         }
 
         def step(db: sqlite3.Connection) -> dict[str, int]:
@@ -220,6 +226,12 @@ class SubjectStore:
                 if drop and found[kind]:
                     with whole(db):
                         db.execute(f"DELETE {where}", (bound,))
+            old = db.execute(f"SELECT seq, controller, subject {_OLD_RESTRICTED}", (restricted,)).fetchall()
+            gone = [(seq,) for seq, *owner in old if not stays(*owner)]
+            found["restricted"] = len(gone)
+            if drop and gone:
+                with whole(db):
+                    db.executemany("DELETE FROM restricted WHERE seq = ?", gone)
             return found
 
         return await self._read(step)
