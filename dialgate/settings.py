@@ -14,11 +14,14 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from dialgate import phone
+from dialgate import phone, webhook
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+from dialgate.webhook import Hook, Webhook
 
-Scope: TypeAlias = Literal["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "admin"]
+Scope: TypeAlias = Literal[
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "admin"
+]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -82,6 +85,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     listen: Listen = Listen()
     limits: Limits = Limits()
     clients: tuple[Client, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
     node: Name = "gate"
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     answer_seconds: Seconds = 900
@@ -149,6 +153,7 @@ class Config(Struct, frozen=True, kw_only=True):
     networks: tuple[tuple[Network, Client], ...]
     contents: dict[str, bytes]
     hash: str
+    hooks: tuple[Hook, ...] = ()
 
 
 def load(path: Path) -> Config:
@@ -174,6 +179,7 @@ class _Reader:
         keys, networks = self._clients(settings, controllers)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        hooks = tuple(self._hooks(settings, controllers))
         if self.problems:
             raise ConfigError(self.problems)
         names = "\n".join(sorted(self.names)).encode()
@@ -190,6 +196,7 @@ class _Reader:
             networks=networks,
             contents=self.contents | {digest: names},
             hash=digest,
+            hooks=hooks,
         )
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
@@ -336,6 +343,21 @@ class _Reader:
             for name in client.controllers
             if name not in controllers
         )
+
+    def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
+        names = [hook.name for hook in settings.webhooks]
+        for hook in settings.webhooks:
+            faults = [f"no such controller: {name}" for name in hook.controllers if name not in controllers]
+            if names.count(hook.name) > 1:
+                faults.append("stands twice")
+            faults += filter(None, [webhook.fault_of(hook)])
+            try:
+                yield Hook(hook, webhook.secret_of((self.folder / hook.secret_file).read_text("ascii")))
+            except (OSError, UnicodeDecodeError):
+                faults.append(f"cannot read {hook.secret_file}")
+            except ValueError as error:
+                faults.append(str(error))
+            self.problems.extend(f"webhook {hook.name}: {fault}" for fault in faults)
 
     def _key(self, client: Client) -> str:
         digest = client.key_sha256

@@ -21,6 +21,7 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Limits, Listen, Settings
+from dialgate.webhook import Webhook
 from registry_sync import cli as sync_cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -82,7 +83,7 @@ def default(field: Any) -> str:
     if field.required:
         return "required"
     value = field.default if field.default is not NODEFAULT else field.default_factory()
-    if isinstance(value, Struct) or field.name == "clients":
+    if isinstance(value, Struct) or field.name in {"clients", "webhooks"}:
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return {"": "none", "None": "none", "()": "none", "False": "false"}.get(text, text)
@@ -93,6 +94,7 @@ SECTIONS = [
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
     ("**`clients`**", Client),
+    ("**`webhooks`**", Webhook),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),
 ]

@@ -27,7 +27,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.keys": {"model", "faults"},
     "dialgate.decision_log": {"model", "faults"},
     "dialgate.store": {"model", "ledger", "faults"},
-    "dialgate.settings": {"model", "law", "phone"},
+    "dialgate.webhook": set(),
+    "dialgate.settings": {"model", "law", "phone", "webhook"},
+    "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"model"},
     "dialgate.kept": {"law", "settings"},
@@ -46,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "metrics", "phone", "requests", "settings", "store",
-        "revoking", "scrub", "tabular",
+        "notices", "revoking", "scrub", "tabular",
     },
     "dialgate.scrub": {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
@@ -63,7 +65,9 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular",
+        "notices",
     },
+    "dialgate.interfaces.webhooks": {"model", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
@@ -220,6 +224,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     assert long <= {
         "dialgate.store.sqlite",  # one class, one promise: every method of the Protocol
         "dialgate.registrar",  # every kind of write, with its checks
+        "dialgate.settings",  # every setting, with its checks
     }
 
 

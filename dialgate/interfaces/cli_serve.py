@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate import logs, settings
 from dialgate.faults import Unavailable
-from dialgate.interfaces import http
+from dialgate.interfaces import http, webhooks
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     ConfigPath,
@@ -24,7 +24,7 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
-from dialgate.service import Gate, spare_collector
+from dialgate.service import Gate, spare_collector, wall_clock
 from dialgate.settings import Config, ConfigError
 
 app = typer.Typer()
@@ -71,7 +71,11 @@ async def _serve(load: Callable[[], Config]) -> None:
         spare_collector()
         stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(gate.run()), tasks.create_task(_reload(gate, load, hangup))]
+            background = [
+                tasks.create_task(gate.run()),
+                tasks.create_task(_reload(gate, load, hangup)),
+                tasks.create_task(webhooks.run(gate, wall_clock)),
+            ]
             _log.info("ready", url=_url(gate.config, runner.addresses[0]), config=gate.config.hash)
             await stop.wait()
             for task in background:
