@@ -104,6 +104,12 @@ class Metrics:
         self.retired = counter(
             "dialgate_retention_removed", "What was removed at the end of its time.", ("kind",)
         )
+        messages = "Messages posted to a webhook, by what came of it."
+        self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
+        untold = "Ledger entries that a webhook has not been told of yet."
+        self.webhook_behind = gauge("dialgate_webhook_behind", untold, ("webhook",))
+        dead = "Messages to a webhook that were given up."
+        self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
         self.ready = gauge(
             "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)

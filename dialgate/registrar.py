@@ -40,6 +40,7 @@ from dialgate.ledger import (
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
+from dialgate.notices import Notices
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,
@@ -99,6 +100,7 @@ class Registrar:
         self.config = config
         self.changed = asyncio.Event()  # a list or a proof is new: look them up again
         self._keys, self._store, self._clock, self._metrics = keys, store, clock, metrics
+        self.notices = Notices(store, keys)
         self._recorder = recorder
         self._nonces = nonces()
 
@@ -169,6 +171,7 @@ class Registrar:
         )
         revoked = await revoking.write(self._store, self._keys, order, stops, plan(len(stops.numbers)))
         self._metrics.ledger.labels("revoked").inc(revoked)
+        self.notices.wake()
         return RevocationsReport(
             rows=stops.rows,
             revoked=revoked,
@@ -553,6 +556,7 @@ class Registrar:
     async def _write(self, draft: Draft) -> Receipt:
         seq = (await self._store.append([draft]))[0]
         self._metrics.ledger.labels(_kind(draft.event)).inc()
+        self.notices.wake()
         return Receipt(seq, localtime.rfc3339(self._clock()))
 
 

@@ -13,15 +13,16 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from dialgate import phone, terms, yamlfile
+from dialgate import phone, terms, webhook, yamlfile
 from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.storage_days import Storage
+from dialgate.webhook import Hook, Webhook
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal[
-    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "subjects", "admin"
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "admin"
 ]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -75,6 +76,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     limits: Limits = Limits()
     fastagi: FastAgi | None = None
     clients: tuple[Client, ...] = ()
+    subscribers: tuple[Webhook, ...] = ()
     node: Name = "gate"
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     answer_seconds: Seconds = 900
@@ -153,6 +155,7 @@ class Config(Struct, frozen=True, kw_only=True):
     webhooks: dict[str, Profile]
     contents: dict[str, bytes]
     hash: str
+    hooks: tuple[Hook, ...] = ()
 
 
 def load(path: Path) -> Config:
@@ -180,6 +183,7 @@ class _Reader:
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
         self.problems.extend(terms.faults(settings.retention, laws))
+        hooks = tuple(self._hooks(settings, controllers))
         if self.problems:
             raise ConfigError(self.problems)
         digest = _digest(names := "\n".join(sorted(self.names)).encode())
@@ -196,6 +200,7 @@ class _Reader:
             webhooks=webhooks,
             contents=self.contents | {digest: names},
             hash=digest,
+            hooks=hooks,
         )
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
@@ -353,6 +358,21 @@ class _Reader:
             for name in client.controllers
             if name not in controllers
         )
+
+    def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
+        names = [hook.name for hook in settings.subscribers]
+        for hook in settings.subscribers:
+            faults = [f"no such controller: {name}" for name in hook.controllers if name not in controllers]
+            if names.count(hook.name) > 1:
+                faults.append("stands twice")
+            faults += filter(None, [webhook.fault_of(hook)])
+            try:
+                yield Hook(hook, webhook.secret_of((self.folder / hook.secret_file).read_text("ascii")))
+            except (OSError, UnicodeDecodeError):
+                faults.append(f"cannot read {hook.secret_file}")
+            except ValueError as error:
+                faults.append(str(error))
+            self.problems.extend(f"subscriber {hook.name}: {fault}" for fault in faults)
 
     def _key(self, client: Client) -> str:
         digest = client.key_sha256

@@ -24,6 +24,7 @@ from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
 from dialgate.storage_days import Storage
 from dialgate.terms import Retention
+from dialgate.webhook import Webhook
 from registry_sync import cli as sync_cli
 from registry_sync.alarms import Kind
 from registry_sync.config import Asked, Listed, Registries
@@ -87,7 +88,7 @@ def default(field: Any) -> str:
     if field.required:
         return "required"
     value = field.default if field.default is not NODEFAULT else field.default_factory()
-    if isinstance(value, Struct) or field.name == "clients":
+    if isinstance(value, Struct) or field.name in {"clients", "subscribers"}:
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(text, text)
@@ -101,6 +102,7 @@ SECTIONS = [
     ("**`fastagi`**", FastAgi),
     ("**`store`**", SharedStore),
     ("**`clients`**", Client),
+    ("**`subscribers`**", Webhook),
     ("**`retention`**", Retention),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),

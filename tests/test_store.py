@@ -26,6 +26,7 @@ from dialgate.model import Attempt, Known, Origin
 from dialgate.store import (
     CallerIdProof,
     CallList,
+    Delivery,
     Position,
     Reading,
     Remembered,
@@ -526,6 +527,14 @@ async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
     for each in (newest, structs.replace(newest, at=19), another):
         await store.put_proof(each)
     assert sorted(await store.proofs(), key=lambda each: each.controller) == [newest, another]
+
+
+async def test_how_far_a_webhook_was_told_is_replaced_by_its_name(store: Store, other: Store) -> None:
+    one, two = Delivery(webhook="one", seq=1), Delivery(webhook="two", seq=2, dead=3, dead_after=1)
+    for delivery in (one, two, structs.replace(one, seq=7, tries=1, failing_since=5)):
+        await store.put_delivery(delivery)
+    held = {each.webhook: each for each in await other.deliveries()}
+    assert held == {"one": Delivery(webhook="one", seq=7, tries=1, failing_since=5), "two": two}
 
 
 async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(store: Store) -> None:

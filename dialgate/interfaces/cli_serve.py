@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate import logs, settings
 from dialgate.faults import Unavailable
-from dialgate.interfaces import http
+from dialgate.interfaces import http, subscribers
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     ConfigPath,
@@ -25,7 +25,7 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.fastagi import FastAgi
-from dialgate.service import Gate, spare_collector
+from dialgate.service import Gate, spare_collector, wall_clock
 from dialgate.settings import Config, ConfigError
 
 app = typer.Typer()
@@ -73,7 +73,11 @@ async def _serve(load: Callable[[], Config]) -> None:
         spare_collector()
         stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(gate.run()), tasks.create_task(_reload(gate, load, hangup))]
+            background = [
+                tasks.create_task(gate.run()),
+                tasks.create_task(_reload(gate, load, hangup)),
+                tasks.create_task(subscribers.run(gate, wall_clock)),
+            ]
             _log.info("ready", url=_url(gate.config, runner.addresses[0]), config=gate.config.hash, **doors)
             await stop.wait()
             for task in background:

@@ -39,8 +39,13 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     app[TURN] = asyncio.Lock()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(gate, app.router.add_resource(path), tuple(endpoints))
+    app.on_shutdown.append(_end_streams)
     app.router.add_route("*", "/{path:.*}", _refusing(_PATH_UNKNOWN), expect_handler=_expected)
     return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[GATE].registrar.notices.close()
 
 
 async def start(gate: Gate, registry: CollectorRegistry) -> web.AppRunner:

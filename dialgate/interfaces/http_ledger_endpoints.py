@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from dialgate.interfaces import http_ledger
+from dialgate.interfaces import http_ledger, http_stream
 from dialgate.interfaces.http_subjects import PURPOSE
 from dialgate.interfaces.openapi import Endpoint, Parameter
+from dialgate.notices import Notice
 from dialgate.registrar import Registrar
 from dialgate.requests import (
     CallerIdProofRequest,
@@ -66,6 +67,21 @@ _STANDING: Final = {
     "voided_at": "",
     "last_used_at": "2026-11-25T09:00:00.000Z",
 }
+_NOTICE: Final = {
+    "seq": 812,
+    "kind": "revoked",
+    "at": "2026-11-24T09:00:00.412Z",
+    "controller": "acme",
+    "number": NUMBER,
+    "scope": "controller",
+    "channel": "call",
+}
+_AFTER: Final = Parameter(
+    name="after",
+    about="The last sequence that was seen; left out, only what comes from now on.",
+    example="811",
+    schema={"pattern": "^[0-9]+$"},
+)
 _LIST: Final = {
     "id": "rome-november",
     "controller": "acme",
@@ -148,6 +164,22 @@ LEDGER_ENDPOINTS: Final = (
     _written("/v1/revocations", _REVOKE, Registrar.revoke, RevocationRequest, "revoke",
              {"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"}),
     _history("/v1/revocations", "The revocations of a number, and what lifted them.", "revoked", "lifted"),
+    Endpoint(
+        method="GET",
+        path="/v1/revocations/stream",
+        group=_LEDGER,
+        about=(
+            "Revocations as they come, with their numbers. One a line (NDJSON), without an end; `after` resumes behind a "
+            "sequence. A line that holds `seq` alone says how far this has got, and keeps the connection alive."
+        ),
+        serve=http_stream.stream,
+        scope="stream",
+        media="application/x-ndjson",
+        parameters=(_AFTER,),
+        answer=Notice,
+        answer_example=_NOTICE,
+        errors=("store.unavailable", "gate.unavailable"),
+    ),
     Endpoint(
         method="POST",
         path="/v1/revocations/{seq:[0-9]{1,18}}/lift",

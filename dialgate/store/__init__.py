@@ -83,6 +83,18 @@ class CallerIdProof(Struct, frozen=True, kw_only=True):
     actor: str = ""
 
 
+class Delivery(Struct, frozen=True, kw_only=True):
+    """How far a webhook has been told: up to ledger entry `seq`. `failing_since`: the instant from which on it has not taken
+    the next message, after `tries`; `dead`: messages given up, the last of them about entries after `dead_after`."""
+
+    webhook: str
+    seq: int
+    tries: int = 0
+    failing_since: Instant = 0
+    dead: int = 0
+    dead_after: int = 0
+
+
 class Store(Protocol):
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
@@ -150,6 +162,10 @@ class Store(Protocol):
         """The newest proof of each (controller, caller ID)."""
 
     async def put_proof(self, proof: CallerIdProof) -> None: ...
+
+    async def deliveries(self) -> list[Delivery]: ...
+
+    async def put_delivery(self, delivery: Delivery) -> None: ...
 
     async def positions(self) -> dict[str, int]:
         """How far each decision log had got at the newest commit."""

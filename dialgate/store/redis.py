@@ -12,6 +12,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:positions           a hash, log to sequence
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
+    {dialgate}:deliveries          a hash, subscriber to how far it has been told
 
 Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
 with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
@@ -34,6 +35,7 @@ from dialgate.model import DAY, Attempt, Instant, Known, Result
 from dialgate.store import (
     CallerIdProof,
     CallList,
+    Delivery,
     Position,
     Reading,
     Remembered,
@@ -52,6 +54,7 @@ _attempt = msgspec.json.Decoder(Attempt)
 _draft = msgspec.json.Decoder(Draft)
 _call_list = msgspec.json.Decoder(CallList)
 _proof = msgspec.json.Decoder(CallerIdProof)
+_delivery = msgspec.json.Decoder(Delivery)
 
 
 class Seen(Reading, frozen=True, gc=False):
@@ -346,6 +349,13 @@ class RedisStore:
                 or await self._script("retire", [key], [field, body, _encode(proof)])
             ):
                 return
+
+    async def deliveries(self) -> list[Delivery]:
+        held = _pairs(await self._run("HGETALL", self._key("deliveries")))
+        return [_delivery.decode(body) for body in held.values()]
+
+    async def put_delivery(self, delivery: Delivery) -> None:
+        await self._run("HSET", self._key("deliveries"), delivery.webhook, _encode(delivery))
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

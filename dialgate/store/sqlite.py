@@ -27,6 +27,7 @@ from dialgate.model import Attempt, Instant, Known, Result
 from dialgate.store import (
     CallerIdProof,
     CallList,
+    Delivery,
     Position,
     Reading,
     Remembered,
@@ -62,6 +63,7 @@ T = TypeVar("T")
 _Step = Callable[[sqlite3.Connection], T]
 _call_list = Decoder(CallList)
 _proof = Decoder(CallerIdProof)
+_delivery = Decoder(Delivery)
 
 
 class _Locked(StoreUnavailable):
@@ -401,6 +403,15 @@ class SqliteStore:
     async def put_proof(self, proof: CallerIdProof) -> None:
         values = (proof.at, encode(proof).decode())
         await self._write(lambda db: db.execute("INSERT INTO proof (at, body) VALUES (?, ?)", values))
+
+    async def deliveries(self) -> list[Delivery]:
+        query = "SELECT body FROM delivery"
+        return await self._in_thread(lambda db: [_delivery.decode(row[0]) for row in db.execute(query)])
+
+    async def put_delivery(self, delivery: Delivery) -> None:
+        values = (delivery.webhook, encode(delivery).decode())
+        upsert = "INSERT INTO delivery VALUES (?, ?) ON CONFLICT (webhook) DO UPDATE SET body = excluded.body"
+        await self._write(lambda db: db.execute(upsert, values))
 
     async def positions(self) -> dict[str, int]:
         await self._flush()
