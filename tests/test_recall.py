@@ -68,7 +68,9 @@ async def test_a_key_press_stops_the_calls(asterisk: Pbx) -> None:
     assert said.count(MENU) == 1
     assert 'STREAM FILE "dialgate/it/stopped" ""' in said
     assert await checked(asterisk) == ("deny", "revocation.revoked")
-    async with asterisk.made.client.get("/v1/revocations", params={"number": CLEAR, "purpose": "complaint"}) as answer:
+    async with asterisk.made.client.get(
+        "/v1/revocations", params={"number": CLEAR, "purpose": "complaint"}
+    ) as answer:
         entry = (await answer.json())["entries"][0]
     assert (entry["channel"], entry["proof"], entry["actor"]) == ("recall", "recall:1795510800.1", "pbx")
 

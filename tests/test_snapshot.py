@@ -1,5 +1,6 @@
 """The snapshot: what a registry said to one controller, and nothing where it said nothing."""
 
+import struct
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -12,15 +13,18 @@ from dialgate.model import RegistryAnswer
 from dialgate.numberset import DamagedFile, NumberSet, write
 from dialgate.snapshot import (
     MANIFEST,
+    PULLED,
     Consultation,
     Contents,
     Entry,
     Manifest,
     Part,
+    Pulled,
     Snapshot,
     SnapshotMissing,
     State,
     changed,
+    pulled_at,
     read_contents,
     read_manifest,
 )
@@ -266,6 +270,25 @@ def test_damage_behind_the_header_raises_where_it_shows_and_verify_finds_it_all(
     path.write_bytes(data)
     with pytest.raises(DamagedFile, match="body checksum differs"):
         Snapshot.open(folder).verify()
+
+
+def test_an_offset_that_points_nowhere_raises_where_it_shows(folder: Path) -> None:
+    announce(folder, add(folder, ANSWERS, [CLEAR], [1]))
+    path = folder / "rpo.acme.numbers"
+    data, entries = bytearray(path.read_bytes()), 257
+    directory = len(data) - 2 - 8 * entries  # then the ranks, and the one tag
+    struct.pack_into(f"<{entries}I", data, directory, *range(1 << 31, (1 << 31) + 10 * entries, 10))
+    path.write_bytes(data)
+    with pytest.raises(DamagedFile, match="an offset or a tag points nowhere: import again"):
+        Snapshot.open(folder).answer("rpo", "acme", CLEAR)
+
+
+def test_a_copy_says_when_it_was_last_up_to_date_and_a_damaged_word_of_it_is_never(tmp_path: Path) -> None:
+    assert pulled_at(tmp_path) is None
+    (tmp_path / PULLED).write_bytes(msgspec.json.encode(Pulled(at=7, version="0")))
+    assert pulled_at(tmp_path) == 7
+    (tmp_path / PULLED).write_bytes(b"\xff")
+    assert pulled_at(tmp_path) == 0
 
 
 def test_a_publication_without_answers_has_parts_of_age_zero(tmp_path: Path) -> None:
