@@ -5,19 +5,17 @@ consent, so that the person's own record tells it and it outlives the snapshot. 
 which makes doing it again harmless.
 """
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
 import numpy as np
 
-from dialgate.keys import Keys, nonces
-from dialgate.ledger import ConsentGiven, ConsentsVoided, Draft
-from dialgate.model import Instant, Known
+from dialgate.keys import Keys
+from dialgate.ledger import ConsentGiven, ConsentsVoided
+from dialgate.model import Instant
 from dialgate.store import Store
+from dialgate.voiding import Enrolled, void_consents
 from registry_sync.formats.text import Numbers
 
-AT_ONCE: Final = 1_000  # drafts: the gate's commits wait while they are written
 READ: Final = 10_000  # entries
 
 
@@ -48,35 +46,12 @@ async def void(
     store: Store, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
 ) -> int:
     """How many numbers got an entry. Raises StoreUnavailable."""
-    numbers, fresh = iter(listed.tolist()), nonces()
-    written = 0
-    while some := [f"+{number}" for number in islice(numbers, AT_ONCE)]:
-        subjects = [keys.subject(controller, number) for number in some]
-        known = (await store.read(subjects)).known
-        drafts = list(_drafts(zip(some, subjects, known, strict=True), keys, fresh, controller, event, now))
-        if drafts:
-            await store.append(drafts)
-            written += len(drafts)
-    return written
-
-
-def _drafts(
-    found: Iterator[tuple[str, bytes, Known]],
-    keys: Keys,
-    fresh: Iterator[bytes],
-    controller: str,
-    event: ConsentsVoided,
-    now: Instant,
-) -> Iterator[Draft]:
-    for number, subject, known in found:
-        if any(not each.voided_at and each.collected_at <= event.before for each in known.consents):
-            yield Draft(
-                at=now,
-                controller=controller,
-                subject=subject,
-                event=event,
-                actor="registry-sync",
-                channel="registry",
-                proof=event.receipt,
-                sealed=keys.ledger.seal(number, next(fresh)),
-            )
+    enrolled = Enrolled(
+        controller=controller,
+        registry=event.registry,
+        consulted_at=event.before,
+        receipt=event.receipt,
+        actor="registry-sync",
+        numbers=listed.tolist(),
+    )
+    return await void_consents(store, keys, enrolled, now)

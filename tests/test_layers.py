@@ -129,7 +129,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signature": {"faults"},
     # The store and the keys for what enrolment voids, and for the call lists.
     "registry_sync": {
-        "model", "doors", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "yamlfile",
+        "model", "doors", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "voiding", "yamlfile",
     },
 }  # fmt: skip
 
