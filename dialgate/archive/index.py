@@ -49,3 +49,11 @@ def rows_of(path: Path, numbers: Collection[bytes]) -> list[int]:
     begins, ends = (np.searchsorted(index[0], wanted, side) for side in ("left", "right"))
     spans = zip(begins.tolist(), ends.tolist(), strict=True)
     return sorted({row for begin, end in spans for row in index[1, begin:end].tolist()}, reverse=True)
+
+
+def may_hold(segment: Path, numbers: Collection[bytes]) -> bool:
+    """Also where there is no index, or it is damaged."""
+    try:
+        return bool(rows_of(path_of(segment), numbers))
+    except (OSError, ValueError):
+        return True

@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dialgate.archive.index import may_hold
 from dialgate.decision_log import Line, LogDamaged, last_checkpoint
 from dialgate.decision_log.segment import BODY, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
@@ -92,7 +93,9 @@ class Segments:
         for _, path in reversed(segments(self._folder)):
             plain = _opened(path)
             if plain is None:
-                yield from self._packed(path).about(numbers)
+                # The index is asked first: to open a segment takes longer, and most hold nothing of a number.
+                if may_hold(path.with_suffix(PACKED), numbers):
+                    yield from self._packed(path).about(numbers)
             else:
                 yield from _about(plain, path, numbers)
 
