@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.archive import Background, Segments, closed, index, open_segment, packing, segments
 from dialgate.archive.packing import ArchiveFailed, alone, pack
 from dialgate.archive.parquet import digest, write_sums
-from dialgate.decision_log import DecisionLog, LogDamaged
+from dialgate.decision_log import DecisionLog, LogDamaged, verify
 from dialgate.decision_log.segment import ZERO, follow, header_of
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Call
@@ -213,6 +213,13 @@ def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="no index"):
         index.rows_of(path, asked)
+
+
+def test_a_log_that_is_packed_while_it_is_verified_holds(folder: Path) -> None:
+    listed = segments(folder)
+    pack_all(folder)
+    report = verify(folder, open_segment=open_segment, listed=listed)
+    assert (report.faults, report.segments) == ([], 3)
 
 
 def test_whoever_reads_while_segments_are_packed_misses_nothing(folder: Path) -> None:

@@ -8,6 +8,7 @@ import re
 from binascii import b2a_base64
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -56,10 +57,12 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each line of a segment as it was written. Raises `LogDamaged` where a packed one is not, byte
     for byte, the file that was packed."""
     if path.suffix != PACKED:
-        return lines_of(path)
-    packed = _load(path)
+        with suppress(FileNotFoundError):  # it has been packed since the folder was listed
+            yield from lines_of(path)
+            return
+    packed = _load(path.with_suffix(PACKED))
     packed.check()
-    return packed.lines()
+    yield from packed.lines()
 
 
 class Segments:
