@@ -20,9 +20,10 @@ from dialgate.ledger import Draft, Revoked
 from dialgate.masking import Masker
 from dialgate.model import Instant, Known
 from dialgate.store import Store
-from dialgate.tabular import Table
+from dialgate.tabular import Table, Unreadable
 
 AT_ONCE: Final = 32_768  # entries: what else is written waits meanwhile, a quarter of a second
+_MOST: Final = 25_000_000  # numbers: a hundred bytes of memory each
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
@@ -64,6 +65,8 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
             note(RowProblem(line, str(error)))
             continue
         if number not in seen:
+            if len(numbers) >= _MOST:
+                raise Unreadable(f"The file has more than {_MOST:,} numbers; split it.")
             seen.add(number)
             numbers.append(number)
             instants.append(said)
