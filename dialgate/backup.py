@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dialgate.store.sqlite_copy import copy_database
+from dialgate.store.sqlite_backup import copy_database
 
 _LAST = ("signing.json", "keys.json")
 # Made by whoever has the files open, or not finished.
