@@ -7,7 +7,7 @@ revoked already is not revoked twice.
 """
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from typing import Final, Literal
 
@@ -24,6 +24,7 @@ from dialgate.tabular import Table, Unreadable
 
 AT_ONCE: Final = 32_768  # entries: what else is written waits meanwhile, a quarter of a second
 _MOST: Final = 25_000_000  # numbers: a hundred bytes of memory each
+_SUBJECT_BYTES: Final = 16
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
@@ -98,26 +99,32 @@ async def _entries(
     store: Store, keys: Keys, order: Order, stops: Stops
 ) -> AsyncIterator[tuple[list[Draft], int]]:
     fresh, seal, proof = nonces(), keys.ledger.seal, Masker(keys, order.owner).many(order.proof)
-    for numbers, instants in _parts(stops):
-        subjects = [keys.subject(order.owner, number) for number in numbers]
-        drafts = [
-            _draft(order, instants[at], subjects[at], seal(numbers[at], next(fresh)), proof(numbers[at]))
-            for at in await _new(store, order, subjects)
+    for part in _parts(keys, order, stops):
+        subjects, numbers = zip(*((subject, f"+{stops.numbers[at]}") for subject, at in part), strict=True)
+        known = (await store.read(subjects)).known
+        yield (
+            [
+                _draft(order, stops.at[at], subject, seal(number, next(fresh)), proof(number))
+                for (subject, at), number, held in zip(part, numbers, known, strict=True)
+                if not held.revocations or not _bound(held, order)
+            ],
+            len(part),
+        )
+
+
+def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[list[tuple[bytes, int]]]:
+    """Subjects and their places in the file, in the order of the store's index from the first to the last: so neighbours are
+    written together, and each page of the index once. In the file's order ten million take three times as long."""
+    import numpy as np  # noqa: PLC0415 - a gate never imports
+
+    raw = b"".join(keys.subject(order.owner, f"+{number}") for number in stops.numbers)
+    first_half = np.frombuffer(raw, ">u8")[:: _SUBJECT_BYTES // 8]
+    sequence = np.argsort(first_half, kind="stable").tolist()
+    for start in range(0, len(sequence), AT_ONCE):
+        yield [
+            (raw[at * _SUBJECT_BYTES : (at + 1) * _SUBJECT_BYTES], at)
+            for at in sequence[start : start + AT_ONCE]
         ]
-        yield drafts, len(numbers)
-
-
-async def _new(store: Store, order: Order, subjects: list[bytes]) -> list[int]:
-    """The places of those that are not revoked yet, in the order of the store's index: neighbours are written together."""
-    known = (await store.read(subjects)).known
-    new = [at for at, held in enumerate(known) if not held.revocations or not _bound(held, order)]
-    return sorted(new, key=subjects.__getitem__)
-
-
-def _parts(stops: Stops) -> Iterator[tuple[list[str], Sequence[int]]]:
-    for start in range(0, len(stops.numbers), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        yield [f"+{number}" for number in stops.numbers[some]], stops.at[some]
 
 
 def _bound(known: Known, order: Order) -> bool:
