@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from dialgate.keys import Keys
 from dialgate.records import Reader, Record
@@ -105,6 +105,20 @@ class Endpoint(asyncio.DatagramProtocol):
         host, port = self.transport.get_extra_info("sockname")
         return host, port
 
+    def reply(self, asked: Message, status: str) -> bytes:
+        host, port = self.address
+        copied = "".join(
+            f"{name}: {value}\r\n"
+            for name, value in asked.headers
+            if name.lower() in {"via", "from", "call-id", "cseq", "record-route"}
+        )
+        to = asked.get("To")
+        tag = "" if "tag=" in to or status.startswith("100") else ";tag=trunk"
+        more = f"Contact: <sip:line-7@{host}:{port}>\r\n"
+        if status.startswith("3"):
+            more = "Contact: <sip:+390699999999@127.0.0.3>\r\n"
+        return f"SIP/2.0 {status}\r\n{copied}To: {to}{tag}\r\n{more}Content-Length: 0\r\n\r\n".encode()
+
     async def until(self, wanted: Callable[[Message], bool], seconds: float = 6) -> Message:
         """The first kept message that is wanted, now or once it arrives."""
         async with asyncio.timeout(seconds), self._news:
@@ -125,27 +139,13 @@ class Trunk(Endpoint):
     def arrived(self, message: Message, addr: tuple[str, int]) -> None:
         if message.status or message.method == "ACK":
             return
-        said = self.says if message.method == "INVITE" else ["200 OK"]
-        for status in said:
-            self.transport.sendto(self.reply(message, status), addr)
+        loop = asyncio.get_running_loop()
+        for at, status in enumerate(self.says if message.method == "INVITE" else ["200 OK"]):
+            loop.call_later(0.1 * at, self.transport.sendto, self.reply(message, status), addr)
         if message.method == "CANCEL":
             for each in self.kept:
                 if each.method == "INVITE" and each.get("Call-ID") == message.get("Call-ID"):
                     self.transport.sendto(self.reply(each, "487 Request Terminated"), addr)
-
-    def reply(self, asked: Message, status: str) -> bytes:
-        host, port = self.address
-        copied = "".join(
-            f"{name}: {value}\r\n"
-            for name, value in asked.headers
-            if name.lower() in {"via", "from", "call-id", "cseq", "record-route"}
-        )
-        to = asked.get("To")
-        tag = "" if "tag=" in to or status.startswith("100") else ";tag=trunk"
-        more = f"Contact: <sip:line-7@{host}:{port}>\r\n"
-        if status.startswith("3"):
-            more = "Contact: <sip:+390699999999@127.0.0.3>\r\n"
-        return f"SIP/2.0 {status}\r\n{copied}To: {to}{tag}\r\n{more}Content-Length: 0\r\n\r\n".encode()
 
     @property
     def invites(self) -> list[Message]:
@@ -239,10 +239,10 @@ class Sip(Struct):
     operations: int
     dialer: Dialer
     stranger: Dialer
+    inbound: Dialer
     trunks: list[Trunk]
     data: Path
     log: Path
-    reader: list[str] = field(default_factory=list)
 
     @property
     def trunk(self) -> Trunk:
@@ -291,9 +291,11 @@ async def bound(stack: AsyncExitStack, made: _Bound, host: str) -> _Bound:
     return made
 
 
-def configure(folder: Path, gate: str, port: int, trunks: Iterable[Trunk], operations: int, **more: str) -> Path:
-    """The shipped files, with the values of this test in their places. `more`: by the name of the definition; an empty
-    value only switches it on."""
+def configure(
+    folder: Path, gate: str, port: int, trunks: Iterable[Trunk], operations: int, **more: str
+) -> Path:
+    """The shipped files, with the values of this test in their places. `more`: by the name of the definition, where an
+    empty value only switches it on; a small name is one of dialers.cfg."""
     folder.mkdir(exist_ok=True)
     for name in ("kamailio.cfg", "local.cfg", "dialers.cfg", "dispatcher.list", "tls.cfg"):
         shutil.copy(SHIPPED / name, folder)
@@ -304,7 +306,7 @@ def configure(folder: Path, gate: str, port: int, trunks: Iterable[Trunk], opera
         "DISPATCHER_LIST": f'"{folder}/dispatcher.list"',
         "OPERATIONS_PORT": str(operations),
         "TRUNK_PATIENCE": "1000",
-        **more,
+        **{name: value for name, value in more.items() if name.isupper()},
     }
     for name, value in values.items():
         local, changed = re.subn(rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip(), local)
@@ -313,9 +315,9 @@ def configure(folder: Path, gate: str, port: int, trunks: Iterable[Trunk], opera
     local = local.replace("tcp:127.0.0.1:9060", f"tcp:127.0.0.1:{operations}")
     (folder / "local.cfg").write_text(local)
     dialers = (folder / "dialers.cfg").read_text()
-    (folder / "dialers.cfg").write_text(
-        dialers.replace("127.0.0.1", DIALER).replace("put the key here", KEY)
-    )
+    for name, value in {"key": f'"{KEY}"', **{name: value for name, value in more.items() if name.islower()}}.items():
+        dialers = re.sub(rf"(::{name}\) = ).*;", rf"\g<1>{value};", dialers)
+    (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", DIALER))
     lines = [
         f"1 sip:{host}:{at} 0 {priority}"
         for priority, (host, at) in zip((20, 10), (trunk.address for trunk in trunks), strict=True)
@@ -350,9 +352,11 @@ async def standing(
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
     async with AsyncExitStack() as stack:
         trunks = [await bound(stack, Trunk(), host) for host in (TRUNK, SECOND)]
-        dialer, stranger = [await bound(stack, Dialer(proxy), host) for host in (DIALER, STRANGER)]
+        dialer, stranger, inbound = [
+            await bound(stack, Dialer(proxy), host) for host in (DIALER, STRANGER, TRUNK)
+        ]
         config = configure(folder / "sip", gate, port, trunks, operations, **more)
-        made = Sip(await start(config, log), port, operations, dialer, stranger, trunks, data, log)
+        made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)
         try:
             await ready(made)
             yield made

@@ -1,7 +1,7 @@
 """Kamailio in front of the trunk, with the configuration that is shipped."""
 
+import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +9,8 @@ from aiohttp import ClientSession
 from msgspec.structs import replace
 
 from tests import sipworld
-from tests.sipworld import Sip, user_of
+from tests.sipworld import Request, Sip, user_of
+from tests.torture4475 import torture
 from tests.world import CALLER, CLEAR, LISTED, World
 
 
@@ -165,8 +166,8 @@ async def test_of_what_the_dialer_says_about_itself_only_the_checked_caller_id_p
 
 
 AMBIGUOUS = [
-    f"From: <sip:+390699999999@x.example>;tag=x\r\n",
-    f"f: <sip:+390699999999@x.example>;tag=x\r\n",
+    "From: <sip:+390699999999@x.example>;tag=x\r\n",
+    "f: <sip:+390699999999@x.example>;tag=x\r\n",
     "To: <sip:+390699999999@x.example>\r\n",
     "User-Agent: x\rP-Asserted-Identity: <sip:+390699999999@x.example>\r\n",
     "Content-Length: 90\r\n",
@@ -175,9 +176,11 @@ AMBIGUOUS = [
 
 
 async def test_a_message_that_can_be_read_in_two_ways_is_refused(sip: Sip) -> None:
-    for more in AMBIGUOUS:
-        print(more); assert (await sip.dialer.invite(more=more).answered()).status == 400, more
-    assert sip.at_the_trunks == []
+    """Some are answered 400, of others not even an answer can be made."""
+    asked = [sip.dialer.invite(more=more).send() for more in AMBIGUOUS]
+    assert (await sip.dialer.call(LISTED)).status == 608
+    assert {each.status for each in sip.dialer.kept for one in asked if one.heard(each)} == {400}
+    assert (sip.at_the_trunks, sip.allowed()) == ([], {})
 
 
 # ---- ways round ------------------------------------------------------------------------------------------------------
@@ -210,14 +213,19 @@ async def test_a_call_that_stands_can_be_changed_but_not_led_to_another_number(s
     again = request.within(
         answer, "INVITE", cseq=2, uri=f"sip:{LISTED}@{host}:{port}",
         P_Asserted_Identity="<sip:+390699999999@x>",
-        From=request.headers["From"].replace(CALLER, "+390699999999"),
     )  # fmt: skip
+    await sip.trunk.until(lambda each: each.method == "ACK")
     assert (await again.send().final()).status == 200
     changed = await sip.trunk.until(lambda each: each.method == "INVITE" and not each.is_new_call)
     assert user_of(changed.uri) == "line-7"
     assert b"699999999" not in changed.raw
+    assert [user_of(value) for value in changed.all("From")] == [CALLER]
     forged = request.within(answer, "INVITE", cseq=3, To=f"<sip:{LISTED}@x>;tag=forged")
     assert (await forged.send().final()).status == 481
+    for cseq, (name, number) in enumerate((("From", CALLER), ("To", CLEAR)), 10):
+        named = again.headers[name].replace(number, "+390699999999")
+        other = request.within(answer, "UPDATE", cseq=cseq, **{name: named})
+        assert (await other.send().final()).status == 403
     refer = request.within(answer, "REFER", cseq=4, Refer_To=f"<sip:{LISTED}@{host}:{port}>")
     assert (await refer.send().final()).status == 403
     taken = request.within(answer, "INVITE", cseq=5, Replaces="x;to-tag=a;from-tag=b")
@@ -255,9 +263,7 @@ async def test_nothing_but_an_invite_begins_anything(sip: Sip) -> None:
 
 async def test_strangers_hear_nothing_and_the_trunk_may_not_call_out(sip: Sip) -> None:
     quiet = sip.stranger.invite().send()
-    sip.trunk.transport.sendto(sip.dialer.invite().text().encode(), sip.dialer.proxy)
-    refused = await sip.trunk.until(lambda each: each.status >= 200) if False else None
-    assert refused is None
+    assert (await sip.inbound.call()).status == 403
     assert (await sip.dialer.call(LISTED)).status == 608
     assert not [each for each in sip.stranger.kept if quiet.heard(each)]
     assert sip.at_the_trunks == []
@@ -313,3 +319,49 @@ async def test_no_number_stands_in_kamailios_log_and_every_call_is_counted(sip: 
     async with ClientSession() as client, client.get(f"http://127.0.0.1:{sip.operations}/metrics") as answer:
         told = await answer.text()
     assert 'dialgate_calls{result="refused"}' in told.replace(" ", "").replace("kamailio_", "")
+
+
+# ---- torture ---------------------------------------------------------------------------------------------------------
+
+
+async def test_after_every_torture_message_kamailio_stands_and_nothing_unchecked_has_left(sip: Sip) -> None:
+    """The fixture then proves each INVITE at the trunks by the log."""
+    host, port = sip.dialer.address
+    for number in (LISTED, CLEAR):
+        for name, raw in torture(number, f"{host}:{port}", number[-1]).items():
+            sip.dialer.send(raw)
+            asked = sip.dialer.invite(method="OPTIONS")
+            assert (await asked.send().final()).status == 200, name
+    assert (await sip.dialer.call("+390600000000")).status == 608  # and what was asked before it has been answered
+    assert {user_of(invite.uri) for invite in sip.at_the_trunks} == {CLEAR}
+
+
+# ---- the other way ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_called_side_hangs_up_and_changes_the_call_through_the_same_dialog(sip: Sip) -> None:
+    request = sip.dialer.invite()
+    await request.answered()
+    (invite,) = sip.trunk.invites
+    await sip.trunk.until(lambda each: each.method == "ACK")
+    host, port = sip.trunk.address
+    for cseq, (method, status) in enumerate((("INVITE", 200), ("REFER", 403), ("BYE", 200)), 1):
+        headers = {
+            "Via": f"SIP/2.0/UDP {host}:{port};branch=z9hG4bKup{cseq}",
+            "Max-Forwards": "70",
+            "From": invite.get("To") + ";tag=trunk",
+            "To": invite.get("From"),
+            "Call-ID": invite.get("Call-ID"),
+            "CSeq": f"{cseq} {method}",
+            "Route": invite.get("Record-Route"),
+            "Contact": f"<sip:line-7@{host}:{port}>",
+        }
+        asked = Request(sip.inbound, method, re.search("<(.*)>", invite.get("Contact"))[1], headers)  # type: ignore[index] # a Contact
+        sip.trunk.transport.sendto(asked.text().encode(), sip.dialer.proxy)
+        if status == 200:
+            arrived = await sip.dialer.until(lambda each, method=method: each.method == method)  # type: ignore[misc] # mypy: default of a lambda
+            assert arrived.get("Call-ID") == request.headers["Call-ID"]
+            assert user_of(arrived.get("From")) == CLEAR
+            sip.dialer.send(sip.dialer.reply(arrived, "200 OK"))
+        told = await sip.trunk.until(lambda each, at=f"{cseq} {method}": each.status >= 200 and each.get("CSeq") == at)  # type: ignore[misc] # as above
+        assert told.status == status
