@@ -6,11 +6,10 @@ reached it, whatever it was: it is the witness."""
 import asyncio
 import os
 import re
-import shutil
 import signal
 import socket
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from dialgate.bench import kamailio
+from dialgate.bench.kamailio import Site
 from dialgate.keys import Keys
 from dialgate.records import Reader, Record
 from tests.serving import ROOT
@@ -162,9 +163,7 @@ class Dialer(Endpoint):
     def send(self, raw: bytes | str) -> None:
         self.transport.sendto(raw.encode() if isinstance(raw, str) else raw, self.proxy)
 
-    def invite(
-        self, uri: str = "", method: str = "INVITE", more: str = "", **changes: str
-    ) -> "Request":
+    def invite(self, uri: str = "", method: str = "INVITE", more: str = "", **changes: str) -> "Request":
         """`uri`: what stands before the `@` of the proxy, or a whole one. `changes`: headers in place of the usual."""
         name = next(_names)
         host, port = self.address
@@ -256,7 +255,10 @@ class Sip(Struct):
         """Number and caller ID of every allow in the log, by its id."""
         keys = Keys.open(self.data / "keys.json")
         return {
-            entry.id: (keys.month(entry.at).unseal(entry.sealed).split(" ", 1)[0], entry.facts.caller_id.number)
+            entry.id: (
+                keys.month(entry.at).unseal(entry.sealed).split(" ", 1)[0],
+                entry.facts.caller_id.number,
+            )
             for _, entry in Reader(self.data / "log").entries()
             if isinstance(entry, Record) and entry.decision.allow
         }
@@ -291,49 +293,10 @@ async def bound(stack: AsyncExitStack, made: _Bound, host: str) -> _Bound:
     return made
 
 
-def configure(
-    folder: Path, gate: str, port: int, trunks: Iterable[Trunk], operations: int, **more: str
-) -> Path:
-    """The shipped files, with the values of this test in their places. `more`: by the name of the definition, where an
-    empty value only switches it on; a small name is one of dialers.cfg."""
-    folder.mkdir(exist_ok=True)
-    for name in ("kamailio.cfg", "local.cfg", "dialers.cfg", "dispatcher.list", "tls.cfg"):
-        shutil.copy(SHIPPED / name, folder)
-    local = (folder / "local.cfg").read_text()
-    values = {
-        "OUR_DOMAIN": f'"{DOMAIN}"',
-        "GATE_URL": f'"{gate}/v1/check"',
-        "DISPATCHER_LIST": f'"{folder}/dispatcher.list"',
-        "OPERATIONS_PORT": str(operations),
-        "TRUNK_PATIENCE": "1000",
-        **{name: value for name, value in more.items() if name.isupper()},
-    }
-    for name, value in values.items():
-        local, changed = re.subn(rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip(), local)
-        assert changed == 1, name
-    local = local.replace("udp:127.0.0.1:5060", f"udp:{PROXY}:{port}")
-    local = local.replace("tcp:127.0.0.1:9060", f"tcp:127.0.0.1:{operations}")
-    (folder / "local.cfg").write_text(local)
-    dialers = (folder / "dialers.cfg").read_text()
-    for name, value in {"key": f'"{KEY}"', **{name: value for name, value in more.items() if name.islower()}}.items():
-        dialers = re.sub(rf"(::{name}\) = ).*;", rf"\g<1>{value};", dialers)
-    (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", DIALER))
-    lines = [
-        f"1 sip:{host}:{at} 0 {priority}"
-        for priority, (host, at) in zip((20, 10), (trunk.address for trunk in trunks), strict=True)
-    ]
-    (folder / "dispatcher.list").write_text("\n".join(lines) + "\n")
-    return folder / "kamailio.cfg"
-
-
 async def start(config: Path, log: Path) -> asyncio.subprocess.Process:
-    runtime = config.parent / "run"
-    runtime.mkdir(exist_ok=True)
-    words = ["kamailio", "-f", str(config), "-DD", "-E", "-Y", str(runtime), "-w", str(runtime)]
-    words += ["-P", str(runtime / "pid"), "-m", "64", "-M", "8"]
     with log.open("ab") as out:
         return await asyncio.create_subprocess_exec(
-            *words, stdin=DEVNULL, stdout=out, stderr=out, start_new_session=True
+            *kamailio.words(config), stdin=DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
 
 
@@ -344,10 +307,8 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def standing(
-    folder: Path, gate: str, data: Path, **more: str
-) -> AsyncIterator[Sip]:
-    """Kamailio in front of `gate` (http://host:port), ready."""
+async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
+    """Kamailio in front of `gate` (http://host:port), ready. `more`: see `Site.values`."""
     port, operations = free_port(PROXY), free_port("127.0.0.1", socket.SOCK_STREAM)
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
     async with AsyncExitStack() as stack:
@@ -355,7 +316,16 @@ async def standing(
         dialer, stranger, inbound = [
             await bound(stack, Dialer(proxy), host) for host in (DIALER, STRANGER, TRUNK)
         ]
-        config = configure(folder / "sip", gate, port, trunks, operations, **more)
+        site = Site(
+            sip=f"{PROXY}:{port}",
+            operations=operations,
+            gate=gate,
+            dialer=DIALER,
+            key=KEY,
+            trunks=tuple(f"{host}:{at}" for host, at in (trunk.address for trunk in trunks)),
+            values={"OUR_DOMAIN": f'"{DOMAIN}"', "TRUNK_PATIENCE": "1000"} | more,
+        )
+        config = kamailio.configure(SHIPPED, folder / "sip", site)
         made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)
         try:
             await ready(made)

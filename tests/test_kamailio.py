@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
-
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
 from tests import sipworld
-from tests.sipworld import Request, Sip, user_of
+from tests.sipworld import Message, Request, Sip, user_of
 from tests.torture4475 import torture
 from tests.world import CALLER, CLEAR, LISTED, World
 
@@ -311,7 +311,9 @@ async def test_a_silent_trunk_is_left_for_the_next_and_none_is_500(sip: Sip) -> 
 async def test_no_number_stands_in_kamailios_log_and_every_call_is_counted(sip: Sip) -> None:
     for uri in (CLEAR, LISTED, "+390612345678;x=1", "sip:+390612345678@@@x", "sip:+390612345678@[::"):
         sip.dialer.invite(uri).send()
-    sip.dialer.send(f"INVITE sip:{CLEAR}@x SIP/2.0\r\nVia: SIP/2.0/UDP x\r\nTo: <sip:{CLEAR}\r\nFrom: +39061\r\n\r\n")
+    sip.dialer.send(
+        f"INVITE sip:{CLEAR}@x SIP/2.0\r\nVia: SIP/2.0/UDP x\r\nTo: <sip:{CLEAR}\r\nFrom: +39061\r\n\r\n"
+    )
     assert (await sip.dialer.call(LISTED)).status == 608
     written = sip.log.read_text()
     assert "decision" in written
@@ -332,36 +334,51 @@ async def test_after_every_torture_message_kamailio_stands_and_nothing_unchecked
             sip.dialer.send(raw)
             asked = sip.dialer.invite(method="OPTIONS")
             assert (await asked.send().final()).status == 200, name
-    assert (await sip.dialer.call("+390600000000")).status == 608  # and what was asked before it has been answered
+    assert (
+        await sip.dialer.call("+390600000000")
+    ).status == 608  # and what was asked before it has been answered
     assert {user_of(invite.uri) for invite in sip.at_the_trunks} == {CLEAR}
 
 
 # ---- the other way ---------------------------------------------------------------------------------------------------
 
 
+def upstream(sip: Sip, invite: Message, cseq: int, method: str) -> Request:
+    """A request of the called side, as the trunk sends it."""
+    host, port = sip.trunk.address
+    contact = re.search("<(.*)>", invite.get("Contact"))
+    assert contact
+    headers = {
+        "Via": f"SIP/2.0/UDP {host}:{port};branch=z9hG4bKup{cseq}",
+        "Max-Forwards": "70",
+        "From": invite.get("To") + ";tag=trunk",
+        "To": invite.get("From"),
+        "Call-ID": invite.get("Call-ID"),
+        "CSeq": f"{cseq} {method}",
+        "Route": invite.get("Record-Route"),
+        "Contact": f"<sip:line-7@{host}:{port}>",
+    }
+    asked = Request(sip.inbound, method, contact[1], headers)
+    sip.trunk.transport.sendto(asked.text().encode(), sip.dialer.proxy)
+    return asked
+
+
 async def test_the_called_side_hangs_up_and_changes_the_call_through_the_same_dialog(sip: Sip) -> None:
-    request = sip.dialer.invite()
-    await request.answered()
+    await sip.dialer.invite().answered()
     (invite,) = sip.trunk.invites
     await sip.trunk.until(lambda each: each.method == "ACK")
-    host, port = sip.trunk.address
     for cseq, (method, status) in enumerate((("INVITE", 200), ("REFER", 403), ("BYE", 200)), 1):
-        headers = {
-            "Via": f"SIP/2.0/UDP {host}:{port};branch=z9hG4bKup{cseq}",
-            "Max-Forwards": "70",
-            "From": invite.get("To") + ";tag=trunk",
-            "To": invite.get("From"),
-            "Call-ID": invite.get("Call-ID"),
-            "CSeq": f"{cseq} {method}",
-            "Route": invite.get("Record-Route"),
-            "Contact": f"<sip:line-7@{host}:{port}>",
-        }
-        asked = Request(sip.inbound, method, re.search("<(.*)>", invite.get("Contact"))[1], headers)  # type: ignore[index] # a Contact
-        sip.trunk.transport.sendto(asked.text().encode(), sip.dialer.proxy)
+        asked = upstream(sip, invite, cseq, method)
         if status == 200:
-            arrived = await sip.dialer.until(lambda each, method=method: each.method == method)  # type: ignore[misc] # mypy: default of a lambda
-            assert arrived.get("Call-ID") == request.headers["Call-ID"]
+            arrived = await sip.dialer.until(partial(is_of, method))
             assert user_of(arrived.get("From")) == CLEAR
             sip.dialer.send(sip.dialer.reply(arrived, "200 OK"))
-        told = await sip.trunk.until(lambda each, at=f"{cseq} {method}": each.status >= 200 and each.get("CSeq") == at)  # type: ignore[misc] # as above
-        assert told.status == status
+        assert (await sip.trunk.until(partial(answers, asked))).status == status
+
+
+def is_of(method: str, message: Message) -> bool:
+    return message.method == method
+
+
+def answers(asked: Request, message: Message) -> bool:
+    return message.status >= 200 and message.get("CSeq") == asked.headers["CSeq"]

@@ -191,7 +191,9 @@ async def test_each_dialer_is_refused_in_the_words_it_understands(
     tmp_path: Path, refusal: str, status: int
 ) -> None:
     async with staged(tmp_path, refusal=f'"{refusal}"') as (sip, stage):
-        stage.play = saying({"decision": "deny", "decision_id": "a-1", "reasons": [{"code": "hours.outside"}]})
+        stage.play = saying(
+            {"decision": "deny", "decision_id": "a-1", "reasons": [{"code": "hours.outside"}]}
+        )
         assert (await sip.dialer.call()).status == status
 
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "retention": "cli_storage",
     "breach": "cli_storage",
     "key": "cli_audit",
+    "permit": "cli_permit",
     "config": "cli_audit",
     "log": "cli_audit",
     "why": "cli_answers",
