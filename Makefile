@@ -54,6 +54,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench numberset --json
 	$(BIN)/dialgate bench registry --json
 	$(BIN)/dialgate bench log --json
+	$(BIN)/dialgate bench sip --json
 
 # What CI does a few times: the nightly job killed at 200 points.
 kill: .venv/developing

@@ -278,6 +278,7 @@ class Sip(Struct):
             assert user_of(invite.get("To")) == to, invite.raw
             assert [user_of(each) for each in invite.all("From")] == [shown], invite.raw
             assert [user_of(each) for each in invite.all("P-Asserted-Identity")] == [shown], invite.raw
+            assert b"699999999" not in invite.raw, invite.raw  # what a test smuggles
             assert calls.setdefault(decision, invite.get("Call-ID")) == invite.get("Call-ID")
 
 
@@ -308,7 +309,8 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 @asynccontextmanager
 async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
-    """Kamailio in front of `gate` (http://host:port), ready. `more`: see `Site.values`."""
+    """Kamailio in front of `gate` (http://host:port), ready. `more`: see `Site.values`; with WITH_ANNOUNCEMENT the second trunk is the
+    announcement server."""
     port, operations = free_port(PROXY), free_port("127.0.0.1", socket.SOCK_STREAM)
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
     async with AsyncExitStack() as stack:
@@ -316,13 +318,16 @@ async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIte
         dialer, stranger, inbound = [
             await bound(stack, Dialer(proxy), host) for host in (DIALER, STRANGER, TRUNK)
         ]
+        addresses = [f"{host}:{at}" for host, at in (trunk.address for trunk in trunks)]
+        announcing = "WITH_ANNOUNCEMENT" in more
         site = Site(
             sip=f"{PROXY}:{port}",
             operations=operations,
             gate=gate,
             dialer=DIALER,
             key=KEY,
-            trunks=tuple(f"{host}:{at}" for host, at in (trunk.address for trunk in trunks)),
+            trunks=tuple(addresses[:1] if announcing else addresses),
+            announcements=addresses[1] if announcing else "",
             values={"OUR_DOMAIN": f'"{DOMAIN}"', "TRUNK_PATIENCE": "1000"} | more,
         )
         config = kamailio.configure(SHIPPED, folder / "sip", site)

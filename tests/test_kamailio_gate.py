@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from dialgate.bench import kamailio
 from dialgate.conformance import gates
 from dialgate.conformance.gates import Play
 from tests import sipworld
@@ -212,3 +215,55 @@ async def test_what_is_dialled_is_what_the_gate_answered(tmp_path: Path) -> None
         assert (await sip.dialer.call("0612345678")).status == 200
         (invite,) = sip.trunk.invites
         assert user_of(invite.uri) == user_of(invite.get("To")) == CLEAR
+
+
+REFUSAL = {"decision": "deny", "decision_id": "a-1", "reasons": [{"code": "registry.listed"}]}
+
+
+@pytest.mark.parametrize(
+    ("says", "heard"),
+    [
+        (["183 Session Progress", "480 Temporarily Unavailable"], [100, 183, 608]),
+        (["183 Session Progress", "200 OK"], [100, 183, 200]),
+        (["503 Service Unavailable"], [100, 608]),
+        ([], [100, 608]),
+    ],
+)
+async def test_who_does_not_know_608_hears_why_from_a_server_that_is_told_no_number(
+    tmp_path: Path, says: list[str], heard: list[int]
+) -> None:
+    async with staged(tmp_path, WITH_ANNOUNCEMENT="") as (sip, stage):
+        announcer = sip.trunks[1]
+        stage.play, announcer.says = saying(REFUSAL), says
+        assert (await sip.dialer.call(Feature_Caps="*;+sip.608")).status == 608
+        assert announcer.invites == []
+        request = sip.dialer.invite()
+        await request.answered()
+        assert [each.status for each in sip.dialer.kept if request.heard(each)] == heard
+        (invite,) = announcer.invites
+        assert user_of(invite.uri) == "refused"
+        assert (invite.get("X-Dialgate-Reason"), invite.all("P-Asserted-Identity")) == ("registry.listed", [])
+        assert "612345678" not in invite.get("From") + invite.get("To") + invite.uri
+        assert CALLER not in invite.get("From")
+        assert sip.trunk.invites == []
+
+
+SWITCHES = ("WITH_PERMITS", "PERMIT_ONLY", "WITH_ANNOUNCEMENT", "WITH_TLS", "JCARD")
+
+
+@pytest.mark.parametrize("switches", [(), *((one,) for one in SWITCHES), SWITCHES])
+async def test_every_choice_in_the_shipped_files_is_a_configuration(
+    tmp_path: Path, switches: tuple[str, ...]
+) -> None:
+    for name in kamailio.FILES:
+        shutil.copy(sipworld.SHIPPED / name, tmp_path)
+    local = tmp_path / "local.cfg"
+    for switch in switches:
+        text = local.read_text()
+        assert text.count(f"##!define {switch}") == 1
+        local.write_text(text.replace(f"##!define {switch}", f"#!define {switch}"))
+    words = ["kamailio", "-c", "-f", str(tmp_path / "kamailio.cfg"), "-Y", str(tmp_path)]
+    process = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=STDOUT)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert b"WARNING" not in said

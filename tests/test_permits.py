@@ -1,5 +1,7 @@
 """Permits: what one says, how it is asked for, and that Kamailio honours each once, for its own call, while it lasts."""
 
+import asyncio
+import base64
 import json
 import time
 from collections.abc import AsyncIterator
@@ -9,9 +11,12 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
+from dialgate import settings
 from dialgate.answers import Answer
+from dialgate.interfaces import subscribers
 from dialgate.keys import KeysUnusable
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, SECOND, Instant
@@ -189,21 +194,35 @@ async def test_a_permit_that_has_expired_was_made_before_or_by_another_is_none(t
         assert sip.at_the_trunks == []
 
 
-async def test_a_revocation_that_was_told_beats_a_permit(tmp_path: Path) -> None:
-    """The gate is asked, and denies."""
-    async with live(tmp_path) as (sip, made):
+@asynccontextmanager
+async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
+    """Kamailio is told of revocations, as the README says."""
+    path, url = made.folder / "dialgate.yaml", f"http://127.0.0.1:{sip.operations}/revocations"
+    (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
+    hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"subscribers": [hook]}))
+    made.gate.reload(settings.load(path))
+    task = asyncio.create_task(subscribers.run(made.gate, now))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_revocation_beats_a_permit_that_was_given_before_it(tmp_path: Path) -> None:
+    """Kamailio has heard of it, and asks the gate, which denies."""
+    async with live(tmp_path) as (sip, made), subscribed(sip, made):
         shown = await permit(made)
-        async with made.client.post(
-            "/v1/revocations", json={"number": CLEAR, "channel": "mail", "proof": "mail/1"}
-        ) as answer:
+        stop = {"number": CLEAR, "channel": "mail", "proof": "mail/1"}
+        async with made.client.post("/v1/revocations", json=stop) as answer:
             assert answer.status == 201
-        told = {"revocations": [{"seq": 1, "number": LISTED}, {"seq": 2, "kind": "revoked", "number": CLEAR}]}
-        url = f"http://127.0.0.1:{sip.operations}/revocations"
-        async with made.client.post(url, json=told) as answer:
-            assert answer.status == 200
-        answer_ = await sip.dialer.call(X_Dialgate_Permit=shown)
-        assert answer_.status == 608
-        assert "revocation.revoked" in answer_.get("Reason")
+        async with asyncio.timeout(5):
+            while not made.sample("dialgate_webhook_messages_total", webhook="kamailio", result="delivered"):
+                await sip.dialer.invite(method="OPTIONS").send().final()
+        refused = await sip.dialer.call(X_Dialgate_Permit=shown)
+        assert refused.status == 608
+        assert "revocation.revoked" in refused.get("Reason")
         assert sip.at_the_trunks == []
 
 

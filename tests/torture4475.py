@@ -122,6 +122,17 @@ TORTURE: dict[str, str] = {
     "To: <sip:{n}@b.example>\r\nCall-ID: old{i}\r\nCSeq: 56 INVITE\r\nContent-Length: 0\r\n\r\n",
     # Not of the RFC, in its spirit.
     "two targets": message("INVITE sip:{n}@p.example SIP/2.0\r\nINVITE sip:+390699999999@p.example SIP/2.0"),
+    "a second request behind": message()
+    + message("INVITE sip:+390699999999@p.example SIP/2.0", **{"Call-ID": "Call-ID: b{i}"}),
+    "a second request for a body": message(Length="")
+    + message("INVITE sip:+390699999999@p.example SIP/2.0", **{"Call-ID": "Call-ID: b{i}"}),
+    "two callers": message(
+        From="From: <sip:+390844123456@a.example>;tag={i}, <sip:+390699999999@a.example>;tag=x"
+    ),
+    "two called": message(To="To: <sip:{n}@b.example>, <sip:+390699999999@b.example>"),
+    "a caller behind the caller": message(
+        From="From: <sip:+390844123456@a.example>;tag={i};x=<sip:+390699999999@a.example>"
+    ),
     "a line feed alone": message().replace("\r\n", "\n"),
     "compact": message(From="f: <sip:+390844123456@a.example>;tag={i}", To="t: <sip:{n}@b.example>"),
     "a header in the user": message("INVITE sip:{n}%0d%0aRoute:x@p.example SIP/2.0"),

@@ -27,6 +27,7 @@ class Site(Struct, frozen=True, kw_only=True):
     dialer: str
     key: str
     trunks: tuple[str, ...]
+    announcements: str = ""
     values: Mapping[str, str] = {}
 
 
@@ -41,12 +42,14 @@ def configure(shipped: Path, folder: Path, site: Site) -> Path:
     dialers = (folder / "dialers.cfg").read_text("utf-8")
     for name, value in _values(folder, site).items():
         if name.isupper():
-            local = _set(local, rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip())
+            local = _set(local, name, rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip())
         else:
-            dialers = _set(dialers, rf"(?<=::{name}\) = ).*(?=;)", value)
+            dialers = _set(dialers, name, rf"(?<=::{name}\) = ).*(?=;)", value)
     (folder / "local.cfg").write_text(local, "utf-8")
     (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", site.dialer), "utf-8")
     trunks = [f"1 sip:{trunk} 0 {50 - at}\n" for at, trunk in enumerate(site.trunks)]
+    if site.announcements:
+        trunks.append(f"2 sip:{site.announcements}\n")
     (folder / "dispatcher.list").write_text("".join(trunks), "ascii")
     return folder / "kamailio.cfg"
 
@@ -61,10 +64,10 @@ def _values(folder: Path, site: Site) -> dict[str, str]:
     }
 
 
-def _set(text: str, place: str, value: str) -> str:
+def _set(text: str, name: str, place: str, value: str) -> str:
     text, changed = re.subn(place, lambda _: value, text)
     if changed != 1:
-        raise BenchError(f"the shipped configuration has {changed} places for {value.split(' ')[0]}")
+        raise BenchError(f"the shipped configuration has {changed} places for {name}")
     return text
 
 

@@ -156,19 +156,22 @@ def run(countries: Path, shipped: Path, calls: int, rounds: int) -> Iterator[Fig
     Raises `BenchError` where Kamailio or SIPp is not installed or a number was refused."""
     for program in ("kamailio", "sipp"):
         if shutil.which(program) is None:
-            raise BenchError(f"{program} is not installed: apt-get install kamailio kamailio-extra-modules sip-tester")
+            raise BenchError(
+                f"{program} is not installed: apt-get install kamailio kamailio-extra-modules sip-tester"
+            )
     with tempfile.TemporaryDirectory() as made_in:
         folder = Path(made_in)
         made = world.build(folder, countries, calls * (rounds + 1) * 10 // 9 + 10)
         numbers = iter(made.callable)
         with servers.gate(made.config) as gate, _trunk(folder) as trunk:
-            operations = _free("127.0.0.1")
+            operations = _free("127.0.0.1", socket.SOCK_STREAM)
             site = _site(f"http://127.0.0.1:{gate.port}", made.key, trunk, operations)
             ours = kamailio.configure(shipped, folder / "ours", site), int(site.sip.rpartition(":")[2])
             theirs = _plain(folder / "theirs", trunk)
             with kamailio.standing(ours[0]), kamailio.standing(theirs[0]):
                 done = [
-                    _round(folder, ours[1], theirs[1], list(islice(numbers, calls))) for _ in range(rounds + 1)
+                    _round(folder, ours[1], theirs[1], list(islice(numbers, calls)))
+                    for _ in range(rounds + 1)
                 ]
                 share = _allowed(operations)
     yield from _figures(done[1:])
@@ -206,8 +209,8 @@ def _plain(folder: Path, trunk: str) -> tuple[Path, int]:
     return config, port
 
 
-def _free(host: str) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+def _free(host: str, kind: int = socket.SOCK_DGRAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as free:
         free.bind((host, 0))
         return int(free.getsockname()[1])
 
@@ -235,10 +238,22 @@ def _turn(folder: Path, port: int, numbers: list[int]) -> _Load:
     dialled.write_text("SEQUENTIAL\n" + "".join(f"+{number}\n" for number in numbers), "ascii")
     scenario.write_text(_CALL.format(caller=world.CALLER_ID, campaign=world.CAMPAIGN), "ascii")
     told.unlink(missing_ok=True)
-    words = ["sipp", f"{_PROXY}:{port}", "-sf", str(scenario), "-inf", str(dialled), "-i", _DIALER, "-nostdin"]
+    words = [
+        "sipp",
+        f"{_PROXY}:{port}",
+        "-sf",
+        str(scenario),
+        "-inf",
+        str(dialled),
+        "-i",
+        _DIALER,
+        "-nostdin",
+    ]
     words += ["-m", str(len(numbers)), "-l", str(_CONCURRENT), "-r", "100000", "-rp", "1000"]
     words += ["-trace_stat", "-stf", str(told), "-fd", "1", "-timeout", "120"]
-    subprocess.run(words, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        words, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     with told.open(encoding="ascii") as file:
         last = list(csv.DictReader(file, delimiter=";"))[-1]
     instants = [float(last[name].split("\t")[2]) for name in ("StartTime", "CurrentTime")]
