@@ -32,8 +32,8 @@ test: .venv/developing system
 
 # What takes too long for every change: 300 kills under load, 1,000 damages, every byte of a bundle of evidence.
 torture: .venv/developing
-	DIALGATE_KILLS=300 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
-	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py
+	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
+	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py
 
 lint: .venv/developing
 	$(BIN)/ruff check

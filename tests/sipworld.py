@@ -27,12 +27,13 @@ from tests.world import CALLER, CLEAR, KEY
 SHIPPED = ROOT / "deploy" / "kamailio"
 DIALER, TRUNK, SECOND, STRANGER, PROXY = (f"127.0.0.{last}" for last in (2, 3, 4, 5, 6))
 DOMAIN = "gate.example"
+COMPACT = {"v": "Via", "f": "From", "t": "To", "i": "Call-ID", "m": "Contact", "l": "Content-Length"}
 _names = count(1)
 _Bound = TypeVar("_Bound", bound="Endpoint")
 
 
 class Message(Struct):
-    """As it arrived. `headers` are in order, with their names as written."""
+    """As it arrived. `headers` are in order, with their names as written, compact ones in full."""
 
     raw: bytes
     first: str
@@ -64,9 +65,9 @@ class Message(Struct):
 
 def read(raw: bytes) -> Message:
     head, _, body = raw.decode("utf-8", "replace").partition("\r\n\r\n")
-    first, *lines = head.split("\r\n")
-    pairs = [line.partition(":") for line in lines]
-    return Message(raw, first, [(name.strip(), value.strip()) for name, _, value in pairs], body)
+    first, *lines = re.sub(r"\r\n[ \t]+", " ", head).split("\r\n")
+    pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    return Message(raw, first, [(COMPACT.get(name.lower(), name), value) for name, value in pairs], body)
 
 
 def user_of(value: str) -> str:
@@ -279,6 +280,7 @@ class Sip(Struct):
             assert [user_of(each) for each in invite.all("From")] == [shown], invite.raw
             assert [user_of(each) for each in invite.all("P-Asserted-Identity")] == [shown], invite.raw
             assert b"699999999" not in invite.raw, invite.raw  # what a test smuggles
+            assert [user_of(each) for each in invite.all("Contact")] in ([], [shown]), invite.raw
             assert calls.setdefault(decision, invite.get("Call-ID")) == invite.get("Call-ID")
 
 
@@ -328,7 +330,7 @@ async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIte
             key=KEY,
             trunks=tuple(addresses[:1] if announcing else addresses),
             announcements=addresses[1] if announcing else "",
-            values={"OUR_DOMAIN": f'"{DOMAIN}"', "TRUNK_PATIENCE": "1000"} | more,
+            values={"OUR_DOMAIN": f'"{DOMAIN}"', "GATE_PATIENCE": "1000", "TRUNK_PATIENCE": "1500"} | more,
         )
         config = kamailio.configure(SHIPPED, folder / "sip", site)
         made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)

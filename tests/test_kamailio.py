@@ -274,12 +274,15 @@ async def test_strangers_hear_nothing_and_the_trunk_may_not_call_out(sip: Sip) -
 
 async def test_the_second_trunk_gets_the_same_call_where_the_first_cannot(sip: Sip) -> None:
     sip.trunk.says = ["503 Service Unavailable"]
-    answer = await sip.dialer.call(**SPOOFED)
+    request = sip.dialer.invite(**SPOOFED)
+    answer = await request.answered()
     assert answer.status == 200
     first, second = (trunk.invites[0] for trunk in sip.trunks)
     assert b"699999999" not in first.raw + second.raw
     assert first.get("X-Dialgate-Decision") == second.get("X-Dialgate-Decision")
     assert second.uri.startswith(f"sip:{CLEAR}@{sipworld.SECOND}")
+    assert (await request.within(answer, "BYE", cseq=2).send().final()).status == 200
+    await sip.trunks[1].until(lambda each: each.method == "BYE")
 
 
 async def test_a_trunk_where_it_may_have_rung_is_the_last(sip: Sip) -> None:
@@ -371,7 +374,7 @@ async def test_the_called_side_hangs_up_and_changes_the_call_through_the_same_di
         asked = upstream(sip, invite, cseq, method)
         if status == 200:
             arrived = await sip.dialer.until(partial(is_of, method))
-            assert user_of(arrived.get("From")) == CLEAR
+            assert (user_of(arrived.uri), user_of(arrived.get("From"))) == ("agent", CLEAR)
             sip.dialer.send(sip.dialer.reply(arrived, "200 OK"))
         assert (await sip.trunk.until(partial(answers, asked))).status == status
 
