@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip-tester lua5.4 curl
+SYSTEM := redis-server kamailio kamailio-extra-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
@@ -32,8 +32,8 @@ test: .venv/developing system
 
 # What takes too long for every change: 300 kills under load, 1,000 damages, every byte of a bundle of evidence.
 torture: .venv/developing
-	DIALGATE_KILLS=300 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
-	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py
+	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
+	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py
 
 lint: .venv/developing
 	$(BIN)/ruff check
@@ -54,6 +54,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench numberset --json
 	$(BIN)/dialgate bench registry --json
 	$(BIN)/dialgate bench log --json
+	$(BIN)/dialgate bench sip --json
 
 # What CI does a few times: the nightly job killed at 200 points.
 kill: .venv/developing

@@ -18,7 +18,7 @@ class Reason(Struct, frozen=True):
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
-    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown."""
+    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see permit.py."""
 
     decision: Literal["allow", "deny"]
     decision_id: str = ""
@@ -27,6 +27,7 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasons: list[Reason] = field(default_factory=list)
     valid_until: str = ""
     not_before: str = ""
+    permit: str = ""
 
 
 class RuleOutcome(Struct, frozen=True):

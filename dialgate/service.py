@@ -26,6 +26,8 @@ from dialgate.keys import Keys, nonces
 from dialgate.ledger import merge
 from dialgate.metrics import Metrics
 from dialgate.model import HOUR, SECOND, Call, Instant, Known
+from dialgate.permit import permitted
+from dialgate.permit_key import PermitKey
 from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
 from dialgate.settings import Client, Config, ConfigError
@@ -130,6 +132,7 @@ class Gate:
         self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
+        self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
         self._stamper = _stamper(config)
@@ -183,6 +186,11 @@ class Gate:
         self._waiting.append(_Asked(call, client, time.monotonic(), answer))
         self._next_batch()
         return answer
+
+    def permitted(self, answer: Answer) -> Answer:
+        """An answer of `check`, with a permit."""
+        seconds = self.config.settings.permit_seconds
+        return permitted(answer, self._permit_key.sign, seconds, self._clock.at_least())
 
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
         """Raises `StoreUnavailable`, `ClockSteppedBack`. The attempts and the ledger are those of now, whatever `at`."""

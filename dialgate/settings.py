@@ -80,6 +80,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     node: Name = "gate"
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     answer_seconds: Seconds = 900
+    permit_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store: SharedStore | None = None
     store_patience: Seconds = 0.1

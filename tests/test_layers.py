@@ -47,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.tabular": {"phone"},
     "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
     "dialgate.answers": {"model", "localtime"},
+    "dialgate.permit": {"model", "answers"},
+    "dialgate.permit_key": {"model", "keys"},
     "dialgate.requests": {"model", "calllist", "tabular"},
     "dialgate.cases": {"model"},
     "dialgate.masking": {"model", "keys"},
@@ -106,7 +108,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
-        "metrics",
+        "metrics", "permit", "permit_key",
         "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
@@ -125,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
+    "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service"},
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
@@ -158,6 +161,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": (
         "dialgate.keys",
+        "dialgate.permit_key",
         "dialgate.signature",
         "dialgate.signing",
         "dialgate.timestamps",
@@ -168,7 +172,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
-        "dialgate.decision", "dialgate.answers", "dialgate.batch", "dialgate.cases")  # fmt: skip
+        "dialgate.decision", "dialgate.answers", "dialgate.batch", "dialgate.cases", "dialgate.permit")  # fmt: skip
 IMPURE = {
     "asyncio",
     "time",

@@ -70,6 +70,7 @@ class World(Struct, frozen=True):
     config: Path
     key: str
     numbers: list[int]
+    callable: list[int]
 
 
 def build(folder: Path, countries: Path, size: int) -> World:
@@ -81,7 +82,7 @@ def build(folder: Path, countries: Path, size: int) -> World:
     _answer(folder, clear, listed)
     _load(folder, config, clear + listed)
     draw.shuffle(numbers)
-    return World(config, _KEY, numbers)
+    return World(config, _KEY, numbers, clear)
 
 
 def write_config(folder: Path, countries: Path) -> Path:

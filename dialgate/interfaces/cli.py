@@ -27,6 +27,7 @@ COMMANDS = {
     "breach": "cli_storage",
     "backup": "cli_backup",
     "key": "cli_audit",
+    "permit": "cli_permit",
     "config": "cli_audit",
     "log": "cli_audit",
     "why": "cli_answers",

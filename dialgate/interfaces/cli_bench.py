@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, agi, batch, decide, http, ledger, log, numberset, registry
+from dialgate.bench import BenchError, Figure, agi, batch, decide, http, ledger, log, numberset, registry, sip
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -59,6 +59,24 @@ def bench_agi(
     dialgate bench agi --json"""
     with reporting(as_json=as_json):
         _show(agi.run(countries, calls, rounds), as_json=as_json)
+
+
+@bench_app.command("sip")
+def bench_sip(
+    *,
+    calls: Annotated[int, typer.Option(min=100, help="Through each in each round.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    shipped: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The folder of Kamailio's configuration.")
+    ] = DEFAULT_CONFIG.parent.parent / "deploy" / "kamailio",
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """Whole calls from SIPp to SIPp through Kamailio with a gate, against a Kamailio that relays and nothing else.
+
+    dialgate bench sip --json"""
+    with reporting(as_json=as_json):
+        _show(sip.run(countries, shipped, calls, rounds), as_json=as_json)
 
 
 @bench_app.command("batch")

@@ -41,6 +41,12 @@ class CheckRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     call_type: CallType | None = None
 
 
+class SingleRequest(CheckRequest, frozen=True, kw_only=True):
+    """`permit`: an allow shall carry a permit, which a Kamailio in front of the trunk honours once, for seconds."""
+
+    permit: bool = False
+
+
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True):
     """`at`: the instant to judge the call at (RFC 3339); now, if left out."""
 
@@ -74,6 +80,7 @@ class Answers(Struct, frozen=True):
 
 
 _check: Final = msgspec.json.Decoder(CheckRequest)
+_single: Final = msgspec.json.Decoder(SingleRequest)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
 _simulate: Final = msgspec.json.Decoder(SimulateRequest)
 _encode: Final = msgspec.json.Encoder().encode
@@ -87,7 +94,21 @@ async def check(request: web.Request, gate: Gate, client: Client) -> web.StreamR
 
 def ask(body: bytes, gate: Gate, client: Client) -> asyncio.Future[Answer]:
     """Raises `Fault` where the body is not a question."""
-    return gate.check(call(decode(_check, body), client, "http"), client)
+    return _asked(decode(_single, body), gate, client, "http")
+
+
+def _asked(asked: SingleRequest, gate: Gate, client: Client, interface: str) -> asyncio.Future[Answer]:
+    answer = gate.check(call(asked, client, interface), client)
+    if not asked.permit:
+        return answer
+    carrying: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def answered(done: asyncio.Future[Answer]) -> None:
+        if not carrying.done():
+            carrying.set_result(gate.permitted(done.result()))
+
+    answer.add_done_callback(answered)
+    return carrying
 
 
 def tell(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
@@ -124,13 +145,15 @@ def call(asked: CheckRequest, client: Client, interface: str) -> Call:
 
 async def check_text(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     """No line end: a dialplan compares the whole with `allow`."""
-    answer = await gate.check(call(await _from_parameters(request, gate.config), client, "http.txt"), client)
+    answer = await _asked(await _from_parameters(request, gate.config), gate, client, "http.txt")
     text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
-    return _plain(request, text, answer, _TEXT)
+    return _plain(
+        request, text, answer, _TEXT | ({"Dialgate-Permit": answer.permit} if answer.permit else {})
+    )
 
 
 async def check_form(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    answer = await gate.check(call(await _from_parameters(request, gate.config), client, "http.form"), client)
+    answer = await _asked(await _from_parameters(request, gate.config), gate, client, "http.form")
     told = {
         "decision": answer.decision,
         "decision_id": answer.decision_id,
@@ -139,6 +162,7 @@ async def check_form(request: web.Request, gate: Gate, client: Client) -> web.St
         "reason": answer.reasons[0].code if answer.reasons else "",
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
+        "permit": answer.permit,
     }
     return _plain(request, urlencode({name: value for name, value in told.items() if value}), answer, _FORM)
 
@@ -165,7 +189,7 @@ def refuse_form(fault: Fault) -> web.Response:
     )
 
 
-async def _from_parameters(request: web.Request, config: Config) -> CheckRequest:
+async def _from_parameters(request: web.Request, config: Config) -> SingleRequest:
     pairs = http_body.query(request)
     if request.method == "POST":
         body = await http_body.whole(request, config.settings.limits)
@@ -173,19 +197,19 @@ async def _from_parameters(request: web.Request, config: Config) -> CheckRequest
     return from_pairs(pairs)
 
 
-def from_pairs(pairs: Sequence[tuple[str, str]]) -> CheckRequest:
+def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
     """Of a query and a form together. Raises `Fault`."""
     # A dialplan sends empty what it does not have. In a query a plus that was not encoded arrives as a space.
     asked = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
         for name, value in pairs
-        if value or name not in {"call_id", "call_type"}
+        if value or name not in {"call_id", "call_type", "permit"}
     }
     if len({name for name, _ in pairs}) < len(pairs):
         raise Fault(
             400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
         )
-    return convert(asked, CheckRequest)
+    return convert(asked, SingleRequest)
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------

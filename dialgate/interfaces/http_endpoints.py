@@ -68,6 +68,7 @@ _ASKED: Final = (
     Parameter(name="campaign", about="The campaign.", example="acme-fibre", required=True),
     Parameter(name="call_id", about="The dialer's name for the call; a repeat counts once.", example="0001"),
     Parameter(name="call_type", about="Stricter than the campaign's.", example="agent", schema=_CALL_TYPES),
+    Parameter(name="permit", about="`true`: an allow shall carry a permit.", example="false"),
 )  # fmt: skip
 _PLAIN_ASKING: Final = ("request.too_large", "request.timeout")
 
@@ -101,7 +102,7 @@ ENDPOINTS: Final = (
         about="May this call be placed? The decision is on the disk before the answer leaves.",
         serve=http_check.check,
         scope="check",
-        ask=http_check.CheckRequest,
+        ask=http_check.SingleRequest,
         ask_example=_CALL,
         answer=Answer,
         answer_example=_ALLOW,

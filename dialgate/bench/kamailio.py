@@ -1,0 +1,95 @@
+"""A Kamailio with the configuration that is shipped, on addresses of this machine."""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from dialgate.bench import BenchError
+
+FILES: Final = ("kamailio.cfg", "local.cfg", "dialers.cfg", "dispatcher.list", "tls.cfg")
+_BEGINS_WITHIN: Final = 10.0  # seconds
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """`sip`: HOST:PORT to listen on; `trunks`: HOST:PORT, the first is preferred. `values`: further ones, by the name of the
+    definition in local.cfg, where an empty one only switches it on; a small name is one of dialers.cfg."""
+
+    sip: str
+    operations: int
+    gate: str
+    dialer: str
+    key: str
+    trunks: tuple[str, ...]
+    announcements: str = ""
+    values: Mapping[str, str] = {}
+
+
+def configure(shipped: Path, folder: Path, site: Site) -> Path:
+    """The shipped files with this site's values in their places. Raises `BenchError` where one has no place."""
+    folder.mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copy(shipped / name, folder)
+    local = (folder / "local.cfg").read_text("utf-8")
+    local = local.replace("udp:127.0.0.1:5060", f"udp:{site.sip}")
+    local = local.replace("tcp:127.0.0.1:9060", f"tcp:127.0.0.1:{site.operations}")
+    dialers = (folder / "dialers.cfg").read_text("utf-8")
+    for name, value in _values(folder, site).items():
+        if name.isupper():
+            local = _set(local, name, rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip())
+        else:
+            dialers = _set(dialers, name, rf"(?<=::{name}\) = ).*(?=;)", value)
+    (folder / "local.cfg").write_text(local, "utf-8")
+    (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", site.dialer), "utf-8")
+    trunks = [f"1 sip:{trunk} 0 {50 - at}\n" for at, trunk in enumerate(site.trunks)]
+    if site.announcements:
+        trunks.append(f"2 sip:{site.announcements}\n")
+    (folder / "dispatcher.list").write_text("".join(trunks), "ascii")
+    return folder / "kamailio.cfg"
+
+
+def _values(folder: Path, site: Site) -> dict[str, str]:
+    return {
+        "GATE_URL": f'"{site.gate}/v1/check"',
+        "DISPATCHER_LIST": f'"{folder}/dispatcher.list"',
+        "OPERATIONS_PORT": str(site.operations),
+        "key": f'"{site.key}"',
+        **site.values,
+    }
+
+
+def _set(text: str, name: str, place: str, value: str) -> str:
+    text, changed = re.subn(place, lambda _: value, text)
+    if changed != 1:
+        raise BenchError(f"the shipped configuration has {changed} places for {name}")
+    return text
+
+
+def words(config: Path) -> list[str]:
+    """The command that runs it in the foreground, with all it writes beside its configuration."""
+    runtime = config.parent / "run"
+    runtime.mkdir(exist_ok=True)
+    options = ["-DD", "-E", "-m", "128", "-M", "8", "-Y", str(runtime), "-w", str(runtime)]
+    return ["kamailio", "-f", str(config), *options, "-P", str(runtime / "pid")]
+
+
+@contextmanager
+def standing(config: Path) -> Iterator[None]:
+    """Runs until left. Raises `BenchError` where it does not come up."""
+    log = config.parent / "kamailio.log"
+    with log.open("ab") as out, subprocess.Popen(words(config), stdout=out, stderr=out) as process:
+        try:
+            until = time.monotonic() + _BEGINS_WITHIN
+            while not (config.parent / "run" / "pid").exists():
+                if process.poll() is not None or time.monotonic() > until:
+                    raise BenchError(f"Kamailio did not start; it said:\n{log.read_text('utf-8')[-2000:]}")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
