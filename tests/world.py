@@ -49,7 +49,7 @@ class World(Struct):
     folder: Path
     gate: Gate
     registry: CollectorRegistry
-    hand: Hand
+    hand: Any
     port: int
     client: ClientSession
 
