@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.interfaces import http
-from dialgate.model import DAY
+from dialgate.model import DAY, SECOND
 from dialgate.service import Gate
 from tests import world
-from tests.world import CALLER, CLEAR, KEY, LISTED, NOW, World
+from tests.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, World
 
 AGENT, SUPERVISOR, OFFICER, STRANGER = "key-agent", "key-supervisor", "key-officer", "key-of-beta"
 LANDLINE, BARE = "+390245678901", "+390245678902"
@@ -45,29 +45,28 @@ BETA = {
 }
 
 
-class Going:
-    """A clock that goes on from `NOW`, and can be set on."""
+class Going(Hand):
+    """A hand that goes on by itself, from where it is set."""
 
     def __init__(self) -> None:
-        self.ahead = 0
+        super().__init__()
         self._begun = time.monotonic()
 
     def __call__(self) -> int:
-        return NOW + self.ahead + int((time.monotonic() - self._begun) * 1000)
+        return self.at + int((time.monotonic() - self._begun) * SECOND)
 
 
 def clients() -> list[dict[str, Any]]:
     agent = ("simulate", "revoke")
     supervisor = (*agent, "watch", "lists")
     officer = (*supervisor, "read", "subjects")
-    made = [
+    return [
         world.client("tests", world.KEY, *world.SCOPES, "subjects"),
         world.client("agent-7", AGENT, *agent),
         world.client("supervisor-2", SUPERVISOR, *supervisor),
         world.client("dpo", OFFICER, *officer) | {"controllers": ["acme", "beta"]},
         world.client("beta", STRANGER, "check", *officer) | {"controllers": ["beta"]},
     ]
-    return made
 
 
 def write_controllers(folder: Path) -> None:
@@ -112,7 +111,12 @@ async def furnish(made: World) -> None:
     proof = {"caller_id": LANDLINE, "kind": "probe", "evidence": "probe", "at": "2026-10-29T10:00:00+01:00"}
     await post(made, "/v1/caller-ids/proofs", proof)
     for kind, received in (("access", "2026-10-28T09:00:00+01:00"), ("erasure", "2026-11-12T09:00:00+01:00")):
-        body = {"kind": kind, "identified": "code read back on a call", "channel": "pec", "received_at": received}
+        body = {
+            "kind": kind,
+            "identified": "code read back on a call",
+            "channel": "pec",
+            "received_at": received,
+        }
         await post(made, f"/v1/subjects/{quote(CLEAR)}/requests", body)
     await made.gate.tick()
 

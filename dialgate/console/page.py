@@ -8,10 +8,10 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dialgate import localtime
 from dialgate.console.words import Words
 
 # Scripts, styles and pictures from here alone, none inline; nothing may frame a page or be posted elsewhere from one.
@@ -80,4 +80,4 @@ def count(value: int, language: str = "en") -> str:
 
 
 def _in(at: str, zone: str) -> datetime:
-    return datetime.fromisoformat(at).astimezone(ZoneInfo(zone))
+    return localtime.clock_in(zone, datetime.fromisoformat(at))

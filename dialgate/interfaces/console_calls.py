@@ -3,11 +3,10 @@
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from dialgate import answers
+from dialgate import answers, localtime
 from dialgate.interfaces.console_visit import Visit
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
@@ -51,12 +50,12 @@ def _instant(text: str, zone: str) -> Instant | None:
     if not text:
         return None
     try:
-        at = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+        at = datetime.fromisoformat(text)
     except ValueError:
         raise Fault(400, "request.invalid", "Give a day and a time.", field="at") from None
     if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
         raise Fault(400, "request.invalid", "Give an instant that is near.", field="at")
-    return int(at.timestamp() * 1000)
+    return localtime.instant_in(zone, at)
 
 
 def _form(visit: Visit, asked: dict[str, str], status: int = 200, **context: Any) -> web.Response:

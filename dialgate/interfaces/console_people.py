@@ -21,7 +21,7 @@ from dialgate.signing import Signer
 from dialgate.why import Found, Inquiry
 
 _T = TypeVar("_T")
-_MOST: Final = 50
+_MOST: Final = 25
 _KINDS: Final = (
     "revoked", "lifted", "consent", "consent_confirmed", "consent_withdrawn", "consents_voided", "contract",
     "contract_ended", "call_request",

@@ -6,11 +6,12 @@ const words = JSON.parse(board.dataset.words);
 const language = board.dataset.language;
 const most = Number(board.dataset.seconds);
 const SPOKEN_EVERY = 15_000;
-const figures = new Intl.NumberFormat(language);
-const short = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
-const percent = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat(language, { timeZone: board.dataset.zone, timeStyle: "medium" });
-const day = new Intl.DateTimeFormat(language, { timeZone: board.dataset.zone, dateStyle: "medium", timeStyle: "short" });
+const locale = language === "en" ? "en-GB" : language;
+const figures = new Intl.NumberFormat(locale);
+const short = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
+const percent = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat(locale, { timeZone: board.dataset.zone, timeStyle: "medium" });
+const day = new Intl.DateTimeFormat(locale, { timeZone: board.dataset.zone, dateStyle: "medium", timeStyle: "short" });
 
 const rateChart = new Lines($("rate-chart"), ["allow", "deny"], most);
 const latencyChart = new Lines($("latency-chart"), ["p50", "p99"], most);
@@ -75,8 +76,8 @@ function readiness(told) {
   const stands = told.standing;
   put("open-requests", figures.format(stands.requests.length));
   put("weak-callers", figures.format(stands.caller_ids.filter((each) => !["class", "proved"].includes(each.state)).length));
-  const left = stands.registries.map((each) => each.days_left);
-  put("next-expiry", left.length ? daysLeft(Math.min(...left)) : "–");
+  const left = stands.registries.filter((each) => each.ends_at).map((each) => each.days_left);
+  put("next-expiry", left.length ? daysLeft(Math.min(...left)) : say("live.none"));
 }
 
 // ---- lists of bars

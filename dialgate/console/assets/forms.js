@@ -19,3 +19,7 @@ if (answer) {
   answer.focus({ preventScroll: true });
   if (answer.getBoundingClientRect().top > innerHeight * 0.7) answer.scrollIntoView({ block: "start" });
 }
+// On a small screen the pages stand in a row that scrolls.
+const here = document.querySelector(".side [aria-current]");
+const row = here?.closest(".side");
+if (row) row.scrollLeft = here.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
