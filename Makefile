@@ -51,6 +51,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench decide --json
 	$(BIN)/dialgate bench batch --json
 	$(BIN)/dialgate bench http --json
+	$(BIN)/dialgate bench console --json
 	$(BIN)/dialgate bench numberset --json
 	$(BIN)/dialgate bench registry --json
 	$(BIN)/dialgate bench log --json

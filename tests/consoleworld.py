@@ -84,7 +84,7 @@ def write_controllers(folder: Path) -> None:
 
 @asynccontextmanager
 async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    path = world.write_folder(folder, clients=clients(), **changes)
+    path = world.write_folder(folder, **{"clients": clients(), "store_patience": 5, **changes})
     write_controllers(folder)
     config = settings.load(path)
     clear = {CLEAR: False, LISTED: True, **dict.fromkeys(NUMBERS, False)}

@@ -28,6 +28,7 @@ from dialgate.metrics import Calls
 from dialgate.model import REASONS, SECOND, Kind, Severity
 from tests import world
 from tests.consoleworld import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
+from tests.serving import ROOT, program
 from tests.world import CALLER, CLEAR, LISTED, World
 
 ROUTES = [(route.method, route.path, route.needs) for route in console._ROUTES]
@@ -421,6 +422,20 @@ async def test_an_open_board_does_not_keep_the_gate_from_stopping(tmp_path: Path
             stream = await watching.enter_async_context(session.get("/console/events"))
             await anext(aiter(stream.content))
         assert b"event: ended" in await stream.content.read()
+
+
+async def test_what_ten_boards_cost_can_be_measured() -> None:
+    words = program("bench", "console", "--requests", "200", "--rounds", "1", "--json")
+    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    assert process.returncode == 0
+    figures = [json.loads(line) for line in told.splitlines()]
+    assert [each["name"].rpartition(".")[2] for each in figures] == [
+        "requests",
+        "p99",
+        "server_cpu",
+        "resting_cpu",
+    ]
 
 
 # ---- words and figures -----------------------------------------------------------------------------------------------

@@ -63,10 +63,10 @@ def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
 
 
 def _round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
-    return Round(_turn(ours, key, bodies), _turn(theirs, key, bodies))
+    return Round(turn(ours, key, bodies), turn(theirs, key, bodies))
 
 
-def _turn(server: Server, key: str, bodies: bytes) -> Turn:
+def turn(server: Server, key: str, bodies: bytes) -> Turn:
     before = server.cpu()
     words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(_CONNECTIONS)]
     environment = {**os.environ, "DIALGATE_KEY": key}
@@ -104,5 +104,5 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 def empty_handler(key: str, bodies: bytes) -> float:
     """Requests a second that an aiohttp handler answers which does nothing: what carrying a question costs here."""
     with servers.bare(_EMPTY) as server:
-        turns = [_turn(server, key, bodies) for _ in range(3)]
+        turns = [turn(server, key, bodies) for _ in range(3)]
     return median(turn.load.requests / turn.load.seconds for turn in turns)

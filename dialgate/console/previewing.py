@@ -1,7 +1,7 @@
 """`python -m dialgate.console.previewing CONFIG CLIENT LIST CAMPAIGN AT`: what of a list is callable, as JSON on the
 standard output, or `{"error": …}`.
 
-A process of its own, of the lowest priority: a list of a million numbers takes a core for a minute, and the calls that are
+A process of its own, of low priority: a list of a million numbers takes a core for a minute, and the calls that are
 asked about meanwhile must not wait for it.
 """
 
@@ -20,7 +20,7 @@ from dialgate.model import Instant
 from dialgate.registrar import Refused, Registrar
 from dialgate.settings import Client, Config, ConfigError
 
-_NICEST = 19
+_NICE = 10
 
 
 class Failed(Struct, frozen=True):
@@ -75,7 +75,7 @@ def _quiet(_some: int, _total: int) -> None: ...
 
 
 def _main() -> None:
-    os.nice(_NICEST)
+    os.nice(_NICE)
     path, client, name, campaign, at = sys.argv[1:]
     made = asyncio.run(_made(Path(path), client, name, campaign, int(at)))
     sys.stdout.buffer.write(msgspec.json.encode(made))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -24,6 +24,7 @@ from dialgate.interfaces.console_visit import (
     COOKIE,
     LANGUAGE,
     LIVE,
+    PREVIEWING,
     ROOT,
     SESSIONS,
     THEME,
@@ -76,6 +77,7 @@ _ROUTES: Final = (
 
 def add(app: web.Application, gate: Gate) -> None:
     app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.now), Live(gate)
+    app[PREVIEWING] = asyncio.Lock()
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_let_go)
     router = app.router
@@ -93,10 +95,17 @@ def add(app: web.Application, gate: Gate) -> None:
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
     sampling = asyncio.create_task(app[LIVE].run())
+    sampling.add_done_callback(partial(_ended, app[LIVE]))
     yield
     sampling.cancel()
-    with suppress(asyncio.CancelledError):
-        await sampling
+    await asyncio.wait([sampling])
+
+
+def _ended(live: Live, sampling: asyncio.Task[None]) -> None:
+    """A board that no longer moves must not look as if it did."""
+    live.close()
+    if not sampling.cancelled() and (error := sampling.exception()):
+        _log.error("console: the board has stopped; restart the gate", exc_info=error)
 
 
 async def _let_go(app: web.Application) -> None:

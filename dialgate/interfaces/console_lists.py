@@ -8,7 +8,7 @@ from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialgate.console import previewing
 from dialgate.export import Preview
-from dialgate.interfaces.console_visit import TOKEN, Visit
+from dialgate.interfaces.console_visit import PREVIEWING, TOKEN, Visit
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
 from dialgate.model import Basis
 from dialgate.requests import ListInfo, ListReport, ListRequest
@@ -81,7 +81,8 @@ async def preview(visit: Visit) -> web.StreamResponse:
     found = next((each for each in await visit.gate.registrar.lists(visit.client) if each.id == name), None)
     if found is None or campaign not in visit.campaigns():
         raise Fault(404, "list.unknown", "No list of yours has this id.", field="id")
-    told = await previewing.preview(visit.gate.config, visit.client, name, campaign, visit.gate.now())
+    async with visit.request.app[PREVIEWING]:
+        told = await previewing.preview(visit.gate.config, visit.client, name, campaign, visit.gate.now())
     if not isinstance(told, Preview):
         return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=told.error)
     return visit.show("preview", "lists", told=told, info=found)

@@ -1,5 +1,6 @@
 """One request to the console: who asks, what they may see, and how a page goes back to them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -27,6 +28,8 @@ THEMES: Final = ("auto", "light", "dark")
 TOKEN: Final = "token"  # noqa: S105 - the name of the field
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
+# One at a time: a preview takes a core for as long as it lasts.
+PREVIEWING: Final = web.AppKey("previewing", asyncio.Lock)
 CONSOLE_GATE: Final = web.AppKey("console_gate", Gate)
 _HEADERS: Final = {
     "Content-Security-Policy": page.POLICY,

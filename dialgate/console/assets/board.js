@@ -51,6 +51,7 @@ function figure(value) {
 function tiles(told) {
   const [, allow, deny, p50, p99] = seconds.at(-1) ?? [0, 0, 0, -1, -1];
   put("rate", figures.format(allow + deny));
+  put("rate-denied", say("live.of_them_denied", { n: figures.format(deny) }));
   put("p50", figure(p50));
   put("p99", figure(p99));
   const rate = rateChart.show(seconds.map((each) => each[1] + each[2]), seconds.map((each) => each[2]));
