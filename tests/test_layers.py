@@ -127,7 +127,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {
-        "model", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
+        "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
     },
     "dialgate.interfaces.console": {
         "model", "account", "answers", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "records", "requests",

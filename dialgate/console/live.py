@@ -7,13 +7,15 @@ batches; where more were decided within the second, the rows shown are some of t
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
+from dialgate.answers import Answer
 from dialgate.batch import REPEATED
 from dialgate.console.masks import masked
 from dialgate.console.standing import Standing, standing
@@ -27,7 +29,6 @@ SECONDS: Final = 300
 SHOWN: Final = 14  # rows
 STANDING_SECONDS: Final = 5
 _PERIOD: Final = 1.0
-_KEPT: Final = 200
 _OTHER: Final = "other"
 
 View: TypeAlias = tuple[str, ...]
@@ -36,20 +37,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """`owners`: only who sees them all sees the row; it is not told."""
+    """A decision in a line. `caller_id` and `campaign` are empty where they are not the client's."""
 
-    id: str
-    at: str
-    allow: bool
-    to: str
-    caller_id: str
-    campaign: str
-    code: str
-    client: str
-    owners: tuple[str, ...]
-
-
-class Told(Struct, frozen=True, kw_only=True):
     id: str
     at: str
     allow: bool
@@ -80,7 +69,7 @@ class Message(Struct, frozen=True, kw_only=True):
     seconds: list[tuple[Instant, int, int, float, float]]
     reasons: list[tuple[str, int]]
     campaigns: list[tuple[str, int, int]]
-    rows: list[Told]
+    rows: list[Row]
     standing: Standing
 
 
@@ -92,7 +81,7 @@ class Live:
         self._gate = gate
         self._decisions, self._waits = gate.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
-        self._rows: deque[Row] = deque(maxlen=_KEPT)
+        self._rows: dict[View, deque[Row]] = {}  # by who must be seen to see them, the newest last
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
         self._standing: dict[View, Standing] = {}
@@ -162,40 +151,40 @@ class Live:
     def _sample(self, now: Instant) -> None:
         decisions, waits = self._gate.metrics.calls.tally()
         grown: Grown = Counter()
-        for (verdict, code, campaign, _), count in decisions.items():
-            if more := count - self._decisions[verdict, code, campaign, _]:
-                grown[verdict, code, campaign] += more
+        for (verdict, code, campaign, _), count in (decisions - self._decisions).items():
+            grown[verdict, code, campaign] += count
         took = [after - before for after, before in zip(waits, self._waits, strict=True)]
         self._seconds.append(Second(now, grown, quantile(took, 0.5), quantile(took, 0.99)))
         self._decisions, self._waits = decisions, waits
-        self._rows.extendleft(self._newest())
+        self._take()
 
-    def _newest(self) -> Iterator[Row]:
-        """Oldest first. What was in the batches is let go."""
+    def _take(self) -> None:
+        """The last few of each of the newest batches. What else was in them is let go."""
         taken = list(self._gate.recent)
         self._gate.recent.clear()
-        rows = [
-            self._row(asked, decided.now, answer.decision_id, answer.to, code)
-            for batch, decided in taken
-            for asked, answer, code in zip(batch[-SHOWN:], decided.answers[-SHOWN:], decided.codes[-SHOWN:], strict=True)
-            if code != REPEATED
-        ]  # fmt: skip
-        yield from rows[-_KEPT:]
+        for batch, decided in taken:
+            few = slice(-SHOWN, None)
+            for asked, answer, code in zip(batch[few], decided.answers[few], decided.codes[few], strict=True):
+                if code != REPEATED:
+                    self._keep(asked, answer, code, rfc3339(decided.now))
 
-    def _row(self, asked: Asked, at: Instant, decision: str, to: str, code: str) -> Row:
+    def _keep(self, asked: Asked, answer: Answer, code: str, at: str) -> None:
+        """Of a campaign that is not the client's only the client is told."""
         line = self._gate.config.lines.get(asked.call.campaign)
-        known = line is not None and line.controller.id in asked.client.controllers
-        return Row(
-            id=decision,
-            at=rfc3339(at),
+        if line is not None and line.controller.id not in asked.client.controllers:
+            line = None
+        row = Row(
+            id=answer.decision_id,
+            at=at,
             allow=not code,
-            to=masked(to),
-            caller_id=asked.call.from_ if known and line and asked.call.from_ in line.caller_ids else "",
-            campaign=asked.call.campaign if known else "",
+            to=masked(answer.to),
+            caller_id=asked.call.from_ if line and asked.call.from_ in line.caller_ids else "",
+            campaign=asked.call.campaign if line else "",
             code=code,
             client=asked.client.name,
-            owners=(line.controller.id,) if known and line else asked.client.controllers,
         )
+        owners = (line.controller.id,) if line else asked.client.controllers
+        self._rows.setdefault(owners, deque(maxlen=SHOWN)).append(row)
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
@@ -214,17 +203,15 @@ class Live:
             seconds=[_told(second, own) for second in seconds],
             reasons=_reasons(total),
             campaigns=_campaigns(total),
-            rows=list(self._shown(view)),
+            rows=self._shown(view),
             standing=self._standing.get(view) or Standing(),
         )
 
-    def _shown(self, view: View) -> Iterator[Told]:
+    def _shown(self, view: View) -> list[Row]:
+        """The newest first."""
         seen = set(view)
-        shown = 0
-        for row in self._rows:
-            if shown < SHOWN and seen.issuperset(row.owners):
-                shown += 1
-                yield Told(**{name: getattr(row, name) for name in Told.__struct_fields__})
+        found = chain.from_iterable(rows for owners, rows in self._rows.items() if seen.issuperset(owners))
+        return sorted(found, key=lambda row: (row.at, len(row.id), row.id), reverse=True)[:SHOWN]
 
 
 def _told(second: Second, own: set[str]) -> tuple[Instant, int, int, float, float]:
