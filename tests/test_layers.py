@@ -73,7 +73,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.voiding": {"model", "keys", "ledger", "store"},
-    "dialgate.revoking": {"model", "calllist", "keys", "masking", "ledger", "store", "tabular"},
+    "dialgate.bulk": {"ledger", "store"},
+    "dialgate.events": {"model", "ledger", "requests"},
+    "dialgate.revoking": {"model", "bulk", "calllist", "keys", "masking", "ledger", "store", "tabular"},
+    "dialgate.entering": {
+        "model", "bulk", "calllist", "events", "keys", "ledger", "masking", "requests", "store", "tabular",
+    },
     "dialgate.archive": {"model", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
@@ -88,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "notices", "stores", "revoking", "scrub", "tabular",
+        "notices", "stores", "entering", "events", "revoking", "scrub", "tabular",
     },
     "dialgate.scrub": {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",

@@ -33,7 +33,12 @@ COMMANDS = {
     "conformance": "cli_conformance",
 }
 # Which add commands of their own to such a one, in the order of its --help.
-ADDED = {"log": ("cli_proof", "cli_answers", "cli_archive")}
+ADDED = {
+    "consent": ("cli_import",),
+    "contract": ("cli_import",),
+    "request": ("cli_import",),
+    "log": ("cli_proof", "cli_answers", "cli_archive"),
+}
 
 
 class _OnDemand(TyperGroup):
