@@ -25,7 +25,7 @@ from dialgate.interfaces.console_calls import CHANNELS
 from dialgate.interfaces.console_sessions import FAILURES, IDLE, LONGEST, SPAN
 from dialgate.interfaces.http_errors import CODES
 from dialgate.metrics import Calls
-from dialgate.model import REASONS, SECOND, Kind, Severity
+from dialgate.model import HOUR, REASONS, SECOND, Kind, Severity
 from tests import world
 from tests.consoleworld import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
 from tests.serving import ROOT, program
@@ -118,8 +118,8 @@ async def test_who_tries_keys_must_wait_and_the_right_one_does_not_help(made: Wo
 
 
 @pytest.mark.parametrize(("onward", "taken"), [
-    ("/console/lists", "/console/lists"), ("/console/decisions/a-1", "/console/decisions/a-1"), ("//evil.example/", "/console"),
-    ("https://evil.example/", "/console"), ("/console/../v1", "/console"), ("/console/decisions/\r\nX: y", "/console"),
+    ("/console/lists", "/console/lists"), ("/console/decisions/0123abcd-1", "/console/decisions/0123abcd-1"), ("//evil.example/", "/console"),
+    ("https://evil.example/", "/console"), ("/console/../v1", "/console"), ("/console/decisions/../../v1", "/console"), ("/console/decisions/\r\nX: y", "/console"),
 ])  # fmt: skip
 async def test_a_login_leads_to_a_page_of_ours_and_nowhere_else(made: World, onward: str, taken: str) -> None:
     async with (
@@ -313,6 +313,15 @@ async def test_the_board_counts_and_names_what_was_decided(made: World) -> None:
         states = {each["number"]: each["state"] for each in last["standing"]["caller_ids"]}
         assert states == {CALLER: "class", "+390245678901": "ends", "+390245678902": "missing"}
         assert [each["kind"] for each in last["standing"]["requests"]] == ["access", "erasure"]
+
+
+async def test_the_board_names_what_is_broken(made: World) -> None:
+    async with browser(made, SUPERVISOR) as session:
+        made.hand.at -= HOUR
+        await made.gate.tick()
+        told = (await messages(session, 1))[0]
+        assert told["ready"] is False
+        assert list(told["problems"]) == ["clock"]
 
 
 async def test_a_key_sees_its_own_controllers_and_nothing_of_another(made: World) -> None:

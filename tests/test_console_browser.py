@@ -110,7 +110,7 @@ async def test_a_supervisor_logs_in_and_sees_the_gate_move(screen: Screen) -> No
         row = page.locator("#rows tr").first
         await expect(row).to_contain_text("Enrolled with the registry")
         await expect(row.locator(".number")).to_have_text("+39 ••••••••79")
-        await expect(page.locator("#reasons")).to_contain_text("registry.listed")
+        await expect(page.locator("#reasons")).to_contain_text("Enrolled with the registry")
         await expect(page.locator("#rate-chart path.line.allow")).to_have_attribute("d", re.compile("^M"))
         await row.get_by_role("link").click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Decision")

@@ -1,6 +1,7 @@
 """The console: pages for people, under `/console`. Served beside the API, described in README and not in /openapi.json."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple
@@ -44,6 +45,7 @@ from dialgate.texts import LANGUAGES
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _YEAR: Final = 365 * 86_400
+_DECISION: Final = re.compile(rf"{ROOT}/decisions/[0-9a-f]{{8}}-[0-9]{{1,18}}")
 _log = structlog.get_logger(__name__)
 
 
@@ -158,8 +160,7 @@ def _to_login(request: web.Request) -> web.Response:
 def _local(path: str) -> str:
     """Only a page of ours: what else a link may have brought along is dropped."""
     known = {route.path for route in _ROUTES if route.method == "GET"}
-    one = path.startswith(f"{ROOT}/decisions/") and path.isprintable()
-    return path if one or path in known else ROOT
+    return path if path in known or _DECISION.fullmatch(path) else ROOT
 
 
 # ---- in and out ------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ function bars(id, rows, line) {
 function reasons(told) {
   const top = Math.max(1, ...told.reasons.map((each) => each[1]));
   bars("reasons", told.reasons, ([code, count]) => make("li", {},
-    make("span", { class: "label" }, say(`code.${code}`), " ", make("code", {}, code)),
+    make("span", { class: "label", title: code }, say(`code.${code}`)),
     make("span", { class: "value" }, figures.format(count)), stacked([["deny", count / top]])));
 }
 
