@@ -14,13 +14,16 @@ import yaml
 from aiohttp import ClientSession, CookieJar, FormData
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.cases import KINDS
 from dialgate.console import page, words
 from dialgate.console.live import Live, quantile
 from dialgate.console.masks import masked
-from dialgate.interfaces import console
+from dialgate.doors import Listen
+from dialgate.interfaces import console, http
 from dialgate.interfaces.console_calls import CHANNELS
 from dialgate.interfaces.console_sessions import FAILURES, IDLE, LONGEST, SPAN
 from dialgate.interfaces.http_errors import CODES
@@ -29,6 +32,7 @@ from dialgate.model import HOUR, REASONS, SECOND, Kind, Severity
 from tests import world
 from tests.consoleworld import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
 from tests.serving import ROOT, program
+from tests.test_http import _certificate
 from tests.world import CALLER, CLEAR, LISTED, World
 
 ROUTES = [(route.method, route.path, route.needs) for route in console._ROUTES]
@@ -102,6 +106,21 @@ async def test_the_session_is_out_of_the_reach_of_scripts_and_of_other_sites(
         assert {"HttpOnly", "SameSite=Strict", "Path=/console", "Max-Age=43200"} <= set(cookie.split("; "))
         assert ("Secure" in cookie.split("; ")) is secure
         assert AGENT not in cookie
+
+
+async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path) -> None:
+    config = made.gate.config
+    listen = Listen(port=0, **_certificate(tmp_path))
+    made.gate.config = replace(config, settings=replace(config.settings, listen=listen))
+    runner = await http.start(made.gate, CollectorRegistry())
+    try:
+        async with (
+            ClientSession(f"https://127.0.0.1:{runner.addresses[0][1]}", headers=HOME) as session,
+            session.post("/console/login", data={"key": AGENT}, ssl=False, allow_redirects=False) as answer,
+        ):
+            assert "Secure" in answer.headers["Set-Cookie"].split("; ")
+    finally:
+        await runner.cleanup()
 
 
 async def test_who_tries_keys_must_wait_and_the_right_one_does_not_help(made: World) -> None:
