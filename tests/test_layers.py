@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
     "dialgate.webhook": set(),
+    "dialgate.dnc": {"webhook"},
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
@@ -73,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.voiding": {"model", "keys", "ledger", "store"},
+    "dialgate.backup": {"store"},
     "dialgate.bulk": {"ledger", "store"},
     "dialgate.events": {"model", "ledger", "requests"},
     "dialgate.revoking": {"model", "bulk", "calllist", "keys", "masking", "ledger", "store", "tabular"},
@@ -123,11 +125,11 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
-    "dialgate.interfaces.subscribers": {"model", "faults", "interfaces", "notices", "service", "store", "webhook"},
+    "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "backup", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.

@@ -25,6 +25,7 @@ COMMANDS = {
     "subject": "cli_subjects",
     "retention": "cli_storage",
     "breach": "cli_storage",
+    "backup": "cli_backup",
     "key": "cli_audit",
     "config": "cli_audit",
     "log": "cli_audit",
