@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import product
 from pathlib import Path
 from string import Formatter
 from typing import Any, get_args
@@ -136,28 +137,32 @@ async def test_who_tries_keys_must_wait_and_the_right_one_does_not_help(made: Wo
             assert answer.status == 200
 
 
-@pytest.mark.parametrize(("onward", "taken"), [
-    ("/console/lists", "/console/lists"), ("/console/decisions/0123abcd-1", "/console/decisions/0123abcd-1"), ("//evil.example/", "/console"),
-    ("https://evil.example/", "/console"), ("/console/../v1", "/console"), ("/console/decisions/../../v1", "/console"), ("/console/decisions/\r\nX: y", "/console"),
-])  # fmt: skip
-async def test_a_login_leads_to_a_page_of_ours_and_nowhere_else(made: World, onward: str, taken: str) -> None:
-    async with (
-        browser(made) as session,
-        session.post(
-            "/console/login", data={"key": OFFICER, "next": onward}, allow_redirects=False
-        ) as answer,
-    ):
-        assert answer.headers["Location"] == taken
+ONWARD = {
+    "/console/lists": "/console/lists",
+    "/console/decisions/0123abcd-1": "/console/decisions/0123abcd-1",
+    "//evil.example/": "/console",
+    "https://evil.example/": "/console",
+    "/console/../v1": "/console",
+    "/console/decisions/../../v1": "/console",
+    "/console/decisions/\r\nX: y": "/console",
+}
 
 
-@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in ROUTES])
-async def test_without_a_session_every_page_leads_to_the_login(made: World, method: str, path: str) -> None:
-    async with (
-        browser(made) as session,
-        session.request(method, path.replace("{id}", "x"), allow_redirects=False) as answer,
-    ):
-        assert answer.status == 303
-        assert answer.headers["Location"].startswith("/console/login")
+async def test_a_login_leads_to_a_page_of_ours_and_nowhere_else(made: World) -> None:
+    async with browser(made) as session:
+        for onward, taken in ONWARD.items():
+            asked = {"key": OFFICER, "next": onward}
+            async with session.post("/console/login", data=asked, allow_redirects=False) as answer:
+                assert answer.headers["Location"] == taken, onward
+
+
+async def test_without_a_session_every_page_leads_to_the_login(made: World) -> None:
+    async with browser(made) as session:
+        for method, path, _ in ROUTES:
+            where = path.replace("{id}", "x")
+            async with session.request(method, where, allow_redirects=False) as answer:
+                assert answer.status == 303, path
+                assert answer.headers["Location"].startswith("/console/login")
 
 
 @pytest.mark.parametrize("key", [AGENT, SUPERVISOR])
@@ -213,16 +218,16 @@ async def test_a_withdrawn_key_ends_its_sessions(made: World) -> None:
 # ---- what a foreign page cannot do -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [path for method, path, _ in ROUTES if method == "POST"])
-async def test_a_write_needs_the_token_of_its_own_session(made: World, path: str) -> None:
+async def test_a_write_needs_the_token_of_its_own_session(made: World) -> None:
     fields = {"number": CLEAR, "to": CLEAR, "from": CALLER, "campaign": "acme-fibre", "purpose": "a letter"}
     decided = (await check(made, LISTED))["decision_id"]
-    where = path.replace("{id}", decided if "evidence" in path else "rome")
+    writes = [path for method, path, _ in ROUTES if method == "POST"]
     async with browser(made, OFFICER) as session, browser(made, OFFICER) as other:
-        for wrong in ("", "guessed", await token(other)):
+        for path, wrong in product(writes, ("", "guessed", await token(other))):
             body = FormData({**fields, "token": wrong})
             if path == "/console/lists":
                 body.add_field("file", b"+390612345678\n", filename="list.csv")
+            where = path.replace("{id}", decided if "evidence" in path else "rome")
             async with session.post(where, data=body) as answer:
                 text = await answer.text()
                 assert answer.status == 403, path
@@ -231,22 +236,19 @@ async def test_a_write_needs_the_token_of_its_own_session(made: World, path: str
         assert (await answer.json())["entries"] == []
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "", "Origin": "https://evil.example"},
-        {"Sec-Fetch-Site": "", "Origin": "null"},
-    ],
-    ids=str,
-)
-async def test_a_form_from_elsewhere_does_nothing_even_with_the_token(
-    made: World, headers: dict[str, str]
-) -> None:
+FOREIGN: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "", "Origin": "https://evil.example"},
+    {"Sec-Fetch-Site": "", "Origin": "null"},
+]
+
+
+async def test_a_form_from_elsewhere_does_nothing_even_with_the_token(made: World) -> None:
     async with browser(made, AGENT) as session:
         fields = {"number": CLEAR, "token": await token(session, "/console/try")}
-        for path in ("/console/revoke", "/console/login", "/console/logout", "/console/preferences"):
+        paths = ("/console/revoke", "/console/login", "/console/logout", "/console/preferences")
+        for headers, path in product(FOREIGN, paths):
             async with session.post(path, data=fields, headers=headers) as answer:
                 assert answer.status == 403, path
         await send(session, "/console/revoke", 201, number=CLEAR)

@@ -56,9 +56,9 @@ def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
 
         with servers.gate(made.config) as gate:
             done = [_round(gate.port, made.key, turn, first=at % 2 == 0) for at in range(rounds + 1)]
-            alone = _resting(gate, seconds=2 * rounds)
+            alone = _resting(gate, seconds=rounds)
             with _watching(gate.port, made.key):
-                watched = _resting(gate, seconds=2 * rounds)
+                watched = _resting(gate, seconds=rounds)
     yield _compared("console.requests", "1/s", done[1:], lambda each: each.load.requests / each.load.seconds)
     yield _compared("console.p99", "us", done[1:], lambda each: each.load.p99)
     yield _compared("console.server_cpu", "us", done[1:], lambda each: each.cpu / each.load.requests * 1e6)
