@@ -22,18 +22,8 @@ from dialgate.webhook import Hook, Webhook
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal[
-    "check",
-    "simulate",
-    "outcome",
-    "revoke",
-    "ledger",
-    "lists",
-    "read",
-    "stream",
-    "subjects",
-    "watch",
-    "admin",
-]
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "admin",
+]  # fmt: skip
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -49,7 +49,7 @@ class World(Struct):
     folder: Path
     gate: Gate
     registry: CollectorRegistry
-    hand: Any
+    hand: Hand
     port: int
     client: ClientSession
 
