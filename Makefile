@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server kamailio kamailio-extra-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl
+SYSTEM := redis-server kamailio kamailio-extra-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
@@ -51,6 +51,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench decide --json
 	$(BIN)/dialgate bench batch --json
 	$(BIN)/dialgate bench http --json
+	$(BIN)/dialgate bench console --json
 	$(BIN)/dialgate bench numberset --json
 	$(BIN)/dialgate bench registry --json
 	$(BIN)/dialgate bench log --json

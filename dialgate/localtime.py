@@ -25,6 +25,16 @@ def day_in(zone: str, at: Instant) -> date:
     return datetime.fromtimestamp(at // SECOND, ZoneInfo(zone)).date()
 
 
+def clock_in(zone: str, at: datetime) -> datetime:
+    """The same instant as clocks there show it."""
+    return at.astimezone(ZoneInfo(zone))
+
+
+def instant_in(zone: str, clock: datetime) -> Instant:
+    """When clocks there show it; of an hour that comes twice the first."""
+    return int(clock.replace(tzinfo=ZoneInfo(zone)).timestamp() * SECOND)
+
+
 def rfc3339(at: Instant) -> str:
     """UTC, to the millisecond."""
     second, millisecond = divmod(at, SECOND)

@@ -23,6 +23,8 @@ class Calls(Collector):
     """What is counted at every call: plain numbers, of one thread, a batch at a time. The library's own counters cost
     more than the decision's rules do."""
 
+    BOUNDS = _LATENCIES
+
     def __init__(self) -> None:
         self._decisions: Tally[tuple[str, str, str, str]] = Tally()
         self._waits: dict[str, list[int]] = {}
@@ -39,6 +41,12 @@ class Calls(Collector):
             self._waited[interface] = 0.0
         waits[bisect_left(_LATENCIES, seconds)] += 1
         self._waited[interface] += seconds
+
+    def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
+        """A copy, for who compares two moments: the decisions, and how many answers took as long as each of `BOUNDS`
+        allows, the last of them longer."""
+        waits = [sum(some) for some in zip(*self._waits.values(), strict=True)]
+        return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
     def describe(self) -> Iterator[Metric]:
         return iter((self._counter(), self._histogram()))

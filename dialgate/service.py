@@ -8,6 +8,7 @@ sync; only then do its answers leave. Whatever of this fails, the answer is a de
 import asyncio
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -33,13 +34,15 @@ from dialgate.registrar import Registrar
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
-from dialgate.store import Store, StoreUnavailable
+from dialgate.snapshot import Part
+from dialgate.store import CallerIdProof, Store, StoreUnavailable
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
 _WORTH_A_SYNC = 64  # calls
+_RECENT = 32  # batches
 _SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 _log = structlog.get_logger(__name__)
 
@@ -111,7 +114,7 @@ class Status(Struct, frozen=True, kw_only=True):
     records: int
 
 
-class _Asked(Struct):
+class Asked(Struct):
     """A call that waits for its answer. `arrived` is on the monotonic clock, in seconds."""
 
     call: Call
@@ -137,8 +140,9 @@ class Gate:
         self._nonces = nonces()
         self._stamper = _stamper(config)
         self._judged: dict[tuple[object, ...], Judged] = {}
+        self.recent: deque[tuple[list[Asked], Batch]] = deque(maxlen=_RECENT)  # for who watches, to take out
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Asked] = []
+        self._waiting: list[Asked] = []
         self._batches: set[asyncio.Task[None]] = set()
         self._deciding = (
             False  # a batch is being decided; and so many calls are in batches that are not answered yet:
@@ -183,7 +187,7 @@ class Gate:
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
         """The answer, once it is recorded. A fault of ours is an answer too: a deny without a decision id."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting.append(_Asked(call, client, time.monotonic(), answer))
+        self._waiting.append(Asked(call, client, time.monotonic(), answer))
         self._next_batch()
         return answer
 
@@ -229,14 +233,14 @@ class Gate:
             self._deciding = False
             self._next_batch()
 
-    def _reply(self, batch: list[_Asked], answers: Sequence[Answer]) -> None:
+    def _reply(self, batch: list[Asked], answers: Sequence[Answer]) -> None:
         ended, took = time.monotonic(), self.metrics.calls.took
         for asked, answer in zip(batch, answers, strict=True):
             took(asked.call.interface, ended - asked.arrived)
             if not asked.answer.done():  # the client may have gone
                 asked.answer.set_result(answer)
 
-    async def _answers(self, batch: list[_Asked]) -> Sequence[Answer]:
+    async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
         """Never raises: one answer for each call, a deny where the gate could not do its work."""
         try:
             return await self._decided(batch)
@@ -249,7 +253,7 @@ class Gate:
         self.metrics.faults.labels(component).inc(len(batch))
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(batch)
 
-    async def _decided(self, batch: list[_Asked]) -> Sequence[Answer]:
+    async def _decided(self, batch: list[Asked]) -> Sequence[Answer]:
         async with self._recorder.turn:
             decided = await self._reserved(batch)
             if decided.bodies:
@@ -262,7 +266,7 @@ class Gate:
         self._count(batch, decided)
         return decided.answers
 
-    async def _reserved(self, batch: list[_Asked]) -> Batch:
+    async def _reserved(self, batch: list[Asked]) -> Batch:
         """Decide, and reserve what was allowed against the state it was decided on; if that has changed, again."""
         gatherer, now = self._gatherer, self._clock()
         questions = [gatherer.read(asked.call, asked.client) for asked in batch]
@@ -295,21 +299,21 @@ class Gate:
             await self._store.release(decided.names, decided.before)
             raise
 
-    def _count(self, batch: list[_Asked], decided: Batch) -> None:
+    def _count(self, batch: list[Asked], decided: Batch) -> None:
         self.metrics.batch.observe(len(batch))
-        lines = self.config.lines
         counted = [
-            (
-                answer.decision,
-                code,
-                asked.call.campaign if asked.call.campaign in lines else "other",
-                asked.call.interface,
-            )
+            (answer.decision, code, self._campaign(asked) or "other", asked.call.interface)
             for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True)
             if code != REPEATED
         ]
         self.metrics.calls.decided(counted)
         self.metrics.repeats.inc(len(batch) - len(counted))
+        self.recent.append((batch, decided))
+
+    def _campaign(self, asked: Asked) -> str:
+        """None where it is not the client's: what a stranger asks is not its owner's to see."""
+        line = self.config.lines.get(asked.call.campaign)
+        return asked.call.campaign if line and line.controller.id in asked.client.controllers else ""
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
@@ -329,6 +333,18 @@ class Gate:
             snapshot=snapshot.version if snapshot else "",
             records=self._recorder.log.next_seq - 1,
         )
+
+    def now(self) -> Instant:
+        return self._clock.at_least()
+
+    def consulted(self) -> tuple[Part, ...]:
+        """Whose registry answers are in use, and how old they are."""
+        snapshot = self._gatherer.snapshot
+        return snapshot.parts() if snapshot else ()
+
+    async def proofs(self) -> list[CallerIdProof]:
+        """Raises `StoreUnavailable`."""
+        return await self._store.proofs()
 
     def reload(self, config: Config) -> None:
         """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot

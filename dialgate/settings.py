@@ -22,8 +22,8 @@ from dialgate.webhook import Hook, Webhook
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal[
-    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "admin"
-]
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "admin",
+]  # fmt: skip
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -145,6 +145,7 @@ class Config(Struct, frozen=True, kw_only=True):
     that what a record refers to can be kept; `law_hash` names each country's file."""
 
     settings: Settings
+    path: Path
     folder: Path
     data: Path
     laws: dict[str, Law]
@@ -190,6 +191,7 @@ class _Reader:
         digest = _digest(names := "\n".join(sorted(self.names)).encode())
         return Config(
             settings=settings,
+            path=self.path.resolve(),
             folder=self.folder,
             data=(self.folder / settings.data).resolve(),
             laws=laws,

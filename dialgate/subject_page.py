@@ -111,6 +111,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "wrong_number": ("numero sbagliato", "wrong number"),
     "pending": ("non ancora noto", "not yet known"),
     "everything": ("tutti i dati", "everything"),
+    "account": ("decisioni, consensi e revoche", "decisions, consents and revocations"),
+    "evidence": ("prova di una decisione", "evidence of a decision"),
     "simulation": ("simulazione di una chiamata", "simulation of a call"),
     "consents": ("consensi", "consents"),
     "contracts": ("contratti", "contracts"),

@@ -109,7 +109,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics", "permit", "permit_key",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
+        "recorder", "registrar", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -135,6 +135,14 @@ ALLOWED: dict[str, set[str]] = {
         "archive", "backup", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
+    # Pages for people: their words and templates, and what is sampled of the service to move on them.
+    "dialgate.console": {
+        "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
+    },
+    "dialgate.interfaces.console": {
+        "model", "account", "answers", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "records", "requests",
+        "service", "settings", "signing", "texts", "why",
+    },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},
     # The store and the keys for what enrolment voids, and for the call lists.
@@ -157,6 +165,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
     "holidays": ("dialgate.localtime",),
+    "jinja2": ("dialgate.console.page",),
     "openpyxl": ("dialgate.tabular",),
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": (

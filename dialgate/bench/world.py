@@ -33,7 +33,7 @@ _SETTINGS = {
         {
             "name": CLIENT,
             "controllers": [CLIENT],
-            "scopes": ["check"],
+            "scopes": ["check", "watch"],
             "key_sha256": sha256(_KEY.encode()).hexdigest(),
             "sources": ["127.0.0.1/32"],
         }

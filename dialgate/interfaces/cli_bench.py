@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, agi, batch, decide, http, ledger, log, numberset, registry, sip
+from dialgate.bench import (
+    BenchError,
+    Figure,
+    agi,
+    batch,
+    console,
+    decide,
+    http,
+    ledger,
+    log,
+    numberset,
+    registry,
+    sip,
+)
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -77,6 +90,21 @@ def bench_sip(
     dialgate bench sip --json"""
     with reporting(as_json=as_json):
         _show(sip.run(countries, shipped, calls, rounds), as_json=as_json)
+
+
+@bench_app.command("console")
+def bench_console(
+    *,
+    requests: Annotated[int, typer.Option(min=100, help="In each turn.")] = 20_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """A whole gate over HTTP while ten boards of the console are open, against the same while none is.
+
+    dialgate bench console --json"""
+    with reporting(as_json=as_json):
+        _show(console.run(countries, requests, rounds), as_json=as_json)
 
 
 @bench_app.command("batch")

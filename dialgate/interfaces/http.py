@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from dialgate.answers import Answer
-from dialgate.interfaces import http_authzen, http_check, http_server, openapi
+from dialgate.interfaces import console, http_authzen, http_check, http_server, openapi
 from dialgate.interfaces.http_access import admit, admit_key
 from dialgate.interfaces.http_decisions import TURN
 from dialgate.interfaces.http_endpoints import ENDPOINTS
@@ -40,6 +40,7 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(gate, app.router.add_resource(path), tuple(endpoints))
     app.on_shutdown.append(_end_streams)
+    console.add(app, gate)
     app.router.add_route("*", "/{path:.*}", _refusing(_PATH_UNKNOWN), expect_handler=_expected)
     return app
 

@@ -1,0 +1,109 @@
+"""What ten open consoles cost: one gate under the same load, with nobody watching and with ten boards, in turns."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from msgspec import Struct
+
+from dialgate.bench import BenchError, Figure, http, servers, world
+from dialgate.bench.http import Turn
+from dialgate.bench.servers import Server
+
+CONSOLES = 10
+
+# Logs in, opens so many boards, and says so once each has been told something. Reads what comes until it is ended.
+_WATCHING = """
+import asyncio, sys
+from aiohttp import ClientSession, ClientTimeout, CookieJar, TCPConnector
+async def watch(session, told):
+    async with session.get("/console/events") as stream:
+        async for line in stream.content:
+            told.set()
+async def main():
+    port, key, consoles = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    url = f"http://127.0.0.1:{port}"
+    async with ClientSession(url, cookie_jar=CookieJar(unsafe=True), connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None)) as session:
+        async with session.post("/console/login", data={"key": key}) as answer:
+            answer.raise_for_status()
+        told = [asyncio.Event() for _ in range(consoles)]
+        watching = [asyncio.create_task(watch(session, each)) for each in told]
+        await asyncio.gather(*(each.wait() for each in told))
+        print("watching", flush=True)
+        await asyncio.gather(*watching)
+asyncio.run(main())
+"""
+
+
+class Round(Struct, frozen=True):
+    watched: Turn
+    alone: Turn
+
+
+def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
+    """`requests` in each turn; a first round is not counted. Linux only."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = world.build(Path(folder), countries, 2 * requests * (rounds + 1))
+        numbers = iter(made.numbers)
+
+        def turn() -> Turn:
+            return http.turn(gate, made.key, world.bodies(numbers, requests))
+
+        with servers.gate(made.config) as gate:
+            done = [_round(gate.port, made.key, turn, first=at % 2 == 0) for at in range(rounds + 1)]
+            alone = _resting(gate, seconds=rounds)
+            with _watching(gate.port, made.key):
+                watched = _resting(gate, seconds=rounds)
+    yield _compared("console.requests", "1/s", done[1:], lambda each: each.load.requests / each.load.seconds)
+    yield _compared("console.p99", "us", done[1:], lambda each: each.load.p99)
+    yield _compared("console.server_cpu", "us", done[1:], lambda each: each.cpu / each.load.requests * 1e6)
+    yield Figure(
+        "console.resting_cpu", round(watched, 1), "ms/s", round(alone, 1), round(watched / (alone or 1), 3)
+    )
+
+
+def _resting(gate: Server, seconds: int) -> float:
+    """Milliseconds of processor time in a second in which nobody asks."""
+    before = gate.cpu()
+    time.sleep(seconds)
+    return (gate.cpu() - before) / seconds * 1000
+
+
+def _round(port: int, key: str, turn: Callable[[], Turn], *, first: bool) -> Round:
+    """Each goes first in every other round: a gate grows slower as its log and its store grow."""
+    if first:
+        with _watching(port, key):
+            watched = turn()
+        return Round(watched, turn())
+    alone = turn()
+    with _watching(port, key):
+        return Round(turn(), alone)
+
+
+@contextmanager
+def _watching(port: int, key: str) -> Iterator[None]:
+    words = [sys.executable, "-c", _WATCHING, str(port), key, str(CONSOLES)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != b"watching\n":
+                raise BenchError("the consoles did not open")
+            yield
+        finally:
+            process.kill()
+
+
+def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn], float]) -> Figure:
+    pairs = [(measure(each.watched), measure(each.alone)) for each in rounds]
+    return Figure(
+        name,
+        round(median(watched for watched, _ in pairs), 1),
+        unit,
+        round(median(alone for _, alone in pairs), 1),
+        round(median(watched / alone for watched, alone in pairs), 3),
+    )

@@ -1,0 +1,76 @@
+// Small charts as SVG. Everything is set as an attribute or as text, never as markup.
+const SVG = "http://www.w3.org/2000/svg";
+
+export function draw(name, attributes, ...children) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const WIDTH = 300;
+const HEIGHT = 56;
+
+/** Lines over the same seconds, the first one filled. `values` may hold null, where the line has a gap. */
+export class Lines {
+  constructor(place, names, seconds) {
+    this.seconds = seconds;
+    this.series = names.map((name) => ({
+      area: draw("path", { class: `area ${name}` }),
+      line: draw("path", { class: `line ${name}`, "vector-effect": "non-scaling-stroke" }),
+    }));
+    const grid = [0.5, HEIGHT / 2, HEIGHT - 0.5].map((y) =>
+      draw("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y, "vector-effect": "non-scaling-stroke" }));
+    const marks = this.series.flatMap(({ area, line }) => [area, line]);
+    this.svg = draw("svg", {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-hidden": "true",
+    }, ...grid, ...marks);
+    place.replaceChildren(this.svg);
+  }
+
+  /** Returns the top of the scale. */
+  show(...series) {
+    const top = nice(Math.max(0, ...series.flat().filter((value) => value !== null)));
+    series.forEach((values, at) => {
+      const points = values.map((value, index) => [
+        WIDTH * (this.seconds - values.length + index) / (this.seconds - 1),
+        value === null ? null : HEIGHT - 1 - (HEIGHT - 3) * value / top,
+      ]);
+      const runs = split(points);
+      this.series[at].line.setAttribute("d", runs.map((run) => `M${run.map(pair).join("L")}`).join(""));
+      this.series[at].area.setAttribute("d", at ? "" : runs.map((run) =>
+        `M${pair([run[0][0], HEIGHT])}L${run.map(pair).join("L")}L${pair([run.at(-1)[0], HEIGHT])}Z`).join(""));
+    });
+    return top;
+  }
+}
+
+function split(points) {
+  const runs = [[]];
+  for (const point of points) {
+    if (point[1] === null) runs.push([]);
+    else runs.at(-1).push(point);
+  }
+  return runs.filter((run) => run.length).map((run) => run.length > 1 ? run : [run[0], [run[0][0] + 0.6, run[0][1]]]);
+}
+
+function pair([x, y]) {
+  return `${x.toFixed(1)} ${y.toFixed(1)}`;
+}
+
+function nice(value) {
+  if (value <= 0) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);
+}
+
+/** A bar of parts: pairs of a class and a share of the whole. */
+export function stacked(parts) {
+  let x = 0;
+  const rects = parts.map(([name, share]) => {
+    const rect = draw("rect", { class: name, x: (1000 * x).toFixed(1), width: (1000 * share).toFixed(1), height: 8 });
+    x += share;
+    return rect;
+  });
+  return draw("svg", { class: "bar", viewBox: "0 0 1000 8", preserveAspectRatio: "none", "aria-hidden": "true" }, ...rects);
+}

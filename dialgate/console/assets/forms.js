@@ -1,0 +1,25 @@
+// A form is sent once, and what came back is read out first.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  form.addEventListener("submit", () => {
+    const button = form.querySelector("button.main");
+    if (!button || button.hasAttribute("data-again")) return;
+    button.setAttribute("aria-disabled", "true");
+    setTimeout(() => { button.disabled = true; });
+  });
+}
+addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("button[aria-disabled]")) {
+    button.removeAttribute("aria-disabled");
+    button.disabled = false;
+  }
+});
+const answer = document.querySelector("[data-focus]") ?? document.querySelector("[role=alert]");
+if (answer) {
+  if (!answer.hasAttribute("tabindex")) answer.setAttribute("tabindex", "-1");
+  answer.focus({ preventScroll: true });
+  if (answer.getBoundingClientRect().top > innerHeight * 0.7) answer.scrollIntoView({ block: "start" });
+}
+// On a small screen the pages stand in a row that scrolls.
+const here = document.querySelector(".side [aria-current]");
+const row = here?.closest(".side");
+if (row) row.scrollLeft = here.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;

@@ -1,0 +1,250 @@
+"""The console: pages for people, under `/console`. Served beside the API, described in README and not in /openapi.json."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Final, NamedTuple
+from urllib.parse import urlencode
+
+import structlog
+from aiohttp import web
+
+from dialgate.console import page
+from dialgate.console.live import Live
+from dialgate.interfaces import (
+    console_board,
+    console_calls,
+    console_lists,
+    console_people,
+    http_body,
+)
+from dialgate.interfaces.console_sessions import LONGEST, Sessions
+from dialgate.interfaces.console_visit import (
+    CONSOLE_GATE,
+    COOKIE,
+    LANGUAGE,
+    LIVE,
+    PREVIEWING,
+    ROOT,
+    SESSIONS,
+    THEME,
+    THEMES,
+    Serve,
+    Visit,
+    first_place,
+    is_foreign,
+    is_secure,
+    shown,
+    to,
+)
+from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
+from dialgate.service import Gate
+from dialgate.settings import Scope
+from dialgate.texts import LANGUAGES
+
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_YEAR: Final = 365 * 86_400
+_DECISION: Final = re.compile(rf"{ROOT}/decisions/[0-9a-f]{{8}}-[0-9]{{1,18}}")
+_log = structlog.get_logger(__name__)
+
+
+class _Route(NamedTuple):
+    """One of the scopes `needs` opens it."""
+
+    method: str
+    path: str
+    needs: tuple[Scope, ...]
+    serve: Serve
+
+
+_ROUTES: Final = (
+    _Route("GET", f"{ROOT}/board", ("watch",), console_board.board),
+    _Route("GET", f"{ROOT}/events", ("watch",), console_board.events),
+    _Route("GET", f"{ROOT}/caller-ids", ("watch",), console_board.caller_ids),
+    _Route("GET", f"{ROOT}/try", ("simulate",), console_calls.ask),
+    _Route("POST", f"{ROOT}/try", ("simulate",), console_calls.tried),
+    _Route("GET", f"{ROOT}/revoke", ("revoke",), console_calls.ask_revocation),
+    _Route("POST", f"{ROOT}/revoke", ("revoke",), console_calls.revoked),
+    _Route("GET", f"{ROOT}/lists", ("lists",), console_lists.lists),
+    _Route("POST", f"{ROOT}/lists", ("lists",), console_lists.load),
+    _Route("POST", f"{ROOT}/lists/{{id}}/preview", ("lists",), console_lists.preview),
+    _Route("GET", f"{ROOT}/lookup", ("read",), console_people.ask),
+    _Route("POST", f"{ROOT}/lookup", ("read",), console_people.looked_up),
+    _Route("GET", f"{ROOT}/decisions/{{id}}", ("watch", "read"), console_people.decision),
+    _Route("POST", f"{ROOT}/decisions/{{id}}/evidence", ("subjects",), console_people.evidence_of),
+    _Route("GET", f"{ROOT}/requests", ("subjects",), console_people.requests),
+)
+
+
+def add(app: web.Application, gate: Gate) -> None:
+    app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.now), Live(gate)
+    app[PREVIEWING] = asyncio.Lock()
+    app.cleanup_ctx.append(_running)
+    app.on_shutdown.append(_let_go)
+    router = app.router
+    router.add_get(ROOT, _door)
+    router.add_get(f"{ROOT}/", _slash)
+    router.add_get(f"{ROOT}/login", _login)
+    router.add_post(f"{ROOT}/login", _same_site(_log_in))
+    router.add_post(f"{ROOT}/logout", _same_site(_guarded((), _log_out)))
+    router.add_post(f"{ROOT}/preferences", _same_site(_preferences))
+    router.add_get(f"{ROOT}/assets/{{name}}", _asset)
+    for route in _ROUTES:
+        serve = _guarded(route.needs, route.serve)
+        router.add_route(route.method, route.path, _same_site(serve) if route.method == "POST" else serve)
+
+
+async def _running(app: web.Application) -> AsyncIterator[None]:
+    sampling = asyncio.create_task(app[LIVE].run())
+    sampling.add_done_callback(partial(_ended, app[LIVE]))
+    yield
+    sampling.cancel()
+    await asyncio.wait([sampling])
+
+
+def _ended(live: Live, sampling: asyncio.Task[None]) -> None:
+    """A board that no longer moves must not look as if it did."""
+    live.close()
+    if not sampling.cancelled() and (error := sampling.exception()):
+        _log.error("console: the board has stopped; restart the gate", exc_info=error)
+
+
+async def _let_go(app: web.Application) -> None:
+    app[LIVE].close()
+
+
+# ---- who may come in -------------------------------------------------------------------------------------------------
+
+
+def visitor(request: web.Request) -> Visit | None:
+    name, gate = request.cookies.get(COOKIE, ""), request.app[CONSOLE_GATE]
+    found = request.app[SESSIONS].find(name, gate.config) if name else None
+    return Visit(request, gate, *found, name) if found else None
+
+
+def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        visit = visitor(request)
+        if visit is None:
+            return _to_login(request)
+        if not visit.may(*needs):
+            return visit.fault(403, "auth.scope")
+        try:
+            return await serve(visit)
+        except FAILURES as error:
+            fault = fault_of(error)
+            return visit.fault(fault.status, fault.problem.code)
+
+    return answer
+
+
+def _same_site(serve: _Answer) -> _Answer:
+    """A page from elsewhere can make a browser send a form, and shall not."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return _bare(request, 403, "console.forged") if is_foreign(request) else await serve(request)
+
+    return answer
+
+
+def _bare(request: web.Request, status: int, code: str, onward: str = "") -> web.Response:
+    return shown(request, "login", {"next": onward, "error": code, "places": [], "visit": None}, status)
+
+
+def _to_login(request: web.Request) -> web.Response:
+    here = request.path if request.method == "GET" and request.path != f"{ROOT}/events" else ""
+    return to(f"{ROOT}/login?{urlencode({'next': here})}" if here else f"{ROOT}/login")
+
+
+def _local(path: str) -> str:
+    """Only a page of ours: what else a link may have brought along is dropped."""
+    known = {route.path for route in _ROUTES if route.method == "GET"}
+    return path if path in known or _DECISION.fullmatch(path) else ROOT
+
+
+# ---- in and out ------------------------------------------------------------------------------------------------------
+
+
+async def _slash(_: web.Request) -> web.StreamResponse:
+    return to(ROOT)
+
+
+async def _door(request: web.Request) -> web.StreamResponse:
+    """The first page that the key opens."""
+    visit = visitor(request)
+    if visit is None:
+        return to(f"{ROOT}/login")
+    place = first_place(visit.client)
+    if place is None:
+        return visit.fault(403, "auth.scope")
+    return await console_board.board(visit) if place.path == ROOT else to(place.path)
+
+
+async def _login(request: web.Request) -> web.StreamResponse:
+    if visitor(request) is not None:
+        return to(ROOT)
+    return _bare(request, 200, "", request.query.get("next", ""))
+
+
+async def _log_in(request: web.Request) -> web.StreamResponse:
+    sessions, gate = request.app[SESSIONS], request.app[CONSOLE_GATE]
+    address = request.remote or ""
+    if wait := sessions.wait(address):
+        refused = _bare(request, 429, "console.throttled")
+        refused.headers["Retry-After"] = str(wait)
+        return refused
+    try:
+        body = await http_body.whole(request, gate.config.settings.limits)
+        fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
+    except Fault as fault:
+        return _bare(request, fault.status, fault.problem.code)
+    name = sessions.begin(fields.get("key", ""), gate.config, address)
+    if name is None:
+        _log.warning("console: no client has the key that was given", address=address)
+        return _bare(request, 401, "auth.unknown")
+    answer = to(_local(fields.get("next", "")))
+    _set_cookie(request, answer, COOKIE, name, LONGEST // 1000)
+    return answer
+
+
+async def _log_out(visit: Visit) -> web.StreamResponse:
+    await visit.form()
+    visit.request.app[SESSIONS].end(visit.name)
+    answer = to(f"{ROOT}/login")
+    answer.headers["Clear-Site-Data"] = '"cache"'
+    answer.del_cookie(COOKIE, path=ROOT)
+    return answer
+
+
+async def _preferences(request: web.Request) -> web.StreamResponse:
+    """Language and theme, which are nobody's secret: without a token, so that they can be set before the login."""
+    limits = request.app[CONSOLE_GATE].config.settings.limits
+    try:
+        fields = dict(
+            http_body.parameters((await http_body.whole(request, limits)).decode("ascii", "replace"))
+        )
+    except Fault as fault:
+        return _bare(request, fault.status, fault.problem.code)
+    answer = to(f"{ROOT}/login" if visitor(request) is None else _local(fields.get("next", "")))
+    for name, field, allowed in ((LANGUAGE, "language", LANGUAGES), (THEME, "theme", THEMES)):
+        if fields.get(field) in allowed:
+            _set_cookie(request, answer, name, fields[field], _YEAR)
+    return answer
+
+
+def _set_cookie(request: web.Request, answer: web.Response, name: str, value: str, seconds: int) -> None:
+    secure = is_secure(request)
+    answer.set_cookie(
+        name, value, max_age=seconds, path=ROOT, httponly=True, secure=secure, samesite="Strict"
+    )
+
+
+async def _asset(request: web.Request) -> web.StreamResponse:
+    asset = page.assets().get(request.match_info["name"])
+    if asset is None:
+        return response(Fault(404, "path.unknown", "No such file of the console."))
+    headers = {"Cache-Control": "no-cache", "ETag": asset.tag, "X-Content-Type-Options": "nosniff"}
+    if request.headers.get("If-None-Match") == asset.tag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=asset.body, headers={**headers, "Content-Type": f"{asset.media}; charset=utf-8"})

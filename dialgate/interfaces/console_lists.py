@@ -1,0 +1,110 @@
+"""Call lists: those there are, a new one from a file, and what of one is callable."""
+
+from http import HTTPStatus
+from tempfile import TemporaryFile
+from typing import IO, Any, Final, get_args
+
+from aiohttp import BodyPartReader, MultipartReader, web
+
+from dialgate.console import previewing
+from dialgate.export import Preview
+from dialgate.interfaces.console_visit import PREVIEWING, TOKEN, Visit
+from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
+from dialgate.model import Basis
+from dialgate.requests import ListInfo, ListReport, ListRequest
+
+_LIST_BYTES: Final = 1 << 30
+_FIELD_BYTES: Final = 4 << 10
+_MOST_FIELDS: Final = 32
+
+
+async def lists(visit: Visit) -> web.StreamResponse:
+    return await _page(visit, {})
+
+
+async def load(visit: Visit) -> web.StreamResponse:
+    """The fields stand before the file, as the form sends them: nothing is taken in before the token is checked."""
+    asked: dict[str, str] = {}
+    try:
+        with TemporaryFile(dir=visit.gate.config.data) as spool:
+            await _received(visit, asked, spool)
+            spool.seek(0)
+            report = await visit.gate.registrar.load_list(visit.client, _request(asked), spool)
+    except FAILURES as error:
+        fault = fault_of(error)
+        return await _page(visit, asked, fault.status, error=fault.problem.code)
+    return await _page(visit, {}, HTTPStatus.CREATED, report=report)
+
+
+async def _received(visit: Visit, asked: dict[str, str], spool: IO[bytes]) -> None:
+    if not visit.request.content_type.startswith("multipart/"):
+        raise Fault(400, "request.invalid", "Send the form with its file.")
+    reader = await visit.request.multipart()
+    for _ in range(_MOST_FIELDS):
+        part = await reader.next()
+        if part is None or isinstance(part, MultipartReader):
+            break
+        if part.name == "file":
+            visit.check(asked.pop(TOKEN, ""))
+            await _spooled(part, spool)
+            return
+        asked[part.name or ""] = (await _text(part)).strip()
+    visit.check(asked.pop(TOKEN, ""))
+    raise Fault(400, "list.unreadable", "Choose a file.", field="file")
+
+
+async def _text(part: BodyPartReader) -> str:
+    body = await part.read_chunk(_FIELD_BYTES)
+    if await part.read_chunk(1):
+        raise Fault(413, "request.too_large", "A field is too long.")
+    return body.decode("utf-8", "replace")
+
+
+async def _spooled(part: BodyPartReader, spool: IO[bytes]) -> None:
+    size = 0
+    while chunk := await part.read_chunk(64 << 10):
+        size += spool.write(chunk)
+        if size > _LIST_BYTES:
+            raise Fault(413, "request.too_large", f"A list may have {_LIST_BYTES >> 20} MiB; split it.")
+
+
+def _request(asked: dict[str, str]) -> ListRequest:
+    names = ("id", "basis", "collected_by", "collected_on", "source", "controller")
+    fields: dict[str, Any] = {name: asked.get(name, "") for name in names}
+    campaigns = [asked["campaign"]] if asked.get("campaign") else []
+    return convert({**fields, "campaigns": campaigns, "channel": "console"}, ListRequest)
+
+
+async def preview(visit: Visit) -> web.StreamResponse:
+    asked = await visit.form()
+    name, campaign = visit.request.match_info["id"], asked.get("campaign", "")
+    found = next((each for each in await visit.gate.registrar.lists(visit.client) if each.id == name), None)
+    if found is None or campaign not in visit.campaigns():
+        raise Fault(404, "list.unknown", "No list of yours has this id.", field="id")
+    async with visit.request.app[PREVIEWING]:
+        told = await previewing.preview(visit.gate.config, visit.client, name, campaign, visit.gate.now())
+    if not isinstance(told, Preview):
+        return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=told.error)
+    return visit.show("preview", "lists", told=told, info=found)
+
+
+async def _page(
+    visit: Visit,
+    asked: dict[str, str],
+    status: int = 200,
+    *,
+    report: ListReport | None = None,
+    error: str = "",
+) -> web.Response:
+    found: list[ListInfo] = await visit.gate.registrar.lists(visit.client)
+    return visit.show(
+        "lists",
+        "lists",
+        status,
+        asked=asked,
+        lists=sorted(found, key=lambda each: each.loaded_at, reverse=True),
+        campaigns=visit.campaigns(),
+        bases=get_args(Basis),
+        report=report,
+        error=error,
+    )

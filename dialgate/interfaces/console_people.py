@@ -1,0 +1,228 @@
+"""For the officer: a number and what is held about it, one decision, its evidence, and the open requests."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate import account, evidence, why
+from dialgate.account import Account
+from dialgate.interfaces.console_visit import Visit
+from dialgate.interfaces.http_decisions import TURN
+from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
+from dialgate.keys import Keys
+from dialgate.lookups import Reason
+from dialgate.records import Record
+from dialgate.requests import ConsentStanding, HistoryEntry
+from dialgate.settings import Client, Config
+from dialgate.signing import Signer
+from dialgate.why import Found, Inquiry
+
+_T = TypeVar("_T")
+_MOST: Final = 25
+_KINDS: Final = (
+    "revoked", "lifted", "consent", "consent_confirmed", "consent_withdrawn", "consents_voided", "contract",
+    "contract_ended", "call_request",
+)  # fmt: skip
+
+
+class _Asked(Struct, frozen=True, kw_only=True):
+    number: str
+    purpose: Reason
+    controller: str = ""
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """What is shown of a number. `more`: there are older decisions."""
+
+    number: str
+    controller: str
+    decisions: list[Account]
+    more: bool
+    retired: str
+    ledger: list[HistoryEntry]
+    consents: list[ConsentStanding]
+
+    @property
+    def stopped(self) -> bool:
+        lifted = {entry.details.get("of") for entry in self.ledger if entry.kind == "lifted"}
+        return any(entry.kind == "revoked" and entry.seq not in lifted for entry in self.ledger)
+
+
+# ---- look-up ---------------------------------------------------------------------------------------------------------
+
+
+async def ask(visit: Visit) -> web.StreamResponse:
+    return visit.show("lookup", "lookup", asked={}, held=None)
+
+
+async def looked_up(visit: Visit) -> web.StreamResponse:
+    asked = await visit.form()
+    try:
+        held = await _held(visit, convert(asked, _Asked))
+    except FAILURES as error:
+        fault = fault_of(error)
+        field = fault.problem.field
+        return visit.show("lookup", "lookup", fault.status, asked=asked, held=None, error=_code(fault, field))
+    return visit.show("lookup", "lookup", asked=asked, held=held)
+
+
+def _code(fault: Fault, field: str) -> str:
+    return "console.purpose" if field == "purpose" else fault.problem.code
+
+
+async def _held(visit: Visit, asked: _Asked) -> Held:
+    """Recorded first, as every reading of a number is."""
+    gate, client = visit.gate, visit.client
+    owner, number = await gate.subjects.look_up(
+        client, asked.controller, asked.number, "account", asked.purpose
+    )
+    sees = _sees(client, owner)
+
+    def read(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
+        return inquiry.about(number, sees, most=_MOST + 1), inquiry.retired()
+
+    found, retired = await _inquire(visit, read)
+    language, names = visit.words.language, _names(gate.config)
+    return Held(
+        number=number,
+        controller=owner,
+        decisions=[account.account(each, language, names) for each in found[:_MOST]],
+        more=len(found) > _MOST,
+        retired=account.of_retired(retired, language) if retired else "",
+        ledger=await gate.registrar.history(client, owner, number, _KINDS),
+        consents=await gate.registrar.consents(client, owner, number),
+    )
+
+
+def _sees(client: Client, controller: str = "") -> why.Sees:
+    """Of its own controllers, or of one of them; of a campaign that nobody has what it asked for itself."""
+
+    def sees(record: Record) -> bool:
+        owner = record.facts.controller.id
+        if not owner:
+            return record.client == client.name and not controller
+        return owner in client.controllers and controller in {"", owner}
+
+    return sees
+
+
+def _names(config: Config) -> dict[str, str]:
+    return {controller.id: controller.name for controller in config.controllers.values()}
+
+
+async def _inquire(visit: Visit, look_up: Callable[[Inquiry], _T]) -> _T:
+    data = visit.gate.config.data
+
+    def run() -> _T:
+        return look_up(Inquiry(data, Keys.open(data / "keys.json")))
+
+    async with visit.request.app[TURN]:
+        return await asyncio.to_thread(run)
+
+
+# ---- one decision ----------------------------------------------------------------------------------------------------
+
+
+async def decision(visit: Visit) -> web.StreamResponse:
+    return await _decision(visit)
+
+
+async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Response:
+    found = await _found(visit)
+    told = account.account(found, visit.words.language, _names(visit.gate.config))
+    record = found.record
+    return visit.show(
+        "decision",
+        "",
+        status,
+        told=told,
+        outcomes=record.decision.outcomes,
+        facts=_facts(record),
+        node=record.node,
+        provable=visit.may("subjects") and _sees_whole_gate(visit),
+        error=error,
+    )
+
+
+async def _found(visit: Visit) -> Found:
+    """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
+    name, sees = visit.request.match_info["id"], _sees(visit.client)
+    found = await _inquire(visit, lambda inquiry: inquiry.one(name, sees))
+    if found is None:
+        raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
+    return found
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    facts = record.facts
+    return {
+        "kind": facts.number.kind,
+        "region": facts.number.region,
+        "zones": ", ".join(place.zone for place in facts.places),
+        "attempts": len(facts.known.attempts),
+        "consents": len(facts.known.consents),
+        "contracts": len(facts.known.contracts),
+        "requests": len(facts.known.requests),
+        "revocations": len(facts.known.revocations),
+        "seq": facts.known.seq,
+    }
+
+
+# ---- evidence --------------------------------------------------------------------------------------------------------
+
+
+def _sees_whole_gate(visit: Visit) -> bool:
+    """A bundle holds the configuration that a decision rests on, and so names every controller of the gate."""
+    return set(visit.gate.config.controllers) <= set(visit.client.controllers)
+
+
+async def evidence_of(visit: Visit) -> web.StreamResponse:
+    """It shows the number, so it is a look-up and recorded as one."""
+    asked = await visit.form()
+    if not _sees_whole_gate(visit):
+        raise Fault(403, "console.evidence", "It would name other controllers; the operator can make it.")
+    try:
+        body = await _bundle(visit, await _found(visit), asked.get("purpose", ""))
+    except evidence.NoEvidence:
+        return await _decision(visit, 409, "console.uncovered")
+    except FAILURES as error:
+        fault = fault_of(error)
+        field = fault.problem.field
+        return await _decision(visit, fault.status, _code(fault, field))
+    name = f'attachment; filename="evidence-{visit.request.match_info["id"]}.json"'
+    headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
+    gate, record, data = visit.gate, found.record, visit.gate.config.data
+    number = await asyncio.to_thread(_number, Keys.open(data / "keys.json"), record)
+    owner = record.facts.controller.id or visit.client.controllers[0]
+    convert({"number": number, "purpose": purpose}, _Asked)
+    await gate.subjects.saw(visit.client, owner, number, "evidence", purpose)
+    now = gate.now()
+
+    async def made() -> bytes:
+        keys = Keys.open(data / "keys.json")
+        sources = evidence.Sources.of(data, keys=keys, signer=Signer.open(data / "signing.json", now))
+        try:
+            return await evidence.of_decision(sources, record.id, now)
+        finally:
+            await sources.store.close()
+
+    async with visit.request.app[TURN]:
+        return await asyncio.to_thread(lambda: asyncio.run(made()))
+
+
+def _number(keys: Keys, record: Record) -> str:
+    return keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+async def requests(visit: Visit) -> web.StreamResponse:
+    return visit.show("requests", "requests", found=await visit.gate.subjects.deadlines.open_of(visit.client))
