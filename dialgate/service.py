@@ -38,6 +38,7 @@ from dialgate.upkeep import Upkeep
 
 _TRIES = 4
 _WORTH_A_SYNC = 64  # calls
+_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up number is refused for first
 _SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 _log = structlog.get_logger(__name__)
 
@@ -224,7 +225,7 @@ class Gate:
     def _reply(self, batch: list[_Asked], answers: Sequence[Answer]) -> None:
         ended, took = time.monotonic(), self.metrics.calls.took
         for asked, answer in zip(batch, answers, strict=True):
-            took(asked.call.interface, ended - asked.arrived)
+            took(asked.call.interface, ended - asked.arrived, answer.decision_id)
             if not asked.answer.done():  # the client may have gone
                 asked.answer.set_result(answer)
 
@@ -290,6 +291,11 @@ class Gate:
     def _count(self, batch: list[_Asked], decided: Batch) -> None:
         self.metrics.batch.observe(len(batch))
         lines = self.config.lines
+        ids = [
+            answer.decision_id
+            for answer, code in zip(decided.answers, decided.codes, strict=True)
+            if code != REPEATED
+        ]
         counted = [
             (
                 answer.decision,
@@ -300,8 +306,11 @@ class Gate:
             for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True)
             if code != REPEATED
         ]
-        self.metrics.calls.decided(counted)
+        self.metrics.calls.decided(counted, ids)
         self.metrics.repeats.inc(len(batch) - len(counted))
+        for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True):
+            if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
+                self.metrics.neighbours.unlisted(asked.client.name, answer.to)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

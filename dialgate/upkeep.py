@@ -18,6 +18,7 @@ from dialgate.numberset import DamagedFile
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
 from dialgate.timestamps import NoTimestamp, Stamper
+from dialgate.vitals import Vitals
 
 COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,9 @@ class Upkeep:
         self._stamping: asyncio.Task[None] | None = None
         self._refused: tuple[int, int, int] | None = None
         self._archiving = Background(folder / "log")
+        self._vitals = Vitals(folder, metrics)
+        for component in COMPONENTS:
+            metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
@@ -57,6 +61,7 @@ class Upkeep:
         for component in COMPONENTS:
             self.metrics.ready.labels(component).set(component not in self.problems)
         self.metrics.log_records.set(self._log.next_seq - 1)
+        self._vitals.observe(gatherer, now)
         await self._checkpoint(now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:

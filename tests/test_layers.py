@@ -94,8 +94,9 @@ ALLOWED: dict[str, set[str]] = {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
     },
     "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
+    "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
-        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
+        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
