@@ -39,16 +39,19 @@ class Upkeep:
         self._archiving = Background(folder / "log")
         self._vitals = Vitals(folder, metrics)
         for component in COMPONENTS:
+            metrics.ready.labels(component).set(1)
             metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
             _log.error("not available", component=component, problem=problem)
         self.problems[component] = problem
+        self.metrics.ready.labels(component).set(0)
 
     def works(self, component: str) -> None:
         if self.problems.pop(component, None) is not None:
             _log.info("available again", component=component)
+        self.metrics.ready.labels(component).set(1)
 
     async def round(self, gatherer: Gatherer, now: Instant) -> None:
         """One round at `now`. Raises nothing that was foreseen."""
@@ -58,8 +61,6 @@ class Upkeep:
         await self._try("log", lambda: self._mend_log(gatherer, now))
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))
-        for component in COMPONENTS:
-            self.metrics.ready.labels(component).set(component not in self.problems)
         self.metrics.log_records.set(self._log.next_seq - 1)
         self._vitals.observe(gatherer, now)
         await self._checkpoint(now)

@@ -36,6 +36,7 @@ class Vitals:
         self._metrics.disk_free.set(free)
 
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
+        """Counts are shown from 0 on: one that begins at 1 would be no increase."""
         config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
         for series in (metrics.laws, metrics.campaigns, metrics.caller_ids):
             series.clear()
@@ -44,7 +45,10 @@ class Vitals:
         for name, line in config.lines.items():
             metrics.campaigns.labels(name).set(_open(line.campaign, days[line.home]))
             for result in REPORTED:
-                metrics.results.labels(name, result)  # from 0 on, so that the first is an increase
+                metrics.results.labels(name, result)
+        for client in config.settings.clients:
+            metrics.unlisted.labels(client.name)
+            metrics.throttled.labels(client.name)
         for (controller, number), ends in _proof_ends(gatherer, days):
             metrics.caller_ids.labels(controller, number).set(ends / SECOND)
 
