@@ -82,6 +82,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.replay": {"model", "decision", "kept", "law", "records"},
     "dialgate.search": {"model", "localtime", "records", "span"},
     "dialgate.texts": {"model"},
+    "dialgate.report": {
+        "model", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
+    },
     "dialgate.why": {"model", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
@@ -119,6 +122,9 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
+    "dialgate.interfaces.cli_report": {
+        "model", "faults", "interfaces", "localtime", "records", "report", "service", "settings", "stores", "texts",
+    },
     "dialgate.interfaces.subscribers": {"model", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
@@ -147,6 +153,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "phonenumbers": ("dialgate.phone",),
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
+    "fpdf": ("dialgate.report.pdf",),
     "holidays": ("dialgate.localtime",),
     "openpyxl": ("dialgate.tabular",),
     "zoneinfo": ("dialgate.localtime",),

@@ -29,6 +29,7 @@ COMMANDS = {
     "config": "cli_audit",
     "log": "cli_audit",
     "why": "cli_answers",
+    "report": "cli_report",
     "bench": "cli_bench",
     "conformance": "cli_conformance",
 }
