@@ -7,7 +7,7 @@ SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
-.PHONY: run sample test torture lint bench fuzz kill clean forget system
+.PHONY: run sample demo test torture lint bench fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -84,6 +84,10 @@ system:
 	$$sudo apt-get update -qq; \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
 	  echo "could not install all of$$missing"
+
+# A gate at work on made-up numbers; nobody is called.
+demo: .venv/installed
+	$(BIN)/dialgate demo
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -109,6 +109,8 @@ ALLOWED: dict[str, set[str]] = {
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
     "dialgate.conformance": {"client"},
+    "dialgate.demo": {"model", "client", "localtime"},
+    "dialgate.interfaces.cli_demo": {"demo", "interfaces", "localtime", "service"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "webhooks",
@@ -146,6 +148,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "dialgate.interfaces",
         "dialgate.bench",
         "dialgate.client",
+        "dialgate.demo",
         "registry_sync.sources.https",
         "registry_sync.simulator",
     ),

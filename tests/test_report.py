@@ -42,11 +42,16 @@ async def a_day(world: World) -> None:
     await check(world.client, to=LISTED)
 
 
-@pytest.fixture
-async def config(tmp_path: Path) -> Path:
-    async with running(tmp_path) as world:
-        await a_day(world)
-    return tmp_path / "dialgate.yaml"
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reported")
+
+    async def filled() -> None:
+        async with running(folder) as world:
+            await a_day(world)
+
+    asyncio.run(filled())
+    return folder / "dialgate.yaml"
 
 
 async def reported(config: Path, *words: str) -> bytes:

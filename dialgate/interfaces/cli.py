@@ -30,6 +30,7 @@ COMMANDS = {
     "log": "cli_audit",
     "why": "cli_answers",
     "report": "cli_report",
+    "demo": "cli_demo",
     "bench": "cli_bench",
     "conformance": "cli_conformance",
 }
