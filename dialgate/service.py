@@ -15,9 +15,9 @@ import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, kept, localtime, stores
+from dialgate import __version__, kept, localtime, observed, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable, when
-from dialgate.batch import REPEATED, Batch, Judged
+from dialgate.batch import Batch, Judged
 from dialgate.decision import decide
 from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable
 from dialgate.faults import Unavailable
@@ -34,11 +34,11 @@ from dialgate.signing import Signer
 from dialgate.store import Store, StoreUnavailable
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
+from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
 _WORTH_A_SYNC = 64  # calls
-_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up number is refused for first
 _SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 _log = structlog.get_logger(__name__)
 
@@ -134,6 +134,7 @@ class Gate:
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
         self._stamper = _stamper(config)
+        self.traces: Traces | None = None
         self._judged: dict[tuple[object, ...], Judged] = {}
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Asked] = []
@@ -212,11 +213,16 @@ class Gate:
 
     async def _batch(self) -> None:
         """From here on everything that was asked in the same turn of the event loop goes together."""
-        size = self.config.settings.batch_calls
+        begun, size = time.monotonic(), self.config.settings.batch_calls
         batch, self._waiting = self._waiting[:size], self._waiting[size:]
         self._in_flight += len(batch)
         try:
-            self._reply(batch, await self._answers(batch))
+            answers = await self._answers(batch)
+            self._reply(batch, answers)
+            if self.traces is not None:
+                asked = [(each.call, each.arrived) for each in batch]
+                span = observed.Span(begun, time.monotonic(), time.time_ns())
+                observed.trace(self.traces, self.config.lines, asked, answers, span)
         finally:
             self._in_flight -= len(batch)
             self._deciding = False
@@ -289,28 +295,7 @@ class Gate:
             raise
 
     def _count(self, batch: list[_Asked], decided: Batch) -> None:
-        self.metrics.batch.observe(len(batch))
-        lines = self.config.lines
-        ids = [
-            answer.decision_id
-            for answer, code in zip(decided.answers, decided.codes, strict=True)
-            if code != REPEATED
-        ]
-        counted = [
-            (
-                answer.decision,
-                code,
-                asked.call.campaign if asked.call.campaign in lines else "other",
-                asked.call.interface,
-            )
-            for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True)
-            if code != REPEATED
-        ]
-        self.metrics.calls.decided(counted, ids)
-        self.metrics.repeats.inc(len(batch) - len(counted))
-        for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True):
-            if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
-                self.metrics.neighbours.unlisted(asked.client.name, answer.to)
+        observed.count(self.metrics, self.config.lines, [asked.call for asked in batch], decided)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
 from dialgate.storage_days import Storage
+from dialgate.telling import ServiceLog, TracesTo
 from dialgate.terms import Retention
 from dialgate.webhook import Webhook
 from registry_sync import cli as sync_cli
@@ -91,7 +92,9 @@ def default(field: Any) -> str:
     if isinstance(value, Struct) or field.name in {"clients", "subscribers"}:
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(text, text)
+    return {"": "none", "None": "none", "()": "none", "{}": "none", "False": "false", "True": "true"}.get(
+        text, text
+    )
 
 
 SECTIONS = [
@@ -104,6 +107,8 @@ SECTIONS = [
     ("**`clients`**", Client),
     ("**`subscribers`**", Webhook),
     ("**`retention`**", Retention),
+    ("**`service_log`**", ServiceLog),
+    ("**`traces`**", TracesTo),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),
     ("**`registries.yaml`**", Registries),

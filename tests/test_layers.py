@@ -39,9 +39,11 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
     "dialgate.stores": {"model", "settings", "store"},
-    "dialgate.settings": {"model", "doors", "law", "phone", "storage_days", "terms", "webhook", "webhooks", "yamlfile"},
+    "dialgate.settings": {"model", "doors", "law", "phone", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     "dialgate.metrics": {"model"},
-    "dialgate.logs": {"model"},
+    "dialgate.logs": {"telling"},
+    "dialgate.telling": {"doors"},
+    "dialgate.traces": {"telling"},
     "dialgate.kept": {"law", "settings"},
     "dialgate.tabular": {"phone"},
     "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
@@ -97,14 +99,15 @@ ALLOWED: dict[str, set[str]] = {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
     },
     "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
+    "dialgate.observed": {"model", "answers", "batch", "metrics", "traces"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
         "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
-        "metrics",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
+        "metrics", "observed",
+        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "traces", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -124,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
+    "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces"},
     "dialgate.interfaces.cli_report": {
         "model", "faults", "interfaces", "localtime", "records", "report", "service", "settings", "stores", "texts",
     },
@@ -169,6 +173,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "pyarrow": ("dialgate.archive",),
     "rfc3161_client": ("dialgate.timestamps",),
+    "opentelemetry": ("dialgate.traces",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",

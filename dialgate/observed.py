@@ -1,0 +1,82 @@
+"""What is told of every batch once it is recorded: counted, and, where somebody wants to know, said and traced."""
+
+import logging
+from collections.abc import Collection, Sequence
+
+import structlog
+from msgspec import Struct
+
+from dialgate.answers import Answer
+from dialgate.batch import REPEATED, Batch
+from dialgate.metrics import Metrics
+from dialgate.model import Call
+from dialgate.traces import TracedCall, Traces
+
+_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up number is refused for first
+_log, _said = structlog.get_logger(__name__), logging.getLogger(__name__)
+
+
+class Span(Struct, frozen=True):
+    """Of a batch: its begin and end on the monotonic clock, in seconds, and its end in nanoseconds since 1970."""
+
+    begun: float
+    ended: float
+    ended_at: int
+
+    def at(self, moment: float) -> int:
+        return self.ended_at - int((self.ended - moment) * 1e9)
+
+
+def count(metrics: Metrics, campaigns: Collection[str], calls: Sequence[Call], decided: Batch) -> None:
+    """`campaigns`: those that are configured; what a client made up is counted as `other`."""
+    metrics.batch.observe(len(calls))
+    together = list(zip(calls, decided.answers, decided.codes, strict=True))
+    labels = [
+        (answer.decision, code, call.campaign if call.campaign in campaigns else "other", call.interface)
+        for call, answer, code in together
+        if code != REPEATED
+    ]
+    ids = [answer.decision_id for _, answer, code in together if code != REPEATED]
+    metrics.calls.decided(labels, ids)
+    metrics.repeats.inc(len(calls) - len(labels))
+    for call, answer, code in together:
+        if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
+            metrics.neighbours.unlisted(call.client, answer.to)
+        elif code == "gate.rule_error":
+            _log.error("a rule failed", decision_id=answer.decision_id, problem=answer.reasons[0].text)
+    if _said.isEnabledFor(logging.DEBUG):
+        _say(labels, ids)
+
+
+def _say(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[str]) -> None:
+    for (decision, code, campaign, interface), decision_id in zip(labels, ids, strict=True):
+        _log.debug(
+            "decided",
+            decision_id=decision_id,
+            decision=decision,
+            code=code,
+            campaign=campaign,
+            interface=interface,
+        )
+
+
+def trace(
+    traces: Traces,
+    campaigns: Collection[str],
+    asked: Sequence[tuple[Call, float]],
+    answers: Sequence[Answer],
+    span: Span,
+) -> None:
+    """`asked`: each call, and when it arrived on the monotonic clock."""
+    calls = (
+        TracedCall(
+            span.at(arrived),
+            call.interface,
+            call.campaign if call.campaign in campaigns else "other",
+            answer.decision,
+            answer.reasons[0].code if answer.reasons else "",
+            answer.decision_id,
+        )
+        for (call, arrived), answer in zip(asked, answers, strict=True)
+    )
+    traces.batch(span.at(span.begun), span.ended_at, len(asked), calls)
