@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from dialgate import archive, decision_log, evidence, timestamps
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_subjects import Purpose, act, write_out
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     MISUSE,
@@ -205,6 +206,7 @@ def log_evidence(
             help="Of every decision about these, one a line, as in +390612345678.",
         ),
     ] = None,
+    purpose: Purpose,
     with_verifier: Annotated[
         bool,
         typer.Option("--with-verifier", help=f"Write {_VERIFIER} beside it, for whoever is to check it."),
@@ -214,20 +216,23 @@ def log_evidence(
 ) -> None:
     """Write proof of one decision, or of all about a list of numbers, that a sceptic can check alone.
 
-    The bundle holds the called numbers in clear. It holds each record with its grounds, their way to a signed
+    The bundle holds the called numbers in clear; that they left is recorded before it is written. It holds each record with its grounds, their way to a signed
     checkpoint, law and configuration, and the registry receipts and consents that are still held. To check it takes
     Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
 
-    dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier
+    dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
-    dialgate log evidence --numbers asked.txt --out evidence.json"""
+    dialgate log evidence --numbers asked.txt --out evidence.json --purpose "Garante, 24 November"
+    """
     with reporting(as_json=as_json), _faults():
         if bool(decision) == bool(numbers):
             raise Failure("evidence.misuse", "name one decision, or a file with --numbers", status=MISUSE)
         loaded = load_config(config)
         asked = _numbers(numbers) if numbers else []
         made = asyncio.run(_evidence(loaded, decision, asked))
-        out.write_bytes(made)
+        seen = {*asked, *evidence.numbers_in(made)}
+        act(config, lambda subjects, client: subjects.disclosed(client, seen, purpose))
+        write_out(out, made.decode())
         if with_verifier:
             source = files("dialgate.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)
