@@ -15,6 +15,7 @@ from dialgate.report.gathering import Report, Slot
 from dialgate.texts import Language
 
 Tone: TypeAlias = Literal["", "good", "warn", "bad"]
+_LONGEST_NUMBER = 24  # longer is a sentence that begins with one
 LIMIT, NEAR = 0.03, 0.025  # Garante, provv. 83 of 2014-02-20
 
 
@@ -25,7 +26,8 @@ class Figure(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """`bars`: the column whose share of its sum may be drawn; -1: none. `tones`: of each row, where one is to be seen."""
+    """`weights`: of each row, where bars may be drawn; `tones`: of each row, where one is to be seen; `names`: the first
+    column holds names that stand in the configuration or the log; `bad`: more of it is worse."""
 
     title: str
     columns: tuple[str, ...]
@@ -33,6 +35,13 @@ class Table(Struct, frozen=True, kw_only=True):
     weights: tuple[int, ...] = ()
     tones: tuple[Tone, ...] = ()
     note: str = ""
+    names: bool = False
+    bad: bool = False
+
+    def is_number(self, column: int) -> bool:
+        """Numbers stand right, one under the other."""
+        text = self.rows[0][column] if self.rows and column else ""
+        return text[:1].isdigit() and len(text) <= _LONGEST_NUMBER
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -119,6 +128,8 @@ def _reasons(report: Report, say: dict[str, str], language: Language) -> Table:
             for code, calls in report.reasons.items()
         ),
         weights=tuple(report.reasons.values()),
+        names=True,
+        bad=True,
     )
 
 
@@ -157,6 +168,7 @@ def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table
         ),
         tones=tuple(tone(row.abandoned_share) for row in report.campaigns),
         note=say["limit"],
+        names=True,
     )
 
 
@@ -168,11 +180,16 @@ def _counted(
         title=say[title],
         columns=(say[name], say["calls"] if title != "ledger" else say["ledger"], say["share"]),
         rows=tuple(
-            (say.get(key, key), count(number, language), share(number / total, language))
+            (_worded(name, key, say), count(number, language), share(number / total, language))
             for key, number in counted.items()
         ),
         weights=tuple(counted.values()),
     )
+
+
+def _worded(column: str, key: str, say: dict[str, str]) -> str:
+    text = say.get(f"{column}.{key}", say.get(key, key))
+    return text[:1].upper() + text[1:]
 
 
 def _registries(report: Report, say: dict[str, str], language: Language) -> Table:
@@ -203,8 +220,8 @@ def _first_of(names: Sequence[str], shown: int = 3) -> str:
 def _stops(report: Report, say: dict[str, str], language: Language) -> Table:
     stops = report.stops
     waits = (
-        (say["median_wait"], f"{stops.median_wait / 1000:,.1f} {say['seconds']}"),
-        (say["longest_wait"], f"{stops.longest_wait / 1000:,.1f} {say['seconds']}"),
+        (say["median_wait"], _seconds(stops.median_wait, say, language)),
+        (say["longest_wait"], _seconds(stops.longest_wait, say, language)),
     )
     channels = tuple((name, count(number, language)) for name, number in stops.by_channel.items())
     return Table(
@@ -212,6 +229,11 @@ def _stops(report: Report, say: dict[str, str], language: Language) -> Table:
         columns=(say["channel"], say["stops"]),
         rows=(*channels, *waits) if channels else (),
     )
+
+
+def _seconds(wait: int, say: dict[str, str], language: Language) -> str:
+    whole, tenths = divmod(round(wait / 100), 10)
+    return f"{count(whole, language)}{',' if language == 'it' else '.'}{tenths} {say['seconds']}"
 
 
 def _proof(report: Report, say: dict[str, str]) -> Table:

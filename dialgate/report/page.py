@@ -8,19 +8,18 @@ from dialgate.report.gathering import Slot
 from dialgate.report.layout import Figure, Layout, Table
 
 _STYLE: Final = """
-:root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#dfe4ea;--paper:#fff;--tint:#f5f7fa;--good:#1a7f4b;--deny:#c2410c;--warn:#9a6700;--bad:#b42318}
-@media (prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#9aa7b4;--line:#2c3742;--paper:#12181f;--tint:#1a222b;--good:#4cc38a;--deny:#f08a4b;--warn:#e2b341;--bad:#ff8f85}}
+:root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#dfe4ea;--paper:#fff;--tint:#f5f7fa;--good:#1a7f4b;--deny:#c2410c;--warn:#9a6700;--bad:#b42318;--bar:#4a7fb5}
+@media (prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#9aa7b4;--line:#2c3742;--paper:#12181f;--tint:#1a222b;--good:#4cc38a;--deny:#f08a4b;--warn:#e2b341;--bad:#ff8f85;--bar:#6ba3d9}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:64rem;padding:2rem 1.25rem 4rem;font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--ink);background:var(--paper)}
 header{border-bottom:3px solid var(--good);padding-bottom:1rem;margin-bottom:1.5rem}h1{font-size:1.7rem;line-height:1.2;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2.25rem 0 .5rem}
 p{margin:.25rem 0}.soft{color:var(--soft);font-size:.875rem}.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;margin:0;padding:0}
 .figures div{background:var(--tint);border:1px solid var(--line);border-radius:.5rem;padding:.75rem .9rem}.figures dt{color:var(--soft);font-size:.8rem}.figures dd{margin:.1rem 0 0;font-size:1.55rem;font-weight:650;font-variant-numeric:tabular-nums}
 .good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}.a{fill:var(--good)}.d{fill:var(--deny)}.g{stroke:var(--line)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:left;vertical-align:top;padding:.4rem .7rem .4rem 0;border-bottom:1px solid var(--line)}th{color:var(--soft);font-weight:600;font-size:.8rem}
-td.n,th.n{text-align:right;white-space:nowrap}td.code{font-family:ui-monospace,monospace;font-size:.85rem;overflow-wrap:anywhere}.bar{height:.45rem;border-radius:.25rem;background:var(--deny);min-width:2px;margin-top:.3rem}
+td.n,th.n{text-align:right;white-space:nowrap}td.code{font-family:ui-monospace,monospace;font-size:.85rem;white-space:nowrap}.bar{height:.45rem;border-radius:.25rem;background:var(--bar);min-width:2px;margin-top:.3rem}.bar.b{background:var(--deny)}
 footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.75rem}@media print{body{max-width:none;padding:0}h2{break-after:avoid}tr,svg,.figures div{break-inside:avoid}}
 """  # fmt: skip
 
-_LONGEST_NUMBER: Final = 24  # longer is a sentence that begins with one
 _WIDTH, _HEIGHT, _LEFT, _BELOW, _LINES = 960, 240, 48, 24, 4
 
 
@@ -67,17 +66,15 @@ def _rows(table: Table) -> Iterator[str]:
 
 
 def _align(table: Table, column: int) -> str:
-    """Numbers stand right, one under the other."""
     if not column:
-        return ' class="code"'
-    text = table.rows[0][column] if table.rows else ""
-    return ' class="n"' if text[:1].isdigit() and len(text) <= _LONGEST_NUMBER else ""
+        return ' class="code"' if table.names else ""
+    return ' class="n"' if table.is_number(column) else ""
 
 
 def _bar(table: Table, place: int, most: int) -> str:
     if not table.weights or not most:
         return ""
-    return f'<div class="bar" style="width:{100 * table.weights[place] / most:.1f}%"></div>'
+    return f'<div class="bar{" b" if table.bad else ""}" style="width:{100 * table.weights[place] / most:.1f}%"></div>'
 
 
 # ---- the chart -------------------------------------------------------------------------------------------------------

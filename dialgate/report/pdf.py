@@ -145,15 +145,16 @@ def _table(made: FPDF, table: Table, nothing: str) -> None:
         _line(made, 5, nothing)
         return
     made.set_draw_color(*_LINE)
+    made.set_fill_color(255)
+    _font(made, 8)
     head = FontFace(emphasis=TextEmphasis.B, color=_SOFT, fill_color=_TINT)
     with made.table(
         borders_layout="HORIZONTAL_LINES", headings_style=head, line_height=4.6, col_widths=_widths(table),
-        cell_fill_mode=TableCellFillMode.NONE, text_align="LEFT", first_row_as_headings=True,
+        cell_fill_mode=TableCellFillMode.NONE, text_align=tuple("RIGHT" if table.is_number(place) else "LEFT" for place in range(len(table.columns))), first_row_as_headings=True,
     ) as drawn:  # fmt: skip
         for cells in (table.columns, *table.rows):
             row = drawn.row()
             for cell in cells:
-                _font(made, 8)
                 row.cell(_plain(cell))
     if table.note:
         _font(made, 7, _SOFT)
@@ -163,4 +164,4 @@ def _table(made: FPDF, table: Table, nothing: str) -> None:
 def _widths(table: Table) -> tuple[float, ...]:
     """By their longest text, none much narrower or wider than the rest."""
     columns = zip(table.columns, *table.rows, strict=True)
-    return tuple(min(max(*map(len, column), 8), 44) for column in columns)
+    return tuple(min(max(*map(len, column), 11), 44) for column in columns)
