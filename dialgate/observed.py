@@ -13,6 +13,8 @@ from dialgate.model import Call
 from dialgate.traces import TracedCall, Traces
 
 _UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up number is refused for first
+_RULE_ERROR = "gate.rule_error"
+_NOTED = _UNLISTED | {_RULE_ERROR}
 _log, _said = structlog.get_logger(__name__), logging.getLogger(__name__)
 
 
@@ -30,22 +32,25 @@ class Span(Struct, frozen=True):
 def count(metrics: Metrics, campaigns: Collection[str], calls: Sequence[Call], decided: Batch) -> None:
     """`campaigns`: those that are configured; what a client made up is counted as `other`."""
     metrics.batch.observe(len(calls))
-    together = list(zip(calls, decided.answers, decided.codes, strict=True))
     labels = [
         (answer.decision, code, call.campaign if call.campaign in campaigns else "other", call.interface)
-        for call, answer, code in together
+        for call, answer, code in zip(calls, decided.answers, decided.codes, strict=True)
         if code != REPEATED
     ]
-    ids = [answer.decision_id for _, answer, code in together if code != REPEATED]
-    metrics.calls.decided(labels, ids)
+    metrics.calls.decided(labels, decided.names)
     metrics.repeats.inc(len(calls) - len(labels))
-    for call, answer, code in together:
+    if not _NOTED.isdisjoint(decided.codes):
+        _note(metrics, calls, decided)
+    if _said.isEnabledFor(logging.DEBUG):
+        _say(labels, decided.names)
+
+
+def _note(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
+    for call, answer, code in zip(calls, decided.answers, decided.codes, strict=True):
         if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
             metrics.neighbours.unlisted(call.client, answer.to)
-        elif code == "gate.rule_error":
+        elif code == _RULE_ERROR:
             _log.error("a rule failed", decision_id=answer.decision_id, problem=answer.reasons[0].text)
-    if _said.isEnabledFor(logging.DEBUG):
-        _say(labels, ids)
 
 
 def _say(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[str]) -> None:
