@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dialgate.store.sqlite_copy import copy_database
+from dialgate.store.sqlite_backup import copy_database
 
 _LAST = ("signing.json", "keys.json")
 # Made by whoever has the files open, or not finished.
@@ -59,11 +59,11 @@ def back_up(data: Path, out: Path, progress: Progress) -> int:
 
 def _in_order(data: Path) -> Iterator[Path]:
     files = sorted(_files(data))
-    log = data / "log"
     yield from (path for path in files if path.suffix == ".db")
-    yield from (path for path in files if path.parent == log and not path.stem.isdecimal())
-    yield from (path for path in files if path.parent == log and path.stem.isdecimal())
-    others = (path for path in files if path.suffix != ".db" and path.parent != log)
+    logs = [path for path in files if path.is_relative_to(data / "log")]
+    yield from (path for path in logs if not path.stem.isdecimal())
+    yield from (path for path in logs if path.stem.isdecimal())
+    others = (path for path in files if path.suffix != ".db" and path not in logs)
     yield from (path for path in others if path.name not in _LAST)
     yield from (data / name for name in _LAST if (data / name).exists())
 

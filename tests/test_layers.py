@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
     "dialgate.webhook": set(),
+    "dialgate.dnc": {"webhook"},
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
@@ -137,7 +138,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli_report": {
         "model", "faults", "interfaces", "localtime", "records", "report", "service", "settings", "stores", "texts",
     },
-    "dialgate.interfaces.subscribers": {"model", "faults", "interfaces", "notices", "service", "store", "webhook"},
+    "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",

@@ -29,77 +29,49 @@ File: TypeAlias = Annotated[
 SkipBad: TypeAlias = Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be taken.")]
 
 
-@consent_app.command("import")
-def consent_import(
-    *,
-    file: File,
-    skip_bad: SkipBad = False,
-    controller: ControllerId = "",
-    encoding: Encoding = "",
-    separator: Separator = "",
-    column: Column = "",
-    yes: Yes = False,
-    reasons: Reasons = None,
-    channel: Channel = "crm",
-    proof: Proof = "",
-    actor: Actor = "cli",
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
-    """Record every consent of a file. Columns: number, id, collected_at, purposes, call_types; and, where you have them, goods,
-    expires_at, text_version, artefact, artefact_sha256, collection_channel, profiling, third_party, double_opt_in, proof.
+_ALIKE = """The file is read to its end before anything is written, and refused whole if a row cannot be taken, unless --skip-bad.
+What stands in the ledger already is not entered twice.
+"""
+_CONSENTS = f"""Record every consent of a file. Columns: number, id, collected_at, purposes, call_types; and, where you have them,
+goods, expires_at, text_version, artefact, artefact_sha256, collection_channel, profiling, third_party, double_opt_in, proof.
+Several purposes or types are parted by a blank, `;` or `|`.
 
-    Several purposes or types are parted by a blank, `;` or `|`. The file is read to its end before anything is written, and
-    refused whole if a row cannot be taken, unless --skip-bad. What stands in the ledger already is not entered twice.
+{_ALIKE}
+dialgate consent import consents.csv --proof exports/2026-11-24.csv --reasons bad.csv"""
+_CONTRACTS = f"""Record every contract of a file. Columns: number, id, starts; and ends, sector, goods, marketing, proof.
 
-    dialgate consent import consents.csv --proof exports/2026-11-24.csv --reasons bad.csv"""
-    _import("consent", locals())
+{_ALIKE}
+dialgate contract import contracts.csv --proof exports/2026-11-24.csv"""
+_REQUESTS = f"""Record every call request of a file. Columns: number, id, requested_at, expires_at; and goods, own_interface, proof.
+
+{_ALIKE}
+dialgate request import leads.csv --channel web --proof exports/2026-11-24.csv"""
 
 
-@contract_app.command("import")
-def contract_import(
-    *,
-    file: File,
-    skip_bad: SkipBad = False,
-    controller: ControllerId = "",
-    encoding: Encoding = "",
-    separator: Separator = "",
-    column: Column = "",
-    yes: Yes = False,
-    reasons: Reasons = None,
-    channel: Channel = "crm",
-    proof: Proof = "",
-    actor: Actor = "cli",
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
-    """Record every contract of a file. Columns: number, id, starts; and ends, sector, goods, marketing, proof.
-
-    dialgate contract import contracts.csv --proof exports/2026-11-24.csv"""
-    _import("contract", locals())
+def _add(group: typer.Typer, kind: str, told: str) -> None:
+    @group.command("import", help=told)
+    def run(
+        *,
+        file: File,
+        skip_bad: SkipBad = False,
+        controller: ControllerId = "",
+        encoding: Encoding = "",
+        separator: Separator = "",
+        column: Column = "",
+        yes: Yes = False,
+        reasons: Reasons = None,
+        channel: Channel = "crm",
+        proof: Proof = "",
+        actor: Actor = "cli",
+        config: ConfigPath = DEFAULT_CONFIG,
+        as_json: AsJson = False,
+    ) -> None:
+        _import(kind, locals())
 
 
-@request_app.command("import")
-def request_import(
-    *,
-    file: File,
-    skip_bad: SkipBad = False,
-    controller: ControllerId = "",
-    encoding: Encoding = "",
-    separator: Separator = "",
-    column: Column = "",
-    yes: Yes = False,
-    reasons: Reasons = None,
-    channel: Channel = "crm",
-    proof: Proof = "",
-    actor: Actor = "cli",
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
-    """Record every call request of a file. Columns: number, id, requested_at, expires_at; and goods, own_interface, proof.
-
-    dialgate request import leads.csv --channel web --proof exports/2026-11-24.csv"""
-    _import("call_request", locals())
+_add(consent_app, "consent", _CONSENTS)
+_add(contract_app, "contract", _CONTRACTS)
+_add(request_app, "call_request", _REQUESTS)
 
 
 def _import(kind: str, options: dict[str, Any]) -> None:
