@@ -92,9 +92,7 @@ def default(field: Any) -> str:
     if isinstance(value, Struct) or field.name in {"clients", "subscribers"}:
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(
-        text, text
-    )
+    return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(text, text)
 
 
 SECTIONS = [
