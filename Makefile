@@ -3,11 +3,12 @@
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server kamailio kamailio-extra-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium
+SYSTEM := redis-server kamailio kamailio-extra-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
+  prometheus poppler-utils
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
-.PHONY: run sample test torture lint bench fuzz kill clean forget system
+.PHONY: run sample demo test torture lint bench fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -86,6 +87,10 @@ system:
 	$$sudo apt-get update -qq; \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
 	  echo "could not install all of$$missing"
+
+# A gate at work on made-up numbers; nobody is called.
+demo: .venv/installed
+	$(BIN)/dialgate demo
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ Rules never look anything up; this is where it is done. Nothing here decides, an
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -133,7 +133,7 @@ class Gatherer:
     def prepare(self, at: Instant) -> None:
         """Look up the day that `at` lies in, so that no call has to wait for calendars."""
         for law in self.config.laws.values():
-            self._today(law, at)
+            self.today(law, at)
             self._place(law.zone, law, at)
 
     @property
@@ -174,6 +174,11 @@ class Gatherer:
             )
             for name, line in self.config.lines.items()
         }
+
+    @property
+    def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
+        """The newest of each controller and caller ID, whatever it says."""
+        return self._proofs
 
     def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
         fresh = {(proof.controller, proof.caller_id): proof for proof in proofs}
@@ -257,7 +262,7 @@ class Gatherer:
         line = question.line
         return Facts(
             at=at,
-            today=self._today(law, at),
+            today=self.today(law, at),
             number=question.number,
             controller=line.controller,
             campaign=line.campaign,
@@ -276,7 +281,7 @@ class Gatherer:
         ends = [known[1] for known in (*places, self._days.get(law.country)) if known is not None]
         return min(ends, default=at)
 
-    def _today(self, law: Law, at: Instant) -> date:
+    def today(self, law: Law, at: Instant) -> date:
         known = self._days.get(law.country)
         if known is None or not known[0] <= at < known[1]:
             place = localtime.place(law.zone, law.holidays, at)

@@ -90,3 +90,14 @@ def _holidays(source: HolidaySource, today: date) -> tuple[date, ...]:
     days = {day for day in known if today <= day <= last}
     days.update(day for day in source.added if today <= day <= last)
     return tuple(sorted(days))
+
+
+def midnight(zone: str, day: date) -> Instant:
+    """When that day begins there."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
+
+
+def hour_in(zone: str, at: Instant) -> tuple[date, int]:
+    """The local day and its hour, as the clock on the wall says."""
+    local = datetime.fromtimestamp(at // SECOND, ZoneInfo(zone))
+    return local.date(), local.hour

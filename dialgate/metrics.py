@@ -3,44 +3,56 @@ configured campaigns, interfaces and components; what a client invents is counte
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
+from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from dialgate.model import Instant
 
 _LATENCIES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2.5)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_BOUNDS = (*map(floatToGoString, _LATENCIES), "+Inf")
+_Labels: TypeAlias = tuple[str, str, str, str]
+_Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class Calls(Collector):
     """What is counted at every call: plain numbers, of one thread, a batch at a time. The library's own counters cost
-    more than the decision's rules do."""
+    more than the decision's rules do. The newest decision of each count and bucket is its exemplar (OpenMetrics), by
+    which a dashboard leads to the record."""
 
     BOUNDS = _LATENCIES
 
     def __init__(self) -> None:
-        self._decisions: Tally[tuple[str, str, str, str]] = Tally()
+        self._decisions: Tally[_Labels] = Tally()
+        self._newest: dict[_Labels, str] = {}
         self._waits: dict[str, list[int]] = {}
         self._waited: dict[str, float] = {}
+        self._seen: dict[str, list[tuple[str, float]]] = {}
 
-    def decided(self, answers: Iterable[tuple[str, str, str, str]]) -> None:
-        """Of each: allow or deny, first reason code, campaign, interface."""
+    def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
+        """Of each: allow or deny, first reason code, campaign, interface; and the decision's id."""
         self._decisions.update(answers)
+        self._newest.update(zip(answers, decisions, strict=True))
 
-    def took(self, interface: str, seconds: float) -> None:
+    def took(self, interface: str, seconds: float, decision: str) -> None:
         waits = self._waits.get(interface)
         if waits is None:
             waits = self._waits[interface] = [0] * (len(_LATENCIES) + 1)
             self._waited[interface] = 0.0
-        waits[bisect_left(_LATENCIES, seconds)] += 1
+            self._seen[interface] = [("", 0.0)] * (len(_LATENCIES) + 1)
+        bucket = bisect_left(_LATENCIES, seconds)
+        waits[bucket] += 1
         self._waited[interface] += seconds
+        self._seen[interface][bucket] = (decision, seconds)
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
         """A copy, for who compares two moments: the decisions, and how many answers took as long as each of `BOUNDS`
@@ -54,12 +66,15 @@ class Calls(Collector):
     def collect(self) -> Iterator[Metric]:
         decisions, latency = self._counter(), self._histogram()
         for labels, count in list(self._decisions.items()):
-            decisions.add_metric(labels, count)
+            decisions.add_metric(labels, count, exemplar=_exemplar(self._newest[labels], 1))
         for interface, waits in list(self._waits.items()):
-            bounds = [*map(floatToGoString, _LATENCIES), "+Inf"]
-            latency.add_metric(
-                [interface], list(zip(bounds, accumulate(waits), strict=True)), self._waited[interface]
-            )
+            buckets = [
+                _bucket(bound, count, _exemplar(*newest))
+                for bound, count, newest in zip(
+                    _BOUNDS, accumulate(waits), self._seen[interface], strict=True
+                )
+            ]
+            latency.add_metric([interface], buckets, self._waited[interface])
         return iter((decisions, latency))
 
     def _counter(self) -> CounterMetricFamily:
@@ -75,11 +90,35 @@ class Calls(Collector):
         return HistogramMetricFamily("dialgate_latency_seconds", text, labels=("interface",))
 
 
+def _exemplar(decision: str, value: float) -> Exemplar | None:
+    """None where nothing was decided: there is no record to lead to."""
+    return Exemplar({"decision_id": decision}, value) if decision else None
+
+
+def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
+    return (bound, count) if exemplar is None else (bound, count, exemplar)
+
+
+class Neighbours:
+    """Numbers that stand on no list, asked about one after the other: a hundred and its next. A list that is in order
+    does not look so, since its numbers stand on it. Memory: one prefix a client."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._last: dict[str, str] = {}
+
+    def unlisted(self, client: str, number: str) -> None:
+        """`number` in E.164. It is cut before it is kept, and never shown."""
+        hundred = number[:-2]
+        if self._last.get(client) == hundred:
+            self._counter.labels(client).inc()
+        self._last[client] = hundred
+
+
 class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_LATENCIES)
-        each_snapshot = ("registry", "controller")
 
         self.calls = Calls()
         registry.register(self.calls)
@@ -92,6 +131,9 @@ class Metrics:
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry
         )
+        neighbours = "Checks of a number on no list, in the same hundred as the client's last such: numbers made up in a row."
+        self.unlisted = counter("dialgate_unlisted_neighbours", neighbours, ("client",))
+        self.neighbours = Neighbours(self.unlisted)
         self.stale = counter("dialgate_stale_batches", "Batches decided again: a number's state had changed.")
         self.sync = histogram("dialgate_log_sync_seconds", "Time to bring a batch of decisions to the disk.")
         self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
@@ -101,7 +143,8 @@ class Metrics:
         self.ledger = counter("dialgate_ledger_entries", "Entries written to the ledger, by kind.", ("kind",))
         effect = "From the arrival of a revocation to its binding every decision."
         self.revocation_seconds = histogram("dialgate_revocation_effect_seconds", effect)
-        self.results = counter("dialgate_outcomes", "What became of allowed calls, as reported.", ("result",))
+        results = "Reports of what became of allowed calls, by campaign."
+        self.results = counter("dialgate_outcomes", results, ("campaign", "result"))
 
         self.lookups = counter("dialgate_lookups", "Numbers looked up, by what was shown.", ("what",))
         throttled = "Look-ups refused to a client that has looked up too many numbers."
@@ -119,9 +162,17 @@ class Metrics:
         dead = "Messages to a webhook that were given up."
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
+        self._state(counter, gauge)
+        self.info = Info("dialgate", "Version, and the hashes of what is in force.", registry=registry)
+        law = "The law in force on this node, by the hash of each country's file."
+        self.laws = Info("dialgate_law", law, ("country",), registry=registry)
+
+    def _state(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
+        """What upkeep finds, once a second."""
         self.ready = gauge(
             "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)
         )
+        each_snapshot = ("registry", "controller")
         age = "Age of the newest consultation, or of the version of a full list."
         self.snapshot_age = gauge("dialgate_snapshot_age_seconds", age, each_snapshot)
         left = "Time until the newest consultation no longer holds; negative once it has expired."
@@ -130,7 +181,17 @@ class Metrics:
         self.snapshot_numbers = gauge("dialgate_snapshot_numbers", numbers, each_snapshot)
         self.snapshot_rejected = counter("dialgate_snapshot_rejected", "Snapshots refused as damaged.")
         self.config_rejected = counter("dialgate_config_rejected", "Configurations refused on reload.")
-        self.info = Info("dialgate", "Version, and the hashes of what is in force.", registry=registry)
+        proved = "When the proof that a caller ID is called back ends; 0: there is none. In a reserved class it needs none."
+        self.caller_ids = gauge(
+            "dialgate_caller_id_proof_end_timestamp_seconds", proved, ("controller", "caller_id")
+        )
+        self.campaigns = gauge(
+            "dialgate_campaign_open",
+            "1 while the campaign may call: begun, not over, not paused.",
+            ("campaign",),
+        )
+        self.disk_free = gauge("dialgate_data_free_bytes", "Free on the disk of the data folder.")
+        self.disk_size = gauge("dialgate_data_size_bytes", "Size of the disk of the data folder.")
 
     def snapshot(self, registry: str, controller: str, numbers: int, age: Instant, left: Instant) -> None:
         """`age` and `left` in milliseconds."""

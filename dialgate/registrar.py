@@ -369,7 +369,7 @@ class Registrar:
         if stricter:
             await self._store.result(ask.decision_id, ask.outcome, self._clock())
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
-        self._metrics.results.labels(ask.outcome).inc()
+        self._metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
 
     # ---- call lists --------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, kept, localtime, stores
+from dialgate import __version__, kept, localtime, observed, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable, when
-from dialgate.batch import REPEATED, Batch, Judged
+from dialgate.batch import Batch, Judged
 from dialgate.decision import decide
 from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable
 from dialgate.faults import Unavailable
@@ -38,6 +38,7 @@ from dialgate.snapshot import Part
 from dialgate.store import CallerIdProof, Store, StoreUnavailable
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
+from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
@@ -139,6 +140,7 @@ class Gate:
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
         self._stamper = _stamper(config)
+        self.traces: Traces | None = None
         self._judged: dict[tuple[object, ...], Judged] = {}
         self.recent: deque[tuple[list[Asked], Batch]] = deque(maxlen=_RECENT)  # for who watches, to take out
         self._loop = asyncio.get_running_loop()
@@ -223,11 +225,17 @@ class Gate:
 
     async def _batch(self) -> None:
         """From here on everything that was asked in the same turn of the event loop goes together."""
-        size = self.config.settings.batch_calls
+        begun, size = time.monotonic(), self.config.settings.batch_calls
         batch, self._waiting = self._waiting[:size], self._waiting[size:]
         self._in_flight += len(batch)
         try:
-            self._reply(batch, await self._answers(batch))
+            answers = await self._answers(batch)
+            self._reply(batch, answers)
+            if self.traces is not None:
+                asked = [(each.call, each.arrived) for each in batch]
+                span = observed.Span(begun, time.monotonic(), time.time_ns())
+                campaigns = [self._campaign(each) for each in batch]
+                observed.trace(self.traces, campaigns, asked, answers, span)
         finally:
             self._in_flight -= len(batch)
             self._deciding = False
@@ -236,7 +244,7 @@ class Gate:
     def _reply(self, batch: list[Asked], answers: Sequence[Answer]) -> None:
         ended, took = time.monotonic(), self.metrics.calls.took
         for asked, answer in zip(batch, answers, strict=True):
-            took(asked.call.interface, ended - asked.arrived)
+            took(asked.call.interface, ended - asked.arrived, answer.decision_id)
             if not asked.answer.done():  # the client may have gone
                 asked.answer.set_result(answer)
 
@@ -300,20 +308,14 @@ class Gate:
             raise
 
     def _count(self, batch: list[Asked], decided: Batch) -> None:
-        self.metrics.batch.observe(len(batch))
-        counted = [
-            (answer.decision, code, self._campaign(asked) or "other", asked.call.interface)
-            for asked, answer, code in zip(batch, decided.answers, decided.codes, strict=True)
-            if code != REPEATED
-        ]
-        self.metrics.calls.decided(counted)
-        self.metrics.repeats.inc(len(batch) - len(counted))
+        calls, campaigns = [asked.call for asked in batch], [self._campaign(asked) for asked in batch]
+        observed.count(self.metrics, campaigns, calls, decided)
         self.recent.append((batch, decided))
 
     def _campaign(self, asked: Asked) -> str:
-        """None where it is not the client's: what a stranger asks is not its owner's to see."""
+        """`other` where it is not the client's: what a stranger asks is not its owner's to see, and may be made up."""
         line = self.config.lines.get(asked.call.campaign)
-        return asked.call.campaign if line and line.controller.id in asked.client.controllers else ""
+        return asked.call.campaign if line and line.controller.id in asked.client.controllers else "other"
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.storage_days import Storage
+from dialgate.telling import ServiceLog, TracesTo
 from dialgate.webhook import Hook, Webhook
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
@@ -94,6 +95,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_seconds: Seconds = 3_600
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
     retention: tuple[terms.Retention, ...] = ()
+    service_log: ServiceLog = ServiceLog()
+    traces: TracesTo | None = None
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from dialgate.numberset import DamagedFile
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
 from dialgate.timestamps import NoTimestamp, Stamper
+from dialgate.vitals import Vitals
 
 COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
 _log = structlog.get_logger(__name__)
@@ -36,15 +37,21 @@ class Upkeep:
         self._stamping: asyncio.Task[None] | None = None
         self._refused: tuple[int, int, int] | None = None
         self._archiving = Background(folder / "log")
+        self._vitals = Vitals(folder, metrics)
+        for component in COMPONENTS:
+            metrics.ready.labels(component).set(1)
+            metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
 
     def failed(self, component: str, problem: str) -> None:
         if self.problems.get(component) != problem:
             _log.error("not available", component=component, problem=problem)
         self.problems[component] = problem
+        self.metrics.ready.labels(component).set(0)
 
     def works(self, component: str) -> None:
         if self.problems.pop(component, None) is not None:
             _log.info("available again", component=component)
+        self.metrics.ready.labels(component).set(1)
 
     async def round(self, gatherer: Gatherer, now: Instant) -> None:
         """One round at `now`. Raises nothing that was foreseen."""
@@ -54,9 +61,8 @@ class Upkeep:
         await self._try("log", lambda: self._mend_log(gatherer, now))
         await self._try("store", lambda: self._look_up(gatherer, now))
         await self._try("snapshot", lambda: self._renew(gatherer, now))
-        for component in COMPONENTS:
-            self.metrics.ready.labels(component).set(component not in self.problems)
         self.metrics.log_records.set(self._log.next_seq - 1)
+        self._vitals.observe(gatherer, now)
         await self._checkpoint(now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:

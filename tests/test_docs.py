@@ -23,6 +23,7 @@ from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
 from dialgate.storage_days import Storage
+from dialgate.telling import ServiceLog, TracesTo
 from dialgate.terms import Retention
 from dialgate.webhook import Webhook
 from registry_sync import cli as sync_cli
@@ -104,6 +105,8 @@ SECTIONS = [
     ("**`clients`**", Client),
     ("**`subscribers`**", Webhook),
     ("**`retention`**", Retention),
+    ("**`service_log`**", ServiceLog),
+    ("**`traces`**", TracesTo),
     ("**`controllers/*.yaml`**", ControllerFile),
     ("**`campaigns`**", CampaignFile),
     ("**`registries.yaml`**", Registries),

@@ -40,9 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
     "dialgate.stores": {"model", "settings", "store"},
-    "dialgate.settings": {"model", "doors", "law", "phone", "storage_days", "terms", "webhook", "webhooks", "yamlfile"},
+    "dialgate.settings": {"model", "doors", "law", "phone", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     "dialgate.metrics": {"model"},
-    "dialgate.logs": {"model"},
+    "dialgate.logs": {"telling"},
+    "dialgate.telling": {"doors"},
+    "dialgate.traces": {"telling"},
     "dialgate.kept": {"law", "settings"},
     "dialgate.tabular": {"phone"},
     "dialgate.calllist": {"model", "phone", "numberset", "tabular"},
@@ -91,6 +93,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.replay": {"model", "decision", "kept", "law", "records"},
     "dialgate.search": {"model", "localtime", "records", "span"},
     "dialgate.texts": {"model"},
+    "dialgate.report": {
+        "model", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
+    },
     "dialgate.why": {"model", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
     "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
@@ -103,17 +108,21 @@ ALLOWED: dict[str, set[str]] = {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
     },
     "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
+    "dialgate.observed": {"model", "answers", "batch", "metrics", "traces"},
+    "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
-        "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
+        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
         "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
-        "metrics", "permit", "permit_key",
-        "recorder", "registrar", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "upkeep",
+        "metrics", "observed", "permit", "permit_key",
+        "recorder", "registrar", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
     "dialgate.conformance": {"client"},
+    "dialgate.demo": {"model", "client", "localtime"},
+    "dialgate.interfaces.cli_demo": {"demo", "interfaces", "localtime", "service"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "webhooks",
@@ -128,6 +137,10 @@ ALLOWED: dict[str, set[str]] = {
         "settings", "span", "texts", "why",
     },
     "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service"},
+    "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces"},
+    "dialgate.interfaces.cli_report": {
+        "model", "faults", "interfaces", "localtime", "records", "report", "service", "settings", "stores", "texts",
+    },
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
@@ -157,6 +170,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "dialgate.interfaces",
         "dialgate.bench",
         "dialgate.client",
+        "dialgate.demo",
         "registry_sync.sources.https",
         "registry_sync.simulator",
     ),
@@ -164,6 +178,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "phonenumbers": ("dialgate.phone",),
     "sqlite3": ("dialgate.store.sqlite",),
     "redis": ("dialgate.store.redis",),
+    "fpdf": ("dialgate.report.pdf",),
     "holidays": ("dialgate.localtime",),
     "jinja2": ("dialgate.console.page",),
     "openpyxl": ("dialgate.tabular",),
@@ -178,6 +193,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "pyarrow": ("dialgate.archive",),
     "rfc3161_client": ("dialgate.timestamps",),
+    "opentelemetry": ("dialgate.traces",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
 PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",

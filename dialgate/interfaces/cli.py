@@ -31,6 +31,8 @@ COMMANDS = {
     "config": "cli_audit",
     "log": "cli_audit",
     "why": "cli_answers",
+    "report": "cli_report",
+    "demo": "cli_demo",
     "bench": "cli_bench",
     "conformance": "cli_conformance",
 }

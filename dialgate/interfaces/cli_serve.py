@@ -14,11 +14,12 @@ import uvloop
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from dialgate import logs, settings
+from dialgate import logs, settings, traces
 from dialgate.faults import Unavailable
 from dialgate.interfaces import http, subscribers
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
+    MISUSE,
     ConfigPath,
     Failure,
     load_config,
@@ -45,12 +46,15 @@ def serve(
     event "ready" names the URL.
 
     dialgate serve --config /etc/dialgate/dialgate.yaml"""
-    logs.configure()
     with reporting(as_json=False):
-        load_config(config)
+        try:
+            logs.configure()
+            logs.configure(load_config(config).settings.service_log)
+        except logs.LogMisset as error:
+            raise Failure("config.invalid", str(error), status=MISUSE) from None
         try:
             uvloop.run(_serve(partial(_load, config, host, port)))
-        except (ConfigError, Unavailable, OSError) as error:
+        except (ConfigError, Unavailable, OSError, traces.NoTracing) as error:
             raise Failure("gate.unavailable", str(error)) from None
 
 
@@ -67,6 +71,9 @@ async def _serve(load: Callable[[], Config]) -> None:
     async with AsyncExitStack() as closing:
         gate = await Gate.open(load(), registry=registry)
         closing.push_async_callback(gate.close)
+        gate.traces = traces.opened(gate.config.settings.traces, gate.config.settings.node)
+        if gate.traces is not None:
+            closing.push_async_callback(asyncio.to_thread, gate.traces.close)
         runner = await http.start(gate, registry)
         closing.push_async_callback(runner.cleanup)
         doors = await _fastagi(gate, closing)
@@ -117,6 +124,7 @@ async def _reload(gate: Gate, load: Callable[[], Config], hangup: asyncio.Event)
         except OSError as error:
             gate.config_rejected(ConfigError([f"the configuration cannot be kept: {error}"]))
         else:
+            logs.configure(config.settings.service_log)
             _log.info("configuration in force", config=config.hash)
 
 

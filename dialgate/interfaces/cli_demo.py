@@ -1,0 +1,168 @@
+"""`dialgate demo`: a gate at work, to look at, with nobody called."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+
+from dialgate.demo import Demo, DemoError, Seen, Wanted, build, drive
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, console, reporting, show_json
+from dialgate.localtime import day_in
+from dialgate.service import wall_clock
+
+app = typer.Typer()
+_SHOWN = 14
+
+
+@app.command()
+def demo(
+    *,
+    folder: Annotated[
+        Path, typer.Option(file_okay=False, help="Everything goes here, and is replaced.")
+    ] = Path(".demo"),
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the gate.")] = 8090,
+    numbers: Annotated[
+        int, typer.Option(min=5_000, max=100_000, help="How many there are to call.")
+    ] = 100_000,
+    rate: Annotated[float, typer.Option(min=1, max=2_000, help="Calls a second.")] = 40,
+    seconds: Annotated[float, typer.Option(min=0, help="End after so long; 0: with Ctrl-C.")] = 0,
+    countries: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The folder of the law of Italy.")
+    ] = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """A gate with a day's work: two made-up controllers, 100,000 made-up numbers, a registry that is simulated, calls of every
+    kind. Nobody is called. It shows what is decided, and where to look: the page, the metrics, the records.
+
+    dialgate demo --rate 100"""
+    with reporting(as_json=as_json):
+        try:
+            wanted = Wanted(folder=folder, countries=countries, port=port, numbers=numbers)
+            made = build(wanted, wall_clock(), lambda step: typer.echo(f"{step} …", err=True))
+        except DemoError as error:
+            raise Failure("demo.failed", str(error)) from None
+        seen = Seen()
+        failed = asyncio.run(_run(made, seen, rate, seconds))
+        if failed:
+            raise Failure("demo.failed", failed)
+    if as_json:
+        show_json(_summary(seen))
+    else:
+        typer.echo(_parting(made, seen))
+
+
+def _summary(seen: Seen) -> dict[str, object]:
+    return {
+        "calls": seen.calls,
+        "allowed": seen.allowed,
+        "reasons": dict(seen.reasons.most_common()),
+        "missing": seen.missing,
+        "outcomes": dict(seen.outcomes.most_common()),
+        "stops": seen.stops,
+        "errors": seen.errors,
+    }
+
+
+async def _run(made: Demo, seen: Seen, rate: float, seconds: float) -> str:
+    """Why it could not go on, if so."""
+    log = made.config.parent / "gate.log"
+    words = (sys.executable, "-m", "dialgate", "serve", "--config", str(made.config))
+    with log.open("wb") as said:
+        gate = await asyncio.create_subprocess_exec(*words, stderr=said, start_new_session=True)
+    try:
+        if not await _ready(made.port, gate):
+            return f"the gate did not start; {log} says why"
+        driving = asyncio.create_task(drive(made, seen, rate, wall_clock))
+        await _watched(made, seen, seconds, {driving, asyncio.create_task(gate.wait())})
+        driving.cancel()
+        with suppress(asyncio.CancelledError):
+            await driving
+        return f"the gate ended; {log} says why" if gate.returncode is not None else ""
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(gate.pid, signal.SIGTERM)
+        await gate.wait()
+
+
+async def _ready(port: int, gate: asyncio.subprocess.Process, tries: int = 300) -> bool:
+    for _ in range(tries):
+        if gate.returncode is not None:
+            return False
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def _watched(made: Demo, seen: Seen, seconds: float, until: set[asyncio.Task[int | None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop.set)
+    ends = loop.time() + seconds if seconds else float("inf")
+    out = console(stderr=True)
+    with Live(_screen(made, seen), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        while not stop.is_set() and loop.time() < ends and not any(task.done() for task in until):
+            if out.is_terminal:
+                live.update(_screen(made, seen), refresh=True)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(0.5, max(ends - loop.time(), 0)))
+
+
+def _screen(made: Demo, seen: Seen) -> Group:
+    share = seen.allowed / seen.calls if seen.calls else 0
+    title = f"{seen.calls:,} calls · {share:.0%} allowed · {seen.stops} stops · nobody is called"
+    reasons = _table("Refused because", seen.reasons.most_common(_SHOWN))
+    campaigns = sorted({name for name, _ in seen.campaigns})
+    by = Table("campaign", "allowed", "refused", title="By campaign", expand=True, title_justify="left")
+    for name in campaigns:
+        by.add_row(name, f"{seen.campaigns[name, True]:,}", f"{seen.campaigns[name, False]:,}")
+    grid = Table.grid(expand=True, padding=(0, 2))
+    grid.add_row(reasons, by)
+    latest = "\n".join(
+        f"{name:24} {campaign:16} {verdict}" for name, campaign, verdict in reversed(seen.latest)
+    )
+    return Group(
+        Panel(title), grid, Panel(latest, title="newest decisions"), Panel(_where(made), title="look")
+    )
+
+
+def _table(title: str, rows: list[tuple[str, int]]) -> Table:
+    table = Table("reason", "calls", title=title, expand=True, title_justify="left")
+    for name, number in rows:
+        table.add_row(name, f"{number:,}")
+    return table
+
+
+def _where(made: Demo) -> str:
+    url = f"http://127.0.0.1:{made.port}"
+    config = f"--config {made.config}"
+    return (
+        f"{url}/docs   {url}/metrics   {url}/readyz\n"
+        f"key: {made.key}\n"
+        f"dialgate log search {config}\n"
+        f"dialgate report {config} --controller acme --day {_today()} --out report.html\n"
+        "Ctrl-C ends it."
+    )
+
+
+def _today() -> str:
+    return day_in("Europe/Rome", wall_clock()).isoformat()
+
+
+def _parting(made: Demo, seen: Seen) -> str:
+    unseen = f"; not seen: {', '.join(seen.missing)}" if seen.missing else "; every reason was seen"
+    return (
+        f"{seen.calls:,} calls, {seen.allowed:,} allowed, {len(seen.reasons)} reasons{unseen}\n{_where(made)}"
+    )

@@ -1,0 +1,163 @@
+"""`dialgate report`: what a controller did in a day or a month, for its files or its mail. Reads the data folder, beside a
+running gate or without one."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dialgate import stores
+from dialgate.faults import Unavailable
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    MISUSE,
+    ConfigPath,
+    Failure,
+    console,
+    load_config,
+    reporting,
+)
+from dialgate.localtime import day_in
+from dialgate.model import Instant
+from dialgate.records import Record
+from dialgate.report import Period, Report, day, gather, gathering, month
+from dialgate.report.files import mail, spreadsheet
+from dialgate.report.layout import laid_out
+from dialgate.report.page import page
+from dialgate.report.pdf import pdf
+from dialgate.service import wall_clock
+from dialgate.settings import Config
+from dialgate.texts import Language
+
+app = typer.Typer()
+Form: TypeAlias = Literal["html", "pdf", "csv", "eml", "json"]
+_EVERY = 2_000  # records between two movements of the bar
+
+
+@app.command()
+def report(
+    *,
+    controller: Annotated[
+        str, typer.Option(help="Of this controller; may be left out if there is but one.")
+    ] = "",
+    day: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="Of this day; yesterday, if nothing is given.")
+    ] = "",
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Of this month.")] = "",
+    form: Annotated[
+        Form, typer.Option("--format", help="html, pdf or csv; eml: a mail with all three.")
+    ] = "html",
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write here; otherwise to the standard output.")
+    ] = None,
+    language: Annotated[Language, typer.Option(help="Of the words.")] = "it",
+    sender: Annotated[str, typer.Option("--from", help="Who sends the mail.")] = "dialgate@localhost",
+    to: Annotated[list[str] | None, typer.Option(help="To whom; may be given again.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """What a controller's calls of a day or a month came to: asked, allowed, refused and why, registry, revocations and how
+    soon they bound, abandoned calls by campaign.
+
+    Days are those of the controller's country. A mail is written, not sent: hand it to `sendmail -t`.
+
+    dialgate report --controller acme --month 2026-10 --format pdf --out october.pdf"""
+    with reporting(as_json=form == "json"):
+        loaded = load_config(config)
+        chosen = _controller(loaded, controller)
+        made_at = wall_clock()
+        period = _period(loaded, chosen, day, month, made_at)
+        if form == "eml" and not to:
+            raise Failure(
+                "request.invalid", "say to whom: --to officer@example.com", field="to", status=MISUSE
+            )
+        found = _gathered(loaded, chosen, period, made_at)
+        _write(out, _rendered(found, form, language, made_at, (sender, to or [])))
+
+
+def _controller(config: Config, name: str) -> str:
+    known = list(config.controllers)
+    if name in known:
+        return name
+    if not name and len(known) == 1:
+        return known[0]
+    raise Failure("controller.unknown", f"name one of: {', '.join(known)}", field="controller", status=MISUSE)
+
+
+def _period(config: Config, controller: str, day_: str, month_: str, now: Instant) -> Period:
+    zone = config.laws[config.controllers[controller].country].zone
+    if day_ and month_:
+        raise Failure("request.invalid", "give a day or a month, not both", field="month", status=MISUSE)
+    try:
+        if month_:
+            return month(month_, zone)
+        return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
+    except ValueError:
+        field, form = ("month", "2026-10") if month_ else ("day", "2026-10-31")
+        raise Failure("request.invalid", f"write it as {form}", field=field, status=MISUSE) from None
+
+
+def _gathered(config: Config, controller: str, period: Period, now: Instant) -> Report:
+    if not (config.data / "log").is_dir():
+        raise Failure(
+            "log.unreadable", "there is no decision log in the data folder; has a gate ever run here?"
+        )
+    try:
+        return asyncio.run(_read(config, controller, period, now))
+    except Unavailable as fault:
+        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+
+
+async def _read(config: Config, controller: str, period: Period, now: Instant) -> Report:
+    store = await stores.opened(config, patience=5.0)
+    try:
+        return await gather(config, store, controller, period, now, _shown)
+    finally:
+        await store.close()
+
+
+def _shown(records: Iterator[Record]) -> Iterator[Record]:
+    """With a count on a terminal's error stream."""
+    errors = console(stderr=True)
+    if not errors.is_terminal:
+        yield from records
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task("reading the log", total=None)
+        for number, record in enumerate(records):
+            if not number % _EVERY:
+                progress.update(task, description=f"reading the log: {number:,} decisions")
+            yield record
+
+
+def _rendered(
+    found: Report, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
+) -> bytes:
+    layout = laid_out(found, language)
+    forms: dict[Form, Callable[[], bytes]] = {
+        "html": lambda: page(layout).encode(),
+        "pdf": lambda: pdf(layout, now),
+        "csv": lambda: spreadsheet(found).encode(),
+        "eml": lambda: mail(found, layout, now, *post),
+        "json": lambda: gathering.as_json(found),
+    }
+    return forms[form]()
+
+
+def _write(out: Path | None, content: bytes) -> None:
+    if out is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise Failure("file.unwritable", f"{out}: {error.strerror}") from None
+    typer.echo(f"written: {out}", err=True)

@@ -1,0 +1,75 @@
+"""A report as a spreadsheet reads it, and as a mail program sends it.
+
+The spreadsheet: one figure a row, `controller,period,section,name,measure,value`. Sections and measures are stable names in
+English; new ones may come.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import TypeAlias
+
+from msgspec import structs
+
+from dialgate.model import SECOND, Instant
+from dialgate.report.gathering import Report
+from dialgate.report.layout import Layout
+from dialgate.report.page import page
+from dialgate.report.pdf import pdf
+
+_Row: TypeAlias = tuple[str, str, str, object]
+_HEADER = ("controller", "period", "section", "name", "measure", "value")
+
+
+def spreadsheet(report: Report) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\r\n")
+    rows.writerow(_HEADER)
+    rows.writerows((report.controller, report.period.name, *map(_safe, row)) for row in _rows(report))
+    return text.getvalue()
+
+
+def _safe(cell: object) -> object:
+    """A spreadsheet takes a text that begins so for a formula, and what a client called itself is not ours."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+
+
+def _rows(report: Report) -> Iterator[_Row]:
+    for measure in ("asked", "allowed", "denied"):
+        yield "total", "", measure, getattr(report, measure)
+    for section in ("reasons", "outcomes", "bases", "caller_ids", "ledger"):
+        for name, number in getattr(report, section).items():
+            yield section, name, "count", number
+    for section, name_field in (("campaigns", "campaign"), ("slots", "name"), ("registries", "registry")):
+        for row in getattr(report, section):
+            fields = structs.asdict(row)
+            name = fields.pop(name_field)
+            for measure, value in fields.items():
+                yield section, name, measure, " ".join(value) if isinstance(value, tuple) else value
+    stops = report.stops
+    yield "stops", "", "revocations", stops.revocations
+    yield "stops", "", "median_wait_seconds", stops.median_wait / SECOND
+    yield "stops", "", "longest_wait_seconds", stops.longest_wait / SECOND
+    for channel, number in stops.by_channel.items():
+        yield "stops", channel, "revocations", number
+
+
+def mail(report: Report, layout: Layout, made_at: Instant, sender: str, recipients: list[str]) -> bytes:
+    """An RFC 5322 message: the figures as text, the page, and the PDF and the spreadsheet beside it."""
+    message = EmailMessage()
+    message["Subject"] = f"{layout.title}: {layout.subtitle}"
+    message["Date"] = format_datetime(datetime.fromtimestamp(made_at // SECOND, UTC))
+    message["From"], message["To"] = sender, ", ".join(recipients)
+    message["Auto-Submitted"] = "auto-generated"
+    figures = "\n".join(f"{figure.name}: {figure.value}" for figure in layout.figures)
+    message.set_content(f"{layout.subtitle}\n{layout.made}\n\n{figures}\n\n{layout.note}\n")
+    message.add_alternative(page(layout), subtype="html")
+    name = f"dialgate-{report.controller}-{report.period.name}"
+    message.add_attachment(
+        pdf(layout, made_at), maintype="application", subtype="pdf", filename=f"{name}.pdf"
+    )
+    message.add_attachment(spreadsheet(report), subtype="csv", filename=f"{name}.csv")
+    return message.as_bytes()

@@ -1,0 +1,294 @@
+"""From the record to the figures of a report. The same record gives the same report, whenever it is made."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from dialgate import localtime, span
+from dialgate.ledger import Entry, Revoked
+from dialgate.model import Instant, Result
+from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.records import Reader, Record
+from dialgate.search import Standing
+from dialgate.settings import Config
+from dialgate.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
+from dialgate.span import Span
+from dialgate.store import Store
+
+_HOURS = 24
+_ENTRIES = 4_096  # of the ledger, read at once
+Progress: TypeAlias = Callable[[Iterator[Record]], Iterator[Record]]
+
+
+class Period(Struct, frozen=True, kw_only=True):
+    """Whole local days, the last of them included; `name` is as it was asked for."""
+
+    name: str
+    first: date
+    last: date
+    zone: str
+    since: Instant
+    until: Instant
+
+    @property
+    def is_day(self) -> bool:
+        return self.first == self.last
+
+    @property
+    def slots(self) -> list[str]:
+        """The columns of its chart: hours of the day, or days of the month."""
+        if self.is_day:
+            return [f"{hour:02}" for hour in range(_HOURS)]
+        return [str(day) for day in range(1, (self.last - self.first).days + 2)]
+
+    def slot(self, at: Instant) -> int:
+        day, hour = localtime.hour_in(self.zone, at)
+        return hour if self.is_day else (day - self.first).days
+
+
+class Slot(Struct, frozen=True, kw_only=True):
+    name: str
+    allowed: int
+    denied: int
+
+
+class CampaignRow(Struct, frozen=True, kw_only=True):
+    """`abandoned_share`: of those answered (Garante, provv. 83 of 2014: at most 0.03)."""
+
+    campaign: str
+    asked: int
+    allowed: int
+    denied: int
+    answered: int
+    abandoned: int
+    opt_outs: int
+    abandoned_share: float
+
+
+class RegistryUse(Struct, frozen=True, kw_only=True):
+    """Of the consultations that the answers in use remember, those of the period; `newest` of all, RFC 3339."""
+
+    registry: str
+    numbers: int
+    consultations: int
+    asked_about: int
+    listed: int
+    newest: str
+    receipts: tuple[str, ...]
+
+
+class Stops(Struct, frozen=True, kw_only=True):
+    """Revocations that came into force in the period. The waits are milliseconds from the person's word to the entry,
+    from which on it binds every decision."""
+
+    revocations: int
+    by_channel: dict[str, int]
+    median_wait: int
+    longest_wait: int
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """`reasons` counts each refused call once, under its first reason. `records`: the first and the last entry of the log
+    that it rests on, by decision id; `laws`: the hashes of the law in force."""
+
+    controller: str
+    name: str
+    period: Period
+    made_at: str
+    asked: int
+    allowed: int
+    denied: int
+    reasons: dict[str, int]
+    slots: tuple[Slot, ...]
+    campaigns: tuple[CampaignRow, ...]
+    outcomes: dict[str, int]
+    bases: dict[str, int]
+    caller_ids: dict[str, int]
+    registries: tuple[RegistryUse, ...]
+    stops: Stops
+    ledger: dict[str, int]
+    records: tuple[str, ...]
+    laws: tuple[str, ...]
+
+    @property
+    def allowed_share(self) -> float:
+        return self.allowed / self.asked if self.asked else 0.0
+
+
+def day(text: str, zone: str) -> Period:
+    """Of `YYYY-MM-DD`. Raises ValueError."""
+    first = date.fromisoformat(text)
+    return _period(text, first, first, zone)
+
+
+def month(text: str, zone: str) -> Period:
+    """Of `YYYY-MM`. Raises ValueError."""
+    first = date.fromisoformat(f"{text}-01")
+    last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return _period(text, first, last, zone)
+
+
+def _period(name: str, first: date, last: date, zone: str) -> Period:
+    since, until = localtime.midnight(zone, first), localtime.midnight(zone, last + timedelta(days=1))
+    return Period(name=name, first=first, last=last, zone=zone, since=since, until=until)
+
+
+class _Tally:
+    def __init__(self, period: Period) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.slots: Counter[tuple[int, bool]] = Counter()
+        self.calls: Counter[tuple[str, bool]] = Counter()
+        self.results: Counter[tuple[str, Result]] = Counter()
+        self.bases: Counter[str] = Counter()
+        self.caller_ids: Counter[str] = Counter()
+        self.laws: set[str] = set()
+        self.records: list[str] = []
+        self._period = period
+
+    def add(self, record: Record, result: Result) -> None:
+        decision, campaign = record.decision, record.facts.campaign.id
+        self.calls[campaign, decision.allow] += 1
+        self.slots[self._period.slot(record.at), decision.allow] += 1
+        self.laws.add(f"{record.country} {record.law}")
+        self.records = [*self.records[:1], record.id]
+        if decision.allow:
+            self.bases[decision.basis.partition(":")[0]] += 1
+            self.caller_ids[record.facts.caller_id.number] += 1
+            self.results[campaign, result] += 1
+        else:
+            self.reasons[decision.reasons[0].code] += 1
+
+
+async def gather(
+    config: Config, store: Store, controller: str, period: Period, made_at: Instant, watch: Progress
+) -> Report:
+    """`watch` hands the records on, and may show how far it has got. Raises `LogDamaged`, `StoreUnavailable`."""
+    tally = _read_log(config.data / "log", controller, period, watch)
+    entries = await _entries(store, controller, period)
+    campaigns = tuple(_campaigns(tally))
+    totals: Counter[str] = Counter()
+    for (_, result), count in tally.results.items():
+        totals[result] += count
+    return Report(
+        controller=controller,
+        name=config.controllers[controller].name,
+        period=period,
+        made_at=localtime.rfc3339(made_at),
+        asked=sum(row.asked for row in campaigns),
+        allowed=sum(row.allowed for row in campaigns),
+        denied=sum(row.denied for row in campaigns),
+        reasons=dict(tally.reasons.most_common()),
+        slots=tuple(
+            Slot(name=name, allowed=tally.slots[place, True], denied=tally.slots[place, False])
+            for place, name in enumerate(period.slots)
+        ),
+        campaigns=campaigns,
+        outcomes=dict(totals.most_common()),
+        bases=dict(tally.bases.most_common()),
+        caller_ids=dict(tally.caller_ids.most_common()),
+        registries=tuple(_registries(config.data / "snapshots", controller, period)),
+        stops=_stops(entries),
+        ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
+        records=tuple(dict.fromkeys(tally.records)),
+        laws=tuple(sorted(tally.laws)),
+    )
+
+
+def _read_log(folder: Path, controller: str, period: Period, watch: Progress) -> _Tally:
+    reader, within = Reader(folder), Span(since=period.since, until=period.until)
+    tally = _Tally(period)
+    first = span.begin(reader, within)
+    standing = Standing(reader.outcomes(first=first), first)
+    found = (entry for _, entry in span.within(reader, within) if isinstance(entry, Record))
+    for record in watch(found):
+        if record.facts.controller.id == controller:
+            tally.add(record, standing.of(record.seq))
+    return tally
+
+
+def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
+    for name in sorted({campaign for campaign, _ in tally.calls}):
+        allowed, denied = tally.calls[name, True], tally.calls[name, False]
+        answered, abandoned = tally.results[name, "answered"], tally.results[name, "abandoned"]
+        yield CampaignRow(
+            campaign=name,
+            asked=allowed + denied,
+            allowed=allowed,
+            denied=denied,
+            answered=answered,
+            abandoned=abandoned,
+            opt_outs=tally.results[name, "opt_out"],
+            abandoned_share=abandoned / answered if answered else float(abandoned > 0),
+        )
+
+
+async def _entries(store: Store, controller: str, period: Period) -> Sequence[Entry]:
+    """Of this controller's people, and of those who stopped every controller."""
+    found: list[Entry] = []
+    seq = 0
+    while entries := await store.since(seq, _ENTRIES):
+        found += [
+            entry
+            for entry in entries
+            if entry.controller in {controller, "*"} and period.since <= entry.at < period.until
+        ]
+        seq = entries[-1].seq
+    return found
+
+
+def _kind(entry: Entry) -> str:
+    return str(entry.event.__struct_config__.tag)
+
+
+def _stops(entries: Iterable[Entry]) -> Stops:
+    revoked = [(entry, entry.event) for entry in entries if isinstance(entry.event, Revoked)]
+    waits = [max(entry.at - event.at, 0) for entry, event in revoked]
+    return Stops(
+        revocations=len(revoked),
+        by_channel=dict(Counter(entry.channel for entry, _ in revoked).most_common()),
+        median_wait=int(median(waits)) if waits else 0,
+        longest_wait=max(waits, default=0),
+    )
+
+
+def _registries(folder: Path, controller: str, period: Period) -> Iterator[RegistryUse]:
+    """As the answers in use remember. None where nothing is published, or it cannot be read."""
+    try:
+        files = read_manifest(folder).files
+    except (SnapshotMissing, OSError):
+        return
+    for file in files:
+        if file.controller in {controller, ""}:
+            every = _consultations(folder / file.file)
+            asked = [each for each in every if period.since <= each.submitted_at < period.until]
+            newest = max((each.submitted_at for each in every), default=0)
+            yield RegistryUse(
+                registry=file.registry,
+                numbers=file.numbers,
+                consultations=len(asked),
+                asked_about=sum(each.lines for each in asked),
+                listed=sum(each.listed for each in asked),
+                newest=localtime.rfc3339(newest) if newest else "",
+                receipts=tuple(each.receipt for each in asked),
+            )
+
+
+def _consultations(path: Path) -> tuple[Consultation, ...]:
+    try:
+        numbers = NumberSet.open(path)
+        try:
+            return read_contents(numbers, path).consultations
+        finally:
+            numbers.close()
+    except (DamagedFile, OSError):
+        return ()
+
+
+def as_json(report: Report) -> bytes:
+    return msgspec.json.encode(report) + b"\n"

@@ -1,0 +1,244 @@
+"""What a report shows, in which order and in which words: figures, a chart, tables. How it looks is another's: the page,
+the PDF and the spreadsheet all show this."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Literal, TypeAlias
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from dialgate import texts
+from dialgate.report.gathering import Report, Slot
+from dialgate.texts import Language
+
+Tone: TypeAlias = Literal["", "good", "warn", "bad"]
+_LONGEST_NUMBER = 24  # longer is a sentence that begins with one
+LIMIT, NEAR = 0.03, 0.025  # Garante, provv. 83 of 2014-02-20
+
+
+class Figure(Struct, frozen=True):
+    name: str
+    value: str
+    tone: Tone = ""
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """`weights`: of each row, where bars may be drawn; `tones`: of each row, where one is to be seen; `names`: the first
+    column holds names that stand in the configuration or the log; `bad`: more of it is worse."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    weights: tuple[int, ...] = ()
+    tones: tuple[Tone, ...] = ()
+    note: str = ""
+    names: bool = False
+    bad: bool = False
+
+    def is_number(self, column: int) -> bool:
+        """Numbers stand right, one under the other."""
+        text = self.rows[0][column] if self.rows and column else ""
+        return text[:1].isdigit() and len(text) <= _LONGEST_NUMBER
+
+
+class Layout(Struct, frozen=True, kw_only=True):
+    language: Language
+    title: str
+    subtitle: str
+    made: str
+    figures: tuple[Figure, ...]
+    chart_title: str
+    chart: tuple[Slot, ...]
+    legend: tuple[str, str]
+    tables: tuple[Table, ...]
+    nothing: str
+    note: str
+
+
+@cache
+def words(language: Language) -> dict[str, str]:
+    raw = resources.files("dialgate.texts").joinpath(f"report.{language}.yaml").read_bytes()
+    return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str])
+
+
+def laid_out(report: Report, language: Language) -> Layout:
+    say = words(language)
+    kind = "day" if report.period.is_day else "month"
+    return Layout(
+        language=language,
+        title=say["title"],
+        subtitle=f"{report.name} · {say[f'of_{kind}']} {report.period.name}",
+        made=f"{say['made']} {report.made_at[:19].replace('T', ' ')} UTC",
+        figures=_figures(report, say, language),
+        chart_title=say[f"by_slot_{kind}"],
+        chart=report.slots,
+        legend=(say["allowed"], say["denied"]),
+        tables=(
+            _reasons(report, say, language),
+            _campaigns(report, say, language),
+            _counted("outcomes", "outcome", report.outcomes, say, language),
+            _counted("bases", "basis", report.bases, say, language),
+            _counted("caller_ids", "number", report.caller_ids, say, language),
+            _registries(report, say, language),
+            _stops(report, say, language),
+            _counted("ledger", "kind", report.ledger, say, language),
+            _proof(report, say),
+        ),
+        nothing=say["nothing"],
+        note=say["note"],
+    )
+
+
+def count(number: int, language: Language) -> str:
+    return f"{number:,}".replace(",", "." if language == "it" else ",")
+
+
+def share(part: float, language: Language) -> str:
+    return f"{100 * part:.1f} %".replace(".", "," if language == "it" else ".")
+
+
+def _figures(report: Report, say: dict[str, str], language: Language) -> tuple[Figure, ...]:
+    worst = max((row.abandoned_share for row in report.campaigns), default=0.0)
+    return (
+        Figure(say["asked"], count(report.asked, language)),
+        Figure(say["allowed"], count(report.allowed, language), "good"),
+        Figure(say["denied"], count(report.denied, language)),
+        Figure(say["allowed_share"], share(report.allowed_share, language)),
+        Figure(say["abandoned_share"], share(worst, language).removesuffix(" %"), tone(worst)),
+        Figure(say["stops"], count(report.stops.revocations, language)),
+    )
+
+
+def tone(abandoned_share: float) -> Tone:
+    if abandoned_share > LIMIT:
+        return "bad"
+    return "warn" if abandoned_share > NEAR else "good"
+
+
+def _reasons(report: Report, say: dict[str, str], language: Language) -> Table:
+    meaning = texts.of(language).reasons
+    return Table(
+        title=say["reasons"],
+        columns=(say["reason"], say["meaning"], say["calls"], say["share"]),
+        rows=tuple(
+            (code, meaning[code], count(calls, language), share(calls / report.denied, language))
+            for code, calls in report.reasons.items()
+        ),
+        weights=tuple(report.reasons.values()),
+        names=True,
+        bad=True,
+    )
+
+
+def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table:
+    judged = {"good": say["within_limit"], "warn": say["near_limit"], "bad": say["over_limit"]}
+    columns = (
+        "campaign",
+        "asked",
+        "allowed",
+        "denied",
+        "answered",
+        "abandoned",
+        "opt_outs",
+        "abandoned_share",
+    )
+    return Table(
+        title=say["campaigns"],
+        columns=tuple(say[name] for name in columns),
+        rows=tuple(
+            (
+                row.campaign,
+                *(
+                    count(number, language)
+                    for number in (
+                        row.asked,
+                        row.allowed,
+                        row.denied,
+                        row.answered,
+                        row.abandoned,
+                        row.opt_outs,
+                    )
+                ),
+                f"{share(row.abandoned_share, language).removesuffix(' %')} ({judged[tone(row.abandoned_share)]})",
+            )
+            for row in report.campaigns
+        ),
+        tones=tuple(tone(row.abandoned_share) for row in report.campaigns),
+        note=say["limit"],
+        names=True,
+    )
+
+
+def _counted(
+    title: str, name: str, counted: dict[str, int], say: dict[str, str], language: Language
+) -> Table:
+    total = sum(counted.values())
+    return Table(
+        title=say[title],
+        columns=(say[name], say["calls"] if title != "ledger" else say["ledger"], say["share"]),
+        rows=tuple(
+            (_worded(name, key, say), count(number, language), share(number / total, language))
+            for key, number in counted.items()
+        ),
+        weights=tuple(counted.values()),
+    )
+
+
+def _worded(column: str, key: str, say: dict[str, str]) -> str:
+    text = say.get(f"{column}.{key}", say.get(key, key))
+    return text[:1].upper() + text[1:]
+
+
+def _registries(report: Report, say: dict[str, str], language: Language) -> Table:
+    columns = ("registry", "numbers", "consultations", "asked_about", "listed", "newest", "receipts")
+    return Table(
+        title=say["registries"],
+        columns=tuple(say[name] for name in columns),
+        rows=tuple(
+            (
+                use.registry,
+                *(
+                    count(each, language)
+                    for each in (use.numbers, use.consultations, use.asked_about, use.listed)
+                ),
+                use.newest[:10],
+                _first_of(use.receipts),
+            )
+            for use in report.registries
+        ),
+    )
+
+
+def _first_of(names: Sequence[str], shown: int = 3) -> str:
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" + {more}" if more > 0 else "")
+
+
+def _stops(report: Report, say: dict[str, str], language: Language) -> Table:
+    stops = report.stops
+    waits = (
+        (say["median_wait"], _seconds(stops.median_wait, say, language)),
+        (say["longest_wait"], _seconds(stops.longest_wait, say, language)),
+    )
+    channels = tuple((name, count(number, language)) for name, number in stops.by_channel.items())
+    return Table(
+        title=say["revocations"],
+        columns=(say["channel"], say["stops"]),
+        rows=(*channels, *waits) if channels else (),
+    )
+
+
+def _seconds(wait: int, say: dict[str, str], language: Language) -> str:
+    whole, tenths = divmod(round(wait / 100), 10)
+    return f"{count(whole, language)}{',' if language == 'it' else '.'}{tenths} {say['seconds']}"
+
+
+def _proof(report: Report, say: dict[str, str]) -> Table:
+    rows: Iterable[tuple[str, str]] = (
+        (say["records"], " … ".join(report.records)),
+        *((say["laws"], law) for law in report.laws),
+    )
+    return Table(title=say["proof"], columns=(say["kind"], ""), rows=tuple(rows) if report.records else ())
