@@ -57,6 +57,8 @@ bench: .venv/installed
 	$(BIN)/dialgate bench registry --json
 	$(BIN)/dialgate bench log --json
 	$(BIN)/dialgate bench sip --json
+	$(BIN)/dialgate bench redirect --json
+	$(BIN)/dialgate bench reconcile --json
 
 # What CI does a few times: the nightly job killed at 200 points.
 kill: .venv/developing

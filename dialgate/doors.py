@@ -1,6 +1,8 @@
 """What the operator sets of the doors by which questions come in."""
 
-from typing import Annotated, TypeAlias
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -38,3 +40,52 @@ class FastAgi(Strict, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 4573
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.25
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000
+
+
+_CONTACT: Final = re.compile(
+    r"sips?:\{number\}@(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:;[A-Za-z0-9\-]+(?:=[A-Za-z0-9.\-]+)?)*"
+)
+_LINK: Final = re.compile(r"https://[^\s<>\"\\]+", re.ASCII)
+
+
+class SipTrunk(Strict, frozen=True, kw_only=True):
+    """Where the calls of one client go, which is known by its `sources`. `contacts`: in their order, each with `{number}`.
+    `campaign`: of a call that names none. `refusal`: the status of a denial. `call_info`: the address of a signed jCard
+    (RFC 8688) that says where to complain."""
+
+    client: str
+    contacts: tuple[str, ...]
+    campaign: str = ""
+    refusal: Literal[608, 603, 403] = 608
+    call_info: str = ""
+
+
+class Sip(Strict, frozen=True, kw_only=True):
+    """The door for session border controllers, which ask by INVITE and are redirected. `transactions`: at most so many at
+    once, `connections` the same of TCP."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 5060
+    udp: bool = True
+    tcp: bool = True
+    deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.4
+    transactions: Annotated[int, Meta(ge=1, le=1_000_000)] = 60_000
+    connections: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+    trunks: tuple[SipTrunk, ...] = ()
+
+
+def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """`sources`: of each client."""
+    for trunk in sip.trunks if sip else ():
+        named = f"sip: trunk of {trunk.client}"
+        if not sources.get(trunk.client):
+            yield f"{named}: no client of this name has `sources`, by which alone it can be known"
+        if sip and [each.client for each in sip.trunks].count(trunk.client) > 1:
+            yield f"{named}: stands twice"
+        if not trunk.contacts:
+            yield f"{named}: contacts is empty; say where its calls go"
+        for contact in trunk.contacts:
+            if not _CONTACT.fullmatch(contact):
+                yield f"{named}: contact {contact!r} is not of the form sip:{{number}}@trunk.example:5060;transport=udp"
+        if trunk.call_info and not _LINK.fullmatch(trunk.call_info):
+            yield f"{named}: call_info is no https address"

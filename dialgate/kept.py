@@ -5,13 +5,15 @@ configuration's own hash names a list of `<file name> <hash>` lines.
 """
 
 import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import yaml
 
 from dialgate.law import Law, LawError, parse_law
-from dialgate.settings import Config
+from dialgate.settings import Config, Settings
 
 
 class NotKept(Exception):
@@ -56,6 +58,15 @@ def content(folder: Path, digest: str) -> bytes:
             f"{folder / digest} was changed: its name is no longer its SHA-256; restore it from a copy"
         )
     return raw
+
+
+def answer_seconds(folder: Path, digest: str) -> float:
+    """For how long an allow held at most under the configuration that a record names. Raises `NotKept`."""
+    for line in content(folder, digest).decode().splitlines():
+        read = yaml.load(content(folder, line.rpartition(" ")[2]), Loader=yaml.CSafeLoader)
+        with suppress(msgspec.ValidationError):  # a law or a controller
+            return msgspec.convert(read or {}, Settings).answer_seconds
+    raise NotKept(f"{folder / digest} names no configuration of the gate that this version reads")
 
 
 def law(folder: Path, digest: str) -> Law:

@@ -162,6 +162,12 @@ class Keys:
             stored = _read(self._path)
         return {name: MonthKeys(month).pseudonym(number) for name, month in stored.months.items()}
 
+    def live(self) -> dict[str, MonthKeys]:
+        """Of every month (`YYYY-MM`) whose keys are not retired; none is made."""
+        with locked(self._path):
+            stored = _read(self._path)
+        return {name: MonthKeys(month) for name, month in stored.months.items()}
+
     def retire(self, month: str) -> None:
         """Throw the keys of `YYYY-MM` away. The newest month is in use and is refused. Copies and backups of the file
         are the operator's to destroy."""

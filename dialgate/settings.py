@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dialgate import phone, terms, webhook, yamlfile
-from dialgate.doors import FastAgi, Limits, Listen, Seconds, Strict
+from dialgate.doors import FastAgi, Limits, Listen, Seconds, Sip, Strict, sip_faults
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.storage_days import Storage
@@ -76,6 +76,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     listen: Listen = Listen()
     limits: Limits = Limits()
     fastagi: FastAgi | None = None
+    sip: Sip | None = None
     clients: tuple[Client, ...] = ()
     subscribers: tuple[Webhook, ...] = ()
     node: Name = "gate"
@@ -187,6 +188,7 @@ class _Reader:
         webhooks = self._webhooks(self.folder / settings.webhooks)
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        self.problems.extend(sip_faults(settings.sip, {each.name: each.sources for each in settings.clients}))
         self.problems.extend(terms.faults(settings.retention, laws))
         hooks = tuple(self._hooks(settings, controllers))
         if self.problems:

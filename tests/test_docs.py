@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from dialgate.doors import FastAgi, Limits, Listen
+from dialgate.doors import FastAgi, Limits, Listen, Sip, SipTrunk
 from dialgate.interfaces import cli, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES
@@ -101,6 +101,8 @@ SECTIONS = [
     ("**`limits`**", Limits),
     ("**`storage`**", Storage),
     ("**`fastagi`**", FastAgi),
+    ("**`sip`**", Sip),
+    ("**`trunks`**", SipTrunk),
     ("**`store`**", SharedStore),
     ("**`clients`**", Client),
     ("**`subscribers`**", Webhook),

@@ -19,6 +19,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.law": {"model"},
     "dialgate.ledger": {"model"},
     "dialgate.basis": {"model", "law"},
+    "dialgate.sip": set(),
+    "dialgate.cdr": set(),
+    "dialgate.departures": {"model", "cdr", "phone"},
+    "dialgate.reconcile": {"model", "archive", "cdr", "departures", "kept", "keys", "records", "span"},
     "dialgate.rules": {"model", "law", "basis"},
     "dialgate.decision": {"model", "law", "rules"},
     "dialgate.localtime": {"model", "law"},
@@ -141,6 +145,13 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli_report": {
         "model", "faults", "interfaces", "localtime", "records", "report", "service", "settings", "stores", "texts",
     },
+    "dialgate.interfaces.sip": {
+        "answers", "doors", "faults", "interfaces", "registrar", "requests", "service", "settings", "sip",
+    },
+    "dialgate.interfaces.cli_probe": {"interfaces", "phone", "registrar", "requests", "service", "settings", "sip"},
+    "dialgate.interfaces.cli_reconcile": {
+        "model", "cdr", "faults", "interfaces", "keys", "kept", "phone", "reconcile", "service", "settings",
+    },
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
@@ -191,7 +202,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "dialgate.timestamps",
         "dialgate.verifier",
     ),
-    "pyarrow": ("dialgate.archive",),
+    "pyarrow": ("dialgate.archive", "dialgate.cdr"),
     "rfc3161_client": ("dialgate.timestamps",),
     "opentelemetry": ("dialgate.traces",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),

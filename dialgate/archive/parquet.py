@@ -177,14 +177,14 @@ class PackedSegment:
 
     def outcomes(self) -> Iterator[Line]:
         """What became of calls. No hash is given: their lines were not looked at."""
-        table = self._columns(["type", "body"])
+        table = self.columns(["type", "body"])
         found = table.filter(pc.equal(table.column("type"), "outcome"))
         for body in found.column("body"):
             yield Line(0, "", body.as_py(), self._path, 0)
 
     def held(self) -> Iterator[tuple[str, str, bool, int]]:
         """Month (`YYYY-MM`), country and verdict of its decisions, with how many there are."""
-        table = self._columns(["at", "type", "country", "allow"])
+        table = self.columns(["at", "type", "country", "allow"])
         table = table.filter(pc.equal(table.column("type"), "decision"))
         months = pc.strftime(table.column("at"), format="%Y-%m")
         keyed = pa.table(
@@ -207,7 +207,7 @@ class PackedSegment:
         try:
             return index.rows_of(index.path_of(self._path), numbers)
         except (OSError, ValueError):  # the file itself can always answer, if slowly
-            column = self._columns(["number"]).column("number").to_pylist()
+            column = self.columns(["number"]).column("number").to_pylist()
             return [row for row in range(self.rows - 1, -1, -1) if column[row] in numbers]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
@@ -236,7 +236,7 @@ class PackedSegment:
                 raise self._damaged(error) from error
         return self._groups[group]
 
-    def _columns(self, names: list[str]) -> pa.Table:
+    def columns(self, names: list[str]) -> pa.Table:
         try:
             return self._file.read(names, use_threads=False)
         except (pa.ArrowException, OSError) as error:

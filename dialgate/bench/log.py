@@ -78,7 +78,7 @@ def _median(values: list[float]) -> float:
 
 def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -> _Measured:
     folder.mkdir()
-    writing = _Writing(folder, countries, records, segment_bytes)
+    writing = Writing(folder, countries, records, segment_bytes)
     began = time.perf_counter()
     writing.all()
     written = time.perf_counter()
@@ -123,7 +123,7 @@ def _holds(path: Path) -> bool:
     return True
 
 
-def _asked(folder: Path, writing: "_Writing", at: int) -> float:
+def _asked(folder: Path, writing: "Writing", at: int) -> float:
     """Of the number most lately called `at` numbers ago, nothing of the log being in memory."""
     for path in folder.iterdir():
         fd = os.open(path, os.O_RDONLY)
@@ -138,7 +138,7 @@ def _asked(folder: Path, writing: "_Writing", at: int) -> float:
     return took
 
 
-class _Writing:
+class Writing:
     """A log of two months: numbers drawn by lot, one in five calls refused, an outcome for each that is allowed."""
 
     def __init__(self, folder: Path, countries: Path, records: int, segment_bytes: int) -> None:

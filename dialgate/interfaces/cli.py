@@ -33,6 +33,7 @@ COMMANDS = {
     "why": "cli_answers",
     "report": "cli_report",
     "demo": "cli_demo",
+    "reconcile": "cli_reconcile",
     "bench": "cli_bench",
     "conformance": "cli_conformance",
 }
@@ -41,6 +42,7 @@ ADDED = {
     "consent": ("cli_import",),
     "contract": ("cli_import",),
     "request": ("cli_import",),
+    "caller-id": ("cli_probe",),
     "log": ("cli_proof", "cli_answers", "cli_archive"),
 }
 

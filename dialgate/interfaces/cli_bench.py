@@ -19,6 +19,8 @@ from dialgate.bench import (
     ledger,
     log,
     numberset,
+    reconcile,
+    redirect,
     registry,
     sip,
 )
@@ -195,6 +197,37 @@ def bench_log(
     dialgate bench log --records 1000000 --json"""
     with reporting(as_json=as_json):
         _show(log.run(countries, records), as_json=as_json)
+
+
+@bench_app.command("redirect")
+def bench_redirect(
+    *,
+    calls: Annotated[int, typer.Option(min=600, help="To each server in each round.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """A whole gate asked by SIP over UDP, 64 INVITEs at once, against a stub that redirects all and decides nothing.
+
+    dialgate bench redirect --json"""
+    with reporting(as_json=as_json):
+        _show(redirect.run(countries, calls, rounds), as_json=as_json)
+
+
+@bench_app.command("reconcile")
+def bench_reconcile(
+    *,
+    calls: Annotated[int, typer.Option(min=2_000, help="That left.")] = 1_000_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """Find 100 planted calls that passed by the gate among so many, in an archived log; and nothing else.
+
+    The baseline of the time is one pass over the same file that does nothing. A million take 2 GB of disk for a while.
+
+    dialgate bench reconcile --json"""
+    with reporting(as_json=as_json):
+        _show(reconcile.run(countries, calls), as_json=as_json)
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:

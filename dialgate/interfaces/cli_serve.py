@@ -26,6 +26,7 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.fastagi import FastAgi
+from dialgate.interfaces.sip import SipDoor
 from dialgate.service import Gate, spare_collector, wall_clock
 from dialgate.settings import Config, ConfigError
 
@@ -76,7 +77,7 @@ async def _serve(load: Callable[[], Config]) -> None:
             closing.push_async_callback(asyncio.to_thread, gate.traces.close)
         runner = await http.start(gate, registry)
         closing.push_async_callback(runner.cleanup)
-        doors = await _fastagi(gate, closing)
+        doors = await _fastagi(gate, closing) | await _sip(gate, closing)
         spare_collector()
         stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
@@ -101,6 +102,16 @@ async def _fastagi(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
     server = FastAgi(gate)
     closing.push_async_callback(server.close)
     return {"fastagi": f"agi://{listen.host}:{await server.start()}"}
+
+
+async def _sip(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
+    """Where a session border controller is to ask, if it is to."""
+    listen = gate.config.settings.sip
+    if listen is None:
+        return {}
+    server = SipDoor(gate)
+    closing.push_async_callback(server.close)
+    return {"sip": f"sip:{listen.host}:{await server.start()}"}
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

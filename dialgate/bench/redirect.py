@@ -1,0 +1,101 @@
+"""What the gate adds to a SIP redirect server: a real `dialgate serve`, everything on and its log synced, against a stub
+that redirects whatever comes to it and decides nothing, under the same INVITEs in turns."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.bench import BenchError, Figure, servers, world
+from dialgate.bench.load import Load
+from dialgate.bench.servers import Server
+
+_CONCURRENT = 64
+_ALLOWED_AT_LEAST = 0.8
+
+# Reads no more than it must to be believed: the INVITE's Via, From, To, Call-ID and CSeq go back as they came.
+_STUB = """
+import asyncio, uvloop
+class Stub(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def datagram_received(self, data, addr):
+        if data.startswith(b"INVITE"):
+            echo = [line for line in data.split(b"\\r\\n") if line[:4] in (b"Via:", b"From", b"Call", b"CSeq")]
+            echo += [line + b";tag=x" for line in data.split(b"\\r\\n") if line[:3] == b"To:"]
+            said = [b"SIP/2.0 302 Moved Temporarily", *echo, b"Contact: <sip:x@trunk>", b"Content-Length: 0", b"", b""]
+            self.transport.sendto(b"\\r\\n".join(said), addr)
+async def main():
+    udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(Stub, ("127.0.0.1", 0))
+    udp.get_extra_info("socket").setsockopt(1, 8, 4 << 20)  # SO_RCVBUF, as the gate has it
+    print(udp.get_extra_info("sockname")[1], flush=True)
+    await asyncio.Event().wait()
+uvloop.run(main())
+"""
+
+
+class _Turn(Struct, frozen=True):
+    """`cpu`: seconds of the server's."""
+
+    load: Load
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        return self.load.requests / self.load.seconds
+
+
+def run(countries: Path, calls: int, rounds: int) -> Iterator[Figure]:
+    """`calls` to each server in each round; a first round is not counted. Linux only."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = world.build(Path(folder), countries, calls * (rounds + 1))
+        numbers = iter(made.numbers)
+        with servers.bare(_STUB) as theirs, servers.gate(made.config, "sip") as ours:
+            done = [_round(ours, theirs, numbers, calls) for _ in range(rounds + 1)][1:]
+    yield from _figures(done)
+
+
+def _round(ours: Server, theirs: Server, numbers: Iterator[int], calls: int) -> tuple[_Turn, _Turn]:
+    asked = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
+    return _turn(ours, asked), _turn(theirs, asked)
+
+
+def _turn(server: Server, asked: bytes) -> _Turn:
+    words = [sys.executable, "-m", "dialgate.bench.redirect_load", str(server.port), str(_CONCURRENT)]
+    before = server.cpu()
+    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE)
+    return _Turn(msgspec.json.decode(ran.stdout, type=Load), server.cpu() - before)
+
+
+def _figures(done: list[tuple[_Turn, _Turn]]) -> Iterator[Figure]:
+    failed = sum(turn.load.failed for pair in done for turn in pair)
+    requests = sum(ours.load.requests for ours, _ in done)
+    allowed = sum(ours.load.allowed for ours, _ in done) / requests
+    if failed or allowed < _ALLOWED_AT_LEAST:
+        raise BenchError(
+            f"{failed} INVITEs had no answer, {allowed:.0%} were allowed: the figures would not hold"
+        )
+    yield _compared("redirect.invites", "1/s", [(ours.rate, theirs.rate) for ours, theirs in done])
+    cpu = [
+        (ours.load.requests / ours.cpu, theirs.load.requests / max(theirs.cpu, 0.01)) for ours, theirs in done
+    ]
+    yield _compared("redirect.invites_a_core", "1/cpu s", cpu)
+    yield _compared("redirect.p50", "us", [(ours.load.p50, theirs.load.p50) for ours, theirs in done])
+    yield _compared("redirect.p99", "us", [(ours.load.p99, theirs.load.p99) for ours, theirs in done])
+    yield Figure("redirect.allowed", round(allowed, 3), "share")
+
+
+def _compared(name: str, unit: str, pairs: list[tuple[float, float]]) -> Figure:
+    return Figure(
+        name,
+        round(median(ours for ours, _ in pairs), 1),
+        unit,
+        round(median(theirs for _, theirs in pairs), 1),
+        round(median(ours / theirs for ours, theirs in pairs), 3),
+    )
