@@ -2,15 +2,16 @@
 request. `purposes`, `call_types` and `goods` take several words, parted by blanks, `;` or `|`.
 
 The file is read to its end before anything is written, and one row that cannot be taken refuses it whole, unless such rows
-are to be left out; then it is read once more and written in parts. A column that is no field is refused, for a misspelt
+are to be left out; then it is written in parts. A column that is no field is refused, for a misspelt
 `expires_at` would be a consent without an end. Broken off, the same file is imported again: what stands in the ledger as it
 stands in the file is not entered twice.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, TypeAlias, cast
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from mmap import ACCESS_READ, mmap
+from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
@@ -39,6 +40,8 @@ _NOT_COLUMNS: Final = frozenset({"number", "controller", "actor", "channel", "or
 _SEVERAL: Final = frozenset({"purposes", "call_types"})
 _WORDS: Final = re.compile(r"[\s;|,]+")
 _PARTS: Final = re.compile(r"[;|]")
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Draft).decode
 _FIELD: Final = re.compile(r"\$\.(\w+)")
 
 
@@ -55,25 +58,45 @@ class Order(Struct, frozen=True, kw_only=True):
     now: Instant
 
 
-class Tally(Struct):
-    rows: int = 0
-    problems: int = 0
+class Taken:
+    """The rows that can be taken, as entries, in a file of their own without a name: `spool`."""
+
+    def __init__(self, spool: IO[bytes]) -> None:
+        self.rows = self.problems = 0
+        self._spool = spool
+        self._subjects, self._ends = bytearray(), array("Q")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, draft: Draft) -> None:
+        body = _encode(draft)
+        self._spool.write(body)
+        self._subjects += draft.subject
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(body))
+
+    def parts(self) -> Iterator[list[Draft]]:
+        self._spool.flush()
+        places = bulk.in_order(self._subjects)
+        with mmap(self._spool.fileno(), 0, access=ACCESS_READ) as data:
+            for start in range(0, len(places), AT_ONCE):
+                yield [
+                    _decode(data[self._ends[at - 1] if at else 0 : self._ends[at]])
+                    for at in places[start : start + AT_ONCE]
+                ]
 
 
-class _Row(Struct, frozen=True):
-    number: str
-    ask: Ask
-
-
-def rows(table: Table, order: Order, tally: Tally, note: Callable[[RowProblem], None]) -> Iterator[_Row]:
-    """Those that can be taken; `note` is told of every other one. Raises `Unreadable`."""
-    fields = _columns(table, order.kind)
+def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[RowProblem], None]) -> None:
+    """`note` is told of every row that cannot be taken. Raises `Unreadable`."""
+    fields, number = _columns(table, order.kind), table.layout.number - 1
+    fresh, masker = nonces(), Masker(keys, order.controller)
     for line, cells in table.rows:
-        tally.rows += 1
+        taken.rows += 1
         try:
-            yield _row(cells, table.layout.number - 1, fields, order)
+            e164, ask = _row(cells, number, fields, order)
+            taken.add(_draft(e164, ask, keys, masker, order, next(fresh)))
         except ValueError as error:  # msgspec's too
-            tally.problems += 1
+            taken.problems += 1
             note(RowProblem(line, _problem(error)))
 
 
@@ -100,7 +123,7 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
 
 
-def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: Order) -> _Row:
+def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: Order) -> tuple[str, Ask]:
     e164 = number_of(cells[number] if number < len(cells) else "", order.home)
     given: dict[str, Any] = {
         name: _value(name, cell, order.kind)
@@ -108,9 +131,7 @@ def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order
         if at < len(cells) and (cell := cells[at].strip())
     }
     given["number"] = e164
-    ask: Ask = msgspec.convert(given, order.kind, strict=False)
-    event_of(ask, order.now, order.sectors)
-    return _Row(e164, ask)
+    return e164, msgspec.convert(given, order.kind, strict=False)
 
 
 def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
@@ -134,47 +155,37 @@ def _problem(error: ValueError) -> str:
     return str(error)
 
 
-async def write(
-    store: Store, keys: Keys, order: Order, taken: Iterator[_Row], done: Callable[[int], None]
-) -> int:
+def _draft(e164: str, ask: Ask, keys: Keys, masker: Masker, order: Order, nonce: bytes) -> Draft:
+    ask = masker.masked(ask, e164)
+    return Draft(
+        at=order.now,
+        controller=order.controller,
+        subject=keys.subject(order.controller, e164),
+        event=event_of(ask, order.now, order.sectors),
+        actor=order.actor,
+        channel=order.channel,
+        proof=ask.proof or masker.text(order.proof, e164),
+        sealed=keys.ledger.seal(e164, nonce),
+    )
+
+
+async def write(store: Store, taken: Taken, done: Callable[[int], None]) -> int:
     """How many are new; `done` is told of rows as they are on the disk. Raises `StoreUnavailable`: then what was written
     stands."""
-    return await bulk.write(store, _entries(store, keys, order, taken), done)
+    return await bulk.write(store, _new(store, taken), done)
 
 
-async def _entries(
-    store: Store, keys: Keys, order: Order, taken: Iterator[_Row]
-) -> AsyncIterator[tuple[list[Draft], int]]:
-    fresh = nonces()
-    while part := list(islice(taken, AT_ONCE)):
-        yield await _drafts(store, keys, order, part, fresh), len(part)
-
-
-async def _drafts(
-    store: Store, keys: Keys, order: Order, part: list[_Row], fresh: Iterator[bytes]
-) -> list[Draft]:
-    masker = Masker(keys, order.controller)
-    subjects = [keys.subject(order.controller, row.number) for row in part]
-    known: Mapping[bytes, Known] = dict(zip(subjects, (await store.read(subjects)).known, strict=True))
-    drafts = []
-    for subject, row in sorted(zip(subjects, part, strict=True), key=lambda pair: pair[0]):
-        ask = masker.masked(row.ask, row.number)
-        event = cast("_Event", event_of(ask, order.now, order.sectors))
-        if _named(known[subject], ask.id) and await _stands(store, subject, event):
-            continue
-        drafts.append(
-            Draft(
-                at=order.now,
-                controller=order.controller,
-                subject=subject,
-                event=event,
-                actor=order.actor,
-                channel=order.channel,
-                proof=ask.proof or masker.text(order.proof, row.number),
-                sealed=keys.ledger.seal(row.number, next(fresh)),
-            )
+async def _new(store: Store, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
+    for part in taken.parts():
+        known = (await store.read([draft.subject for draft in part])).known
+        yield (
+            [
+                draft
+                for draft, held in zip(part, known, strict=True)
+                if not (_named(held, cast("_Event", draft.event).id) and await _stands(store, draft))
+            ],
+            len(part),
         )
-    return drafts
 
 
 def _named(known: Known, name: str) -> bool:
@@ -182,10 +193,11 @@ def _named(known: Known, name: str) -> bool:
     return any(name in names for names in held)
 
 
-async def _stands(store: Store, subject: bytes, event: _Event) -> bool:
+async def _stands(store: Store, draft: Draft) -> bool:
     """The newest entry of this kind and id says the same."""
     newest: _Event | None = None
-    for entry in await store.history(subject):
+    event = cast("_Event", draft.event)
+    for entry in await store.history(draft.subject):
         held = entry.event
         if isinstance(held, _Event) and type(held) is type(event) and held.id == event.id:
             newest = held

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Protocol
 
 import msgspec
@@ -271,25 +272,23 @@ class Registrar:
             actor=ask.actor or client.name,
             now=self._clock(),
         )
-        tally = entering.Tally()
-        try:
-            table = tabular.read(file, controller.country, hints)
-            fit = sum(1 for _ in entering.rows(table, order, tally, note))
-            if not fit or (tally.problems and not ask.skip_bad):
-                raise _unfit(fit, tally.rows, tally.problems)
-            file.seek(0)
-            again = tabular.read(file, controller.country, hints)
-            taken = entering.rows(again, order, entering.Tally(), lambda _: None)
-            recorded = await entering.write(self._store, self._keys, order, taken, plan(fit))
-        except tabular.Unreadable as error:
-            raise Refused("list.unreadable", str(error), "file") from error
+        with TemporaryFile(dir=self.config.data) as spool:
+            taken = entering.Taken(spool)
+            try:
+                table = tabular.read(file, controller.country, hints)
+                entering.take(table, self._keys, order, taken, note)
+            except tabular.Unreadable as error:
+                raise Refused("list.unreadable", str(error), "file") from error
+            if not len(taken) or (taken.problems and not ask.skip_bad):
+                raise _unfit(len(taken), taken.rows, taken.problems)
+            recorded = await entering.write(self._store, taken, plan(len(taken)))
         self._metrics.ledger.labels(ask.kind).inc(recorded)
         self.notices.wake()
         return EntriesReport(
-            rows=tally.rows,
+            rows=taken.rows,
             recorded=recorded,
-            known=fit - recorded,
-            refused=tally.problems,
+            known=len(taken) - recorded,
+            refused=taken.problems,
             at=localtime.rfc3339(self._clock()),
             layout=table.layout,
         )
