@@ -9,13 +9,15 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, kept, localtime, stores
+from dialgate import __version__, chains, kept, localtime, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable, when
 from dialgate.batch import REPEATED, Batch, Judged
 from dialgate.decision import decide
@@ -80,17 +82,13 @@ class Clock:
         return max(self._read(), self.latest)
 
 
-def _stamper(config: Config) -> Stamper | None:
+def _stamper(config: Config, chain: Path) -> Stamper | None:
     """Raises `ConfigError`."""
     asked = config.settings
     roots = config.folder / asked.timestamp_roots
     interval = int(asked.timestamp_seconds * SECOND)
     try:
-        return (
-            Stamper(config.data / "log", asked.timestamp_url, roots, interval)
-            if asked.timestamp_url
-            else None
-        )
+        return Stamper(chain, asked.timestamp_url, roots, interval) if asked.timestamp_url else None
     except (OSError, ValueError) as error:
         problem = (
             f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
@@ -107,6 +105,7 @@ class Status(Struct, frozen=True, kw_only=True):
     laws: dict[str, str]
     snapshot: str
     records: int
+    outdated: tuple[str, ...] = ()
 
 
 class _Asked(Struct):
@@ -127,12 +126,12 @@ class Gate:
         self.config = config
         self.metrics = metrics = upkeep.metrics
         self._store, self._clock, self._upkeep = store, clock, upkeep
-        self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
+        self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._gatherer = Gatherer(config, keys)
         self._nonces = nonces()
-        self._stamper = _stamper(config)
+        self._stamper = _stamper(config, upkeep.chain)
         self._judged: dict[tuple[object, ...], Judged] = {}
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Asked] = []
@@ -144,34 +143,43 @@ class Gate:
 
     @classmethod
     async def open(
-        cls, config: Config, *, registry: CollectorRegistry, clock: Callable[[], Instant] = wall_clock
+        cls,
+        config: Config,
+        *,
+        registry: CollectorRegistry,
+        clock: Callable[[], Instant] = wall_clock,
+        worker: int = 1,
     ) -> "Gate":
-        """Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that cannot record does not
-        start."""
-        folder = config.data / "log"
+        """`worker`: which of the node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`,
+        `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
+        folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept.keep(config.data / "kept", config)
-        keys = Keys.open(config.data / "keys.json")
-        log = DecisionLog.open(
-            folder,
-            log=keys.log,
-            now=clock(),
-            gate={"dialgate": __version__, **localtime.versions()},
-            segment_bytes=config.settings.log_segment_mb << 20,
-        )
-        checkpoints = Checkpointer.open(
-            folder,
-            log=keys.log,
-            signer=partial(Signer.open, config.data / "signing.json"),
-            interval=int(config.settings.checkpoint_seconds * SECOND),
-            durable=log.durable,
-        )
-        store = await stores.opened(config)
-        answer_span = int(config.settings.answer_seconds * SECOND)
-        latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
-        upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry))
-        gate = cls(config, keys, store, log, upkeep, Clock(clock, latest))
-        gate.reload(config)
+        keys = Keys.open(config.data / "keys.json", worker)
+        async with AsyncExitStack() as undo:
+            log = DecisionLog.open(
+                folder,
+                log=keys.log,
+                now=clock(),
+                gate={"dialgate": __version__, **localtime.versions()},
+                segment_bytes=config.settings.log_segment_mb << 20,
+            )
+            undo.callback(log.close)
+            checkpoints = Checkpointer.open(
+                folder,
+                log=keys.log,
+                signer=partial(Signer.open, config.data / "signing.json"),
+                interval=int(config.settings.checkpoint_seconds * SECOND),
+                durable=log.durable,
+            )
+            store = await stores.opened(config)
+            undo.push_async_callback(store.close)
+            answer_span = int(config.settings.answer_seconds * SECOND)
+            latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
+            upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
+            gate = cls(config, keys, store, log, upkeep, Clock(clock, latest))
+            gate.reload(config)
+            undo.pop_all()
         await gate.tick()
         return gate
 

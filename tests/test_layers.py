@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
     "dialgate.timestamps": {"model", "decision_log"},
-    "dialgate.evidence": {"model", "archive", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
+    "dialgate.evidence": {"model", "archive", "chains", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.storage_days": set(),
     "dialgate.yamlfile": set(),
@@ -52,8 +52,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
     "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
     "dialgate.subject_page": {"model", "requests", "subject_answers"},
+    "dialgate.chains": {"model", "decision_log", "keys", "records", "span"},
     "dialgate.holdings": {
-        "model", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
+        "model", "chains", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
     },
     "dialgate.erasure": {
         "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
         "subject_answers",
     },
-    "dialgate.breach": {"model", "keys", "localtime", "records", "settings", "store"},
+    "dialgate.breach": {"model", "chains", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
         "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
         "phone", "registrar", "requests", "expiry", "settings", "store", "stores", "subject_answers",
@@ -77,14 +78,14 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.archive": {"model", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
-    "dialgate.retention": {"model", "holds", "keys", "records", "settings", "terms"},
+    "dialgate.retention": {"model", "chains", "holds", "keys", "records", "settings", "terms"},
     "dialgate.span": {"model", "archive", "decision_log", "records"},
     "dialgate.replay": {"model", "decision", "kept", "law", "records"},
-    "dialgate.search": {"model", "localtime", "records", "span"},
+    "dialgate.search": {"model", "chains", "localtime", "records", "span"},
     "dialgate.texts": {"model"},
-    "dialgate.why": {"model", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
+    "dialgate.why": {"model", "chains", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
-    "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
+    "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
@@ -98,7 +99,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
-        "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
+        "model", "answers", "batch", "chains", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
         "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
     },
@@ -115,14 +116,14 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.cli_answers": {
-        "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
+        "model", "account", "chains", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
     "dialgate.interfaces.subscribers": {"model", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "chains", "conformance", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},
