@@ -42,8 +42,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
 async def until(what: Callable[[], Awaitable[bool]]) -> None:
     """Another process has its own time."""
     async with asyncio.timeout(30):
-        while not await what():
-            await asyncio.sleep(0)
+        while True:
+            if await what():
+                return
 
 
 async def series(gate: Gatehouse, name: str) -> dict[str, float]:
@@ -193,6 +194,7 @@ async def test_workers_end_with_their_parent(node: Gatehouse) -> None:
     os.kill(node.process.pid, signal.SIGKILL)
 
     async def ended() -> bool:
+        await asyncio.sleep(0)
         return not any(alive(worker) for worker in workers)
 
     await until(ended)

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+UP: Final = "dialgate_worker_up"
 _SECONDS: Final = 1.0
 _NAME: Final = re.compile(r"([0-9]+)\.sock")
 _Sample: TypeAlias = tuple[str, dict[str, str], float]
@@ -91,7 +92,7 @@ class _Together(Collector):
         self._told = told
 
     def collect(self) -> Iterator[Metric]:
-        up = Metric("dialgate_worker_up", "1 while the worker answers its siblings.", "gauge")
+        up = Metric(UP, "1 while the worker answers its siblings.", "gauge")
         found: dict[str, Metric] = {}
         for worker, families in self._told.items():
             label = {"worker": str(worker)}

@@ -10,6 +10,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
     {dialgate}:last:LOG            a sorted set of what a log wrote last, by the decision's sequence
     {dialgate}:positions           a hash, log to sequence
+    {dialgate}:fences              a hash, log to a number that grows: a commit with an older one is refused
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
@@ -19,6 +20,7 @@ with a default. No key or value holds a number in clear. An entry of the ledger 
 and on as many replicas as the settings ask for (WAITAOF).
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from itertools import chain
@@ -27,7 +29,6 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import structs
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from dialgate.ledger import Draft, Entry, fold
@@ -42,12 +43,12 @@ from dialgate.store import (
     Reservation,
     StoreUnavailable,
 )
+from dialgate.store.redis_server import Server, place
 
 _ATTEMPTS_KEPT: Final = 400 * DAY
 _AT_ONCE: Final = 512
 _NEWEST: Final = 65_536  # attempts and answers of a log that can be taken back
 _LUA: Final = Path(__file__).parent / "lua"
-_ADVICE: Final = "see that it runs, can be reached, and is written as the README says"
 
 _encode = msgspec.json.Encoder().encode
 _attempt = msgspec.json.Decoder(Attempt)
@@ -79,9 +80,11 @@ class RedisStore:
         self._name = f"{{{name}}}:".encode()
         self._patience, self._replicas, self._remember = patience, replicas, remember
         self._since: Instant = 0
-        self._closed = False
         self._nothing = Known()  # the same object for as long as it says the same
-        self._redis = Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
+        self._server = Server(place(url, patience, self._name), patience)
+        self._settling = asyncio.Lock()
+        self._fences: dict[str, int] = {}
+        self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
 
@@ -96,8 +99,20 @@ class RedisStore:
         for name, good in wanted.items():
             if told.get(name) not in good:
                 raise StoreUnavailable(f"Redis: `{name}` is {told.get(name)!r}; set it to `{good[0]}`")
-        (answer,) = await self._together([("WAITAOF", 1, self._replicas, int(self._patience * 1000))])
+        could = await self._replaceable()
+        if could > self._replicas:
+            raise StoreUnavailable(
+                f"Redis: {could} replicas can take the master's place, and one that lacks an acknowledged entry would"
+                f" lose it; set `replicas` to {could}"
+            )
+        (answer,) = await self._together([self._durably()])
         self._refuse_unless_durable(*answer)
+
+    async def _replaceable(self) -> int:
+        try:
+            return await self._server.where.replicas()
+        except (RedisError, OSError) as fault:
+            raise StoreUnavailable(f"Redis: {fault}") from fault
 
     def _key(self, kind: str, of: bytes = b"") -> bytes:
         return self._name + kind.encode() + of
@@ -109,32 +124,31 @@ class RedisStore:
         self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
     ) -> Any:
         """One round trip; more where the server does not know the script yet."""
-        source, digest = self._scripts[name]
-        commands: list[tuple[Any, ...]] = [("EVALSHA", digest, len(keys), *keys, *values)]
+        commands = [self._call(name, keys, values)]
         if durably:
-            commands.append(("WAITAOF", 1, self._replicas, int(self._patience * 1000)))
-        try:
-            answers = await self._together(commands)
-        except NoScriptError:
-            await self._run("SCRIPT LOAD", source)
-            answers = await self._together(commands)
+            commands.append(self._durably())
+        answers = await self._together(commands, waits=durably)
         if durably:
             self._refuse_unless_durable(*answers[-1])
         return answers[0]
 
-    async def _together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """In one round trip, on one connection."""
-        self._refuse_if_closed()
+    def _call(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
+        return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
+
+    def _durably(self) -> tuple[Any, ...]:
+        return ("WAITAOF", 1, self._replicas, int(self._patience * 1000))
+
+    async def _together(self, commands: Sequence[tuple[Any, ...]], *, waits: bool = False) -> list[Any]:
+        """In one round trip, on one connection. `waits`: so may the server, for its disk and its replicas."""
+        slack = self._patience if waits else 0
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                answers: list[Any] = await pipe.execute()
-        except NoScriptError:
-            raise
-        except (RedisError, OSError) as fault:
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
-        return answers
+            return await self._server.ask(commands, slack=slack)
+        except NoScriptError:  # it has been restarted, or is another
+            await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
+        try:
+            return await self._server.ask(commands, slack=slack)
+        except NoScriptError as fault:
+            raise StoreUnavailable(f"Redis: {fault}") from fault
 
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:
         if here < 1 or replicas < self._replicas:
@@ -142,26 +156,37 @@ class RedisStore:
                 f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
             )
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise StoreUnavailable("the store has been closed")
+    async def _seen_by_replicas(self, commands: Sequence[tuple[Any, ...]]) -> Any:
+        """The first answer, once every replica has what was written: so whoever takes the master's place has it too, and a
+        master that has been replaced, whose replicas have left it, is found out."""
+        if not self._replicas:
+            return (await self._together(commands))[0]
+        wait = ("WAIT", self._replicas, int(self._patience * 1000))
+        answers = await self._together([*commands, wait], waits=True)
+        if answers[-1] < self._replicas:
+            raise StoreUnavailable(
+                f"Redis: {answers[-1]} of {self._replicas} replicas have it; it may no longer be the master"
+            )
+        return answers[0]
 
     async def _run(self, *command: Any) -> Any:
-        self._refuse_if_closed()
-        try:
-            return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]  # the library says no more
-        except (RedisError, OSError) as fault:
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
+        return (await self._together([command]))[0]
 
     # ---- in the path of every call -----------------------------------------------------------------------------------
 
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
+        if self._doubtful:
+            await self._settle_doubts()
         different = list(dict.fromkeys(subjects))
         asked = [self._key("seq"), *map(self._subject, different), *(self._key("q:", key) for key in keys)]
         seq, held, answers = await self._script("read", asked, [len(different)])
         fields = {subject: _pairs(flat) for subject, flat in zip(different, held, strict=True)}
+        if any(
+            each is not None for each in answers
+        ):  # they are given again without a commit, which would show it
+            await self._seen_by_replicas([("SET", self._key("ping"), b"")])
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         known = {subject: _known(each, seq) if each else self._nothing for subject, each in fields.items()}
@@ -189,9 +214,16 @@ class RedisStore:
         keys = [
             self._key("positions"),
             self._key("last:", position.log.encode()),
+            self._key("fences"),
             *map(self._subject, watched),
         ]
-        values: list[Any] = [position.log, position.seq, _NEWEST, len(watched)]
+        values: list[Any] = [
+            position.log,
+            position.seq,
+            _NEWEST,
+            self._fences.get(position.log, ""),
+            len(watched),
+        ]
         values += [versions[subject] for subject in watched]
         values.append(len(reservations))
         for each in reservations:
@@ -208,7 +240,12 @@ class RedisStore:
         for answer in remembered:
             keys.append(self._key("q:", answer.key))
             values += (answer.at, _stored(answer), _seq_of(answer.decision), self._remember)
-        stale = set(await self._script("commit", keys, values))
+        decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
+        try:
+            stale = set(await self._seen_by_replicas([self._call("commit", keys, values)]))
+        except StoreUnavailable:
+            self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
+            raise
         return [
             place
             for place, each in enumerate(reservations)
@@ -217,11 +254,33 @@ class RedisStore:
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         for log, lowest, highest in _spans(decisions):
-            await self._drop(log, position.seq, lowest, highest)
+            try:
+                await self._drop(log, position.seq, lowest, highest)
+            except StoreUnavailable:
+                self._doubt(decisions)
+                raise
 
     async def _drop(self, log: str, position: int, lowest: int | str, highest: int | str) -> None:
         keys = [self._key("positions"), self._key("last:", log.encode())]
         await self._script("drop", keys, [log, position, lowest, highest])
+
+    def _doubt(self, decisions: Sequence[str]) -> None:
+        """Nobody knows whether these were committed. They will not be recorded, and others will be given their names."""
+        for log, lowest, _ in _spans(decisions):
+            self._doubtful[log] = min(lowest, self._doubtful.get(log, lowest))
+
+    async def _settle_doubts(self) -> None:
+        """Before anything is read: else an answer that was never recorded could be given again."""
+        async with self._settling:
+            for log, lowest in list(self._doubtful.items()):
+                await self._fence(log)
+                await self._drop(log, lowest - 1, lowest, "+inf")
+                del self._doubtful[log]
+
+    async def _fence(self, log: str) -> None:
+        """From here on no commit that is still under way, from before, can arrive."""
+        fence = await self._seen_by_replicas([("HINCRBY", self._key("fences"), log, 1)])
+        self._fences[log] = int(fence)
 
     # ---- the ledger --------------------------------------------------------------------------------------------------
 
@@ -242,7 +301,8 @@ class RedisStore:
         comes = [self._subject(draft.subject) for draft in drafts]
         keys = [self._key("seq"), self._key("ledger"), *subjects.values(), *comes]
         bodies = [_encode(draft) for draft in drafts]
-        first = await self._script("remove", keys, [len(subjects), *subjects, *bodies], durably=True)
+        values = [_ATTEMPTS_KEPT, len(subjects), *subjects, *bodies]
+        first = await self._script("remove", keys, values, durably=True)
         return list(range(first, first + len(drafts)))
 
     async def history(self, subject: bytes) -> list[Entry]:
@@ -267,19 +327,21 @@ class RedisStore:
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Those of a subject with entries in the ledger never expire by themselves."""
-        found, cursor = 0, 0
+        found: dict[bytes, int] = {}  # a scan may come by a key twice
+        cursor = 0
         while True:
             scanned = await self._run("SCAN", cursor, "MATCH", self._key("s:", b"*"), "COUNT", _AT_ONCE)
             cursor, subjects = int(scanned[0]), scanned[1]
             held = await self._together([("HGETALL", subject) for subject in subjects])
             for subject, flat in zip(subjects, held, strict=True):
                 old = [each.decision for each in _attempts(_pairs(flat)) if each.at < before]
-                found += len(old)
+                if old:
+                    found[subject] = found.get(subject, 0) + len(old) if drop else len(old)
                 if drop and old:
                     names = [self._key("d:", decision.encode()) for decision in old]
                     await self._script("forget", [subject, *names], old)
             if not cursor:
-                return found
+                return sum(found.values())
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         keys = [self._key("d:", decision.encode())]
@@ -288,7 +350,9 @@ class RedisStore:
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
+        await self._fence(log)
         await self._drop(log, head, f"({head}", "+inf")
+        self._doubtful.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             some = attempts[start : start + _AT_ONCE]
             reading = await self.read([subject for subject, _ in some])
@@ -317,10 +381,12 @@ class RedisStore:
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         key, field = self._key("lists"), f"{call_list.controller}\0{call_list.id}"
-        body = await self._run("HGET", key, field)
-        if body is None or _call_list.decode(body).sha256 != sha256:
-            return False
-        return bool(await self._script("retire", [key], [field, body, _encode(call_list)]))
+        while True:  # what else of the list changes meanwhile, such as its retirement, is no matter
+            body = await self._run("HGET", key, field)
+            if body is None or _call_list.decode(body).sha256 != sha256:
+                return False
+            if await self._script("retire", [key], [field, body, _encode(call_list)], durably=True):
+                return True
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         key, field = self._key("lists"), f"{controller}\0{name}"
@@ -330,7 +396,7 @@ class RedisStore:
                 return None
             held = _call_list.decode(body)
             retired = structs.replace(held, retired_at=held.retired_at or at)
-            if await self._script("retire", [key], [field, body, _encode(retired)]):
+            if await self._script("retire", [key], [field, body, _encode(retired)], durably=True):
                 return retired
 
     async def proofs(self) -> list[CallerIdProof]:
@@ -367,8 +433,7 @@ class RedisStore:
         self._since = before
 
     async def close(self) -> None:
-        self._closed = True
-        await self._redis.aclose()
+        await self._server.close()
 
 
 def _seq_of(decision: str) -> int:
