@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server kamailio kamailio-json-modules kamailio-utils-modules sip-tester lua5.4 curl
+SYSTEM := redis-server valkey-server kamailio kamailio-json-modules kamailio-utils-modules sip-tester lua5.4 curl
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,8 +19,7 @@ from dialgate.requests import ListRequest, RevocationRequest
 from dialgate.service import Gate
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests import world
-from tests.test_store import redis_server, redis_url
+from tests import redises, world
 from tests.world import CALLER, CLEAR, NOW, Hand
 
 
@@ -35,7 +33,7 @@ async def load_list(gate: Gate) -> None:
 async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
     """`first`: the folder of a gate whose keys this one shares."""
     file = world.write_folder(
-        folder, store={"url": redis_url(), "name": name, "patience": 5}, node=folder.name
+        folder, store={"url": redises.alone(), "name": name, "patience": 5}, node=folder.name
     )
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
@@ -97,41 +95,40 @@ async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -
     ("options", "told"),
     [
         ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
-        ({"maxmemory-policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
+        ({"maxmemory_policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
         ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `always`"),
     ],
 )
 async def test_a_server_that_may_forget_is_refused(
     options: dict[str, str], told: str, tmp_path: Path
 ) -> None:
-    url, process = redis_server(tmp_path, **options)
-    store = RedisStore(url)
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"), **options)
+    store = RedisStore(at(tmp_path))
     with pytest.raises(StoreUnavailable, match=told):
         await store.refuse_unless_safe()
     await store.close()
-    stop(process)
+    redises.ended(process)
 
 
 async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_is_served(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "redis").mkdir()
-    url, process = redis_server(tmp_path / "redis")
-    file = world.write_folder(tmp_path, store={"url": url, "patience": 5})
+    folder = tmp_path / "redis"
+    process = redises.start(folder, unixsocket=str(folder / "socket"))
+    file = world.write_folder(tmp_path, store={"url": at(folder), "patience": 5})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     await load_list(gate)
     await gate.tick()
     assert (await ask(gate)).decision == "allow"
-    stop(process)
+    redises.ended(process)
     denied = await ask(gate)
     assert (denied.decision_id, denied.reasons[0].code) == ("", "gate.unavailable")
-    _, process = redis_server(tmp_path / "redis")
+    process = redises.start(folder, unixsocket=str(folder / "socket"))
     assert (await ask(gate)).decision == "allow"
     await gate.close()
-    stop(process)
+    redises.ended(process)
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
+def at(folder: Path) -> str:
+    return f"unix://{redises.USER}:{redises.PASSWORD}@{folder}/socket"

@@ -16,16 +16,15 @@ from typer.testing import CliRunner
 from dialgate.interfaces.cli import app
 from dialgate.model import DAY
 from dialgate.service import wall_clock
-from tests import world
+from tests import redises, world
 from tests.serving import Gatehouse, serving
-from tests.test_store import redis_url
 from tests.world import CALL, CLEAR, KEY, LISTED
 
 NUMBERS = [f"+3906{number}" for number in range(12_345_000, 12_345_050)]
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    store = {"url": redis_url(), "name": folder.name, "patience": 5}
+    store = {"url": redises.alone(), "name": folder.name, "patience": 5}
     file = world.write_folder(folder, **{"store": store, "workers": 2, **changes})
     answers = dict.fromkeys(NUMBERS, False) | {CLEAR: False, LISTED: True}
     world.publish_answers(folder / "data", answers, wall_clock() - DAY)

@@ -50,6 +50,8 @@ class Place(Protocol):
     async def replicas(self) -> int:
         """How many could take its place, as far as that is known."""
 
+    async def close(self) -> None: ...
+
 
 class _Alone:
     def __init__(self, url: str, options: dict[str, Any]) -> None:
@@ -60,6 +62,9 @@ class _Alone:
 
     async def replicas(self) -> int:
         return 0
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 class _Watched:
@@ -88,6 +93,10 @@ class _Watched:
                 return len(await sentinel.sentinel_slaves(self._service))
         return 0
 
+    async def close(self) -> None:
+        for sentinel in self._sentinel.sentinels:
+            await sentinel.aclose()
+
 
 class _Slot:
     """Of a cluster, the slot where all keys of the store lie."""
@@ -103,6 +112,9 @@ class _Slot:
 
     async def replicas(self) -> int:
         return len(await self._nodes()) - 1
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     async def _nodes(self) -> list[tuple[str, int]]:
         """The master of the slot and its replicas, as the first node says that answers; the newest known are asked first."""
@@ -261,6 +273,7 @@ class Server:
             with suppress(asyncio.CancelledError):
                 await self._probing
         await self._forget()
+        await self.where.close()
 
 
 async def _answers(client: Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
