@@ -111,6 +111,9 @@ class Metrics:
         dead = "Messages to a webhook that were given up."
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
+        self.nodes = gauge("dialgate_nodes", "Gates that share the store, this one among them.")
+        outdated = "Gates that share the store and run an older configuration or version than another."
+        self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
         self.ready = gauge(
             "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)
         )

@@ -30,10 +30,11 @@ from dialgate.metrics import Metrics
 from dialgate.model import HOUR, SECOND, Call, Instant, Known
 from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
+from dialgate.roster import Roster
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
-from dialgate.store import Store, StoreUnavailable
+from dialgate.store import Presence, Store, StoreUnavailable
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.upkeep import Upkeep
@@ -105,7 +106,7 @@ class Status(Struct, frozen=True, kw_only=True):
     laws: dict[str, str]
     snapshot: str
     records: int
-    outdated: tuple[str, ...] = ()
+    nodes: dict[str, str] = {}
 
 
 class _Asked(Struct):
@@ -130,6 +131,7 @@ class Gate:
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._gatherer = Gatherer(config, keys)
+        self.roster = Roster(store, metrics)
         self._nonces = nonces()
         self._stamper = _stamper(config, upkeep.chain)
         self._judged: dict[tuple[object, ...], Judged] = {}
@@ -328,6 +330,7 @@ class Gate:
             laws=self.config.law_hash,
             snapshot=snapshot.version if snapshot else "",
             records=self._recorder.log.next_seq - 1,
+            nodes=dict(self.roster.problems),
         )
 
     def reload(self, config: Config) -> None:
@@ -355,9 +358,19 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
+        await self.roster.tick(self._presence(now), self.config)
         await self.subjects.observe(now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
+
+    def _presence(self, now: Instant) -> Presence:
+        return Presence(
+            node=self.config.settings.node,
+            config=self.config.hash,
+            version=__version__,
+            at=now,
+            laws=self.config.law_hash,
+        )
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
@@ -378,6 +391,7 @@ class Gate:
         while self._batches:
             await asyncio.wait(self._batches)
         await self.subjects.close()
+        await self.roster.leave()
         await self._store.close()
         await self._upkeep.close(self._clock.at_least())
         self._recorder.close()

@@ -85,6 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.texts": {"model"},
     "dialgate.why": {"model", "chains", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
+    "dialgate.roster": {"model", "metrics", "settings", "store"},
     "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
@@ -101,7 +102,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "chains", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics",
-        "recorder", "registrar", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
+        "recorder", "registrar", "roster", "settings", "settling", "signing", "store", "stores", "subjects", "timestamps", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -123,7 +124,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "chains", "conformance", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -132,3 +133,50 @@ async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_
 
 def at(folder: Path) -> str:
     return f"unix://{redises.USER}:{redises.PASSWORD}@{folder}/socket"
+
+
+async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates: list[Gate]) -> None:
+    one, other = gates
+    await beat(*gates)
+    assert one.status().nodes == {}
+    assert one.metrics.nodes._value.get() == 2
+    controller = next(one.config.folder.glob("controllers/*.yaml"))
+    controller.write_text(controller.read_text("utf-8") + "# changed\nsistan: true\n", "utf-8")
+    one.reload(settings.load(one.config.folder / "dialgate.yaml"))
+    await beat(*gates)
+    assert one.status().nodes == {"two": "on an old config"}
+    assert other.status().nodes == {"two": "on an old config"}
+    assert other.metrics.nodes_outdated._value.get() == 1
+    assert not other.readiness(), "it goes on serving"
+    shutil.copy(controller, other.config.folder / "controllers" / controller.name)
+    other.reload(settings.load(other.config.folder / "dialgate.yaml"))
+    await beat(*gates)
+    assert one.status().nodes == {}
+
+
+async def beat(*gates: Gate) -> None:
+    """Each has said what it runs, and then heard of the others."""
+    for _ in range(2):
+        for gate in gates:
+            gate._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
+            await gate.tick()
+
+
+async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gates: list[Gate]) -> None:
+    one, other = gates
+    await beat(*gates)
+    assert await one.roster.leads("webhook:crm")
+    assert not await other.roster.leads("webhook:crm")
+    assert await one.roster.leads("webhook:crm")
+    assert await other.roster.leads("webhook:erp")
+
+
+async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(gates: list[Gate]) -> None:
+    await beat(*gates)
+    file = gates[0].config.folder / "dialgate.yaml"
+    command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    rows = {each["node"]: each["problem"] for each in msgspec.json.decode(told)["nodes"]}
+    assert rows == {"one": "silent", "two": "silent"}, "their clock is that of the test"
+    assert process.returncode == 1

@@ -25,6 +25,7 @@ COMMANDS = {
     "subject": "cli_subjects",
     "retention": "cli_storage",
     "breach": "cli_storage",
+    "nodes": "cli_nodes",
     "key": "cli_audit",
     "config": "cli_audit",
     "log": "cli_audit",

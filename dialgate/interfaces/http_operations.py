@@ -71,6 +71,7 @@ _STATUS: Final = {
     "laws": {"IT": "9a1b…"},
     "snapshot": "c3d2…",
     "records": 4711,
+    "nodes": {"milan/2": "on an old config"},
 }
 
 OPERATIONS: Final = (

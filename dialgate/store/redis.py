@@ -14,6 +14,9 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
+    {dialgate}:nodes               a hash, node (and worker) to what it was last known to run
+    {dialgate}:seen                a hash, configuration or version to when it was first seen
+    {dialgate}:lead:TASK           which node does what only one should do
 
 Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
 with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
@@ -37,7 +40,9 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     Delivery,
+    Muster,
     Position,
+    Presence,
     Reading,
     Remembered,
     Reservation,
@@ -56,6 +61,7 @@ _draft = msgspec.json.Decoder(Draft)
 _call_list = msgspec.json.Decoder(CallList)
 _proof = msgspec.json.Decoder(CallerIdProof)
 _delivery = msgspec.json.Decoder(Delivery)
+_presence = msgspec.json.Decoder(Presence)
 
 
 class Seen(Reading, frozen=True, gc=False):
@@ -422,6 +428,34 @@ class RedisStore:
 
     async def put_delivery(self, delivery: Delivery) -> None:
         await self._run("HSET", self._key("deliveries"), delivery.webhook, _encode(delivery))
+
+    # ---- who shares it ------------------------------------------------------------------------------------------------
+
+    async def muster(self, presence: Presence | None = None) -> Muster:
+        nodes, seen = self._key("nodes"), self._key("seen")
+        noted: list[tuple[Any, ...]] = []
+        if presence is not None:
+            noted = [
+                ("HSETNX", seen, f"config:{presence.config}", presence.at),
+                ("HSETNX", seen, f"version:{presence.version}", presence.at),
+                ("HSET", nodes, presence.node, _encode(presence)),
+            ]
+        *_, present, instants = await self._together([*noted, ("HGETALL", nodes), ("HGETALL", seen)])
+        found = [_presence.decode(body) for body in _pairs(present).values()]
+        return Muster(
+            sorted(found, key=lambda each: each.node),
+            {name: int(at) for name, at in _texts(instants).items()},
+        )
+
+    async def dismiss(self, node: str) -> None:
+        await self._run("HDEL", self._key("nodes"), node)
+
+    async def lead(self, task: str, node: str, span: Instant) -> bool:
+        key = self._key("lead:", task.encode())
+        _, holder = await self._together([("SET", key, node, "NX", "PX", span), ("GET", key)])
+        if holder is None or holder.decode() != node:
+            return False
+        return bool(await self._run("PEXPIRE", key, span))
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
