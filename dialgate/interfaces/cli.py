@@ -26,6 +26,7 @@ COMMANDS = {
     "retention": "cli_storage",
     "breach": "cli_storage",
     "nodes": "cli_nodes",
+    "store": "cli_store",
     "key": "cli_audit",
     "config": "cli_audit",
     "log": "cli_audit",
