@@ -7,7 +7,7 @@ SYSTEM := redis-server valkey-server kamailio kamailio-json-modules kamailio-uti
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py
 
-.PHONY: run sample test torture lint bench fuzz kill clean forget system
+.PHONY: run sample test torture lint bench failover fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -54,6 +54,10 @@ bench: .venv/installed
 	$(BIN)/dialgate bench numberset --json
 	$(BIN)/dialgate bench registry --json
 	$(BIN)/dialgate bench log --json
+
+# What CI does once: the master of a Cluster, and of a Sentinel trio, killed 200 times under load.
+failover: .venv/developing
+	DIALGATE_FAILOVERS=200 $(BIN)/python -m pytest -s tests/test_failover.py
 
 # What CI does a few times: the nightly job killed at 200 points.
 kill: .venv/developing

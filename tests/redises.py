@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -41,19 +42,24 @@ def start(folder: Path, program: str = "redis-server", **options: str) -> subpro
     for name, value in (usual | options).items():
         words += [f"--{name.replace('_', '-')}", *value.split(" ")]
     words += ["--user", USER, "on", f">{PASSWORD}", *allowed()]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if "Ready to accept connections" in line:
-            return process
-    raise AssertionError(f"{program} did not start: {''.join(said[-5:])}")
+    return saying("Ready to accept connections", folder, words)
+
+
+def saying(what: str, folder: Path, words: list[str]) -> subprocess.Popen[str]:
+    """A process that has said so. Its words go to a file: nobody reads a pipe for hours."""
+    log = folder / "said"
+    with log.open("w") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=out, text=True)
+    while what not in log.read_text():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
+            raise AssertionError(f"{words[0]} did not start: {log.read_text()[-500:]}")
+    return process
 
 
 def ended(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 def lasting(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
@@ -157,7 +163,16 @@ def cluster(replicas: int, **options: str) -> Cluster:
     end = time.monotonic() + 30
     while not all("cluster_state:ok" in each.say("CLUSTER", "INFO") for each in nodes):
         assert time.monotonic() < end, "the cluster's nodes do not agree"
+    for each in nodes:
+        linked(each)
     return Cluster(nodes)
+
+
+def linked(node: Node) -> None:
+    """Returns once it has all that its master has, if it is a replica."""
+    end = time.monotonic() + 30
+    while (role := node.say("ROLE").split())[0] == "slave" and role[3] != "connected":
+        assert time.monotonic() < end, "a replica does not follow"
 
 
 @cache
@@ -182,6 +197,8 @@ def sentinels(replicas: int, down_after: int = 500) -> Sentinels:
     ports = [free_port() for _ in range(3)]
     for port in ports:
         _sentinel(port, master.port, down_after)
+    for each in nodes:
+        linked(each)
     return Sentinels(nodes, ports)
 
 
@@ -191,14 +208,7 @@ def _sentinel(port: int, master: int, down_after: int) -> None:
         f"port {port}\ndir {folder}\nsentinel monitor gates 127.0.0.1 {master} 2\n"
         f"sentinel down-after-milliseconds gates {down_after}\nsentinel failover-timeout gates 3000\n"
     )
-    process = subprocess.Popen(
-        ["redis-server", str(folder / "sentinel.conf"), "--sentinel"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    for line in process.stdout:
-        if "+monitor master" in line:
-            break
-    lasting(process)
+    lasting(saying("+monitor master", folder, ["redis-server", str(folder / "sentinel.conf"), "--sentinel"]))
 
 
 @cache

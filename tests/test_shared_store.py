@@ -25,10 +25,27 @@ from tests.world import CALLER, CLEAR, NOW, Hand
 
 
 async def load_list(gate: Gate) -> None:
+    await load_numbers(gate, [CLEAR])
+
+
+async def load_numbers(gate: Gate, numbers: list[str]) -> None:
     told = {name: value for name, value in world.LIST.items() if name != "numbers"}
     await gate.registrar.load_list(
-        gate.config.settings.clients[0], msgspec.convert(told, ListRequest), io.BytesIO(CLEAR.encode())
+        gate.config.settings.clients[0],
+        msgspec.convert(told, ListRequest),
+        io.BytesIO("\n".join(numbers).encode()),
     )
+
+
+def share(first: Path, folder: Path) -> None:
+    """The keys and the call lists of another node."""
+    (folder / "data").mkdir(exist_ok=True)
+    keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
+    shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
+    path = folder / "data/keys.json"
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(shared))
+    shutil.copytree(first / "data/lists", folder / "data/lists")
 
 
 async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
@@ -38,14 +55,7 @@ async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
     )
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
-        keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
-        shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {
-            "months": {}
-        }
-        path = folder / "data/keys.json"
-        path.touch(mode=0o600)
-        path.write_bytes(msgspec.json.encode(shared))
-        shutil.copytree(first / "data/lists", folder / "data/lists")
+        share(first, folder)
     gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     if first is None:
         await load_list(gate)

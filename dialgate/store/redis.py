@@ -114,7 +114,7 @@ class RedisStore:
                 f"Redis: {could} replicas can take the master's place, and one that lacks an acknowledged entry would"
                 f" lose it; set `replicas` to {could}"
             )
-        (answer,) = await self.together([self._durably()])
+        (answer,) = await self.together([self._durably()], waits=True)
         self._refuse_unless_durable(*answer)
 
     async def _replaceable(self) -> int:
