@@ -267,7 +267,10 @@ class Careless(RedisStore):
         remembered: Sequence[Remembered],
         position: Position,
     ) -> list[int]:
-        return await super().commit(await super().read(reading.subjects), reservations, remembered, position)
+        while True:
+            now = await super().read(reading.subjects)
+            if not await super().commit(now, reservations, remembered, position):
+                return []
 
 
 async def test_the_checker_catches_a_store_that_does_not_check_again(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ class Server:
             ) from late
         except (RedisError, OSError) as fault:
             await self._forget()
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
+            raise StoreUnavailable(f"Redis: {_words(fault)}; {_ADVICE}") from fault
 
     async def _asked(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Where the server says that another is the master it has done nothing, so that may be asked instead."""
@@ -274,6 +274,11 @@ class Server:
                 await self._probing
         await self._forget()
         await self.where.close()
+
+
+def _words(fault: Exception) -> str:
+    """What the server said, without the command that the library puts before it: that is data."""
+    return str(fault).rpartition(" of pipeline caused error: ")[2]
 
 
 async def _answers(client: Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
