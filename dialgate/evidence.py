@@ -90,6 +90,10 @@ class Bundle(Struct, frozen=True, kw_only=True):
     manifest: Manifest | None = None
 
 
+class _Sealed(Struct):
+    evidence: Bundle
+
+
 class Sources(Struct, frozen=True, kw_only=True):
     """A gate's `data` folder, and what opens it. `read`: the log's lines from a sequence on."""
 
@@ -130,6 +134,12 @@ async def of_numbers(sources: Sources, numbers: Sequence[str], now: Instant) -> 
         for number in numbers
     ]
     return await _bundle(sources, records, asked, now)
+
+
+def numbers_in(bundle: bytes) -> set[str]:
+    """The called numbers that it shows."""
+    found = msgspec.json.decode(bundle, type=_Sealed).evidence.decisions
+    return {each.number for each in found if each.number}
 
 
 async def _bundle(sources: Sources, records: Sequence[Record], asked: list[Asked], now: Instant) -> bytes:

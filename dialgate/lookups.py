@@ -5,7 +5,7 @@ shown. The same record bounds what one client may see: whoever could ask about e
 which the law forbids to extract (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
@@ -25,6 +25,7 @@ from dialgate.store.sqlite_subjects import Lookup, SubjectStore
 Reason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]
 
 SPAN = HOUR
+_UNBOUNDED = 1 << 60
 _log = structlog.get_logger(__name__)
 
 
@@ -62,23 +63,36 @@ class Lookups:
     ) -> None:
         """Durable on return: show it then. `number` in E.164. Raises `TooManyLookups`, `Refused` where no purpose is
         given, `StoreUnavailable`."""
+        limit = settings.limits.lookups_an_hour
+        lookup = self._lookup(client, settings.node, controller, number, what, purpose)
+        oldest = await self._store.look_up(lookup, lookup.at - SPAN, limit)
+        if oldest is not None:
+            raise self._throttled(client, limit, oldest + SPAN - lookup.at, lookup.at)
+        self._metrics.lookups.labels(what).inc()
+
+    async def disclosed(
+        self, client: Client, node: str, controller: str, numbers: Iterable[str], purpose: str
+    ) -> None:
+        """The same of numbers about which evidence leaves: an authority's list is as long as it is. Raises as `note`."""
+        for number in numbers:
+            lookup = self._lookup(client, node, controller, number, "evidence", purpose)
+            await self._store.look_up(lookup, lookup.at, _UNBOUNDED)
+
+    def _lookup(
+        self, client: Client, node: str, controller: str, number: str, what: str, purpose: str
+    ) -> Lookup:
         if not purpose.strip():
             raise Refused("request.invalid", "Say why you look this number up.", "purpose")
-        now, limit = self._clock(), settings.limits.lookups_an_hour
-        lookup = Lookup(
-            at=now,
+        return Lookup(
+            at=self._clock(),
             client=client.name,
-            node=settings.node,
+            node=node,
             controller=controller,
             subject=self._keys.subject(controller, number),
             sealed=self._keys.ledger.seal(number, next(self._nonces)),
             what=what,
             purpose=Masker(self._keys, controller).text(purpose, number),
         )
-        oldest = await self._store.look_up(lookup, now - SPAN, limit)
-        if oldest is not None:
-            raise self._throttled(client, limit, oldest + SPAN - now, now)
-        self._metrics.lookups.labels(what).inc()
 
     def _throttled(self, client: Client, limit: int, left: Instant, now: Instant) -> TooManyLookups:
         self._metrics.throttled.labels(client.name).inc()

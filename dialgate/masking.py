@@ -65,6 +65,11 @@ class Masker:
     def text(self, text: str, number: str) -> str:
         return _without(text, number, self._seal)
 
+    def many(self, text: str) -> Callable[[str], str]:
+        """`text` for one number after another."""
+        digits = _NOT_DIGITS.sub("", text)
+        return lambda number: self.text(text, number) if number[-_TAIL:] in digits else text
+
     def _field(self, name: str, value: Any, number: str) -> Any:
         if isinstance(value, str):
             return _without(value, number, self._hide if name in _COMPARED else self._seal)
@@ -104,7 +109,7 @@ class Masker:
 
 def _without(text: str, number: str, replacement: Callable[[str], str]) -> str:
     tail = number[-_TAIL:]
-    if not tail or tail not in _NOT_DIGITS.sub("", text):
+    if len(text) < _TAIL or not tail or tail not in _NOT_DIGITS.sub("", text):
         return text
     return _FRAGMENT.sub(
         lambda found: replacement(found[0]) if tail in _NOT_DIGITS.sub("", found[0]) else found[0], text

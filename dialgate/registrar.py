@@ -8,8 +8,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -17,14 +17,13 @@ import msgspec
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, localtime, phone, revoking, stores, tabular
+from dialgate import calllist, entering, localtime, phone, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
+from dialgate.events import Misstated, event_of, past
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
-    CallRequested,
     ConsentConfirmed,
     ConsentGiven,
-    ConsentWithdrawn,
     ContractEnded,
     ContractMade,
     Draft,
@@ -43,12 +42,9 @@ from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
 from dialgate.notices import Notices
 from dialgate.requests import (
     CallerIdProofRequest,
-    CallRequestRequest,
-    ConfirmationRequest,
-    ConsentRequest,
     ConsentStanding,
-    ContractEndRequest,
-    ContractRequest,
+    EntriesReport,
+    EntriesRequest,
     HistoryEntry,
     LedgerRequest,
     LiftRequest,
@@ -62,7 +58,6 @@ from dialgate.requests import (
     RevocationRequest,
     RevocationsReport,
     RevocationsRequest,
-    WithdrawalRequest,
 )
 from dialgate.scrub import Judge, numbers_of
 from dialgate.settings import Client, Config, ControllerFile, Line
@@ -159,7 +154,7 @@ class Registrar:
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
         if not stops.numbers or (stops.problems and not ask.skip_bad):
-            raise _unfit(stops)
+            raise _unfit(len(stops.numbers), stops.rows, stops.problems)
         order = revoking.Order(
             owner="*" if ask.scope == "everyone" else controller.id,
             scope=ask.scope,
@@ -242,44 +237,62 @@ class Registrar:
         controller = self._controller(client, ask.controller)
         number = self._number(ask.number, controller)
         now = self._clock()
-        if isinstance(ask, ContractRequest):
-            self._check_sector(ask, controller)
         ask = Masker(self._keys, controller.id).masked(ask, number)
-        event = self._event(ask, now)
+        event = self._event(ask, controller, now)
         if isinstance(event, Ending):
             earlier = await self._said_before(controller, number, event)
             if earlier is not None:
                 return Receipt(earlier.seq, localtime.rfc3339(now))
         return await self._append(client, ask, controller.id, number, event, now)
 
-    def _event(self, ask: LedgerRequest, now: Instant) -> Event:
-        match ask:
-            case ConsentRequest():
-                fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
-                fields["collected_at"] = self._past(ask.collected_at, now, "collected_at")
-                fields["expires_at"] = _instant(ask.expires_at, "expires_at") if ask.expires_at else 0
-                return ConsentGiven(**fields)
-            case ConfirmationRequest():
-                return ConsentConfirmed(id=ask.id, at=self._past(ask.at, now, "at"))
-            case WithdrawalRequest():
-                return ConsentWithdrawn(id=ask.id, at=self._past(ask.at, now, "at"))
-            case ContractRequest():
-                return ContractMade(**{name: getattr(ask, name) for name in ContractMade.__struct_fields__})
-            case ContractEndRequest():
-                return ContractEnded(id=ask.id, ends=ask.ends)
-            case CallRequestRequest():
-                return CallRequested(
-                    id=ask.id,
-                    requested_at=self._past(ask.requested_at, now, "requested_at"),
-                    expires_at=_instant(ask.expires_at, "expires_at"),
-                    goods=ask.goods,
-                    own_interface=ask.own_interface,
-                )
+    def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:
+        with _refusing():
+            return event_of(ask, now, self.config.laws[controller.country].sectors)
 
-    def _check_sector(self, ask: ContractRequest, controller: ControllerFile) -> None:
-        known = self.config.laws[controller.country].sectors
-        if ask.sector and known and ask.sector not in known:
-            raise Refused("request.invalid", f"Name a sector of these: {', '.join(known)}.", "sector")
+    async def record_all(
+        self,
+        client: Client,
+        ask: EntriesRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+    ) -> EntriesReport:
+        """Every consent, contract or call request of a file; `note` and `plan` as for `revoke_all`. For a process of its
+        own: it holds up the event loop."""
+        controller = self._controller(client, ask.controller)
+        order = entering.Order(
+            kind=entering.KINDS[ask.kind],
+            controller=controller.id,
+            home=controller.country,
+            sectors=self.config.laws[controller.country].sectors,
+            channel=ask.channel,
+            proof=ask.proof,
+            actor=ask.actor or client.name,
+            now=self._clock(),
+        )
+        tally = entering.Tally()
+        try:
+            table = tabular.read(file, controller.country, hints)
+            fit = sum(1 for _ in entering.rows(table, order, tally, note))
+            if not fit or (tally.problems and not ask.skip_bad):
+                raise _unfit(fit, tally.rows, tally.problems)
+            file.seek(0)
+            again = tabular.read(file, controller.country, hints)
+            taken = entering.rows(again, order, entering.Tally(), lambda _: None)
+            recorded = await entering.write(self._store, self._keys, order, taken, plan(fit))
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "file") from error
+        self._metrics.ledger.labels(ask.kind).inc(recorded)
+        self.notices.wake()
+        return EntriesReport(
+            rows=tally.rows,
+            recorded=recorded,
+            known=fit - recorded,
+            refused=tally.problems,
+            at=localtime.rfc3339(self._clock()),
+            layout=table.layout,
+        )
 
     async def _said_before(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
         """To withdraw twice is no error and no second entry. What was never there cannot be ended."""
@@ -532,11 +545,8 @@ class Registrar:
 
     @staticmethod
     def _past(at: datetime | None, now: Instant, name: str) -> Instant:
-        """What is said to have happened must have happened."""
-        instant = now if at is None else _instant(at, name)
-        if instant > now:
-            raise Refused("request.invalid", "This instant lies in the future; send when it happened.", name)
-        return instant
+        with _refusing():
+            return past(at, now, name)
 
     async def _append(
         self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
@@ -576,12 +586,12 @@ def _unknown_decision() -> Refused:
     return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)
 
 
-def _unfit(stops: revoking.Stops) -> Refused:
-    if not stops.numbers:
-        return Refused("list.unreadable", "No row of the file holds a telephone number.", "file")
+def _unfit(fit: int, rows: int, problems: int) -> Refused:
+    if not fit:
+        return Refused("list.unreadable", "No row of the file can be taken.", "file")
     return Refused(
         "list.unreadable",
-        f"Of {stops.rows:,} rows {stops.problems:,} cannot be read, and nothing was written. Mend them, or leave them out.",
+        f"Of {rows:,} rows {problems:,} cannot be read, and nothing was written. Mend them, or leave them out.",
         "file",
     )
 
@@ -596,14 +606,12 @@ _ID_LENGTH = 64
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _instant(at: datetime, name: str) -> Instant:
-    instant = (at - _EPOCH) // timedelta(milliseconds=1)
-    if instant < 0:
-        raise Refused("request.invalid", "This instant lies before 1970; send when it happened.", name)
-    return instant
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except Misstated as error:
+        raise Refused("request.invalid", str(error), error.field) from error
 
 
 def _kind(event: Event) -> str:

@@ -51,6 +51,13 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
     skip_bad: bool = False
 
 
+class EntriesRequest(Request, frozen=True, kw_only=True):
+    """The consents, contracts or call requests of a file. `skip_bad`: as for revocations; a row's own `proof` wins."""
+
+    kind: Literal["consent", "contract", "call_request"]
+    skip_bad: bool = False
+
+
 class LiftRequest(Request, frozen=True, kw_only=True):
     """`error`: the revocation was entered by mistake; `new_consent`: the person consented again, and `consent` is the id
     under which that is recorded. Nothing else lifts a revocation. `controller`: whose consent, where the revocation binds
@@ -169,6 +176,17 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
     revoked: int
     known: int
     duplicates: int
+    refused: int
+    at: str
+    layout: Layout
+
+
+class EntriesReport(Struct, frozen=True, kw_only=True):
+    """`recorded` of the `rows` are new; `known` stood in the ledger as they stand in the file."""
+
+    rows: int
+    recorded: int
+    known: int
     refused: int
     at: str
     layout: Layout

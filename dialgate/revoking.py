@@ -7,23 +7,24 @@ revoked already is not revoked twice.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 from msgspec import Struct
 
+from dialgate import bulk
 from dialgate.calllist import RowProblem, number_of
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import Draft, Revoked
 from dialgate.masking import Masker
 from dialgate.model import Instant, Known
 from dialgate.store import Store
-from dialgate.tabular import Table
+from dialgate.tabular import Table, Unreadable
 
 AT_ONCE: Final = 32_768  # entries: what else is written waits meanwhile, a quarter of a second
+_MOST: Final = 25_000_000  # numbers: a hundred bytes of memory each
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -64,6 +65,8 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
             note(RowProblem(line, str(error)))
             continue
         if number not in seen:
+            if len(numbers) >= _MOST:
+                raise Unreadable(f"The file has more than {_MOST:,} numbers; split it.")
             seen.add(number)
             numbers.append(number)
             instants.append(said)
@@ -79,7 +82,7 @@ def _instant(text: str, now: Instant) -> Instant:
         raise ValueError("its instant cannot be read; write it with an offset, as RFC 3339 does") from None
     if at.tzinfo is None:
         raise ValueError("its instant has no offset from UTC")
-    instant = (at - _EPOCH) // timedelta(milliseconds=1)
+    instant = round(at.timestamp() * 1_000)
     if not 0 <= instant <= now:
         raise ValueError("its instant lies in the future, or before 1970")
     return instant
@@ -88,29 +91,27 @@ def _instant(text: str, now: Instant) -> Instant:
 async def write(store: Store, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
     """How many are revoked that were not before; `done` is told of rows as they are on the disk. Raises
     `StoreUnavailable`: then what was written stands."""
-    written = 0
-    fresh, masker = nonces(), Masker(keys, order.owner)
+    return await bulk.write(store, _entries(store, keys, order, stops), done)
+
+
+async def _entries(
+    store: Store, keys: Keys, order: Order, stops: Stops
+) -> AsyncIterator[tuple[list[Draft], int]]:
+    fresh, seal, proof = nonces(), keys.ledger.seal, Masker(keys, order.owner).many(order.proof)
     for numbers, instants in _parts(stops):
         subjects = [keys.subject(order.owner, number) for number in numbers]
-        known = (await store.read(subjects)).known
-        new = [at for at, held in enumerate(known) if not held.revocations or not _bound(held, order)]
-        # In the order of the store's index, so that neighbours are written one after the other.
-        new.sort(key=subjects.__getitem__)
         drafts = [
-            _draft(
-                order,
-                instants[at],
-                subjects[at],
-                keys.ledger.seal(numbers[at], next(fresh)),
-                masker.text(order.proof, numbers[at]),
-            )
-            for at in new
+            _draft(order, instants[at], subjects[at], seal(numbers[at], next(fresh)), proof(numbers[at]))
+            for at in await _new(store, order, subjects)
         ]
-        if drafts:
-            await store.append(drafts)
-        written += len(drafts)
-        done(len(numbers))
-    return written
+        yield drafts, len(numbers)
+
+
+async def _new(store: Store, order: Order, subjects: list[bytes]) -> list[int]:
+    """The places of those that are not revoked yet, in the order of the store's index: neighbours are written together."""
+    known = (await store.read(subjects)).known
+    new = [at for at, held in enumerate(known) if not held.revocations or not _bound(held, order)]
+    return sorted(new, key=subjects.__getitem__)
 
 
 def _parts(stops: Stops) -> Iterator[tuple[list[str], Sequence[int]]]:

@@ -373,7 +373,8 @@ class _Reader:
                 faults.append("stands twice")
             faults += filter(None, [webhook.fault_of(hook)])
             try:
-                yield Hook(hook, webhook.secret_of((self.folder / hook.secret_file).read_text("ascii")))
+                secret = (self.folder / hook.secret_file).read_text("ascii")
+                yield Hook(hook, webhook.secret_of(secret, hook.kind))
             except (OSError, UnicodeDecodeError):
                 faults.append(f"cannot read {hook.secret_file}")
             except ValueError as error:

@@ -112,6 +112,12 @@ class Subjects:
             if controller in {"", owner}:
                 await self.lookups.note(client, self.config.settings, owner, e164, what, purpose)
 
+    async def disclosed(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
+        """Evidence about these numbers is to leave: an authority's list has as many as it has. Raises as `saw`."""
+        asked = list(numbers)
+        for owner in client.controllers:
+            await self.lookups.disclosed(client, self.config.settings.node, owner, asked, purpose)
+
     def _held(self, controller: str, e164: str) -> Held:
         return Held(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 

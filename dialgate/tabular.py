@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from io import BytesIO, TextIOWrapper
+from io import SEEK_END, BytesIO, TextIOWrapper
 from itertools import chain, islice
 from typing import IO, Any, Final, Literal
 from zipfile import BadZipFile, ZipFile
@@ -26,6 +26,7 @@ NUMBER_NAMES: Final = frozenset(
 SEPARATORS: Final = ",;\t|"
 _SAMPLE_BYTES: Final = 1 << 16
 _SAMPLE_ROWS: Final = 50
+_MOST_BYTES: Final = 2 << 30
 # Characters. A cell of a spreadsheet has at most 32,767; csv itself ends at 131,072.
 LONGEST_CELL: Final = 32_767
 _LONGEST_LINE: Final = 1 << 21
@@ -108,6 +109,9 @@ def of_lines(lines: Iterable[str]) -> IO[bytes]:
 
 def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
     """`file` can be sought in; `home`: the country in which a bare number is national. Raises `Unreadable`."""
+    if file.seek(0, SEEK_END) > _MOST_BYTES:
+        raise Unreadable(f"The file has more than {_MOST_BYTES >> 30} GiB; split it.")
+    file.seek(0)
     head = file.read(_SAMPLE_BYTES)
     file.seek(0)
     for mark, what in _FOREIGN:

@@ -1,14 +1,15 @@
-"""A webhook: where a gate tells of revocations by itself, and how what it sends is signed.
+"""A subscriber: where a gate tells of revocations by itself, and how what it sends to a webhook is signed.
 
 The signature is that of Standard Webhooks 1.0, for which there are libraries: over `ID.TIMESTAMP.BODY`, HMAC-SHA256 with
-the secret, in base64. The secret is a file of `whsec_` and base64 of 24 to 64 bytes.
+the secret, in base64. The secret is a file of `whsec_` and base64 of 24 to 64 bytes. A dialer's own list (`dialgate.dnc`) is
+told as that dialer wants it; its secret is the password of `user`.
 """
 
 import base64
 import binascii
 import hmac
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -19,7 +20,8 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`retry_seconds` after the first failure, twice as long after each more, five minutes at most."""
+    """`retry_seconds` after the first failure, twice as long after each more, five minutes at most. Of a dialer: `user`, whose
+    password the secret is; `cut`, the digits that its leads do not have in front; `campaigns`, its names of ours."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     url: str
@@ -27,6 +29,10 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     secret_file: str
     retry_seconds: Annotated[float, Meta(gt=0, le=300)] = 1
     give_up_hours: Annotated[float, Meta(gt=0, le=720)] = 72
+    kind: Literal["webhook", "vicidial", "goautodial"] = "webhook"
+    user: str = ""
+    cut: Annotated[str, Meta(pattern="^[0-9]{0,4}$")] = ""
+    campaigns: dict[str, str] = {}
 
 
 class Hook(Struct, frozen=True):
@@ -43,11 +49,17 @@ def fault_of(webhook: Webhook) -> str:
         return "url is none; write https://HOST/PATH without a user"
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
         return "url must be https: called numbers are sent there"
+    if (webhook.kind == "webhook") == bool(webhook.user):
+        return "a dialer needs its user, and a webhook has none"
     return ""
 
 
-def secret_of(text: str) -> bytes:
+def secret_of(text: str, kind: str = "webhook") -> bytes:
     """Raises ValueError."""
+    if kind != "webhook":
+        if not text.strip():
+            raise ValueError("the secret must be the user's password")
+        return text.strip().encode()
     try:
         secret = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)
     except binascii.Error:

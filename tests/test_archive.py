@@ -11,16 +11,17 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from dialgate.archive import Background, Segments, closed, open_segment, packing, segments
+from dialgate.archive import Background, Segments, closed, index, open_segment, packing, segments
 from dialgate.archive.packing import ArchiveFailed, alone, pack
 from dialgate.archive.parquet import digest, write_sums
-from dialgate.decision_log import DecisionLog, LogDamaged
+from dialgate.decision_log import DecisionLog, LogDamaged, verify
 from dialgate.decision_log.segment import ZERO, follow, header_of
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Call
@@ -192,6 +193,33 @@ def test_a_lost_or_broken_index_costs_time_and_no_answer(folder: Path, keys: Key
     one.unlink()
     two.write_bytes(b"no array")
     assert about(folder, keys, NUMBERS[3]) == named
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Evenly, as they do, or all in one place, where they are not looked for first."""
+    draw = random.Random(data.draw(st.integers(0, 1 << 32)))
+    spread, count = data.draw(st.sampled_from([1 << 4, 1 << 12, 1 << 32])), data.draw(st.integers(0, 3_000))
+    start = data.draw(st.integers(0, (1 << 32) - spread))
+    hashes = [(start + draw.randrange(spread)).to_bytes(4, "big") + bytes(12) for _ in range(count)]
+    path = tmp_path_factory.mktemp("index") / "1.numbers.npy"
+    index.write(path, index.built(index.prefixes(hashes), np.arange(count, dtype=np.uint32)))
+    asked = [*draw.sample(hashes, min(count, 5)), bytes(16), b"\xff" * 16]
+    rows = [row for row in range(count) if hashes[row][:4] in {each[:4] for each in asked}]
+    assert index.rows_of(path, asked) == rows[::-1]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="no index"):
+        index.rows_of(path, asked)
+
+
+def test_a_log_that_is_packed_while_it_is_verified_holds(folder: Path) -> None:
+    listed = segments(folder)
+    pack_all(folder)
+    report = verify(folder, open_segment=open_segment, listed=listed)
+    assert (report.faults, report.segments) == ([], 3)
 
 
 def test_whoever_reads_while_segments_are_packed_misses_nothing(folder: Path) -> None:

@@ -447,6 +447,9 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
         world.start("bench", "batch", "--calls", "1000", "--json"),
         world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
         world.start("bench", "log", "--records", "10000", "--json"),
+        world.start(
+            "bench", "ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"
+        ),
     ]
     figures: dict[str, Any] = {}
     for process in running:

@@ -97,8 +97,11 @@ async def test_search_prints_a_line_for_each_and_exits_1_for_none(asked: Asked) 
     assert asked.run("log", "search", "--client", "nobody", "--json") == (1, "")
     code, shown = asked.run("log", "search", "--limit", "1")
     assert (code, "1 found, and there may be more" in shown, asked.denied in shown) == (0, True, False)
-    code, shown = asked.run("log", "search", "--number", LISTED, "--since", "2026-11-24T09:00:00+01:00")
-    assert (code, asked.denied in shown, asked.allowed in shown) == (0, True, False)
+    about = ("log", "search", "--json", "--number", LISTED, "--config", str(asked.config))
+    code, told = await process(*about, *WHY, "--since", "2026-11-24T09:00:00+01:00")
+    assert (code, [each["decision_id"] for each in told]) == (0, [asked.denied])
+    code, told = await process(*about)
+    assert (code, told[0]["error"]["message"]) == (1, "Say why you look this number up.")
     assert "612345679" not in shown
 
 

@@ -21,6 +21,7 @@ from dialgate.keys import Keys
 from dialgate.model import DAY
 from dialgate.signing import Signer, renew
 from dialgate.store.sqlite import SqliteStore
+from dialgate.subjects import Subjects
 from dialgate.verifier import verify_evidence
 from dialgate.verifier.verify_evidence import Refused, checked
 from tests.test_cli import command, ended
@@ -293,7 +294,8 @@ async def test_the_commands_prove_what_a_gate_did(running: World, tmp_path: Path
     config = str(tmp_path / "dialgate.yaml")
 
     def run(*words: object) -> Any:
-        return ended(command("log", *words, DIALGATE_CONFIG=config))
+        why = ("--purpose", "Garante, letter 4") if words[0] == "evidence" else ()
+        return ended(command("log", *words, *why, DIALGATE_CONFIG=config))
 
     checkpoint, bundle, asked = (
         tmp_path / name for name in ("checkpoint.json", "evidence.json", "asked.txt")
@@ -310,6 +312,10 @@ async def test_the_commands_prove_what_a_gate_did(running: World, tmp_path: Path
     assert (tmp_path / VERIFIER.name).read_bytes() == SHOWN
     asked.write_text(f"{CLEAR}\n")
     assert run("evidence", "--numbers", asked, "--out", bundle).code == 0
+    assert bundle.stat().st_mode & 0o077 == 0, "it holds numbers in clear"
+    async with Subjects.beside(running.gate.config, lambda: NOW) as subjects:
+        seen = await subjects.lookups.seen("acme", CLEAR)
+    assert [(each.what, each.purpose) for each in seen] == [("evidence", "Garante, letter 4")] * 2
     assert f"{CLEAR}: 1 decisions" in checked(bundle.read_bytes())
     asked.write_text(f"{CLEAR}\n06 87654321\n")
     refused = run("evidence", "--numbers", asked, "--out", bundle)

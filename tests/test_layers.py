@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
     "dialgate.webhook": set(),
+    "dialgate.dnc": {"webhook"},
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
@@ -74,7 +75,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.voiding": {"model", "keys", "ledger", "store"},
-    "dialgate.revoking": {"model", "calllist", "keys", "masking", "ledger", "store", "tabular"},
+    "dialgate.backup": {"store"},
+    "dialgate.bulk": {"ledger", "store"},
+    "dialgate.events": {"model", "ledger", "requests"},
+    "dialgate.revoking": {"model", "bulk", "calllist", "keys", "masking", "ledger", "store", "tabular"},
+    "dialgate.entering": {
+        "model", "bulk", "calllist", "events", "keys", "ledger", "masking", "requests", "store", "tabular",
+    },
     "dialgate.archive": {"model", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
@@ -90,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "notices", "stores", "revoking", "scrub", "tabular",
+        "notices", "stores", "entering", "events", "revoking", "scrub", "tabular",
     },
     "dialgate.scrub": {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
@@ -120,11 +127,11 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "chains", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
-    "dialgate.interfaces.subscribers": {"model", "faults", "interfaces", "notices", "service", "store", "webhook"},
+    "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     "dialgate.__main__": {"interfaces"},

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import ClientResponse, web
@@ -167,11 +168,14 @@ class Receiver:
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
+        self.texts: list[str] = []
         self.got: asyncio.Queue[tuple[web.Request, bytes]] = asyncio.Queue()
 
     async def take(self, request: web.Request) -> web.Response:
         status = self.statuses.pop(0) if self.statuses else 204
         await self.got.put((request, await request.read()))
+        if self.texts:
+            return web.Response(status=200, text=self.texts.pop(0))
         return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 302 else None)
 
     async def next(self) -> tuple[web.Request, dict[str, Any]]:
@@ -310,6 +314,56 @@ async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> No
         assert request.headers["webhook-id"].startswith("other-")
 
 
+DIALERS = {
+    "vicidial": (
+        {
+            "source": "dialgate", "user": "api", "pass": WRITTEN.strip(), "function": "add_dnc_phone",
+            "phone_number": "0612345678", "campaign_id": "FIBRE",
+        },
+        "SUCCESS: add_dnc_phone DNC NUMBER HAS BEEN ADDED - 0612345678|FIBRE|api|\n",
+        "ERROR: add_dnc_phone DNC NUMBER ALREADY EXISTS - 0612345678|FIBRE|api|\n",
+        "ERROR: add_dnc_phone USER DOES NOT HAVE PERMISSION - 0612345678|FIBRE|api|\n",
+    ),
+    "goautodial": (
+        {
+            "goUser": "api", "goPass": WRITTEN.strip(), "goAction": "goActionDNC", "responsetype": "json",
+            "phone_numbers": "0612345678", "campaign_id": "FIBRE", "stage": "ADD",
+        },
+        '{"result": "success"}',
+        '{"result": "Error: 0612345678 already exists."}',
+        '{"result": "Error: permission denied for 0612345678"}',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DIALERS)
+async def test_a_dialers_own_list_is_added_to_until_the_number_is_on_it(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted, added, there, refused = DIALERS[kind]
+    dialer = {"kind": kind, "user": "api", "cut": "39", "campaigns": {"acme-fibre": "FIBRE"}}
+    async with listening() as (receiver, url), telling(tmp_path, url, **dialer) as made:
+        receiver.texts = [refused, added, there, added, added]
+        seq = await revoke(made, scope="campaign", campaign="acme-fibre")
+        for _ in range(2):  # refused, and again
+            request, body = await asyncio.wait_for(receiver.got.get(), 10)
+            assert dict(parse_qsl(body.decode())) == wanted
+            assert request.query_string == ""
+        await revoke(made, scope="campaign", campaign="acme-fibre")  # it is there already
+        await asyncio.wait_for(receiver.got.get(), 10)
+        await revoke(made, LISTED)
+        _, body = await asyncio.wait_for(receiver.got.get(), 10)
+        everything = dict(parse_qsl(body.decode()))["campaign_id"]
+        assert everything == ("SYSTEM_INTERNAL" if kind == "vicidial" else "INTERNAL")
+        lift = {"ground": "error", "reason": "another's"}
+        async with made.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
+            assert lifted.status == 201
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
+        assert receiver.got.empty(), "what is lifted stays on the dialer's list"
+        assert made.sample("dialgate_webhook_dead_letters", webhook="crm") == 0
+    assert "0612345678" not in "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize(
     ("changes", "secret", "problem"),
     [
@@ -318,6 +372,9 @@ async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> No
         ({"url": "https://user:word@example.com/"}, WRITTEN, "url is none"),
         ({"controllers": ["nobody"]}, WRITTEN, "no such controller: nobody"),
         ({"secret_file": "none"}, WRITTEN, "cannot read none"),
+        ({"kind": "vicidial"}, WRITTEN, "a dialer needs its user"),
+        ({"user": "api"}, WRITTEN, "a webhook has none"),
+        ({"kind": "vicidial", "user": "api"}, "\n", "the user's password"),
         ({}, "whsec_c2hvcnQ=", "base64 of 24 to 64 bytes"),
         ({}, base64.b64encode(SECRET).decode(), "base64 of 24 to 64 bytes"),
         ({}, "whsec_***", "base64 of 24 to 64 bytes"),

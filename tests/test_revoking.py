@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
@@ -81,6 +82,16 @@ async def test_a_file_that_holds_no_stop_leaves_the_ledger_as_it_was(
     with pytest.raises(Refused) as refused:
         await registrar.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(raw))
     assert (refused.value.code, refused.value.field) == ("list.unreadable", "file")
+    assert await registrar._store.since(0, 9) == []
+
+
+@pytest.mark.parametrize("head", [b"", b"number,at\n0612345678,\n", b"PK\x03\x04"])
+async def test_a_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path: Path, head: bytes) -> None:
+    file = tmp_path / "list"
+    file.write_bytes(head)
+    os.truncate(file, 5 << 30)
+    with file.open("rb") as opened, pytest.raises(Refused, match="more than 2 GiB; split it"):
+        await registrar.revoke_all(DPO, RevocationsRequest(skip_bad=True), opened)
     assert await registrar._store.since(0, 9) == []
 
 

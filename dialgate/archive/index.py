@@ -5,7 +5,10 @@ sorted, mapped array answers with a few pages however large it is.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache, partial
+from io import BytesIO
+from math import isqrt
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Index: TypeAlias = NDArray[np.uint32]
+_HEADER_BYTES, _ITEM_BYTES = 128, 4
 
 
 def path_of(segment: Path) -> Path:
@@ -44,8 +48,47 @@ def opened_new(path: Path) -> BinaryIO:
 
 def rows_of(path: Path, numbers: Collection[bytes]) -> list[int]:
     """The rows in which one of `numbers` may stand, newest first. Raises `OSError`, or `ValueError` where it is damaged."""
-    index = np.load(path, mmap_mode="r")
-    wanted = prefixes(numbers)
-    begins, ends = (np.searchsorted(index[0], wanted, side) for side in ("left", "right"))
-    spans = zip(begins.tolist(), ends.tolist(), strict=True)
-    return sorted({row for begin, end in spans for row in index[1, begin:end].tolist()}, reverse=True)
+    with path.open("rb", buffering=0) as file:
+        count, odd = divmod(os.fstat(file.fileno()).st_size - _HEADER_BYTES, 2 * _ITEM_BYTES)
+        if odd or count < 0 or file.read(_HEADER_BYTES) != _header(count):
+            raise ValueError("no index of a packed segment")
+        found = {
+            row for prefix in prefixes(numbers) for row in _rows(partial(_part, file.fileno()), count, prefix)
+        }
+    return sorted(found, reverse=True)
+
+
+def _rows(part: Callable[[int, int], Index], count: int, prefix: np.uint32) -> list[int]:
+    """Hashes are spread evenly, so where one must stand is known to within a few pages, and only those are read: there may
+    be hundreds of segments. `part` gives items of both rows of the array, one after the other."""
+    about, margin = int(prefix) * count >> 32, 4 * isqrt(count) + 8
+    low, high = max(about - margin, 0), min(about + margin, count)
+    keys = part(low, high)
+    if (low and keys[0] >= prefix) or (high < count and keys[-1] <= prefix):
+        low, keys = 0, part(0, count)
+    begin, end = (int(np.searchsorted(keys, prefix, side)) for side in ("left", "right"))
+    return part(count + low + begin, count + low + end).tolist() if begin < end else []
+
+
+def _part(fd: int, begin: int, end: int) -> Index:
+    raw = os.pread(fd, (end - begin) * _ITEM_BYTES, _HEADER_BYTES + begin * _ITEM_BYTES)
+    if len(raw) != (end - begin) * _ITEM_BYTES:
+        raise ValueError("the index was cut short")
+    return np.frombuffer(raw, np.uint32)
+
+
+@cache
+def _header(count: int) -> bytes:
+    """What numpy writes before such an array."""
+    file = BytesIO()
+    shape = {"descr": "<u4", "fortran_order": False, "shape": (2, count)}
+    np.lib.format.write_array_header_1_0(file, shape)
+    return file.getvalue()
+
+
+def may_hold(segment: Path, numbers: Collection[bytes]) -> bool:
+    """Also where there is no index, or it is damaged."""
+    try:
+        return bool(rows_of(path_of(segment), numbers))
+    except (OSError, ValueError):
+        return True

@@ -8,11 +8,13 @@ import re
 from binascii import b2a_base64
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dialgate.archive.index import may_hold
 from dialgate.decision_log import Line, LogDamaged, last_checkpoint
 from dialgate.decision_log.segment import BODY, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
@@ -55,10 +57,12 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each line of a segment as it was written. Raises `LogDamaged` where a packed one is not, byte
     for byte, the file that was packed."""
     if path.suffix != PACKED:
-        return lines_of(path)
-    packed = _load(path)
+        with suppress(FileNotFoundError):  # it has been packed since the folder was listed
+            yield from lines_of(path)
+            return
+    packed = _load(path.with_suffix(PACKED))
     packed.check()
-    return packed.lines()
+    yield from packed.lines()
 
 
 class Segments:
@@ -92,7 +96,9 @@ class Segments:
         for _, path in reversed(segments(self._folder)):
             plain = _opened(path)
             if plain is None:
-                yield from self._packed(path).about(numbers)
+                # The index is asked first: to open a segment takes longer, and most hold nothing of a number.
+                if may_hold(path.with_suffix(PACKED), numbers):
+                    yield from self._packed(path).about(numbers)
             else:
                 yield from _about(plain, path, numbers)
 

@@ -69,6 +69,7 @@ async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
         seconds=seconds,
         p50=waits[len(waits) // 2] * 1e6,
         p99=waits[len(waits) * 99 // 100] * 1e6,
+        slowest=waits[-1] * 1e6,
     )
 
 

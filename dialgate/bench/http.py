@@ -56,12 +56,23 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
     """`requests` to each server in each round; a first round is not counted. `shared`: on a Redis. Linux only."""
     with tempfile.TemporaryDirectory() as folder, _store(Path(folder), shared=shared) as store:
         made = world.build(Path(folder), countries, requests * (rounds + 1), **store)
-        numbers = iter(made.numbers)
-        with servers.bare(_EMPTY) as theirs, servers.gate(made.config) as ours:
-            done = [
-                _round(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)
-            ]
-    yield from _figures(done[1:])
+        done = measured(made, iter(made.numbers), requests, rounds)
+    yield from _figures(done)
+
+
+def measured(made: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
+    """Of a gate that is started for it. Takes `requests` of the numbers for each round, and for one that is not counted."""
+    with servers.bare(_EMPTY) as theirs, servers.gate(made.config) as ours:
+        done = [_round(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)]
+    return done[1:]
+
+
+def ratio(rounds: list[Round]) -> float:
+    """Of what both answer in a second."""
+    speed = [
+        tuple(turn.load.requests / turn.load.seconds for turn in (each.ours, each.theirs)) for each in rounds
+    ]
+    return median(ours / theirs for ours, theirs in speed)
 
 
 @contextmanager
@@ -86,22 +97,23 @@ def workers(
         for _ in range(rounds):
             for count in counts:
                 with servers.gate(made.config, workers=count) as ours:
-                    _turn(ours, made.key, world.bodies(numbers, requests))
-                    turn = _turn(ours, made.key, world.bodies(numbers, requests))
-                spent[count].append(turn.cpu / turn.load.requests * 1e6)
+                    turn(ours, made.key, world.bodies(numbers, requests))
+                    taken = turn(ours, made.key, world.bodies(numbers, requests))
+                spent[count].append(taken.cpu / taken.load.requests * 1e6)
     alone = median(spent[counts[0]])
     for count, found in spent.items():
-        ratio = median(one / first for one, first in zip(found, spent[counts[0]], strict=True))
+        compared = median(one / first for one, first in zip(found, spent[counts[0]], strict=True))
         yield Figure(
-            f"workers.{count}.server_cpu", round(median(found), 1), "us", round(alone, 1), round(ratio, 3)
+            f"workers.{count}.server_cpu", round(median(found), 1), "us", round(alone, 1), round(compared, 3)
         )
 
 
 def _round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
-    return Round(_turn(ours, key, bodies), _turn(theirs, key, bodies))
+    return Round(turn(ours, key, bodies), turn(theirs, key, bodies))
 
 
-def _turn(server: Server, key: str, bodies: bytes) -> Turn:
+def turn(server: Server, key: str, bodies: bytes) -> Turn:
+    """Every body once, over 32 connections."""
     before = server.cpu()
     words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(_CONNECTIONS)]
     environment = {**os.environ, "DIALGATE_KEY": key}
@@ -139,5 +151,5 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 def empty_handler(key: str, bodies: bytes) -> float:
     """Requests a second that an aiohttp handler answers which does nothing: what carrying a question costs here."""
     with servers.bare(_EMPTY) as server:
-        turns = [_turn(server, key, bodies) for _ in range(3)]
+        turns = [turn(server, key, bodies) for _ in range(3)]
     return median(turn.load.requests / turn.load.seconds for turn in turns)

@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 
 class Load(Struct, frozen=True):
-    """`seconds` from the first request to the last answer; `p50` and `p99` in microseconds; `failed` counts the
+    """`seconds` from the first request to the last answer; `p50`, `p99` and `slowest` in microseconds; `failed` counts the
     answers that were not 200."""
 
     requests: int
@@ -29,6 +29,7 @@ class Load(Struct, frozen=True):
     seconds: float
     p50: float
     p99: float
+    slowest: float
 
 
 class _Caller(asyncio.Protocol):
@@ -99,6 +100,7 @@ async def drive(port: int, connections: int, requests: list[bytes]) -> Load:
         seconds=seconds,
         p50=waits[len(waits) // 2] * 1e6,
         p99=waits[len(waits) * 99 // 100] * 1e6,
+        slowest=waits[-1] * 1e6,
     )
 
 

@@ -9,7 +9,8 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import yaml
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.bench import BenchError, Figure, numberset, world
+from dialgate.bench import BenchError, Figure, http, numberset, servers, world
 from dialgate.model import HOUR
 from dialgate.numberset import NumberSet
 from dialgate.service import wall_clock
@@ -26,6 +27,7 @@ from registry_sync.formats import rpo
 from registry_sync.packages import Shelf
 
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000
+_CALLS = 20_000
 Numbers = NDArray[np.uint64]
 
 
@@ -49,12 +51,12 @@ def run(countries: Path, numbers: int, changes: int, answers: int) -> Iterator[F
 
 def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator[Figure]:
     today = datetime.now(UTC).date()
+    days = (today - timedelta(days=2), today - timedelta(days=1), today)
     areas = max(2, min(MOST_AREAS, numbers // AN_AREA))
-    prefixes = _configure(folder, countries, areas)
+    made = world.build(folder, countries, min(_CALLS, numbers // 20))
+    prefixes = _configure(folder, areas)
     random = np.random.default_rng(1)
-    listed = [
-        _area(folder, prefix, numbers // areas, str(today - timedelta(days=1)), random) for prefix in prefixes
-    ]
+    listed = [_area(folder, prefix, numbers // areas, str(days[0]), random) for prefix in prefixes]
     done = _job(folder)
     path, total = _published(folder)
     yield Figure("registry.list_numbers", total, "numbers")
@@ -64,19 +66,52 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
     size = path.stat().st_size / total
     yield Figure("registry.list_size", round(size, 3), "bytes/number", 1.1, round(size / 1.1, 3))
     yield Figure("registry.list_lookup", _lookup(path, listed, random), "us")
-    for prefix, some in zip(prefixes, listed, strict=True):
-        _change(folder, prefix, some, changes // areas, (today - timedelta(days=1), today), random)
+    _changes(folder, prefixes, [some[::2] for some in listed], changes, days[:2], random)
     done = _job(folder)
-    if (now := _published(folder)[1]) == total:
-        raise BenchError(f"the day's changes left {now:,} numbers")
+    if (changed := _published(folder)[1]) == total:
+        raise BenchError(f"the day's changes left {total:,} numbers")
     yield Figure("registry.changes_import", round(done.seconds, 1), "s", 20, round(done.seconds / 20, 3))
     yield Figure("registry.changes_processor", round(done.processor, 1), "s")
     yield Figure("registry.changes_peak", round(done.peak), "MB", 1500, round(done.peak / 1500, 3))
+    _changes(folder, prefixes, [some[1::2] for some in listed], changes, days[1:], random)
+    yield from _beside_a_gate(folder, made)
+    if _published(folder)[1] == changed:
+        raise BenchError(f"the next day's changes left {changed:,} numbers")
 
 
-def _configure(folder: Path, countries: Path, areas: int) -> list[str]:
+def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
+    """What a gate that is asked all the time makes of a job: it must answer as before, until the new publication is in use
+    and for a while after."""
+    bodies = world.bodies(iter(made.numbers), len(made.numbers))
+    with servers.gate(made.config) as gate, ThreadPoolExecutor(1) as pool:
+        usual = [http.turn(gate, made.key, bodies).load for _ in range(3)]
+        running = pool.submit(_job, folder)
+        beside = []
+        while not running.done():
+            beside.append(http.turn(gate, made.key, bodies).load)
+        beside += [http.turn(gate, made.key, bodies).load for _ in range(3)]
+        running.result()
+    if {load.allowed for load in (*usual, *beside)} != {usual[0].allowed}:
+        raise BenchError("the gate gave other answers while the list was exchanged")
+    for name in ("p99", "slowest"):
+        before, then = (max(getattr(load, name) for load in some) / 1e3 for some in (usual, beside))
+        yield Figure(f"registry.swap_{name}", round(then, 1), "ms", round(before, 1), round(then / before, 2))
+
+
+def _changes(
+    folder: Path,
+    prefixes: list[str],
+    listed: list[Numbers],
+    count: int,
+    days: tuple[date, date],
+    random: np.random.Generator,
+) -> None:
+    for prefix, some in zip(prefixes, listed, strict=True):
+        _change(folder, prefix, some, count // len(prefixes), days, random)
+
+
+def _configure(folder: Path, areas: int) -> list[str]:
     prefixes = [f"1{area}" for area in range(201, 201 + areas)]
-    world.write_config(folder, countries)
     (folder / "inbox").mkdir()
     listed: dict[str, Any] = {
         "registry": "us_dnc",
@@ -116,7 +151,12 @@ def _lines(start: str, numbers: NDArray[np.int64], digits: int, end: bytes) -> b
 
 
 def _change(
-    folder: Path, prefix: str, listed: Numbers, count: int, days: tuple[Any, Any], random: np.random.Generator
+    folder: Path,
+    prefix: str,
+    listed: Numbers,
+    count: int,
+    days: tuple[date, date],
+    random: np.random.Generator,
 ) -> None:
     """A third goes, two thirds come."""
     gone = random.choice(listed, count // 3, replace=False).tolist()

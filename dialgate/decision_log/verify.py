@@ -97,7 +97,7 @@ def _walked(
     chosen: _Chosen, marks: list[int], open_segment: OpenSegment, progress: Progress | None
 ) -> Iterator[Walked]:
     """In order."""
-    sizes = [path.stat().st_size for _, path in chosen.segments]
+    sizes = [_size(path) for _, path in chosen.segments]
     done, whole = 0, sum(sizes)
     tasks = _tasks(chosen, marks, open_segment)
     cores = len(os.sched_getaffinity(0))
@@ -110,6 +110,14 @@ def _walked(
         if progress:
             progress(done, whole)
         yield walked
+
+
+def _size(path: Path) -> int:
+    """For the progress alone: a segment may just have been packed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class _Task(Struct):

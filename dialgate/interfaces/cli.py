@@ -27,6 +27,7 @@ COMMANDS = {
     "breach": "cli_storage",
     "nodes": "cli_nodes",
     "store": "cli_store",
+    "backup": "cli_backup",
     "key": "cli_audit",
     "config": "cli_audit",
     "log": "cli_audit",
@@ -35,7 +36,12 @@ COMMANDS = {
     "conformance": "cli_conformance",
 }
 # Which add commands of their own to such a one, in the order of its --help.
-ADDED = {"log": ("cli_proof", "cli_answers", "cli_archive")}
+ADDED = {
+    "consent": ("cli_import",),
+    "contract": ("cli_import",),
+    "request": ("cli_import",),
+    "log": ("cli_proof", "cli_answers", "cli_archive"),
+}
 
 
 class _OnDemand(TyperGroup):

@@ -140,6 +140,7 @@ def log_search(
     ] = "",
     client: Annotated[str, typer.Option(help="Asked by this client.")] = "",
     number: Annotated[str, typer.Option(help="About this number; newest first.")] = "",
+    purpose: Annotated[str, typer.Option(help="With --number: why you look; it is recorded.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all. All with --json.")] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, all of them.")] = False,
@@ -153,8 +154,9 @@ def log_search(
         loaded = load_config(config)
         hashes = None
         if number:
-            inquiry = Inquiry(loaded.data, _keys(loaded))
-            hashes = inquiry.hashes(_number(number, controller, loaded))
+            inquiry, e164 = Inquiry(loaded.data, _keys(loaded)), _number(number, controller, loaded)
+            act(config, lambda subjects, client: subjects.saw(client, controller, e164, "decisions", purpose))
+            hashes = inquiry.hashes(e164)
         query = Query(
             campaign=campaign,
             controller=controller,

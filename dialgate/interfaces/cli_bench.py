@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from dialgate import logs
-from dialgate.bench import BenchError, Figure, agi, batch, decide, http, log, numberset, registry
+from dialgate.bench import BenchError, Figure, agi, batch, decide, http, ledger, log, numberset, registry
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -133,6 +133,24 @@ def bench_registry(
     dialgate bench registry --numbers 250000000"""
     with reporting(as_json=as_json):
         _show(registry.run(countries, numbers, changes, answers), as_json=as_json)
+
+
+@bench_app.command("ledger")
+def bench_ledger(
+    *,
+    revocations: Annotated[int, typer.Option(min=1_000, help="Entered from a file.")] = 10_000_000,
+    consents: Annotated[int, typer.Option(min=1_000, help="The same.")] = 5_000_000,
+    requests: Annotated[int, typer.Option(min=100, help="To each server in each round.")] = 15_000,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """A long ledger: importing it, starting beside it, and checks against those of a gate with an empty one.
+
+    The default takes 10 GB of disk and a quarter of an hour.
+
+    dialgate bench ledger --revocations 1000000 --consents 500000 --json"""
+    with reporting(as_json=as_json):
+        _show(ledger.run(countries, revocations, consents, requests), as_json=as_json)
 
 
 @bench_app.command("log")

@@ -3,10 +3,10 @@ written down row by row."""
 
 import csv
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, TypeAlias
+from typing import IO, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 from rich.progress import Progress
@@ -14,6 +14,11 @@ from rich.progress import Progress
 from dialgate import tabular
 from dialgate.calllist import RowProblem
 from dialgate.interfaces.cli_terminal import MISUSE, NO, Failure, console, load_config, show_fields
+from dialgate.interfaces.cli_writing import write
+from dialgate.registrar import Registrar
+from dialgate.settings import Client
+
+T = TypeVar("T")
 
 Encoding: TypeAlias = Annotated[str, typer.Option(help="utf-8, windows-1252…; found, if not given.")]
 Separator: TypeAlias = Annotated[str, typer.Option(help="What parts the columns; found, if not given.")]
@@ -74,6 +79,34 @@ def reading(file: Path) -> Iterator[IO[bytes]]:
         progress.open(file, "rb", description=file.name) as opened,
     ):
         yield opened
+
+
+Plan: TypeAlias = Callable[[int], Callable[[int], None]]
+Take: TypeAlias = Callable[
+    [Registrar, Client, IO[bytes], tabular.Hints, Callable[[RowProblem], None], Plan], Awaitable[T]
+]
+
+
+def taken(options: dict[str, Any], take: Take[T]) -> T:
+    """A file whose rows are written to the ledger: shown, confirmed, read, written with a progress bar. `options`: the
+    command's `locals()`. Raises Failure."""
+    file, config = options["file"], options["config"]
+    hints = tabular.Hints(**{name: options[name] for name in ("encoding", "separator", "column")})
+    ask = not (options["yes"] or options["as_json"])
+    confirm(file, hints, home_of(config, options["controller"]), ask=ask)
+    errors = console(stderr=True)
+    with (
+        file.open("rb") as opened,
+        reasons_to(options["reasons"]) as told,
+        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
+    ):
+        task = progress.add_task(file.name, total=None)
+
+        def plan(total: int) -> Callable[[int], None]:
+            progress.update(task, total=total)
+            return lambda done: progress.advance(task, done)
+
+        return write(config, lambda registrar, client: take(registrar, client, opened, hints, told, plan))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from dialgate import archive, chains, decision_log, evidence, stores, timestamps
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_subjects import Purpose, act, write_out
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     MISUSE,
@@ -231,6 +232,7 @@ def log_evidence(
             help="Of every decision about these, one a line, as in +390612345678.",
         ),
     ] = None,
+    purpose: Purpose,
     with_verifier: Annotated[
         bool,
         typer.Option("--with-verifier", help=f"Write {_VERIFIER} beside it, for whoever is to check it."),
@@ -240,40 +242,45 @@ def log_evidence(
 ) -> None:
     """Write proof of one decision, or of all about a list of numbers, that a sceptic can check alone.
 
-    The bundle holds the called numbers in clear. It holds each record with its grounds, their way to a signed
+    The bundle holds the called numbers in clear; that they left is recorded before it is written. It holds each record with its grounds, their way to a signed
     checkpoint, law and configuration, and the registry receipts and consents that are still held. To check it takes
     Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
 
-    dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier
+    dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
-    dialgate log evidence --numbers asked.txt --out evidence.json"""
+    dialgate log evidence --numbers asked.txt --out evidence.json --purpose "Garante, 24 November"
+    """
     with reporting(as_json=as_json), _faults():
         if bool(decision) == bool(numbers):
             raise Failure("evidence.misuse", "name one decision, or a file with --numbers", status=MISUSE)
         loaded = load_config(config)
         asked = _numbers(numbers) if numbers else []
-        written = asyncio.run(_evidence(loaded, decision, asked, out))
+        made = asyncio.run(_evidence(loaded, decision, asked, out))
+        seen = {*asked, *(number for bundle in made.values() for number in evidence.numbers_in(bundle))}
+        act(config, lambda subjects, client: subjects.disclosed(client, seen, purpose))
+        for path, bundle in made.items():
+            write_out(path, bundle.decode())
         if with_verifier:
             source = files("dialgate.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)
         signer = Signer.open(loaded.data / "signing.json", wall_clock())
     if as_json:
-        more = {"files": [str(path) for path in written]} if len(written) > 1 else {}
-        size = sum(path.stat().st_size for path in written)
+        more = {"files": [str(path) for path in made]} if len(made) > 1 else {}
+        size = sum(path.stat().st_size for path in made)
         show_json({"file": str(out), "bytes": size, "key": signer.name, **more})
     else:
-        for path in written:
+        for path in made:
             size = path.stat().st_size
             typer.echo(
                 f"{path}: {size:,} bytes, signed by key {signer.name}. Tell the key's name by another way."
             )
 
 
-async def _evidence(config: Config, decision: str, numbers: list[str], out: Path) -> list[Path]:
+async def _evidence(config: Config, decision: str, numbers: list[str], out: Path) -> dict[Path, bytes]:
     """One bundle is about one log: of numbers there is one for each worker's, `out` for the first."""
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await stores.opened(config, patience=5)
-    written: list[Path] = []
+    bundles: dict[Path, bytes] = {}
     try:
         for worker in _deciders(config, decision):
             sources = evidence.Sources.of(
@@ -283,12 +290,10 @@ async def _evidence(config: Config, decision: str, numbers: list[str], out: Path
                 made = await evidence.of_decision(sources, decision, now)
             else:
                 made = await evidence.of_numbers(sources, numbers, now)
-            path = out.with_stem(f"{out.stem}-{worker}") if written else out
-            path.write_bytes(made)
-            written.append(path)
+            bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = made
     finally:
         await store.close()
-    return written
+    return bundles
 
 
 def _deciders(config: Config, decision: str) -> list[int]:

@@ -4,19 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
-from rich.progress import Progress
 from typer.core import TyperGroup
 
-from dialgate import tabular
 from dialgate.interfaces.cli_files import (
     Column,
     Encoding,
     Reasons,
     Separator,
     Yes,
-    confirm,
-    home_of,
-    reasons_to,
+    taken,
 )
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -24,7 +20,6 @@ from dialgate.interfaces.cli_terminal import (
     AsJson,
     ConfigPath,
     Failure,
-    console,
     reporting,
     show_fields,
     show_json,
@@ -37,7 +32,6 @@ from dialgate.interfaces.cli_writing import (
     Time,
     note,
     request,
-    write,
 )
 from dialgate.requests import LiftRequest, RevocationRequest, RevocationsReport, RevocationsRequest
 
@@ -136,24 +130,7 @@ def revoke_import(
     options = locals()
     with reporting(as_json=as_json):
         ask = request(RevocationsRequest, options)
-        hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
-        confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
-        errors = console(stderr=True)
-        with (
-            file.open("rb") as opened,
-            reasons_to(reasons) as told,
-            Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
-        ):
-            task = progress.add_task(file.name, total=None)
-
-            def plan(total: int) -> Any:
-                progress.update(task, total=total)
-                return lambda done: progress.advance(task, done)
-
-            report = write(
-                config,
-                lambda registrar, client: registrar.revoke_all(client, ask, opened, hints, told, plan),
-            )
+        report = taken(options, lambda registrar, client, *read: registrar.revoke_all(client, ask, *read))
     if as_json:
         show_json(report)
     else:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
-from dialgate import webhook
+from dialgate import dnc, webhook
 from dialgate.faults import Unavailable
 from dialgate.model import HOUR, SECOND, Instant
 from dialgate.notices import Notice, Notices, behind, failing
@@ -27,6 +27,7 @@ _AT_ONCE: Final = 100  # ledger entries in one message at most
 _LOOK_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _LONGEST_WAIT: Final = 300.0
+_SAID: Final = 4_096  # bytes of a dialer's answer
 _log = structlog.get_logger(__name__)
 
 
@@ -95,7 +96,7 @@ class _Deliverer:
             if reached == state.seq:
                 await self._notices.wait(_LOOK_SECONDS, written)
             return
-        problem = await self._post(told)
+        problem = await self._tell(told)
         metrics.webhook_messages.labels(self._name, "failed" if problem else "delivered").inc()
         if problem:
             await self._failed(state, reached, problem)
@@ -106,8 +107,27 @@ class _Deliverer:
         await self._notices.delivered(state)
         self._state = state
 
-    async def _post(self, told: list[Notice]) -> str:
+    async def _tell(self, told: list[Notice]) -> str:
         """Why it was not taken, or nothing."""
+        if self._hook.settings.kind == "webhook":
+            return await self._post(told)
+        for notice in told:
+            problem = await self._add(notice) if notice.kind == "revoked" else ""
+            if problem:
+                return problem
+        return ""
+
+    async def _add(self, notice: Notice) -> str:
+        asked = self._hook.settings
+        form = dnc.form(self._hook, notice.number, notice.campaign)
+        try:
+            async with self._session.post(asked.url, data=form, allow_redirects=False) as answer:
+                said = (await answer.content.read(_SAID)).decode(errors="replace")
+                return dnc.problem(asked.kind, answer.status, said)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return type(error).__name__
+
+    async def _post(self, told: list[Notice]) -> str:
         body = msgspec.json.encode(Message(told))
         name = f"{self._name}-{told[0].seq}-{told[-1].seq}"
         signed = webhook.headers(self._hook.secret, name, self._clock() // SECOND, body)

@@ -1,0 +1,110 @@
+"""What a long ledger costs: to fill it from files by the commands that an operator uses, to start beside it, and what a check
+costs then, against the same gate before.
+
+A million rows are also scrubbed: on one core, as on a machine that has other work.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+from dialgate.bench import BenchError, Figure, http, servers, world
+
+_ROUNDS = 3
+_SCRUBBED = 1_000_000
+# Mobiles of prefixes that are in use; the landlines that are called are none of them.
+_PREFIXES = (320, 328, 329, 333, 335, 338, 339, 340, 347, 348, 349)
+_SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+def run(countries: Path, revocations: int, consents: int, requests: int) -> Iterator[Figure]:
+    """Raises CalledProcessError where a command refuses. Linux only."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made = world.build(folder, countries, 2 * requests * (_ROUNDS + 1))
+        calls = iter(made.numbers)
+        before = http.ratio(http.measured(made, calls, requests, _ROUNDS))
+        yield _imported(made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.revocations")
+        yield _imported(made, ["consent"], folder / "consents.csv", _consents(consents), "ledger.consents")
+        size = (folder / "data/store.db").stat().st_size
+        yield Figure("ledger.bytes", round(size / (revocations + consents), 1), "B/entry")
+        yield Figure("ledger.start", round(_started(made), 2), "s")
+        after = http.ratio(http.measured(made, calls, requests, _ROUNDS))
+        yield Figure(
+            "ledger.http", round(after, 3), "of an empty handler", round(before, 3), round(after / before, 3)
+        )
+        yield from _scrubbed(made, folder, min(_SCRUBBED, revocations))
+
+
+def _mobiles(seed: int) -> Iterator[str]:
+    draw = random.Random(seed)
+    while True:
+        yield f"+39{draw.choice(_PREFIXES)}{draw.randrange(10_000_000):07}"
+
+
+def _stops(rows: int) -> Iterator[str]:
+    yield "number,at\n"
+    for number in islice(_mobiles(1), rows):
+        yield f"{number},2026-10-01T10:00:00+02:00\n"
+
+
+def _consents(rows: int) -> Iterator[str]:
+    yield "number,id,collected_at,purposes,call_types,artefact,artefact_sha256\n"
+    for at, number in enumerate(islice(_mobiles(2), rows)):
+        yield f"{number},web-{at},2026-10-01T10:00:00+02:00,sale,agent,forms/{at},{_SHA}\n"
+
+
+def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[str], name: str) -> Figure:
+    with file.open("w", encoding="ascii") as opened:
+        opened.writelines(rows)
+    count = sum(1 for _ in file.open("rb")) - 1
+    words = [
+        sys.executable,
+        "-m",
+        "dialgate",
+        *group,
+        "import",
+        str(file),
+        "--config",
+        str(made.config),
+        "--json",
+    ]
+    began = time.perf_counter()
+    subprocess.run([*words, "--proof", "exports/bench"], check=True, stdout=subprocess.DEVNULL)
+    took = time.perf_counter() - began
+    file.unlink()
+    return Figure(name, round(count / took), "rows/s")
+
+
+def _started(made: world.World) -> float:
+    """Seconds until the gate can be asked."""
+    began = time.perf_counter()
+    with servers.gate(made.config):
+        return time.perf_counter() - began
+
+
+def _scrubbed(made: world.World, folder: Path, rows: int) -> Iterator[Figure]:
+    file = folder / "calls.csv"
+    with file.open("w", encoding="ascii") as opened:
+        opened.write("number\n")
+        opened.writelines(f"{number}\n" for number in islice(_mobiles(3), rows // 2))
+        opened.writelines(f"+{number}\n" for number in islice(cycle(made.numbers), rows - rows // 2))
+    words = [sys.executable, "-m", "dialgate", "scrub", str(file), "--campaign", world.CAMPAIGN, "--yes"]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*words, "--config", str(made.config), "--out", str(folder / "out.csv")], stdout=subprocess.DEVNULL
+    )
+    os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    took = time.perf_counter() - began
+    if process.returncode not in {0, 1}:
+        raise BenchError("the list could not be scrubbed")
+    yield Figure("ledger.scrub", round(rows / took), "rows/s")
+    yield Figure("ledger.scrub_memory", round(used.ru_maxrss / 1024), "MB")

@@ -1,0 +1,32 @@
+"""Many entries of the ledger, in parts: each binds as soon as it is on the disk. For a process of its own, beside a gate or in
+its absence: to make a part ready takes a tenth of a second, in which nothing else is done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from dialgate.ledger import Draft
+from dialgate.store import Store
+
+
+async def write(
+    store: Store, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
+) -> int:
+    """How many entries were written. Of each part its entries, and of how many rows they are; `done` is told of rows as they
+    are on the disk. While one part is written, the next is made ready: no two parts may tell of the same number, but
+    where it does no harm to enter the same twice. Raises `StoreUnavailable`: then what was written stands."""
+    written = waiting = 0
+    writing: asyncio.Task[list[int]] | None = None
+    try:
+        async for drafts, rows in parts:
+            if writing is not None:
+                written += len(await writing)
+                done(waiting)
+            writing, waiting = asyncio.create_task(store.append(drafts)), rows
+            await asyncio.sleep(0)  # it begins now
+    finally:
+        if writing is not None:
+            await asyncio.wait([writing])
+    if writing is not None:
+        written += len(writing.result())
+        done(waiting)
+    return written

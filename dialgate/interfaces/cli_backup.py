@@ -1,0 +1,70 @@
+"""`dialgate backup`: a copy to start another gate on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from dialgate import archive, decision_log
+from dialgate.backup import BackupFailed, back_up
+from dialgate.faults import Unavailable
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    NO,
+    AsJson,
+    ConfigPath,
+    Failure,
+    console,
+    load_config,
+    reporting,
+    show_json,
+)
+from dialgate.signing import public_keys
+
+app = typer.Typer()
+
+
+@app.command()
+def backup(
+    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that is not there yet.")],
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Copy all that a gate keeps, beside it while it runs, and prove the copied log.
+
+    The copy holds the keys: keep it as safe as the original, and destroy it when a month is retired or a number erased. To
+    restore, let `data` name the copy and start the gate; nothing else may go on in its place.
+
+    dialgate backup /mnt/elsewhere/2026-11-24"""
+    with reporting(as_json=as_json):
+        loaded = load_config(config)
+        bar = Progress(
+            "{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console(stderr=True),
+            disable=as_json or not console(stderr=True).is_terminal, transient=True,
+        )  # fmt: skip
+        try:
+            with bar:
+                task = bar.add_task("copying", total=None)
+                files = back_up(
+                    loaded.data, out, lambda done, whole: bar.update(task, completed=done, total=whole)
+                )
+        except BackupFailed as error:
+            raise Failure("backup.failed", str(error), status=NO) from None
+        except Unavailable as error:
+            raise Failure(f"{error.component}.unavailable", str(error)) from None
+        except OSError as error:
+            raise Failure("backup.failed", f"{error.filename}: {error.strerror}") from None
+        proof = decision_log.verify(
+            out / "log",
+            keys=public_keys(out / "signing.json"),
+            open_segment=archive.open_segment,
+            listed=archive.segments(out / "log"),
+        )
+    if as_json:
+        show_json({"ok": proof.ok, "out": str(out), "files": files, "records": proof.last})
+    else:
+        holds = "its log holds" if proof.ok else "its log does NOT hold: see `dialgate log verify` on both"
+        typer.echo(f"{files:,} files copied to {out}; {holds}, {proof.last:,} records.")
+    raise typer.Exit(0 if proof.ok else NO)
