@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
+from dialgate.chains import Chains
 from dialgate.keys import KeyRetired, Keys
 from dialgate.localtime import rfc3339
 from dialgate.model import HOUR, Instant
-from dialgate.records import Reader, Record
+from dialgate.records import Record
 from dialgate.settings import Config, Scope
 from dialgate.store.sqlite_subjects import Lookup
 
@@ -105,10 +106,7 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
 
 
 def _records(config: Config, span: Span) -> Iterator[Record]:
-    log = config.data / "log"
-    if not log.is_dir():  # no gate has ever run here
-        return
-    for _, entry in Reader(log).entries():
+    for _, entry in Chains(config.data).within(lambda reader: reader.entries()):
         if (
             isinstance(entry, Record)
             and span.start <= entry.at < span.end
@@ -118,7 +116,7 @@ def _records(config: Config, span: Span) -> Iterator[Record]:
 
 
 def _concerns(span: Span, client: str, node: str) -> bool:
-    return client == span.client if span.client else node == span.node
+    return client == span.client if span.client else node.partition("/")[0] == span.node
 
 
 def _told(lookup: Lookup) -> LookedUp:

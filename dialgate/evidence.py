@@ -30,6 +30,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from dialgate import chains
 from dialgate.archive import Segments
 from dialgate.decision_log import Line, Span, Stored, Tree, leaf_hash, signed_checkpoints
 from dialgate.keys import KeyRetired, Keys
@@ -40,7 +41,6 @@ from dialgate.records import Reader, Record
 from dialgate.signing import Signer
 from dialgate.snapshot import Consultation, Manifest, SnapshotMissing, read_contents, read_manifest
 from dialgate.store import Store
-from dialgate.store.sqlite import SqliteStore
 
 FORMAT: Literal[1] = 1
 
@@ -102,13 +102,14 @@ class Sources(Struct, frozen=True, kw_only=True):
     signer: Signer
     store: Store
     read: Callable[[int], Iterator[Line]]
+    folder: Path
 
     @classmethod
-    def of(cls, data: Path, *, keys: Keys, signer: Signer) -> "Sources":
-        """Raises `StoreUnavailable`. Its `store` is to be closed."""
-        store = SqliteStore.open(data / "store.db", patience=5)
-        read = partial(_entries, data / "log")
-        return cls(data=data, keys=keys, signer=signer, store=store, read=read)
+    def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Store, worker: int = 1) -> "Sources":
+        """`keys` are those of the `worker`, whose log it is about."""
+        folder = chains.folder(data, worker)
+        read = partial(_entries, folder)
+        return cls(data=data, keys=keys, signer=signer, store=store, read=read, folder=folder)
 
 
 def _entries(folder: Path, first: int) -> Iterator[Line]:
@@ -118,7 +119,7 @@ def _entries(folder: Path, first: int) -> Iterator[Line]:
 async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
     """Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`."""
     log, _, digits = decision.rpartition("-")
-    record = Reader(sources.data / "log").find(int(digits)) if digits.isdecimal() else None
+    record = Reader(sources.folder).find(int(digits)) if digits.isdecimal() else None
     if log != sources.keys.log or not isinstance(record, Record) or record.id != decision:
         raise NoEvidence(f"there is no decision {decision} in this log, {sources.keys.log}")
     return await _bundle(sources, [record], [], now)
@@ -127,7 +128,7 @@ async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
 async def of_numbers(sources: Sources, numbers: Sequence[str], now: Instant) -> bytes:
     """Every decision about numbers in E.164, and for which there is none. Raises as `of_decision`."""
     owner = {each: number for number in numbers for each in sources.keys.hashes(number).values()}
-    records = [record for _, record in Reader(sources.data / "log").about(frozenset(owner))]
+    records = [record for _, record in Reader(sources.folder).about(frozenset(owner))]
     asked = [
         Asked(number=number, decisions=[record.id for record in records if owner[record.number] == number])
         for number in numbers
@@ -142,7 +143,7 @@ def numbers_in(bundle: bytes) -> set[str]:
 
 
 async def _bundle(sources: Sources, records: Sequence[Record], asked: list[Asked], now: Instant) -> bytes:
-    stored = signed_checkpoints(sources.data / "log")
+    stored = signed_checkpoints(sources.folder)
     wanted = sorted({seq for record in records for seq in (record.grounds, record.seq)})
     used, proved = _proved(sources, stored, _covering(stored, wanted, records))
     manifest = _manifest(sources.data / "snapshots", records)

@@ -6,10 +6,11 @@ Reads the decision log, call lists and registry answers from the disk, so it is 
 from pathlib import Path
 from typing import NamedTuple
 
+from dialgate.chains import Chains
 from dialgate.localtime import rfc3339
 from dialgate.model import Attempt, Result
 from dialgate.numberset import DamagedFile, NumberSet
-from dialgate.records import Reader, Record
+from dialgate.records import Record
 from dialgate.settings import Config
 from dialgate.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList
@@ -29,12 +30,10 @@ def records(held: Held) -> list[Record]:
     """The decisions about it that are this controller's, newest first. A call for a campaign that nobody has is its
     controller's if its client asks for no other."""
     bound = {client.name: client.controllers for client in held.config.settings.clients}
-    own, log = (held.controller,), held.config.data / "log"
-    if not log.is_dir():  # no gate has ever run here
-        return []
+    own = (held.controller,)
     return [
         record
-        for _, record in Reader(log).about(held.hashes)
+        for _, record in Chains(held.config.data).about(held.hashes)
         if record.facts.controller.id == held.controller
         or (not record.facts.controller.id and bound.get(record.client) == own)
     ]

@@ -30,7 +30,7 @@ def keep(folder: Path, config: Config) -> None:
 
 
 def _write(path: Path, raw: bytes) -> None:
-    temporary = path.with_suffix(".new")
+    temporary = path.with_suffix(f".{os.getpid()}.new")  # several workers may keep the same
     with temporary.open("wb") as file:
         file.write(raw)
         file.flush()

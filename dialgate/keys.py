@@ -10,7 +10,8 @@ suppression must outlive every month. A month (UTC) has one key for the pseudony
 numbers. Taking a month out retires it: its records stay and still verify, but belong to nobody any more (crypto-shredding;
 GDPR art. 5(1)(e) and 17). The format changes by a new `format` only: a program that does not know a field must not
 rewrite the file without it, so it refuses the file. A node that shares its ledger with others starts from a copy of
-their file without `log` and `months`.
+their file without `log` and `months`. Of several gates on one file (workers) each has a log of its own, named after
+`log` and the worker's number: see `log_name`.
 """
 
 import fcntl
@@ -121,8 +122,8 @@ class Keys:
     """Every key of one log. Several processes may hold the same file: each reads it anew, under a lock, for all but the
     newest month, so that a month retired by one is retired for all."""
 
-    def __init__(self, path: Path, stored: _KeyFile) -> None:
-        self.log = stored.log
+    def __init__(self, path: Path, stored: _KeyFile, worker: int) -> None:
+        self.log = log_name(stored.log, worker)
         self._path = path
         self._secret = stored.subject
         # The ledger's numbers are sealed for as long as the suppression holds, so under no month's key.
@@ -135,9 +136,9 @@ class Keys:
         self._newest = (0, 0, MonthKeys(_new_month()))
 
     @classmethod
-    def open(cls, path: Path) -> "Keys":
+    def open(cls, path: Path, worker: int = 1) -> "Keys":
         with locked(path) as folder:
-            return cls(path, _read_or_make(path, folder))
+            return cls(path, _read_or_make(path, folder), worker)
 
     def month(self, at: Instant) -> MonthKeys:
         """The keys of the month that `at` lies in, made if that month is new; an older one that is gone is retired.
@@ -205,6 +206,11 @@ class Keys:
                 f" those, take {newest} out of `months`"
             )
         return stored.months
+
+
+def log_name(first: str, worker: int) -> str:
+    """Of a worker's log: `first` for worker 1. 8 hexadecimal digits."""
+    return first if worker == 1 else blake2b(f"{first}/{worker}".encode(), digest_size=4).hexdigest()
 
 
 def _new_month() -> _MonthFile:

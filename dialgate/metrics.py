@@ -163,6 +163,9 @@ class Metrics:
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
         self._state(counter, gauge)
+        self.nodes = gauge("dialgate_nodes", "Gates that share the store, this one among them.")
+        outdated = "Gates that share the store and run an older configuration or version than another."
+        self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
         self.info = Info("dialgate", "Version, and the hashes of what is in force.", registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate import kept, span
+from dialgate import chains, kept, span
 from dialgate.archive import decided
 from dialgate.archive.decided import Longs, Part, Prefixes
 from dialgate.cdr import UNREADABLE, Calls
@@ -44,10 +44,17 @@ _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """A gate's data folder, and its keys."""
+    """A gate's data folder, the keys of one of its logs, and where that is."""
 
     data: Path
     keys: Keys
+    log: Path
+
+    @classmethod
+    def all(cls, data: Path) -> "list[Node]":
+        """One for each worker that ever wrote a log. Raises `KeysUnusable`."""
+        folders = chains.folders(data).items()
+        return [cls(data, Keys.open(data / "keys.json", worker), folder) for worker, folder in folders]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -161,8 +168,8 @@ class _Reconciling:
         call_ids = {call_id for _, call_id, _ in lost if call_id}
         places: dict[int, int] = {}
         for place, node in enumerate(self._nodes if lost else ()):
-            first = span.begin(Reader(node.data / "log"), span.Span(since=max(since, 1)))
-            seqs = decided.named(node.data / "log", first, call_ids) if call_ids else {}
+            first = span.begin(Reader(node.log), span.Span(since=max(since, 1)))
+            seqs = decided.named(node.log, first, call_ids) if call_ids else {}
             for row, call_id, decision in lost:
                 own = decision.startswith(f"{node.keys.log}-")
                 seq = span.sequence(decision) if own else seqs.get(call_id)
@@ -226,7 +233,7 @@ class _Reconciling:
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
         """Caller ID, the end of an allow by the law, and its longest span by the configuration."""
-        body = part.bodies.get(seq) or decided.body_of(node.data / "log", seq)
+        body = part.bodies.get(seq) or decided.body_of(node.log, seq)
         basis = _basis(body)
         known = (node.data, basis.config)
         if known not in self._seconds:
@@ -328,7 +335,7 @@ def _groups(keys: Longs, rows: Longs) -> Iterator[tuple[int, list[int]]]:
 
 
 def _parts(node: Node, since: Instant) -> Iterator[Part]:
-    folder = node.data / "log"
+    folder = node.log
     return decided.parts(folder, span.begin(Reader(folder), span.Span(since=max(since, 1))))
 
 

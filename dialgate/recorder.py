@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 
 from dialgate import localtime
+from dialgate.chains import Chains
 from dialgate.decision_log import DecisionLog, LogUnavailable, Written, syncing
 from dialgate.keys import Keys
 from dialgate.metrics import Metrics
 from dialgate.model import Instant, OutcomeRecord, Result
-from dialgate.records import Reader, Record
 
 _encode = msgspec.json.Encoder().encode
 
@@ -23,13 +23,13 @@ class LogRecorder:
     can be decided while another is brought to the disk."""
 
     def __init__(
-        self, folder: Path, log: DecisionLog, keys: Keys, clock: Callable[[], Instant], metrics: Metrics
+        self, data: Path, log: DecisionLog, keys: Keys, clock: Callable[[], Instant], metrics: Metrics
     ) -> None:
         self.turn = asyncio.Lock()
         self.log = log
         self._segment = 0
         self._grounds: dict[bytes, int] = {}
-        self._folder, self._keys, self._clock, self._metrics = folder, keys, clock, metrics
+        self._data, self._keys, self._clock, self._metrics = data, keys, clock, metrics
         self._loop = asyncio.get_running_loop()
         self._syncing = syncing()
         self._loop.add_reader(self._syncing.fileno(), self._synced)
@@ -91,11 +91,13 @@ class LogRecorder:
         return await asyncio.to_thread(self._about, decision)
 
     def _about(self, decision: str) -> tuple[str, str]:
-        record = Reader(self._folder).find(int(decision.rpartition("-")[2]))
-        if not isinstance(record, Record) or record.id != decision:
-            raise LogUnavailable(f"the record of decision {decision} is not in this log")
-        number = self._keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
-        return record.facts.controller.id, number
+        found = Chains(self._data).find(decision)
+        if found is None:
+            raise LogUnavailable(
+                f"the record of decision {decision} is not on this node; report it where it was decided"
+            )
+        number = self._keys.month(found.record.at).unseal(found.record.sealed).split(" ", 1)[0]
+        return found.record.facts.controller.id, number
 
     def close(self) -> None:
         self._loop.remove_reader(self._syncing.fileno())

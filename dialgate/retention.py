@@ -10,10 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dialgate import terms
+from dialgate.chains import Chains
 from dialgate.holds import Holds
 from dialgate.keys import Keys
 from dialgate.model import Instant
-from dialgate.records import Reader, month_of
+from dialgate.records import month_of
 from dialgate.settings import Config
 
 
@@ -31,11 +32,11 @@ class Month(Struct, frozen=True, kw_only=True):
 
 def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
     """The months that have keys, oldest first. Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`."""
-    reader = Reader(config.data / "log")
-    counts = reader.held()
+    chains = Chains(config.data)
+    counts = sum((reader.held() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]())
     holds = Holds(config.data, keys)
     hashes = _hashes(keys, holds)
-    held = Counter(month_of(record.at) for _, record in reader.about(list(hashes)))
+    held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
     *past, newest = sorted(keys.hashes("")) or [""]
     found = [_month(config.settings.retention, name, counts, held[name], now) for name in past]
     if newest:  # it is in use, however old
@@ -48,11 +49,11 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 def retire(config: Config, keys: Keys, month: str) -> int:
     """Destroy the keys of `month`, once the decisions about held numbers are written down. Returns how many these are. Raises
     as `months` does."""
-    reader = Reader(config.data / "log")
+    chains = Chains(config.data)
 
     def records_of(number: str) -> list[str]:
         hashed = keys.hashes(number).get(month)
-        return [record.id for _, record in reader.about([hashed] if hashed else [])]
+        return [record.id for _, record in chains.about([hashed] if hashed else [])]
 
     return Holds(config.data, keys).keep(records_of, lambda: keys.retire(month))
 

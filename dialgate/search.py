@@ -1,10 +1,13 @@
 """Finding decisions in the log, each with what became of its call."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from heapq import merge
+from itertools import chain
 
 from msgspec import Struct
 
 from dialgate import localtime, span
+from dialgate.chains import Chains
 from dialgate.model import RESULT_RANK, OutcomeRecord, Result
 from dialgate.records import Reader, Record
 from dialgate.span import Span
@@ -49,42 +52,63 @@ class Hit(Struct, frozen=True, kw_only=True):
     outcome: str
 
 
-def search(reader: Reader, query: Query, within: Span) -> Iterator[Hit]:
-    """Oldest first; of one number newest first. A byte is remembered of each entry, whatever is found."""
+def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
+    """Of every chain: oldest first; of one number newest first. A byte is remembered of each entry, whatever is found."""
     if query.hashes is not None:
-        yield from _about(reader, query, query.hashes, within)
+        return _about(chains, query, query.hashes, within)
+    found = [_found(chains, reader, query, within) for reader in chains.readers.values()]
+    return merge(*found, key=lambda hit: (hit.at, hit.seq))
+
+
+def _found(chains: Chains, reader: Reader, query: Query, within: Span) -> Iterator[Hit]:
+    return (_hit(record, result) for record, result in stood(chains, reader, within, query.wants))
+
+
+def stood(
+    chains: Chains, reader: Reader, within: Span, wants: Callable[[Record], bool]
+) -> Iterator[tuple[Record, Result]]:
+    """The decisions of one chain, oldest first, each with the report on its call that stands; that may be in another."""
+    entries = span.within(reader, within)
+    begun = next(entries, None)
+    if begun is None:
         return
-    first = span.begin(reader, within)
-    standing = Standing(reader.outcomes(first=first), first)
-    for _, record in span.within(reader, within):
-        if isinstance(record, Record) and query.wants(record):
-            yield _hit(record, standing.of(record.seq))
+    first, since = begun[0].seq, Span(since=begun[1].at)
+    reports = (
+        outcome
+        for each in chains.readers.values()
+        for outcome in each.outcomes(first=span.begin(each, since))
+    )
+    standing: Standing | None = None
+    for _, record in chain([begun], entries):
+        if isinstance(record, Record) and wants(record):
+            standing = standing or Standing(reports, record.id.rpartition("-")[0], first)
+            yield record, standing.of(record.seq)
 
 
-def _about(reader: Reader, query: Query, hashes: Collection[bytes], within: Span) -> Iterator[Hit]:
+def _about(chains: Chains, query: Query, hashes: Collection[bytes], within: Span) -> Iterator[Hit]:
     found = [
         record
-        for _, record in reader.about(hashes)
+        for _, record in chains.about(hashes)
         if query.wants(record)
         and within.first <= record.seq <= within.last
         and within.since <= record.at < within.until
     ]
-    if found:
-        first = found[-1].seq
-        standing = Standing(reader.outcomes(first=first, of={record.id for record in found}), first)
-        for record in found:
-            yield _hit(record, standing.of(record.seq))
+    outcomes = chains.outcomes(found)
+    for record in found:
+        results = (outcome.result for outcome in outcomes[record.id])
+        yield _hit(record, max(results, key=lambda result: RESULT_RANK[result], default="pending"))
 
 
 class Standing:
-    """Of several reports about one call, the one that stands: one byte for each entry from `first` on."""
+    """Of several reports about one call of `log`, the one that stands: one byte for each entry from `first` on."""
 
-    def __init__(self, outcomes: Iterator[OutcomeRecord], first: int) -> None:
+    def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
         self._first = first
         self._results = bytearray()
         for outcome in outcomes:
-            place = int(outcome.decision.rpartition("-")[2]) - first
-            if place >= 0:
+            name, _, seq = outcome.decision.rpartition("-")
+            place = int(seq) - first
+            if name == log and place >= 0:
                 self._report(place, outcome.result)
 
     def of(self, seq: int) -> Result:

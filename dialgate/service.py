@@ -10,15 +10,18 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, kept, localtime, observed, stores
-from dialgate.answers import Answer, Simulation, simulated, unavailable, when
+from dialgate import __version__, chains, kept, localtime, observed, stores
+from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Judged
+from dialgate.clock import Clock, ClockSteppedBack
 from dialgate.decision import decide
 from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable
 from dialgate.faults import Unavailable
@@ -31,11 +34,12 @@ from dialgate.permit import permitted
 from dialgate.permit_key import PermitKey
 from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
+from dialgate.roster import Roster
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.snapshot import Part
-from dialgate.store import CallerIdProof, Store, StoreUnavailable
+from dialgate.store import CallerIdProof, Presence, Store, StoreUnavailable
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
@@ -44,7 +48,6 @@ from dialgate.upkeep import Upkeep
 _TRIES = 4
 _WORTH_A_SYNC = 64  # calls
 _RECENT = 32  # batches
-_SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 _log = structlog.get_logger(__name__)
 
 
@@ -59,44 +62,13 @@ def spare_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-class ClockSteppedBack(Unavailable):
-    """The clock says less than it said before. What has expired must not become valid again."""
-
-    component = "clock"
-
-
-class Clock:
-    """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over."""
-
-    def __init__(self, read: Callable[[], Instant], latest: Instant = 0) -> None:
-        self.latest = latest
-        self._read = read
-
-    def __call__(self) -> Instant:
-        now = self._read()
-        if now < self.latest - _SLACK:
-            raise ClockSteppedBack(
-                f"the clock says {when(now)}, and has already said {when(self.latest)}; set it right"
-            )
-        self.latest = max(now, self.latest)
-        return self.latest
-
-    def at_least(self) -> Instant:
-        """For what must be taken whatever the clock says: a person's stop, the outcome of a call."""
-        return max(self._read(), self.latest)
-
-
-def _stamper(config: Config) -> Stamper | None:
+def _stamper(config: Config, chain: Path) -> Stamper | None:
     """Raises `ConfigError`."""
     asked = config.settings
     roots = config.folder / asked.timestamp_roots
     interval = int(asked.timestamp_seconds * SECOND)
     try:
-        return (
-            Stamper(config.data / "log", asked.timestamp_url, roots, interval)
-            if asked.timestamp_url
-            else None
-        )
+        return Stamper(chain, asked.timestamp_url, roots, interval) if asked.timestamp_url else None
     except (OSError, ValueError) as error:
         problem = (
             f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
@@ -113,6 +85,7 @@ class Status(Struct, frozen=True, kw_only=True):
     laws: dict[str, str]
     snapshot: str
     records: int
+    nodes: dict[str, str] = {}
 
 
 class Asked(Struct):
@@ -133,13 +106,14 @@ class Gate:
         self.config = config
         self.metrics = metrics = upkeep.metrics
         self._store, self._clock, self._upkeep = store, clock, upkeep
-        self._recorder = LogRecorder(config.data / "log", log, keys, clock.at_least, metrics)
+        self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
+        self.roster = Roster(store, metrics)
         self._nonces = nonces()
-        self._stamper = _stamper(config)
+        self._stamper = _stamper(config, upkeep.chain)
         self.traces: Traces | None = None
         self._judged: dict[tuple[object, ...], Judged] = {}
         self.recent: deque[tuple[list[Asked], Batch]] = deque(maxlen=_RECENT)  # for who watches, to take out
@@ -153,34 +127,43 @@ class Gate:
 
     @classmethod
     async def open(
-        cls, config: Config, *, registry: CollectorRegistry, clock: Callable[[], Instant] = wall_clock
+        cls,
+        config: Config,
+        *,
+        registry: CollectorRegistry,
+        clock: Callable[[], Instant] = wall_clock,
+        worker: int = 1,
     ) -> "Gate":
-        """Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that cannot record does not
-        start."""
-        folder = config.data / "log"
+        """`worker`: which of the node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`,
+        `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
+        folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept.keep(config.data / "kept", config)
-        keys = Keys.open(config.data / "keys.json")
-        log = DecisionLog.open(
-            folder,
-            log=keys.log,
-            now=clock(),
-            gate={"dialgate": __version__, **localtime.versions()},
-            segment_bytes=config.settings.log_segment_mb << 20,
-        )
-        checkpoints = Checkpointer.open(
-            folder,
-            log=keys.log,
-            signer=partial(Signer.open, config.data / "signing.json"),
-            interval=int(config.settings.checkpoint_seconds * SECOND),
-            durable=log.durable,
-        )
-        store = await stores.opened(config)
-        answer_span = int(config.settings.answer_seconds * SECOND)
-        latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
-        upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry))
-        gate = cls(config, keys, store, log, upkeep, Clock(clock, latest))
-        gate.reload(config)
+        keys = Keys.open(config.data / "keys.json", worker)
+        async with AsyncExitStack() as undo:
+            log = DecisionLog.open(
+                folder,
+                log=keys.log,
+                now=clock(),
+                gate={"dialgate": __version__, **localtime.versions()},
+                segment_bytes=config.settings.log_segment_mb << 20,
+            )
+            undo.callback(log.close)
+            checkpoints = Checkpointer.open(
+                folder,
+                log=keys.log,
+                signer=partial(Signer.open, config.data / "signing.json"),
+                interval=int(config.settings.checkpoint_seconds * SECOND),
+                durable=log.durable,
+            )
+            store = await stores.opened(config)
+            undo.push_async_callback(store.close)
+            answer_span = int(config.settings.answer_seconds * SECOND)
+            latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
+            upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
+            gate = cls(config, keys, store, log, upkeep, Clock(clock, latest))
+            gate.reload(config)
+            undo.pop_all()
         await gate.tick()
         return gate
 
@@ -334,6 +317,7 @@ class Gate:
             laws=self.config.law_hash,
             snapshot=snapshot.version if snapshot else "",
             records=self._recorder.log.next_seq - 1,
+            nodes=dict(self.roster.problems),
         )
 
     def now(self) -> Instant:
@@ -373,9 +357,19 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
+        await self.roster.tick(self._presence(now), self.config)
         await self.subjects.observe(now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
+
+    def _presence(self, now: Instant) -> Presence:
+        return Presence(
+            node=self.config.settings.node,
+            config=self.config.hash,
+            version=__version__,
+            at=now,
+            laws=self.config.law_hash,
+        )
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
@@ -396,6 +390,7 @@ class Gate:
         while self._batches:
             await asyncio.wait(self._batches)
         await self.subjects.close()
+        await self.roster.leave()
         await self._store.close()
         await self._upkeep.close(self._clock.at_least())
         self._recorder.close()

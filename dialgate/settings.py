@@ -33,6 +33,9 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _COUNTRY = re.compile("[A-Z]{2}")
 # The bans of whole trades are about these; a campaign without a sector would escape them.
 _OFFERS = frozenset({"sale", "advertising"})
+ONE_PROCESS = (
+    "workers: the embedded store counts attempts for one process; set `store` to a Redis, or `workers` to 1"
+)
 
 
 class ConfigError(Exception):
@@ -80,6 +83,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     clients: tuple[Client, ...] = ()
     subscribers: tuple[Webhook, ...] = ()
     node: Name = "gate"
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     answer_seconds: Seconds = 900
     permit_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
@@ -189,6 +193,8 @@ class _Reader:
         if settings.listen.tls_key and not settings.listen.tls_certificate:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
         self.problems.extend(sip_faults(settings.sip, {each.name: each.sources for each in settings.clients}))
+        if settings.workers > 1 and settings.store is None:
+            self.problems.append(ONE_PROCESS)
         self.problems.extend(terms.faults(settings.retention, laws))
         hooks = tuple(self._hooks(settings, controllers))
         if self.problems:

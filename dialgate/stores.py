@@ -1,10 +1,18 @@
 """Which store a configuration names."""
 
-from dialgate.model import HOUR
+from pathlib import Path
+from typing import Final
+
+from dialgate.model import HOUR, Instant
 from dialgate.settings import Config, ConfigError
 from dialgate.store import Store
+from dialgate.store.copying import End
 from dialgate.store.redis import RedisStore
+from dialgate.store.redis_copy import RedisEnd
 from dialgate.store.sqlite import SqliteStore
+from dialgate.store.sqlite_copy import SqliteEnd
+
+_UNHURRIED: Final = 30.0
 
 
 async def opened(config: Config, *, patience: float | None = None) -> Store:
@@ -26,3 +34,11 @@ async def opened(config: Config, *, patience: float | None = None) -> Store:
         raise ConfigError([f"store: {error}; write it as redis://host:6379/0"]) from error
     await store.refuse_unless_safe()
     return store
+
+
+def end(url: str, name: str, now: Instant) -> End:
+    """Of a copy. Raises `ValueError`."""
+    scheme, _, path = url.partition("://")
+    if scheme == "sqlite":
+        return SqliteEnd(Path(path))
+    return RedisEnd(RedisStore(url, name=name, patience=_UNHURRIED), now)

@@ -25,10 +25,17 @@ _log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """`problems` says, for each component that does not work, why; the gate is ready while it is empty."""
+    """`problems` says, for each component that does not work, why; the gate is ready while it is empty. `chain`: the
+    folder of its log."""
 
     def __init__(
-        self, folder: Path, store: Store, log: DecisionLog, checkpoints: Checkpointer, metrics: Metrics
+        self,
+        folder: Path,
+        store: Store,
+        log: DecisionLog,
+        checkpoints: Checkpointer,
+        metrics: Metrics,
+        chain: Path,
     ) -> None:
         self.problems: dict[str, str] = {}
         self.metrics = metrics
@@ -36,7 +43,8 @@ class Upkeep:
         self._checkpoints, self._uncovered = checkpoints, ""
         self._stamping: asyncio.Task[None] | None = None
         self._refused: tuple[int, int, int] | None = None
-        self._archiving = Background(folder / "log")
+        self.chain = chain
+        self._archiving = Background(chain)
         self._vitals = Vitals(folder, metrics)
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)

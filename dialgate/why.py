@@ -10,12 +10,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from dialgate import phone, span
+from dialgate.chains import Chains, Place
 from dialgate.decision_log import Line
 from dialgate.holds import Holds
 from dialgate.keys import Keys
 from dialgate.model import OutcomeRecord
 from dialgate.numberset import DamagedFile, NumberSet
-from dialgate.records import Reader, Record
+from dialgate.records import Record
 from dialgate.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 
 Sees = Callable[[Record], bool]
@@ -39,66 +40,73 @@ class Inquiry:
     """Of one data folder, beside a running gate or without one."""
 
     def __init__(self, data: Path, keys: Keys) -> None:
-        self._keys, self._log, self._snapshots = keys, data / "log", data / "snapshots"
+        self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
 
-    def about(self, number: str, sees: Sees, *, before: int = 0, most: int | None = None) -> list[Found]:
-        """Newest first; of those older than entry `before`, if given. `number`: in E.164. Also those of retired months
+    def about(self, number: str, sees: Sees, *, before: str = "", most: int | None = None) -> list[Found]:
+        """Newest first; of those older than decision `before`, if given. `number`: in E.164. Also those of retired months
         that a legal hold keeps. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`."""
-        reader = Reader(self._log)
-        found = (
-            (line, record)
-            for line, record in chain(
-                reader.about(set(self._keys.hashes(number).values())), self._held(reader, number)
-            )
-            if (not before or record.seq < before) and sees(record)
+        chains = Chains(self._data)
+        every: Iterator[tuple[Line, Record]] = chain(
+            chains.about(set(self._keys.hashes(number).values())), self._held(chains, number)
         )
-        return self._joined(reader, list(islice(found, most)))
+        if before:
+            every = _after(every, chains.find(before))
+        found = ((line, record) for line, record in every if sees(record))
+        return self._joined(chains, list(islice(found, most)))
 
-    def _held(self, reader: Reader, number: str) -> Iterator[tuple[Line, Record]]:
+    def _held(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
         """Of months whose keys are gone, newest first: they are older than those that have keys."""
-        hold = Holds(self._log.parent, self._keys).find(number)
+        hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
-        seqs = {span.sequence(decision) or 0: decision for decision in (hold.records if hold else ())}
-        for seq in sorted(seqs, reverse=True):
-            line, record = next(reader.entries(first=seq), (None, None))
-            if line and isinstance(record, Record) and record.id == seqs[seq] and record.number not in live:
-                yield line, record
+        found = filter(None, map(chains.find, hold.records if hold else ()))
+        for each in sorted(found, key=lambda each: (each.record.at, each.record.seq), reverse=True):
+            if each.record.number not in live:
+                yield each.line, each.record
 
     def hashes(self, number: str) -> frozenset[bytes]:
         return frozenset(self._keys.hashes(number).values())
 
     def one(self, decision: str, sees: Sees) -> Found | None:
-        seq = span.sequence(decision)
-        if seq is None:
+        chains = Chains(self._data)
+        found = chains.find(decision)
+        if found is None or not sees(found.record):
             return None
-        reader = Reader(self._log)
-        line, record = next(reader.entries(first=seq), (None, None))
-        if line is None or not isinstance(record, Record) or record.id != decision or not sees(record):
-            return None
-        return self._joined(reader, [(line, record)])[0]
+        return self._joined(chains, [(found.line, found.record)])[0]
 
     def retired(self) -> list[str]:
         """The months (`YYYY-MM`) in which something was decided and whose keys are gone."""
-        reader, live = Reader(self._log), self._keys.hashes("").keys()
-        first = next(reader.entries(), None)
-        if first is None or not live:
+        readers, live = Chains(self._data).readers.values(), self._keys.hashes("").keys()
+        firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
+        if not firsts or not live:
             return []
-        past = (name for name in span.months(first[1].at) if name not in live)
+        past = (name for name in span.months(min(firsts)) if name not in live)
         missing = takewhile(lambda name: name < max(live), past)
-        return [name for name in missing if next(span.within(reader, span.month(name)), None)]
+        return [
+            name
+            for name in missing
+            if any(next(span.within(reader, span.month(name)), None) for reader in readers)
+        ]
 
-    def _joined(self, reader: Reader, found: Collection[tuple[Line, Record]]) -> list[Found]:
-        """With what became of the calls, which stands later in the log."""
+    def _joined(self, chains: Chains, found: Collection[tuple[Line, Record]]) -> list[Found]:
+        """With what became of the calls."""
         if not found:
             return []
-        outcomes: dict[str, list[OutcomeRecord]] = {record.id: [] for _, record in found}
-        for outcome in reader.outcomes(first=min(line.seq for line, _ in found), of=outcomes.keys()):
-            outcomes[outcome.decision].append(outcome)
+        outcomes = chains.outcomes([record for _, record in found])
         held = _consultations(self._snapshots)
         return [
             Found(line.hash, record, tuple(outcomes[record.id]), _those_of(record, held))
             for line, record in found
         ]
+
+
+def _after(every: Iterator[tuple[Line, Record]], cursor: Place | None) -> Iterator[tuple[Line, Record]]:
+    """Of decisions, newest first, those that come after `cursor`; none if it is not there."""
+    if cursor is None:
+        return
+    place = cursor.record.at, cursor.record.seq
+    for line, record in every:
+        if (record.at, record.seq) < place:
+            yield line, record
 
 
 def e164(raw: str, home: str) -> str:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
+from dialgate.chains import Chains
 from dialgate.keys import Keys
 from dialgate.model import DAY
-from dialgate.records import Reader
 from dialgate.search import Hit, Query, search
 from dialgate.span import Span
 from dialgate.why import Inquiry
@@ -293,7 +293,7 @@ async def searched(shared: World) -> tuple[World, list[str]]:
 
 
 def hits(made: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:
-    return list(search(Reader(made.gate.config.data / "log"), query or Query(), within or Span()))
+    return list(search(Chains(made.gate.config.data), query or Query(), within or Span()))
 
 
 async def test_search_finds_what_was_asked_for_and_nothing_else(searched: tuple[World, list[str]]) -> None:

@@ -20,6 +20,7 @@ from dialgate.evidence import NoEvidence, Sources
 from dialgate.keys import Keys
 from dialgate.model import DAY
 from dialgate.signing import Signer, renew
+from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects import Subjects
 from dialgate.verifier import verify_evidence
 from dialgate.verifier.verify_evidence import Refused, checked
@@ -47,7 +48,10 @@ async def covered(world: World) -> None:
 def sources(world: World) -> Sources:
     data = world.gate.config.data
     return Sources.of(
-        data, keys=Keys.open(data / "keys.json"), signer=Signer.open(data / "signing.json", NOW)
+        data,
+        keys=Keys.open(data / "keys.json"),
+        signer=Signer.open(data / "signing.json", NOW),
+        store=SqliteStore.open(data / "store.db", patience=5),
     )
 
 

@@ -230,9 +230,9 @@ async def test_a_call_that_stands_can_be_changed_but_not_led_to_another_number(s
     assert (await refer.send().final()).status == 403
     taken = request.within(answer, "INVITE", cseq=5, Replaces="x;to-tag=a;from-tag=b")
     assert (await taken.send().final()).status == 403
-    for at, other in enumerate((sip.stranger, sip.inbound)):  # who has heard of the call is not in it
+    for at, outsider in enumerate((sip.stranger, sip.inbound)):  # who has heard of the call is not in it
         sneaked = request.within(answer, "BYE", cseq=20 + at)
-        sneaked.dialer = other
+        sneaked.dialer = outsider
         sneaked.send()
     bye = request.within(answer, "BYE", cseq=6)
     assert (await bye.send().final()).status == 200

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.sip": set(),
     "dialgate.cdr": set(),
     "dialgate.departures": {"model", "cdr", "phone"},
-    "dialgate.reconcile": {"model", "archive", "cdr", "departures", "kept", "keys", "records", "span"},
+    "dialgate.reconcile": {"model", "archive", "chains", "cdr", "departures", "kept", "keys", "records", "span"},
     "dialgate.rules": {"model", "law", "basis"},
     "dialgate.decision": {"model", "law", "rules"},
     "dialgate.localtime": {"model", "law"},
@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
     "dialgate.timestamps": {"model", "decision_log"},
-    "dialgate.evidence": {"model", "archive", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
+    "dialgate.evidence": {"model", "archive", "chains", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.storage_days": set(),
     "dialgate.yamlfile": set(),
@@ -61,8 +61,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
     "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
     "dialgate.subject_page": {"model", "requests", "subject_answers"},
+    "dialgate.chains": {"model", "decision_log", "keys", "records", "span"},
     "dialgate.holdings": {
-        "model", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
+        "model", "chains", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
     },
     "dialgate.erasure": {
         "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
@@ -72,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
         "subject_answers",
     },
-    "dialgate.breach": {"model", "keys", "localtime", "records", "settings", "store"},
+    "dialgate.breach": {"model", "chains", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
         "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
         "phone", "registrar", "requests", "expiry", "settings", "store", "stores", "subject_answers",
@@ -92,17 +93,18 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.archive": {"model", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
     "dialgate.holds": {"model", "keys", "phone"},
-    "dialgate.retention": {"model", "holds", "keys", "records", "settings", "terms"},
+    "dialgate.retention": {"model", "chains", "holds", "keys", "records", "settings", "terms"},
     "dialgate.span": {"model", "archive", "decision_log", "records"},
     "dialgate.replay": {"model", "decision", "kept", "law", "records"},
-    "dialgate.search": {"model", "localtime", "records", "span"},
+    "dialgate.search": {"model", "chains", "localtime", "records", "span"},
     "dialgate.texts": {"model"},
     "dialgate.report": {
-        "model", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
+        "model", "chains", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
     },
-    "dialgate.why": {"model", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
+    "dialgate.why": {"model", "chains", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
-    "dialgate.recorder": {"model", "decision_log", "keys", "localtime", "metrics", "records"},
+    "dialgate.roster": {"model", "metrics", "settings", "store"},
+    "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
@@ -112,15 +114,16 @@ ALLOWED: dict[str, set[str]] = {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
     },
     "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
+    "dialgate.clock": {"model", "answers", "faults"},
     "dialgate.observed": {"model", "answers", "batch", "metrics", "traces"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
         "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
     "dialgate.service": {
-        "model", "answers", "batch", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
+        "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics", "observed", "permit", "permit_key",
-        "recorder", "registrar", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep",
+        "recorder", "registrar", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -137,13 +140,13 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.cli_answers": {
-        "model", "account", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
+        "model", "account", "chains", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
     "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service"},
     "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces"},
     "dialgate.interfaces.cli_report": {
-        "model", "faults", "interfaces", "localtime", "records", "report", "service", "settings", "stores", "texts",
+        "model", "faults", "interfaces", "localtime", "report", "service", "settings", "stores", "texts",
     },
     "dialgate.interfaces.sip": {
         "answers", "doors", "faults", "interfaces", "registrar", "requests", "service", "settings", "sip",
@@ -156,7 +159,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "backup", "conformance", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
@@ -164,8 +167,8 @@ ALLOWED: dict[str, set[str]] = {
         "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
     },
     "dialgate.interfaces.console": {
-        "model", "account", "answers", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "records", "requests",
-        "service", "settings", "signing", "texts", "why",
+        "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "records", "requests",
+        "service", "settings", "signing", "stores", "texts", "why",
     },
     "dialgate.__main__": {"interfaces"},
     "dialgate.signature": {"faults"},

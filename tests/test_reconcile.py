@@ -71,7 +71,7 @@ def written(folder: Path, rows: list[Row]) -> Path:
 def reconciled(gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC") -> Report:
     data = gate.gate.config.data
     calls = cdr.read(path, format_, Columns(), zone)
-    nodes = [Node(data, Keys.open(data / "keys.json"))]
+    nodes = Node.all(data)
     own = frozenset({LINE, CALLER})
     return reconcile.reconcile([calls], nodes, home="IT", own=own, skew=5 * SECOND)
 
@@ -136,7 +136,7 @@ async def test_every_call_that_can_be_allowed_is_and_each_allow_is_used_once(
     @given(st.lists(st.integers(-100, 2000), max_size=6))
     def tried(times: list[int]) -> None:
         path = written(tmp_path, [Row(number, after=at) for at in times])
-        nodes = [Node(data, Keys.open(data / "keys.json"))]
+        nodes = Node.all(data)
         calls = [cdr.read(path, "csv", Columns(), "UTC")] if times else []
         report = reconcile.reconcile(calls, nodes, home="IT", own=frozenset(), skew=5 * SECOND)
         assert report.matched == most(sorted(times), (0, 300, 600, 900))

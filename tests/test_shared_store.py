@@ -3,7 +3,7 @@
 import asyncio
 import io
 import shutil
-import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,33 +20,42 @@ from dialgate.requests import ListRequest, RevocationRequest
 from dialgate.service import Gate
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests import world
-from tests.test_store import redis_server, redis_url
+from tests import redises, world
 from tests.world import CALLER, CLEAR, NOW, Hand
 
 
 async def load_list(gate: Gate) -> None:
+    await load_numbers(gate, [CLEAR])
+
+
+async def load_numbers(gate: Gate, numbers: list[str]) -> None:
     told = {name: value for name, value in world.LIST.items() if name != "numbers"}
     await gate.registrar.load_list(
-        gate.config.settings.clients[0], msgspec.convert(told, ListRequest), io.BytesIO(CLEAR.encode())
+        gate.config.settings.clients[0],
+        msgspec.convert(told, ListRequest),
+        io.BytesIO("\n".join(numbers).encode()),
     )
+
+
+def share(first: Path, folder: Path) -> None:
+    """The keys and the call lists of another node."""
+    (folder / "data").mkdir(exist_ok=True)
+    keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
+    shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
+    path = folder / "data/keys.json"
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(shared))
+    shutil.copytree(first / "data/lists", folder / "data/lists")
 
 
 async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
     """`first`: the folder of a gate whose keys this one shares."""
     file = world.write_folder(
-        folder, store={"url": redis_url(), "name": name, "patience": 5}, node=folder.name
+        folder, store={"url": redises.alone(), "name": name, "patience": 5}, node=folder.name
     )
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
-        keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
-        shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {
-            "months": {}
-        }
-        path = folder / "data/keys.json"
-        path.touch(mode=0o600)
-        path.write_bytes(msgspec.json.encode(shared))
-        shutil.copytree(first / "data/lists", folder / "data/lists")
+        share(first, folder)
     gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     if first is None:
         await load_list(gate)
@@ -97,41 +106,87 @@ async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -
     ("options", "told"),
     [
         ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
-        ({"maxmemory-policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
+        ({"maxmemory_policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
         ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `always`"),
     ],
 )
 async def test_a_server_that_may_forget_is_refused(
     options: dict[str, str], told: str, tmp_path: Path
 ) -> None:
-    url, process = redis_server(tmp_path, **options)
-    store = RedisStore(url)
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"), **options)
+    store = RedisStore(at(tmp_path))
     with pytest.raises(StoreUnavailable, match=told):
         await store.refuse_unless_safe()
     await store.close()
-    stop(process)
+    redises.ended(process)
 
 
 async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_is_served(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "redis").mkdir()
-    url, process = redis_server(tmp_path / "redis")
-    file = world.write_folder(tmp_path, store={"url": url, "patience": 5})
+    folder = tmp_path / "redis"
+    process = redises.start(folder, unixsocket=str(folder / "socket"))
+    file = world.write_folder(tmp_path, store={"url": at(folder), "patience": 5})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     await load_list(gate)
     await gate.tick()
     assert (await ask(gate)).decision == "allow"
-    stop(process)
+    redises.ended(process)
     denied = await ask(gate)
     assert (denied.decision_id, denied.reasons[0].code) == ("", "gate.unavailable")
-    _, process = redis_server(tmp_path / "redis")
+    process = redises.start(folder, unixsocket=str(folder / "socket"))
     assert (await ask(gate)).decision == "allow"
     await gate.close()
-    stop(process)
+    redises.ended(process)
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
+def at(folder: Path) -> str:
+    return f"unix://{redises.USER}:{redises.PASSWORD}@{folder}/socket"
+
+
+async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates: list[Gate]) -> None:
+    one, other = gates
+    await beat(*gates)
+    assert one.status().nodes == {}
+    assert one.metrics.nodes._value.get() == 2
+    controller = next(one.config.folder.glob("controllers/*.yaml"))
+    controller.write_text(controller.read_text("utf-8") + "# changed\nsistan: true\n", "utf-8")
+    one.reload(settings.load(one.config.folder / "dialgate.yaml"))
+    await beat(*gates)
+    assert one.status().nodes == {"two": "on an old config"}
+    assert other.status().nodes == {"two": "on an old config"}
+    assert other.metrics.nodes_outdated._value.get() == 1
+    assert not other.readiness(), "it goes on serving"
+    shutil.copy(controller, other.config.folder / "controllers" / controller.name)
+    other.reload(settings.load(other.config.folder / "dialgate.yaml"))
+    await beat(*gates)
+    assert one.status().nodes == {}
+
+
+async def beat(*gates: Gate) -> None:
+    """Each has said what it runs, and then heard of the others."""
+    for _ in range(2):
+        for gate in gates:
+            gate._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
+            await gate.tick()
+
+
+async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gates: list[Gate]) -> None:
+    one, other = gates
+    await beat(*gates)
+    assert await one.roster.leads("webhook:crm")
+    assert not await other.roster.leads("webhook:crm")
+    assert await one.roster.leads("webhook:crm")
+    assert await other.roster.leads("webhook:erp")
+
+
+async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(gates: list[Gate]) -> None:
+    await beat(*gates)
+    file = gates[0].config.folder / "dialgate.yaml"
+    command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    rows = {each["node"]: each["problem"] for each in msgspec.json.decode(told)["nodes"]}
+    assert rows == {"one": "silent", "two": "silent"}, "their clock is that of the test"
+    assert process.returncode == 1

@@ -3,17 +3,14 @@
 Another engine joins by one more function in `ENGINES`."""
 
 import asyncio
-import atexit
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import date
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +34,7 @@ from dialgate.store import (
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import GATHERED, SqliteStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
+from tests import redises
 
 ROOT = Path(__file__).resolve().parent.parent
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
@@ -63,41 +61,38 @@ def sqlite_engine(folder: Path) -> Engine:
     return Engine(lambda: SqliteStore.open(path, patience=5), elsewhere, shared=False)
 
 
-def redis_engine(folder: Path) -> Engine:
+def on_redis(url: str, folder: Path) -> Engine:
     """On one server for all tests; each has a name of its own."""
-    url, name = redis_url(), folder.name
     elsewhere = (
         "from dialgate.store.redis import RedisStore\n"
-        f"store = RedisStore({url!r}, name={name!r}, patience=5)\n"
+        f"store = RedisStore({url!r}, name={folder.name!r}, patience=5)\n"
     )
-    return Engine(lambda: RedisStore(url, name=name, patience=5), elsewhere, shared=True)
+    return Engine(lambda: RedisStore(url, name=folder.name, patience=5), elsewhere, shared=True)
 
 
-def redis_server(folder: Path, **options: str) -> tuple[str, subprocess.Popen[str]]:
-    """On a socket in the folder; syncs every write, unless the options say otherwise."""
-    usual = {"port": "0", "unixsocket": str(folder / "socket"), "dir": str(folder), "save": ""}
-    usual |= {"appendonly": "yes", "appendfsync": "always"}
-    words = [word for name, value in (usual | options).items() for word in (f"--{name}", value)]
-    process = subprocess.Popen(["redis-server", *words], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if "Ready to accept connections" in line:
-            return f"unix://{folder}/socket", process
-    raise AssertionError("redis-server did not start")
+def redis_engine(folder: Path) -> Engine:
+    return on_redis(redises.alone(), folder)
 
 
-@cache
-def redis_url() -> str:
-    """A server with nothing in it, that ends with this process."""
-    folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    url, process = redis_server(folder)
-    atexit.register(shutil.rmtree, folder)
-    atexit.register(process.wait)
-    atexit.register(process.kill)
-    return url
+def tls_engine(folder: Path) -> Engine:
+    return on_redis(redises.over_tls(), folder)
 
 
-ENGINES = [sqlite_engine, redis_engine]
+def cluster_engine(folder: Path) -> Engine:
+    return on_redis(redises.shared_cluster(), folder)
+
+
+def sentinel_engine(folder: Path) -> Engine:
+    return on_redis(redises.shared_sentinels(), folder)
+
+
+def valkey_engine(folder: Path) -> Engine:
+    if shutil.which("valkey-server") is None:
+        pytest.skip("valkey-server is not installed")
+    return on_redis(redises.alone("valkey-server"), folder)
+
+
+ENGINES = [sqlite_engine, redis_engine, tls_engine, cluster_engine, sentinel_engine, valkey_engine]
 
 
 @pytest.fixture(params=ENGINES)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -50,10 +52,10 @@ class Round(Struct, frozen=True):
     theirs: Turn
 
 
-def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
-    """`requests` to each server in each round; a first round is not counted. Linux only."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = world.build(Path(folder), countries, requests * (rounds + 1))
+def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) -> Iterator[Figure]:
+    """`requests` to each server in each round; a first round is not counted. `shared`: on a Redis. Linux only."""
+    with tempfile.TemporaryDirectory() as folder, _store(Path(folder), shared=shared) as store:
+        made = world.build(Path(folder), countries, requests * (rounds + 1), **store)
         done = measured(made, iter(made.numbers), requests, rounds)
     yield from _figures(done)
 
@@ -71,6 +73,39 @@ def ratio(rounds: list[Round]) -> float:
         tuple(turn.load.requests / turn.load.seconds for turn in (each.ours, each.theirs)) for each in rounds
     ]
     return median(ours / theirs for ours, theirs in speed)
+
+
+@contextmanager
+def _store(folder: Path, *, shared: bool) -> Iterator[dict[str, Any]]:
+    if not shared:
+        yield {}
+        return
+    with servers.redis(folder) as url:
+        yield {"store": {"url": url}}
+
+
+def workers(
+    countries: Path, requests: int, rounds: int, counts: tuple[int, ...] = (1, 2, 4)
+) -> Iterator[Figure]:
+    """Processor time for each decision, by how many workers share it, on a Redis; what Redis itself takes is not in it. Each
+    round starts a gate of each size anew."""
+    spent: dict[int, list[float]] = {count: [] for count in counts}
+    with tempfile.TemporaryDirectory() as folder, servers.redis(Path(folder)) as url:
+        size = 2 * requests * rounds * len(counts)
+        made = world.build(Path(folder), countries, size, store={"url": url})
+        numbers = iter(made.numbers)
+        for _ in range(rounds):
+            for count in counts:
+                with servers.gate(made.config, workers=count) as ours:
+                    turn(ours, made.key, world.bodies(numbers, requests))
+                    taken = turn(ours, made.key, world.bodies(numbers, requests))
+                spent[count].append(taken.cpu / taken.load.requests * 1e6)
+    alone = median(spent[counts[0]])
+    for count, found in spent.items():
+        compared = median(one / first for one, first in zip(found, spent[counts[0]], strict=True))
+        yield Figure(
+            f"workers.{count}.server_cpu", round(median(found), 1), "us", round(alone, 1), round(compared, 3)
+        )
 
 
 def _round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:

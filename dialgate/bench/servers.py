@@ -20,9 +20,14 @@ class Server(Struct, frozen=True):
     port: int
 
     def cpu(self) -> float:
-        """Seconds of processor time so far, of all its threads; in steps of 10 ms."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Seconds of processor time so far, of all its threads and of its workers; in steps of 10 ms."""
+        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
+        return sum(_ticks(pid) for pid in [self.pid, *map(int, workers)]) / _TICKS
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @contextmanager
@@ -37,9 +42,9 @@ def bare(program: str) -> Iterator[Server]:
 
 
 @contextmanager
-def gate(config: Path, door: str = "url") -> Iterator[Server]:
+def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
     """`dialgate serve`. `door`: which of the URLs that its event "ready" names is to be asked."""
-    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config)]
+    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
         try:
             yield Server(process.pid, _port(process, door))
@@ -56,3 +61,19 @@ def _port(process: subprocess.Popen[bytes], door: str) -> int:
         if event.get("event") == "ready":
             return int(event[door].rpartition(":")[2])
     raise BenchError(f"the gate did not start; it said:\n{said.decode()}")
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A Redis as README asks for, on a socket in the folder. Gives its URL."""
+    settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
+                "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip
+    words = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            if not any(b"Ready to accept" in line for line in process.stdout):
+                raise BenchError("redis-server did not start")
+            yield f"unix://{folder}/redis.socket"
+        finally:
+            process.kill()

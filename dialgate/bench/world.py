@@ -77,9 +77,9 @@ class World(Struct, frozen=True):
     callable: list[int]
 
 
-def build(folder: Path, countries: Path, size: int) -> World:
-    """`countries`: the folder of the operator's laws. Raises CalledProcessError where a command refuses."""
-    config = write_config(folder, countries)
+def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
+    """`countries`: the folder of the operator's laws; `settings`: of dialgate.yaml, besides the usual. Raises CalledProcessError where a command refuses."""
+    config = write_config(folder, countries, **settings)
     draw = random.Random(1)
     numbers = draw.sample(range(_FIRST, _LAST), size)
     clear, listed = numbers[: size * 9 // 10], numbers[size * 9 // 10 : size * 19 // 20]
@@ -89,11 +89,11 @@ def build(folder: Path, countries: Path, size: int) -> World:
     return World(config, _KEY, numbers, clear)
 
 
-def write_config(folder: Path, countries: Path) -> Path:
+def write_config(folder: Path, countries: Path, **settings: Any) -> Path:
     law = yaml.safe_load((countries / "it.yaml").read_text("utf-8"))
     law["hours"].append(_ALL_DAY)
     files: dict[str, Any] = {
-        "dialgate.yaml": _SETTINGS,
+        "dialgate.yaml": _SETTINGS | settings,
         "controllers/bench.yaml": _CONTROLLER,
         "countries/it.yaml": law,
     }

@@ -25,6 +25,8 @@ COMMANDS = {
     "subject": "cli_subjects",
     "retention": "cli_storage",
     "breach": "cli_storage",
+    "nodes": "cli_nodes",
+    "store": "cli_store",
     "backup": "cli_backup",
     "key": "cli_audit",
     "permit": "cli_permit",

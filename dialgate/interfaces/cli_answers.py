@@ -4,6 +4,7 @@ be made again. They read the data folder, beside a running gate or without one."
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,6 +17,7 @@ from dialgate import account, kept, span, why
 from dialgate import replay as replaying
 from dialgate import search as searching
 from dialgate.account import Account
+from dialgate.chains import Chains
 from dialgate.decision_log import Line
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
@@ -163,7 +165,7 @@ def log_search(
             client=client,
             hashes=hashes,
         )
-        hits = searching.search(Reader(_log(loaded)), query, _span(since, until))
+        hits = searching.search(_chains(loaded), query, _span(since, until))
         found = _tell(hits) if as_json else _show_hits(hits, limit)
     raise typer.Exit(0 if found else NO)
 
@@ -226,11 +228,13 @@ def log_replay(
     dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml"""
     with reporting(as_json=as_json), _reading():
         loaded = load_config(config)
-        reader = Reader(_log(loaded))
-        chosen = _one(reader, decision) if decision else _span(since, until, first, last)
+        readers = list(_chains(loaded).readers.values())
+        chosen = _span(since, until, first, last)
+        if decision:
+            readers, chosen = _one(readers, decision)
         law_of = replaying.draft(_draft(law)) if law else replaying.of_its_day(loaded.data / "kept")
         compare = replaying.in_effect if law else replaying.exact
-        with _progress(reader, chosen) as entries:
+        with _progress(readers, chosen) as entries:
             report = replaying.replay(entries, law_of, compare)
     if as_json:
         show_json(_as_builtins(report))
@@ -239,12 +243,14 @@ def log_replay(
     raise typer.Exit(NO if report.different else 0)
 
 
-def _one(reader: Reader, decision: str) -> Span:
+def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
+    """And which log it is in. A number alone is one of the first log that has it."""
     seq = span.sequence(decision)
-    found = reader.find(seq) if seq is not None else None
-    if not isinstance(found, Record) or decision not in {str(seq), found.id}:
-        raise Failure("decision.unknown", "No decision in this log has this id or number.", field="decision")
-    return Span(first=found.seq, last=found.seq)
+    for reader in readers:
+        found = reader.find(seq) if seq is not None else None
+        if isinstance(found, Record) and decision in {str(seq), found.id}:
+            return [reader], Span(first=found.seq, last=found.seq)
+    raise Failure("decision.unknown", "No decision in this log has this id or number.", field="decision")
 
 
 def _draft(path: Path) -> Law:
@@ -255,18 +261,22 @@ def _draft(path: Path) -> Law:
 
 
 @contextmanager
-def _progress(reader: Reader, chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
-    """The entries, with a bar on a terminal's error stream."""
+def _progress(readers: list[Reader], chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
+    """The entries, one log after the other, with a bar for each on a terminal's error stream."""
     errors = console(stderr=True)
     if not errors.is_terminal:
-        yield (entry for _, entry in span.within(reader, chosen))
+        yield (entry for reader in readers for _, entry in span.within(reader, chosen))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
-        begin = span.begin(reader, chosen)
-        end = min(span.end(reader), chosen.last + 1)
-        task = progress.add_task("replaying", total=max(end - begin, 1))
-        yield _counted(span.within(reader, chosen), lambda seq: progress.update(task, completed=seq - begin))
+        yield chain.from_iterable(_shown(progress, reader, chosen) for reader in readers)
+
+
+def _shown(progress: Progress, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
+    begin = span.begin(reader, chosen)
+    end = min(span.end(reader), chosen.last + 1)
+    task = progress.add_task("replaying", total=max(end - begin, 1))
+    return _counted(span.within(reader, chosen), lambda seq: progress.update(task, completed=seq - begin))
 
 
 def _counted(
@@ -337,6 +347,11 @@ def _log(config: Config) -> Path:
     if not folder.is_dir():
         raise Failure("log.unreadable", f"{folder} is not there; has a gate ever run here?")
     return folder
+
+
+def _chains(config: Config) -> Chains:
+    _log(config)
+    return Chains(config.data)
 
 
 def _keys(config: Config) -> Keys:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from dialgate import chains
 from dialgate.archive import due, packing
 from dialgate.faults import Unavailable
 from dialgate.holds import Hold, HoldRefused, Holds, read_number
@@ -61,9 +62,11 @@ def log_archive(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False)
 
     dialgate log archive --json"""
     with reporting(as_json=as_json), _foreseen():
-        folder = load_config(config).data / "log"
-        with packing.alone(folder):
-            packed = list(_packed(due(folder, wall_clock())))
+        data = load_config(config).data
+        packed: list[packing.Packed] = []
+        for folder in chains.folders(data).values() or [data / "log"]:
+            with packing.alone(folder):
+                packed += _packed(due(folder, wall_clock()))
     entries, before, after = (
         sum(getattr(each, name) for each in packed) for name in ("entries", "before", "after")
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,9 @@ def bench_http(
     *,
     requests: Annotated[int, typer.Option(min=100, help="To each server in each round.")] = 30_000,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
+    store: Annotated[
+        Literal["embedded", "redis"], typer.Option(help="What it counts in; redis-server must be installed.")
+    ] = "embedded",
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +61,22 @@ def bench_http(
 
     dialgate bench http --json"""
     with reporting(as_json=as_json):
-        _show(http.run(countries, requests, rounds), as_json=as_json)
+        _show(http.run(countries, requests, rounds, shared=store == "redis"), as_json=as_json)
+
+
+@bench_app.command("workers")
+def bench_workers(
+    *,
+    requests: Annotated[int, typer.Option(min=100, help="To each gate in each round.")] = 20_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """Processor time for each decision of one, two and four workers on a Redis, over HTTP.
+
+    dialgate bench workers --json"""
+    with reporting(as_json=as_json):
+        _show(http.workers(countries, requests, rounds), as_json=as_json)
 
 
 @bench_app.command("agi")

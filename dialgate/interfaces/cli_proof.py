@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn, TypeAlias
 
 import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from dialgate import archive, decision_log, evidence, timestamps
+from dialgate import archive, chains, decision_log, evidence, stores, timestamps
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
 from dialgate.interfaces.cli_subjects import Purpose, act, write_out
@@ -39,6 +39,8 @@ from dialgate.signing import Signer, public_keys, renew
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
 
+Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="The log of this worker only.")]
+
 
 @log_app.command("verify")
 def log_verify(
@@ -50,10 +52,11 @@ def log_verify(
     against: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="A checkpoint that was kept elsewhere.")
     ] = None,
+    worker: Worker = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the decision log: its chain, its signed checkpoints, every byte; and count what it holds.
+    """Prove the decision log, every worker's: its chain, its signed checkpoints, every byte; and count what it holds.
 
     Exit 1 where a byte is not as it was written, something is missing or out of place, or signed by a strange key; each
     fault is named by file, byte and record. May be run beside a gate, or on a copy of its folder. That the end was cut
@@ -62,36 +65,59 @@ def log_verify(
     dialgate log verify --against /mnt/elsewhere/checkpoint.json"""
     with reporting(as_json=as_json):
         loaded = load_config(config)
-        data, folder = loaded.data, loaded.data / "log"
-        try:
-            with _progress("verifying", shown=not as_json) as progress:
-                report = decision_log.verify(
-                    folder,
-                    first=first,
-                    last=last,
-                    keys=public_keys(data / "signing.json"),
-                    against=against.read_bytes() if against else b"",
-                    open_segment=archive.open_segment,
-                    listed=archive.segments(folder),
-                    progress=progress,
-                )
-            report.faults += _unproved(loaded)
-        except OSError as error:
-            raise Failure(
-                "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
-            ) from None
-        except Unavailable as error:
-            raise Failure("keys.unusable", str(error)) from None
-    if as_json:
-        show_json({"ok": report.ok, **msgspec.structs.asdict(report)})
+        chosen = _chosen(loaded, worker, alone=first > 1 or last is not None or against is not None)
+        reports = {}
+        for number, folder in chosen.items():
+            try:
+                with _progress("verifying", shown=not as_json) as progress:
+                    reports[number] = report = decision_log.verify(
+                        folder,
+                        first=first,
+                        last=last,
+                        keys=public_keys(loaded.data / "signing.json"),
+                        against=against.read_bytes() if against else b"",
+                        open_segment=archive.open_segment,
+                        listed=archive.segments(folder),
+                        progress=progress,
+                    )
+                report.faults += _unproved(loaded, folder)
+            except OSError as error:
+                raise Failure(
+                    "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
+                ) from None
+            except Unavailable as error:
+                raise Failure("keys.unusable", str(error)) from None
+    _tell_reports(reports, as_json=as_json)
+
+
+def _tell_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> NoReturn:
+    ok = all(report.ok for report in reports.values())
+    if not as_json:
+        for number, report in reports.items():
+            _show_report(report, f" of worker {number}" if len(reports) > 1 else "")
+    elif len(reports) == 1:
+        show_json({"ok": ok, **msgspec.structs.asdict(next(iter(reports.values())))})
     else:
-        _show_report(report)
-    raise typer.Exit(0 if report.ok else NO)
+        told = {number: msgspec.structs.asdict(report) for number, report in reports.items()}
+        show_json({"ok": ok, "workers": {n: {"ok": reports[n].ok, **each} for n, each in told.items()}})
+    raise typer.Exit(0 if ok else NO)
 
 
-def _unproved(config: Config) -> list[decision_log.Fault]:
+def _chosen(config: Config, worker: int | None, *, alone: bool) -> dict[int, Path]:
+    """Which logs. Raises `Failure` where more than one is meant by what can mean one only."""
+    found = chains.folders(config.data) or {1: config.data / "log"}
+    if worker is not None:
+        if worker not in found:
+            raise Failure("log.unreadable", f"worker {worker} has written no log here", status=MISUSE)
+        return {worker: found[worker]}
+    if alone and len(found) > 1:
+        raise Failure("log.misuse", "several workers wrote logs here; name one with --worker", status=MISUSE)
+    return found
+
+
+def _unproved(config: Config, folder: Path) -> list[decision_log.Fault]:
     """Where an authority is set, its time stamps must hold for the checkpoints that are there."""
-    folder, roots = config.data / "log", config.settings.timestamp_roots
+    roots = config.settings.timestamp_roots
     what = "the time stamp does not hold, or its checkpoint is not here as it was stamped"
     return [
         decision_log.Fault(str(folder / timestamps.FILE), 0, size, what, "broken_timestamp")
@@ -111,7 +137,7 @@ def _progress(what: str, *, shown: bool) -> Iterator[decision_log.Progress]:
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
 
 
-def _show_report(report: decision_log.Report) -> None:
+def _show_report(report: decision_log.Report, whose: str) -> None:
     fields = {
         "segments": report.segments,
         "records": report.entries,
@@ -125,7 +151,7 @@ def _show_report(report: decision_log.Report) -> None:
     }
     counts = {name: f"{value:,}" for name, value in fields.items()}
     verdict = "the chain holds" if report.ok else "the chain is BROKEN"
-    show_fields(f"Decision log: {verdict}", counts | {"head": report.head})
+    show_fields(f"Decision log{whose}: {verdict}", counts | {"head": report.head})
     if report.faults:
         show_table(
             "Faults",
@@ -146,6 +172,7 @@ def log_checkpoint(
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Sign with a new key from here on; a running gate does so too.")
     ] = False,
+    worker: Worker = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -157,10 +184,9 @@ def log_checkpoint(
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json"""
     with reporting(as_json=as_json), _faults():
         loaded = load_config(config)
-        stored = _newest(loaded, new_key=new_key)
-        line = (
-            (loaded.data / "log" / decision_log.CHECKPOINTS).read_bytes()[stored.offset :].split(b"\n", 1)[0]
-        )
+        ((number, folder),) = _chosen(loaded, worker, alone=True).items()
+        stored = _newest(loaded, folder, number, new_key=new_key)
+        line = (folder / decision_log.CHECKPOINTS).read_bytes()[stored.offset :].split(b"\n", 1)[0]
         if out:
             out.write_bytes(line + b"\n")
     checkpoint = stored.checkpoint
@@ -177,9 +203,9 @@ def log_checkpoint(
         show_fields(title, {name: str(value) for name, value in fields.items()})
 
 
-def _newest(config: Config, *, new_key: bool) -> decision_log.Stored:
-    folder, path, now = config.data / "log", config.data / "signing.json", wall_clock()
-    keys = _keys(config)
+def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> decision_log.Stored:
+    path, now = config.data / "signing.json", wall_clock()
+    keys = _keys(config, worker)
     signer = renew(path, now) if new_key else Signer.open(path, now)
     try:
         decision_log.cover(folder, log=keys.log, signer=signer, now=now)
@@ -229,33 +255,52 @@ def log_evidence(
             raise Failure("evidence.misuse", "name one decision, or a file with --numbers", status=MISUSE)
         loaded = load_config(config)
         asked = _numbers(numbers) if numbers else []
-        made = asyncio.run(_evidence(loaded, decision, asked))
-        seen = {*asked, *evidence.numbers_in(made)}
+        made = asyncio.run(_evidence(loaded, decision, asked, out))
+        seen = {*asked, *(number for bundle in made.values() for number in evidence.numbers_in(bundle))}
         act(config, lambda subjects, client: subjects.disclosed(client, seen, purpose))
-        write_out(out, made.decode())
+        for path, bundle in made.items():
+            write_out(path, bundle.decode())
         if with_verifier:
             source = files("dialgate.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)
         signer = Signer.open(loaded.data / "signing.json", wall_clock())
     if as_json:
-        show_json({"file": str(out), "bytes": len(made), "key": signer.name})
+        more = {"files": [str(path) for path in made]} if len(made) > 1 else {}
+        size = sum(path.stat().st_size for path in made)
+        show_json({"file": str(out), "bytes": size, "key": signer.name, **more})
     else:
-        typer.echo(
-            f"{out}: {len(made):,} bytes, signed by key {signer.name}. Tell the key's name by another way."
-        )
+        for path in made:
+            size = path.stat().st_size
+            typer.echo(
+                f"{path}: {size:,} bytes, signed by key {signer.name}. Tell the key's name by another way."
+            )
 
 
-async def _evidence(config: Config, decision: str, numbers: list[str]) -> bytes:
-    now = wall_clock()
-    sources = evidence.Sources.of(
-        config.data, keys=_keys(config), signer=Signer.open(config.data / "signing.json", now)
-    )
+async def _evidence(config: Config, decision: str, numbers: list[str], out: Path) -> dict[Path, bytes]:
+    """One bundle is about one log: of numbers there is one for each worker's, `out` for the first."""
+    now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
+    store = await stores.opened(config, patience=5)
+    bundles: dict[Path, bytes] = {}
     try:
-        if decision:
-            return await evidence.of_decision(sources, decision, now)
-        return await evidence.of_numbers(sources, numbers, now)
+        for worker in _deciders(config, decision):
+            sources = evidence.Sources.of(
+                config.data, keys=_keys(config, worker), signer=signer, store=store, worker=worker
+            )
+            if decision:
+                made = await evidence.of_decision(sources, decision, now)
+            else:
+                made = await evidence.of_numbers(sources, numbers, now)
+            bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = made
     finally:
-        await sources.store.close()
+        await store.close()
+    return bundles
+
+
+def _deciders(config: Config, decision: str) -> list[int]:
+    """The workers whose logs are to be read: that of the decision, or all."""
+    if not decision:
+        return list(chains.folders(config.data)) or [1]
+    return [chains.of(config.data, _keys(config, 1).log, decision.rpartition("-")[0]) or 1]
 
 
 def _numbers(path: Path) -> list[str]:
@@ -270,11 +315,11 @@ def _numbers(path: Path) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
-def _keys(config: Config) -> Keys:
+def _keys(config: Config, worker: int) -> Keys:
     path = config.data / "keys.json"
     if not path.exists():
         raise Failure("keys.missing", f"{path} is not there; has a gate ever run here?")
-    return Keys.open(path)
+    return Keys.open(path, worker)
 
 
 @contextmanager

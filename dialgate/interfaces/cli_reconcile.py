@@ -28,7 +28,6 @@ from dialgate.interfaces.cli_terminal import (
     show_table,
     utc,
 )
-from dialgate.keys import Keys
 from dialgate.model import SECOND
 from dialgate.reconcile import KINDS, Finding, Node, Report
 from dialgate.service import wall_clock
@@ -104,7 +103,7 @@ def reconcile_files(
             )
         loaded = load_config(config)
         home = home or _home(loaded)
-        nodes = [_node(data) for data in (loaded.data, *also)]
+        nodes = [node for data in (loaded.data, *also) for node in _nodes(data)]
         calls = [cdr.read(path, format_, columns, timezone, strip) for path in files]
         own = frozenset(number for line in loaded.lines.values() for number in line.caller_ids)
         report = reconcile.reconcile(calls, nodes, home=home, own=own, skew=int(skew * SECOND))
@@ -131,11 +130,11 @@ def _home(config: Config) -> str:
     return homes.pop() if len(homes) == 1 else ""
 
 
-def _node(data: Path) -> Node:
+def _nodes(data: Path) -> list[Node]:
     path = data / "keys.json"
     if not path.is_file() or not (data / "log").is_dir():  # to open the keys would make some
         raise Failure("log.unreadable", f"{data} holds no log with its keys; has a gate ever run here?")
-    return Node(data, Keys.open(path))
+    return Node.all(data)
 
 
 @contextmanager

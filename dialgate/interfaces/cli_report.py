@@ -25,8 +25,7 @@ from dialgate.interfaces.cli_terminal import (
 )
 from dialgate.localtime import day_in
 from dialgate.model import Instant
-from dialgate.records import Record
-from dialgate.report import Period, Report, day, gather, gathering, month
+from dialgate.report import Found, Period, Report, day, gather, gathering, month
 from dialgate.report.files import mail, spreadsheet
 from dialgate.report.layout import laid_out
 from dialgate.report.page import page
@@ -121,7 +120,7 @@ async def _read(config: Config, controller: str, period: Period, now: Instant) -
         await store.close()
 
 
-def _shown(records: Iterator[Record]) -> Iterator[Record]:
+def _shown(records: Iterator[Found]) -> Iterator[Found]:
     """With a count on a terminal's error stream."""
     errors = console(stderr=True)
     if not errors.is_terminal:

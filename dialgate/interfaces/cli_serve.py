@@ -2,21 +2,19 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 import uvloop
-from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from dialgate import logs, settings, traces
+from dialgate import logs, traces
 from dialgate.faults import Unavailable
-from dialgate.interfaces import http, subscribers
+from dialgate.interfaces import http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     MISUSE,
@@ -26,9 +24,13 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.fastagi import FastAgi
+from dialgate.interfaces.listening import inherited
+from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.sip import SipDoor
+from dialgate.interfaces.worker import Post
+from dialgate.interfaces.workers import NotReady, Workers
 from dialgate.service import Gate, spare_collector, wall_clock
-from dialgate.settings import Config, ConfigError
+from dialgate.settings import ONE_PROCESS, Config, ConfigError
 
 app = typer.Typer()
 _log = structlog.get_logger(__name__)
@@ -39,54 +41,81 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="Listen here instead of where the configuration says.")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Processes that share the ports; more than one needs a Redis store."
+        ),
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Run the gate until SIGTERM or SIGINT, which let every call that was asked be answered first.
 
-    SIGHUP reads the configuration again; a broken one is refused, and the gate goes on with the one it had. The log
-    event "ready" names the URL.
+    SIGHUP reads the configuration again; a broken one is refused, and the gate goes on with the one it had. SIGUSR2
+    restarts the workers one by one, and no call is refused. The log event "ready" names the URL.
 
-    dialgate serve --config /etc/dialgate/dialgate.yaml"""
+    dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4"""
     with reporting(as_json=False):
         try:
             logs.configure()
-            logs.configure(load_config(config).settings.service_log)
+            loaded = load_config(config)
+            logs.configure(loaded.settings.service_log)
         except logs.LogMisset as error:
             raise Failure("config.invalid", str(error), status=MISUSE) from None
+        count = workers or loaded.settings.workers
+        if count > 1 and loaded.settings.store is None:
+            raise Failure("config.invalid", ONE_PROCESS, field="workers", status=MISUSE)
+        post = Post(config=str(config), host=host, port=port, workers=count)
         try:
-            uvloop.run(_serve(partial(_load, config, host, port)))
-        except (ConfigError, Unavailable, OSError, traces.NoTracing) as error:
+            if count > 1:
+                uvloop.run(Workers(post, post.load()).run())
+            else:
+                uvloop.run(_serve(post))
+        except (ConfigError, NotReady, Unavailable, OSError, traces.NoTracing) as error:
             raise Failure("gate.unavailable", str(error)) from None
 
 
-def _load(path: Path, host: str, port: int | None) -> Config:
-    config = settings.load(path)
-    listen = config.settings.listen
-    listen = replace(listen, host=host or listen.host, port=listen.port if port is None else port)
-    return replace(config, settings=replace(config.settings, listen=listen))
+def work(post: Post) -> int:
+    """As one worker. Returns the exit code."""
+    logs.configure()
+    try:
+        uvloop.run(_serve(post))
+    except (ConfigError, Unavailable, OSError) as error:
+        _log.error("worker cannot serve", worker=post.worker, problem=str(error))
+        return 1
+    return 0
 
 
-async def _serve(load: Callable[[], Config]) -> None:
+async def _serve(post: Post) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
-        gate = await Gate.open(load(), registry=registry)
+        gate = await Gate.open(post.load(), registry=registry, worker=post.worker)
         closing.push_async_callback(gate.close)
         gate.traces = traces.opened(gate.config.settings.traces, gate.config.settings.node)
         if gate.traces is not None:
             closing.push_async_callback(asyncio.to_thread, gate.traces.close)
-        runner = await http.start(gate, registry)
+        stop, hangup, relieve = _signals(post)
+        siblings = await Siblings.open(gate.config.data, post.worker, registry) if post.doors else None
+        if siblings is not None:
+            closing.push_async_callback(siblings.close)
+        runner = await http.start(gate, registry, inherited(post.doors.get("listen", ())), siblings)
         closing.push_async_callback(runner.cleanup)
-        doors = await _fastagi(gate, closing) | await _sip(gate, closing)
+        doors = await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ()))) | await _sip(
+            gate, closing
+        )
         spare_collector()
-        stop, hangup = _signals()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(gate.run()),
-                tasks.create_task(_reload(gate, load, hangup)),
+                tasks.create_task(_reload(gate, post.load, hangup)),
                 tasks.create_task(subscribers.run(gate, wall_clock)),
+                tasks.create_task(_relieved(runner, gate, relieve, stop)),
             ]
-            _log.info("ready", url=_url(gate.config, runner.addresses[0]), config=gate.config.hash, **doors)
+            ready = {"url": _url(gate.config, runner.addresses[0]), "config": gate.config.hash, **doors}
+            if not post.doors:
+                _log.info("ready", **ready)
+            post.say_ready(ready)
             await stop.wait()
             for task in background:
                 task.cancel()
@@ -94,14 +123,23 @@ async def _serve(load: Callable[[], Config]) -> None:
     _log.info("stopped")
 
 
-async def _fastagi(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
+async def _relieved(
+    runner: http_server.Runner, gate: Gate, relieve: asyncio.Event, stop: asyncio.Event
+) -> None:
+    await relieve.wait()
+    gate.registrar.notices.close()
+    await runner.drain()
+    stop.set()
+
+
+async def _fastagi(gate: Gate, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:
     """Where Asterisk is to ask, if it is to."""
     listen = gate.config.settings.fastagi
     if listen is None:
         return {}
     server = FastAgi(gate)
     closing.push_async_callback(server.close)
-    return {"fastagi": f"agi://{listen.host}:{await server.start()}"}
+    return {"fastagi": f"agi://{listen.host}:{await server.start(sockets)}"}
 
 
 async def _sip(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
@@ -114,13 +152,21 @@ async def _sip(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
     return {"sip": f"sip:{listen.host}:{await server.start()}"}
 
 
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+def _signals(post: Post) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:
     loop = asyncio.get_running_loop()
-    stop, hangup = asyncio.Event(), asyncio.Event()
+    stop, hangup, relieve = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, relieve.set)
+    if post.parent >= 0:  # nothing is ever written to it: it can be read when the parent is gone
+        loop.add_reader(post.parent, _orphaned, post.parent, stop)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    return stop, hangup
+    return stop, hangup, relieve
+
+
+def _orphaned(parent: int, stop: asyncio.Event) -> None:
+    asyncio.get_running_loop().remove_reader(parent)
+    stop.set()
 
 
 async def _reload(gate: Gate, load: Callable[[], Config], hangup: asyncio.Event) -> None:

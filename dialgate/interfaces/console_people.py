@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from msgspec import Struct
 
-from dialgate import account, evidence, why
+from dialgate import account, chains, evidence, stores, why
 from dialgate.account import Account
 from dialgate.interfaces.console_visit import Visit
 from dialgate.interfaces.http_decisions import TURN
@@ -206,12 +206,16 @@ async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
     now = gate.now()
 
     async def made() -> bytes:
-        keys = Keys.open(data / "keys.json")
-        sources = evidence.Sources.of(data, keys=keys, signer=Signer.open(data / "signing.json", now))
+        path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
+        worker = chains.of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
+        store = await stores.opened(gate.config, patience=5)
         try:
+            sources = evidence.Sources.of(
+                data, keys=Keys.open(path, worker), signer=signer, store=store, worker=worker
+            )
             return await evidence.of_decision(sources, record.id, now)
         finally:
-            await sources.store.close()
+            await store.close()
 
     async with visit.request.app[TURN]:
         return await asyncio.to_thread(lambda: asyncio.run(made()))

@@ -15,6 +15,7 @@ taken; and at the deadline the connection is closed, whoever is late.
 import asyncio
 import re
 import resource
+import socket
 from collections.abc import Iterator
 from typing import Final, cast
 
@@ -57,7 +58,7 @@ class FastAgi:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.calls: set[Talk] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
 
     def client(self, remote: str) -> Client | None:
@@ -69,26 +70,28 @@ class FastAgi:
             known[remote] = client_at(remote, self.gate.config)
         return known[remote]
 
-    async def start(self) -> int:
-        """The port. Raises `ConfigError` if it cannot listen where the settings say."""
+    async def start(self, sockets: list[socket.socket] | None = None) -> int:
+        """The port. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot
+        listen there."""
         listen = self.gate.config.settings.fastagi
         assert listen is not None
         _allow_files(listen.connections)
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG
-            )
+            self._servers = [
+                await loop.create_server(lambda: Talk(self), sock=one, backlog=_BACKLOG)
+                for one in sockets or ()
+            ] or [await loop.create_server(lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG)]
         except OSError as error:
             raise ConfigError(
                 [f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"]
             ) from error
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Those that are being spoken to on the recall line are cut off."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self.calls:
             await asyncio.wait([call.ended for call in self.calls], timeout=self.deadline())
         for call in list(self.calls):

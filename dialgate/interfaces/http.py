@@ -1,7 +1,8 @@
 """The HTTP interface, put together: the endpoints with their keys, and one shape for everything that fails."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, partial
 from itertools import groupby
 from typing import Final
@@ -17,8 +18,9 @@ from dialgate.interfaces.http_decisions import TURN
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response, too_large
 from dialgate.interfaces.http_lane import Lane
-from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, REGISTRY
+from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, REGISTRY, SIBLINGS
 from dialgate.interfaces.openapi import Endpoint
+from dialgate.interfaces.siblings import Siblings
 from dialgate.service import Gate
 from dialgate.settings import Client, Config, Scope
 
@@ -49,9 +51,18 @@ async def _end_streams(app: web.Application) -> None:
     app[GATE].registrar.notices.close()
 
 
-async def start(gate: Gate, registry: CollectorRegistry) -> web.AppRunner:
-    """Raises `ConfigError` if it cannot listen where the settings say; `runner.addresses` says where it does."""
-    return await http_server.serve(build(gate, registry), gate.config, partial(_lane, gate))
+async def start(
+    gate: Gate,
+    registry: CollectorRegistry,
+    sockets: Sequence[socket.socket] = (),
+    siblings: Siblings | None = None,
+) -> http_server.Runner:
+    """`siblings`: the other workers of the node, whose measures are shown too. Raises `ConfigError` if it cannot listen
+    where the settings say; `runner.addresses` says where it does."""
+    app = build(gate, registry)
+    if siblings is not None:
+        app[SIBLINGS] = siblings
+    return await http_server.serve(app, gate.config, partial(_lane, gate), sockets)
 
 
 def _lane(
@@ -59,6 +70,7 @@ def _lane(
     transport: asyncio.Transport,
     hand_over: Callable[[bytes], None],
     watch: Callable[[bool], None],
+    last: Callable[[], bool],
 ) -> Lane:
     """Remembers the last key that was admitted on the connection, as long as the configuration is the same."""
     admitted: tuple[bytes, Config, Client] | None = None
@@ -73,7 +85,9 @@ def _lane(
             raise too_large()
         return http_check.ask(body, gate, admitted[2])
 
-    return Lane("/v1/check", transport, ask, http_check.tell, hand_over, watch)
+    lane = Lane("/v1/check", transport, ask, http_check.tell, hand_over, watch)
+    lane.last = last
+    return lane
 
 
 @cache

@@ -64,14 +64,13 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     language = asked.language or _preferred(request)
     number, sees = _number(asked, client, gate.config), _sees(client, asked.controller)
     await gate.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
-    before = int(asked.before.rpartition("-")[2] or 0)
 
     def look_up(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
-        return inquiry.about(number, sees, before=before, most=asked.limit + 1), inquiry.retired()
+        return inquiry.about(number, sees, before=asked.before, most=asked.limit + 1), inquiry.retired()
 
     found, retired = await _inquire(request, gate, look_up)
     told = [account.account(each, language, _names(gate.config)) for each in found[: asked.limit]]
-    nothing = [] if told or before else [account.none_found(language)]
+    nothing = [] if told or asked.before else [account.none_found(language)]
     answer = Accounts(
         decisions=told,
         more=len(found) > asked.limit,

@@ -40,7 +40,7 @@ class Request(NamedTuple):
 class Lane:
     """Of one connection. `ask` is given the value of the Authorization header and the body, and raises one of
     `FAILURES`; `hand_over` is given what goes the ordinary way, for good; `watch` is told whether a request has begun
-    that is not whole. `awaited` is the answer on its way."""
+    that is not whole; `last` says whether the connection is to end with the next answer. `awaited` is the answer on its way."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Lane:
     ) -> None:
         self.awaited: asyncio.Future[Answer] | None = None
         self.held = b""
+        self.last: Callable[[], bool] = bool
         self._heads: dict[bytes, tuple[bytes, int]] = {}
         self._begins = f"POST {path} HTTP/1.1\r\n".encode()
         self._transport, self._ask, self._tell = transport, ask, tell
@@ -134,6 +135,9 @@ class Lane:
         return read
 
     def _answer(self, status: int, body: bytes, more: Mapping[str, str]) -> None:
+        last = not self.held and self.last()
+        if last:
+            more = {**more, "Connection": "close"}
         head = "".join(f"{name}: {value}\r\n" for name, value in more.items()).encode() if more else b""
         if self._transport.is_closing():
             return
@@ -145,6 +149,8 @@ class Lane:
             b"%bContent-Length: %d\r\n\r\n%b"
             % (status, _PHRASES[status], rfc822_formatted_time().encode(), head, len(body), body)
         )
+        if last:
+            self._transport.close()
 
 
 def _headers(lines: bytes) -> tuple[bytes, int] | None:

@@ -10,10 +10,12 @@ from prometheus_client.exposition import choose_encoder
 
 from dialgate.interfaces import http_authzen
 from dialgate.interfaces.openapi import Endpoint
+from dialgate.interfaces.siblings import Siblings
 from dialgate.service import Gate, Status
 
 GATE: Final = web.AppKey("gate", Gate)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
+SIBLINGS: Final = web.AppKey("siblings", Siblings)
 DESCRIPTION: Final = web.AppKey("description", bytes)
 
 _GROUP: Final = "Operations"
@@ -43,7 +45,9 @@ async def _ready(request: web.Request) -> web.StreamResponse:
 
 async def _metrics(request: web.Request) -> web.StreamResponse:
     encode, media = choose_encoder(request.headers.get("Accept", ""))
-    return web.Response(body=encode(request.app[REGISTRY]), headers={"Content-Type": media})
+    siblings = request.app.get(SIBLINGS)
+    measured = await siblings.measured() if siblings else request.app[REGISTRY]
+    return web.Response(body=encode(measured), headers={"Content-Type": media})
 
 
 async def _description(request: web.Request) -> web.StreamResponse:
@@ -67,6 +71,7 @@ _STATUS: Final = {
     "laws": {"IT": "9a1b…"},
     "snapshot": "c3d2…",
     "records": 4711,
+    "nodes": {"milan/2": "on an old config"},
 }
 
 OPERATIONS: Final = (

@@ -6,8 +6,9 @@ therefore held in pyproject.toml; tests/test_http.py and tests/test_http_lane.py
 """
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
@@ -27,18 +28,31 @@ _NOT_HTTP = Fault(400, "request.not_http", "Send HTTP/1.1; this is not well-form
 
 
 # Given the connection's transport, what to do with bytes that are not for the lane, and what to do while it waits.
-OpenLane: TypeAlias = Callable[[asyncio.Transport, Callable[[bytes], None], Callable[[bool], None]], Lane]
+OpenLane: TypeAlias = Callable[
+    [asyncio.Transport, Callable[[bytes], None], Callable[[bool], None], Callable[[], bool]], Lane
+]
 
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10
+_REST_SECONDS = 1
+_LOOK_SECONDS = 0.02
 _MOST_HEADERS = 64
 
 
 class _Connection(RequestHandler):
-    __slots__ = ("_begun", "_deadline", "_lane", "_open_lane", "_read_seconds")
+    __slots__ = ("_begun", "_closing", "_deadline", "_lane", "_open_lane", "_read_seconds")
 
-    def __init__(self, server: web.Server, *, read_seconds: float, lane: OpenLane, **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        read_seconds: float,
+        lane: OpenLane,
+        closing: asyncio.Event,
+        **options: Any,
+    ) -> None:
         super().__init__(server, **options)
+        self._closing = closing
         self._read_seconds = read_seconds
         self._open_lane = lane
         self._lane: Lane | None = None
@@ -47,7 +61,9 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._lane = self._open_lane(cast("asyncio.Transport", transport), self._leave_lane, self._watch)
+        self._lane = self._open_lane(
+            cast("asyncio.Transport", transport), self._leave_lane, self._watch, self._closing.is_set
+        )
         self._deadline = self._loop.call_later(self._read_seconds, self._drop)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -87,6 +103,11 @@ class _Connection(RequestHandler):
         if self._lane is not None and self._lane.awaited is not None:
             await asyncio.wait([self._lane.awaited], timeout=timeout)
         await super().shutdown(timeout)
+
+    def end_if_idle(self) -> None:
+        busy = self._begun or self._request_in_progress or (self._lane is not None and self._lane.awaited)
+        if not busy and not self._messages and self.transport is not None:
+            self.transport.close()
 
     def _stop_waiting(self) -> None:
         self._begun = False
@@ -129,17 +150,46 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
-class _Runner(web.AppRunner):
+class Runner(web.AppRunner):
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        self._closing = asyncio.Event()
+        super().__init__(app, closing=self._closing, **options)
+        app.on_response_prepare.append(self._last)
+
+    async def _last(self, _: web.Request, answer: web.StreamResponse) -> None:
+        if self._closing.is_set():
+            answer.force_close()
+
+    async def drain(self) -> None:
+        """Take no new connection, and end each after its next answer; those that ask nothing more, a little later. The
+        listening sockets are another's too, so that nobody is refused."""
+        for site in list(self.sites):
+            await site.stop()
+        self._closing.set()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while (left := self._connections()) and loop.time() < begun + _DRAIN_SECONDS:
+            if loop.time() > begun + _REST_SECONDS:
+                for connection in left:
+                    connection.end_if_idle()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _connections(self) -> list[_Connection]:
+        return cast("list[_Connection]", self.server.connections) if self.server is not None else []
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
 
 
-async def serve(app: web.Application, config: Config, lane: OpenLane) -> web.AppRunner:
-    """Raises `ConfigError` if it cannot listen there or use that certificate."""
+async def serve(
+    app: web.Application, config: Config, lane: OpenLane, sockets: Sequence[socket.socket] = ()
+) -> Runner:
+    """`sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot listen there or
+    use that certificate."""
     listen, limits = config.settings.listen, config.settings.limits
     tls = _tls(config)
-    runner = _Runner(
+    runner = Runner(
         app,
         access_log=None,
         shutdown_timeout=_DRAIN_SECONDS,
@@ -153,7 +203,13 @@ async def serve(app: web.Application, config: Config, lane: OpenLane) -> web.App
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, backlog=_BACKLOG).start()
+        sites: list[web.BaseSite] = [
+            web.SockSite(runner, one, ssl_context=tls, backlog=_BACKLOG) for one in sockets
+        ]
+        for site in sites or [
+            web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, backlog=_BACKLOG)
+        ]:
+            await site.start()
     except OSError as error:
         await runner.cleanup()
         raise ConfigError([f"listen: {listen.host} port {listen.port}: {error.strerror or error}"]) from error

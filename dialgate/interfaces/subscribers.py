@@ -76,6 +76,10 @@ class _Deliverer:
     async def run(self) -> None:
         while True:
             try:
+                if not await self._gate.roster.leads(f"webhook:{self._name}"):
+                    self._state = None  # another tells it, and may hand over later
+                    await self._notices.wait(_LOOK_SECONDS)
+                    continue
                 await self._round(self._state or await self._notices.delivery(self._name))
             except Unavailable as fault:
                 _log.warning("webhook waits", webhook=self._name, problem=str(fault))

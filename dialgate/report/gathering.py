@@ -10,12 +10,13 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from dialgate import localtime, span
+from dialgate import localtime
+from dialgate.chains import Chains
 from dialgate.ledger import Entry, Revoked
 from dialgate.model import Instant, Result
 from dialgate.numberset import DamagedFile, NumberSet
-from dialgate.records import Reader, Record
-from dialgate.search import Standing
+from dialgate.records import Record
+from dialgate.search import stood
 from dialgate.settings import Config
 from dialgate.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 from dialgate.span import Span
@@ -23,7 +24,8 @@ from dialgate.store import Store
 
 _HOURS = 24
 _ENTRIES = 4_096  # of the ledger, read at once
-Progress: TypeAlias = Callable[[Iterator[Record]], Iterator[Record]]
+Found: TypeAlias = tuple[Record, Result]
+Progress: TypeAlias = Callable[[Iterator[Found]], Iterator[Found]]
 
 
 class Period(Struct, frozen=True, kw_only=True):
@@ -169,7 +171,7 @@ async def gather(
     config: Config, store: Store, controller: str, period: Period, made_at: Instant, watch: Progress
 ) -> Report:
     """`watch` hands the records on, and may show how far it has got. Raises `LogDamaged`, `StoreUnavailable`."""
-    tally = _read_log(config.data / "log", controller, period, watch)
+    tally = _read_log(config.data, controller, period, watch)
     entries = await _entries(store, controller, period)
     campaigns = tuple(_campaigns(tally))
     totals: Counter[str] = Counter()
@@ -200,15 +202,15 @@ async def gather(
     )
 
 
-def _read_log(folder: Path, controller: str, period: Period, watch: Progress) -> _Tally:
-    reader, within = Reader(folder), Span(since=period.since, until=period.until)
+def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _Tally:
+    chains, within = Chains(data), Span(since=period.since, until=period.until)
     tally = _Tally(period)
-    first = span.begin(reader, within)
-    standing = Standing(reader.outcomes(first=first), first)
-    found = (entry for _, entry in span.within(reader, within) if isinstance(entry, Record))
-    for record in watch(found):
+    found = (
+        each for reader in chains.readers.values() for each in stood(chains, reader, within, lambda _: True)
+    )
+    for record, result in watch(found):
         if record.facts.controller.id == controller:
-            tally.add(record, standing.of(record.seq))
+            tally.add(record, result)
     return tally
 
 

@@ -6,7 +6,7 @@ read, or reports that it has changed; a store that cannot be reached raises `Sto
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -93,6 +93,37 @@ class Delivery(Struct, frozen=True, kw_only=True):
     failing_since: Instant = 0
     dead: int = 0
     dead_after: int = 0
+
+
+class Presence(Struct, frozen=True, kw_only=True):
+    """A gate that shares the store, as it was at `at`. `config`: hash of what all should have alike."""
+
+    node: str
+    config: str
+    version: str
+    at: Instant
+    laws: dict[str, str] = {}
+
+
+class Muster(Struct, frozen=True):
+    """Every gate that was ever there and did not leave, by name; and when a configuration or version (`config:HASH`,
+    `version:V`) was first seen."""
+
+    present: list[Presence]
+    seen: dict[str, Instant]
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """What a store that several gates share does besides."""
+
+    async def muster(self, presence: Presence | None = None) -> Muster:
+        """After `presence` has been noted, if given."""
+
+    async def dismiss(self, node: str) -> None: ...
+
+    async def lead(self, task: str, node: str, span: Instant) -> bool:
+        """Whether `task` is the node's now; then for `span` milliseconds more."""
 
 
 class Store(Protocol):

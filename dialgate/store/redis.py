@@ -10,15 +10,21 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
     {dialgate}:last:LOG            a sorted set of what a log wrote last, by the decision's sequence
     {dialgate}:positions           a hash, log to sequence
+    {dialgate}:fences              a hash, log to a number that grows: a commit with an older one is refused
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
+    {dialgate}:copying             there while the store is a copy that is not whole
+    {dialgate}:nodes               a hash, node (and worker) to what it was last known to run
+    {dialgate}:seen                a hash, configuration or version to when it was first seen
+    {dialgate}:lead:TASK           which node does what only one should do
 
 Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
 with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
 and on as many replicas as the settings ask for (WAITAOF).
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from itertools import chain
@@ -27,7 +33,6 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import structs
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from dialgate.ledger import Draft, Entry, fold
@@ -36,25 +41,28 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     Delivery,
+    Muster,
     Position,
+    Presence,
     Reading,
     Remembered,
     Reservation,
     StoreUnavailable,
 )
+from dialgate.store.redis_server import Server, place
 
-_ATTEMPTS_KEPT: Final = 400 * DAY
+ATTEMPTS_KEPT: Final = 400 * DAY
 _AT_ONCE: Final = 512
 _NEWEST: Final = 65_536  # attempts and answers of a log that can be taken back
 _LUA: Final = Path(__file__).parent / "lua"
-_ADVICE: Final = "see that it runs, can be reached, and is written as the README says"
 
-_encode = msgspec.json.Encoder().encode
+encoded = msgspec.json.Encoder().encode
 _attempt = msgspec.json.Decoder(Attempt)
 _draft = msgspec.json.Decoder(Draft)
 _call_list = msgspec.json.Decoder(CallList)
 _proof = msgspec.json.Decoder(CallerIdProof)
 _delivery = msgspec.json.Decoder(Delivery)
+_presence = msgspec.json.Decoder(Presence)
 
 
 class Seen(Reading, frozen=True, gc=False):
@@ -77,11 +85,13 @@ class RedisStore:
         remember: Instant = DAY,
     ) -> None:
         self._name = f"{{{name}}}:".encode()
-        self._patience, self._replicas, self._remember = patience, replicas, remember
+        self._patience, self._replicas, self.remembers = patience, replicas, remember
         self._since: Instant = 0
-        self._closed = False
         self._nothing = Known()  # the same object for as long as it says the same
-        self._redis = Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
+        self._server = Server(place(url, patience, self._name), patience)
+        self._settling = asyncio.Lock()
+        self._fences: dict[str, int] = {}
+        self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
 
@@ -92,49 +102,62 @@ class RedisStore:
             "appendfsync": ("always", "everysec"),
             "maxmemory-policy": ("noeviction",),
         }
-        told = _texts(await self._run("CONFIG GET", *wanted))
+        told = _texts(await self.run("CONFIG GET", *wanted))
         for name, good in wanted.items():
             if told.get(name) not in good:
                 raise StoreUnavailable(f"Redis: `{name}` is {told.get(name)!r}; set it to `{good[0]}`")
-        (answer,) = await self._together([("WAITAOF", 1, self._replicas, int(self._patience * 1000))])
+        if await self.run("GET", self.key("copying")) is not None:
+            raise StoreUnavailable("Redis: holds a copy that is not whole; run `dialgate store copy` again")
+        could = await self._replaceable()
+        if could > self._replicas:
+            raise StoreUnavailable(
+                f"Redis: {could} replicas can take the master's place, and one that lacks an acknowledged entry would"
+                f" lose it; set `replicas` to {could}"
+            )
+        (answer,) = await self.together([self._durably()], waits=True)
         self._refuse_unless_durable(*answer)
 
-    def _key(self, kind: str, of: bytes = b"") -> bytes:
+    async def _replaceable(self) -> int:
+        try:
+            return await self._server.where.replicas()
+        except (RedisError, OSError) as fault:
+            raise StoreUnavailable(f"Redis: {fault}") from fault
+
+    def key(self, kind: str, of: bytes = b"") -> bytes:
         return self._name + kind.encode() + of
 
     def _subject(self, subject: bytes) -> bytes:
-        return self._key("s:", subject)
+        return self.key("s:", subject)
 
-    async def _script(
+    async def script(
         self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
     ) -> Any:
         """One round trip; more where the server does not know the script yet."""
-        source, digest = self._scripts[name]
-        commands: list[tuple[Any, ...]] = [("EVALSHA", digest, len(keys), *keys, *values)]
+        commands = [self._call(name, keys, values)]
         if durably:
-            commands.append(("WAITAOF", 1, self._replicas, int(self._patience * 1000)))
-        try:
-            answers = await self._together(commands)
-        except NoScriptError:
-            await self._run("SCRIPT LOAD", source)
-            answers = await self._together(commands)
+            commands.append(self._durably())
+        answers = await self.together(commands, waits=durably)
         if durably:
             self._refuse_unless_durable(*answers[-1])
         return answers[0]
 
-    async def _together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """In one round trip, on one connection."""
-        self._refuse_if_closed()
+    def _call(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
+        return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
+
+    def _durably(self) -> tuple[Any, ...]:
+        return ("WAITAOF", 1, self._replicas, int(self._patience * 1000))
+
+    async def together(self, commands: Sequence[tuple[Any, ...]], *, waits: bool = False) -> list[Any]:
+        """In one round trip, on one connection. `waits`: so may the server, for its disk and its replicas."""
+        slack = self._patience if waits else 0
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                answers: list[Any] = await pipe.execute()
-        except NoScriptError:
-            raise
-        except (RedisError, OSError) as fault:
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
-        return answers
+            return await self._server.ask(commands, slack=slack)
+        except NoScriptError:  # it has been restarted, or is another
+            await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
+        try:
+            return await self._server.ask(commands, slack=slack)
+        except NoScriptError as fault:
+            raise StoreUnavailable(f"Redis: {fault}") from fault
 
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:
         if here < 1 or replicas < self._replicas:
@@ -142,30 +165,41 @@ class RedisStore:
                 f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
             )
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise StoreUnavailable("the store has been closed")
+    async def _seen_by_replicas(self, commands: Sequence[tuple[Any, ...]]) -> Any:
+        """The first answer, once every replica has what was written: so whoever takes the master's place has it too, and a
+        master that has been replaced, whose replicas have left it, is found out."""
+        if not self._replicas:
+            return (await self.together(commands))[0]
+        wait = ("WAIT", self._replicas, int(self._patience * 1000))
+        answers = await self.together([*commands, wait], waits=True)
+        if answers[-1] < self._replicas:
+            raise StoreUnavailable(
+                f"Redis: {answers[-1]} of {self._replicas} replicas have it; it may no longer be the master"
+            )
+        return answers[0]
 
-    async def _run(self, *command: Any) -> Any:
-        self._refuse_if_closed()
-        try:
-            return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]  # the library says no more
-        except (RedisError, OSError) as fault:
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
+    async def run(self, *command: Any) -> Any:
+        return (await self.together([command]))[0]
 
     # ---- in the path of every call -----------------------------------------------------------------------------------
 
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
+        if self._doubtful:
+            await self._settle_doubts()
         different = list(dict.fromkeys(subjects))
-        asked = [self._key("seq"), *map(self._subject, different), *(self._key("q:", key) for key in keys)]
-        seq, held, answers = await self._script("read", asked, [len(different)])
-        fields = {subject: _pairs(flat) for subject, flat in zip(different, held, strict=True)}
+        asked = [self.key("seq"), *map(self._subject, different), *(self.key("q:", key) for key in keys)]
+        seq, held, answers = await self.script("read", asked, [len(different)])
+        fields = {subject: pairs(flat) for subject, flat in zip(different, held, strict=True)}
+        if any(
+            each is not None for each in answers
+        ):  # they are given again without a commit, which would show it
+            await self._seen_by_replicas([("SET", self.key("ping"), b"")])
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         known = {subject: _known(each, seq) if each else self._nothing for subject, each in fields.items()}
-        found = [_remembered(key, value) for key, value in zip(keys, answers, strict=True)]
+        found = [remembered(key, value) for key, value in zip(keys, answers, strict=True)]
         return Seen(
             subjects=subjects,
             known=[known[subject] for subject in subjects],
@@ -187,28 +221,40 @@ class RedisStore:
         watched += dict.fromkeys(each.subject for each in reservations if each.subject not in watched)
         places = {subject: place for place, subject in enumerate(watched)}
         keys = [
-            self._key("positions"),
-            self._key("last:", position.log.encode()),
+            self.key("positions"),
+            self.key("last:", position.log.encode()),
+            self.key("fences"),
             *map(self._subject, watched),
         ]
-        values: list[Any] = [position.log, position.seq, _NEWEST, len(watched)]
+        values: list[Any] = [
+            position.log,
+            position.seq,
+            _NEWEST,
+            self._fences.get(position.log, ""),
+            len(watched),
+        ]
         values += [versions[subject] for subject in watched]
         values.append(len(reservations))
         for each in reservations:
             decision = each.attempt.decision
-            keys.append(self._key("d:", decision.encode()))
+            keys.append(self.key("d:", decision.encode()))
             values += (
                 places[each.subject],
                 decision,
-                _seq_of(decision),
-                _encode(each.attempt),
-                _ATTEMPTS_KEPT,
+                seq_of(decision),
+                encoded(each.attempt),
+                ATTEMPTS_KEPT,
             )
         values.append(len(remembered))
         for answer in remembered:
-            keys.append(self._key("q:", answer.key))
-            values += (answer.at, _stored(answer), _seq_of(answer.decision), self._remember)
-        stale = set(await self._script("commit", keys, values))
+            keys.append(self.key("q:", answer.key))
+            values += (answer.at, stored(answer), seq_of(answer.decision), self.remembers)
+        decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
+        try:
+            stale = set(await self._seen_by_replicas([self._call("commit", keys, values)]))
+        except StoreUnavailable:
+            self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
+            raise
         return [
             place
             for place, each in enumerate(reservations)
@@ -217,78 +263,105 @@ class RedisStore:
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         for log, lowest, highest in _spans(decisions):
-            await self._drop(log, position.seq, lowest, highest)
+            try:
+                await self._drop(log, position.seq, lowest, highest)
+            except StoreUnavailable:
+                self._doubt(decisions)
+                raise
 
     async def _drop(self, log: str, position: int, lowest: int | str, highest: int | str) -> None:
-        keys = [self._key("positions"), self._key("last:", log.encode())]
-        await self._script("drop", keys, [log, position, lowest, highest])
+        keys = [self.key("positions"), self.key("last:", log.encode())]
+        await self.script("drop", keys, [log, position, lowest, highest])
+
+    def _doubt(self, decisions: Sequence[str]) -> None:
+        """Nobody knows whether these were committed. They will not be recorded, and others will be given their names."""
+        for log, lowest, _ in _spans(decisions):
+            self._doubtful[log] = min(lowest, self._doubtful.get(log, lowest))
+
+    async def _settle_doubts(self) -> None:
+        """Before anything is read: else an answer that was never recorded could be given again."""
+        async with self._settling:
+            for log, lowest in list(self._doubtful.items()):
+                await self._fence(log)
+                await self._drop(log, lowest - 1, lowest, "+inf")
+                del self._doubtful[log]
+
+    async def _fence(self, log: str) -> None:
+        """From here on no commit that is still under way, from before, can arrive."""
+        fence = await self._seen_by_replicas([("HINCRBY", self.key("fences"), log, 1)])
+        self._fences[log] = int(fence)
 
     # ---- the ledger --------------------------------------------------------------------------------------------------
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         if not drafts:
             return []
-        bodies = [_encode(draft) for draft in drafts]
-        keys = [self._key("seq"), self._key("ledger"), *(self._subject(draft.subject) for draft in drafts)]
-        first = await self._script("append", keys, bodies, durably=True)
+        bodies = [encoded(draft) for draft in drafts]
+        keys = [self.key("seq"), self.key("ledger"), *(self._subject(draft.subject) for draft in drafts)]
+        first = await self.script("append", keys, bodies, durably=True)
         return list(range(first, first + len(drafts)))
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """The append-only file keeps the bytes until Redis next rewrites it."""
-        found = await self._together(
-            [("XRANGE", self._key("ledger"), f"{seq}-0", f"{seq}-0") for seq in seqs] or [("PING",)]
+        found = await self.together(
+            [("XRANGE", self.key("ledger"), f"{seq}-0", f"{seq}-0") for seq in seqs] or [("PING",)]
         )
         subjects = {seq: rows[0][1][b"s"] for seq, rows in zip(seqs, found, strict=False) if rows}
         comes = [self._subject(draft.subject) for draft in drafts]
-        keys = [self._key("seq"), self._key("ledger"), *subjects.values(), *comes]
-        bodies = [_encode(draft) for draft in drafts]
-        first = await self._script("remove", keys, [len(subjects), *subjects, *bodies], durably=True)
+        keys = [self.key("seq"), self.key("ledger"), *subjects.values(), *comes]
+        bodies = [encoded(draft) for draft in drafts]
+        values = [ATTEMPTS_KEPT, len(subjects), *subjects, *bodies]
+        first = await self.script("remove", keys, values, durably=True)
         return list(range(first, first + len(drafts)))
 
     async def history(self, subject: bytes) -> list[Entry]:
-        return _entries(_pairs(await self._run("HGETALL", self._subject(subject))))
+        return _entries(pairs(await self.run("HGETALL", self._subject(subject))))
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
-        ordered = await self._run("XRANGE", self._key("ledger"), f"{seq + 1}-0", "+", "COUNT", limit)
+        ordered = await self.run("XRANGE", self.key("ledger"), f"{seq + 1}-0", "+", "COUNT", limit)
         wanted = {int(name.partition(b"-")[0]): fields[b"s"] for name, fields in ordered}
         if not wanted:
             return []
-        bodies = await self._together([("HGET", subject, f"e{number}") for number, subject in wanted.items()])
+        bodies = await self.together([("HGET", subject, f"e{number}") for number, subject in wanted.items()])
         return [_entry(number, body) for number, body in zip(wanted, bodies, strict=True) if body is not None]
 
     # ---- attempts and their results ----------------------------------------------------------------------------------
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        key = await self._run("GET", self._key("d:", decision.encode()))
+        key = await self.run("GET", self.key("d:", decision.encode()))
         if key is None:
             return None
-        body, result = await self._run("HMGET", key, f"a{decision}", f"r{decision}")
-        return None if body is None else (key[len(self._key("s:")) :], _counted(body, result))
+        body, result = await self.run("HMGET", key, f"a{decision}", f"r{decision}")
+        return None if body is None else (key[len(self.key("s:")) :], _counted(body, result))
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Those of a subject with entries in the ledger never expire by themselves."""
-        found, cursor = 0, 0
+        found: dict[bytes, int] = {}  # a scan may come by a key twice
+        cursor = 0
         while True:
-            scanned = await self._run("SCAN", cursor, "MATCH", self._key("s:", b"*"), "COUNT", _AT_ONCE)
+            scanned = await self.run("SCAN", cursor, "MATCH", self.key("s:", b"*"), "COUNT", _AT_ONCE)
             cursor, subjects = int(scanned[0]), scanned[1]
-            held = await self._together([("HGETALL", subject) for subject in subjects])
+            held = await self.together([("HGETALL", subject) for subject in subjects])
             for subject, flat in zip(subjects, held, strict=True):
-                old = [each.decision for each in _attempts(_pairs(flat)) if each.at < before]
-                found += len(old)
+                old = [each.decision for each in _attempts(pairs(flat)) if each.at < before]
+                if old:
+                    found[subject] = found.get(subject, 0) + len(old) if drop else len(old)
                 if drop and old:
-                    names = [self._key("d:", decision.encode()) for decision in old]
-                    await self._script("forget", [subject, *names], old)
+                    names = [self.key("d:", decision.encode()) for decision in old]
+                    await self.script("forget", [subject, *names], old)
             if not cursor:
-                return found
+                return sum(found.values())
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        keys = [self._key("d:", decision.encode())]
-        return bool(await self._script("result", keys, [decision, at, result], durably=True))
+        keys = [self.key("d:", decision.encode())]
+        return bool(await self.script("result", keys, [decision, at, result], durably=True))
 
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
+        await self._fence(log)
         await self._drop(log, head, f"({head}", "+inf")
+        self._doubtful.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             some = attempts[start : start + _AT_ONCE]
             reading = await self.read([subject for subject, _ in some])
@@ -302,76 +375,105 @@ class RedisStore:
                 raise StoreUnavailable("Redis: what is known of a number kept changing; start again")
 
     async def positions(self) -> dict[str, int]:
-        held = _pairs(await self._run("HGETALL", self._key("positions")))
+        held = pairs(await self.run("HGETALL", self.key("positions")))
         return {log.decode(): int(seq) for log, seq in held.items()}
 
     # ---- call lists and proofs ---------------------------------------------------------------------------------------
 
     async def lists(self) -> list[CallList]:
-        held = _pairs(await self._run("HGETALL", self._key("lists")))
+        held = pairs(await self.run("HGETALL", self.key("lists")))
         return [_call_list.decode(held[field]) for field in sorted(held)]
 
     async def add_list(self, call_list: CallList) -> bool:
         field = f"{call_list.controller}\0{call_list.id}"
-        return bool(await self._run("HSETNX", self._key("lists"), field, _encode(call_list)))
+        return bool(await self.run("HSETNX", self.key("lists"), field, encoded(call_list)))
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        key, field = self._key("lists"), f"{call_list.controller}\0{call_list.id}"
-        body = await self._run("HGET", key, field)
-        if body is None or _call_list.decode(body).sha256 != sha256:
-            return False
-        return bool(await self._script("retire", [key], [field, body, _encode(call_list)]))
+        key, field = self.key("lists"), f"{call_list.controller}\0{call_list.id}"
+        while True:  # what else of the list changes meanwhile, such as its retirement, is no matter
+            body = await self.run("HGET", key, field)
+            if body is None or _call_list.decode(body).sha256 != sha256:
+                return False
+            if await self.script("retire", [key], [field, body, encoded(call_list)], durably=True):
+                return True
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
-        key, field = self._key("lists"), f"{controller}\0{name}"
+        key, field = self.key("lists"), f"{controller}\0{name}"
         while True:
-            body = await self._run("HGET", key, field)
+            body = await self.run("HGET", key, field)
             if body is None:
                 return None
             held = _call_list.decode(body)
             retired = structs.replace(held, retired_at=held.retired_at or at)
-            if await self._script("retire", [key], [field, body, _encode(retired)]):
+            if await self.script("retire", [key], [field, body, encoded(retired)], durably=True):
                 return retired
 
     async def proofs(self) -> list[CallerIdProof]:
-        held = _pairs(await self._run("HGETALL", self._key("proofs")))
+        held = pairs(await self.run("HGETALL", self.key("proofs")))
         return [_proof.decode(body) for body in held.values()]
 
     async def put_proof(self, proof: CallerIdProof) -> None:
         """Of two the later stands; of two of one instant, the one that came last."""
-        key, field = self._key("proofs"), f"{proof.controller}\0{proof.caller_id}"
+        key, field = self.key("proofs"), f"{proof.controller}\0{proof.caller_id}"
         while True:
-            body = await self._run("HGET", key, field)
-            if body is None and await self._run("HSETNX", key, field, _encode(proof)):
+            body = await self.run("HGET", key, field)
+            if body is None and await self.run("HSETNX", key, field, encoded(proof)):
                 return
             if body is not None and (
                 _proof.decode(body).at > proof.at
-                or await self._script("retire", [key], [field, body, _encode(proof)])
+                or await self.script("retire", [key], [field, body, encoded(proof)])
             ):
                 return
 
     async def deliveries(self) -> list[Delivery]:
-        held = _pairs(await self._run("HGETALL", self._key("deliveries")))
+        held = pairs(await self.run("HGETALL", self.key("deliveries")))
         return [_delivery.decode(body) for body in held.values()]
 
     async def put_delivery(self, delivery: Delivery) -> None:
-        await self._run("HSET", self._key("deliveries"), delivery.webhook, _encode(delivery))
+        await self.run("HSET", self.key("deliveries"), delivery.webhook, encoded(delivery))
+
+    # ---- who shares it ------------------------------------------------------------------------------------------------
+
+    async def muster(self, presence: Presence | None = None) -> Muster:
+        nodes, seen = self.key("nodes"), self.key("seen")
+        noted: list[tuple[Any, ...]] = []
+        if presence is not None:
+            noted = [
+                ("HSETNX", seen, f"config:{presence.config}", presence.at),
+                ("HSETNX", seen, f"version:{presence.version}", presence.at),
+                ("HSET", nodes, presence.node, encoded(presence)),
+            ]
+        *_, present, instants = await self.together([*noted, ("HGETALL", nodes), ("HGETALL", seen)])
+        found = [_presence.decode(body) for body in pairs(present).values()]
+        return Muster(
+            sorted(found, key=lambda each: each.node),
+            {name: int(at) for name, at in _texts(instants).items()},
+        )
+
+    async def dismiss(self, node: str) -> None:
+        await self.run("HDEL", self.key("nodes"), node)
+
+    async def lead(self, task: str, node: str, span: Instant) -> bool:
+        key = self.key("lead:", task.encode())
+        _, holder = await self.together([("SET", key, node, "NX", "PX", span), ("GET", key)])
+        if holder is None or holder.decode() != node:
+            return False
+        return bool(await self.run("PEXPIRE", key, span))
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> None:
-        await self._run("SET", self._key("ping"), b"")
+        await self.run("SET", self.key("ping"), b"")
 
     async def maintain(self, before: Instant) -> None:
         """Redis drops by itself what ages, a little later."""
         self._since = before
 
     async def close(self) -> None:
-        self._closed = True
-        await self._redis.aclose()
+        await self._server.close()
 
 
-def _seq_of(decision: str) -> int:
+def seq_of(decision: str) -> int:
     return int(decision.rpartition("-")[2])
 
 
@@ -379,27 +481,27 @@ def _spans(decisions: Sequence[str]) -> list[tuple[str, int, int]]:
     """Of each log the lowest and the highest sequence: a batch's are neighbours."""
     found: dict[str, list[int]] = {}
     for decision in decisions:
-        found.setdefault(decision.rpartition("-")[0], []).append(_seq_of(decision))
+        found.setdefault(decision.rpartition("-")[0], []).append(seq_of(decision))
     return [(log, min(seqs), max(seqs)) for log, seqs in found.items()]
 
 
-def _pairs(flat: Any) -> dict[bytes, bytes]:
+def pairs(flat: Any) -> dict[bytes, bytes]:
     return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _texts(flat: Any) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in _pairs(flat).items()}
+    return {_text(name): _text(value) for name, value in pairs(flat).items()}
 
 
 def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
-def _stored(answer: Remembered) -> bytes:
+def stored(answer: Remembered) -> bytes:
     return b"%d %b %b" % (answer.at, answer.decision.encode(), answer.answer)
 
 
-def _remembered(key: bytes, value: bytes | None) -> Remembered | None:
+def remembered(key: bytes, value: bytes | None) -> Remembered | None:
     if value is None:
         return None
     at, decision, answer = value.split(b" ", 2)
@@ -409,6 +511,14 @@ def _remembered(key: bytes, value: bytes | None) -> Remembered | None:
 def _counted(body: bytes, result: bytes | None) -> Attempt:
     attempt = _attempt.decode(body)
     return structs.replace(attempt, result=result.partition(b" ")[2].decode()) if result else attempt
+
+
+def with_results(fields: Mapping[bytes, bytes]) -> list[tuple[Attempt, Instant]]:
+    """Each attempt of a subject, and the instant of its result; 0 without one."""
+    return [
+        (attempt, int(fields.get(b"r" + attempt.decision.encode(), b"0").partition(b" ")[0]))
+        for attempt in _attempts(fields)
+    ]
 
 
 def _known(fields: Mapping[bytes, bytes], seq: int) -> Known:

@@ -1,14 +1,17 @@
 -- Count attempts, remember answers, note the position; or say which subjects have changed and write nothing.
--- KEYS: positions, what this log wrote last, and then every watched subject, attempt's name and answer.
--- ARGV: log, sequence, how many entries `last` keeps; then number of watched subjects, and of each its seen version;
+-- A commit from before the log's fence was raised is refused. KEYS: positions, what this log wrote last, fences, and then every watched subject, attempt's name and answer.
+-- ARGV: log, sequence, how many entries `last` keeps, the fence or nothing; then number of watched subjects, and of each its seen version;
 -- number of attempts, and of each the place of its subject, decision, its sequence, body, life in ms; number of answers,
 -- and of each its instant, value, decision's sequence, life in ms.
-local at = 4
+local at = 5
 local function arg() at = at + 1; return ARGV[at - 1] end
+if ARGV[4] ~= '' and (redis.call('HGET', KEYS[3], ARGV[1]) or '0') ~= ARGV[4] then
+    return redis.error_reply('FENCED a commit that came too late')
+end
 local watched = tonumber(arg())
 local stale = {}
 for n = 1, watched do
-    if (redis.call('HGET', KEYS[2 + n], 'v') or '0') ~= arg() then
+    if (redis.call('HGET', KEYS[3 + n], 'v') or '0') ~= arg() then
         stale[#stale + 1] = n - 1
     end
 end
@@ -16,7 +19,7 @@ if #stale > 0 then return stale end
 
 local attempts = tonumber(arg())
 for n = 1, attempts do
-    local subject, name = KEYS[3 + tonumber(arg())], KEYS[2 + watched + n]
+    local subject, name = KEYS[4 + tonumber(arg())], KEYS[3 + watched + n]
     local decision, seq, body, life = arg(), arg(), arg(), arg()
     local before = redis.call('GET', name)
     if before and before ~= subject then
@@ -37,7 +40,7 @@ end
 
 local answers = tonumber(arg())
 for n = 1, answers do
-    local key = KEYS[2 + watched + attempts + n]
+    local key = KEYS[3 + watched + attempts + n]
     local instant, value, seq, life = arg(), arg(), arg(), arg()
     local before = redis.call('GET', key)
     if not before or tonumber(string.match(before, '^%d+')) <= tonumber(instant) then

@@ -1,0 +1,36 @@
+"""The gate's time, which never goes back."""
+
+from collections.abc import Callable
+
+from dialgate.answers import when
+from dialgate.faults import Unavailable
+from dialgate.model import SECOND, Instant
+
+_SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
+
+
+class ClockSteppedBack(Unavailable):
+    """The clock says less than it said before. What has expired must not become valid again."""
+
+    component = "clock"
+
+
+class Clock:
+    """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over."""
+
+    def __init__(self, read: Callable[[], Instant], latest: Instant = 0) -> None:
+        self.latest = latest
+        self._read = read
+
+    def __call__(self) -> Instant:
+        now = self._read()
+        if now < self.latest - _SLACK:
+            raise ClockSteppedBack(
+                f"the clock says {when(now)}, and has already said {when(self.latest)}; set it right"
+            )
+        self.latest = max(now, self.latest)
+        return self.latest
+
+    def at_least(self) -> Instant:
+        """For what must be taken whatever the clock says: a person's stop, the outcome of a call."""
+        return max(self._read(), self.latest)

@@ -1,0 +1,72 @@
+"""`dialgate nodes`: the gates that share a store."""
+
+import asyncio
+
+import typer
+
+from dialgate import roster, stores
+from dialgate.faults import Unavailable
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    MISUSE,
+    NO,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+    show_json,
+    show_table,
+    utc,
+)
+from dialgate.service import wall_clock
+from dialgate.settings import Config, ConfigError
+from dialgate.store import Muster, Shared
+
+app = typer.Typer()
+
+
+@app.callback()
+def nodes_app() -> None:
+    """It is one of several commands."""
+
+
+@app.command()
+def nodes(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show the gates that share the store: what they run, and which are silent or on an old configuration or version.
+
+    Exit 0: all are as they should be. 1: one is not.
+
+    dialgate nodes --json"""
+    with reporting(as_json=as_json):
+        try:
+            muster = asyncio.run(_muster(load_config(config)))
+        except (ConfigError, Unavailable) as error:
+            raise Failure("store.unavailable", str(error)) from None
+    found = roster.problems(muster, wall_clock())
+    if as_json:
+        rows = [{"node": each.node, "problem": found.get(each.node, ""), "version": each.version,
+                 "config": each.config, "laws": each.laws, "at": each.at} for each in muster.present]  # fmt: skip
+        show_json({"ok": not found, "nodes": rows})
+    else:
+        show_table(
+            "",
+            ("node", "version", "configuration", "last heard (UTC)", ""),
+            [
+                (each.node, each.version, each.config[:12], utc(each.at), found.get(each.node, ""))
+                for each in muster.present
+            ],
+        )
+    raise typer.Exit(NO if found else 0)
+
+
+async def _muster(config: Config) -> Muster:
+    store = await stores.opened(config)
+    try:
+        if not isinstance(store, Shared):
+            raise Failure(
+                "store.embedded", "The store is this gate's own: there is no other node.", status=MISUSE
+            )
+        return await store.muster()
+    finally:
+        await store.close()

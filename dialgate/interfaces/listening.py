@@ -1,0 +1,50 @@
+"""Where several processes listen on one port: a socket for each (SO_REUSEPORT), held by their parent.
+
+The kernel spreads connections over the sockets. Since the parent holds them too, what waits in a socket's queue outlives the
+process that served it: its follower, which is given the same socket, finds it there, and no connection is refused.
+"""
+
+import socket
+
+from dialgate.settings import ConfigError
+
+_BACKLOG = 4096
+
+
+def shared(door: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
+    """For each of `count` processes a socket on every address of `host`; on port 0 all are on one free port. Raises
+    `ConfigError`, where `door` is the setting that is wrong."""
+    opened: list[list[socket.socket]] = [[] for _ in range(count)]
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            for sockets in opened:
+                one = _bound(family, (address[0], port, *address[2:]))
+                port = port or one.getsockname()[1]
+                sockets.append(one)
+    except OSError as error:
+        for one in [each for sockets in opened for each in sockets]:
+            one.close()
+        raise ConfigError([f"{door}: {host} port {port}: {error.strerror or error}"]) from error
+    return opened
+
+
+def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(address)
+        one.listen(_BACKLOG)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def inherited(descriptors: tuple[int, ...]) -> list[socket.socket]:
+    """Sockets that the parent has passed on."""
+    return [socket.socket(fileno=each) for each in descriptors]

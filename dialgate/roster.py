@@ -1,0 +1,93 @@
+"""Which gates share a store, and on what configuration and version; and which one does what only one of them should do.
+
+A node is outdated while another that lives has a configuration or a version that was first seen later. What belongs to the
+node alone (its name, its folders and ports, its own log) is no part of what is compared.
+"""
+
+import hashlib
+from typing import Final
+
+import msgspec
+from msgspec import structs
+
+from dialgate.metrics import Metrics
+from dialgate.model import SECOND, Instant
+from dialgate.settings import Config
+from dialgate.store import Muster, Presence, Shared, Store, StoreUnavailable
+
+SILENT: Final = 15 * SECOND
+_BEAT: Final = 2 * SECOND
+_LEASE: Final = 10 * SECOND
+_OWN: Final = frozenset(
+    {"data", "countries", "controllers", "webhooks", "listen", "fastagi", "node", "workers", "store", "store_patience"}
+    | {"batch_calls", "log_segment_mb", "log_archive_hours", "checkpoint_seconds"}
+)  # fmt: skip
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+def shared_hash(config: Config) -> str:
+    """Of what every node must have alike, wherever its files lie."""
+    told = config.settings
+    settings = {name: getattr(told, name) for name in told.__struct_fields__ if name not in _OWN}
+    return hashlib.sha256(_encode([settings, config.law_hash, config.controllers])).hexdigest()
+
+
+def problems(muster: Muster, now: Instant) -> dict[str, str]:
+    """In words, by node, what a person must look at."""
+    living = [each for each in muster.present if now - each.at < SILENT]
+    newest = {name: max((_seen(muster, each, name) for each in living), default=0) for name in _COMPARED}
+    found = {}
+    for each in muster.present:
+        old = [name for name in _COMPARED if _seen(muster, each, name) < newest[name]]
+        if now - each.at >= SILENT:
+            found[each.node] = "silent"
+        elif old:
+            found[each.node] = f"on an old {' and '.join(old)}"
+    return found
+
+
+_COMPARED: Final = ("config", "version")
+
+
+def _seen(muster: Muster, presence: Presence, name: str) -> Instant:
+    return muster.seen.get(f"{name}:{getattr(presence, name)}", 0)
+
+
+class Roster:
+    """Of one gate. Where the store is its own there is nobody else, and it does everything."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store if isinstance(store, Shared) else None
+        self._metrics = metrics
+        self._due: Instant = 0
+        self._own: Presence | None = None
+        self.problems: dict[str, str] = {}
+
+    async def tick(self, presence: Presence, config: Config) -> None:
+        """Raises nothing: that the store is away is told elsewhere."""
+        now = presence.at
+        if self._store is None or now < self._due:
+            return
+        self._due = now + _BEAT
+        own = self._own = structs.replace(presence, config=shared_hash(config))
+        try:
+            muster = await self._store.muster(own)
+        except StoreUnavailable:
+            return
+        self.problems = problems(muster, now)
+        self._metrics.nodes.set(sum(now - each.at < SILENT for each in muster.present))
+        self._metrics.nodes_outdated.set(sum(each.startswith("on ") for each in self.problems.values()))
+
+    async def leads(self, task: str) -> bool:
+        """Whether `task` is this gate's for the next seconds. Raises `StoreUnavailable`."""
+        if self._store is None:
+            return True
+        return self._own is not None and await self._store.lead(task, self._own.node, _LEASE)
+
+    async def leave(self) -> None:
+        """It ends as it should, and is missed by nobody."""
+        if self._store is not None and self._own is not None:
+            try:
+                await self._store.dismiss(self._own.node)
+            except StoreUnavailable:
+                return

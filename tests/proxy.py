@@ -1,0 +1,99 @@
+"""A network that fails as it is told to: a TCP proxy in front of a server's socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+_CHUNK = 1 << 16
+
+
+class Proxy:
+    """`fault`: nothing, or `delay` (each request by `seconds`), `half_open` (nothing is passed on, and nobody is told),
+    `reset` (in the middle of a reply), `lost` (replies), `away` (who connects is cut off). With `only`, requests with these
+    bytes alone meet it."""
+
+    def __init__(self, target: Path) -> None:
+        self.port = 0
+        self.fault = ""
+        self.only = b""
+        self.seconds = 0.5
+        self.healed = asyncio.Event()
+        self.arrived = asyncio.Event()  # a request that was held up has been answered by the server
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def fail(self, fault: str, only: bytes = b"") -> None:
+        self.fault, self.only = fault, only
+        self.healed.clear()
+        if fault == "away":
+            for writer in self._writers:
+                writer.transport.abort()
+
+    def heal(self) -> None:
+        self.fault = ""
+        self.healed.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.fault == "away":
+            writer.transport.abort()
+            return
+        back, there = await asyncio.open_unix_connection(self._target)
+        self._writers |= {writer, there}
+        state = _Connection(self)
+        try:
+            await asyncio.gather(state.requests(reader, there), state.replies(back, writer))
+        except ConnectionError:
+            pass
+        finally:
+            for each in (writer, there):
+                self._writers.discard(each)
+                each.transport.abort()
+
+
+class _Connection:
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy, self.hit, self.held = proxy, False, False
+
+    async def requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxy = self.proxy
+        while data := await reader.read(_CHUNK):
+            self.hit = bool(proxy.fault) and proxy.only in data
+            if self.hit and proxy.fault == "half_open":
+                continue
+            if self.hit and proxy.fault == "held":  # until it is healed, also where the sender has gone
+                self.held = True
+                await proxy.healed.wait()
+            if self.hit and proxy.fault == "delay":
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(proxy.healed.wait(), proxy.seconds)
+            writer.write(data)
+            await writer.drain()
+
+    async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxy = self.proxy
+        while data := await reader.read(_CHUNK):
+            if self.held:
+                proxy.arrived.set()
+            if self.hit and proxy.fault == "lost":
+                continue
+            if self.hit and proxy.fault == "reset":
+                writer.write(data[: len(data) // 2])
+                await writer.drain()
+                writer.transport.abort()
+                return
+            writer.write(data)
+            await writer.drain()
+
+
+@asynccontextmanager
+async def proxied(target: Path) -> AsyncIterator[Proxy]:
+    proxy = Proxy(target)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        proxy.heal()
+        proxy.fail("away")
+        server.close()

@@ -1,0 +1,216 @@
+"""Redis and Valkey as real processes on loopback: alone, with TLS, behind Sentinels, as a Cluster. All end with this process.
+
+The gate's user may do what README lists, and nothing else.
+"""
+
+import atexit
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from msgspec import Struct
+
+README = Path(__file__).parent.parent / "README.md"
+USER, PASSWORD = "dialgate", "secret-of-the-tests"
+_TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
+
+
+@cache
+def allowed() -> list[str]:
+    """The rights that README lists, for any store's name."""
+    (line,) = re.findall(r"^ACL SETUSER dialgate on >PASSWORD (.*)$", README.read_text("utf-8"), re.MULTILINE)
+    return [word.replace("{dialgate}", "{*}") for word in line.split()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(folder: Path, program: str = "redis-server", **options: str) -> subprocess.Popen[str]:
+    """Syncs every write, unless the options say otherwise. An underscore in an option stands for a hyphen."""
+    folder.mkdir(exist_ok=True)
+    usual = {"port": "0", "dir": str(folder), "save": "", "appendonly": "yes", "appendfsync": "always"}
+    words = [program]
+    for name, value in (usual | options).items():
+        words += [f"--{name.replace('_', '-')}", *value.split(" ")]
+    words += ["--user", USER, "on", f">{PASSWORD}", *allowed()]
+    return saying("Ready to accept connections", folder, words)
+
+
+def saying(what: str, folder: Path, words: list[str]) -> subprocess.Popen[str]:
+    """A process that has said so. Its words go to a file: nobody reads a pipe for hours."""
+    log = folder / "said"
+    with log.open("w") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=out, text=True)
+    while what not in log.read_text():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
+            raise AssertionError(f"{words[0]} did not start: {log.read_text()[-500:]}")
+    return process
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+def lasting(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """It ends with this process."""
+    atexit.register(process.wait)
+    atexit.register(process.kill)
+    return process
+
+
+def folder_for(what: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"{what}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def alone(program: str = "redis-server") -> str:
+    """The URL of a server with nothing in it."""
+    folder = folder_for("redis")
+    lasting(start(folder, program, unixsocket=str(folder / "socket")))
+    return f"unix://{USER}:{PASSWORD}@{folder}/socket"
+
+
+@cache
+def over_tls() -> str:
+    folder, port = folder_for("tls"), free_port()
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    subprocess.run(
+        [*_TLS, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    options = {
+        "tls_cert_file": str(certificate),
+        "tls_key_file": str(key),
+        "tls_ca_cert_file": str(certificate),
+    }
+    lasting(start(folder, tls_port=str(port), tls_auth_clients="no", **options))
+    return f"rediss://{USER}:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+
+
+class Node(Struct):
+    folder: Path
+    port: int
+    process: subprocess.Popen[str] | None
+    options: dict[str, str]
+
+    def kill(self) -> None:
+        assert self.process is not None
+        ended(self.process)
+        self.process = None
+
+    def restart(self) -> None:
+        self.process = lasting(start(self.folder, port=str(self.port), **self.options))
+
+    def say(self, *words: str) -> str:
+        done = subprocess.run(
+            ["redis-cli", "-p", str(self.port), *words], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+
+def node(**options: str) -> Node:
+    made = Node(folder_for("node"), free_port(), None, options)
+    made.restart()
+    return made
+
+
+class Cluster(Struct):
+    nodes: list[Node]
+
+    def url(self) -> str:
+        seeds = ",".join(f"127.0.0.1:{each.port}" for each in self.nodes)
+        return f"redis+cluster://{USER}:{PASSWORD}@{seeds}/"
+
+
+def cluster(replicas: int, **options: str) -> Cluster:
+    """Three masters with so many replicas each."""
+    nodes = []
+    for _ in range(3 * (1 + replicas)):
+        own = {
+            "cluster_enabled": "yes",
+            "cluster_port": str(free_port()),
+            "cluster_config_file": "nodes.conf",
+        }
+        nodes.append(node(**own, **options))
+    addresses = [f"127.0.0.1:{each.port}" for each in nodes]
+    subprocess.run(
+        [
+            "redis-cli",
+            "--cluster",
+            "create",
+            *addresses,
+            "--cluster-replicas",
+            str(replicas),
+            "--cluster-yes",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    end = time.monotonic() + 30
+    while not all("cluster_state:ok" in each.say("CLUSTER", "INFO") for each in nodes):
+        assert time.monotonic() < end, "the cluster's nodes do not agree"
+    for each in nodes:
+        linked(each)
+    return Cluster(nodes)
+
+
+def linked(node: Node) -> None:
+    """Returns once it has all that its master has, if it is a replica."""
+    end = time.monotonic() + 30
+    while (role := node.say("ROLE").split())[0] == "slave" and role[3] != "connected":
+        assert time.monotonic() < end, "a replica does not follow"
+
+
+@cache
+def shared_cluster() -> str:
+    return cluster(0).url()
+
+
+class Sentinels(Struct):
+    """Three, of one master with its replicas."""
+
+    nodes: list[Node]
+    ports: list[int]
+
+    def url(self) -> str:
+        seeds = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return f"redis+sentinel://{USER}:{PASSWORD}@{seeds}/gates"
+
+
+def sentinels(replicas: int, down_after: int = 500) -> Sentinels:
+    master = node()
+    nodes = [master, *(node(replicaof=f"127.0.0.1 {master.port}") for _ in range(replicas))]
+    ports = [free_port() for _ in range(3)]
+    for port in ports:
+        _sentinel(port, master.port, down_after)
+    for each in nodes:
+        linked(each)
+    return Sentinels(nodes, ports)
+
+
+def _sentinel(port: int, master: int, down_after: int) -> None:
+    folder = folder_for("sentinel")
+    (folder / "sentinel.conf").write_text(
+        f"port {port}\ndir {folder}\nsentinel monitor gates 127.0.0.1 {master} 2\n"
+        f"sentinel down-after-milliseconds gates {down_after}\nsentinel failover-timeout gates 3000\n"
+    )
+    lasting(saying("+monitor master", folder, ["redis-server", str(folder / "sentinel.conf"), "--sentinel"]))
+
+
+@cache
+def shared_sentinels() -> str:
+    return sentinels(0).url()

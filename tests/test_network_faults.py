@@ -1,0 +1,141 @@
+"""Between gate and Redis the network does what networks do: no unlawful allow, no hang, and what was not recorded is nothing."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from dialgate import settings
+from dialgate.answers import Answer
+from dialgate.decision_log import verify
+from dialgate.model import DAY
+from dialgate.records import Reader, Record
+from dialgate.requests import RevocationRequest
+from dialgate.service import Gate
+from dialgate.store import StoreUnavailable
+from dialgate.store.redis import RedisStore
+from tests import redises, world
+from tests.proxy import Proxy, proxied
+from tests.test_shared_store import ask, load_list
+from tests.world import CLEAR, NOW, Hand
+
+PATIENCE = 0.3
+COMMIT = b":positions"  # stands in no other request of a check
+
+
+class Line(Struct):
+    gate: Gate
+    proxy: Proxy
+    name: str
+
+    async def attempts(self) -> list[str]:
+        """What the store counts for the number, asked without the proxy."""
+        store = RedisStore(redises.alone(), name=self.name, patience=5)
+        subject = self.gate._gatherer.keys.subject("acme", CLEAR)
+        (known,) = (await store.read([subject])).known
+        await store.close()
+        return [each.decision for each in known.attempts]
+
+    async def read(self) -> None:
+        """As soon as the store can be read, which settles what was in doubt."""
+        async with asyncio.timeout(3):
+            while True:
+                try:
+                    await self.gate._store.read([])
+                except StoreUnavailable:
+                    await asyncio.sleep(0)
+                else:
+                    return
+
+    def recorded(self) -> list[str]:
+        entries = Reader(self.gate.config.data / "log").entries()
+        return [each.id for _, each in entries if isinstance(each, Record) and each.decision.allow]
+
+    async def served(self, call_id: str = "") -> Answer:
+        """The first decision after the fault, soon."""
+        async with asyncio.timeout(3):
+            while True:
+                answer = await ask(self.gate, call_id)
+                if answer.decision_id:
+                    return answer
+
+
+@pytest.fixture
+async def line(tmp_path: Path) -> AsyncIterator[Line]:
+    (socket,) = re.findall(r"@(.*)", redises.alone())
+    async with proxied(Path(socket)) as proxy:
+        url = f"redis://{redises.USER}:{redises.PASSWORD}@127.0.0.1:{proxy.port}/0"
+        store = {"url": url, "name": tmp_path.name, "patience": PATIENCE}
+        file = world.write_folder(tmp_path, store=store)
+        world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+        gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+        await load_list(gate)
+        await gate.tick()
+        yield Line(gate, proxy, tmp_path.name)
+        proxy.heal()
+        await gate.close()
+
+
+@pytest.mark.parametrize("only", [b"", COMMIT], ids=["everything", "the commit"])
+@pytest.mark.parametrize("fault", ["delay", "half_open", "reset", "lost", "away"])
+async def test_under_a_fault_every_check_is_refused_in_time_and_after_it_the_count_is_right(
+    line: Line, fault: str, only: bytes
+) -> None:
+    assert (await ask(line.gate)).decision == "allow"
+    line.proxy.fail(fault, only)
+    for _ in range(5):
+        begun = time.monotonic()
+        answer = await ask(line.gate)
+        assert (answer.decision, answer.decision_id) == ("deny", "")
+        assert answer.reasons[0].code == "gate.unavailable"
+        assert time.monotonic() - begun < 2 * PATIENCE + 0.5, "a read, a commit, and a slow machine"
+    line.proxy.heal()
+    answers = [await line.served() for _ in range(10)]
+    assert [each.decision for each in answers].count("allow") == 4, "five in all"
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert verify(line.gate.config.data / "log").ok
+
+
+async def test_a_server_that_hangs_costs_one_batch_its_patience_and_the_next_nothing(line: Line) -> None:
+    line.proxy.fail("half_open")
+    await ask(line.gate)
+    begun = time.monotonic()
+    for _ in range(20):
+        assert (await ask(line.gate)).decision_id == ""
+    assert time.monotonic() - begun < PATIENCE
+
+
+async def test_an_answer_that_was_never_recorded_is_never_given_again(line: Line) -> None:
+    line.proxy.fail("lost", COMMIT)
+    assert (await ask(line.gate, "a")).decision_id == ""
+    line.proxy.heal()
+    answer = await line.served("a")
+    assert line.recorded() == [answer.decision_id]
+    assert await line.attempts() == [answer.decision_id]
+
+
+async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
+    """Its sender has given up, and may have given its names to others. Nothing else is known of the number meanwhile."""
+    line.proxy.fail("held", COMMIT)
+    assert (await ask(line.gate, "a")).decision_id == ""
+    line.proxy.fault = ""
+    await line.read()
+    line.proxy.heal()
+    await asyncio.wait_for(line.proxy.arrived.wait(), 5)
+    assert await line.attempts() == []
+    answer = await line.served("a")
+    assert await line.attempts() == line.recorded() == [answer.decision_id]
+
+
+async def test_a_stop_that_was_refused_for_a_lost_reply_may_bind_and_never_allows(line: Line) -> None:
+    line.proxy.fail("lost", b":ledger")
+    client = line.gate.config.settings.clients[0]
+    with pytest.raises(Exception, match="did not answer"):
+        await line.gate.registrar.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
+    line.proxy.heal()
+    assert (await line.served()).reasons[0].code == "revocation.revoked"

@@ -1,0 +1,199 @@
+"""One gate of several processes: they share the ports, count together, and take each other's place without a refused call."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from typer.testing import CliRunner
+
+from dialgate.interfaces.cli import app
+from dialgate.model import DAY
+from dialgate.service import wall_clock
+from tests import redises, world
+from tests.serving import Gatehouse, serving
+from tests.world import CALL, CLEAR, KEY, LISTED
+
+NUMBERS = [f"+3906{number}" for number in range(12_345_000, 12_345_050)]
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    store = {"url": redises.alone(), "name": folder.name, "patience": 5}
+    file = world.write_folder(folder, **{"store": store, "workers": 2, **changes})
+    answers = dict.fromkeys(NUMBERS, False) | {CLEAR: False, LISTED: True}
+    world.publish_answers(folder / "data", answers, wall_clock() - DAY)
+    return file
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
+    async with serving(write(tmp_path)) as gate:
+        await gate.post("/v1/lists", {**world.LIST, "numbers": [*NUMBERS, CLEAR, LISTED]})
+        yield gate
+
+
+async def until(what: Callable[[], Awaitable[bool]]) -> None:
+    """Another process has its own time."""
+    async with asyncio.timeout(30):
+        while True:
+            if await what():
+                return
+
+
+async def series(gate: Gatehouse, name: str) -> dict[str, float]:
+    """Of a metric, the sum by worker."""
+    async with gate.client.get("/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    found: dict[str, float] = {}
+    for line in lines:
+        if line.startswith((f"{name}{{", f"{name} ")):
+            worker = line.partition('worker="')[2].partition('"')[0]
+            found[worker] = found.get(worker, 0) + float(line.rpartition(" ")[2])
+    return found
+
+
+async def ask_anew(gate: Gatehouse, body: dict[str, str]) -> dict[str, Any]:
+    """On a connection of its own, which the kernel gives to either worker."""
+    async with (
+        ClientSession(gate.client._base_url, connector=TCPConnector(force_close=True)) as client,
+        client.post("/v1/check", json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer,
+    ):
+        told: dict[str, Any] = await answer.json()
+        return told
+
+
+def children(gate: Gatehouse) -> list[int]:
+    pid = gate.process.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def names(gate: Gatehouse, many: int) -> set[str]:
+    """The logs that decide."""
+    answers = await asyncio.gather(*(ask_anew(gate, {**CALL, "to": LISTED}) for _ in range(many)))
+    return {answer["decision_id"].partition("-")[0] for answer in answers}
+
+
+def test_several_workers_on_the_embedded_store_are_refused_with_what_to_set(tmp_path: Path) -> None:
+    file = world.write_folder(tmp_path)
+    refused = CliRunner().invoke(app, ["serve", "--config", str(file), "--workers", "2"])
+    assert refused.exit_code == 2
+    assert "set `store` to a Redis" in refused.output
+
+
+async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> None:
+    answers = await asyncio.gather(*(ask_anew(node, CALL) for _ in range(60)))
+    assert sum(answer["decision"] == "allow" for answer in answers) == 5
+    assert len({answer["decision_id"].partition("-")[0] for answer in answers}) == 2
+    assert len({answer["decision_id"] for answer in answers}) == 60
+
+
+async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:
+    await asyncio.gather(*(ask_anew(node, CALL) for _ in range(40)))
+    counted = await series(node, "dialgate_decisions_total")
+    assert set(counted) == {"1", "2"}
+    assert sum(counted.values()) == 40
+    assert await series(node, "dialgate_worker_up") == {"1": 1, "2": 1}
+
+
+async def test_what_any_worker_decided_is_found_by_every_reader(node: Gatehouse, tmp_path: Path) -> None:
+    answers = [await ask_anew(node, CALL) for _ in range(12)]
+    allowed = [answer["decision_id"] for answer in answers if answer["decision"] == "allow"]
+    for decision in allowed:  # reported to whichever worker
+        await node.post("/v1/outcomes", {"decision_id": decision, "outcome": "busy"})
+    ids = {answer["decision_id"] for answer in answers}
+    query = {"number": CLEAR, "purpose": "complaint"}
+    async with node.client.get("/v1/decisions", params=query) as answer:
+        told = (await answer.json())["decisions"]
+    assert {each["decision_id"] for each in told} == ids
+    config = ["--config", str(tmp_path / "dialgate.yaml"), "--json"]
+    found = CliRunner().invoke(app, ["log", "search", *config]).output.splitlines()
+    hits = {hit["decision_id"]: hit["outcome"] for hit in map(json.loads, found)}
+    assert hits == {name: "busy" if name in allowed else "" for name in ids}
+    replayed = json.loads(CliRunner().invoke(app, ["log", "replay", *config]).output)
+    assert (replayed["records"], replayed["different"]) == (12, 0)
+    verified = CliRunner().invoke(app, ["log", "verify", *config])
+    proved = json.loads(verified.output)
+    assert verified.exit_code == 0
+    assert sum(each["by_type"]["decision"] for each in proved["workers"].values()) == 12
+
+
+async def test_a_worker_that_dies_is_replaced_and_the_port_stays_open(node: Gatehouse) -> None:
+    before = await names(node, 40)
+    assert len(before) == 2
+    workers = children(node)
+    os.kill(workers[0], signal.SIGKILL)
+    assert await names(node, 40) <= before, "none was refused; its follower writes the same log"
+
+    async def whole() -> bool:
+        return await series(node, "dialgate_worker_up") == {"1": 1, "2": 1}
+
+    await until(whole)
+    assert await names(node, 40) == before
+
+
+async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
+    heard: Counter[str] = Counter()
+    calls = iter(range(1 << 30))
+
+    def ask() -> dict[str, str]:
+        return {**CALL, "to": NUMBERS[next(calls) % len(NUMBERS)]}
+
+    def hear(_: dict[str, Any], answer: dict[str, Any]) -> None:
+        heard[answer["decision_id"].partition("-")[0]] += 1
+
+    before = await names(node, 40)
+    callers = [asyncio.create_task(keep_asking(node, ask, hear)) for _ in range(8)]
+    for _ in range(2):
+        rolled = asyncio.create_task(said(node, "rolled"))
+        node.process.send_signal(signal.SIGUSR2)
+        await asyncio.wait_for(rolled, 40)
+    for caller in callers:
+        caller.cancel()
+    for refused in await asyncio.gather(*callers, return_exceptions=True):
+        assert isinstance(refused, asyncio.CancelledError), refused
+    assert len(heard) == 3, "each log was written by a worker that was relieved, or by its follower"
+    assert before < set(heard)
+    assert "" not in heard, "every answer is a decision that was recorded"
+
+
+async def keep_asking(
+    gate: Gatehouse, ask: Callable[[], dict[str, str]], hear: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    """On a connection that is kept, as dialers do. Whatever is not an answer is raised."""
+    async with ClientSession(
+        gate.client._base_url, timeout=ClientTimeout(total=10), headers={"Authorization": f"Bearer {KEY}"}
+    ) as client:
+        while True:
+            body = ask()
+            async with client.post("/v1/check", json=body) as answer:
+                assert answer.status == 200
+                hear(body, await answer.json())
+
+
+async def said(gate: Gatehouse, event: str) -> None:
+    assert gate.process.stderr is not None
+    async for line in gate.process.stderr:
+        if line.startswith(b"{") and json.loads(line)["event"] == event:
+            return
+
+
+async def test_workers_end_with_their_parent(node: Gatehouse) -> None:
+    workers = children(node)
+    assert len(workers) == 2
+    os.kill(node.process.pid, signal.SIGKILL)
+
+    async def ended() -> bool:
+        await asyncio.sleep(0)
+        return not any(alive(worker) for worker in workers)
+
+    await until(ended)
