@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from dialgate import cdr
 from dialgate.bench import kamailio
 from dialgate.bench import sip as sip_bench
 from dialgate.conformance import gates
@@ -218,6 +219,22 @@ async def test_what_is_dialled_is_what_the_gate_answered(tmp_path: Path) -> None
         assert user_of(invite.uri) == user_of(invite.get("To")) == CLEAR
 
 
+async def test_what_it_accounts_for_is_what_reconcile_reads(tmp_path: Path) -> None:
+    async with staged(tmp_path, WITH_ACCOUNTING="") as (sip, stage):
+        stage.play = saying(REFUSAL)
+        assert (await sip.dialer.call()).status == 608
+        stage.play = saying(ALLOW)
+        sip.trunk.says = ["486 Busy Here"]
+        assert (await sip.dialer.call()).status == 486
+        sip.trunk.says = ["200 OK"]
+        async with asyncio.timeout(5):
+            while b";code=200" not in sip.log.read_bytes():
+                await sip.dialer.call()  # it writes once it has answered
+    calls = cdr.read(sip.log, "kamailio", cdr.Columns(), "UTC")
+    assert (calls.numbers, calls.callers, set(calls.decision or ())) == ([CLEAR], [CALLER], {"1f0c9a3e-1"})
+    assert set(calls.answered.tolist()) == {True, False}
+
+
 REFUSAL = {"decision": "deny", "decision_id": "a-1", "reasons": [{"code": "registry.listed"}]}
 
 
@@ -249,7 +266,7 @@ async def test_who_does_not_know_608_hears_why_from_a_server_that_is_told_no_num
         assert sip.trunk.invites == []
 
 
-SWITCHES = ("WITH_PERMITS", "PERMIT_ONLY", "WITH_ANNOUNCEMENT", "WITH_TLS", "JCARD")
+SWITCHES = ("WITH_PERMITS", "PERMIT_ONLY", "WITH_ANNOUNCEMENT", "WITH_TLS", "WITH_ACCOUNTING", "JCARD")
 
 
 @pytest.mark.parametrize("switches", [(), *((one,) for one in SWITCHES), SWITCHES])

@@ -294,8 +294,8 @@ async def test_the_command_tells_and_alarms_without_a_number_unless_it_is_given_
     assert (found["kind"], found["line"], found["caller_id"]) == ("undecided", 3, "other")
     text = json.dumps(told) + metrics.read_text()
     assert not any(number[3:] in text for number in (LISTED, *OTHERS))
-    assert 'reconcile_findings{kind="undecided"} 1.0' in metrics.read_text()
-    assert 'reconcile_findings{kind="denied"} 0.0' in metrics.read_text()
+    assert 'dialgate_reconcile_findings{kind="undecided"} 1.0' in metrics.read_text()
+    assert 'dialgate_reconcile_findings{kind="denied"} 0.0' in metrics.read_text()
 
     code, told = await command(gate, path, "--format", "csv", "--show")
     assert (code, told["error"]["field"]) == (2, "purpose")
