@@ -504,6 +504,19 @@ async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(sips
         await SipDoor(sips.made.gate).start()
 
 
+async def test_workers_share_a_port_and_nobody_else_does(sips: Sips) -> None:
+    gate = sips.made.gate
+    one = SipDoor(gate)
+    port = await one.start(shared=True)
+    gate.reload(replace(gate.config, settings=replace(gate.config.settings, sip=Sip(port=port))))
+    another = SipDoor(gate)
+    assert await another.start(shared=True) == port
+    with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
+        await SipDoor(gate).start()
+    await one.close()
+    await another.close()
+
+
 # ---- SIPp ------------------------------------------------------------------------------------------------------------
 
 SCENARIO = """<?xml version="1.0" encoding="UTF-8"?><scenario name="asks">

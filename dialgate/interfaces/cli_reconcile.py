@@ -161,12 +161,18 @@ def _tell(report: Report, textfile: Path) -> None:
         wall_clock() / SECOND
     )
     calls = Gauge(
-        "dialgate_reconcile_calls", "Calls that left, by whether they had their allow.", ["allowed"], registry=registry
+        "dialgate_reconcile_calls",
+        "Calls that left, by whether they had their allow.",
+        ["allowed"],
+        registry=registry,
     )
     calls.labels("yes").set(report.matched)
     calls.labels("no").set(len(report.findings))
     findings = Gauge(
-        "dialgate_reconcile_findings", "Calls that passed by the gate. Alarm on any.", ["kind"], registry=registry
+        "dialgate_reconcile_findings",
+        "Calls that passed by the gate. Alarm on any.",
+        ["kind"],
+        registry=registry,
     )
     for kind, count in report.counts.items():
         findings.labels(kind).set(count)

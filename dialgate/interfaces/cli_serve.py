@@ -101,9 +101,8 @@ async def _serve(post: Post) -> None:
             closing.push_async_callback(siblings.close)
         runner = await http.start(gate, registry, inherited(post.doors.get("listen", ())), siblings)
         closing.push_async_callback(runner.cleanup)
-        doors = await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ()))) | await _sip(
-            gate, closing
-        )
+        doors = await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ())))
+        doors |= await _sip(gate, closing, shared=post.workers > 1)
         spare_collector()
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -142,14 +141,14 @@ async def _fastagi(gate: Gate, closing: AsyncExitStack, sockets: list[socket.soc
     return {"fastagi": f"agi://{listen.host}:{await server.start(sockets)}"}
 
 
-async def _sip(gate: Gate, closing: AsyncExitStack) -> dict[str, str]:
+async def _sip(gate: Gate, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
     """Where a session border controller is to ask, if it is to."""
     listen = gate.config.settings.sip
     if listen is None:
         return {}
     server = SipDoor(gate)
     closing.push_async_callback(server.close)
-    return {"sip": f"sip:{listen.host}:{await server.start()}"}
+    return {"sip": f"sip:{listen.host}:{await server.start(shared=shared)}"}
 
 
 def _signals(post: Post) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:

@@ -100,18 +100,22 @@ class SipDoor:
 
     # ---- open and close ----------------------------------------------------------------------------------------------
 
-    async def start(self) -> int:
-        """The port, the same for both transports. Raises `ConfigError` if it cannot listen where the settings say."""
+    async def start(self, *, shared: bool = False) -> int:
+        """The port, the same for both transports. `shared`: with other workers; the kernel keeps an address with one of
+        them, so that what is sent again finds its transaction. Raises `ConfigError` if it cannot listen where the
+        settings say."""
         listen = self._listen
         try:
             port = listen.port
             if listen.tcp:
                 make = partial(Connection, self)
-                self._server = await self._loop.create_server(make, listen.host, port)
+                self._server = await self._loop.create_server(make, listen.host, port, reuse_port=shared)
                 port = int(self._server.sockets[0].getsockname()[1])
             if listen.udp:
                 at = (listen.host, port)
-                udp, _ = await self._loop.create_datagram_endpoint(lambda: Datagrams(self), local_addr=at)
+                udp, _ = await self._loop.create_datagram_endpoint(
+                    lambda: Datagrams(self), local_addr=at, reuse_port=shared
+                )
                 self._datagrams = udp
                 _widen(self._datagrams)
                 port = int(udp.get_extra_info("sockname")[1])
