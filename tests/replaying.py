@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from dialgate import decision_log, kept, replay
+from dialgate import archive, chains, decision_log, kept, replay
 from dialgate.decision_log import LogUnavailable
 from dialgate.records import Reader
 
@@ -28,24 +28,29 @@ def replay_all(base: Path) -> Tally:
 
 
 def _replay_one(data: Path, tally: Tally) -> None:
-    if not _is_whole(data / "log"):
+    for log in chains.folders(data).values():
+        _replay_log(data, log, tally)
+
+
+def _replay_log(data: Path, log: Path, tally: Tally) -> None:
+    if not _is_whole(log):
         tally.damaged += 1
         return
-    entries = (entry for _, entry in Reader(data / "log").entries())
+    entries = (entry for _, entry in Reader(log).entries())
     try:
         report = replay.replay(entries, replay.of_its_day(data / "kept"), replay.exact)
     except (kept.NotKept, LogUnavailable) as fault:
-        tally.different.append(f"{data}: {fault}")
+        tally.different.append(f"{log}: {fault}")
         return
     tally.logs += 1
     tally.records += report.records
     tally.different += [
-        f"{data}: {each.decision}: {change}" for each in report.examples for change in each.changes
+        f"{log}: {each.decision}: {change}" for each in report.examples for change in each.changes
     ]
 
 
 def _is_whole(log: Path) -> bool:
     try:
-        return decision_log.verify(log).ok
+        return decision_log.verify(log, open_segment=archive.open_segment, listed=archive.segments(log)).ok
     except OSError:
         return False

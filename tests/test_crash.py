@@ -29,7 +29,7 @@ from tests import world
 from tests.serving import HUNG_UP, Gatehouse, kill, serving, spawn
 from tests.world import CALLER
 
-KILLS = int(os.environ.get("DIALGATE_KILLS", "20"))
+KILLS = int(os.environ.get("DIALGATE_KILLS", "12"))
 LONGEST = 0.4  # seconds of load before a kill
 START = 0.7  # seconds within which a start is cut short
 RETRIED = 150  # answered questions that are asked again after a kill

@@ -53,7 +53,7 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
     today = datetime.now(UTC).date()
     days = (today - timedelta(days=2), today - timedelta(days=1), today)
     areas = max(2, min(MOST_AREAS, numbers // AN_AREA))
-    made = world.build(folder, countries, min(_CALLS, numbers // 20))
+    made = world.build(folder, countries, min(_CALLS, numbers // 100))
     prefixes = _configure(folder, areas)
     random = np.random.default_rng(1)
     listed = [_area(folder, prefix, numbers // areas, str(days[0]), random) for prefix in prefixes]
