@@ -44,8 +44,9 @@ class _Told(Struct, frozen=True):
 class Batch:
     """Calls decided at one instant, recorded from sequence `first` on. Later calls see the attempts of earlier ones.
 
-    `answers` and `codes` stand in the order of the calls; `codes` holds the first reason code, nothing for an allow,
-    and `REPEATED` for an answer given again. `grounds` are those among `bodies`, by digest.
+    `answers`, `codes` and `campaigns` stand in the order of the calls; `codes` holds the first reason code, nothing for an
+    allow, and `REPEATED` for an answer given again; `campaigns` what a call is counted under: `other` where it is not one
+    of the client's, for what a stranger asks is not its owner's to see. `grounds` are those among `bodies`, by digest.
 
     Most calls rest on equal facts, for facts hold nothing of the number; a decision is a function of its facts and
     nothing else, so it is made once for all of them (`judged`, which belongs to one gatherer), and written down once.
@@ -63,6 +64,7 @@ class Batch:
         self.now = now
         self.answers: list[Answer] = []
         self.codes: list[str] = []
+        self.campaigns: list[str] = []
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
@@ -96,6 +98,8 @@ class Batch:
         A deny is repeated as it was. An allow is repeated while it holds, until its outcome is reported, and only if it
         would be given again: a revocation, or the end of the permitted hours, also closes what was open. After that
         the same question is about another call, and counts."""
+        campaign = question.line.campaign
+        self.campaigns.append(campaign.id if campaign.known else "other")
         earlier = self._earlier(question, remembered)
         if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
             earlier = None

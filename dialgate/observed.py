@@ -29,12 +29,13 @@ class Span(Struct, frozen=True):
         return self.ended_at - int((self.ended - moment) * 1e9)
 
 
-def count(metrics: Metrics, campaigns: Sequence[str], calls: Sequence[Call], decided: Batch) -> None:
-    """`campaigns`: of each call, the one that it is counted under."""
+def count(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
     metrics.batch.observe(len(calls))
     labels = [
         (answer.decision, code, campaign, call.interface)
-        for call, campaign, answer, code in zip(calls, campaigns, decided.answers, decided.codes, strict=True)
+        for call, campaign, answer, code in zip(
+            calls, decided.campaigns, decided.answers, decided.codes, strict=True
+        )
         if code != REPEATED
     ]
     metrics.calls.decided(labels, decided.names)

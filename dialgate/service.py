@@ -47,7 +47,7 @@ from dialgate.upkeep import Upkeep
 
 _TRIES = 4
 _WORTH_A_SYNC = 64  # calls
-_RECENT = 32  # batches
+_RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
 
 
@@ -116,7 +116,9 @@ class Gate:
         self._stamper = _stamper(config, upkeep.chain)
         self.traces: Traces | None = None
         self._judged: dict[tuple[object, ...], Judged] = {}
-        self.recent: deque[tuple[list[Asked], Batch]] = deque(maxlen=_RECENT)  # for who watches, to take out
+        self.recent: deque[tuple[Instant, list[Asked], list[Answer], list[str]]] = deque(
+            maxlen=_RECENT
+        )  # for who watches, to take out
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Asked] = []
         self._batches: set[asyncio.Task[None]] = set()
@@ -291,9 +293,9 @@ class Gate:
             raise
 
     def _count(self, batch: list[Asked], decided: Batch) -> None:
-        calls, campaigns = [asked.call for asked in batch], [self._campaign(asked) for asked in batch]
-        observed.count(self.metrics, campaigns, calls, decided)
-        self.recent.append((batch, decided))
+        observed.count(self.metrics, [asked.call for asked in batch], decided)
+        # Not the whole batch: what is kept is let go late, when it is no longer at hand.
+        self.recent.append((decided.now, batch[-_SHOWN:], decided.answers[-_SHOWN:], decided.codes[-_SHOWN:]))
 
     def _campaign(self, asked: Asked) -> str:
         """`other` where it is not the client's: what a stranger asks is not its owner's to see, and may be made up."""

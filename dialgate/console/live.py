@@ -159,14 +159,13 @@ class Live:
         self._take()
 
     def _take(self) -> None:
-        """The last few of each of the newest batches. What else was in them is let go."""
+        """The last few of each of the newest batches."""
         taken = list(self._gate.recent)
         self._gate.recent.clear()
-        for batch, decided in taken:
-            few = slice(-SHOWN, None)
-            for asked, answer, code in zip(batch[few], decided.answers[few], decided.codes[few], strict=True):
+        for at, batch, answers, codes in taken:
+            for asked, answer, code in zip(batch, answers, codes, strict=True):
                 if code != REPEATED:
-                    self._keep(asked, answer, code, rfc3339(decided.now))
+                    self._keep(asked, answer, code, rfc3339(at))
 
     def _keep(self, asked: Asked, answer: Answer, code: str, at: str) -> None:
         """Of a campaign that is not the client's only the client is told."""
