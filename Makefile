@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
+SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
   prometheus poppler-utils
 # Every branch of what decides must be tested; elsewhere no figure is demanded.
 DECIDES := dialgate/rules/*,dialgate/law.py,dialgate/decision.py,dialgate/numberset.py,dialgate/snapshot.py

@@ -122,7 +122,9 @@ def test_every_page_tells_how_to_install_test_and_undo_and_names_what_is_there(p
         re.findall("^## (.*)$", text, re.MULTILINE)
     )
     files = {path.name for path in page.parent.iterdir()}
-    assert files - {"README.md"} <= set(re.findall(r"[\w.-]+\.(?:conf|xml|lua|cfg|list|json|conf\.xml)\b", text))
+    assert files - {"README.md"} <= set(
+        re.findall(r"[\w.-]+\.(?:conf|xml|lua|cfg|list|json|conf\.xml)\b", text)
+    )
 
 
 def test_every_folder_of_a_dialer_is_on_the_first_page() -> None:

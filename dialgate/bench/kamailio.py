@@ -75,7 +75,7 @@ def words(config: Path) -> list[str]:
     """The command that runs it in the foreground, with all it writes beside its configuration."""
     runtime = config.parent / "run"
     runtime.mkdir(exist_ok=True)
-    options = ["-DD", "-E", "-m", "128", "-M", "8", "-Y", str(runtime), "-w", str(runtime)]
+    options = ["-DD", "-E", "-m", "512", "-M", "8", "-Y", str(runtime), "-w", str(runtime)]
     return ["kamailio", "-f", str(config), *options, "-P", str(runtime / "pid")]
 
 
