@@ -211,7 +211,7 @@ def test_what_is_read_has_no_influence_on_the_memory_it_takes(
     file = tmp_path / "list"
     file.write_bytes(made())
     begun = subprocess.run(
-        [sys.executable, "-c", "import re,dialgate.tabular;print(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])"],
+        [sys.executable, "-c", "import re,openpyxl,dialgate.tabular;print(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     room = (int(begun.stdout) << 10) + (1 << 27)

@@ -156,7 +156,7 @@ async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
     for _ in range(2):
         rolled = asyncio.create_task(said(node, "rolled"))
         node.process.send_signal(signal.SIGUSR2)
-        await asyncio.wait_for(rolled, 40)
+        await asyncio.wait_for(rolled, 150)
     for caller in callers:
         caller.cancel()
     for refused in await asyncio.gather(*callers, return_exceptions=True):
