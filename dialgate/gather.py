@@ -189,10 +189,8 @@ class Gatherer:
     # ---- one question ------------------------------------------------------------------------------------------------
 
     def read(self, call: Call, client: Client) -> Question:
-        line = self.config.lines.get(call.campaign)
-        known_line = line is not None and line.controller.id in client.controllers
-        if line is None or not known_line:
-            line = self._stranger(call, client)
+        own = self.config.line_of(call.campaign, client)
+        line = own or self._stranger(call, client)
         try:
             parsed = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:
@@ -206,7 +204,7 @@ class Gatherer:
             zones=parsed.zones,
             country=parsed.region if parsed.region in self.config.laws else line.home,
             call_type=_stricter(call.call_type, line.campaign.call_type),
-            subjects=self._subjects(line, parsed.e164) if known_line else (),
+            subjects=self._subjects(line, parsed.e164) if own else (),
             key=self._key(call),
         )
 

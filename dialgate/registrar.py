@@ -496,8 +496,8 @@ class Registrar:
         raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
 
     def _line(self, client: Client, campaign: str) -> Line:
-        line = self.config.lines.get(campaign)
-        if line is None or line.controller.id not in client.controllers:
+        line = self.config.line_of(campaign, client)
+        if line is None:
             raise Refused("campaign.unknown", "Name a campaign of yours.", "campaign", 404)
         return line
 

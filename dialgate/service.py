@@ -299,8 +299,8 @@ class Gate:
 
     def _campaign(self, asked: Asked) -> str:
         """`other` where it is not the client's: what a stranger asks is not its owner's to see, and may be made up."""
-        line = self.config.lines.get(asked.call.campaign)
-        return asked.call.campaign if line and line.controller.id in asked.client.controllers else "other"
+        campaign = asked.call.campaign
+        return campaign if self.config.line_of(campaign, asked.client) else "other"
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

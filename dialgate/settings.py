@@ -167,6 +167,11 @@ class Config(Struct, frozen=True, kw_only=True):
     hash: str
     hooks: tuple[Hook, ...] = ()
 
+    def line_of(self, campaign: str, client: Client) -> Line | None:
+        """None where this client has no such campaign: that another has one is not told either."""
+        line = self.lines.get(campaign)
+        return line if line is not None and line.controller.id in client.controllers else None
+
 
 def load(path: Path) -> Config:
     """Raises `ConfigError` with every problem found."""

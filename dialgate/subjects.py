@@ -124,8 +124,8 @@ class Subjects:
     async def simulated(self, client: Client, campaign: str, number: str) -> None:
         """A simulation tells what is known of a number and leaves no decision behind: it is a look-up. What is no number,
         or is asked for a campaign that is not the client's, tells nothing."""
-        line = self.config.lines.get(campaign)
-        if line is not None and line.controller.id in client.controllers:
+        line = self.config.line_of(campaign, client)
+        if line is not None:
             with suppress(phone.NotANumber):
                 e164 = phone.parse(number, line.dial_region).e164
                 settings, owner = self.config.settings, line.controller.id

@@ -169,9 +169,7 @@ class Live:
 
     def _keep(self, asked: Asked, answer: Answer, code: str, at: str) -> None:
         """Of a campaign that is not the client's only the client is told."""
-        line = self._gate.config.lines.get(asked.call.campaign)
-        if line is not None and line.controller.id not in asked.client.controllers:
-            line = None
+        line = self._gate.config.line_of(asked.call.campaign, asked.client)
         row = Row(
             id=answer.decision_id,
             at=at,
