@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from dialgate import archive, chains, decision_log, kept, replay
+from dialgate import archive, chains, kept, replay
 from dialgate.decision_log import LogUnavailable
 from dialgate.records import Reader
 
@@ -51,6 +51,6 @@ def _replay_log(data: Path, log: Path, tally: Tally) -> None:
 
 def _is_whole(log: Path) -> bool:
     try:
-        return decision_log.verify(log, open_segment=archive.open_segment, listed=archive.segments(log)).ok
+        return archive.verify(log).ok
     except OSError:
         return False

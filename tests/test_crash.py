@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate import archive
-from dialgate.decision_log import Report, last_checkpoint, segments, verify
+from dialgate.decision_log import Report, last_checkpoint, segments
 from dialgate.keys import Keys
 from dialgate.ledger import Revoked
 from dialgate.model import DAY
@@ -150,13 +150,7 @@ async def test_what_was_told_survives_every_kill(tmp_path: Path) -> None:
 
 
 def proved(data: Path) -> Report:
-    log = data / "log"
-    return verify(
-        log,
-        keys=public_keys(data / "signing.json"),
-        open_segment=archive.open_segment,
-        listed=archive.segments(log),
-    )
+    return archive.verify(data / "log", keys=public_keys(data / "signing.json"))
 
 
 async def cut_short(config: Path) -> None:

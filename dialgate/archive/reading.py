@@ -7,7 +7,7 @@ import mmap
 import re
 from binascii import b2a_base64
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from operator import itemgetter
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dialgate.archive.index import may_hold
-from dialgate.decision_log import Line, LogDamaged, last_checkpoint
+from dialgate.decision_log import Line, LogDamaged, Progress, Report, last_checkpoint
+from dialgate.decision_log import verify as verify_log
 from dialgate.decision_log.segment import BODY, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
 from dialgate.model import Instant
@@ -63,6 +64,28 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
     packed = _load(path.with_suffix(PACKED))
     packed.check()
     yield from packed.lines()
+
+
+def verify(
+    folder: Path,
+    *,
+    first: int = 1,
+    last: int | None = None,
+    keys: Mapping[str, bytes] | None = None,
+    against: bytes = b"",
+    progress: Progress | None = None,
+) -> Report:
+    """`decision_log.verify` of a log whose segments may be packed."""
+    return verify_log(
+        folder,
+        first=first,
+        last=last,
+        keys=keys,
+        against=against,
+        open_segment=open_segment,
+        listed=segments(folder),
+        progress=progress,
+    )
 
 
 class Segments:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from dialgate import archive, chains, decision_log
+from dialgate import archive, chains
 from dialgate.backup import BackupFailed, back_up
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import (
@@ -56,7 +56,8 @@ def backup(
             raise Failure(f"{error.component}.unavailable", str(error)) from None
         except OSError as error:
             raise Failure("backup.failed", f"{error.filename}: {error.strerror}") from None
-        proofs = [_proved(folder, out) for folder in chains.folders(out).values()]
+        keys = public_keys(out / "signing.json")
+        proofs = [archive.verify(folder, keys=keys) for folder in chains.folders(out).values()]
     ok, records = all(proof.ok for proof in proofs), sum(proof.last for proof in proofs)
     if as_json:
         show_json({"ok": ok, "out": str(out), "files": files, "records": records})
@@ -64,12 +65,3 @@ def backup(
         holds = "its log holds" if ok else "its log does NOT hold: see `dialgate log verify` on both"
         typer.echo(f"{files:,} files copied to {out}; {holds}, {records:,} records.")
     raise typer.Exit(0 if ok else NO)
-
-
-def _proved(log: Path, out: Path) -> decision_log.Report:
-    return decision_log.verify(
-        log,
-        keys=public_keys(out / "signing.json"),
-        open_segment=archive.open_segment,
-        listed=archive.segments(log),
-    )

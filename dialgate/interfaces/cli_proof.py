@@ -70,14 +70,12 @@ def log_verify(
         for number, folder in chosen.items():
             try:
                 with _progress("verifying", shown=not as_json) as progress:
-                    reports[number] = report = decision_log.verify(
+                    reports[number] = report = archive.verify(
                         folder,
                         first=first,
                         last=last,
                         keys=public_keys(loaded.data / "signing.json"),
                         against=against.read_bytes() if against else b"",
-                        open_segment=archive.open_segment,
-                        listed=archive.segments(folder),
                         progress=progress,
                     )
                 report.faults += _unproved(loaded, folder)
