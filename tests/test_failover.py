@@ -193,9 +193,7 @@ of_replicas: dict[int, tuple[int, ...]] = {}
 
 
 async def master_of(store: RedisStore, nodes: list[Node]) -> Node:
-    client = await store._server.where.master()
-    port = int(client.connection_pool.connection_kwargs["port"])
-    await client.aclose()
+    port = (await store._server.where.master(asyncio.get_running_loop().time() + 5)).port
     node = next(each for each in nodes if each.port == port)
     of_replicas[port] = replicas_of(node)
     return node

@@ -133,7 +133,7 @@ async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
 
 
 async def test_a_stop_that_was_refused_for_a_lost_reply_may_bind_and_never_allows(line: Line) -> None:
-    line.proxy.fail("lost", b":ledger")
+    line.proxy.fail("lost", b":o:")
     client = line.gate.config.settings.clients[0]
     with pytest.raises(Exception, match="did not answer"):
         await line.gate.registrar.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))

@@ -3,14 +3,13 @@
 All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where a script can see them all:
 
     {dialgate}:seq                 the ledger's newest sequence
-    {dialgate}:ledger              a stream, `SEQ-0` to the key of the subject
-    {dialgate}:s:<16 bytes>        of a subject, a hash: `v` its version, `n` how many entries of the ledger it has,
-                                   `eSEQ` one of them, `aDECISION` an attempt, `rDECISION` its result (`INSTANT RESULT`)
-    {dialgate}:d:DECISION          the key of the subject that an attempt was counted for
+    {dialgate}:o:N                 the subjects of its entries in their order, 16 bytes each; of those taken out, zeros
+    {dialgate}:s:<16 bytes>        what is known of a subject, as lines (`redis_lines`)
+    {dialgate}:d:LOG:N             a hash, sequences of decisions to the subject that an attempt was counted for
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
-    {dialgate}:last:LOG            a sorted set of what a log wrote last, by the decision's sequence
-    {dialgate}:positions           a hash, log to sequence
-    {dialgate}:fences              a hash, log to a number that grows: a commit with an older one is refused
+    {dialgate}:w:LOG:N             a hash, sequences of decisions to the key of the answer
+    {dialgate}:positions           a hash: of each LOG its position, `LOG top` the highest sequence ever written, and `LOG fence`,
+                                   which grows: a commit with an older one is refused
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
@@ -19,13 +18,14 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:seen                a hash, configuration or version to when it was first seen
     {dialgate}:lead:TASK           which node does what only one should do
 
-Bodies are JSON of the structs of `dialgate.ledger`, `dialgate.model` and `dialgate.store`, where a new field goes last
-with a default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here
-and on as many replicas as the settings ask for (WAITAOF).
+A batch is read by one MGET. A commit sends back what was read, and writes where that still holds; a subject that nobody knows
+is an empty value. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
+default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here and on as
+many replicas as the settings ask for (WAITAOF).
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha1
 from itertools import chain
 from pathlib import Path
@@ -33,9 +33,8 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import structs
-from redis.exceptions import NoScriptError, RedisError
 
-from dialgate.ledger import Draft, Entry, fold
+from dialgate.ledger import Draft, Entry
 from dialgate.model import DAY, Attempt, Instant, Known, Result
 from dialgate.store import (
     CallerIdProof,
@@ -48,17 +47,20 @@ from dialgate.store import (
     Remembered,
     Reservation,
     StoreUnavailable,
+    redis_lines,
 )
+from dialgate.store.redis_line import Gone, Refusal
 from dialgate.store.redis_server import Server, place
 
 ATTEMPTS_KEPT: Final = 400 * DAY
+PLACES: Final = 4_096  # subjects in one piece of the ledger's order
+SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
-_NEWEST: Final = 65_536  # attempts and answers of a log that can be taken back
+_NAMES: Final = 128  # in one hash: so many Redis packs tightly
+_TAKEN: Final = [-1]
 _LUA: Final = Path(__file__).parent / "lua"
 
 encoded = msgspec.json.Encoder().encode
-_attempt = msgspec.json.Decoder(Attempt)
-_draft = msgspec.json.Decoder(Draft)
 _call_list = msgspec.json.Decoder(CallList)
 _proof = msgspec.json.Decoder(CallerIdProof)
 _delivery = msgspec.json.Decoder(Delivery)
@@ -66,9 +68,9 @@ _presence = msgspec.json.Decoder(Presence)
 
 
 class Seen(Reading, frozen=True, gc=False):
-    """And the version of each subject."""
+    """And the value of each subject."""
 
-    versions: Mapping[bytes, bytes]
+    values: Mapping[bytes, bytes]
 
 
 class RedisStore:
@@ -85,6 +87,7 @@ class RedisStore:
         remember: Instant = DAY,
     ) -> None:
         self._name = f"{{{name}}}:".encode()
+        self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
         self._patience, self._replicas, self.remembers = patience, replicas, remember
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
@@ -102,12 +105,13 @@ class RedisStore:
             "appendfsync": ("always", "everysec"),
             "maxmemory-policy": ("noeviction",),
         }
-        told = _texts(await self.run("CONFIG GET", *wanted))
+        told = _texts(await self.run("CONFIG", "GET", *wanted))
         for name, good in wanted.items():
             if told.get(name) not in good:
                 raise StoreUnavailable(f"Redis: `{name}` is {told.get(name)!r}; set it to `{good[0]}`")
         if await self.run("GET", self.key("copying")) is not None:
             raise StoreUnavailable("Redis: holds a copy that is not whole; run `dialgate store copy` again")
+        await self._refuse_another_layout()
         could = await self._replaceable()
         if could > self._replicas:
             raise StoreUnavailable(
@@ -117,17 +121,30 @@ class RedisStore:
         (answer,) = await self.together([self._durably()], waits=True)
         self._refuse_unless_durable(*answer)
 
-    async def _replaceable(self) -> int:
+    async def _refuse_another_layout(self) -> None:
+        """A subject of an early version would be taken for one that nobody knows."""
         try:
-            return await self._server.where.replicas()
-        except (RedisError, OSError) as fault:
+            await self.run("GET", self.key("ledger"))
+        except StoreUnavailable as fault:
+            if "WRONGTYPE" not in str(fault):
+                raise
+            raise StoreUnavailable(
+                "Redis: the ledger was written by an early version; copy it with that to `sqlite://…`, and from there"
+                " with this one to a store of another `name`"
+            ) from fault
+
+    async def _replaceable(self) -> int:
+        until = asyncio.get_running_loop().time() + self._patience
+        try:
+            return await self._server.where.replicas(until)
+        except (Gone, Refusal, TimeoutError) as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 
     def key(self, kind: str, of: bytes = b"") -> bytes:
         return self._name + kind.encode() + of
 
     def _subject(self, subject: bytes) -> bytes:
-        return self.key("s:", subject)
+        return self._of_subject + subject
 
     async def script(
         self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
@@ -152,11 +169,11 @@ class RedisStore:
         slack = self._patience if waits else 0
         try:
             return await self._server.ask(commands, slack=slack)
-        except NoScriptError:  # it has been restarted, or is another
+        except Refusal:  # it does not know the script: it has been restarted, or is another
             await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
         try:
             return await self._server.ask(commands, slack=slack)
-        except NoScriptError as fault:
+        except Refusal as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:
@@ -165,18 +182,18 @@ class RedisStore:
                 f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
             )
 
-    async def _seen_by_replicas(self, commands: Sequence[tuple[Any, ...]]) -> Any:
-        """The first answer, once every replica has what was written: so whoever takes the master's place has it too, and a
+    async def _seen_by_replicas(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Their answers, once every replica has what was written: so whoever takes the master's place has it too, and a
         master that has been replaced, whose replicas have left it, is found out."""
         if not self._replicas:
-            return (await self.together(commands))[0]
+            return await self.together(commands)
         wait = ("WAIT", self._replicas, int(self._patience * 1000))
         answers = await self.together([*commands, wait], waits=True)
         if answers[-1] < self._replicas:
             raise StoreUnavailable(
                 f"Redis: {answers[-1]} of {self._replicas} replicas have it; it may no longer be the master"
             )
-        return answers[0]
+        return answers[:-1]
 
     async def run(self, *command: Any) -> Any:
         return (await self.together([command]))[0]
@@ -189,24 +206,46 @@ class RedisStore:
         if self._doubtful:
             await self._settle_doubts()
         different = list(dict.fromkeys(subjects))
-        asked = [self.key("seq"), *map(self._subject, different), *(self.key("q:", key) for key in keys)]
-        seq, held, answers = await self.script("read", asked, [len(different)])
-        fields = {subject: pairs(flat) for subject, flat in zip(different, held, strict=True)}
-        if any(
-            each is not None for each in answers
-        ):  # they are given again without a commit, which would show it
-            await self._seen_by_replicas([("SET", self.key("ping"), b"")])
+        of_subject, of_answer = self._of_subject, self._of_answer
+        asked = (
+            "MGET",
+            self._name + b"seq",
+            *[of_subject + each for each in different],
+            *[of_answer + each for each in keys],
+        )
+        # DEL changes nothing, but only a master does it: what a replica knows may be old.
+        told = (await self.together([asked, ("DEL", self._name + b"none")]))[0]
+        if self._replicas and any(each is not None for each in told[1 + len(different) :]):
+            # They are given again without a commit, which would show whether it still is the master.
+            told = (await self._seen_by_replicas([("SET", self.key("ping"), b""), asked]))[1]
+        return self._reading(subjects, different, keys, max(since, self._since), told)
+
+    def _reading(
+        self,
+        subjects: Sequence[bytes],
+        different: Sequence[bytes],
+        keys: Sequence[bytes],
+        since: Instant,
+        told: Sequence[bytes | None],
+    ) -> Reading:
+        seq = int(told[0] or 0)
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
-        known = {subject: _known(each, seq) if each else self._nothing for subject, each in fields.items()}
-        found = [remembered(key, value) for key, value in zip(keys, answers, strict=True)]
+        values: dict[bytes, bytes] = {}
+        known = dict.fromkeys(different, self._nothing)
+        for subject, value in zip(different, told[1:], strict=False):
+            if value is None:
+                values[subject] = b""
+            else:
+                values[subject] = value
+                known[subject] = redis_lines.known(value, seq)
+        answers: list[Remembered | None] = [None] * len(keys)
+        for at, value in enumerate(told[1 + len(different) :]):
+            if value is not None:
+                answer = recalled(keys[at], value)
+                answers[at] = answer if answer.at >= since else None
         return Seen(
-            subjects=subjects,
-            known=[known[subject] for subject in subjects],
-            answers=[
-                each if each is not None and each.at >= max(since, self._since) else None for each in found
-            ],
-            versions={subject: each.get(b"v", b"0") for subject, each in fields.items()},
+            subjects=subjects, known=[known[subject] for subject in subjects], answers=answers, values=values
         )
 
     async def commit(
@@ -216,123 +255,260 @@ class RedisStore:
         remembered: Sequence[Remembered],
         position: Position,
     ) -> list[int]:
-        versions = reading.versions if isinstance(reading, Seen) else {}
-        watched = list(dict.fromkeys(chain.from_iterable(each.watch for each in reservations)))
-        watched += dict.fromkeys(each.subject for each in reservations if each.subject not in watched)
+        values = reading.values if isinstance(reading, Seen) else {}
+        watched = dict.fromkeys(chain.from_iterable(each.watch for each in reservations))
+        watched |= dict.fromkeys(each.subject for each in reservations)
         places = {subject: place for place, subject in enumerate(watched)}
-        keys = [
-            self.key("positions"),
-            self.key("last:", position.log.encode()),
-            self.key("fences"),
-            *map(self._subject, watched),
-        ]
-        values: list[Any] = [
-            position.log,
-            position.seq,
-            _NEWEST,
-            self._fences.get(position.log, ""),
-            len(watched),
-        ]
-        values += [versions[subject] for subject in watched]
-        values.append(len(reservations))
-        for each in reservations:
-            decision = each.attempt.decision
-            keys.append(self.key("d:", decision.encode()))
-            values += (
-                places[each.subject],
-                decision,
-                seq_of(decision),
-                encoded(each.attempt),
-                ATTEMPTS_KEPT,
-            )
-        values.append(len(remembered))
-        for answer in remembered:
-            keys.append(self.key("q:", answer.key))
-            values += (answer.at, stored(answer), seq_of(answer.decision), self.remembers)
+        command = self._commit(values, places, reservations, remembered, position)
         decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
         try:
-            stale = set(await self._seen_by_replicas([self._call("commit", keys, values)]))
+            told = (await self._seen_by_replicas([command]))[0]
+            while told == _TAKEN:  # by what was never recorded: its name was free to be given again
+                await self._uncount(position.log, [seq_of(each) for each in decisions])
+                told = (await self._seen_by_replicas([command]))[0]
         except StoreUnavailable:
             self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
             raise
+        if not told:
+            return []
+        stale = set(told)
         return [
             place
             for place, each in enumerate(reservations)
             if stale & {places[subject] for subject in each.watch}
         ]
 
-    async def release(self, decisions: Sequence[str], position: Position) -> None:
-        for log, lowest, highest in _spans(decisions):
-            try:
-                await self._drop(log, position.seq, lowest, highest)
-            except StoreUnavailable:
-                self._doubt(decisions)
-                raise
+    def _commit(
+        self,
+        values: Mapping[bytes, bytes],
+        places: Mapping[bytes, int],
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
+    ) -> tuple[Any, ...]:
+        log = position.log
+        counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
+        given = [(seq_of(each.decision), each.key) for each in remembered]
+        seqs = [seq for seq, _ in counted]
+        attempts, answers = self._by_name("d:", log, counted), self._by_name("w:", log, given)
+        lasting = _newest(remembered)
+        keys = [
+            self.key("positions"),
+            *[self._of_subject + subject for subject in places],
+            *attempts,
+            *answers,
+            *[self._of_answer + answer.key for answer in lasting],
+        ]
+        words: list[Any] = [
+            log, position.seq, max([position.seq, *seqs, *[seq for seq, _ in given]]), min(seqs, default=""),
+            self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers, len(places),
+        ]  # fmt: skip
+        words += [values[subject] for subject in places]
+        changed = _changed(values, reservations)
+        words.append(len(changed))
+        for subject, lines in changed.items():
+            held = values[subject]
+            words += (places[subject], lines, int(not held or redis_lines.mortal(held)))
+        words += (len(attempts), len(answers))
+        for named in chain(attempts.values(), answers.values()):
+            words.append(len(named))
+            words += named
+        words.append(len(lasting))
+        for answer in lasting:
+            words += (answer.at, stored(answer))
+        return self._call("commit", keys, words)
 
-    async def _drop(self, log: str, position: int, lowest: int | str, highest: int | str) -> None:
-        keys = [self.key("positions"), self.key("last:", log.encode())]
-        await self.script("drop", keys, [log, position, lowest, highest])
+    def _by_name(
+        self, kind: str, log: str, named: Iterable[tuple[int, bytes]]
+    ) -> dict[bytes, list[int | bytes]]:
+        """Hashes, and of each the sequences and what they name."""
+        found: dict[bytes, list[int | bytes]] = {}
+        for seq, value in named:
+            found.setdefault(self.named(kind, log, seq), []).extend((seq, value))
+        return found
+
+    def named(self, kind: str, log: str, seq: int) -> bytes:
+        return self.key(kind, b"%b:%d" % (log.encode(), seq // _NAMES))
+
+    async def release(self, decisions: Sequence[str], position: Position) -> None:
+        try:
+            for log, seqs in _by_log(decisions).items():
+                await self._uncount(log, seqs)
+            await self._note(position)
+        except StoreUnavailable:
+            self._doubt(decisions)
+            raise
+
+    async def _note(self, position: Position) -> None:
+        await self._seen_by_replicas([("HSET", self.key("positions"), position.log, position.seq)])
+
+    async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
+        """Attempts and answers of these decisions, whatever subject and question they were of."""
+        hashes: dict[int, list[int]] = {}
+        for seq in seqs:
+            hashes.setdefault(seq // _NAMES, []).append(seq)
+        for some in hashes.values():
+            names, keys = (self.named(kind, log, some[0]) for kind in ("d:", "w:"))
+            subjects, answers = await self.together([("HMGET", names, *some), ("HMGET", keys, *some)])
+            dropped = {f"{log}-{seq}" for seq in some}
+            while not await self._swapped(
+                {self._of_subject + each for each in subjects if each is not None},
+                {self._of_answer + each for each in answers if each is not None},
+                dropped,
+                {names: some, keys: some},
+            ):
+                pass
+
+    async def _swapped(
+        self,
+        subjects: Collection[bytes],
+        answers: Collection[bytes],
+        dropped: Collection[str],
+        fields: Mapping[bytes, Sequence[int]],
+    ) -> bool:
+        """Whether nothing of them has changed meanwhile; `subjects` and `answers` are keys."""
+        asked = [*subjects, *answers]
+        values = (await self.run("MGET", *asked)) if asked else []
+        swaps: list[tuple[bytes, bytes, bytes]] = []
+        for key, value in zip(asked, values, strict=True):
+            if value is None:
+                continue
+            if key in subjects:
+                swaps.append((key, value, redis_lines.uncounted(value, dropped)))
+            elif recalled(key, value).decision in dropped:
+                swaps.append((key, value, b""))
+        return await self.swap(swaps, fields)
+
+    async def swap(
+        self, swaps: Sequence[tuple[bytes, bytes, bytes]], fields: Mapping[bytes, Sequence[int]] = {}
+    ) -> bool:
+        """Of each key what was read, and what is to be there instead; of each hash the fields that go. False, and nothing is
+        written, where one is not what was read."""
+        return bool((await self._seen_by_replicas([self._swap(swaps, fields)]))[0])
+
+    def _swap(
+        self, swaps: Sequence[tuple[bytes, bytes, bytes]], fields: Mapping[bytes, Sequence[int]]
+    ) -> tuple[Any, ...]:
+        words: list[Any] = [len(swaps)]
+        for _, old, new in swaps:
+            words += (old, new, _life(new))
+        for gone in fields.values():
+            words += (len(gone), *gone)
+        return self._call("swap", [*(key for key, _, _ in swaps), *fields], words)
+
+    async def _drop(self, log: str, lowest: int, position: int) -> None:
+        """Everything of the log from a sequence on."""
+        top = await self.run("HGET", self.key("positions"), f"{log} top")
+        for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
+            await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
+        await self._note(Position(log, position))
 
     def _doubt(self, decisions: Sequence[str]) -> None:
         """Nobody knows whether these were committed. They will not be recorded, and others will be given their names."""
-        for log, lowest, _ in _spans(decisions):
-            self._doubtful[log] = min(lowest, self._doubtful.get(log, lowest))
+        for log, seqs in _by_log(decisions).items():
+            self._doubtful[log] = min(*seqs, self._doubtful.get(log, seqs[0]))
 
     async def _settle_doubts(self) -> None:
         """Before anything is read: else an answer that was never recorded could be given again."""
         async with self._settling:
             for log, lowest in list(self._doubtful.items()):
                 await self._fence(log)
-                await self._drop(log, lowest - 1, lowest, "+inf")
+                await self._drop(log, lowest, lowest - 1)
                 del self._doubtful[log]
 
     async def _fence(self, log: str) -> None:
         """From here on no commit that is still under way, from before, can arrive."""
-        fence = await self._seen_by_replicas([("HINCRBY", self.key("fences"), log, 1)])
-        self._fences[log] = int(fence)
+        raised = ("HINCRBY", self.key("positions"), f"{log} fence", 1)
+        self._fences[log] = int((await self._seen_by_replicas([raised]))[0])
 
     # ---- the ledger --------------------------------------------------------------------------------------------------
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
-        if not drafts:
-            return []
-        bodies = [encoded(draft) for draft in drafts]
-        keys = [self.key("seq"), self.key("ledger"), *(self._subject(draft.subject) for draft in drafts)]
-        first = await self.script("append", keys, bodies, durably=True)
-        return list(range(first, first + len(drafts)))
+        return await self._write(drafts, {}, ()) or [] if drafts else []
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """The append-only file keeps the bytes until Redis next rewrites it."""
-        found = await self.together(
-            [("XRANGE", self.key("ledger"), f"{seq}-0", f"{seq}-0") for seq in seqs] or [("PING",)]
+        while True:
+            found = await self._ordered(seqs)
+            subjects = list(dict.fromkeys(found.values()))
+            held = await self._values(subjects)
+            swaps = {
+                subject: (value, redis_lines.erased(value, found.keys()))
+                for subject, value in zip(subjects, held, strict=True)
+            }
+            written = await self._write(drafts, swaps, list(found))
+            if written is not None:
+                return written
+
+    async def _write(
+        self, drafts: Sequence[Draft], swaps: Mapping[bytes, tuple[bytes, bytes]], gone: Sequence[int]
+    ) -> list[int] | None:
+        """None, and nothing is written, where a value is not what was read."""
+        if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
+            raise ValueError(f"a subject of the ledger has {SUBJECT_BYTES} bytes")
+        keys = [self.key("seq"), *map(self._subject, chain((draft.subject for draft in drafts), swaps))]
+        values: list[Any] = [self.key("o:"), PLACES, len(drafts), *map(redis_lines.unnumbered, drafts)]
+        for old, new in swaps.values():
+            values += (old, new, _life(new))
+        first = await self.script("ledger", keys, [*values, *gone], durably=True)
+        return None if first is None else list(range(first, first + len(drafts)))
+
+    async def _values(self, subjects: Sequence[bytes]) -> list[bytes]:
+        if not subjects:
+            return []
+        return [value or b"" for value in await self.run("MGET", *map(self._subject, subjects))]
+
+    async def _ordered(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        """The subject of each entry that is there."""
+        asked = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
+        pieces = await self.together(
+            [
+                ("GETRANGE", self.key("o:", b"%d" % piece), at * SUBJECT_BYTES, (at + 1) * SUBJECT_BYTES - 1)
+                for _, piece, at in asked
+            ]
+            or [("PING",)]
         )
-        subjects = {seq: rows[0][1][b"s"] for seq, rows in zip(seqs, found, strict=False) if rows}
-        comes = [self._subject(draft.subject) for draft in drafts]
-        keys = [self.key("seq"), self.key("ledger"), *subjects.values(), *comes]
-        bodies = [encoded(draft) for draft in drafts]
-        values = [ATTEMPTS_KEPT, len(subjects), *subjects, *bodies]
-        first = await self.script("remove", keys, values, durably=True)
-        return list(range(first, first + len(drafts)))
+        return {
+            seq: subject for (seq, _, _), subject in zip(asked, pieces, strict=False) if subject.strip(b"\0")
+        }
 
     async def history(self, subject: bytes) -> list[Entry]:
-        return _entries(pairs(await self.run("HGETALL", self._subject(subject))))
+        (value,) = await self._values([subject])
+        return redis_lines.entries(value, subject)
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
-        ordered = await self.run("XRANGE", self.key("ledger"), f"{seq + 1}-0", "+", "COUNT", limit)
-        wanted = {int(name.partition(b"-")[0]): fields[b"s"] for name, fields in ordered}
-        if not wanted:
-            return []
-        bodies = await self.together([("HGET", subject, f"e{number}") for number, subject in wanted.items()])
-        return [_entry(number, body) for number, body in zip(wanted, bodies, strict=True) if body is not None]
+        newest, found = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
+        seq = max(seq, 0)
+        while seq < newest and len(found) < limit:
+            piece, at = divmod(seq, PLACES)
+            span = min(PLACES - at, newest - seq, max(limit - len(found), _AT_ONCE))
+            first, last = at * SUBJECT_BYTES, (at + span) * SUBJECT_BYTES - 1
+            found += await self._named(
+                seq + 1, await self.run("GETRANGE", self.key("o:", b"%d" % piece), first, last)
+            )
+            seq += span
+        return found[:limit]
+
+    async def _named(self, first: int, raw: bytes) -> list[Entry]:
+        """The entries of subjects that stand one after the other."""
+        subjects = [raw[at : at + SUBJECT_BYTES] for at in range(0, len(raw), SUBJECT_BYTES)]
+        there = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
+        different = list(dict.fromkeys(there.values()))
+        found: dict[int, Entry] = {}
+        for subject, value in zip(different, await self._values(different), strict=True):
+            found |= {entry.seq: entry for entry in redis_lines.entries(value, subject)}
+        return [found[seq] for seq in there if seq in found]
 
     # ---- attempts and their results ----------------------------------------------------------------------------------
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        key = await self.run("GET", self.key("d:", decision.encode()))
-        if key is None:
+        log, seq = log_of(decision), seq_of(decision)
+        subject = await self.run("HGET", self.named("d:", log, seq), seq)
+        if subject is None:
             return None
-        body, result = await self.run("HMGET", key, f"a{decision}", f"r{decision}")
-        return None if body is None else (key[len(self.key("s:")) :], _counted(body, result))
+        (value,) = await self._values([subject])
+        held = {attempt.decision: attempt for attempt, _ in redis_lines.attempts(value)}
+        return (subject, held[decision]) if decision in held else None
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Those of a subject with entries in the ledger never expire by themselves."""
@@ -340,27 +516,49 @@ class RedisStore:
         cursor = 0
         while True:
             scanned = await self.run("SCAN", cursor, "MATCH", self.key("s:", b"*"), "COUNT", _AT_ONCE)
-            cursor, subjects = int(scanned[0]), scanned[1]
-            held = await self.together([("HGETALL", subject) for subject in subjects])
-            for subject, flat in zip(subjects, held, strict=True):
-                old = [each.decision for each in _attempts(pairs(flat)) if each.at < before]
-                if old:
-                    found[subject] = found.get(subject, 0) + len(old) if drop else len(old)
-                if drop and old:
-                    names = [self.key("d:", decision.encode()) for decision in old]
-                    await self.script("forget", [subject, *names], old)
+            cursor, left = int(scanned[0]), list(scanned[1])
+            while left:
+                values = await self.run("MGET", *left)
+                old = {
+                    key: (value, names)
+                    for key, value in zip(left, values, strict=True)
+                    if value and (names := _older(value, before))
+                }
+                for key, (_, names) in old.items():
+                    found[key] = found.get(key, 0) + len(names) if drop else len(names)
+                left = await self._forgotten(old) if drop and old else []
+                for key in left:
+                    found[key] -= len(old[key][1])
             if not cursor:
                 return sum(found.values())
 
+    async def _forgotten(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
+        """The keys whose value has changed meanwhile."""
+        swaps = []
+        for key, (value, decisions) in old.items():
+            fields: dict[bytes, list[int]] = {}
+            for log, seqs in _by_log(decisions).items():
+                for seq in seqs:
+                    fields.setdefault(self.named("d:", log, seq), []).append(seq)
+            swaps.append(self._swap([(key, value, redis_lines.uncounted(value, decisions))], fields))
+        done = await self.together(swaps)
+        return [key for key, swapped in zip(old, done, strict=True) if not swapped]
+
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        keys = [self.key("d:", decision.encode())]
-        return bool(await self.script("result", keys, [decision, at, result], durably=True))
+        log, seq = log_of(decision), seq_of(decision)
+        values = [
+            seq,
+            self._of_subject,
+            redis_lines.named(decision),
+            redis_lines.result_line(decision, result, at),
+        ]
+        return bool(await self.script("result", [self.named("d:", log, seq)], values, durably=True))
 
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
         await self._fence(log)
-        await self._drop(log, head, f"({head}", "+inf")
+        await self._drop(log, head + 1, head)
         self._doubtful.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             some = attempts[start : start + _AT_ONCE]
@@ -376,7 +574,7 @@ class RedisStore:
 
     async def positions(self) -> dict[str, int]:
         held = pairs(await self.run("HGETALL", self.key("positions")))
-        return {log.decode(): int(seq) for log, seq in held.items()}
+        return {log.decode(): int(seq) for log, seq in held.items() if b" " not in log}
 
     # ---- call lists and proofs ---------------------------------------------------------------------------------------
 
@@ -477,66 +675,58 @@ def seq_of(decision: str) -> int:
     return int(decision.rpartition("-")[2])
 
 
-def _spans(decisions: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Of each log the lowest and the highest sequence: a batch's are neighbours."""
+def log_of(decision: str) -> str:
+    return decision.rpartition("-")[0]
+
+
+def _by_log(decisions: Iterable[str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for decision in decisions:
-        found.setdefault(decision.rpartition("-")[0], []).append(seq_of(decision))
-    return [(log, min(seqs), max(seqs)) for log, seqs in found.items()]
+        found.setdefault(log_of(decision), []).append(seq_of(decision))
+    return found
 
 
-def pairs(flat: Any) -> dict[bytes, bytes]:
-    return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _texts(flat: Any) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in pairs(flat).items()}
+def _texts(flat: Sequence[bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in pairs(flat).items()}
 
 
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode()
+def _newest(remembered: Sequence[Remembered]) -> Collection[Remembered]:
+    """Of two to one question the later."""
+    found: dict[bytes, Remembered] = {}
+    for answer in remembered:
+        held = found.get(answer.key)
+        if held is None or held.at <= answer.at:
+            found[answer.key] = answer
+    return found.values()
+
+
+def _changed(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
+    """Of each subject the lines that come: an attempt that is counted already has its line, and its result."""
+    found: dict[bytes, bytes] = {}
+    for each in reservations:
+        subject, line = each.subject, redis_lines.attempt_line(each.attempt)
+        if line not in values[subject]:
+            found[subject] = found.get(subject, b"") + line
+    return found
+
+
+def _older(value: bytes, before: Instant) -> list[str]:
+    return [attempt.decision for attempt, _ in redis_lines.attempts(value) if attempt.at < before]
+
+
+def _life(value: bytes) -> int:
+    """Milliseconds that a subject's value lasts; 0: without end."""
+    return ATTEMPTS_KEPT if value and redis_lines.mortal(value) else 0
 
 
 def stored(answer: Remembered) -> bytes:
     return b"%d %b %b" % (answer.at, answer.decision.encode(), answer.answer)
 
 
-def remembered(key: bytes, value: bytes | None) -> Remembered | None:
-    if value is None:
-        return None
+def recalled(key: bytes, value: bytes) -> Remembered:
     at, decision, answer = value.split(b" ", 2)
     return Remembered(key, int(at), answer, decision.decode())
-
-
-def _counted(body: bytes, result: bytes | None) -> Attempt:
-    attempt = _attempt.decode(body)
-    return structs.replace(attempt, result=result.partition(b" ")[2].decode()) if result else attempt
-
-
-def with_results(fields: Mapping[bytes, bytes]) -> list[tuple[Attempt, Instant]]:
-    """Each attempt of a subject, and the instant of its result; 0 without one."""
-    return [
-        (attempt, int(fields.get(b"r" + attempt.decision.encode(), b"0").partition(b" ")[0]))
-        for attempt in _attempts(fields)
-    ]
-
-
-def _known(fields: Mapping[bytes, bytes], seq: int) -> Known:
-    attempts = sorted(_attempts(fields), key=lambda attempt: (attempt.at, attempt.decision))
-    return structs.replace(fold(_entries(fields)), seq=seq, attempts=tuple(attempts))
-
-
-def _attempts(fields: Mapping[bytes, bytes]) -> list[Attempt]:
-    return [
-        _counted(body, fields.get(b"r" + name[1:])) for name, body in fields.items() if name.startswith(b"a")
-    ]
-
-
-def _entries(fields: Mapping[bytes, bytes]) -> list[Entry]:
-    found = [(int(name[1:]), body) for name, body in fields.items() if name.startswith(b"e")]
-    return [_entry(seq, body) for seq, body in sorted(found)]
-
-
-def _entry(seq: int, body: bytes) -> Entry:
-    draft = _draft.decode(body)
-    return Entry(seq=seq, **{name: getattr(draft, name) for name in Draft.__struct_fields__})

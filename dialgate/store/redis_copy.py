@@ -3,20 +3,27 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
-from msgspec import structs
-
-from dialgate.ledger import Draft, Entry
-from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered
+from dialgate.ledger import Entry
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Delivery,
+    Position,
+    Remembered,
+    StoreUnavailable,
+    redis_lines,
+)
 from dialgate.store.copying import CopyRefused, Counted, Kind, Row
 from dialgate.store.redis import (
     ATTEMPTS_KEPT,
+    PLACES,
+    SUBJECT_BYTES,
     RedisStore,
     encoded,
-    pairs,
-    remembered,
+    log_of,
+    recalled,
     seq_of,
     stored,
-    with_results,
 )
 
 _AT_ONCE: Final = 1_000
@@ -33,7 +40,7 @@ class RedisEnd:
         return int(await self._store.run("GET", self._store.key("seq")) or 0)
 
     async def count(self) -> int:
-        return int(await self._store.run("XLEN", self._store.key("ledger")))
+        return await self.newest()
 
     async def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
         if kind == "ledger":
@@ -66,19 +73,18 @@ class RedisEnd:
                 return
 
     async def _attempts(self, keys: list[bytes]) -> list[Row]:
-        held = await self._store.together([("HGETALL", key) for key in keys])
         prefix = len(self._store.key("s:"))
         return [
             Counted(key[prefix:], attempt, at)
-            for key, flat in zip(keys, held, strict=True)
-            for attempt, at in with_results(pairs(flat))
+            for key, value in zip(keys, await self._store.run("MGET", *keys), strict=True)
+            if value
+            for attempt, at in redis_lines.attempts(value)
         ]
 
     async def _answers(self, keys: list[bytes]) -> list[Row]:
-        held = await self._store.together([("GET", key) for key in keys])
         prefix = len(self._store.key("q:"))
-        found = [remembered(key[prefix:], value) for key, value in zip(keys, held, strict=True)]
-        return [each for each in found if each is not None]
+        held = await self._store.run("MGET", *keys)
+        return [recalled(key[prefix:], value) for key, value in zip(keys, held, strict=True) if value]
 
     async def begin(self) -> None:
         present = (await self._store.muster()).present
@@ -107,28 +113,48 @@ class RedisEnd:
                 await self._store.together([self._command(row) for row in some])
 
     async def _restore(self, rows: Sequence[Entry]) -> None:
+        """Those that are there already, from a copy that was broken off, stay as they are."""
         key = self._store.key
-        keys = [key("seq"), key("ledger"), *(key("s:", row.subject) for row in rows)]
-        values: list[Any] = []
+        held = await self._held([row.subject for row in rows])
+        new = dict(held)
         for row in rows:
-            draft = Draft(**{name: getattr(row, name) for name in Draft.__struct_fields__})
-            values += (row.seq, encoded(draft))
+            subject = key("s:", row.subject)
+            line = redis_lines.entry_line(row, row.seq)
+            new[subject] += b"" if line in new[subject] else line
+        await self._swap(held, new)
+        order: list[tuple[Any, ...]] = []
+        for row in rows:
+            piece, at = divmod(row.seq - 1, PLACES)
+            order.append(("SETRANGE", key("o:", b"%d" % piece), at * SUBJECT_BYTES, row.subject))
         if rows:
-            await self._store.script("restore", keys, values, durably=True)
+            await self._store.together([*order, ("SET", key("seq"), rows[-1].seq)])
 
     async def _recount(self, rows: Sequence[Counted]) -> None:
-        keys: list[bytes] = []
-        values: list[Any] = [ATTEMPTS_KEPT]
+        key = self._store.key
+        held = await self._held([row.subject for row in rows])
+        new = dict(held)
+        names: list[tuple[Any, ...]] = []
         for row in rows:
-            decision = row.attempt.decision
-            log = decision.rpartition("-")[0].encode()
-            key = self._store.key
-            keys += (key("last:", log), key("s:", row.subject), key("d:", decision.encode()))
-            plain = structs.replace(row.attempt, result="pending")
-            result = f"{row.result_at} {row.attempt.result}" if row.attempt.result != "pending" else ""
-            values += (decision, seq_of(decision), encoded(plain), result)
-        if rows:
-            await self._store.script("recount", keys, values, durably=True)
+            subject, decision = key("s:", row.subject), row.attempt.decision
+            lines = redis_lines.attempt_line(row.attempt)
+            if row.attempt.result != "pending":
+                lines += redis_lines.result_line(decision, row.attempt.result, row.result_at)
+            new[subject] = redis_lines.uncounted(new[subject], {decision}) + lines
+            name = self._store.named("d:", log_of(decision), seq_of(decision))
+            names += (("HSET", name, seq_of(decision), row.subject), ("PEXPIRE", name, ATTEMPTS_KEPT))
+        await self._swap(held, new)
+        if names:
+            await self._store.together(names)
+
+    async def _held(self, subjects: Sequence[bytes]) -> dict[bytes, bytes]:
+        keys = [self._store.key("s:", subject) for subject in dict.fromkeys(subjects)]
+        values = await self._store.run("MGET", *keys) if keys else []
+        return {key: value or b"" for key, value in zip(keys, values, strict=True)}
+
+    async def _swap(self, held: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
+        swaps = [(key, old, new[key]) for key, old in held.items() if new[key] != old]
+        if not await self._store.swap(swaps):
+            raise StoreUnavailable("Redis: somebody writes to the target: stop that, and copy again")
 
     def _command(self, row: Row) -> tuple[Any, ...]:
         key = self._store.key

@@ -1,53 +1,83 @@
--- Count attempts, remember answers, note the position; or say which subjects have changed and write nothing.
--- A commit from before the log's fence was raised is refused. KEYS: positions, what this log wrote last, fences, and then every watched subject, attempt's name and answer.
--- ARGV: log, sequence, how many entries `last` keeps, the fence or nothing; then number of watched subjects, and of each its seen version;
--- number of attempts, and of each the place of its subject, decision, its sequence, body, life in ms; number of answers,
--- and of each its instant, value, decision's sequence, life in ms.
-local at = 5
-local function arg() at = at + 1; return ARGV[at - 1] end
-if ARGV[4] ~= '' and (redis.call('HGET', KEYS[3], ARGV[1]) or '0') ~= ARGV[4] then
+-- Count attempts, remember answers, note the position; or say which subjects are not as they were read, and write nothing.
+-- A commit from before the log's fence was raised is refused. Where another subject bears an attempt's name, {-1} is given.
+-- KEYS: positions, and then every watched subject, hash of names and answer.
+-- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), life of an attempt and
+-- of an answer in ms; then number of watched subjects, and of each the value that was read; number of those that get lines, and of
+-- each its place, lines, and whether it ages; number of hashes of attempts' names, then of answers', and of each how many words,
+-- and these (sequence, value, …); number of answers, and of each its instant and value.
+local log, position, top, lowest, fence, life, remembers = unpack(ARGV, 1, 7)
+local at, key = 7, 1
+local function arg() at = at + 1; return ARGV[at] end
+local function name() key = key + 1; return KEYS[key] end
+
+local function values(first, last)
+    local found = {}
+    for from = first, last, 1000 do
+        for n, value in ipairs(redis.call('MGET', unpack(KEYS, from, math.min(last, from + 999)))) do
+            found[from - first + n] = value
+        end
+    end
+    return found
+end
+
+local held = redis.call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
+if fence ~= '' and (held[1] or '0') ~= fence then
     return redis.error_reply('FENCED a commit that came too late')
 end
+
 local watched = tonumber(arg())
-local stale = {}
+local stale, seen = {}, values(2, 1 + watched)
 for n = 1, watched do
-    if (redis.call('HGET', KEYS[3 + n], 'v') or '0') ~= arg() then
-        stale[#stale + 1] = n - 1
-    end
+    if (seen[n] or '') ~= arg() then stale[#stale + 1] = n - 1 end
 end
 if #stale > 0 then return stale end
+key = 1 + watched
 
-local attempts = tonumber(arg())
-for n = 1, attempts do
-    local subject, name = KEYS[4 + tonumber(arg())], KEYS[3 + watched + n]
-    local decision, seq, body, life = arg(), arg(), arg(), arg()
-    local before = redis.call('GET', name)
-    if before and before ~= subject then
-        redis.call('HDEL', before, 'a' .. decision, 'r' .. decision)
-        redis.call('HINCRBY', before, 'v', 1)
+local changed = tonumber(arg())
+local first = at + 1
+at = at + 3 * changed
+local names, others = tonumber(arg()), tonumber(arg())
+local hashes = {}
+for n = 1, names + others do
+    local words = tonumber(arg())
+    hashes[n] = {name(), at + 1, at + words}
+    at = at + words
+end
+if lowest ~= '' and tonumber(held[2] or 0) >= tonumber(lowest) then
+    for n = 1, names do
+        local hash, from, to = unpack(hashes[n])
+        for field = from, to, 2 do
+            local subject = redis.call('HGET', hash, ARGV[field])
+            if subject and subject ~= ARGV[field + 1] then return {-1} end
+        end
     end
-    if before ~= subject or redis.call('HGET', subject, 'a' .. decision) ~= body then
-        redis.call('HSET', subject, 'a' .. decision, body)
-        redis.call('HDEL', subject, 'r' .. decision)
-        redis.call('HINCRBY', subject, 'v', 1)
-        redis.call('SET', name, subject, 'PX', life)
-        redis.call('ZADD', KEYS[2], seq, 'a' .. name .. ' ' .. decision)
+end
+
+for n = first, first + 3 * changed - 1, 3 do
+    local place, lines = tonumber(ARGV[n]), ARGV[n + 1]
+    if seen[place + 1] then
+        redis.call('APPEND', KEYS[2 + place], lines)
+        if ARGV[n + 2] == '1' then redis.call('PEXPIRE', KEYS[2 + place], life) end
+    else
+        redis.call('SET', KEYS[2 + place], lines, 'PX', life)
     end
-    if redis.call('HEXISTS', subject, 'n') == 0 then
-        redis.call('PEXPIRE', subject, life)
-    end
+end
+for n, each in ipairs(hashes) do
+    redis.call('HSET', each[1], unpack(ARGV, each[2], each[3]))
+    redis.call('PEXPIRE', each[1], n <= names and life or remembers)
 end
 
 local answers = tonumber(arg())
+local before = answers > 0 and values(key + 1, key + answers)
 for n = 1, answers do
-    local key = KEYS[3 + watched + attempts + n]
-    local instant, value, seq, life = arg(), arg(), arg(), arg()
-    local before = redis.call('GET', key)
-    if not before or tonumber(string.match(before, '^%d+')) <= tonumber(instant) then
-        redis.call('SET', key, value, 'PX', life)
-        redis.call('ZADD', KEYS[2], seq, 'q' .. key)
+    local instant, value, answer = arg(), arg(), name()
+    if not before[n] or tonumber(string.match(before[n], '^%d+')) <= tonumber(instant) then
+        redis.call('SET', answer, value, 'PX', remembers)
     end
 end
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[3]))
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if tonumber(held[2] or 0) < tonumber(top) then
+    redis.call('HSET', KEYS[1], log, position, log .. ' top', top)
+else
+    redis.call('HSET', KEYS[1], log, position)
+end
 return {}

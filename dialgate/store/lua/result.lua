@@ -1,10 +1,8 @@
--- What became of an allowed call; of two results the later stands. KEYS: the attempt's name.
--- ARGV: decision, instant, result. Gives 0 where no such attempt is counted.
-local subject = redis.call('GET', KEYS[1])
-if not subject or redis.call('HEXISTS', subject, 'a' .. ARGV[1]) == 0 then return 0 end
-local before = redis.call('HGET', subject, 'r' .. ARGV[1])
-if not before or tonumber(string.match(before, '^%d+')) <= tonumber(ARGV[2]) then
-    redis.call('HSET', subject, 'r' .. ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
-    redis.call('HINCRBY', subject, 'v', 1)
-end
+-- What became of an allowed call. KEYS: the hash of its name. ARGV: its sequence, what a subject's key begins with, how its
+-- attempt's line begins, the line. Gives 0 where no such attempt is counted.
+local subject = redis.call('HGET', KEYS[1], ARGV[1])
+if not subject then return 0 end
+local key = ARGV[2] .. subject
+if not string.find(redis.call('GET', key) or '', ARGV[3], 1, true) then return 0 end
+redis.call('APPEND', key, ARGV[4])
 return 1
