@@ -8,9 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import world
+from tests.ports import free_port
 from tests.replaying import Tally, replay_all
+
+# How long an example takes says more of the machine than of us.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture
@@ -36,16 +44,32 @@ def small_disk() -> Iterator[Path]:
 
 @pytest.fixture
 def unused_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port(kind=socket.SOCK_DGRAM)
+
+
+# The files that take longest, in no order: they come first, that no worker is left alone with one at the end.
+LONG = {
+    "test_alerts", "test_archive", "test_cases_through_gate", "test_cli", "test_console", "test_console_browser", "test_crash",
+    "test_demo", "test_evidence", "test_failover", "test_kamailio_gate", "test_race", "test_registry_versions",
+    "test_store", "test_workers",
+}  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order each of the two parts keeps
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 _TALLY = pytest.StashKey[Tally]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Every decision that the tests' gates recorded must be made again; else the run has failed."""
+    """Every decision that the tests' gates recorded must be made again; else the run has failed.
+
+    Where workers share the tests, their folders are below that of the one which leads them, which reads them all."""
+    if hasattr(session.config, "workerinput"):
+        return
     factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined] # the session's own
     tally = session.config.stash[_TALLY] = replay_all(factory.getbasetemp())
     if tally.different and session.exitstatus == pytest.ExitCode.OK:

@@ -6,7 +6,6 @@ The gate's user may do what README lists, and nothing else.
 import atexit
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
+
+from tests.ports import free_port
 
 README = Path(__file__).parent.parent / "README.md"
 USER, PASSWORD = "dialgate", "secret-of-the-tests"
@@ -26,12 +27,6 @@ def allowed() -> list[str]:
     """The rights that README lists, for any store's name."""
     (line,) = re.findall(r"^ACL SETUSER dialgate on >PASSWORD (.*)$", README.read_text("utf-8"), re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(folder: Path, program: str = "redis-server", **options: str) -> subprocess.Popen[str]:

@@ -7,12 +7,12 @@ import asyncio
 import os
 import re
 import signal
-import socket
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
+from socket import SOCK_DGRAM
 from typing import TypeVar
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from dialgate.bench import kamailio
 from dialgate.bench.kamailio import Site
 from dialgate.keys import Keys
 from dialgate.records import Reader, Record
+from tests.ports import free_port
 from tests.serving import ROOT
 from tests.world import CALLER, CLEAR, KEY
 
@@ -284,12 +285,6 @@ class Sip(Struct):
             assert calls.setdefault(decision, invite.get("Call-ID")) == invite.get("Call-ID")
 
 
-def free_port(host: str, kind: int = socket.SOCK_DGRAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
-
-
 async def bound(stack: AsyncExitStack, made: _Bound, host: str) -> _Bound:
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: made, (host, 0))
     stack.callback(transport.close)
@@ -313,7 +308,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
 async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
     """Kamailio in front of `gate` (http://host:port), ready. `more`: see `Site.values`; with WITH_ANNOUNCEMENT the second trunk is the
     announcement server."""
-    port, operations = free_port(PROXY), free_port("127.0.0.1", socket.SOCK_STREAM)
+    port, operations = free_port(PROXY, SOCK_DGRAM), free_port()
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
     async with AsyncExitStack() as stack:
         trunks = [await bound(stack, Trunk(), host) for host in (TRUNK, SECOND)]

@@ -122,7 +122,7 @@ BODIES = st.one_of(
 
 
 @given(bodies=st.lists(BODIES, max_size=30), spread=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_an_entry_holds_it_is_given_back(
     tmp_path_factory: pytest.TempPathFactory, bodies: Sequence[dict[str, object]], spread: bool
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_lost_or_broken_index_costs_time_and_no_answer(folder: Path, keys: Key
     assert about(folder, keys, NUMBERS[3]) == named
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -179,7 +179,7 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
     assert bodies[0] != bodies[1] == bodies[2], "each call has a name of its own, and keeps it"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(TRUE)),

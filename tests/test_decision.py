@@ -398,7 +398,7 @@ LATE_IN_WINTER = st.builds(
     st.integers(170, 250),
     SECONDS,
 )
-PROPERTY = settings(max_examples=150, deadline=None)
+PROPERTY = settings(max_examples=150)
 TIME = ("hours.", "frequency.")
 
 

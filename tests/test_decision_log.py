@@ -61,7 +61,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     segment_bytes=st.integers(1, 3000),
     restarts=st.integers(0, 1),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_written_is_read_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, groups: Sequence[int], segment_bytes: int, restarts: int
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_last_line_torn_at_any_byte_is_cut_off_kept_beside_and_written_again(t
 @given(
     synced=st.integers(0, 5), lost=st.integers(0, 5), kept=st.floats(0, 1), fill=st.sampled_from([b"", b"\0"])
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_power_cut_takes_nothing_that_was_synced(
     tmp_path_factory: pytest.TempPathFactory, synced: int, lost: int, kept: float, fill: bytes
 ) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from typer.testing import CliRunner
 from dialgate.demo import FAULTS, DemoError, Wanted, build
 from dialgate.interfaces import cli
 from dialgate.model import REASONS
+from tests.ports import free_port
 from tests.serving import ROOT
 from tests.watching import Prometheus, exporter, prometheus
 from tests.world import CONFIG, NOW
@@ -28,12 +28,6 @@ MACHINE = {
     "DialgateDiskFilling",
     "DialgateDiskNearlyFull",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @asynccontextmanager

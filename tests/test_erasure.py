@@ -228,7 +228,6 @@ texts = st.sampled_from(FORMS).map(lambda form: form.format(MOBILE.removeprefix(
 
 @settings(
     max_examples=8,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(words=st.lists(texts, min_size=9, max_size=9))

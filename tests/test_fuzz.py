@@ -30,7 +30,7 @@ def damaged(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_bytes_break_a_promise(name: str) -> None:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(damaged(SEEDS[name]))
     def run(data: bytes) -> None:
         TARGETS[name](data)
@@ -79,7 +79,7 @@ def sound(number: str) -> list[bytes]:
     ]
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(damaged([each for number in POOL for each in sound(number)]), min_size=40, max_size=40))
 async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent: list[bytes]) -> None:
     """Every allow that any bytes drew out of a door is in the log."""

@@ -252,7 +252,7 @@ async def test_who_asks_and_does_not_listen_is_dropped(unread: int) -> None:
     assert len(wire.asked) == (1 if wire.aborted else 2)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut=st.integers(0, len(request())),
     noise=st.binary(max_size=4),

@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.lists(RUNS, max_size=6), chunk=st.sampled_from([1, 700, 10_000]), tagged=st.booleans())
 def test_holds_exactly_what_was_written_with_its_tags(
     tmp_path: Path,
@@ -100,7 +100,6 @@ def test_the_smallest_and_the_largest_number_have_a_place_and_an_empty_set_has_n
     assert empty.arrays()[0].tolist() == []
 
 
-@settings(deadline=None)
 @given(numbers=st.lists(st.integers(0, 50)))
 def test_distinct_gives_what_write_takes(numbers: list[int]) -> None:
     """Invariant: every number of the list, rising, each once."""

@@ -132,7 +132,7 @@ async def test_every_call_that_can_be_allowed_is_and_each_allow_is_used_once(
     made = [await decided(gate, number, after=at) for at in (0, 300, 600, 900)]
     assert all(made)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.integers(-100, 2000), max_size=6))
     def tried(times: list[int]) -> None:
         path = written(tmp_path, [Row(number, after=at) for at in times])

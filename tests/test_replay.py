@@ -134,7 +134,8 @@ def test_the_end_of_the_suite_finds_a_decision_that_its_facts_do_not_give(data: 
         assert (replay_all(base).damaged, replay_all(base).different) == (1, [])
 
 
-def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(data: Path) -> None:
+@pytest.mark.parametrize("shared", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "by two workers"])
+def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(shared: tuple[str, ...], data: Path) -> None:
     with TemporaryDirectory() as beside:
         base = Path(beside)
         shutil.copytree(data, base / "data")
@@ -142,7 +143,16 @@ def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(data: Path) -> N
             "import shutil\n"
             f"def test_it(tmp_path): shutil.copytree({str(base / 'data')!r}, tmp_path / 'data')\n"
         )
-        words = ("-q", "-p", "tests.conftest", "-p", "no:cacheprovider", f"--rootdir={base}", str(base))
+        words = (
+            *shared,
+            "-q",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={base}",
+            str(base),
+        )
         command = [sys.executable, "-m", "pytest", *words, f"--basetemp={base / 'run'}"]
         _forge(base / "data/log")
         alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -190,7 +200,7 @@ def _reported(seq: int) -> bytes:
 
 
 @given(second=st.integers(-1, 1_002), seconds=st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @example(second=409, seconds=2)  # where a stride ends
 @example(second=819, seconds=2)
 def test_a_time_is_found_wherever_it_lies_in_a_long_log(long_log: Reader, second: int, seconds: int) -> None:

@@ -9,7 +9,7 @@ from shutil import which
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -622,7 +622,7 @@ async def test_no_bytes_are_redirected_without_a_matching_allow_in_the_log(sips:
 
     loop = asyncio.get_running_loop()
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @settings(max_examples=300, database=None)
     @given(mutated())
     def mutate(data: bytes) -> None:
         asyncio.run_coroutine_threadsafe(told(data), loop).result(20)

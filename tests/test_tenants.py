@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -182,12 +182,7 @@ async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answ
 
 
 # Not shrunk: each example opens two gates, and a counter-example reads well enough as it is.
-@settings(
-    max_examples=6,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
 @given(sequence=st.lists(steps, min_size=30, max_size=60))
 def test_nothing_of_one_controller_is_visible_to_another(
     tmp_path_factory: pytest.TempPathFactory, sequence: list[Step]
