@@ -17,6 +17,8 @@ from dialgate import phone, terms, webhook, yamlfile
 from dialgate.doors import FastAgi, Limits, Listen, Seconds, Sip, Strict, sip_faults
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+from dialgate.shipping.settings import Shipping
+from dialgate.shipping.settings import faults as shipping_faults
 from dialgate.storage_days import Storage
 from dialgate.telling import ServiceLog, TracesTo
 from dialgate.webhook import Hook, Webhook
@@ -100,6 +102,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_seconds: Seconds = 3_600
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
     retention: tuple[terms.Retention, ...] = ()
+    shipping: Shipping | None = None
     service_log: ServiceLog = ServiceLog()
     traces: TracesTo | None = None
 
@@ -201,6 +204,8 @@ class _Reader:
         if settings.workers > 1 and settings.store is None:
             self.problems.append(ONE_PROCESS)
         self.problems.extend(terms.faults(settings.retention, laws))
+        store = settings.store or SharedStore()
+        self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
         hooks = tuple(self._hooks(settings, controllers))
         if self.problems:
             raise ConfigError(self.problems)

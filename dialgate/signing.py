@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from msgspec import Meta, Struct
 
 from dialgate.keys import KeysUnusable, locked, read_file, replace_file
@@ -75,6 +76,27 @@ def public_keys(path: Path) -> Mapping[str, bytes]:
         return {}
     with locked(path):
         return Signer(_read(path)).public
+
+
+def public_halves(folder: Path) -> Mapping[str, bytes]:
+    """Of a copy that another may check: `NAME.pem` for each key, by name. Raises `KeysUnusable`."""
+    found = {}
+    for path in sorted(folder.glob("*.pem")):
+        try:
+            key = load_pem_public_key(path.read_bytes())
+        except ValueError as error:
+            raise KeysUnusable(f"{path}: no public key: {error}") from error
+        if not isinstance(key, Ed25519PublicKey) or key_name(key.public_bytes_raw()) != path.stem:
+            raise KeysUnusable(f"{path} does not hold the key that it is named after")
+        found[path.stem] = key.public_bytes_raw()
+    return found
+
+
+def pem(public: bytes) -> bytes:
+    """As `openssl pkey -pubin` reads it."""
+    return Ed25519PublicKey.from_public_bytes(public).public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def renew(path: Path, now: Instant) -> Signer:

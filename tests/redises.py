@@ -1,6 +1,6 @@
 """Redis and Valkey as real processes on loopback: alone, with TLS, behind Sentinels, as a Cluster. All end with this process.
 
-The gate's user may do what README lists, and nothing else.
+The gate's user and the shipper's may do what README lists, and nothing else.
 """
 
 import atexit
@@ -18,14 +18,14 @@ from msgspec import Struct
 from tests.ports import free_port
 
 README = Path(__file__).parent.parent / "README.md"
-USER, PASSWORD = "dialgate", "secret-of-the-tests"
+USER, SHIPPER, PASSWORD = "dialgate", "shipper", "secret-of-the-tests"
 _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
 
 
 @cache
-def allowed() -> list[str]:
+def allowed(user: str) -> list[str]:
     """The rights that README lists, for any store's name."""
-    (line,) = re.findall(r"^ACL SETUSER dialgate on >PASSWORD (.*)$", README.read_text("utf-8"), re.MULTILINE)
+    (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", README.read_text("utf-8"), re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]
 
 
@@ -36,7 +36,8 @@ def start(folder: Path, program: str = "redis-server", **options: str) -> subpro
     words = [program]
     for name, value in (usual | options).items():
         words += [f"--{name.replace('_', '-')}", *value.split(" ")]
-    words += ["--user", USER, "on", f">{PASSWORD}", *allowed()]
+    for user in (USER, SHIPPER):
+        words += ["--user", user, "on", f">{PASSWORD}", *allowed(user)]
     return saying("Ready to accept connections", folder, words)
 
 

@@ -25,6 +25,7 @@ def kubernetes() -> dict[str, Any]:
 
 def commands() -> list[list[str]]:
     service = unit("dialgate.service")["Service"]
+    ship = unit("dialgate-ship.service")["Service"]
     container = (DEPLOY / "container" / "Containerfile").read_text("utf-8")
     cmd = re.search(r"^CMD (\[.*\])$", container, re.MULTILINE)
     assert cmd
@@ -32,6 +33,7 @@ def commands() -> list[list[str]]:
     written = re.findall(r"/opt/dialgate/bin/dialgate [^\n`]*", page)
     return [
         *(shlex.split(service[name]) for name in ("ExecStart", "ExecStartPre")),
+        shlex.split(ship["ExecStart"]),
         *(each["command"] for name in ("initContainers", "containers") for each in kubernetes()[name]),
         list(yaml.safe_load(cmd[1])),
         *map(shlex.split, written),
@@ -67,7 +69,9 @@ def test_what_the_container_runs_as_owns_its_volume() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
-@pytest.mark.parametrize("name", ["dialgate.service", "registry-sync.service", "registry-sync.timer"])
+@pytest.mark.parametrize(
+    "name", ["dialgate.service", "dialgate-ship.service", "registry-sync.service", "registry-sync.timer"]
+)
 def test_systemd_reads_the_unit_as_it_is_meant(name: str, tmp_path: Path) -> None:
     """Its programs are not installed here, which is all that may be wrong."""
     for path in (DEPLOY / "systemd").glob("*.*"):

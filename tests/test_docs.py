@@ -22,6 +22,8 @@ from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
+from dialgate.shipping.settings import Shipping, StreamTo
+from dialgate.shipping.standing import measured
 from dialgate.storage_days import Storage
 from dialgate.telling import ServiceLog, TracesTo
 from dialgate.terms import Retention
@@ -77,6 +79,11 @@ def exposed() -> dict[str, tuple[str, list[str]]]:
     }
 
 
+def shipping_told() -> set[str]:
+    """The names of what `dialgate ship` tells."""
+    return {family.name for family in measured({}, 0).collect()}
+
+
 def test_every_metric_with_its_labels() -> None:
     told = {
         name: (kind, labels.split(", ") if labels else []) for name, kind, labels, _ in rows("## Metrics", 4)
@@ -100,6 +107,8 @@ SECTIONS = [
     ("**`listen`**", Listen),
     ("**`limits`**", Limits),
     ("**`storage`**", Storage),
+    ("**`shipping`**", Shipping),
+    ("**`stream`** of", StreamTo),
     ("**`fastagi`**", FastAgi),
     ("**`sip`**", Sip),
     ("**`trunks`**", SipTrunk),
@@ -183,6 +192,7 @@ def test_no_code_metric_or_make_target_is_named_that_is_not_there() -> None:
     assert set(re.findall(r"dialgate_[a-z_]+", README)) <= exposed().keys() | {
         siblings.UP,
         "dialgate_reconcile_findings",
+        *shipping_told(),
     }
     makefile = (Path(__file__).parent.parent / "Makefile").read_text("utf-8")
     for target in re.findall(r"\bmake ([a-z]+)`?$|`make ([a-z]+)", README, re.MULTILINE):

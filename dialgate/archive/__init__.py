@@ -27,6 +27,6 @@ holds. `….new` is a file that was not finished. `.archiving` is empty, and hel
 """
 
 from dialgate.archive.background import Background
-from dialgate.archive.reading import Segments, closed, due, open_segment, segments, verify
+from dialgate.archive.reading import Segments, closed, due, open_segment, opening, segments, verify
 
-__all__ = ["Background", "Segments", "closed", "due", "open_segment", "segments", "verify"]
+__all__ = ["Background", "Segments", "closed", "due", "open_segment", "opening", "segments", "verify"]

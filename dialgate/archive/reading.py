@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from dialgate.archive.index import may_hold
 from dialgate.decision_log import Line, LogDamaged, Progress, Report, last_checkpoint
 from dialgate.decision_log import verify as verify_log
-from dialgate.decision_log.segment import BODY, header_of, lines_of, stored_hash
+from dialgate.decision_log.segment import BODY, Header, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
 from dialgate.model import Instant
 
@@ -34,6 +34,17 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
     found = dict(unpacked(folder))  # first: a segment that is packed meanwhile is then found twice, not never
     found |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(found.items())
+
+
+def opening(folder: Path) -> Header | None:
+    """The header of the oldest segment; nothing where there is no segment. Raises `LogDamaged`."""
+    found = segments(folder)
+    if not found:
+        return None
+    header = header_of(next(open_segment(found[0][1]))[1])
+    if header is None:
+        raise LogDamaged(found[0][1], 0, "its first line is no header")
+    return header
 
 
 def due(folder: Path, before: Instant) -> list[Path]:
@@ -95,9 +106,10 @@ class Segments:
         self._folder = folder
         self._open: dict[Path, PackedSegment] = {}
 
-    def lines(self, first: int = 1) -> Iterator[Line]:
+    def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
         """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
-        written is not there yet. Raises `LogDamaged`."""
+        written is not there yet. `after`: the one before `first`, if it has been read: then nothing before it is read again.
+        Raises `LogDamaged`."""
         found = segments(self._folder)
         begin = max(bisect_right(found, first, key=itemgetter(0)) - 1, 0)
         for start, path in found[begin:]:
@@ -105,7 +117,8 @@ class Segments:
             if plain is None:
                 yield from self._packed(path).entries(first)
             else:
-                yield from _entries(plain, path, start, first, newest=path == found[-1][1])
+                last = after if after and after.segment == path and after.seq == first - 1 else None
+                yield from _entries(plain, path, start, first, newest=path == found[-1][1], after=last)
 
     def find(self, seq: int) -> Line | None:
         line = next(self.lines(seq), None)
@@ -172,9 +185,14 @@ def _opened(path: Path) -> BinaryIO | None:
         return None
 
 
-def _entries(plain: BinaryIO, path: Path, start: int, first: int, *, newest: bool) -> Iterator[Line]:
+def _entries(
+    plain: BinaryIO, path: Path, start: int, first: int, *, newest: bool, after: Line | None = None
+) -> Iterator[Line]:
     with plain:
         offset = len(plain.readline())
+        if after is not None:
+            start, offset = first, after.offset + len(after.body) + BODY.start - BODY.stop
+            plain.seek(offset)
         for seq, line in enumerate(plain, start):
             if newest and not line.endswith(b"\n"):
                 return

@@ -14,7 +14,8 @@ All other bodies belong to the service (`dialgate.model`: grounds, decision, out
 `seq` (1, 2, 3, … across all segments) and, of a decision, `allow`. A decision's id is `<log>-<seq>`. A body holds no line break: JSON encoders write none.
 How it may change: fields are appended, to the header and to bodies; anything else is a new `format`, and a reader refuses
 a format that it does not know. Nothing stored is ever rewritten. `<segment>.torn-1`, … keep what a repair cut off;
-`.lock` is empty and held by the one writer; `….new` is a segment that was not finished.
+`.lock` is empty and held by the one writer; `….new` is a segment that was not finished; `.durable` says how far it is on the
+disk (`durable`).
 
 What the chain cannot show is that its end is missing, or that all of it was written anew: signed checkpoints do, which
 stand beside it in a file of their own (`checkpoints`), for as long as their last is kept elsewhere too.
@@ -29,6 +30,7 @@ from dialgate.decision_log.checkpoints import (
     last_checkpoint,
     signed_checkpoints,
 )
+from dialgate.decision_log.durable import durable
 from dialgate.decision_log.merkle import Span, Tree, leaf_hash
 from dialgate.decision_log.reader import Line, entries, find
 from dialgate.decision_log.segment import LogDamaged, LogUnavailable, lines_of, segments
@@ -39,6 +41,6 @@ from dialgate.decision_log.writer import DecisionLog, Written
 
 __all__ = [
     "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable",
-    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "Written", "cover", "entries", "find", "last_checkpoint",
+    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "Written", "cover", "durable", "entries", "find", "last_checkpoint",
     "leaf_hash", "lines_of", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

@@ -10,7 +10,8 @@
 `root` is the Merkle root (`merkle`) of entries 1 to `size`, `head` the chain's hash of entry `size`, `peaks` the tree's
 whole subtrees, largest first, from which the root follows. `size` grows from line to line. A checkpoint covers only what
 is on the disk: a log that holds less than its last checkpoint says was cut. There is one for the last entry of each
-closed segment, and others at an interval. How it may change: fields are appended; anything else is a new `format`. A last
+closed segment, and others at an interval. A copy of closed segments may have, instead of this file, what it says of each
+beside it, `0000000000000001.checkpoints`: one after the other they are its beginning. How it may change: fields are appended; anything else is a new `format`. A last
 line that a crash left unfinished is cut off: nobody was told of it.
 """
 
@@ -30,6 +31,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from dialgate.decision_log.durable import tell
 from dialgate.decision_log.merkle import Span, leaf_hash
 from dialgate.decision_log.segment import (
     BODY,
@@ -47,6 +49,7 @@ from dialgate.model import Instant
 from dialgate.signing import Signer, is_signed
 
 FILE = "checkpoints.ndjson"
+PART = ".checkpoints"
 FORMAT: Literal[1] = 1
 _BODY = slice(157, -2)
 _MOST = (
@@ -90,13 +93,20 @@ def signed_text(body: bytes) -> bytes:
     return b"dialgate checkpoint\n" + body
 
 
-def checkpoint_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each line but a torn one; nothing where there is no file. A whole line but for another last
-    byte is no torn one: it was changed."""
-    with suppress(FileNotFoundError):
-        for offset, line in lines_of(folder / FILE):
-            if line.endswith(b"\n") or parse(offset, line[:-1] + b"\n"):
-                yield offset, line
+def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each line but a torn one, from `start` on; nothing where there is no file. A whole line but for
+    another last byte is no torn one: it was changed."""
+    file = folder / FILE
+    parts = [] if file.exists() else sorted(folder.glob(f"*{PART}"))
+    begin = 0
+    for path in parts or [file]:
+        size = 0
+        with suppress(FileNotFoundError):
+            for offset, line in lines_of(path, 0 if parts else start):
+                size = offset + len(line)
+                if line.endswith(b"\n") or parse(offset, line[:-1] + b"\n"):
+                    yield begin + offset, line
+        begin += size
 
 
 def parse(offset: int, line: bytes) -> Stored | None:
@@ -165,14 +175,17 @@ class Checkpointer:
             path = segments(folder)[-1][1]
             what = f"the log ends with entry {durable}, but its last checkpoint covers {opened.size}: its end was cut off"
             raise LogDamaged(path, path.stat().st_size, what)
+        with suppress(OSError):  # `advance` says so
+            tell(folder, durable)
         return opened
 
     def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
-        """Take in the entries up to `durable`, which are on the disk, or the first many of them; sign where a segment
+        """Tell how far the log is on the disk (`durable`); take in the entries up to there, or the first many of them; sign where a segment
         has ended, and where the interval is over or `at_once`. Returns the entries covered. Raises `LogUnavailable`,
         `KeysUnusable`."""
         with self._lock:
             try:
+                tell(self._folder, durable)
                 for ended in self._read(min(durable, self._span.end + _MOST)):
                     if ended:
                         self._sign(now)

@@ -111,10 +111,11 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem), path) for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each line; an empty file has one empty line, so that somebody looks at it."""
-    offset = 0
+def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each line, from the one that begins at `offset`; an empty file has one empty line, so that somebody
+    looks at it."""
     with path.open("rb") as file:
+        file.seek(offset)
         for line in file:
             yield offset, line
             offset += len(line)

@@ -28,6 +28,7 @@ COMMANDS = {
     "nodes": "cli_nodes",
     "store": "cli_store",
     "backup": "cli_backup",
+    "ship": "cli_ship",
     "key": "cli_audit",
     "permit": "cli_permit",
     "config": "cli_audit",

@@ -34,7 +34,7 @@ from dialgate.interfaces.cli_terminal import (
 from dialgate.keys import Keys
 from dialgate.service import wall_clock
 from dialgate.settings import Config
-from dialgate.signing import Signer, public_keys, renew
+from dialgate.signing import Signer, public_halves, public_keys, renew
 
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
@@ -53,6 +53,13 @@ def log_verify(
         Path | None, typer.Option(exists=True, dir_okay=False, help="A checkpoint that was kept elsewhere.")
     ] = None,
     worker: Worker = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="This copy, not the configuration's data folder."),
+    ] = None,
+    key: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Trust this key's signatures only. May be repeated.")
+    ] = [],
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -60,12 +67,17 @@ def log_verify(
 
     Exit 1 where a byte is not as it was written, something is missing or out of place, or signed by a strange key; each
     fault is named by file, byte and record. May be run beside a gate, or on a copy of its folder. That the end was cut
-    off since the last checkpoint shows only --against one that was kept elsewhere: see `log checkpoint --out`.
+    off since the last checkpoint shows only --against one that was kept elsewhere: see `log checkpoint --out`. What
+    `dialgate ship` put elsewhere is proved with --data, and needs no configuration; who can write there can also replace
+    the keys, so name yours with --key.
 
-    dialgate log verify --against /mnt/elsewhere/checkpoint.json"""
+    dialgate log verify --against /mnt/elsewhere/checkpoint.json
+
+    dialgate log verify --data /mnt/elsewhere/gate/9f2c01ab --key 1d2f0c9a3e5b7788"""
     with reporting(as_json=as_json):
-        loaded = load_config(config)
-        chosen = _chosen(loaded, worker, alone=first > 1 or last is not None or against is not None)
+        loaded = load_config(config) if data is None else None
+        place = loaded.data if loaded else data or Path()
+        chosen = _chosen(place, worker, alone=first > 1 or last is not None or against is not None)
         reports = {}
         for number, folder in chosen.items():
             try:
@@ -74,11 +86,11 @@ def log_verify(
                         folder,
                         first=first,
                         last=last,
-                        keys=public_keys(loaded.data / "signing.json"),
+                        keys=_trusted(place, key),
                         against=against.read_bytes() if against else b"",
                         progress=progress,
                     )
-                report.faults += _unproved(loaded, folder)
+                report.faults += _unproved(loaded, folder) if loaded else []
             except OSError as error:
                 raise Failure(
                     "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
@@ -101,9 +113,16 @@ def _tell_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> 
     raise typer.Exit(0 if ok else NO)
 
 
-def _chosen(config: Config, worker: int | None, *, alone: bool) -> dict[int, Path]:
+def _trusted(data: Path, names: list[str]) -> dict[str, bytes]:
+    """By name; all of them unless some are named. Raises `KeysUnusable`."""
+    shipped = data / "keys"
+    found = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
+    return {name: public for name, public in found.items() if not names or name in names}
+
+
+def _chosen(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
     """Which logs. Raises `Failure` where more than one is meant by what can mean one only."""
-    found = chains.folders(config.data) or {1: config.data / "log"}
+    found = chains.folders(data) or {1: data / "log"}
     if worker is not None:
         if worker not in found:
             raise Failure("log.unreadable", f"worker {worker} has written no log here", status=MISUSE)
@@ -182,7 +201,7 @@ def log_checkpoint(
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json"""
     with reporting(as_json=as_json), _faults():
         loaded = load_config(config)
-        ((number, folder),) = _chosen(loaded, worker, alone=True).items()
+        ((number, folder),) = _chosen(loaded.data, worker, alone=True).items()
         stored = _newest(loaded, folder, number, new_key=new_key)
         line = (folder / decision_log.CHECKPOINTS).read_bytes()[stored.offset :].split(b"\n", 1)[0]
         if out:

@@ -1,0 +1,177 @@
+"""Closed segments to a target, in their order, each proved before it leaves and complete once its checkpoints are there."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import structlog
+
+from dialgate import chains
+from dialgate.archive import open_segment, opening
+from dialgate.archive import segments as segments_of
+from dialgate.archive.index import path_of as index_of
+from dialgate.archive.parquet import sums_of
+from dialgate.archive.reading import PACKED
+from dialgate.decision_log import LogDamaged, Stored
+from dialgate.decision_log.checkpoints import FILE, PART, checkpoint_lines, parse
+from dialgate.decision_log.walk import walk
+from dialgate.faults import Unavailable
+from dialgate.model import SECOND, Instant
+from dialgate.shipping.cursor import Cursor, Cursors
+from dialgate.shipping.standing import Standing
+from dialgate.shipping.target import Refused, Target, TargetFailed
+from dialgate.signing import pem, public_keys
+
+_log = structlog.get_logger(__name__)
+
+
+class SegmentShipping:
+    """Blocks for as long as a target takes, so it runs in a thread of its own. `standings`: by worker."""
+
+    def __init__(self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool) -> None:
+        self._data, self._node, self._target, self._cursors = data, node, target, cursors
+        self._at_once = at_once
+        self._chains: dict[int, _Chain] = {}
+        self._keys: set[str] = set()
+        self.standings: dict[int, Standing] = {}
+
+    def round(self) -> bool:
+        """All that is closed by now, of every worker. Whether nothing failed; what did is in `standings`."""
+        for worker, folder in chains.folders(self._data).items():
+            standing = self.standings.setdefault(worker, Standing())
+            try:
+                self._ship(worker, folder, standing)
+                standing.goes_on()
+            except (TargetFailed, OSError) as error:
+                standing.failed("segments", worker, str(error))
+            except (Refused, Unavailable) as refused:
+                standing.failed("segments", worker, str(refused), refused=True)
+        return not any(each.problem for each in self.standings.values())
+
+    def _ship(self, worker: int, folder: Path, standing: Standing) -> None:
+        chain = self._chains.get(worker) or self._opened(worker, folder)
+        if chain is None:
+            return
+        home = f"{self._node}/{self._chains[1].log}"
+        self._ship_keys(home)
+        place = f"{home}/{folder.relative_to(self._data)}"
+        for closed in chain.due():
+            chain.observe(standing)
+            if closed.path.suffix != PACKED and not self._at_once:
+                return
+            checkpoints = chain.checkpoints(closed)
+            if not checkpoints:
+                return  # the gate signs within seconds of a segment's end
+            _prove(closed, checkpoints[-1])
+            try:
+                for path in _files(closed.path):
+                    self._target.put(f"{place}/{path.name}", path)
+            except FileNotFoundError:
+                return  # it was packed meanwhile: its other files, in the next round
+            told = b"".join(chain.line(each) for each in checkpoints)
+            self._target.put(f"{place}/{closed.first:016}{PART}", told)
+            chain.shipped(closed, checkpoints[-1], self._cursors)
+            _log.info("segment shipped", worker=worker, first=closed.first, last=closed.last)
+        chain.observe(standing)
+
+    def _opened(self, worker: int, folder: Path) -> "_Chain | None":
+        """Nothing for a log without a line, or while the first worker's, after which the place is named, has none."""
+        header = opening(folder)
+        if header is None or (worker > 1 and 1 not in self._chains):
+            return None
+        cursor = self._cursors.of(header.log) or Cursor(header.first - 1)
+        chain = self._chains[worker] = _Chain(folder, header.log, cursor)
+        return chain
+
+    def _ship_keys(self, home: str) -> None:
+        for name, public in public_keys(self._data / "signing.json").items():
+            if name not in self._keys:
+                self._target.put(f"{home}/keys/{name}.pem", pem(public))
+                self._keys.add(name)
+
+
+class _Closed:
+    def __init__(self, first: int, last: int, path: Path) -> None:
+        self.first, self.last, self.path = first, last, path
+
+
+class _Chain:
+    def __init__(self, folder: Path, log: str, cursor: Cursor) -> None:
+        self._folder, self.log, self._cursor = folder, log, cursor
+        self._offset = 0  # in its checkpoints: what stands before it has been shipped
+        self._waiting: list[_Closed] = []
+
+    def due(self) -> Iterator[_Closed]:
+        """What is closed and not shipped, oldest first. Says loudly what is not there any more."""
+        found = segments_of(self._folder)
+        self._waiting = [
+            _Closed(first, following - 1, path)
+            for (first, path), (following, _) in pairwise(found)
+            if first > self._cursor.seq
+        ]
+        if found:
+            self._note_missing(self._waiting[0].first if self._waiting else found[-1][0])
+        while self._waiting:
+            yield self._waiting[0]
+
+    def _note_missing(self, oldest: int) -> None:
+        absent = oldest - self._cursor.seq - 1
+        if absent > 0:
+            _log.error(
+                "records were gone before they were shipped", log=self.log, records=absent, up_to=oldest - 1
+            )
+            self._cursor = Cursor(oldest - 1, missed=self._cursor.missed + absent)
+
+    def checkpoints(self, closed: _Closed) -> list[Stored]:
+        """Those of its entries; none before its last entry is covered. Raises `LogDamaged`."""
+        found = []
+        for offset, line in checkpoint_lines(self._folder, self._offset):
+            stored = parse(offset, line)
+            if stored is None:
+                raise LogDamaged(self._folder / FILE, offset, "not a checkpoint")
+            if stored.checkpoint.size > closed.last:
+                break
+            if stored.checkpoint.size >= closed.first:
+                found.append(stored)
+        return found if found and found[-1].checkpoint.size == closed.last else []
+
+    def line(self, stored: Stored) -> bytes:
+        with (self._folder / FILE).open("rb") as file:
+            file.seek(stored.offset)
+            return file.readline()
+
+    def shipped(self, closed: _Closed, newest: Stored, cursors: Cursors) -> None:
+        self._waiting.pop(0)
+        self._cursor = Cursor(closed.last, missed=self._cursor.missed)
+        self._offset = newest.offset
+        cursors.keep(self.log, self._cursor)
+
+    def observe(self, standing: Standing) -> None:
+        standing.last, standing.missed = self._cursor.seq, self._cursor.missed
+        standing.behind = self._waiting[-1].last - self._cursor.seq if self._waiting else 0
+        if self._waiting:
+            standing.since = _closed_at(self._waiting[0].path) or standing.since
+
+
+def _closed_at(path: Path) -> Instant:
+    """0 where it was packed just now."""
+    try:
+        return int(path.stat().st_mtime * SECOND)
+    except FileNotFoundError:
+        return 0
+
+
+def _files(segment: Path) -> list[Path]:
+    """The segment last."""
+    return [index_of(segment), sums_of(segment), segment] if segment.suffix == PACKED else [segment]
+
+
+def _prove(closed: _Closed, signed: Stored) -> None:
+    """That it is, to its end, what was signed: what is damaged here must not become the copy. Raises `Refused`."""
+    walked = walk(closed.path, closed.first, (), open_segment, newest=False)
+    if walked.fault is not None:
+        raise Refused(
+            f"{walked.fault.file}, byte {walked.fault.offset}: {walked.fault.what}; see `dialgate log verify`"
+        )
+    if walked.last != closed.last or walked.head.hex() != signed.checkpoint.head:
+        raise Refused(f"{closed.path} is not what its checkpoint signed; see `dialgate log verify`")
