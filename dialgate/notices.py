@@ -100,7 +100,8 @@ class Notices:
         have written."""
         if written in {-1, self.written}:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
 
     def close(self) -> None:
         """Whoever follows is to stop."""

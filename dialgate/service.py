@@ -383,7 +383,8 @@ class Gate:
                 _log.exception("a round of upkeep failed")
                 self._upkeep.failed("gate", "an error in its upkeep; its log has the details")
             try:
-                await asyncio.wait_for(self.registrar.changed.wait(), 1)
+                async with asyncio.timeout(1):  # `wait_for` may swallow the cancellation
+                    await self.registrar.changed.wait()
             except TimeoutError:
                 continue
 

@@ -472,3 +472,17 @@ async def test_a_client_sees_no_campaign_of_another_controller(running: World) -
 async def test_what_no_encoder_can_write_is_still_decided(running: World) -> None:
     odd = await ask(running, to="\ud800" * 100, call_id="x")
     assert codes(odd) == ["number.invalid"]
+
+
+async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment(running: World) -> None:
+    for passes in range(6):  # of the loop, between what is written and the end
+        upkeep = asyncio.create_task(running.gate.run())
+        changed = running.gate.registrar.changed
+        while not changed._waiters:  # type: ignore[attr-defined] # noqa: ASYNC110 - of the loop's own
+            await asyncio.sleep(0)
+        changed.set()
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        upkeep.cancel()
+        done, _ = await asyncio.wait([upkeep], timeout=10)
+        assert done, passes

@@ -86,7 +86,8 @@ class Agent(asyncio.DatagramProtocol):
         while call.state != "done":
             self._stirred.clear()
             try:
-                await asyncio.wait_for(self._stirred.wait(), max(call.wake - _now(), 0) / 1000)
+                async with asyncio.timeout(max(call.wake - _now(), 0) / 1000):
+                    await self._stirred.wait()
             except TimeoutError:
                 for each in call.due(_now()):
                     self._transport.sendto(each)
