@@ -478,7 +478,7 @@ async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment
     for passes in range(6):  # of the loop, between what is written and the end
         upkeep = asyncio.create_task(running.gate.run())
         changed = running.gate.registrar.changed
-        while not changed._waiters:  # type: ignore[attr-defined] # noqa: ASYNC110 - of the loop's own
+        while not changed._waiters:  # noqa: ASYNC110 - they are the loop's
             await asyncio.sleep(0)
         changed.set()
         for _ in range(passes):
