@@ -167,6 +167,12 @@ async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
     assert "" not in heard, "every answer is a decision that was recorded"
 
 
+async def test_workers_whom_nobody_asks_are_relieved(node: Gatehouse) -> None:
+    await node.client.close()
+    node.process.send_signal(signal.SIGUSR2)
+    await said(node, "rolled")
+
+
 async def keep_asking(
     gate: Gatehouse, ask: Callable[[], dict[str, str]], hear: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:
