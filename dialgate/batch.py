@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 
 from dialgate import localtime
 from dialgate.answers import Answer, recalled, stored, told
-from dialgate.decision import decide, lasts
+from dialgate.decision import decide, lasts_until
 from dialgate.gather import Found, Gatherer, Question, without_number
 from dialgate.ledger import merge
 from dialgate.model import SECOND, Attempt, CallerId, Decided, Facts, Grounds, Instant, Known
@@ -167,9 +167,8 @@ class Batch:
             snapshot=gatherer.snapshot.version if gatherer.snapshot else "",
             node=config.settings.node,
         )
-        until = self.now + 1
-        if lasts(facts, law, decision):
-            until = max(until, min(decision.valid_until, gatherer.same_until(question, self.now)))
+        ends = min(lasts_until(facts, law, decision), gatherer.same_until(question, self.now))
+        until = max(self.now + 1, ends)
         named = (question.line, question.number, question.zones, shown, known, found)
         return Judged(named, facts, grounds, blake2b(_encode(grounds), digest_size=16).digest(), until)
 

@@ -5,11 +5,14 @@ ever: `decide(record.facts, law of that day) == record.decision`.
 """
 
 from dialgate.law import Binding, Law
-from dialgate.model import MINUTE, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+from dialgate.model import MINUTE, Decision, Deny, Facts, Instant, Known, Outcome, Pass, Skip
 from dialgate.rules import PRECONDITIONS, RULES, Rule
 from dialgate.rules.hours import next_opening
 
 _NOT_JUDGED = Skip("not judged without a number and a campaign")
+_TIMELESS = frozenset(
+    {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
+)
 # The day of any time zone in use ends at a quarter of an hour.
 _QUARTER = 15 * MINUTE
 
@@ -32,10 +35,17 @@ def decide(facts: Facts, law: Law) -> Decision:
     )
 
 
-def lasts(facts: Facts, law: Law, decision: Decision) -> bool:
-    """Whether the same is decided on the same facts at every later instant before `decision.valid_until`. A deny may
-    come to have another reason, and advice may begin and end, at instants that nobody tells."""
-    return decision.allow and law.binding(facts).advised is None
+def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
+    """Until then the same is decided, word for word, on the same facts; 0: nobody can tell. A deny may come to have
+    another reason, and advice may begin and end, at instants that no outcome names, except where nothing is recorded of
+    the person and what forbids the call does not look at the time."""
+    if law.binding(facts).advised is not None:
+        return 0
+    if decision.allow:
+        return decision.valid_until
+    nothing = facts.known == Known(seq=facts.known.seq)
+    timeless = nothing and all(deny.code in _TIMELESS for deny in decision.reasons)
+    return _valid_until(decision.outcomes, facts, law) if timeless else 0
 
 
 def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
