@@ -26,6 +26,7 @@ from dialgate.service import wall_clock
 
 ROOT = Path(__file__).parent.parent
 CALLER_ID = "+390844123456"
+PATIENCE = 120  # seconds until what has not ended hangs: several processes begin at once, on a machine with much else to do
 
 
 class Done(NamedTuple):
@@ -50,7 +51,7 @@ def command(*words: object, module: str = "dialgate", **environment: str) -> sub
 
 
 def ended(process: subprocess.Popen[str]) -> Done:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     return Done(process.returncode, out, err)
 
 
@@ -117,7 +118,7 @@ class Gate:
 
     def decides(self, to: str) -> str:
         """`allow`, or the first reason of a deny."""
-        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=PATIENCE)
         body = json.dumps({"to": to, "from": CALLER_ID, "campaign": "acme-fibre"})
         connection.request("POST", "/v1/check", body, self.headers)
         answer = json.load(connection.getresponse())
@@ -132,7 +133,7 @@ class Gate:
     def end(self) -> int:
         """Its exit code; what else it said is in `said`."""
         self.process.send_signal(signal.SIGTERM)
-        _, err = self.process.communicate(timeout=30)
+        _, err = self.process.communicate(timeout=PATIENCE)
         self.said += err.splitlines()
         return self.process.returncode
 
@@ -369,7 +370,7 @@ def test_every_call_asked_before_sigterm_is_answered_and_recorded(world: World) 
         return [answer for answer in answers if isinstance(answer, str)]
 
     answered = asyncio.run(ask_and_stop())
-    gate.process.communicate(timeout=30)
+    gate.process.communicate(timeout=PATIENCE)
     assert gate.process.returncode == 0
     verified = world.run("log", "verify", "--json").json
     assert verified["ok"]
