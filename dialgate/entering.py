@@ -82,7 +82,7 @@ class Taken:
             for start in range(0, len(places), AT_ONCE):
                 yield [
                     _decode(data[self._ends[at - 1] if at else 0 : self._ends[at]])
-                    for at in places[start : start + AT_ONCE]
+                    for at in places[start : start + AT_ONCE].tolist()
                 ]
 
 
@@ -177,15 +177,16 @@ async def write(store: Store, taken: Taken, done: Callable[[int], None]) -> int:
 
 async def _new(store: Store, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
     for part in taken.parts():
-        known = (await store.read([draft.subject for draft in part])).known
+        held = list(await store.entered([draft.subject for draft in part]))
+        known = dict(zip(held, (await store.read(held)).known, strict=True)) if held else {}
         yield (
-            [
-                draft
-                for draft, held in zip(part, known, strict=True)
-                if not (_named(held, cast("_Event", draft.event).id) and await _stands(store, draft))
-            ],
+            [draft for draft in part if not await _entered(store, draft, known.get(draft.subject))],
             len(part),
         )
+
+
+async def _entered(store: Store, draft: Draft, known: Known | None) -> bool:
+    return known is not None and _named(known, cast("_Event", draft.event).id) and await _stands(store, draft)
 
 
 def _named(known: Known, name: str) -> bool:

@@ -154,7 +154,7 @@ class Registrar:
             stops = await asyncio.to_thread(revoking.read, table, controller.country, now, note)
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
-        if not stops.numbers or (stops.problems and not ask.skip_bad):
+        if not len(stops.numbers) or (stops.problems and not ask.skip_bad):
             raise _unfit(len(stops.numbers), stops.rows, stops.problems)
         order = revoking.Order(
             owner="*" if ask.scope == "everyone" else controller.id,

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from typing import Final, Literal
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from dialgate import bulk
 from dialgate.calllist import RowProblem, number_of
@@ -23,7 +25,7 @@ from dialgate.store import Store
 from dialgate.tabular import Table, Unreadable
 
 AT_ONCE: Final = 32_768  # entries: what else is written waits meanwhile, a quarter of a second
-_MOST: Final = 25_000_000  # numbers: a hundred bytes of memory each
+_MOST: Final = 25_000_000  # rows: some seventy bytes of memory each
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
@@ -40,10 +42,10 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """What a file holds: digits of the E.164 form, and when each person said stop."""
+    """What a file holds: digits of the E.164 form, each once, and when each person said stop."""
 
-    numbers: "array[int]"
-    at: "array[int]"
+    numbers: "NDArray[np.uint64]"
+    at: "NDArray[np.int64]"
     rows: int
     duplicates: int
     problems: int
@@ -53,24 +55,24 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
     """`note` is told of every row that says nothing that could be kept. Of two rows with one number the first counts.
     Raises `tabular.Unreadable`."""
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
-    numbers, instants, seen = array("Q"), array("q"), set[int]()
+    numbers, instants = array("Q"), array("q")
     rows = problems = 0
     for line, cells in table.rows:
         rows += 1
         try:
-            number = int(number_of(cells[at] if at < len(cells) else "", home).removeprefix("+"))
+            number = number_of(cells[at] if at < len(cells) else "", home)
             said = _instant(cells[when_at].strip(), now) if 0 <= when_at < len(cells) else now
         except ValueError as error:
             problems += 1
             note(RowProblem(line, str(error)))
             continue
-        if number not in seen:
-            if len(numbers) >= _MOST:
-                raise Unreadable(f"The file has more than {_MOST:,} numbers; split it.")
-            seen.add(number)
-            numbers.append(number)
-            instants.append(said)
-    return Stops(numbers, instants, rows, rows - problems - len(numbers), problems)
+        if len(numbers) >= _MOST:
+            raise Unreadable(f"The file has more than {_MOST:,} rows; split it.")
+        numbers.append(int(number.removeprefix("+")))
+        instants.append(said)
+    different, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)
+    said_at = np.frombuffer(instants, np.int64)[first]
+    return Stops(different, said_at, rows, len(numbers) - len(different), problems)
 
 
 def _instant(text: str, now: Instant) -> Instant:
@@ -97,30 +99,39 @@ async def write(store: Store, keys: Keys, order: Order, stops: Stops, done: Call
 async def _entries(
     store: Store, keys: Keys, order: Order, stops: Stops
 ) -> AsyncIterator[tuple[list[Draft], int]]:
-    fresh, seal, proof = nonces(), keys.ledger.seal, Masker(keys, order.owner).many(order.proof)
-    for part in _parts(keys, order, stops):
-        subjects, numbers = zip(*((subject, f"+{stops.numbers[at]}") for subject, at in part), strict=True)
-        known = (await store.read(subjects)).known
+    draft = _drafter(keys, order)
+    for subjects, numbers, instants in _parts(keys, order, stops):
+        bound = await _bound(store, order, subjects)
         yield (
             [
-                _draft(order, stops.at[at], subject, seal(number, next(fresh)), proof(number))
-                for (subject, at), number, held in zip(part, numbers, known, strict=True)
-                if not held.revocations or not _bound(held, order)
+                draft(subject, f"+{number}", at)
+                for subject, number, at in zip(subjects, numbers, instants, strict=True)
+                if subject not in bound
             ],
-            len(part),
+            len(subjects),
         )
 
 
-def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[list[tuple[bytes, int]]]:
-    """Subjects and their places in the file."""
-    raw = b"".join(keys.subject(order.owner, f"+{number}") for number in stops.numbers)
-    places, size = bulk.in_order(raw), bulk.SUBJECT_BYTES
+def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
+    """Subjects, their numbers, and when each said stop."""
+    subjects = bytearray()
+    for start in range(0, len(stops.numbers), AT_ONCE):
+        for number in stops.numbers[start : start + AT_ONCE].tolist():
+            subjects += keys.subject(order.owner, f"+{number}")
+    places, each = bulk.in_order(subjects), np.frombuffer(subjects, np.dtype((np.void, bulk.SUBJECT_BYTES)))
     for start in range(0, len(places), AT_ONCE):
-        yield [(raw[at * size : (at + 1) * size], at) for at in places[start : start + AT_ONCE]]
+        some = places[start : start + AT_ONCE]
+        yield each[some].tolist(), stops.numbers[some].tolist(), stops.at[some].tolist()
 
 
-def _bound(known: Known, order: Order) -> bool:
-    """Whether a stop holds that is as wide. One that was lifted does not."""
+async def _bound(store: Store, order: Order, subjects: list[bytes]) -> set[bytes]:
+    """Of whom a stop holds that is as wide. One that was lifted does not."""
+    held = list(await store.entered(subjects))
+    known = (await store.read(held)).known if held else []
+    return {subject for subject, each in zip(held, known, strict=True) if _binds(each, order)}
+
+
+def _binds(known: Known, order: Order) -> bool:
     return any(
         not held.lifted
         and (held.scope != "campaign" or (order.scope == "campaign" and held.campaign == order.campaign))
@@ -128,14 +139,21 @@ def _bound(known: Known, order: Order) -> bool:
     )
 
 
-def _draft(order: Order, at: Instant, subject: bytes, sealed: bytes, proof: str) -> Draft:
-    return Draft(
-        at=order.now,
-        controller=order.owner,
-        subject=subject,
-        event=Revoked(at=at, scope=order.scope, campaign=order.campaign),
-        actor=order.actor,
-        channel=order.channel,
-        proof=proof,
-        sealed=sealed,
-    )
+def _drafter(keys: Keys, order: Order) -> Callable[[bytes, str, Instant], Draft]:
+    seal, fresh, proof = keys.ledger.seal, nonces(), Masker(keys, order.owner).many(order.proof)
+    now, owner, actor, channel = order.now, order.owner, order.actor, order.channel
+    scope, campaign = order.scope, order.campaign
+
+    def draft(subject: bytes, number: str, at: Instant) -> Draft:
+        return Draft(
+            at=now,
+            controller=owner,
+            subject=subject,
+            event=Revoked(at=at, scope=scope, campaign=campaign),
+            actor=actor,
+            channel=channel,
+            proof=proof(number),
+            sealed=seal(number, next(fresh)),
+        )
+
+    return draft

@@ -411,6 +411,17 @@ async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale
     assert await store.append([revoked(BRUNO)]) == [5]
 
 
+async def test_of_whom_the_ledger_holds_an_entry_is_told_of_many_at_once(store: Store) -> None:
+    """Also where there are more than one query takes; an attempt is no entry, and one that was removed is none any more."""
+    many = [place.to_bytes(16, "big") for place in range(1, 1_501)]
+    await store.append([revoked(subject) for subject in many[::3]])
+    await reserve(store, ANNA, "log-1")
+    assert await store.entered([*many, ANNA, ANNA, many[0]]) == set(many[::3])
+    await store.remove([1])
+    assert await store.entered([many[0], many[3]]) == {many[3]}
+    assert await store.entered([]) == set()
+
+
 async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
     drafts = [revoked(ANNA, 1), revoked(BRUNO, 2), revoked(ANNA, 3)]
     entries = [

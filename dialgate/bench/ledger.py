@@ -50,14 +50,18 @@ def _mobiles(seed: int) -> Iterator[str]:
 
 def _stops(rows: int) -> Iterator[str]:
     yield "number,at\n"
-    for number in islice(_mobiles(1), rows):
-        yield f"{number},2026-10-01T10:00:00+02:00\n"
+    for at, number in enumerate(islice(_mobiles(1), rows)):
+        yield f"{number},{_instant(at)}\n"
 
 
 def _consents(rows: int) -> Iterator[str]:
     yield "number,id,collected_at,purposes,call_types,artefact,artefact_sha256\n"
     for at, number in enumerate(islice(_mobiles(2), rows)):
-        yield f"{number},web-{at},2026-10-01T10:00:00+02:00,sale,agent,forms/{at},{_SHA}\n"
+        yield f"{number},web-{at},{_instant(at)},sale,agent,forms/{at},{_SHA}\n"
+
+
+def _instant(at: int) -> str:
+    return f"2026-{1 + at % 10:02}-{1 + at % 28:02}T{at % 24:02}:{at // 24 % 60:02}:{at % 59:02}+01:00"
 
 
 def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[str], name: str) -> Figure:

@@ -162,6 +162,10 @@ class Store(Protocol):
         """Take these entries out of the ledger, for good, and append `drafts`, in one step. Their bytes are overwritten.
         What had been read of their subjects is stale from then on. Returns the new sequences."""
 
+    async def entered(self, subjects: Sequence[bytes]) -> set[bytes]:
+        """Those of them of which the ledger holds an entry: of most that a file brings it holds none, and to say so costs
+        less than to read them."""
+
     async def history(self, subject: bytes) -> list[Entry]:
         """Every ledger entry of one subject, oldest first."""
 

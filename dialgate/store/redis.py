@@ -472,6 +472,14 @@ class RedisStore:
             seq: subject for (seq, _, _), subject in zip(asked, pieces, strict=False) if subject.strip(b"\0")
         }
 
+    async def entered(self, subjects: Sequence[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        for start in range(0, len(subjects), _AT_ONCE):
+            some = subjects[start : start + _AT_ONCE]
+            told = zip(some, await self._values(some), strict=True)
+            found.update(subject for subject, value in told if redis_lines.entries(value, subject))
+        return found
+
     async def history(self, subject: bytes) -> list[Entry]:
         (value,) = await self._values([subject])
         return redis_lines.entries(value, subject)

@@ -347,6 +347,10 @@ class SqliteStore:
             await self._in_thread(tables.restart_log, self._tidy)
         return seqs
 
+    async def entered(self, subjects: Sequence[bytes]) -> set[bytes]:
+        # Not in the thread: there, an import writes at the same time.
+        return await self._inline(lambda db: tables.entered(db, list(dict.fromkeys(subjects))))
+
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)
 

@@ -48,7 +48,8 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 WIDEST = 512  # keys in one query
-INSERTED_AT_ONCE = 256
+_COUNTED_AT_ONCE = 256  # rows in one statement
+_ENTERED_AT_ONCE = 2_048
 _SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 _DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
@@ -62,6 +63,7 @@ ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
 # Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
 _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+_ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subject = one)"
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
 _COUNT = """
     INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES {rows}
@@ -151,6 +153,10 @@ def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[
     return rows
 
 
+def entered(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
+    return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
+
+
 def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
     """Of those subjects only that are there."""
     entries: dict[bytes, list[Entry]] = {}
@@ -200,23 +206,23 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
 
 def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
     rows = [(a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts]
-    _insert(db, _COUNT, rows)
+    _insert(db, _COUNT, rows, _COUNTED_AT_ONCE)
 
 
 def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
     rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
-    _insert(db, "INSERT INTO ledger VALUES {rows}", rows)
+    _insert(db, "INSERT INTO ledger VALUES {rows}", rows, _ENTERED_AT_ONCE)
 
 
 def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
-    _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers])
+    _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers], _COUNTED_AT_ONCE)
 
 
-def _insert(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def _insert(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]], at_once: int) -> None:
     """Many rows a statement: between two statements a thread gives up the interpreter, and has to win it back from the
-    one that decides."""
-    for start in range(0, len(rows), INSERTED_AT_ONCE):
-        some = rows[start : start + INSERTED_AT_ONCE]
+    one that decides, or makes ready what is to be written next. While it hands over a statement's values, that one waits."""
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
         db.execute(_inserting(statement, len(some), len(some[0])), [value for row in some for value in row])
 
 
