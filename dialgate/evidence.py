@@ -8,22 +8,27 @@ as stored: so no byte can be changed and none added. The body is a JSON object:
     log, made_at        whose evidence, and when it was made
     decisions           for each: id, grounds (their sequence), the called number in clear, or none where the keys of its
                         month are destroyed; the answers of the registries and the consents that its facts name, with
-                        receipt, artefact and hash, as far as they are still held
+                        receipt, artefact and hash, as far as they are still held; and the sequences of the entries
+                        that say what became of the call
     asked               of a list of numbers: each, with the ids of its decisions
     entries             decisions and grounds as the log stores them, with the checkpoint (an index) they are in and the
                         way to its root (RFC 6962, 2.1.1)
     checkpoints, keys   as the log stores them; and the public keys they are signed by, by name
     kept                law and configuration by their SHA-256: what grounds name, and the files that a configuration lists
     manifest            of the registry answers, where those of the decision are still the ones in use
+    covered             the last entry that a checkpoint covers: what was reported later of a call is not in it
+    stamps              RFC 3161 time stamps (DER, base64) of a checkpoint (an index), its line break included
 
+A decision is proved by the first checkpoint that covers it; by the first of the day after that bears a time stamp, if one does.
 What entries prove is what the log held when the checkpoint was signed. That a number in clear belongs to its record, and
 what a receipt says, is the word of whoever signed the bundle: the keys that would show it open everybody else's records
 too. How it may change: fields are appended; anything else is a new `format`. `dialgate/verifier/verify_evidence.py` checks it all and needs none of this package.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -35,12 +40,13 @@ from dialgate.archive import Segments
 from dialgate.decision_log import Line, Span, Stored, Tree, leaf_hash, signed_checkpoints
 from dialgate.keys import KeyRetired, Keys
 from dialgate.ledger import ConsentGiven
-from dialgate.model import Instant
+from dialgate.model import DAY, Instant
 from dialgate.numberset import DamagedFile, NumberSet
 from dialgate.records import Reader, Record
 from dialgate.signing import Signer
 from dialgate.snapshot import Consultation, Manifest, SnapshotMissing, read_contents, read_manifest
 from dialgate.store import Store
+from dialgate.timestamps import timestamps
 
 FORMAT: Literal[1] = 1
 
@@ -63,6 +69,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     number: str | None
     consultations: list[Consultation]
     consents: list[Consented]
+    outcomes: list[int]
 
 
 class Proved(Struct, frozen=True, kw_only=True):
@@ -70,6 +77,11 @@ class Proved(Struct, frozen=True, kw_only=True):
     body: str
     checkpoint: int
     path: list[str]
+
+
+class Stamp(Struct, frozen=True, kw_only=True):
+    checkpoint: int
+    response: bytes
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -88,6 +100,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
     keys: dict[str, str]
     kept: dict[str, str] = field(default_factory=dict)
     manifest: Manifest | None = None
+    covered: int = 0
+    stamps: list[Stamp] = []
 
 
 class _Sealed(Struct):
@@ -144,19 +158,27 @@ def numbers_in(bundle: bytes) -> set[str]:
 
 async def _bundle(sources: Sources, records: Sequence[Record], asked: list[Asked], now: Instant) -> bytes:
     stored = signed_checkpoints(sources.folder)
-    wanted = sorted({seq for record in records for seq in (record.grounds, record.seq)})
-    used, proved = _proved(sources, stored, _covering(stored, wanted, records))
+    stamps = {each.checkpoint: each.response for each in timestamps(sources.folder)}
+    covered = stored[-1].checkpoint.size if stored else 0
+    became = _outcomes(sources.folder, records, covered)
+    used, proved = _proved(sources, stored, _covering(stored, stamps.keys(), _together(records, became)))
     manifest = _manifest(sources.data / "snapshots", records)
     body = Bundle(
         log=sources.keys.log,
         made_at=now,
-        decisions=[await _finding(sources, record) for record in records],
+        decisions=[await _finding(sources, record, became.get(record.id, [])) for record in records],
         asked=asked,
         entries=proved,
         checkpoints=[{"body": each.body.decode(), "signature": each.signature.hex()} for each in used],
         keys=_public(sources.signer.public, used),
         kept=dict(_kept(sources.data / "kept", records)),
         manifest=manifest,
+        covered=covered,
+        stamps=[
+            Stamp(checkpoint=index, response=stamps[each.line_hash])
+            for index, each in enumerate(used)
+            if each.line_hash in stamps
+        ],
     )
     return _sealed(msgspec.json.encode(body), sources.signer)
 
@@ -179,20 +201,45 @@ def _public(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, st
 # ---- proofs ----------------------------------------------------------------------------------------------------------
 
 
+def _outcomes(folder: Path, records: Sequence[Record], covered: int) -> dict[str, list[int]]:
+    """The entries that say what became of the calls, by decision."""
+    found: dict[str, list[int]] = {}
+    if records:
+        ids = {record.id for record in records}
+        for each in Reader(folder).outcomes(first=min(record.seq for record in records), of=ids):
+            if each.seq <= covered:
+                found.setdefault(each.decision, []).append(each.seq)
+    return found
+
+
+def _together(records: Sequence[Record], became: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
+    """Entries that are proved by one checkpoint: a decision and its grounds; what became of it by one of its own."""
+    outcomes = [(seq,) for seqs in became.values() for seq in seqs]
+    return [*((record.grounds, record.seq) for record in records), *outcomes]
+
+
 def _covering(
-    stored: Sequence[Stored], wanted: Sequence[int], records: Sequence[Record]
+    stored: Sequence[Stored], stamped: Collection[str], together: Iterable[tuple[int, ...]]
 ) -> dict[int, list[int]]:
-    """The entries to be proved by each checkpoint: a decision by the first that covers it, and its grounds by the same."""
+    """The entries to be proved by each checkpoint."""
     sizes = [each.checkpoint.size for each in stored]
-    if wanted and (not sizes or wanted[-1] > sizes[-1]):
-        raise NoEvidence(
-            f"record {wanted[-1]} is not covered by a signed checkpoint yet: wait until the gate has made one"
-            " (`checkpoint_seconds`), or make it with `dialgate log checkpoint` while no gate runs"
-        )
     shared: dict[int, set[int]] = {}
-    for record in records:
-        shared.setdefault(bisect_left(sizes, record.seq), set()).update((record.grounds, record.seq))
+    for seqs in together:
+        if not sizes or seqs[-1] > sizes[-1]:
+            raise NoEvidence(
+                f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait until the gate has made one"
+                " (`checkpoint_seconds`), or make it with `dialgate log checkpoint` while no gate runs"
+            )
+        shared.setdefault(_best(stored, stamped, bisect_left(sizes, seqs[-1])), set()).update(seqs)
     return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
+
+
+def _best(stored: Sequence[Stored], stamped: Collection[str], first: int) -> int:
+    """The first that covers an entry, or the first with a stamp of the day after: a later one would have to be reached through
+    all that was logged until then."""
+    until = stored[first].checkpoint.at + DAY
+    near = takewhile(lambda place: stored[place].checkpoint.at <= until, range(first, len(stored)))
+    return next((place for place in near if stored[place].line_hash in stamped), first)
 
 
 def _proved(
@@ -233,7 +280,7 @@ def _paths(
 # ---- what a record refers to -----------------------------------------------------------------------------------------
 
 
-async def _finding(sources: Sources, record: Record) -> Finding:
+async def _finding(sources: Sources, record: Record, outcomes: list[int]) -> Finding:
     try:
         number = sources.keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
     except KeyRetired:
@@ -251,6 +298,7 @@ async def _finding(sources: Sources, record: Record) -> Finding:
             if each.id in named
         ],
         consents=[] if number is None else await _consents(sources, record, number),
+        outcomes=outcomes,
     )
 
 

@@ -1,18 +1,21 @@
 """Promise: a sceptic checks a decision alone, with one file and nothing of ours; and a bundle that is not as it was made is
 refused. DIALGATE_FLIPS sets how many bytes of a bundle are changed, one at a time; 0 is every one."""
 
+import asyncio
 import json
 import os
 import random
 import re
 import subprocess
 import venv
+from base64 import b64decode, b64encode
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509 import load_pem_x509_certificates
 
 from dialgate import evidence
 from dialgate.decision_log import last_checkpoint, segments
@@ -22,12 +25,16 @@ from dialgate.model import DAY
 from dialgate.signing import Signer, renew
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects import Subjects
+from dialgate.timestamps import Stamper
 from dialgate.verifier import verify_evidence
 from dialgate.verifier.verify_evidence import Refused, checked
 from tests.test_cli import command, ended
+from tests.test_timestamps import authority, serving
 from tests.world import CALL, CLEAR, LISTED, NOW, World
 
 FLIPS = int(os.environ.get("DIALGATE_FLIPS", "1500"))
+__all__ = ["authority"]
+
 VERIFIER = Path(verify_evidence.__file__)
 SHOWN = VERIFIER.read_bytes()
 
@@ -177,14 +184,80 @@ async def test_a_number_whose_months_keys_are_destroyed_is_not_told(running: Wor
     assert "a number whose keys are destroyed" in checked(bundle)[0]
 
 
+async def report(world: World, decision: str, outcome: str) -> None:
+    body = {"decision_id": decision, "outcome": outcome}
+    async with world.client.post("/v1/outcomes", json=body) as answer:
+        assert answer.status in {200, 201}, await answer.text()
+
+
+async def test_what_became_of_the_call_is_proved_as_far_as_a_checkpoint_covers_it(running: World) -> None:
+    told = await ask(running)
+    await covered(running)
+    for outcome in ("no_answer", "answered"):
+        await report(running, told["decision_id"], outcome)
+        if outcome == "no_answer":
+            await covered(running)
+    bundle = await evidence_of(running, told["decision_id"])
+    line = checked(bundle)[0]
+    assert "outcome no_answer, reported 2026-11-" in line
+    assert "answered, reported" not in line.replace("no_answer", "")
+    assert body_of(bundle)["covered"] == body_of(bundle)["decisions"][0]["outcomes"][0]
+    await covered(running)
+    assert "outcome answered, reported" in checked(await evidence_about(running, CLEAR))[0]
+
+
+async def test_a_time_stamp_is_shown_and_checked_up_to_its_root(running: World, authority: Path) -> None:
+    """By the first stamped checkpoint of the day after; else by the first."""
+    told = await ask(running)
+    await covered(running)
+    await ask(running, to=LISTED)
+    await covered(running)
+    log = running.gate.config.data / "log"
+    async with serving(authority) as url:
+        stamper = Stamper(log, url, authority / "root.pem", DAY)
+        assert await asyncio.to_thread(stamper.stamp, NOW)
+    later = await ask(running, to=LISTED, call_id="later")
+    await covered(running)
+    bundle = await evidence_of(running, told["decision_id"])
+    newest = body_of(bundle)
+    stamp, signed = checked(bundle)[1:]
+    assert "time stamp of CN=Stamps" in stamp
+    assert "NOT CHECKED" in stamp
+    assert "bear no time stamp" not in signed
+    root, other = (
+        load_pem_x509_certificates((authority / f"{name}.pem").read_bytes()) for name in ("root", "other")
+    )
+    assert "NOT CHECKED" not in checked(bundle, roots=root)[1]
+    with pytest.raises(Refused, match="leads to no root"):
+        checked(bundle, roots=other)
+    response = newest["stamps"][0]["response"]
+    for other_response, why in ((flipped(response), "does not hold"), ("", "not as a bundle must be")):
+        forged = newest | {"stamps": [{"checkpoint": 0, "response": other_response}]}
+        with pytest.raises(Refused, match=why):
+            checked(resigned(forged), roots=root)
+    without = await evidence_of(running, later["decision_id"])
+    assert "1 of 1 checkpoints bear no time stamp" in checked(without)[-1]
+    body = {**body_of(without), "stamps": newest["stamps"]}
+    with pytest.raises(Refused, match="is of another checkpoint"):
+        checked(resigned(body))
+
+
+def flipped(response: str) -> str:
+    """With one bit of its signature, which comes last, changed."""
+    raw = bytearray(b64decode(response))
+    raw[-1] ^= 1
+    return b64encode(raw).decode()
+
+
 # ---- the sceptic -----------------------------------------------------------------------------------------------------
 
 
 async def test_any_changed_byte_is_refused(running: World) -> None:
     told = await ask(running)
+    await report(running, told["decision_id"], "answered")
     await covered(running)
     bundle = await evidence_of(running, told["decision_id"])
-    assert checked(bundle)
+    assert "outcome answered" in checked(bundle)[0]
     framed = [*range(260), len(bundle) - 2, len(bundle) - 1]
     places = [*framed, *random.sample(range(260, len(bundle)), FLIPS)] if FLIPS else range(len(bundle))
     for at in places:
@@ -227,6 +300,10 @@ FORGERIES: dict[str, tuple[Any, str]] = {
     "another id": (lambda body: body["decisions"][0].update(id="9f2c01ab-7"), "has another id"),
     "another checkpoint": (lambda body: body["checkpoints"][0].update(signature="00" * 64), "does not hold"),
     "a record too few": (lambda body: body["entries"].pop(), "not as a bundle must be"),
+    "another's outcome": (
+        lambda body: body["decisions"][0].update(outcomes=[body["decisions"][0]["seq"]]),
+        "an outcome is another decision's",
+    ),
     "an answer too few": (
         lambda body: body["asked"].append({"number": CLEAR, "decisions": ["x"]}),
         "is missing",

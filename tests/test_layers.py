@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.decision_log": {"model", "faults", "signing"},
     "dialgate.verifier": set(),
     "dialgate.timestamps": {"model", "decision_log"},
-    "dialgate.evidence": {"model", "archive", "chains", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store"},
+    "dialgate.evidence": {"model", "archive", "chains", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store", "timestamps"},
     "dialgate.store": {"model", "ledger", "faults"},
     "dialgate.storage_days": set(),
     "dialgate.yamlfile": set(),

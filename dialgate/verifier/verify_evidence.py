@@ -1,15 +1,18 @@
 """Checks evidence that a dialgate made of its decisions. Needs Python 3.9 or newer and `cryptography`, nothing else.
 
-    python verify_evidence.py BUNDLE [--key NAME ...]
+    python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
 Exit 0: all of it holds; 1: it does not, and must not be relied on; 2: misuse. A key is named by the first 16 hexadecimal
 digits of the SHA-256 of its public half. Have the names from whoever runs the gate by another way than the bundle, and
-give them with --key: without, this shows only that the bundle is whole, not who made it.
+give them with --key: without, this shows only that the bundle is whole, not who made it. A time stamp (RFC 3161) is checked
+up to its authority's root certificate, which you have from that authority: a PEM file, with --root. Whether a certificate
+was revoked is not looked up.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import sys
@@ -19,7 +22,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 BUNDLE = re.compile(rb'\{"signature":"([0-9a-f]{128})","key":"([0-9a-f]{64})","evidence":(\{.*\})\}\n')
@@ -145,13 +151,25 @@ def decisions(evidence: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iter
         need(decided["allow"] == grounds["decision"]["allow"], "a decision says other than its grounds")
         need_kept(evidence, grounds)
         need_named(finding, grounds["facts"])
-        yield told(finding, decided, grounds)
+        yield told(finding, decided, grounds, list(outcomes(finding, held)))
 
 
-def told(finding: dict[str, Any], decided: dict[str, Any], grounds: dict[str, Any]) -> str:
-    at = datetime.fromtimestamp(decided["at"] / 1000, timezone.utc).isoformat(
-        sep=" ", timespec="milliseconds"
-    )
+def outcomes(finding: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iterator[str]:
+    for seq in finding.get("outcomes", ()):  # bundles of before have none
+        entry = held[seq]
+        need(
+            entry["type"] == "outcome" and entry["decision"] == finding["id"],
+            "an outcome is another decision's",
+        )
+        yield f"outcome {entry['result']}, reported {instant(entry['at'])}"
+
+
+def instant(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
+
+
+def told(finding: dict[str, Any], decided: dict[str, Any], grounds: dict[str, Any], became: list[str]) -> str:
+    at = instant(decided["at"])
     outcomes = grounds["decision"]["outcomes"].values()
     reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in outcomes if outcome[0] == "deny"]
     verdict = "allow" if decided["allow"] else "deny"
@@ -162,11 +180,150 @@ def told(finding: dict[str, Any], decided: dict[str, Any], grounds: dict[str, An
         f"consent {each['id']}: {each['artefact']} {each['artefact_sha256']}" for each in finding["consents"]
     ]
     return "; ".join(
-        [f"{finding['id']}  {at}  {verdict}  {caller} to {called}", *reasons, *receipts, *consents]
+        [f"{finding['id']}  {at}  {verdict}  {caller} to {called}", *reasons, *receipts, *consents, *became]
     )
 
 
-def checked(data: bytes, trusted: frozenset[str] = frozenset()) -> list[str]:
+# ---- time stamps -----------------------------------------------------------------------------------------------------
+
+DIGESTS: dict[str, hashes.HashAlgorithm] = {
+    "608648016503040201": hashes.SHA256(),
+    "608648016503040202": hashes.SHA384(),
+    "608648016503040203": hashes.SHA512(),
+}
+MESSAGE_DIGEST, TIME_STAMPING = "2a864886f70d010904", "1.3.6.1.5.5.7.3.8"
+CERTIFICATES = 0xA0  # the tag that they stand under
+
+
+def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
+    """Of each value, one after the other: its tag, its content, and all of it. Raises IndexError, ValueError."""
+    found, at = [], 0
+    while at < len(data):
+        tag, length, begin = data[at], data[at + 1], at + 2
+        if length & 128:
+            begin += length & 127
+            length = int.from_bytes(data[at + 2 : begin], "big")
+        if begin + length > len(data):
+            raise ValueError("a time stamp is cut short")
+        found.append((tag, data[begin : begin + length], data[at : begin + length]))
+        at = begin + length
+    return found
+
+
+def digest(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
+    made = hashes.Hash(algorithm)
+    made.update(data)
+    return made.finalize()
+
+
+def is_by(
+    certificate: x509.Certificate, signed: bytes, signature: bytes, algorithm: hashes.HashAlgorithm
+) -> bool:
+    public = certificate.public_key()
+    try:
+        if isinstance(public, rsa.RSAPublicKey):
+            public.verify(signature, signed, padding.PKCS1v15(), algorithm)
+        elif isinstance(public, ec.EllipticCurvePublicKey):
+            public.verify(signature, signed, ec.ECDSA(algorithm))
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True
+
+
+def stamped(response: bytes, message: bytes) -> tuple[datetime, x509.Certificate, list[x509.Certificate]]:
+    """When (RFC 3161, 2.4.2), by whom, and the certificates that came with it (RFC 5652, 5.1)."""
+    status, token = der(der(response)[0][1])[:2]
+    need(der(status[1])[0][1] in {b"\0", b"\1"}, "a time stamp was refused by its authority")
+    signed_data = der(der(der(token[1])[1][1])[0][1])
+    content = der(der(signed_data[2][1])[1][1])[0][1]
+    info = der(der(content)[0][1])
+    algorithm, imprint = der(info[2][1])
+    need(imprint[1] == digest(DIGESTS[named(algorithm)], message), "a time stamp is of another checkpoint")
+    between = [
+        x509.load_der_x509_certificate(whole)
+        for tag, inner, _ in signed_data
+        if tag == CERTIFICATES
+        for _, _, whole in der(inner)
+    ]
+    at = datetime.strptime(info[4][1].decode()[:14], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+    return at, signer_of(der(der(signed_data[-1][1])[0][1]), content, between), between
+
+
+def signer_of(
+    signer: list[tuple[int, bytes, bytes]], content: bytes, between: list[x509.Certificate]
+) -> x509.Certificate:
+    algorithm = DIGESTS[named(signer[2])]
+    attributes = {named(each): der(der(each[1])[1][1])[0][1] for each in der(signer[3][1])}
+    need(attributes.get(MESSAGE_DIGEST) == digest(algorithm, content), "a time stamp was changed")
+    signed = b"\x31" + signer[3][2][1:]  # as the set that it is: it is stored under another tag
+    by = [each for each in between if stamps_time(each) and is_by(each, signed, signer[5][1], algorithm)]
+    need(by, "the signature of a time stamp does not hold")
+    return by[0]
+
+
+def named(value: tuple[int, bytes, bytes]) -> str:
+    """The object identifier that a sequence begins with."""
+    return der(value[1])[0][1].hex()
+
+
+def stamps_time(certificate: x509.Certificate) -> bool:
+    try:
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return TIME_STAMPING in {each.dotted_string for each in uses}
+
+
+def leads_to(
+    certificate: x509.Certificate,
+    between: list[x509.Certificate],
+    roots: list[x509.Certificate],
+    at: datetime,
+) -> bool:
+    """Whether it was issued under one of the roots, each certificate on the way being valid then."""
+    for _ in range(8):
+        if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+            return False
+        if certificate in roots or any(issued(certificate, root) for root in roots):
+            return True
+        above = [each for each in between if each != certificate and issued(certificate, each)]
+        if not above:
+            return False
+        certificate = above[0]
+    return False
+
+
+def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+        return issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+
+
+def time_stamps(
+    evidence: dict[str, Any], signed: list[dict[str, Any]], roots: list[x509.Certificate]
+) -> Iterator[str]:
+    for stamp in evidence.get("stamps", ()):
+        stored, size = evidence["checkpoints"][stamp["checkpoint"]], signed[stamp["checkpoint"]]["size"]
+        line = b'{"signature":"%b","checkpoint":%b}\n' % (
+            stored["signature"].encode(),
+            stored["body"].encode(),
+        )
+        at, by, between = stamped(base64.b64decode(stamp["response"], validate=True), line)
+        need(not roots or leads_to(by, between, roots, at), "a time stamp leads to no root that you gave")
+        trust = "" if roots else "; NOT CHECKED: who that is (give its root certificate with --root)"
+        yield f"records up to {size} were there by {at:%Y-%m-%d %H:%M:%S} UTC: time stamp of {by.subject.rfc4514_string()}{trust}"
+
+
+# ---- all of it -------------------------------------------------------------------------------------------------------
+
+
+def checked(
+    data: bytes, trusted: frozenset[str] = frozenset(), roots: list[x509.Certificate] | None = None
+) -> list[str]:
     """What the bundle proves, a line each. Raises Refused."""
     try:
         evidence = opened(data, trusted)
@@ -176,9 +333,13 @@ def checked(data: bytes, trusted: frozenset[str] = frozenset()) -> list[str]:
         for asked in evidence["asked"]:
             need(held >= set(asked["decisions"]), "a decision that was asked for is missing")
             lines.append(f"{asked['number']}: {len(asked['decisions'])} decisions")
+        stamps = list(time_stamps(evidence, signed, roots or []))
+        without = len(signed) - len({each["checkpoint"] for each in evidence.get("stamps", ())})
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise Refused(f"it is not as a bundle must be: {error!r}") from None
-    return [*lines, f"signed by {', '.join(sorted(evidence['keys']))}, log {evidence['log']}"]
+    by = f"signed by {', '.join(sorted(evidence['keys']))}, log {evidence['log']}"
+    more = f"; {without} of {len(signed)} checkpoints bear no time stamp: when they were made is the signer's word"
+    return [*lines, *stamps, by + more * bool(without)]
 
 
 def main() -> None:
@@ -187,10 +348,14 @@ def main() -> None:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--key", action="append", default=[], help="name of a key that you trust")
+    parser.add_argument(
+        "--root", type=Path, help="PEM file of root certificates of time stamping authorities"
+    )
     asked = parser.parse_args()
     try:
-        lines = checked(asked.bundle.read_bytes(), frozenset(asked.key))
-    except (Refused, OSError) as refused:
+        roots = x509.load_pem_x509_certificates(asked.root.read_bytes()) if asked.root else []
+        lines = checked(asked.bundle.read_bytes(), frozenset(asked.key), roots)
+    except (Refused, OSError, ValueError) as refused:
         sys.exit(f"REFUSED: {refused}")
     print(*lines, "It holds.", sep="\n")
 
