@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import random
+from itertools import count
 from pathlib import Path
 
 from dialgate.conformance.gates import Play
@@ -51,12 +52,14 @@ def damaged(text: str, draw: random.Random) -> bytes:
 
 
 def allowing() -> Play:
+    ids = count(1)
+
     async def play(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         told = json.loads(asked.partition(b"\r\n\r\n")[2])
         fits = (told["to"], told["from"]) == (CLEAR, CALLER)
         answer = {
             "decision": "allow" if fits else "deny",
-            "decision_id": "a-1",
+            "decision_id": f"a-{next(ids)}",
             "to": CLEAR,
             "from": CALLER,
             "reasons": [{"code": "test"}],

@@ -15,6 +15,7 @@ from dialgate.bench import BenchError
 
 FILES: Final = ("kamailio.cfg", "local.cfg", "dialers.cfg", "dispatcher.list", "tls.cfg")
 _BEGINS_WITHIN: Final = 10.0  # seconds
+_PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -44,7 +45,7 @@ def configure(shipped: Path, folder: Path, site: Site) -> Path:
         if name.isupper():
             local = _set(local, name, rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip())
         else:
-            dialers = _set(dialers, name, rf"(?<=::{name}\) = ).*(?=;)", value)
+            dialers = _set(dialers, name, _PLACES.get(name, rf"(?<=::{name}\) = ).*(?=;)"), value)
     (folder / "local.cfg").write_text(local, "utf-8")
     (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", site.dialer), "utf-8")
     trunks = [f"1 sip:{trunk} 0 {50 - at}\n" for at, trunk in enumerate(site.trunks)]
@@ -59,7 +60,7 @@ def _values(folder: Path, site: Site) -> dict[str, str]:
         "GATE_URL": f'"{site.gate}/v1/check"',
         "DISPATCHER_LIST": f'"{folder}/dispatcher.list"',
         "OPERATIONS_PORT": str(site.operations),
-        "key": f'"{site.key}"',
+        "key": site.key,
         **site.values,
     }
 
