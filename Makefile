@@ -12,7 +12,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Of a hundred processes that a test run starts, each would read all of our code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run sample demo test branches torture lint bench failover fuzz kill clean forget system
+.PHONY: run sample demo test branches torture watch lint bench failover fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -40,6 +40,10 @@ branches: .venv/developing
 torture: .venv/developing
 	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 $(BIN)/python -m pytest \
 	  tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py
+
+# An hour of the demonstration, watched by a real Prometheus with the shipped rules: none may fire.
+watch: .venv/developing system
+	DIALGATE_WATCH=3600 $(BIN)/python -m pytest tests/test_demo.py
 
 lint: .venv/developing
 	$(BIN)/ruff check

@@ -34,6 +34,7 @@ class LogRecorder:
         self._syncing = syncing()
         self._loop.add_reader(self._syncing.fileno(), self._synced)
         self._tickets = count()
+        self._begun = 0.0
         self._awaited: dict[int, tuple[Written, float, asyncio.Future[None]]] = {}
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
@@ -46,8 +47,12 @@ class LogRecorder:
 
     def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
         """`grounds`: those among the bodies. Raises `LogUnavailable`: then nothing of it is in the log."""
-        self.log.write(bodies)
+        self._write(bodies)
         self._grounds |= grounds
+
+    def _write(self, bodies: Sequence[bytes]) -> None:
+        self._begun = time.monotonic()  # a disk that stalls holds up the write, not the sync that follows
+        self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:
         """Done when everything written so far is on the disk; else it raises `LogUnavailable`."""
@@ -58,7 +63,7 @@ class LogRecorder:
         except LogUnavailable as fault:
             synced.set_exception(fault)
         else:
-            self._awaited[ticket] = written, time.monotonic(), synced
+            self._awaited[ticket] = written, self._begun, synced
         return synced
 
     def _synced(self) -> None:
@@ -84,7 +89,7 @@ class LogRecorder:
                 result=result,
                 client=client,
             )
-            self.log.write([_encode(record)])
+            self._write([_encode(record)])
         await self.sync()
 
     async def about(self, decision: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,20 @@ CONNECTIONS = 32
 HUNG_UP = (ClientConnectionError, ClientPayloadError, ConnectionError)
 
 
+PROGRAM = (sys.executable, "-m", "dialgate")
+
+
 def program(*words: str) -> list[str]:
-    return [sys.executable, "-m", "dialgate", *words]
+    return [*PROGRAM, *words]
 
 
-async def spawn(config: Path) -> asyncio.subprocess.Process:
+async def spawn(config: Path, words: Sequence[str] = PROGRAM) -> asyncio.subprocess.Process:
     """`dialgate serve`, which may not be ready for some time. It leads a process group."""
     return await asyncio.create_subprocess_exec(
-        *program("serve", "--config", str(config)),
+        *words,
+        "serve",
+        "--config",
+        str(config),
         cwd=ROOT,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -43,8 +49,8 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def serving(config: Path) -> AsyncIterator["Gatehouse"]:
-    process = await spawn(config)
+async def serving(config: Path, words: Sequence[str] = PROGRAM) -> AsyncIterator["Gatehouse"]:
+    process = await spawn(config, words)
     try:
         ready = await _ready(process)
         url = str(ready["url"])

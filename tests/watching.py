@@ -16,6 +16,7 @@ from msgspec import Struct
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "dialgate.rules.yml"
 _EVERY = "200ms"
+_AS_SHIPPED = "15s"  # as deploy/prometheus/prometheus.yml has it
 _LISTENING = re.compile(rb'msg="Listening on" address=(\S+)|"Listening on".*"address":"([^"]+)"')
 
 
@@ -34,6 +35,11 @@ class Prometheus(Struct, frozen=True):
         async with self.client.get("/api/v1/alerts") as answer:
             told = await answer.json()
         return {each["labels"]["alertname"] for each in told["data"]["alerts"] if each["state"] == "firing"}
+
+    async def fired(self) -> set[str]:
+        """The alerts that have fired at any time."""
+        found = await self.query('max_over_time(ALERTS{alertstate="firing"}[1d])')
+        return {each["metric"]["alertname"] for each in found}
 
     async def until(self, condition: Callable[[set[str]], bool], seconds: float = 15) -> set[str]:
         """The alerts that fire, once they fulfil the condition, or when the time is over. It waits for its own looks at a
@@ -69,9 +75,11 @@ def quickened(rules: Path, hold: str = "400ms") -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, targets: Mapping[str, Sequence[str]]) -> AsyncIterator[Prometheus]:
-    """`targets`: of each job, host and port. With the rules of `deploy`, quickened."""
-    _configure(folder, targets)
+async def prometheus(
+    folder: Path, targets: Mapping[str, Sequence[str]], *, quick: bool = True
+) -> AsyncIterator[Prometheus]:
+    """`targets`: of each job, host and port. With the rules of `deploy`, quickened or as they are."""
+    _configure(folder, targets, quick=quick)
     process = await asyncio.create_subprocess_exec(
         "prometheus",
         f"--config.file={folder}/prometheus.yml",
@@ -96,11 +104,13 @@ async def prometheus(folder: Path, targets: Mapping[str, Sequence[str]]) -> Asyn
         await process.wait()
 
 
-def _configure(folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
+def _configure(folder: Path, targets: Mapping[str, Sequence[str]], *, quick: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "rules.yml").write_text(yaml.safe_dump(quickened(RULES)), "utf-8")
+    rules = yaml.safe_dump(quickened(RULES)) if quick else RULES.read_text("utf-8")
+    (folder / "rules.yml").write_text(rules, "utf-8")
+    every = _EVERY if quick else _AS_SHIPPED
     config = {
-        "global": {"scrape_interval": _EVERY, "evaluation_interval": _EVERY, "scrape_timeout": _EVERY},
+        "global": {"scrape_interval": every, "evaluation_interval": every, "scrape_timeout": every},
         "rule_files": ["rules.yml"],
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": list(hosts)}]} for job, hosts in targets.items()

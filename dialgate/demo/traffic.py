@@ -22,6 +22,8 @@ from dialgate.model import DAY, REASONS, Instant, Result
 # What a gate answers only when something is broken; the demonstration's is not.
 FAULTS: Final = frozenset({"gate.unavailable", "gate.rule_error"})
 _ABROAD: Final = "+390844999999"
+# What people asked of a controller, and how many days ago: both are in time.
+_ASKED: Final = (("access", "acme", 3), ("erasure", "beta", 19))
 _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "unproved": 30}
 
 
@@ -106,15 +108,24 @@ class _Crew:
     # ---- what is recorded before the first call ----------------------------------------------------------------------
 
     async def prepare(self, now: Instant) -> dict[str, list[str]]:
-        """Consents of every kind, and a line that is called back. Returns whose consent is of which kind."""
+        """Consents of every kind, a line that is called back, people who asked something. Returns whose consent is of
+        which kind."""
         proof = {"controller": "beta", "caller_id": RECALLED, "kind": "probe", "evidence": "made up"}
         await self._post("/v1/caller-ids/proofs", proof)
+        for kind, controller, days in _ASKED:
+            await self._request(kind, controller, now - days * DAY)
         mobiles = iter(self._demo.numbers["mobile"])
         sizes = {kind: 300 if kind == "valid" else 20 for kind in _AGES}
         consented = {kind: [next(mobiles) for _ in range(size)] for kind, size in sizes.items()}
         for kind, numbers in consented.items():
             await asyncio.gather(*(self._consent(kind, number, now) for number in numbers))
         return consented
+
+    async def _request(self, kind: str, controller: str, at: Instant) -> None:
+        number = self._demo.numbers["fibre" if controller == "acme" else "cover"][0]
+        told = {"kind": kind, "identified": "a code sent to the number and read back", "channel": "mail"}
+        told |= {"controller": controller, "received_at": localtime.rfc3339(at)}
+        await self._post(f"/v1/subjects/{number}/requests", told)
 
     async def _consent(self, kind: str, number: str, now: Instant) -> None:
         told: dict[str, Any] = {

@@ -1,0 +1,342 @@
+"""Every alert fires on the real fault of a real gate, and no other fires with it. Those that `test_alerts.py` does not see in
+a running Prometheus are seen here, on real scrapes over chosen time."""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import yaml
+from msgspec import Struct
+from typer.testing import CliRunner
+
+from dialgate import settings
+from dialgate.interfaces import cli
+from dialgate.localtime import rfc3339
+from dialgate.model import DAY, HOUR, MINUTE
+from dialgate.service import wall_clock
+from tests import world
+from tests.scrapes import Scrapes
+from tests.serving import serving
+from tests.test_alerts import NAMES
+from tests.test_metrics import LINE, change_controller
+from tests.test_notices import listening, telling, until
+from tests.world import (
+    CALL,
+    CALLER,
+    CLEAR,
+    KEY,
+    LIST,
+    LISTED,
+    NOW,
+    SCOPES,
+    World,
+    client,
+    publish_answers,
+    write_folder,
+)
+
+MANY = [f"+3906123{at:05}" for at in range(40_000, 40_200)]
+
+
+class Watch(Struct):
+    """A gate, and what was scraped of it. Its clock goes on with the scrapes."""
+
+    made: World
+    scrapes: Scrapes
+
+    @property
+    def folder(self) -> Path:
+        return self.made.folder
+
+    async def scrape(self) -> None:
+        await self.made.gate.tick()
+        await self.scrapes.gate(self.made.hand.at, self.made.port)
+
+    async def pass_(self, minutes: int, every: int = 1) -> None:
+        for _ in range(0, minutes, every):
+            self.made.hand.at += every * MINUTE
+            await self.scrape()
+
+    async def fire(self, *wanted: str) -> None:
+        await self.scrapes.fire(self.folder, *wanted)
+
+    async def ask(self, numbers: Sequence[str], **changes: str) -> list[str]:
+        """The ids of the decisions."""
+        calls = [{**CALL, "to": number, **changes} for number in numbers]
+        async with self.made.client.post("/v1/checks", json={"calls": calls}) as answer:
+            assert answer.status == 200, await answer.text()
+            told = (await answer.json())["answers"]
+        return [each["decision_id"] for each in told]
+
+    async def post(self, path: str, body: dict[str, Any], status: int = 200) -> None:
+        async with self.made.client.post(path, json=body) as answer:
+            assert answer.status == status, await answer.text()
+
+
+@asynccontextmanager
+async def watching(made: World) -> AsyncIterator[Watch]:
+    """Of a gate that has worked for a quarter of an hour, and of which nothing is said."""
+    publish_answers(made.gate.config.data, dict.fromkeys(MANY, False), NOW - DAY)
+    watch = Watch(made, Scrapes(made.hand.at))
+    await watch.post("/v1/lists", LIST | {"numbers": [CLEAR, LISTED, *MANY]}, 201)
+    await watch.scrape()
+    await watch.ask([CLEAR])
+    await watch.pass_(16, every=4)
+    await watch.fire()
+    yield watch
+
+
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
+    clients = [client("tests", KEY, *SCOPES, "subjects")]
+    async with world.running(tmp_path, clients=clients) as made, watching(made) as begun:
+        yield begun
+
+
+# ---- the gate --------------------------------------------------------------------------------------------------------
+
+
+async def test_down_where_the_gate_has_ended(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as made, watching(made) as watch:
+        pass
+    for minutes in range(1, 4):
+        await watch.scrapes.gate(made.hand.at + minutes * MINUTE, made.port)
+    await watch.fire("DialgateDown")
+
+
+async def test_log_uncovered_where_the_log_was_changed_under_the_gate(watch: Watch) -> None:
+    await watch.ask([LISTED])
+    log = max((watch.made.gate.config.data / "log").glob("0*.ndjson"))
+    whole = log.read_bytes()
+    head, last = whole[: whole[:-1].rindex(b"\n") + 1], whole[whole[:-1].rindex(b"\n") + 1 :]
+    log.write_bytes(head + last.replace(b'"seq":', b'"seq":9', 1))
+    await watch.pass_(24, every=4)
+    await watch.fire("DialgateLogUncovered")
+
+
+async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
+    async with (
+        world.running(tmp_path / "one") as made,
+        world.running(tmp_path / "two") as other,
+        watching(made) as watch,
+    ):
+        await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
+        with (tmp_path / "two" / "countries" / "it.yaml").open("a") as law:
+            law.write("# the law of tomorrow\n")
+        other.gate.reload(settings.load(tmp_path / "two" / "dialgate.yaml"))
+        await other.gate.tick()
+        for _ in range(12):
+            await watch.pass_(1)
+            await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
+        await watch.fire("DialgateNodesDisagreeOnLaw")
+
+
+async def test_disk_filling_and_then_nearly_full(small_disk: Path, tmp_path: Path) -> None:
+    async with world.running(small_disk / "gate") as made, watching(made) as watch:
+        room, ballast = shutil.disk_usage(small_disk).total, small_disk / "ballast"
+        for share, wanted in (
+            (0.06, {"DialgateDiskFilling"}),
+            (0.02, {"DialgateDiskFilling", "DialgateDiskNearlyFull"}),
+        ):
+            with ballast.open("ab") as file:
+                file.write(b"\0" * int(shutil.disk_usage(small_disk).free - share * room))
+            await watch.pass_(12)
+            await watch.scrapes.fire(tmp_path, *wanted)
+
+
+@pytest.fixture
+def stalling_disk() -> Iterator[Path]:
+    """A real disk with a file system that can be stopped. Needs root, as `small_disk` does."""
+    if os.geteuid() and not os.environ.get("CI"):
+        pytest.skip("mounting needs root")
+    with TemporaryDirectory() as folder:
+        image, disk = Path(folder, "image"), Path(folder, "disk")
+        image.write_bytes(b"")
+        os.truncate(image, 32 << 20)
+        disk.mkdir()
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+        yield disk
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+async def stalled(disk: Path, seconds: float, meanwhile: Awaitable[Any]) -> None:
+    words = f"fsfreeze --freeze {disk} && echo stands && sleep {seconds}; fsfreeze --unfreeze {disk}"
+    process = await asyncio.create_subprocess_exec("sh", "-c", words, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"stands\n"
+    await meanwhile
+    assert await process.wait() == 0
+
+
+async def test_slow_in_all_three_ways_where_the_disk_stalls(stalling_disk: Path) -> None:
+    async with world.running(stalling_disk / "gate") as made, watching(made) as watch:
+        for number in MANY[:2]:
+            await stalled(stalling_disk, 1.3, watch.ask([number], **{"from": "anonymous"}))
+            await stalled(
+                stalling_disk, 1.3, watch.post("/v1/revocations", {"number": number, "channel": "call"}, 201)
+            )
+            await watch.pass_(4)
+        await watch.fire("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
+
+
+BROKEN = """
+from dialgate import decision
+from dialgate.interfaces.cli import app
+
+def number_valid(facts, law):
+    raise LookupError
+
+decision.RULES = (("number_valid", number_valid), *decision.RULES[1:])
+app()
+"""
+
+
+async def test_rule_error_where_a_release_has_a_rule_that_fails() -> None:
+    with TemporaryDirectory() as folder:  # what it records is not decided so again at the end of the tests
+        config, now = write_folder(Path(folder)), wall_clock()
+        publish_answers(Path(folder, "data"), {CLEAR: False}, now - DAY)
+        async with serving(config, (sys.executable, "-c", BROKEN)) as gate:
+            scrapes, port = Scrapes(now), int(gate.ready["url"].rpartition(":")[2])
+            await scrapes.gate(now, port)
+            assert (await gate.post("/v1/check", CALL))["reasons"][0]["code"] == "gate.rule_error"
+            await scrapes.gate(now + MINUTE, port)
+        await scrapes.fire(Path(folder), minute=0)
+        await scrapes.fire(Path(folder), "DialgateRuleError")
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+
+async def test_snapshot_rejected_where_what_was_published_is_damaged(watch: Watch) -> None:
+    publish_answers(watch.made.gate.config.data, {LISTED: False}, NOW - HOUR)
+    folder = watch.made.gate.config.data / "snapshots"
+    newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    await watch.pass_(2)
+    await watch.fire("DialgateNotReady", "DialgateSnapshotRejected")
+
+
+# ---- campaigns -------------------------------------------------------------------------------------------------------
+
+
+async def test_deny_share_jumps_where_a_caller_id_is_taken_away(watch: Watch) -> None:
+    for at in range(0, 80, 20):
+        await watch.ask(MANY[at : at + 20])
+        await watch.pass_(5)
+    await watch.fire()
+    for at in range(80, 200, 20):
+        await watch.ask(MANY[at : at + 20], **{"from": "anonymous"})
+        await watch.pass_(5)
+    await watch.fire("DialgateDenyShareJump")
+
+
+async def test_campaign_silent_where_only_the_other_calls_today(watch: Watch) -> None:
+    path = watch.folder / "controllers" / "acme.yaml"
+    told = yaml.safe_load(path.read_text("utf-8"))
+    told["campaigns"].append({**told["campaigns"][0], "id": "acme-mobile"})
+    path.write_text(yaml.safe_dump(told), "utf-8")
+    watch.made.gate.reload(settings.load(watch.folder / "dialgate.yaml"))
+    begun = watch.made.hand.at
+    for day in range(2):
+        watch.made.hand.at = begun + day * DAY
+        await watch.ask([LISTED], campaign="acme-mobile")
+        if not day:
+            await watch.ask([LISTED])
+        await watch.pass_(1)
+        for _ in range(4):
+            await watch.ask([LISTED] * 40, campaign="acme-mobile")
+            if not day:
+                await watch.ask([LISTED] * 40)
+            await watch.pass_(20, every=4)
+        await watch.fire(*["DialgateCampaignSilent"] * day)
+
+
+async def test_bypassed_where_the_switch_has_a_call_that_nobody_asked_about(watch: Watch) -> None:
+    row = f"{rfc3339(NOW)},{MANY[0]},{CALLER},,200,"
+    calls, textfile = watch.folder / "trunk.csv", watch.folder / "reconcile.prom"
+    calls.write_text(f"time,called,caller,call_id,status,decision\n{row}\n")
+    words = ("reconcile", str(calls), "--format", "csv", "--textfile", str(textfile))
+    config = ("--config", str(watch.folder / "dialgate.yaml"))
+    await asyncio.to_thread(CliRunner().invoke, cli.app, [*words, *config])
+    watch.scrapes.textfile(watch.made.hand.at, textfile)
+    await watch.fire("DialgateBypassed")
+
+
+async def test_abandoned_near_the_limit_and_then_over_it(watch: Watch) -> None:
+    ids = await watch.ask(MANY)
+    for name in ids[3:113]:
+        await watch.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"})
+    for name in ids[113:116]:
+        await watch.post("/v1/outcomes", {"decision_id": name, "outcome": "abandoned"})
+    await watch.pass_(7)
+    await watch.fire("DialgateAbandonedNearLimit")
+    await watch.post("/v1/outcomes", {"decision_id": ids[116], "outcome": "abandoned"})
+    await watch.pass_(7)
+    await watch.fire("DialgateAbandonedNearLimit", "DialgateAbandonedOverLimit")
+
+
+async def test_caller_id_proof_ending_and_then_over(watch: Watch) -> None:
+    change_controller(watch.folder, caller_ids=[CALLER, LINE])
+    watch.made.gate.reload(settings.load(watch.folder / "dialgate.yaml"))
+    probed = rfc3339(watch.made.hand.at - 30 * DAY + 2 * DAY)
+    proof = {"caller_id": LINE, "kind": "probe", "evidence": "call back 1", "at": probed}
+    await watch.post("/v1/caller-ids/proofs", proof, 204)
+    await watch.pass_(7)
+    await watch.fire("DialgateCallerIdProofEnding")
+
+
+# ---- people ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "wanted"), [(25, "DialgateSubjectRequestDue"), (40, "DialgateSubjectRequestLate")]
+)
+async def test_subject_request_due_and_late(watch: Watch, days: int, wanted: str) -> None:
+    received = rfc3339(watch.made.hand.at - days * DAY)
+    ask = {"kind": "access", "identified": "code read back", "channel": "pec", "received_at": received}
+    await watch.post(f"/v1/subjects/{CLEAR}/requests", ask, 201)
+    await watch.pass_(7)
+    await watch.fire(wanted)
+
+
+async def test_lookups_throttled_where_a_client_looks_up_too_many(watch: Watch) -> None:
+    for number in MANY:
+        await watch.post("/v1/simulate", {**CALL, "to": number})
+    await watch.post("/v1/simulate", CALL, 429)
+    await watch.pass_(2)
+    await watch.fire("DialgateLookupsThrottled")
+
+
+async def test_webhook_behind_and_then_a_dead_letter(tmp_path: Path) -> None:
+    async with (
+        listening() as (receiver, url),
+        telling(tmp_path, url, give_up_hours=1) as made,
+        watching(made) as watch,
+    ):
+        receiver.statuses = [500] * 1_000_000
+        await watch.post("/v1/revocations", {"number": MANY[0], "channel": "call"}, 201)
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 1, made)
+        await watch.pass_(40, every=4)
+        await watch.fire("DialgateWebhookBehind")
+        made.hand.at += HOUR
+        await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
+        await watch.pass_(2)
+        await watch.fire("DialgateWebhookDeadLetters")
+
+
+def test_every_alert_is_seen_to_fire_on_a_real_fault() -> None:
+    texts = [
+        Path(__file__).with_name(name).read_text("utf-8") for name in ("test_alerts.py", Path(__file__).name)
+    ]
+    named = set(re.findall(r'"(Dialgate[A-Z]\w+)"', "".join(texts)))
+    assert named == set(NAMES)
