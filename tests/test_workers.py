@@ -32,9 +32,12 @@ def write(folder: Path, **changes: Any) -> Path:
     return file
 
 
+CONSOLE = world.client("tests", KEY, *world.SCOPES, "watch")
+
+
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
-    async with serving(write(tmp_path)) as gate:
+    async with serving(write(tmp_path, clients=[CONSOLE])) as gate:
         await gate.post("/v1/lists", {**world.LIST, "numbers": [*NUMBERS, CLEAR, LISTED]})
         yield gate
 
@@ -104,6 +107,65 @@ async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:
     assert set(counted) == {"1", "2"}
     assert sum(counted.values()) == 40
     assert await series(node, "dialgate_worker_up") == {"1": 1, "2": 1}
+
+
+async def on_each(node: Gatehouse, many: int = 24, **headers: str) -> AsyncIterator[ClientSession]:
+    """Browsers, each with a connection of its own, which the kernel gives to either worker."""
+    for _ in range(many):
+        async with ClientSession(node.client._base_url, headers=headers) as browser:
+            yield browser
+
+
+async def test_a_console_session_holds_in_every_worker_and_ends_in_all(node: Gatehouse) -> None:
+    site = {"Sec-Fetch-Site": "same-origin"}
+    async with node.client.post(
+        "/console/login", data={"key": KEY}, headers=site, allow_redirects=False
+    ) as answer:
+        cookie = f"dialgate-console={answer.cookies['dialgate-console'].value}"
+    workers = set()
+    async for browser in on_each(node, Cookie=cookie):
+        async with browser.get("/console/try", allow_redirects=False) as page:
+            assert page.status == 200
+            token = (await page.text()).partition('name="token" value="')[2].partition('"')[0]
+            call = {**CALL, "to": LISTED, "token": token}
+        async with browser.post("/console/try", data=call, headers=site) as tried:
+            assert tried.status == 200
+        async with browser.post("/v1/check", json=CALL, headers={"Authorization": f"Bearer {KEY}"}) as told:
+            workers.add((await told.json())["decision_id"].partition("-")[0])
+    assert len(workers) == 2
+    async with node.client.post(
+        "/console/logout", data={"token": token}, headers={**site, "Cookie": cookie}, allow_redirects=False
+    ) as out:
+        assert out.status == 303
+    async for browser in on_each(node, Cookie=cookie):
+        async with browser.get("/console/try", allow_redirects=False) as page:
+            assert page.status == 303
+
+
+async def test_wrong_keys_are_counted_by_all_workers_together(node: Gatehouse) -> None:
+    site = {"Sec-Fetch-Site": "same-origin"}
+    statuses = []
+    async for browser in on_each(node, 14):
+        async with browser.post("/console/login", data={"key": "wrong"}, headers=site) as answer:
+            statuses.append(answer.status)
+    assert statuses == [401] * 10 + [429] * 4
+
+
+async def test_every_board_shows_what_every_worker_decided(node: Gatehouse) -> None:
+    await asyncio.gather(*(ask_anew(node, {**CALL, "to": LISTED}) for _ in range(40)))
+    assert len(await names(node, 20)) == 2
+    site = {"Sec-Fetch-Site": "same-origin"}
+    async for browser in on_each(node, 6):
+        async with browser.post("/console/login", data={"key": KEY}, headers=site, allow_redirects=False):
+            pass
+        async with asyncio.timeout(10), browser.get("/console/events") as stream:
+            seen: set[str] = set()
+            async for line in stream.content:
+                told = json.loads(line.removeprefix(b"data: ") or b"{}") if line.startswith(b"data") else {}
+                seen |= {row["id"].partition("-")[0] for row in told.get("rows", ())}
+                if told.get("reasons") == [["registry.listed", 60]] and len(seen) == 2:
+                    assert told["ready"]
+                    break
 
 
 async def test_what_any_worker_decided_is_found_by_every_reader(node: Gatehouse, tmp_path: Path) -> None:

@@ -2,18 +2,19 @@
 somebody watches, however many watch it.
 
 A call costs nothing here. The sample compares two copies of the counters, and looks at the few calls of the newest
-batches; where more were decided within the second, the rows shown are some of them.
+batches; where more were decided within the second, the rows shown are some of them. Of several workers each samples
+itself; the one that is watched asks the others for their seconds, and shows the sum, a second late.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dialgate.answers import Answer
 from dialgate.batch import REPEATED
@@ -22,18 +23,20 @@ from dialgate.console.standing import Standing, standing
 from dialgate.faults import Unavailable
 from dialgate.localtime import rfc3339
 from dialgate.metrics import Calls
-from dialgate.model import Instant
+from dialgate.model import SECOND, Instant
 from dialgate.service import Asked, Gate
 
 SECONDS: Final = 300
 SHOWN: Final = 14  # rows
 STANDING_SECONDS: Final = 5
-_PERIOD: Final = 1.0
+_HALF: Final = SECOND // 2
+_AGAIN: Final = 3  # seconds in each message: one may have come late
 _OTHER: Final = "other"
 
 View: TypeAlias = tuple[str, ...]
 Grown: TypeAlias = Counter[tuple[str, str, str]]
 _encode: Final = msgspec.json.Encoder().encode
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -50,13 +53,30 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Second(Struct, frozen=True):
-    """`grown`: decisions by answer, first reason and campaign. `p50` and `p99` in milliseconds, of every caller's answers;
-    negative where there were none."""
+    """`grown`: decisions by answer, first reason and campaign. `took`: every caller's answers, by the bound of
+    `Calls.BOUNDS` under which they fell."""
 
     at: Instant
-    grown: Grown
-    p50: float
-    p99: float
+    grown: dict[tuple[str, str, str], int]
+    took: list[int]
+
+
+class Share(Struct, frozen=True):
+    """What one worker tells another. `rows`: by who must be seen to see them."""
+
+    seconds: list[Second]
+    rows: dict[View, list[Row]]
+    problems: dict[str, str]
+
+
+class Others(Protocol):
+    """The other workers of the node."""
+
+    async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
+        """By worker, what it says to what it is asked; None where it does not answer."""
+
+
+_share: Final = msgspec.msgpack.Decoder(Share)
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -73,15 +93,35 @@ class Message(Struct, frozen=True, kw_only=True):
     standing: Standing
 
 
+class Heard(Struct):
+    """Of another worker, as far as it has told."""
+
+    seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=SECONDS))
+    rows: dict[View, list[Row]] = {}
+    problems: dict[str, str] = {}
+
+    def take(self, said: bytes | None) -> None:
+        try:
+            share = _share.decode(said or b"")
+        except msgspec.DecodeError:
+            self.problems = {"worker": "does not answer"}
+        else:
+            self.seconds.extend(share.seconds)
+            self.rows, self.problems = share.rows, share.problems
+
+
 class Live:
-    """Of one process. `run` samples until it is cancelled; `close` lets those who watch go."""
+    """`run` samples until it is cancelled; `close` lets those who watch go."""
 
     def __init__(self, gate: Gate) -> None:
         self.closing = False
+        self.others: Others | None = None
         self._gate = gate
         self._decisions, self._waits = gate.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
         self._rows: dict[View, deque[Row]] = {}  # by who must be seen to see them, the newest last
+        self._heard: dict[int, Heard] = {}
+        self._together: list[Second] = []
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
         self._standing: dict[View, Standing] = {}
@@ -89,13 +129,16 @@ class Live:
         self._ticks = 0
 
     async def run(self) -> None:
+        """In the middle of each second, so that all workers' samples are of the same seconds."""
         while True:
-            await asyncio.sleep(_PERIOD)
+            await asyncio.sleep((_HALF - self._gate.now() % SECOND) % SECOND / SECOND or 1)
             await self.tick()
 
     async def tick(self) -> None:
         self._sample(self._gate.now())
         self._ticks += 1
+        if self._watched:
+            await self._hear()
         for view in list(self._watched):
             if self._ticks % STANDING_SECONDS == 0:
                 await self._look_up(view)
@@ -115,6 +158,7 @@ class Live:
         self._watched[view] += 1
         try:
             if view not in self._standing:
+                await self._hear()
                 await self._look_up(view)
             yield view
         finally:
@@ -132,12 +176,12 @@ class Live:
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
-        return _encode(self._message(view, list(self._seconds)))
+        return _encode(self._message(view, self._together))
 
     def message(self, view: View) -> bytes:
         """Made once a second, however many ask."""
         if view not in self._messages:
-            self._messages[view] = _encode(self._message(view, [self._seconds[-1]] if self._seconds else []))
+            self._messages[view] = _encode(self._message(view, self._together[-_AGAIN:]))
         return self._messages[view]
 
     async def _look_up(self, view: View) -> None:
@@ -154,7 +198,7 @@ class Live:
         for (verdict, code, campaign, _), count in (decisions - self._decisions).items():
             grown[verdict, code, campaign] += count
         took = [after - before for after, before in zip(waits, self._waits, strict=True)]
-        self._seconds.append(Second(now, grown, quantile(took, 0.5), quantile(took, 0.99)))
+        self._seconds.append(Second(now, grown, took))
         self._decisions, self._waits = decisions, waits
         self._take()
 
@@ -183,15 +227,45 @@ class Live:
         owners = (line.controller.id,) if line else asked.client.controllers
         self._rows.setdefault(owners, deque(maxlen=SHOWN)).append(row)
 
+    # ---- several workers ---------------------------------------------------------------------------------------------
+
+    def share(self, since: str) -> bytes:
+        """A `Share`, of the seconds after an instant."""
+        seconds = [each for each in self._seconds if each.at > int(since)]
+        rows = {view: list(each) for view, each in self._rows.items()}
+        return _pack(Share(seconds, rows, self._gate.readiness()))
+
+    async def _hear(self) -> None:
+        if self.others is not None:
+            told = await self.others.ask_each(lambda worker: f"board {self._known(worker)}")
+            for worker, said in told.items():
+                self._heard.setdefault(worker, Heard()).take(said)
+            for worker in self._heard.keys() - told.keys():
+                self._heard[worker].problems = {}
+        self._together = together([self._seconds, *(each.seconds for each in self._heard.values())])
+
+    def _known(self, worker: int) -> Instant:
+        heard = self._heard.get(worker)
+        return heard.seconds[-1].at if heard and heard.seconds else 0
+
+    def _problems(self) -> dict[str, str]:
+        """Of this worker, and of the others by their number."""
+        others = {
+            f"{name} ({worker})": text
+            for worker, heard in self._heard.items()
+            for name, text in heard.problems.items()
+        }
+        return self._gate.readiness() | others
+
     # ---- telling -----------------------------------------------------------------------------------------------------
 
     def _message(self, view: View, seconds: Sequence[Second]) -> Message:
-        config, problems = self._gate.config, self._gate.readiness()
+        config, problems = self._gate.config, self._problems()
         own = {name for name, line in config.lines.items() if line.controller.id in view}
         if config.controllers.keys() <= set(view):
             own.add(_OTHER)
         total: Grown = Counter()
-        for second in self._seconds:
+        for second in self._together:
             total.update({key: count for key, count in second.grown.items() if key[2] in own})
         return Message(
             at=seconds[-1].at if seconds else self._gate.now(),
@@ -207,7 +281,8 @@ class Live:
     def _shown(self, view: View) -> list[Row]:
         """The newest first."""
         seen = set(view)
-        found = chain.from_iterable(rows for owners, rows in self._rows.items() if seen.issuperset(owners))
+        every = chain(self._rows.items(), *(heard.rows.items() for heard in self._heard.values()))
+        found = chain.from_iterable(rows for owners, rows in every if seen.issuperset(owners))
         return sorted(found, key=lambda row: (row.at, len(row.id), row.id), reverse=True)[:SHOWN]
 
 
@@ -216,7 +291,31 @@ def _told(second: Second, own: set[str]) -> tuple[Instant, int, int, float, floa
     for (verdict, _, campaign), count in second.grown.items():
         if campaign in own:
             verdicts[verdict] += count
-    return second.at, verdicts["allow"], verdicts["deny"], second.p50, second.p99
+    return (
+        second.at,
+        verdicts["allow"],
+        verdicts["deny"],
+        quantile(second.took, 0.5),
+        quantile(second.took, 0.99),
+    )
+
+
+def together(workers: Sequence[Sequence[Second]]) -> list[Second]:
+    """The last `SECONDS`, added up. The newest second of several is left out: not every worker has told of it yet."""
+    if len(workers) == 1:
+        return list(workers[0])
+    sums: dict[Instant, Second] = {}
+    for second in chain.from_iterable(workers):
+        begun = second.at - second.at % SECOND
+        held = sums.get(begun)
+        sums[begun] = Second(begun, second.grown, second.took) if held is None else _sum(held, second)
+    return [sums[begun] for begun in sorted(sums)[-SECONDS - 1 : -1]]
+
+
+def _sum(one: Second, other: Second) -> Second:
+    grown = Counter(one.grown)
+    grown.update(other.grown)
+    return Second(one.at, grown, [a + b for a, b in zip(one.took, other.took, strict=True)])
 
 
 def _reasons(total: Grown) -> list[tuple[str, int]]:

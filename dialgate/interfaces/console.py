@@ -39,6 +39,7 @@ from dialgate.interfaces.console_visit import (
     to,
 )
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
+from dialgate.interfaces.http_operations import SIBLINGS
 from dialgate.service import Gate
 from dialgate.settings import Scope
 from dialgate.texts import LANGUAGES
@@ -78,7 +79,7 @@ _ROUTES: Final = (
 
 
 def add(app: web.Application, gate: Gate) -> None:
-    app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.now), Live(gate)
+    app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.config.data, gate.now), Live(gate)
     app[PREVIEWING] = asyncio.Lock()
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_let_go)
@@ -96,6 +97,9 @@ def add(app: web.Application, gate: Gate) -> None:
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
+    if siblings := app.get(SIBLINGS):
+        siblings.tells["board"] = app[LIVE].share
+        app[LIVE].others = siblings
     sampling = asyncio.create_task(app[LIVE].run())
     sampling.add_done_callback(partial(_ended, app[LIVE]))
     yield
@@ -199,7 +203,11 @@ async def _log_in(request: web.Request) -> web.StreamResponse:
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
     except Fault as fault:
         return _bare(request, fault.status, fault.problem.code)
-    name = sessions.begin(fields.get("key", ""), gate.config, address)
+    try:
+        name = await asyncio.to_thread(sessions.begin, fields.get("key", ""), gate.config, address)
+    except OSError as error:
+        _log.error("console: a session cannot be kept", problem=str(error))
+        return _bare(request, 503, "console.not_kept")
     if name is None:
         _log.warning("console: no client has the key that was given", address=address)
         return _bare(request, 401, "auth.unknown")
@@ -210,7 +218,7 @@ async def _log_in(request: web.Request) -> web.StreamResponse:
 
 async def _log_out(visit: Visit) -> web.StreamResponse:
     await visit.form()
-    visit.request.app[SESSIONS].end(visit.name)
+    await asyncio.to_thread(visit.request.app[SESSIONS].end, visit.name)
     answer = to(f"{ROOT}/login")
     answer.headers["Clear-Site-Data"] = '"cache"'
     answer.del_cookie(COOKIE, path=ROOT)

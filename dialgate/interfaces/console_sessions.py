@@ -1,13 +1,19 @@
-"""Who is logged in: kept in memory, gone with the process. The browser holds a random name of the session and nothing else;
-the key itself is kept nowhere, and what it may do is looked up anew with each request."""
+"""Who is logged in: a small file of each session in `DATA/run/sessions/`, so that every worker of the node knows it, a rolling
+restart ends none, and who logs out at one has logged out at all. It is named by the digest of the session's name, which the
+browser alone holds; its time of change is when it was last used. The API key itself is kept nowhere, and what it may do is
+looked up anew with each request. Failed logins are kept in the same way, by the digest of their address.
+"""
 
 import hashlib
 import hmac
+import os
 import secrets
-from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from dialgate.model import HOUR, MINUTE, Instant
@@ -18,67 +24,105 @@ IDLE: Final = HOUR
 FAILURES: Final = 10
 SPAN: Final = 10 * MINUTE
 _MOST: Final = 1_000
+_NOTED: Final = MINUTE  # how exactly it is known when a session was last used
+_NANOSECONDS: Final = 1_000_000
 
 
-class Session(Struct):
+class Session(Struct, frozen=True):
     """`key`: SHA-256 of the API key, in hex. `token` must come with every write."""
 
     key: str
     token: str
     begun: Instant
-    seen: Instant
 
     def is_good(self, token: str) -> bool:
         return hmac.compare_digest(self.token.encode(), token.encode("utf-8", "surrogateescape"))
 
 
+_encode: Final = msgspec.json.Encoder().encode
+_session: Final = msgspec.json.Decoder(Session)
+
+
 class Sessions:
-    def __init__(self, clock: Callable[[], Instant]) -> None:
+    def __init__(self, data: Path, clock: Callable[[], Instant]) -> None:
         self._clock = clock
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._failures: OrderedDict[str, deque[Instant]] = OrderedDict()
+        self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
-        """The session's name, or nothing where no client has this key; that is a failure of the address's."""
-        digest = _digest(key.strip())
+        """The session's name, or nothing where no client has this key; that is a failure of the address's. Raises
+        `OSError`."""
+        digest, now = _digest(key.strip()), self._clock()
         if digest not in config.keys:
-            self._failed(address)
+            self._failed(address, now)
             return None
-        while len(self._sessions) >= _MOST:
-            self._sessions.popitem(last=False)
-        now, name = self._clock(), secrets.token_urlsafe(32)
-        self._sessions[_digest(name)] = Session(digest, secrets.token_urlsafe(32), now, now)
-        self._failures.pop(address, None)
+        _room(self._sessions, now - IDLE)
+        name = secrets.token_urlsafe(32)
+        session = Session(digest, secrets.token_urlsafe(32), now)
+        _append(self._sessions / _digest(name), _encode(session), now)
+        (self._failures / _digest(address)).unlink(missing_ok=True)
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
         """To have asked counts as use. Ended with its key, too."""
-        session, now = self._sessions.get(_digest(name)), self._clock()
-        if session is None:
+        path, now = self._sessions / _digest(name), self._clock()
+        try:
+            with path.open("rb") as file:
+                session, seen = _session.decode(file.read()), _changed(os.fstat(file.fileno()))
+        except (OSError, msgspec.DecodeError):
             return None
         client = config.keys.get(session.key)
-        if client is None or now - session.begun >= LONGEST or now - session.seen >= IDLE:
+        if client is None or now - session.begun >= LONGEST or now - seen >= IDLE:
             self.end(name)
             return None
-        session.seen = now
+        if now - seen >= _NOTED:
+            _mark(path, now)
         return session, client
 
     def end(self, name: str) -> None:
-        self._sessions.pop(_digest(name), None)
+        with suppress(OSError):
+            (self._sessions / _digest(name)).unlink()
 
     def wait(self, address: str) -> int:
         """Seconds until the address may try again; 0: now."""
-        failures, now = self._failures.get(address, deque()), self._clock()
-        while failures and now - failures[0] >= SPAN:
-            failures.popleft()
-        if len(failures) < FAILURES:
+        try:
+            failures = list(map(int, (self._failures / _digest(address)).read_bytes().split()))
+        except (OSError, ValueError):
             return 0
-        return int(max(1, (failures[0] + SPAN - now) // 1000))
+        now = self._clock()
+        recent = [at for at in failures if now - at < SPAN]
+        if len(recent) < FAILURES:
+            return 0
+        return int(max(1, (recent[-FAILURES] + SPAN - now) // 1000))
 
-    def _failed(self, address: str) -> None:
-        while len(self._failures) >= _MOST:
-            self._failures.popitem(last=False)
-        self._failures.setdefault(address, deque(maxlen=FAILURES)).append(self._clock())
+    def _failed(self, address: str, now: Instant) -> None:
+        _room(self._failures, now - SPAN)
+        _append(self._failures / _digest(address), b"%d\n" % now, now)
+
+
+def _room(folder: Path, since: Instant) -> None:
+    """What was not used since is dropped, and the oldest where there are too many."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # another worker makes room too
+        used = sorted((_changed(path.stat()), path) for path in folder.iterdir())
+        for place, (at, path) in enumerate(used):
+            if at < since or place <= len(used) - _MOST:
+                path.unlink()
+
+
+def _append(path: Path, line: bytes, now: Instant) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as file:
+        file.write(line)
+    _mark(path, now)
+
+
+def _mark(path: Path, now: Instant) -> None:
+    with suppress(OSError):  # it was ended meanwhile
+        os.utime(path, ns=(now * _NANOSECONDS, now * _NANOSECONDS))
+
+
+def _changed(status: os.stat_result) -> Instant:
+    return status.st_mtime_ns // _NANOSECONDS
 
 
 def _digest(text: str) -> str:

@@ -1,15 +1,18 @@
 """What all workers of a node measured, for whoever asks one of them.
 
-Each worker answers on a socket in `DATA/run/`, `WORKER.sock`, which only the node's own user can open: with its metrics, as
-`[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack. Who is asked for `/metrics` asks the others,
-and shows every sample with a label `worker`. They are not added up here: a sum falls when one worker is restarted,
+Each worker answers on a socket in `DATA/run/`, `WORKER.sock`, which only the node's own user can open. It is asked in a line:
+
+    metrics        its metrics: `[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack
+    board SINCE    what it adds to the console's board (`console.live.Share`)
+
+Who is asked for `/metrics` asks the others, and shows every sample with a label `worker`. They are not added up here: a sum falls when one worker is restarted,
 and Prometheus would take that for a restart of all of them. `sum without (worker) (rate(…))` adds what may be added.
 """
 
 import asyncio
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -33,6 +36,7 @@ class Siblings:
 
     def __init__(self, folder: int, worker: int, registry: CollectorRegistry) -> None:
         self._folder, self._worker, self._registry = folder, worker, registry
+        self.tells: dict[str, Callable[[str], bytes]] = {"metrics": lambda _: _encode(_read(registry))}
         self._server: asyncio.AbstractServer | None = None
         self._inode = 0
 
@@ -49,10 +53,16 @@ class Siblings:
 
     async def measured(self) -> Collector:
         """Of every worker that answers within a second; `dialgate_worker_up` is 0 for one that does not."""
+        told = await self.ask_each(lambda _: "metrics")
+        found = {worker: _decoded(said) for worker, said in told.items()}
+        return _Together(dict(sorted({**found, self._worker: _read(self._registry)}.items())))
+
+    async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
+        """Of each of the others what it answers; None where it does not within a second."""
         names = filter(None, map(_NAME.fullmatch, os.listdir(self._folder)))  # noqa: PTH208 - a folder that is open has no path
-        workers = sorted({int(name[1]) for name in names} | {self._worker})
-        told = await asyncio.gather(*(self._ask(worker) for worker in workers))
-        return _Together(dict(zip(workers, told, strict=True)))
+        workers = sorted({int(name[1]) for name in names} - {self._worker})
+        told = await asyncio.gather(*(self._ask(worker, ask(worker)) for worker in workers))
+        return dict(zip(workers, told, strict=True))
 
     async def close(self) -> None:
         if self._server is not None:
@@ -67,24 +77,32 @@ class Siblings:
         """Short, however deep the folder is: a socket's path may have 107 bytes."""
         return Path(f"/proc/self/fd/{self._folder}/{worker}.sock")
 
-    async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(_encode(_read(self._registry)))
-        with suppress(ConnectionError):
-            await writer.drain()
+    async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, TimeoutError, ValueError, KeyError):
+            async with asyncio.timeout(_SECONDS):
+                word, _, rest = (await reader.readline()).decode().strip().partition(" ")
+                writer.write(self.tells[word](rest))
+                await writer.drain()
         writer.close()
 
-    async def _ask(self, worker: int) -> list[_Family] | None:
-        if worker == self._worker:
-            return _read(self._registry)
+    async def _ask(self, worker: int, asked: str) -> bytes | None:
         try:
             async with asyncio.timeout(_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(self._path(worker))
                 try:
-                    return _families.decode(await reader.read(-1))
+                    writer.write(asked.encode() + b"\n")
+                    return await reader.read(-1)
                 finally:
                     writer.close()
-        except (OSError, TimeoutError, msgspec.DecodeError):
+        except (OSError, TimeoutError):
             return None
+
+
+def _decoded(said: bytes | None) -> list[_Family] | None:
+    try:
+        return _families.decode(said or b"")
+    except msgspec.DecodeError:
+        return None
 
 
 class _Together(Collector):
