@@ -23,12 +23,16 @@ from dialgate.interfaces import cli
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, HOUR, MINUTE
 from dialgate.service import wall_clock
+from dialgate.shipping.standing import tell
+from dialgate.shipping.target import Folder
 from tests import world
 from tests.scrapes import Scrapes
 from tests.serving import serving
+from tests.shippingworld import both, closed, written
 from tests.test_alerts import NAMES
 from tests.test_metrics import LINE, change_controller
 from tests.test_notices import listening, telling, until
+from tests.test_shipping import damage_byte, shipping
 from tests.world import (
     CALL,
     CALLER,
@@ -332,6 +336,45 @@ async def test_webhook_behind_and_then_a_dead_letter(tmp_path: Path) -> None:
         await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
         await watch.pass_(2)
         await watch.fire("DialgateWebhookDeadLetters")
+
+
+# ---- shipping --------------------------------------------------------------------------------------------------------
+
+
+async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: Path) -> None:
+    data, share, textfile = tmp_path / "data", tmp_path / "share", tmp_path / "ship.prom"
+    both(data)
+    share.mkdir()
+    begun = wall_clock()  # a file waits from when it was closed
+    scrapes, made = Scrapes(begun), shipping(data, Folder(share))
+
+    async def look(minute: int, *wanted: str, works: bool = True) -> None:
+        now = begun + minute * MINUTE
+        if works:
+            made.round()
+            tell({("segments", worker): each for worker, each in made.standings.items()}, now, textfile)
+        scrapes.textfile(now, textfile)
+        await scrapes.fire(tmp_path, *wanted)
+
+    await look(0)
+    for minute in (4, 8):
+        await look(minute, works=False)
+    await look(12, "DialgateShippingStopped", works=False)
+    await look(13)
+    share.rename(tmp_path / "away")
+    written(data)
+    for minute in (7 * 60, 7 * 60 + 4):
+        await look(minute)
+    await look(7 * 60 + 8, "DialgateShippingBehind")
+    (tmp_path / "away").rename(share)
+    await look(7 * 60 + 9)
+    written(data)
+    written(data)
+    next(path for path in closed(data / "log") if int(path.stem) > made.standings[1].last).unlink()
+    await look(7 * 60 + 10, "DialgateShippingMissed")
+    written(data)
+    damage_byte(closed(data / "log")[-1])
+    await look(7 * 60 + 11, "DialgateShippingMissed", "DialgateShippingRefused")
 
 
 def test_every_alert_is_seen_to_fire_on_a_real_fault() -> None:
