@@ -72,6 +72,7 @@ class Case(Struct, frozen=True, kw_only=True):
     closed_at: Instant = 0
     outcome: str = ""
     refused: bool = False
+    closed_by: str = ""
 
 
 def due(received_at: Instant, months: int) -> Instant:
@@ -108,7 +109,7 @@ def _moved(case: Case, at: Instant, step: Extended | Answered | Refused) -> Case
     match step:
         case Extended():
             return structs.replace(case, extended_at=at, due_at=due(case.received_at, EXTENDED))
-        case Answered(what=what):
-            return structs.replace(case, closed_at=at, outcome=what)
-        case Refused(reason=reason):
-            return structs.replace(case, closed_at=at, outcome=reason, refused=True)
+        case Answered(what=what, actor=actor):
+            return structs.replace(case, closed_at=at, outcome=what, closed_by=actor)
+        case Refused(reason=reason, actor=actor):
+            return structs.replace(case, closed_at=at, outcome=reason, refused=True, closed_by=actor)

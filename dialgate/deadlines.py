@@ -11,7 +11,7 @@ from dialgate.cases import Asked, Case, Extended, Step
 from dialgate.keys import Keys, nonces
 from dialgate.localtime import rfc3339
 from dialgate.lookups import instant
-from dialgate.masking import Masker
+from dialgate.masking import Masker, covered
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, SECOND, Instant
 from dialgate.registrar import Refused
@@ -105,13 +105,18 @@ class Deadlines:
 
     async def open_of(self, client: Client) -> list[CaseInfo]:
         """The most urgent first."""
-        found = [
-            case for case in _cases(await self._file.open_cases()) if case.controller in client.controllers
-        ]
+        found = _cases_of(client, await self._file.open_cases())
         return [self._info(case) for case in sorted(found, key=lambda case: case.due_at)]
 
+    async def closed_of(self, client: Client, since: Instant) -> list[CaseInfo]:
+        """The newest first."""
+        found = _cases_of(client, await self._file.closed_cases(since))
+        return [self._info(case) for case in sorted(found, key=lambda case: -case.closed_at)]
+
     async def of(self, subject: bytes) -> list[CaseInfo]:
-        return [self._info(case) for case in _cases(await self._file.cases(subject))]
+        """To be shown after the reading is recorded: a number that somebody typed stands in the clear."""
+        found = _cases(await self._file.cases(subject))
+        return [self._info(Masker(self._keys, case.controller).shown(case)) for case in found]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
         """With none open, the time left is that of one that came in now."""
@@ -123,8 +128,7 @@ class Deadlines:
 
     def _info(self, case: Case) -> CaseInfo:
         left = 0 if case.closed_at else (case.due_at - self._clock()) // DAY
-        shown: Case = Masker(self._keys, case.controller).shown(case)
-        fields = structs.asdict(shown)
+        fields = structs.asdict(covered(case))
         for name in ("received_at", "due_at", "extended_at", "closed_at"):
             fields[name] = rfc3339(fields[name]) if fields[name] else ""
         return CaseInfo(**fields, days_left=left)
@@ -140,3 +144,7 @@ def _cases(events: Iterable[CaseEvent]) -> list[Case]:
         steps.setdefault((event.id, event.controller), []).append((event.at, _steps.decode(event.body)))
     found = (cases.fold(name, controller, each) for (name, controller), each in steps.items())
     return [case for case in found if case is not None]
+
+
+def _cases_of(client: Client, events: Iterable[CaseEvent]) -> list[Case]:
+    return [case for case in _cases(events) if case.controller in client.controllers]

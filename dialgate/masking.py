@@ -49,18 +49,8 @@ class Masker:
         return structs.replace(value, **changes)
 
     def shown(self, value: Any) -> Any:
-        """The same text, mapping, sequence or struct with what was sealed in the clear."""
-        if isinstance(value, str):
-            return _SEALED.sub(self._unsealed, value) if "[sealed:" in value else value
-        if isinstance(value, Struct):
-            return structs.replace(
-                value, **{n: self.shown(getattr(value, n)) for n in value.__struct_fields__}
-            )
-        if isinstance(value, dict):
-            return {name: self.shown(each) for name, each in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.shown(each) for each in value)
-        return value
+        """The same text, mapping, sequence or struct with what was sealed in the clear: for a reading that is recorded."""
+        return _replaced(value, self._unsealed)
 
     def text(self, text: str, number: str) -> str:
         return _without(text, number, self._seal)
@@ -105,6 +95,25 @@ class Masker:
         except (KeysUnusable, ValueError):
             return found[0]
         return fragment if owner == self._controller else found[0]
+
+
+def covered(value: Any) -> Any:
+    """As `Masker.shown`, with a mark for what was sealed: for who may see the rest."""
+    return _replaced(value, lambda _: "•••")
+
+
+def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
+    if isinstance(value, str):
+        return _SEALED.sub(by, value) if "[sealed:" in value else value
+    if isinstance(value, Struct):
+        return structs.replace(
+            value, **{n: _replaced(getattr(value, n), by) for n in value.__struct_fields__}
+        )
+    if isinstance(value, dict):
+        return {name: _replaced(each, by) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(each, by) for each in value)
+    return value
 
 
 def _without(text: str, number: str, replacement: Callable[[str], str]) -> str:

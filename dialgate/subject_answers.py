@@ -46,7 +46,7 @@ class ErasureRequest(Request, frozen=True, kw_only=True):
 
 
 class CaseInfo(Struct, frozen=True, kw_only=True):
-    """`days_left`: until it is due, negative once it is late; 0 where it is closed."""
+    """`days_left`: until it is due, negative once it is late; 0 where it is closed. `closed_by`: who answered or refused."""
 
     id: str
     controller: str
@@ -62,6 +62,7 @@ class CaseInfo(Struct, frozen=True, kw_only=True):
     closed_at: str = ""
     refused: bool = False
     outcome: str = ""
+    closed_by: str = ""
 
 
 class Cases(Struct, frozen=True):

@@ -165,6 +165,12 @@ async def test_without_a_session_every_page_leads_to_the_login(made: World) -> N
                 assert answer.headers["Location"].startswith("/console/login")
 
 
+async def test_a_page_that_there_is_not_says_so_in_the_console(made: World) -> None:
+    async with browser(made, AGENT) as session:
+        assert "There is no such page." in await get(session, "/console/nothing", 404)
+        assert "There is no such page." in await get(session, "/console/requests/x/y", 404)
+
+
 @pytest.mark.parametrize("key", [AGENT, SUPERVISOR])
 async def test_a_key_opens_what_its_scopes_allow_and_nothing_else(made: World, key: str) -> None:
     client = made.gate.config.keys[world.client("", key)["key_sha256"]]
@@ -417,6 +423,61 @@ async def test_evidence_is_given_for_a_reason_and_to_who_may_see_the_whole_gate(
         assert ("dpo", "evidence", "Garante, case 4711") in [
             (each["client"], each["what"], each["purpose"]) for each in seen
         ]
+
+
+# ---- requests of people ----------------------------------------------------------------------------------------------
+
+
+async def open_requests(made: World) -> dict[str, dict[str, Any]]:
+    async with made.client.get("/v1/subject-requests") as answer:
+        return {each["kind"]: each for each in (await answer.json())["requests"]}
+
+
+async def test_a_request_is_closed_with_who_when_and_what_the_person_was_told(made: World) -> None:
+    late, other = (await open_requests(made))["access"], (await open_requests(made))["erasure"]
+    path = f"/console/requests/{late['id']}"
+    async with browser(made, OFFICER) as session:
+        shown = await get(session, "/console/requests")
+        assert "Open: 2" in shown
+        assert "87 % of the time is over" in shown
+        await send(session, path, 400, outcome="answered", reason="x")
+        assert "Open: 2" in await get(session, "/console/requests")
+        told = await send(session, path, 200, outcome="answered", reason="a copy by PEC", actor="A. Bianchi")
+        assert "Closed." in told
+        shown = await get(session, "/console/requests")
+        assert "Open: 1" in shown
+        row = shown.partition('id="h-closed"')[2]
+        assert all(
+            word in row for word in ("Answered", "24/11/2026 10:", "A. Bianchi", "a copy by PEC", late["id"])
+        )
+        assert "subject.closed" in await send(session, path, 409, outcome="refused", reason="twice")
+        path = f"/console/requests/{other['id']}"
+        assert "Two more months." in await send(session, path, 200, outcome="extended", reason="many files")
+        await send(session, path, 200, outcome="refused", reason="not identified")
+        assert "dpo" in (await get(session, "/console/requests")).partition('id="h-closed"')[2]
+    assert await open_requests(made) == {}
+
+
+async def test_a_request_of_another_controller_cannot_be_seen_or_closed(made: World) -> None:
+    case = (await open_requests(made))["access"]
+    async with browser(made, STRANGER) as session:
+        assert "No request is open." in await get(session, "/console/requests")
+        fields = {"outcome": "answered", "reason": "sent"}
+        assert "subject.unknown" in await send(session, f"/console/requests/{case['id']}", 404, **fields)
+    assert (await open_requests(made))["access"] == case
+
+
+async def test_a_request_is_noted_from_the_day_on_which_it_came_in(made: World) -> None:
+    asked = {"number": CLEAR, "controller": "acme", "kind": "portability", "channel": "letter"}
+    asked |= {"identified": "a copy of a document", "received_at": "2026-11-20T09:30"}
+    async with browser(made, OFFICER) as session:
+        noted = await send(session, "/console/requests", 201, **asked)
+        assert "Noted. The month runs." in noted
+        assert "20/12/2026 09:30" in noted
+        assert CLEAR not in noted
+        for wrong in ({"number": "12"}, {"received_at": "2026-12-20T09:30"}, {"identified": ""}):
+            await send(session, "/console/requests", 400, **{**asked, **wrong})
+    assert len(await open_requests(made)) == 3
 
 
 # ---- the stream ------------------------------------------------------------------------------------------------------

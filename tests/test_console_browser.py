@@ -179,6 +179,21 @@ async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Scree
         assert (await download.value).suggested_filename.startswith("evidence-")
 
 
+async def test_an_officer_closes_a_request(screen: Screen) -> None:
+    ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
+    await post(screen.made, f"/v1/subjects/{LISTED}/requests", ask)
+    async with opened(screen, OFFICER) as page:
+        await page.get_by_role("link", name="Requests of people").click()
+        case = page.get_by_role("article", name="Rectification")
+        await expect(case).to_contain_text("Due by 24/12/2026")
+        await case.get_by_text("Answer, refuse or extend it").click()
+        await case.locator("[name=reason]").fill("the entry was set right")
+        await case.get_by_role("button", name="Record it").click()
+        await expect(page.get_by_role("status")).to_contain_text("Closed. Rectification, acme")
+        await expect(page.get_by_role("article", name="Rectification")).to_have_count(0)
+        await expect(page.locator("tbody tr").first).to_contain_text("the entry was set right")
+
+
 async def test_a_supervisor_loads_a_list_and_sees_what_of_it_is_callable(
     screen: Screen, tmp_path: Path
 ) -> None:

@@ -1,12 +1,7 @@
-"""What the gate says about itself: in the form and at the level that was asked for, with the decision's id, and never a
-called number in a log line, a metric or a span."""
+"""What the gate says about itself: in the form and at the level that was asked for, and with the decision's id."""
 
-import asyncio
-import gzip
 import json
 import logging
-import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,31 +10,21 @@ from typing import Any
 
 import pytest
 import structlog
-from aiohttp import ClientSession, web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dialgate import logs, traces
-from dialgate.model import DAY
-from dialgate.service import wall_clock
 from dialgate.telling import ServiceLog
 from dialgate.traces import Traces
 from tests.serving import ROOT
-from tests.test_metrics import OPEN, check
+from tests.test_metrics import check
 from tests.world import (
     CALL,
     CLEAR,
-    KEY,
-    LIST,
     LISTED,
-    SCOPES,
-    client,
     load_list,
-    publish_answers,
     running,
-    write_folder,
 )
 
 STRANGE = ["+390612349912", "06 1234 9913", "+39 333 1234567 ext. 5", "tel:+393331234567", "0039061234991x"]
@@ -152,90 +137,3 @@ def subprocess_run(program: str) -> str:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
     return done.stderr
-
-
-# ---- nobody's number -------------------------------------------------------------------------------------------------
-
-
-class Collector:
-    """Takes spans as an OpenTelemetry collector does."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-
-    async def take(self, request: web.Request) -> web.Response:
-        self.bodies.append(await request.read())
-        return web.Response(body=b"", content_type="application/x-protobuf")
-
-    def told(self) -> str:
-        parts = [gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for body in self.bodies]
-        return "\n".join(str(ExportTraceServiceRequest.FromString(part)) for part in parts)
-
-
-def shown(text: str, number: str) -> bool:
-    """Whether the number stands there, however it is spaced."""
-    digits = re.sub(r"\D", "", number)[-9:]
-    return digits in re.sub(r"(?<=\d)[ ./()-]+(?=\d)", "", text)
-
-
-async def everything_asked(url: str) -> str:
-    """Calls of every kind, good and broken, by every door of HTTP; and what /metrics and /readyz then say."""
-    headers = {"Authorization": f"Bearer {KEY}"}
-    async with ClientSession(url, headers=headers) as session:
-        async with session.post("/v1/lists", json=LIST) as answer:
-            assert answer.status == 201, await answer.text()
-        for number in (CLEAR, LISTED, *STRANGE):
-            told = await check(session, to=number, call_id=number)
-            if told.get("decision") == "allow":
-                report = {"decision_id": told["decision_id"], "outcome": "opt_out"}
-                await (await session.post("/v1/outcomes", json=report)).read()
-            await (await session.post("/v1/check", json={**CALL, "campaign": number, "from": number})).read()
-            await (await session.get("/v1/check.txt", params={**CALL, "to": number})).read()
-            await (await session.post("/v1/check", data=f'{{"to": "{number}"')).read()
-            await (await session.get(f"/v1/subjects/{number}", params={"purpose": number})).read()
-            await (await session.get("/v1/decisions", params={"number": number, "purpose": "x"})).read()
-            await (await session.post("/v1/revocations", json={"number": number, "channel": "call"})).read()
-            await (await session.post("/v1/consents", json={"number": number, "id": number})).read()
-            await (await session.get(f"/{number}")).read()
-        pages = [await (await session.get(path, headers=OPEN)).text() for path in ("/metrics", "/readyz")]
-    return "\n".join(pages)
-
-
-async def test_no_called_number_reaches_a_log_line_a_metric_or_a_span(tmp_path: Path) -> None:
-    collector, app = Collector(), web.Application()
-    app.router.add_post("/v1/traces", collector.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces"
-    path = write_folder(
-        tmp_path,
-        clients=[client("tests", KEY, *SCOPES, "subjects")],
-        service_log={"format": "json", "level": "debug"},
-        traces={"endpoint": endpoint, "share": 1.0},
-    )
-    publish_answers(tmp_path / "data", {CLEAR: False, LISTED: True}, wall_clock() - DAY)
-    words = (sys.executable, "-m", "dialgate", "serve", "--config", str(path))
-    gate = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
-    assert gate.stderr is not None
-    lines: list[bytes] = []
-    async for line in gate.stderr:
-        lines.append(line)
-        if json.loads(line)["event"] == "ready":
-            break
-    pages = await everything_asked(json.loads(lines[-1])["url"])
-    gate.send_signal(signal.SIGTERM)
-    lines.append(await gate.stderr.read())
-    assert await gate.wait() == 0
-    await runner.cleanup()
-    said_all = b"".join(lines).decode()
-    assert said_all.count('"decided"') > 10
-    assert collector.told().count('name: "check"') > 10
-    for number in (CLEAR, LISTED, *STRANGE):
-        for where, text in (("log", said_all), ("metrics", pages), ("traces", collector.told())):
-            assert not shown(text, number), where
-
-
-def test_a_number_is_found_however_it_is_written() -> None:
-    assert shown(f"said {CLEAR[:6]} {CLEAR[6:]} and more", CLEAR)
-    assert not shown("4711 and 4712", CLEAR)

@@ -17,6 +17,7 @@ from dialgate.interfaces import (
     console_calls,
     console_lists,
     console_people,
+    console_requests,
     http_body,
 )
 from dialgate.interfaces.console_sessions import LONGEST, Sessions
@@ -74,7 +75,9 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/lookup", ("read",), console_people.looked_up),
     _Route("GET", f"{ROOT}/decisions/{{id}}", ("watch", "read"), console_people.decision),
     _Route("POST", f"{ROOT}/decisions/{{id}}/evidence", ("subjects",), console_people.evidence_of),
-    _Route("GET", f"{ROOT}/requests", ("subjects",), console_people.requests),
+    _Route("GET", f"{ROOT}/requests", ("subjects",), console_requests.requests),
+    _Route("POST", f"{ROOT}/requests", ("subjects",), console_requests.noted),
+    _Route("POST", f"{ROOT}/requests/{{id}}", ("subjects",), console_requests.move),
 )
 
 
@@ -94,6 +97,7 @@ def add(app: web.Application, gate: Gate) -> None:
     for route in _ROUTES:
         serve = _guarded(route.needs, route.serve)
         router.add_route(route.method, route.path, _same_site(serve) if route.method == "POST" else serve)
+    router.add_get(f"{ROOT}/{{rest:.*}}", _guarded((), _nothing))  # after all others
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
@@ -246,6 +250,10 @@ def _set_cookie(request: web.Request, answer: web.Response, name: str, value: st
     answer.set_cookie(
         name, value, max_age=seconds, path=ROOT, httponly=True, secure=secure, samesite="Strict"
     )
+
+
+async def _nothing(visit: Visit) -> web.StreamResponse:
+    return visit.fault(404, "console.unknown")
 
 
 async def _asset(request: web.Request) -> web.StreamResponse:

@@ -40,12 +40,12 @@ async def _simulated(visit: Visit, asked: dict[str, str]) -> answers.Simulation:
     if asked.get("call_type"):
         fields["call_type"] = asked["call_type"]
     wanted = convert(fields, CheckRequest)
-    at = _instant(asked.get("at", ""), visit.zone())
+    at = instant_of(asked.get("at", ""), visit.zone())
     await visit.gate.subjects.simulated(visit.client, wanted.campaign, wanted.to)
     return await visit.gate.simulate(call(wanted, visit.client, "console"), visit.client, at)
 
 
-def _instant(text: str, zone: str) -> Instant | None:
+def instant_of(text: str, zone: str) -> Instant | None:
     """Of a `datetime-local` field, in the zone that the page names. Raises `Fault`."""
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""For the officer: a number and what is held about it, one decision, its evidence, and the open requests."""
+"""For the officer: a number and what is held about it, one decision, and its evidence."""
 
 import asyncio
 from collections.abc import Callable
@@ -223,10 +223,3 @@ async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
 
 def _number(keys: Keys, record: Record) -> str:
     return keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
-
-
-# ---- requests --------------------------------------------------------------------------------------------------------
-
-
-async def requests(visit: Visit) -> web.StreamResponse:
-    return visit.show("requests", "requests", found=await visit.gate.subjects.deadlines.open_of(visit.client))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from msgspec import Struct
 
-from dialgate import texts
+from dialgate import __version__, texts
 from dialgate.console import page, words
 from dialgate.console.live import Live
 from dialgate.console.words import LANGUAGES, Language, Words
@@ -117,6 +117,8 @@ class Visit(Struct, frozen=True):
                 "places": [place for place in PLACES if self.may(*place.needs)],
                 "token": self.session.token,
                 "zone": self.zone(),
+                "node": self.gate.config.settings.node,
+                "version": __version__,
                 "error": "",
                 **context,
             },

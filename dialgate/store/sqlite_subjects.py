@@ -184,7 +184,11 @@ class SubjectStore:
     async def open_cases(self) -> list[CaseEvent]:
         return await self._events(f"WHERE {_OPEN} ORDER BY seq")
 
-    async def _events(self, where: str, *values: bytes | str) -> list[CaseEvent]:
+    async def closed_cases(self, since: Instant) -> list[CaseEvent]:
+        closed = "SELECT id FROM request WHERE closes AND at >= ?"
+        return await self._events(f"WHERE id IN ({closed}) ORDER BY seq", since)
+
+    async def _events(self, where: str, *values: bytes | str | int) -> list[CaseEvent]:
         return await self._read(lambda db: [CaseEvent(*row) for row in db.execute(_EVENT + where, values)])
 
     # ---- what is restricted ------------------------------------------------------------------------------------------

@@ -148,10 +148,16 @@ function registries(told) {
 }
 
 function callers(told) {
-  $("callers").replaceChildren(...told.standing.caller_ids.slice(0, 8).map((each) => make("li", {},
-    make("div", {}, make("span", { class: "number" }, each.number), make("span", { class: "quiet line" }, each.campaign)),
+  const groups = new Map();
+  for (const each of told.standing.caller_ids) {
+    const key = `${each.number} ${each.state} ${each.ends_at}`;
+    groups.set(key, { ...each, campaigns: [...(groups.get(key)?.campaigns ?? []), each.campaign] });
+  }
+  $("callers").replaceChildren(...[...groups.values()].slice(0, 8).map((each) => make("li", {},
+    make("span", { class: "number" }, each.number),
     make("span", { class: `days ${{ class: "fine", proved: "fine", ends: "soon" }[each.state] ?? "late"}` },
-      each.state === "proved" || each.state === "ends" ? daysLeft(each.days_left) : say(`state.${each.state}`)))));
+      each.state === "proved" || each.state === "ends" ? daysLeft(each.days_left) : say(`state.${each.state}`)),
+    make("span", { class: "quiet line wide" }, each.campaigns.join(", ")))));
 }
 
 function requests(told) {
@@ -189,12 +195,13 @@ function show(told) {
   callers(told);
   requests(told);
   speak(told);
-  state("live", say("live.live", { at: clock.format(new Date(told.at)) }));
+  state("live", say("live.live", { at: clock.format(new Date(told.at)), zone: board.dataset.zone }));
   board.dataset.messages = String(Number(board.dataset.messages ?? 0) + 1);
 }
 
 function state(name, text) {
   $("dot").className = `dot ${name}`;
+  board.classList.toggle("stale", name === "lost");
   put("state-text", text);
 }
 
