@@ -164,7 +164,7 @@ async def test_the_mail_holds_the_page_the_pdf_and_the_spreadsheet(config: Path)
 
 async def test_the_pdf_says_the_same(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.pdf"
-    await reported(config, "--month", "2026-11", "--format", "pdf", "--out", str(out), "--language", "en")
+    await reported(config, "--month", "2026-11", "--out", str(out), "--language", "en")
     assert out.stat().st_mode & 0o777 == 0o600
     assert out.read_bytes().startswith(b"%PDF-")
     done = await asyncio.create_subprocess_exec("pdftotext", "-layout", out, "-", stdout=subprocess.PIPE)

@@ -124,7 +124,18 @@ def _configured(folder: Path, countries: Path, now: Instant, port: int, key: str
 
 
 def _settings(port: int, key: str) -> dict[str, Any]:
-    scopes = ["check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects"]
+    scopes = [
+        "check",
+        "simulate",
+        "outcome",
+        "revoke",
+        "ledger",
+        "lists",
+        "read",
+        "stream",
+        "subjects",
+        "watch",
+    ]
     client = {"name": "demo", "controllers": ["acme", "beta"], "scopes": scopes}
     return {
         "data": "data",

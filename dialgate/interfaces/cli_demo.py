@@ -149,8 +149,8 @@ def _where(made: Demo) -> str:
     url = f"http://127.0.0.1:{made.port}"
     config = f"--config {made.config}"
     return (
+        f"{url}/console   with this key: {made.key}\n"
         f"{url}/docs   {url}/metrics   {url}/readyz\n"
-        f"key: {made.key}\n"
         f"dialgate log search {config}\n"
         f"dialgate report {config} --controller acme --day {_today()} --out report.html\n"
         "Ctrl-C ends it."

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -50,8 +50,11 @@ def report(
     ] = "",
     month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Of this month.")] = "",
     form: Annotated[
-        Form, typer.Option("--format", help="html, pdf or csv; eml: a mail with all three.")
-    ] = "html",
+        Form | None,
+        typer.Option(
+            "--format", help="html, pdf or csv; eml: a mail with all three. As --out ends, or else html."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write here; otherwise to the standard output.")
     ] = None,
@@ -65,7 +68,8 @@ def report(
 
     Days are those of the controller's country. A mail is written, not sent: hand it to `sendmail -t`.
 
-    dialgate report --controller acme --month 2026-10 --format pdf --out october.pdf"""
+    dialgate report --controller acme --month 2026-10 --out october.pdf"""
+    form = form or _form_of(out)
     with reporting(as_json=form == "json"):
         loaded = load_config(config)
         chosen = _controller(loaded, controller)
@@ -77,6 +81,11 @@ def report(
             )
         found = _gathered(loaded, chosen, period, made_at)
         _write(out, _rendered(found, form, language, made_at, (sender, to or [])))
+
+
+def _form_of(out: Path | None) -> Form:
+    forms: dict[str, Form] = {f".{each}": each for each in get_args(Form)}
+    return forms.get(out.suffix.lower() if out else "", "html")
 
 
 def _controller(config: Config, name: str) -> str:

@@ -17,7 +17,8 @@ p{margin:.25rem 0}.soft{color:var(--soft);font-size:.875rem}.figures{display:gri
 .good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}.a{fill:var(--good)}.d{fill:var(--deny)}.g{stroke:var(--line)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:left;vertical-align:top;padding:.4rem .7rem .4rem 0;border-bottom:1px solid var(--line)}th{color:var(--soft);font-weight:600;font-size:.8rem}
 td.n,th.n{text-align:right;white-space:nowrap}td.code{font-family:ui-monospace,monospace;font-size:.85rem;white-space:nowrap}.bar{height:.45rem;border-radius:.25rem;background:var(--bar);min-width:2px;margin-top:.3rem}.bar.b{background:var(--deny)}
-footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.75rem}@media print{body{max-width:none;padding:0}h2{break-after:avoid}tr,svg,.figures div{break-inside:avoid}}
+footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.75rem}@media (max-width:40rem){body{padding-top:1.2rem}svg{min-width:38rem}td.code{white-space:normal;overflow-wrap:anywhere;min-width:7rem}.scroll td:nth-child(2):not(.n){min-width:11rem}}
+@media print{body{max-width:none;padding:0}h2{break-after:avoid}tr,svg,.figures div{break-inside:avoid}}
 """  # fmt: skip
 
 _WIDTH, _HEIGHT, _LEFT, _BELOW, _LINES = 960, 240, 48, 24, 4
@@ -30,7 +31,7 @@ def page(layout: Layout) -> str:
 <title>{escape(layout.title)}: {escape(layout.subtitle)}</title><style>{_STYLE}</style></head><body>
 <header><h1>{escape(layout.title)}</h1><p>{escape(layout.subtitle)}</p><p class="soft">{escape(layout.made)}</p></header>
 <main><dl class="figures">{"".join(_figure(figure) for figure in layout.figures)}</dl>
-<h2>{escape(layout.chart_title)}</h2>{_chart(layout)}{tables}</main>
+<h2>{escape(layout.chart_title)}</h2><div class="scroll">{_chart(layout)}</div>{tables}</main>
 <footer class="soft"><p>{escape(layout.note)}</p></footer>
 </body></html>
 """
