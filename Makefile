@@ -68,6 +68,7 @@ bench: .venv/installed
 	$(BIN)/dialgate bench sip --json
 	$(BIN)/dialgate bench redirect --json
 	$(BIN)/dialgate bench reconcile --json
+	$(BIN)/dialgate bench ship --json
 
 # What CI does once: the master of a Cluster, and of a Sentinel trio, killed 200 times under load.
 failover: .venv/developing

@@ -448,6 +448,7 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
         world.start("bench", "batch", "--calls", "1000", "--json"),
         world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
         world.start("bench", "log", "--records", "10000", "--json"),
+        world.start("bench", "ship", "--requests", "1000", "--rounds", "1", "--json"),
         world.start(
             "bench", "ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"
         ),
@@ -459,6 +460,12 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
         figures |= {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
     assert {"decide.allow", "batch.decisions", "http.requests", "http.p99", "log.verify"} <= figures.keys()
     assert figures["log.archive_bytes"]["value"] < 160
+    assert figures["ship.segments.records"]["value"] > 0
+    assert {
+        "ship.beside_shipping.server_cpu",
+        "ship.beside_hung.requests",
+        "ship.stream.delay",
+    } <= figures.keys()
     assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
     compared = figures["http.requests"]
     assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)

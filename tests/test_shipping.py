@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -413,6 +414,18 @@ async def test_a_server_that_would_replace_what_is_there_is_found_out_and_refuse
     assert asked == [("*", True), ("*", True)], (
         "and each says its SHA-256, without which object lock takes nothing"
     )
+
+
+def test_who_lacks_the_client_of_object_storage_is_told_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; sys.modules['obstore'] = None\n"
+        "from dialgate.shipping.target import Objects, Refused\nfrom dialgate.shipping.settings import Shipping\n"
+        "try: Objects(Shipping(to='s3://bucket'), pathlib.Path())\nexcept Refused as refused: print(refused)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert "pip install 'dialgate[s3]'" in done.stdout
 
 
 def test_credentials_come_from_a_file_that_is_its_owners_alone(tmp_path: Path) -> None:

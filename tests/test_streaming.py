@@ -74,7 +74,7 @@ async def told(data: Path, url: str, name: str, **more: Any) -> StreamShipping:
 
 
 def consumer(url: str) -> Any:
-    return Redis.from_url(url.replace(f"{SHIPPER}:{PASSWORD}@", ""))
+    return Redis.from_url(url.replace(f"{SHIPPER}:{PASSWORD}@", ""), socket_timeout=30)
 
 
 async def stream(url: str, name: str, log: str) -> list[tuple[int, str, bytes]]:
@@ -325,6 +325,33 @@ async def test_killed_at_any_point_no_record_is_missing_or_there_twice(tmp_path:
     assert await done.wait() == 0
     for worker in (1, 2):
         assert await stream(alone(), name, log_of(data, worker)) == stored(data, worker)
+
+
+async def test_it_follows_a_log_that_grows_until_it_is_told_to_end(tmp_path: Path, name: str) -> None:
+    data, share = tmp_path / "data", tmp_path / "share"
+    share.mkdir()
+    written(data)
+    shipping = {"to": str(share), "stream": {"url": alone(), "name": name}, "textfile": "ship.prom"}
+    config = write_folder(tmp_path / "config", data=str(data), shipping=shipping)
+    words = [sys.executable, "-m", "dialgate", "ship", "--config", str(config)]
+    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL)
+    client = consumer(alone())
+    key, seen = f"{{{name}}}:decisions:{log_of(data)}", list[int]()
+    try:
+        for more in (0, 60, 60):
+            if more:
+                written(data, more)
+            while len(seen) < durable(data / "log"):
+                ((_, entries),) = await client.xread({key: f"{seen[-1] if seen else 0}-0"}, block=20_000)
+                seen += [int(each.partition(b"-")[0]) for each, _ in entries]
+    finally:
+        process.terminate()
+        await client.aclose()
+    assert await process.wait() == 0
+    assert seen == list(range(1, durable(data / "log") + 1))
+    text = (tmp_path / "config" / "ship.prom").read_text()
+    assert f'dialgate_shipping_records{{to="stream",worker="1"}} {float(seen[-1])}' in text
+    assert 'dialgate_shipping_behind_seconds{to="stream",worker="1"} 0.0' in text
 
 
 # ---- what needs a person -------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from dialgate.bench import (
     reconcile,
     redirect,
     registry,
+    ship,
     sip,
 )
 from dialgate.interfaces.cli_terminal import (
@@ -246,6 +247,21 @@ def bench_reconcile(
     dialgate bench reconcile --json"""
     with reporting(as_json=as_json):
         _show(reconcile.run(countries, calls), as_json=as_json)
+
+
+@bench_app.command("ship")
+def bench_ship(
+    *,
+    requests: Annotated[int, typer.Option(min=1000, help="In each turn.")] = 15_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    as_json: AsJson = False,
+) -> None:
+    """How fast decisions are moved on, and what that takes from a gate, to a target that works and to one that hangs.
+
+    dialgate bench ship --json"""
+    with reporting(as_json=as_json):
+        _show(ship.run(countries, requests, rounds), as_json=as_json)
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:

@@ -1,0 +1,176 @@
+"""What it takes to move decisions on, and what that takes from the gate: a real `dialgate ship` beside a real `dialgate
+serve`, in turns with the gate alone, and with a Redis that is there and never answers.
+
+In the turns the shipper has the lowest priority, as in its unit. It starts with each of its turns, so that it also has to
+catch up with what was decided while it was not there.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import redis
+import yaml
+from msgspec import Struct
+
+from dialgate import archive
+from dialgate.archive.packing import pack
+from dialgate.bench import BenchError, Figure, servers, world
+from dialgate.bench.http import Turn, turn
+from dialgate.decision_log import durable
+from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.segments import SegmentShipping
+from dialgate.shipping.settings import StreamTo
+from dialgate.shipping.stream import StreamShipping
+from dialgate.shipping.target import Folder
+
+_NAME, _PATIENCE = "bench", 60.0
+
+
+class Round(Struct, frozen=True):
+    alone: Turn
+    shipping: Turn
+    hung: Turn
+    delay: float
+
+
+def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
+    """`requests` in each turn; a first round is not counted."""
+    with tempfile.TemporaryDirectory() as name, servers.redis(Path(name)) as url, _silent() as silent:
+        folder, share = Path(name), Path(name) / "share"
+        share.mkdir()
+        shipping = {"to": str(share), "at_once": True, "stream": {"url": url, "name": _NAME}}
+        size = 3 * requests * (rounds + 1)
+        made = world.build(folder, countries, size, log_segment_mb=1, shipping=shipping)
+        hung = _config(made.config, shipping | {"stream": {"url": silent}})
+        numbers = iter(made.numbers)
+        done = []
+        with servers.gate(made.config) as gate, redis.Redis.from_url(url) as client:
+            # It is to be on another machine: here it must not take the gate's processor.
+            os.setpriority(os.PRIO_PROCESS, int(client.info("server")["process_id"]), 19)
+            for _ in range(rounds + 1):
+                ask = (
+                    world.bodies(numbers, requests),
+                    world.bodies(numbers, requests),
+                    world.bodies(numbers, requests),
+                )
+                alone = turn(gate, made.key, ask[0])
+                with _shipper(made.config):
+                    beside = turn(gate, made.key, ask[1])
+                    delay = _delay(client, folder / "data" / "log")
+                with _shipper(hung):
+                    done.append(Round(alone, beside, turn(gate, made.key, ask[2]), delay))
+        yield from _beside(done[1:])
+        yield from _by_itself(folder, url)
+
+
+def _config(path: Path, shipping: dict[str, Any]) -> Path:
+    other = path.with_name("hung.yaml")
+    other.write_text(
+        yaml.safe_dump(yaml.safe_load(path.read_text("utf-8")) | {"shipping": shipping}), "utf-8"
+    )
+    return other
+
+
+@contextmanager
+def _silent() -> Iterator[str]:
+    """The URL of a server that takes every connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+@contextmanager
+def _shipper(config: Path) -> Iterator[None]:
+    words = ["nice", "-n", "19", sys.executable, "-m", "dialgate", "ship", "--config", str(config)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            process.stderr.readline()  # it has begun
+            yield
+        finally:
+            process.terminate()
+
+
+def _delay(client: "redis.Redis", log: Path) -> float:
+    """Seconds until the stream has all that is in the log."""
+    began, last = time.perf_counter(), sum(1 for _ in archive.Segments(log).lines())
+    header = archive.opening(log)
+    key = f"{{{_NAME}}}:decisions:{header.log if header else ''}"
+    while True:
+        newest: Any = client.xrevrange(key, count=1)
+        if newest and int(newest[0][0].partition(b"-")[0]) >= last:
+            return time.perf_counter() - began
+        if time.perf_counter() - began > _PATIENCE:
+            raise BenchError("the stream did not catch up")
+        time.sleep(0.01)
+
+
+def _beside(rounds: list[Round]) -> Iterator[Figure]:
+    measures: tuple[tuple[str, str, Callable[[Turn], float]], ...] = (
+        ("requests", "1/s", lambda each: each.load.requests / each.load.seconds),
+        ("p99", "us", lambda each: each.load.p99),
+        ("server_cpu", "us", lambda each: each.cpu / each.load.requests * 1e6),
+    )
+    for which in ("shipping", "hung"):
+        for name, unit, measure in measures:
+            pairs = [(measure(getattr(each, which)), measure(each.alone)) for each in rounds]
+            yield Figure(
+                f"ship.beside_{which}.{name}",
+                round(median(one for one, _ in pairs), 1),
+                unit,
+                round(median(other for _, other in pairs), 1),
+                round(median(one / other for one, other in pairs), 3),
+            )
+    yield Figure("ship.stream.delay", round(median(each.delay for each in rounds), 2), "s")
+
+
+def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
+    """The same log once more, from its beginning, with nothing beside."""
+    data = folder / "data"
+    records = durable(data / "log")
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        yield Figure(
+            "ship.stream.records",
+            round(records / asyncio.run(_told(data, url, Cursors(folder / "1.json", "")))),
+            "1/s",
+        )
+        held = sum(int(client.memory_usage(key, samples=0) or 0) for key in client.keys("*:decisions:*"))
+        yield Figure("ship.stream.memory", round(held / records, 1), "B/record")
+        for segment in archive.closed(data / "log", 1 << 60):
+            pack(segment)
+        client.flushall()
+        yield Figure(
+            "ship.stream.packed_records",
+            round(records / asyncio.run(_told(data, url, Cursors(folder / "2.json", "")))),
+            "1/s",
+        )
+    (folder / "share-2").mkdir()
+    cursors = Cursors(folder / "3.json", "")
+    shipping = SegmentShipping(data, "bench", Folder(folder / "share-2"), cursors, at_once=True)
+    began = time.perf_counter()
+    if not shipping.round():
+        raise BenchError(shipping.standings[1].problem)
+    taken = time.perf_counter() - began
+    yield Figure("ship.segments.records", round(shipping.standings[1].last / taken), "1/s")
+
+
+async def _told(data: Path, url: str, cursors: Cursors) -> float:
+    stream = StreamShipping(data, "bench", StreamTo(url=url, name=_NAME), url, cursors)
+    began = time.perf_counter()
+    while await stream.round():
+        pass
+    taken = time.perf_counter() - began
+    await stream.close()
+    if stream.standings[1].problem:
+        raise BenchError(stream.standings[1].problem)
+    return taken
