@@ -260,6 +260,7 @@ def bench_ship(
     """How fast decisions are moved on, and what that takes from a gate, to a target that works and to one that hangs.
 
     dialgate bench ship --json"""
+    logs.configure()
     with reporting(as_json=as_json):
         _show(ship.run(countries, requests, rounds), as_json=as_json)
 
