@@ -193,10 +193,11 @@ class Request(Struct):
     uri: str
     headers: dict[str, str]
     more: str = ""
+    body: str = ""
 
     def text(self) -> str:
         lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
-        return f"{self.method} {self.uri} SIP/2.0\r\n{lines}{self.more}Content-Length: 0\r\n\r\n"
+        return f"{self.method} {self.uri} SIP/2.0\r\n{lines}{self.more}Content-Length: {len(self.body)}\r\n\r\n{self.body}"
 
     def send(self) -> "Request":
         self.dialer.send(self.text())

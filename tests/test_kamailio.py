@@ -234,10 +234,54 @@ async def test_a_call_that_stands_can_be_changed_but_not_led_to_another_number(s
         sneaked = request.within(answer, "BYE", cseq=20 + at)
         sneaked.dialer = outsider
         sneaked.send()
-    bye = request.within(answer, "BYE", cseq=6)
+    bye = request.within(answer, "BYE", cseq=6, uri=f"sip:{LISTED}@{host}:{port}")
     assert (await bye.send().final()).status == 200
     assert (await request.within(answer, "INVITE", cseq=7).send().final()).status == 481
-    assert [each.get("CSeq") for each in sip.trunk.kept if each.method == "BYE"] == ["6 BYE"]
+    byes = [(each.get("CSeq"), user_of(each.uri)) for each in sip.trunk.kept if each.method == "BYE"]
+    assert byes == [("6 BYE", "line-7")]
+
+
+BODIES = [
+    ("application/sdp", "v=0\r\n", 200),
+    ("APPLICATION/SDP; charset=utf-8", "v=0\r\n", 200),
+    ("application/ISUP;version=itu-t92+", "\x01\x11\x48", 415),
+    ("application/resource-lists+xml", f'<entry uri="sip:{LISTED}@x"/>', 415),
+    ("multipart/mixed;boundary=b", "--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b--\r\n", 415),
+    ("application/sdp\r\nContent-Type: application/ISUP", "v=0\r\n", 400),
+    ("application/sdp\r\nc: application/ISUP", "v=0\r\n", 400),
+    ("application/sdp, application/ISUP", "v=0\r\n", 415),
+    ("", "v=0\r\n", 415),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "status"), BODIES)
+async def test_a_body_names_no_number_that_was_not_checked(
+    sip: Sip, kind: str, body: str, status: int
+) -> None:
+    request = sip.dialer.invite(**({"Content_Type": kind} if kind else {}))
+    request.body = body
+    answer = await request.answered()
+    assert answer.status == status
+    assert len(sip.at_the_trunks) == (status == 200)
+    if status == 200:
+        more = request.within(answer, "INFO", cseq=2, Content_Type="application/ISUP")
+        more.body = "\x02"
+        assert (await more.send().final()).status == 415
+        assert [each for each in sip.trunk.kept if each.method == "INFO"] == []
+
+
+async def test_before_the_call_is_answered_what_is_said_within_it_goes_to_the_line_that_rings(
+    sip: Sip,
+) -> None:
+    sip.trunk.says = ["183 Session Progress"]
+    request = sip.dialer.invite().send()
+    early = await sip.dialer.until(lambda each: request.heard(each) and each.status == 183)
+    host, port = sip.trunk.address
+    for cseq, method in enumerate(("UPDATE", "PRACK", "INFO", "OPTIONS"), 2):
+        inner = request.within(early, method, cseq=cseq, uri=f"sip:{LISTED}@{host}:{port}")
+        assert (await inner.send().final()).status == 200
+    within = [each for each in sip.trunk.kept if each.get("Call-ID") == request.headers["Call-ID"]]
+    assert {user_of(each.uri) for each in within if each.method != "INVITE"} == {"line-7"}
 
 
 async def test_before_the_call_is_answered_nothing_within_it_is_a_new_invite(sip: Sip) -> None:
