@@ -20,6 +20,7 @@ from msgspec import Struct
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.consoleworld import AGENT, MARKUP, NUMBERS, OFFICER, SUPERVISOR, check, looked_at, post
+from tests.ports import free_port
 from tests.world import CALLER, CLEAR, LIST, LISTED, World
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -134,6 +135,21 @@ async def test_the_board_stands_still_while_it_is_paused(screen: Screen) -> None
         await expect(page.locator("#denied")).to_have_text(shown)
         await page.get_by_role("button", name="Go on").click()
         await expect(page.locator("#denied")).not_to_have_text(shown)
+
+
+async def test_a_board_outlives_its_gate_and_goes_on_with_the_next(screen: Screen, tmp_path: Path) -> None:
+    listen = {"host": "127.0.0.1", "port": free_port()}
+    page = await screen.browser.new_page()
+    async with looked_at(tmp_path / "one", listen=listen) as made:
+        await page.goto(f"http://127.0.0.1:{made.port}/console/login")
+        await page.fill("[name=key]", SUPERVISOR)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#state")).to_contain_text("Live")
+    await expect(page.locator("#state")).to_have_text("Connection lost; trying again")
+    await expect(page.locator("#board")).to_have_class("stale")
+    async with looked_at(tmp_path / "two", listen=listen):  # where nobody is logged in yet
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Log in", timeout=20_000)
+    await page.close()
 
 
 async def test_an_agent_tries_a_call_records_a_stop_and_sees_it_bind(screen: Screen) -> None:

@@ -209,14 +209,18 @@ function open() {
   if (source) return;
   source = new EventSource("/console/events");
   source.onmessage = (event) => show(JSON.parse(event.data));
-  source.addEventListener("ended", () => location.reload());
+  source.addEventListener("ended", again);
   source.onerror = () => {
     state("lost", say("live.lost"));
-    if (source?.readyState === EventSource.CLOSED) {
-      close();
-      setTimeout(() => location.reload(), 5000);
-    }
+    if (source?.readyState === EventSource.CLOSED) again();
   };
+}
+
+// The session or the gate has ended. The page stays until somebody answers: a gate that is away has no other to show.
+function again() {
+  close();
+  state("lost", say("live.lost"));
+  setTimeout(() => fetch("/console", { redirect: "manual" }).then(() => location.reload(), again), 2000);
 }
 
 function close() {
