@@ -22,18 +22,8 @@ from dialgate.interfaces import cli
 from dialgate.model import REASONS
 from tests.ports import free_port
 from tests.serving import ROOT
-from tests.watching import exporter, prometheus
+from tests.watching import MACHINE, exporter, prometheus
 from tests.world import CONFIG, NOW
-
-# What fires for the machine that the test runs on, which may be slow or full.
-MACHINE = {
-    "DialgateSlow",
-    "DialgateLogSlow",
-    "DialgateRevocationSlow",
-    "DialgateDiskFilling",
-    "DialgateDiskNearlyFull",
-}
-
 
 WATCH = int(os.environ.get("DIALGATE_WATCH", "8"))
 QUICK = WATCH < 60

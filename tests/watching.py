@@ -13,6 +13,16 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 from msgspec import Struct
 
+# What fires for the machine that the test runs on, which may be slow or full.
+MACHINE = {
+    "DialgateSlow",
+    "DialgateLogSlow",
+    "DialgateRevocationSlow",
+    "DialgateDiskFilling",
+    "DialgateDiskNearlyFull",
+}
+
+
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "dialgate.rules.yml"
 _EVERY = "200ms"
