@@ -46,7 +46,7 @@ from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
 
 _TRIES = 4
-_WORTH_A_SYNC = 64  # calls
+_WORTH_A_BATCH, _WORTH_A_SYNC = 8, 64  # calls
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
 
@@ -199,19 +199,20 @@ class Gate:
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 
     def _next_batch(self) -> None:
-        """Begin one, if it is time: when no other is being decided, and as many calls wait as are on their way to the
-        disk, or enough for a sync of their own. So a lone call never waits, and under load one batch is decided while
-        those before are synced."""
-        if self._waiting and not self._deciding and len(self._waiting) >= min(self._in_flight, _WORTH_A_SYNC):
+        """Begin one, if it is time: no other is being decided, and as many calls wait as are on their way to the disk, or
+        enough for a sync; a few only if none is. A lone call never waits, and a batch is decided while others are synced."""
+        enough = min(max(self._in_flight, _WORTH_A_BATCH), _WORTH_A_SYNC) if self._in_flight else 1
+        if not self._deciding and len(self._waiting) >= enough:
             self._deciding = True
             batch = asyncio.create_task(self._batch())
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
 
     async def _batch(self) -> None:
-        """From here on everything that was asked in the same turn of the event loop goes together."""
+        """From here on all that was asked in the same turn of the event loop, and is still waited for, goes together."""
         begun, size = time.monotonic(), self.config.settings.batch_calls
-        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        batch = [each for each in self._waiting[:size] if not each.answer.cancelled()]
+        self._waiting = self._waiting[size:]
         self._in_flight += len(batch)
         try:
             answers = await self._answers(batch)

@@ -54,6 +54,12 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     deny: Told
     retry: Told
 
+    @property
+    def names(self) -> set[str]:
+        """What is looked for in a query, or in a form."""
+        places = [place for field in FIELDS for place in self.places(field)]
+        return {place.split(".")[1] for place in places if not place.startswith("=")}
+
     def places(self, field: str) -> tuple[str, ...]:
         found: tuple[str, ...] = getattr(self, "from_" if field == "from" else field)
         return found

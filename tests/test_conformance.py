@@ -111,6 +111,35 @@ def test_somebody_elses_reader_of_freeswitch_finds_nothing_amiss(path: Path) -> 
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+ASTERISK = sorted([*(DEPLOY / "asterisk").glob("*.conf"), DEPLOY / "vicidial" / "carrier-entry.conf"])
+
+
+def linted(folder: Path, text: str) -> list[str]:
+    """What asterisklint finds wrong, but for hints at another style. A carrier entry gets a context around it."""
+    path = folder / "extensions.conf"
+    context = "" if "[dialgate-out]" in text else "[default]\n"
+    path.write_text(f"[general]\n[globals]\n{context}{text}")
+    program = [
+        sys.executable,
+        str(Path(sys.executable).with_name("asterisklint")),
+        "dialplan-check",
+        str(path),
+    ]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    return [line for line in (ran.stdout + ran.stderr).splitlines() if " H_" not in line]
+
+
+@pytest.mark.parametrize("path", ASTERISK, ids=[path.stem for path in ASTERISK])
+def test_somebody_elses_reader_of_asterisk_finds_nothing_amiss(path: Path, tmp_path: Path) -> None:
+    assert linted(tmp_path, path.read_text("utf-8")) == []
+
+
+def test_what_asterisk_would_choke_on_is_found(tmp_path: Path) -> None:
+    spoiled = SHIPPED.replace("Hangup(21)", "Hangupp(21)").replace("FILTER(", "FLITER(", 1)
+    assert len(linted(tmp_path, spoiled)) == 2
+
+
 LISTED = (DEPLOY / "README.md").read_text("utf-8")
 PAGES = sorted(DEPLOY / name for name in set(re.findall(r"\(([a-z-]+/README\.md)\)", LISTED)))
 

@@ -310,6 +310,7 @@ def test_no_shipped_profile_was_forgotten_here() -> None:
     assert {path.stem for path in (CONFIG / "webhooks").glob("*.yaml")} == set(PROFILES)
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PLAIN = """
 id: plain
 about: a form, and a form back
@@ -328,6 +329,22 @@ async def test_a_profile_may_ask_for_forms_and_fill_in_what_never_changes(runnin
     for to, told in ((CLEAR, {"r": ["1"], "n": [CLEAR]}), (LISTED, {"r": ["0"], "why": ["registry.listed"]})):
         async with running.client.post("/v1/webhooks/plain", data={"n": to}) as answer:
             assert parse_qs(await answer.text()) == told
+
+
+async def test_a_number_that_stands_twice_is_none(running: World) -> None:
+    """Which of two would the dialer call? What the profile does not look at may stand as often as it likes."""
+    profile = parse_profile(yaml.safe_load(PLAIN))
+    running.gate.reload(replace(running.gate.config, webhooks={"plain": profile}))
+    twice = {
+        "/v1/webhooks/plain": f"n={LISTED}&n={CLEAR}",
+        "/v1/webhooks/plain?c=a&c=acme-fibre": f"n={CLEAR}",
+    }
+    for path, sent in twice.items():
+        async with running.client.post(path, data=sent.replace("+", "%2B"), headers=FORM) as answer:
+            assert parse_qs(await answer.text()) == {"r": ["0"], "why": ["request.invalid"]}
+    other = f"n={CLEAR}&tag=a&tag=b".replace("+", "%2B")
+    async with running.client.post("/v1/webhooks/plain", data=other, headers=FORM) as answer:
+        assert parse_qs(await answer.text())["r"] == ["1"]
 
 
 async def test_a_profile_that_is_not_there_is_none(running: World) -> None:

@@ -98,7 +98,7 @@ async def test_a_sound_question_is_allowed_at_each_door(asterisk: Pbx) -> None:
 
 
 def allows(heard: bytes) -> bool:
-    return any(sign in heard for sign in (b'DG_DECISION "allow"', b"\r\n\r\nallow", b"decision=allow"))
+    return any(sign in heard for sign in (b',allow"\n', b"\r\n\r\nallow", b"decision=allow"))
 
 
 async def asked(asterisk: Pbx, data: bytes) -> bytes:

@@ -486,3 +486,24 @@ async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment
         upkeep.cancel()
         done, _ = await asyncio.wait([upkeep], timeout=10)
         assert done, passes
+
+
+async def test_what_nobody_waits_for_any_longer_is_not_decided(running: World) -> None:
+    """Also where it would have been a batch of its own."""
+    gate, client = running.gate, running.gate.config.settings.clients[0]
+    before = gate.status().records
+    gone = Call(
+        to=CLEAR,
+        from_=CALLER,
+        campaign="acme-fibre",
+        call_id="",
+        call_type=None,
+        client=client.name,
+        interface="http",
+    )
+    gate.check(gone, client).cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gate.check(gone, client).cancel()
+    await ask(running, to=LISTED)
+    assert gate.status().records == before + 2, "grounds and decision of the one that was waited for"

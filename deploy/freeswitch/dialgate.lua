@@ -27,6 +27,7 @@ if to:match("^%+?%d+$") and #to >= 6 and #to <= 16 then
 end
 
 if allowed then
+  session:setVariable("effective_caller_id_number", from) -- what was checked is what is shown
   session:execute("bridge", TRUNK .. to)
 end
 session:hangup("CALL_REJECTED")

@@ -1,5 +1,6 @@
-"""What the gate adds to a FastAGI server: a real `dialgate serve`, everything on and its log synced, against a stub that
-has the same conversation and decides nothing, under the same calls in turns."""
+"""What the gate adds to a FastAGI server: a real `dialgate serve`, everything on and its log synced, against two stubs that
+tell the same and decide nothing, under the same calls in turns: one sets the variables one by one, as FastAGI servers do; one
+says the very commands that the gate says (`same_talk`)."""
 
 import subprocess
 import sys
@@ -19,17 +20,17 @@ from dialgate.bench.servers import Server
 _CONCURRENT = (25, 500)
 _ALLOWED_AT_LEAST = 0.8
 
-# Reads the environment and says what the gate says to a call that is allowed, each after the reply to the last.
+# Reads the environment and tells what the gate tells of a call that is allowed, each command after the reply to the last.
 _STUB = """
 import asyncio, uvloop
-NAMES = [("DECISION", "deny"), ("REASON", ""), ("DECISION_ID", "9f2c01ab-4711"), ("NOT_BEFORE", ""),
-         ("DECISION", "allow")]
+NAMES = [("DG_DECISION", "deny"), ("DG_REASON", ""), ("DG_DECISION_ID", "9f2c01ab-4711"), ("DG_NOT_BEFORE", ""),
+         ("DG_DECISION", "allow")]
 async def call(reader, writer):
     try:
         while (await reader.readline()).strip():
             pass
         for name, value in NAMES:
-            writer.write(b'SET VARIABLE DG_%b "%b"\\n' % (name.encode(), value.encode()))
+            writer.write(b'SET VARIABLE %b "%b"\\n' % (name.encode(), value.encode()))
             await reader.readline()
     finally:
         writer.close()
@@ -39,11 +40,17 @@ async def main():
     await asyncio.Event().wait()
 uvloop.run(main())
 """
+_ONE_BY_ONE = _STUB[_STUB.index("NAMES") : _STUB.index("async def call")]
+_AT_ONCE = """NAMES = [("DG_DECISION", "deny"),
+         ("ARRAY(DG_REASON,DG_DECISION_ID,DG_NOT_BEFORE,DG_DECISION)", ",9f2c01ab-4711,,allow")]
+"""
+_SAME_TALK = _STUB.replace(_ONE_BY_ONE, _AT_ONCE)
 
 
 class _Round(Struct, frozen=True):
     ours: Load
     theirs: Load
+    same: Load
 
 
 def run(countries: Path, calls: int, rounds: int) -> Iterator[Figure]:
@@ -51,15 +58,19 @@ def run(countries: Path, calls: int, rounds: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, calls * (rounds + 1) * len(_CONCURRENT))
         numbers = iter(made.numbers)
-        with servers.bare(_STUB) as theirs, servers.gate(made.config, "fastagi") as ours:
+        with (
+            servers.bare(_STUB) as theirs,
+            servers.bare(_SAME_TALK) as same,
+            servers.gate(made.config, "fastagi") as ours,
+        ):
             for concurrent in _CONCURRENT:
-                done = [_round(ours, theirs, numbers, calls, concurrent) for _ in range(rounds + 1)]
+                done = [_round((ours, theirs, same), numbers, calls, concurrent) for _ in range(rounds + 1)]
                 yield from _figures(done[1:], concurrent)
 
 
-def _round(ours: Server, theirs: Server, numbers: Iterator[int], calls: int, concurrent: int) -> _Round:
+def _round(each: tuple[Server, ...], numbers: Iterator[int], calls: int, concurrent: int) -> _Round:
     asked = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
-    return _Round(_turn(ours, asked, concurrent), _turn(theirs, asked, concurrent))
+    return _Round(*[_turn(server, asked, concurrent) for server in each])
 
 
 def _turn(server: Server, asked: bytes, concurrent: int) -> Load:
@@ -75,6 +86,10 @@ def _figures(rounds: list[_Round], concurrent: int) -> Iterator[Figure]:
             f"only {allowed:.0%} of the calls were allowed: the figures would not be of real work"
         )
     yield _compared(f"agi.calls_{concurrent}", "1/s", rounds, lambda load: load.requests / load.seconds)
+    same = [_Round(each.ours, each.same, each.same) for each in rounds]
+    yield _compared(
+        f"agi.calls_{concurrent}_same_talk", "1/s", same, lambda load: load.requests / load.seconds
+    )
     yield _compared(f"agi.p50_{concurrent}", "us", rounds, lambda load: load.p50)
     yield _compared(f"agi.p99_{concurrent}", "us", rounds, lambda load: load.p99)
     yield Figure(f"agi.allowed_{concurrent}", round(allowed, 3), "share")

@@ -42,7 +42,7 @@ class _Call(asyncio.Protocol):
         self._transport.write(b"200 result=1\n")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self.ended.set_result(b'DECISION "allow"' in self._last)
+        self.ended.set_result(self._last.endswith(b'allow"\n'))
 
 
 async def _caller(port: int, ahead: Iterator[bytes], waits: list[float], allowed: list[bool]) -> None:

@@ -97,17 +97,23 @@ class _Session:
         return "HANGUP" if channel.ended else "SUCCESS"
 
     async def _lines(self) -> AsyncIterator[str]:
-        while True:
-            try:
-                line = await self._reader.readuntil(b"\n")
-            except asyncio.IncompleteReadError as rest:
-                if rest.partial:
-                    self._channel.violations.append("a line without an end")
-                return
-            except asyncio.LimitOverrunError:
-                self._channel.violations.append("a line longer than Asterisk's buffer")
-                return
-            yield line[:-1].decode("utf-8", "replace")
+        """One line each time that its socket has something, or has ended: what came with an earlier line lies in its
+        stdio until then."""
+        kept, piece = b"", b"."
+        while piece or b"\n" in kept:
+            piece = await self._reader.read(_LINE_BYTES)
+            line, ended, kept = (kept + piece).partition(b"\n")
+            if not ended:
+                kept = line
+                if len(kept) >= _LINE_BYTES:
+                    self._channel.violations.append("a line longer than Asterisk's buffer")
+                    return
+                continue
+            if kept:
+                self._channel.violations.append("a command before the reply to the last one")
+            yield line.decode("utf-8", "replace")
+        if kept:
+            self._channel.violations.append("a line without an end")
 
     def _answered(self, line: str) -> bytes:
         channel = self._channel
@@ -137,7 +143,16 @@ class _Session:
         return _UNKNOWN
 
     def _set(self, given: list[str]) -> str:
-        self._channel.variables[given[0]] = given[1]
+        """It worked, says Asterisk, also where a function is not known."""
+        name, value = given[:2]
+        if name.startswith("ARRAY(") and name.endswith(")"):
+            names = name[len("ARRAY(") : -1].split(",")
+            values = value.split(",") + [""] * len(names)
+            self._channel.variables.update(zip(names, values, strict=False))
+        elif name.endswith(")"):
+            self._channel.violations.append("no function that can be set")
+        else:
+            self._channel.variables[name] = value
         return "200 result=1"
 
     def _get(self, given: list[str]) -> str:

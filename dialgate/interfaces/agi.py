@@ -6,8 +6,7 @@ next one is sent. `HANGUP` may stand between two answers and is none. A text tha
 """
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -110,6 +109,8 @@ def _environment(head: bytes) -> Environment:
     if len(lines) != text.count("\n") + 1:
         raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
     known: dict[str, str] = dict(lines)
+    if len(known) != len(lines):
+        raise NotAgi("a name stands twice in the environment; Asterisk sends each once")
     arguments: list[str] = []
     while (value := known.get(f"arg_{len(arguments) + 1}")) is not None:
         arguments.append(value)
@@ -122,15 +123,24 @@ Command: TypeAlias = bytes
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 # What we ever say: codes, ids, times, file names. Nothing of it needs a quote or a backslash, and none gets through.
-_VALUE: Final = re.compile(r"[A-Za-z0-9_.,:/+-]{0,256}")
+_VALUE: Final = re.compile(r"[A-Za-z0-9_.:/+-]{0,256}")
 ANSWER: Final[Command] = b"ANSWER\n"
 HANG_UP: Final[Command] = b"HANGUP\n"
 
 
-@lru_cache(256)  # most of what is said is said of many calls
 def set_variable(name: str, value: str) -> Command:
     """Raises ValueError for a value that would have to be escaped."""
     return b'SET VARIABLE %b "%b"\n' % (_exact(_NAME, name), _exact(_VALUE, value))
+
+
+def set_variables(values: Iterable[tuple[str, str]]) -> Command:
+    """Two or more at once, in their order, by the dialplan's function ARRAY(). Raises ValueError, as above.
+
+    Commands may not be sent ahead instead: Asterisk waits for its socket, and what its stdio has read from that with an
+    earlier line it does not see until more comes (`run_agi` in res_agi.c)."""
+    names, given = zip(*values, strict=True)
+    listed = b",".join([_exact(_NAME, name) for name in names])
+    return b'SET VARIABLE ARRAY(%b) "%b"\n' % (listed, b",".join([_exact(_VALUE, value) for value in given]))
 
 
 def stream_file(name: str, digits: str = "") -> Command:

@@ -88,7 +88,7 @@ def bench_agi(
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
-    """A whole gate over FastAGI, 25 and 500 calls at once, against a stub that has the same talk and decides nothing.
+    """A whole gate over FastAGI, 25 and 500 calls at once, against a stub that tells the same and decides nothing.
 
     dialgate bench agi --json"""
     with reporting(as_json=as_json):

@@ -8,21 +8,33 @@
 
 `DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from
 which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
-limit. So the first thing said is always `deny`, while the gate decides; `allow` is said last, after everything else was
-taken; and at the deadline the connection is closed, whoever is late.
+limit. So the first thing said is `deny`, while the gate decides; then the answer is said in one command, which is taken whole
+or not at all, and ends with the decision. Who cannot be answered by the deadline is denied before it: at once where those
+who asked earlier have waited long already, else when the time is nearly over.
 """
 
 import asyncio
 import re
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from typing import Final, cast
 
 import structlog
 
-from dialgate.answers import Answer
-from dialgate.interfaces.agi import Command, Environment, Hangup, Listener, NotAgi, Reply, set_variable
+from dialgate.answers import Answer, Reason
+from dialgate.interfaces.agi import (
+    Command,
+    Environment,
+    Hangup,
+    Listener,
+    NotAgi,
+    Reply,
+    set_variable,
+    set_variables,
+)
+from dialgate.interfaces.due import Due
 from dialgate.interfaces.http_check import CheckRequest
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.recall import Recall
@@ -39,7 +51,7 @@ _LONGEST_PROMPT: Final = 120.0  # seconds
 _SET: Final = Reply(200, "1")
 _IS_SET: Final = b"200 result=1\n"
 _DENY: Final = set_variable("DG_DECISION", "deny")
-_ALLOW: Final = set_variable("DG_DECISION", "allow")
+_LONG: Final = 0.6  # of the deadline
 # Asterisk's names: a number that may not be called, as VICIdial's carrier log knows it, and one to be tried again.
 _NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
 # Auto-dial V…, manual M…, three-way DC…: a moment in digits, and the lead in the last ten.
@@ -53,13 +65,17 @@ class Gone(Exception):
 
 
 class FastAgi:
-    """The door. `start` opens it; `close` ends it after the calls that are being answered."""
+    """The door. `start` opens it; `close` ends it after the calls that are being answered. `undecided`: those that wait
+    for the gate, in the order in which they asked, and since when."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.calls: set[Talk] = set()
+        self.undecided: dict[Talk, float] = {}
+        self.due = Due(self.deadline())
         self._servers: list[asyncio.Server] = []
         self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
+        self._emptied: asyncio.Future[None] | None = None
 
     def client(self, remote: str) -> Client | None:
         """Whose address this is; remembered, as long as the configuration is the same."""
@@ -93,13 +109,30 @@ class FastAgi:
         for server in self._servers:
             server.close()
         if self.calls:
-            await asyncio.wait([call.ended for call in self.calls], timeout=self.deadline())
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._emptied], timeout=self.deadline())
         for call in list(self.calls):
             call.drop()
+
+    def left(self, call: "Talk") -> None:
+        self.calls.discard(call)
+        self.undecided.pop(call, None)
+        if self._emptied is not None and not self.calls and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def admit(self) -> None:
+        """Raises `Fault` where who asks now would not be answered in time: others have waited for long, and come first."""
+        first = next(iter(self.undecided.values()), None)
+        if first is not None and time.monotonic() - first > _LONG * self.deadline():
+            self.shed()
+            raise Fault(503, "gate.unavailable", "The gate has more to do than it can; ask again.")
 
     def deadline(self) -> float:
         listen = self.gate.config.settings.fastagi
         return listen.deadline_seconds if listen else 0.0
+
+    def shed(self) -> None:
+        self.gate.metrics.faults.labels("fastagi").inc()
 
     def full(self) -> bool:
         listen = self.gate.config.settings.fastagi
@@ -107,13 +140,11 @@ class FastAgi:
 
 
 class Talk(asyncio.Protocol):
-    """The connection of one call. `_ahead` is what is still to be said, one command after the reply to the other."""
+    """The connection of one call: `deny`, the answer once it is there, each after the reply to the other, and the end."""
 
     def __init__(self, door: FastAgi) -> None:
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._door = door
         self._listener = Listener()
-        self._ahead: list[Command] = []
         self._asked: asyncio.Future[Answer] | None = None
         self._vicidial = self._awaits_reply = self._hung_up = False
         self._spoken: asyncio.Task[None] | None = None
@@ -121,19 +152,19 @@ class Talk(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._due = 0
         if self._door.full():
             self._transport.abort()  # without a word, which the dialplan takes for a denial
             return
         self._door.calls.add(self)
-        self._timer = asyncio.get_running_loop().call_later(self._door.deadline(), self._late)
+        self._due = self._door.due.add(self, self._door.deadline())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
-        if self in self._door.calls:
-            self._door.calls.discard(self)
-            self._timer.cancel()
+        self._door.left(self)
+        self._door.due.drop(self, self._due)
+        self._forget()
         if self._heard is not None and not self._heard.done():
             self._heard.set_exception(Gone())
-        self.ended.set_result(None)
 
     def drop(self) -> None:
         if self._spoken is not None:
@@ -162,73 +193,81 @@ class Talk(asyncio.Protocol):
     # ---- the answer --------------------------------------------------------------------------------------------------
 
     def _begin(self, environment: Environment) -> None:
-        gate, remote = self._door.gate, str(self._transport.get_extra_info("peername")[0])
+        door, remote = self._door, str(self._transport.get_extra_info("peername")[0])
         script = environment.script.partition("?")[0]
+        self._vicidial = script == "vicidial"
         try:
             if script == "recall":
-                caller = _admitted(self._door.client(remote), remote, "revoke", "ledger")
-                recall = Recall(gate, caller, self._said_to)
+                caller = _admitted(door.client(remote), remote, "revoke", "ledger")
+                recall = Recall(door.gate, caller, self._said_to)
                 self._spoken = asyncio.create_task(self._spoke(recall, environment))
                 return
-            client = _admitted(self._door.client(remote), remote, "check")
-            self._asked = gate.check(_asked(environment, script, client), client)
-            self._vicidial = script == "vicidial"
+            client = _admitted(door.client(remote), remote, "check")
+            call = _asked(environment, script, client)
+            door.admit()
         except Fault as fault:
-            self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
+            self._say(self._told(_refusal(fault.problem.code)))
         else:
             self._say(_DENY)
+            self._asked = door.gate.check(call, client)
+            door.undecided[self] = time.monotonic()
             self._asked.add_done_callback(self._decided)
 
-    def _say(self, *commands: Command) -> None:
-        self._ahead += commands
-        if not self._awaits_reply and self._ahead and not self._transport.is_closing():
-            self._awaits_reply = True
-            self._transport.write(self._ahead.pop(0))
+    def _say(self, command: Command) -> None:
+        self._awaits_reply = True
+        self._transport.write(command)
 
     def _replied(self, reply: Reply) -> None:
         if self._heard is not None and not self._heard.done():
             self._heard.set_result(reply)
         elif not self._awaits_reply or reply != _SET:
             self._transport.close()  # what was said stands, and that was `deny`
+        elif self._asked is None:
+            self._transport.close()  # all is said
         else:
             self._awaits_reply = False
-            self._go_on()
+            self._tell()
 
-    def _go_on(self) -> None:
+    def _decided(self, asked: asyncio.Future[Answer]) -> None:
+        self._door.undecided.pop(self, None)
+        if not asked.cancelled() and not self._awaits_reply and not self._transport.is_closing():
+            self._tell()
+
+    def _tell(self) -> None:
+        """The answer, if it is there."""
         if self._asked is not None and self._asked.done():
             answer, self._asked = self._asked.result(), None
-            self._say(*_told(answer, vicidial=self._vicidial, hung_up=self._hung_up))
-        elif self._ahead:
-            if self._ahead == [_ALLOW] and self._hung_up:
-                self._ahead.clear()
-                self._transport.close()
-            self._say()
-        elif self._asked is None:
-            self._transport.close()
+            self._say(self._told(answer))
 
-    def _decided(self, _: asyncio.Future[Answer]) -> None:
-        if not self._awaits_reply and not self._transport.is_closing():
-            self._go_on()
+    def _told(self, answer: Answer) -> Command:
+        decision = "deny" if self._hung_up else answer.decision
+        return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
-    def _late(self) -> None:
+    def late(self) -> None:
         """The deadline. Where the gate is what is late, the reason is the last word."""
-        late = self._asked is not None and not self._asked.done()
-        if late and not self._awaits_reply:
-            self._transport.write(set_variable("DG_REASON", "gate.unavailable"))
+        if self._asked is not None and not self._asked.done():
+            if not self._awaits_reply:
+                self._say(self._told(_refusal("gate.unavailable")))
+            self._door.shed()
         self._transport.close()
-        if late:
-            self._door.gate.metrics.faults.labels("fastagi").inc()
+
+    def _forget(self) -> None:
+        """Nobody waits for the answer any longer: what is not decided yet need not be."""
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
 
     # ---- the recall line ---------------------------------------------------------------------------------------------
 
     async def _spoke(self, recall: Recall, environment: Environment) -> None:
-        self._timer.cancel()
+        self._door.due.drop(self, self._due)
         try:
             await recall.speak(environment)
         except (Gone, TimeoutError):
             self._transport.close()
         except Fault as fault:
-            self._say(_DENY, set_variable("DG_REASON", fault.problem.code))
+            self._due = self._door.due.add(self, self._door.deadline())
+            self._say(self._told(_refusal(fault.problem.code)))
         else:
             self._transport.close()
 
@@ -245,13 +284,6 @@ class Talk(asyncio.Protocol):
             self._heard = None
 
 
-def _told(answer: Answer, *, vicidial: bool, hung_up: bool) -> Iterator[Command]:
-    for name, value in _variables(answer, vicidial=vicidial):
-        yield set_variable(name, value)
-    if answer.decision == "allow" and not hung_up:
-        yield _ALLOW
-
-
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
     """All but the decision, also those that are empty: an earlier call on the channel may have left its own."""
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
@@ -261,6 +293,10 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
         status, cause = _NEVER if answer.decision_id else _AGAIN
         yield "DIALSTATUS", status
         yield "HANGUPCAUSE", cause
+
+
+def _refusal(code: str) -> Answer:
+    return Answer(decision="deny", reasons=[Reason(code, "gate", "", "")])
 
 
 def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:

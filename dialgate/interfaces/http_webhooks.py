@@ -30,9 +30,10 @@ async def webhook(request: web.Request, gate: Gate, client: Client) -> web.Strea
             404, "webhook.unknown", "No profile of this name in the folder of webhooks.", field="profile"
         )
     try:
-        query = dict(http_body.query(request))
+        query = _once(http_body.query(request), profile)
         asked = convert(
-            {"to": "", "from": "", "campaign": ""} | read(profile, await _body(request, gate), query),
+            {"to": "", "from": "", "campaign": ""}
+            | read(profile, await _body(request, gate, profile), query),
             CheckRequest,
         )
     except FAILURES as error:
@@ -42,11 +43,21 @@ async def webhook(request: web.Request, gate: Gate, client: Client) -> web.Strea
     return _reply(_kind(profile, answer), answer.decision, _told(answer))
 
 
-async def _body(request: web.Request, gate: Gate) -> Any:
+async def _body(request: web.Request, gate: Gate, profile: Profile) -> Any:
     body = await http_body.whole(request, gate.config.settings.limits)
     if request.content_type == "application/x-www-form-urlencoded":
-        return dict(http_body.parameters(body.decode("ascii", "replace"), _MOST))
+        return _once(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
     return decode(_json, body) if body else {}
+
+
+def _once(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
+    """What the profile looks at must stand there once: which of two would be dialled?"""
+    named = {name for name, _ in pairs if name in profile.names}
+    if len(named) < sum(name in profile.names for name, _ in pairs):
+        raise Fault(
+            400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
+        )
+    return dict(pairs)
 
 
 def _kind(profile: Profile, answer: Answer) -> Told:

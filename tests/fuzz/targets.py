@@ -19,7 +19,7 @@ from dialgate.model import Call
 from dialgate.settings import Client
 
 _COMMAND: Final = re.compile(
-    rb'(SET VARIABLE [A-Z_]+ "[A-Za-z0-9_.,:/+-]*"|ANSWER|HANGUP|STREAM FILE .*|GET DATA .*)\n'
+    rb'(SET VARIABLE (?:[A-Z_]+|ARRAY\([A-Z_,]+,DG_DECISION\)) "[A-Za-z0-9_.,:/+-]*"|ANSWER|HANGUP|STREAM FILE .*|GET DATA .*)\n'
 )
 _DIGITS: Final = re.compile(r"[0-9]{6,}")
 _CLIENT: Final = Client(name="fuzz", controllers=(), scopes=("check",), sources=("127.0.0.1/32",))
@@ -99,8 +99,7 @@ class _Gate:
 
 class _Door(FastAgi):
     def __init__(self, gate: _Gate) -> None:
-        self.gate = cast("Any", gate)
-        self.calls = set()
+        super().__init__(cast("Any", gate))
 
     def client(self, remote: str) -> Client | None:  # noqa: ARG002 - whoever it is
         return _CLIENT
@@ -117,10 +116,10 @@ def talk(data: bytes) -> None:
     call.connection_lost(None)
     said = transport.written
     assert all(_COMMAND.fullmatch(line) for line in said)
-    assert not said or said[0] == b'SET VARIABLE DG_DECISION "deny"\n'
-    if b'SET VARIABLE DG_DECISION "allow"\n' in said:
+    allows = [line for line in said if line.endswith(b'allow"\n')]
+    if allows:
         assert gate.allowed
-        assert said.index(b'SET VARIABLE DG_DECISION "allow"\n') == len(said) - 1
+        assert said == [b'SET VARIABLE DG_DECISION "deny"\n', *allows]
 
 
 def form(data: bytes) -> None:
