@@ -2,6 +2,7 @@
 its absence: to make a part ready takes a tenth of a second, in which nothing else is done."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from dialgate.ledger import Draft
 from dialgate.store import Store
 
 SUBJECT_BYTES: Final = 16
+AHEAD: Final = 8  # parts under way: a shared store that syncs once a second has so many in it
 
 
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
@@ -25,21 +27,30 @@ async def write(
     store: Store, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
 ) -> int:
     """How many entries were written. Of each part its entries, and of how many rows they are; `done` is told of rows as they
-    are on the disk. While one part is written, the next is made ready: no two parts may tell of the same number, but
+    are on the disk. While some parts are written, the next is made ready: no two parts may tell of the same number, but
     where it does no harm to enter the same twice. Raises `StoreUnavailable`: then what was written stands."""
-    written = waiting = 0
-    writing: asyncio.Task[list[int]] | None = None
+    written = 0
+    writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()
+
+    async def first() -> int:
+        task, rows = writing[0]
+        entered = len(await task)
+        writing.popleft()
+        done(rows)
+        return entered
+
     try:
         async for drafts, rows in parts:
-            if writing is not None:
-                written += len(await writing)
-                done(waiting)
-            writing, waiting = asyncio.create_task(store.append(drafts)), rows
+            if len(writing) >= AHEAD:
+                written += await first()
+            writing.append((asyncio.create_task(store.append(drafts)), rows))
             await asyncio.sleep(0)  # it begins now
+        while writing:
+            written += await first()
+        await store.append(
+            []
+        )  # who was found to stand there already may have been written just now, by another
     finally:
-        if writing is not None:
-            await asyncio.wait([writing])
-    if writing is not None:
-        written += len(writing.result())
-        done(waiting)
+        if writing:
+            await asyncio.wait([task for task, _ in writing])
     return written

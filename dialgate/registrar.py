@@ -193,6 +193,7 @@ class Registrar:
             ask = Masker(self._keys, entry.controller).masked(ask, self._keys.ledger.unseal(entry.sealed))
         for earlier in await self._store.history(entry.subject):
             if isinstance(earlier.event, Lifted) and earlier.event.of == seq:
+                await self._store.append([])
                 return self._lifted_before(earlier, earlier.event, ask)
         if ask.ground == "new_consent":
             await self._check_new_consent(client, entry, entry.event, ask)
@@ -243,6 +244,7 @@ class Registrar:
         if isinstance(event, Ending):
             earlier = await self._said_before(controller, number, event)
             if earlier is not None:
+                await self._store.append([])
                 return Receipt(earlier.seq, localtime.rfc3339(now))
         return await self._append(client, ask, controller.id, number, event, now)
 

@@ -26,7 +26,7 @@ async def opened(config: Config, *, patience: float | None = None) -> Store:
         store = RedisStore(
             url,
             name=shared.name,
-            patience=shared.patience,
+            patience=max(shared.patience, patience or 0),
             replicas=shared.replicas,
             remember=settings.remember_hours * HOUR,
         )

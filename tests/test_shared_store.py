@@ -3,9 +3,11 @@
 import asyncio
 import io
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -16,11 +18,13 @@ from dialgate import settings
 from dialgate.answers import Answer
 from dialgate.decision_log import verify
 from dialgate.model import DAY, Call
-from dialgate.requests import ListRequest, RevocationRequest
+from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
+from tests.ports import free_port
+from tests.test_store import ANNA, revoked
 from tests.world import CALLER, CLEAR, NOW, Hand
 
 
@@ -190,3 +194,72 @@ async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(
     rows = {each["node"]: each["problem"] for each in msgspec.json.decode(told)["nodes"]}
     assert rows == {"one": "silent", "two": "silent"}, "their clock is that of the test"
     assert process.returncode == 1
+
+
+def ask_server(folder: Path, *words: str) -> None:
+    """As who may do everything."""
+    subprocess.run(["redis-cli", "-s", str(folder / "socket"), *words], check=True, capture_output=True)
+
+
+async def test_a_ledger_of_an_early_version_is_refused(tmp_path: Path) -> None:
+    """Its subjects would be taken for such as nobody knows."""
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    ask_server(tmp_path, "XADD", "{dialgate}:ledger", "1-0", "s", "{dialgate}:s:0123456789abcdef")
+    store = RedisStore(at(tmp_path))
+    with pytest.raises(StoreUnavailable, match="written by an early version"):
+        await store.refuse_unless_safe()
+    await store.close()
+    redises.ended(process)
+
+
+async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path: Path) -> None:
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    await store.append([revoked(ANNA)])
+    ask_server(tmp_path, "FLUSHALL")
+    with pytest.raises(StoreUnavailable, match="ends at 0, and 1 was acknowledged"):
+        await store.read([ANNA])
+    await store.close()
+    redises.ended(process)
+
+
+async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
+    """Not by a connection from when it was the master either."""
+    port = free_port()
+    master = redises.start(tmp_path / "m", port=str(port))
+    other = redises.start(tmp_path / "o", unixsocket=str(tmp_path / "o" / "socket"))
+    store = RedisStore(at(tmp_path / "o"))
+    assert (await store.read([ANNA])).known
+    ask_server(tmp_path / "o", "REPLICAOF", "127.0.0.1", str(port))
+    for asking in (store.read([ANNA]), store.history(ANNA), store.positions(), store.attempt("log-1")):
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await asking
+    await store.close()
+    redises.ended(master)
+    redises.ended(other)
+
+
+async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_path: Path) -> None:
+    """A withdrawal that no replica has is refused, and asked for again it still is: a failover would lose it."""
+    master = redises.node()
+    replica = redises.node(replicaof=f"127.0.0.1 {master.port}")
+    redises.linked(replica)
+    url = f"redis://{redises.USER}:{redises.PASSWORD}@127.0.0.1:{master.port}/0"
+    file = world.write_folder(tmp_path, store={"url": url, "patience": 2, "replicas": 1})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    client = gate.config.settings.clients[0]
+    given = ConsentRequest(
+        number=CLEAR,
+        id="web-1",
+        collected_at=datetime(2026, 10, 1, tzinfo=UTC),
+        purposes=("sale",),
+        call_types=("agent",),
+    )
+    await gate.registrar.record(client, given)
+    replica.kill()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            await gate.registrar.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
+    await gate.close()
+    master.kill()

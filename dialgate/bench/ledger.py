@@ -42,6 +42,22 @@ def run(countries: Path, revocations: int, consents: int, requests: int) -> Iter
         yield from _scrubbed(made, folder, min(_SCRUBBED, revocations))
 
 
+def shared(countries: Path, revocations: int) -> Iterator[Figure]:
+    """The revocations alone, on a Redis that syncs once a second."""
+    with tempfile.TemporaryDirectory() as name, servers.redis(Path(name)) as url:
+        folder = Path(name)
+        config = world.write_config(folder, countries, store={"url": url})
+        made = world.World(config, "", [], [])
+        empty = servers.memory(url)
+        yield _imported(
+            made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.shared_revocations"
+        )
+        yield Figure("ledger.shared_memory", round((servers.memory(url) - empty) / revocations, 1), "B/entry")
+        size = sum(each.stat().st_size for each in (folder / "appendonlydir").iterdir())
+        yield Figure("ledger.shared_file", round(size / revocations, 1), "B/entry")
+        yield Figure("ledger.shared_start", round(_started(made), 2), "s")
+
+
 def _mobiles(seed: int) -> Iterator[str]:
     draw = random.Random(seed)
     while True:

@@ -190,6 +190,10 @@ def bench_ledger(
     revocations: Annotated[int, typer.Option(min=1_000, help="Entered from a file.")] = 10_000_000,
     consents: Annotated[int, typer.Option(min=1_000, help="The same.")] = 5_000_000,
     requests: Annotated[int, typer.Option(min=100, help="To each server in each round.")] = 15_000,
+    store: Annotated[
+        Literal["embedded", "redis"],
+        typer.Option(help="Where; on Redis the revocations alone, and their memory."),
+    ] = "embedded",
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
@@ -199,7 +203,10 @@ def bench_ledger(
 
     dialgate bench ledger --revocations 1000000 --consents 500000 --json"""
     with reporting(as_json=as_json):
-        _show(ledger.run(countries, revocations, consents, requests), as_json=as_json)
+        if store == "redis":
+            _show(ledger.shared(countries, revocations), as_json=as_json)
+        else:
+            _show(ledger.run(countries, revocations, consents, requests), as_json=as_json)
 
 
 @bench_app.command("log")

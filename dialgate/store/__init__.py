@@ -156,7 +156,8 @@ class Store(Protocol):
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Write to the ledger, durably, all or nothing. Returns the sequences, which grow without end.
 
-        Other writers wait while it writes: a bulk import sends some thousand drafts at a time, not all at once."""
+        Of nothing it returns once everything that could be read until now is durable: what is read may not be yet, and who
+        answers "that stands already" acknowledges it. Other writers wait while it writes: a bulk import sends some thousand drafts at a time, not all at once."""
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """Take these entries out of the ledger, for good, and append `drafts`, in one step. Their bytes are overwritten.

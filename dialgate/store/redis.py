@@ -68,9 +68,10 @@ _presence = msgspec.json.Decoder(Presence)
 
 
 class Seen(Reading, frozen=True, gc=False):
-    """And the value of each subject."""
+    """And the value of each subject. `seq`: where the ledger ended."""
 
     values: Mapping[bytes, bytes]
+    seq: int
 
 
 class RedisStore:
@@ -88,12 +89,14 @@ class RedisStore:
     ) -> None:
         self._name = f"{{{name}}}:".encode()
         self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
+        self._none = self._name + b"none"  # never there
         self._patience, self._replicas, self.remembers = patience, replicas, remember
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
         self._server = Server(place(url, patience, self._name), patience)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
+        self._durable = 0  # an entry of the ledger that cannot be lost
         self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
@@ -118,8 +121,7 @@ class RedisStore:
                 f"Redis: {could} replicas can take the master's place, and one that lacks an acknowledged entry would"
                 f" lose it; set `replicas` to {could}"
             )
-        (answer,) = await self.together([self._durably()], waits=True)
-        self._refuse_unless_durable(*answer)
+        await self.append([])
 
     async def _refuse_another_layout(self) -> None:
         """A subject of an early version would be taken for one that nobody knows."""
@@ -165,14 +167,16 @@ class RedisStore:
         return ("WAITAOF", 1, self._replicas, int(self._patience * 1000))
 
     async def together(self, commands: Sequence[tuple[Any, ...]], *, waits: bool = False) -> list[Any]:
-        """In one round trip, on one connection. `waits`: so may the server, for its disk and its replicas."""
+        """In one round trip, on one connection, by a master. `waits`: so may the server, for its disk and its replicas."""
         slack = self._patience if waits else 0
+        # DEL changes nothing here, but only a master does it: what a replica knows may be old.
+        asked = [*commands, ("DEL", self._none)]
         try:
-            return await self._server.ask(commands, slack=slack)
+            return (await self._server.ask(asked, slack=slack))[:-1]
         except Refusal:  # it does not know the script: it has been restarted, or is another
             await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
         try:
-            return await self._server.ask(commands, slack=slack)
+            return (await self._server.ask(asked, slack=slack))[:-1]
         except Refusal as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 
@@ -213,11 +217,10 @@ class RedisStore:
             *[of_subject + each for each in different],
             *[of_answer + each for each in keys],
         )
-        # DEL changes nothing, but only a master does it: what a replica knows may be old.
-        told = (await self.together([asked, ("DEL", self._name + b"none")]))[0]
+        told = await self.run(*asked)
         if self._replicas and any(each is not None for each in told[1 + len(different) :]):
             # They are given again without a commit, which would show whether it still is the master.
-            told = (await self._seen_by_replicas([("SET", self.key("ping"), b""), asked]))[1]
+            told = (await self._seen_by_replicas([self._ping(), asked]))[1]
         return self._reading(subjects, different, keys, max(since, self._since), told)
 
     def _reading(
@@ -229,6 +232,11 @@ class RedisStore:
         told: Sequence[bytes | None],
     ) -> Reading:
         seq = int(told[0] or 0)
+        if seq < self._durable:
+            raise StoreUnavailable(
+                f"Redis: the ledger ends at {seq}, and {self._durable} was acknowledged: it was emptied, or another has taken"
+                " its place; restore what it held, and restart the gates"
+            )
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         values: dict[bytes, bytes] = {}
@@ -245,7 +253,11 @@ class RedisStore:
                 answer = recalled(keys[at], value)
                 answers[at] = answer if answer.at >= since else None
         return Seen(
-            subjects=subjects, known=[known[subject] for subject in subjects], answers=answers, values=values
+            subjects=subjects,
+            known=[known[subject] for subject in subjects],
+            answers=answers,
+            values=values,
+            seq=seq,
         )
 
     async def commit(
@@ -270,6 +282,8 @@ class RedisStore:
             self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
             raise
         if not told:
+            if self._replicas and isinstance(reading, Seen):
+                self._durable = max(self._durable, reading.seq)
             return []
         stale = set(told)
         return [
@@ -289,7 +303,6 @@ class RedisStore:
         log = position.log
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         given = [(seq_of(each.decision), each.key) for each in remembered]
-        seqs = [seq for seq, _ in counted]
         attempts, answers = self._by_name("d:", log, counted), self._by_name("w:", log, given)
         lasting = _newest(remembered)
         keys = [
@@ -300,10 +313,13 @@ class RedisStore:
             *[self._of_answer + answer.key for answer in lasting],
         ]
         words: list[Any] = [
-            log, position.seq, max([position.seq, *seqs, *[seq for seq, _ in given]]), min(seqs, default=""),
+            log, position.seq, max((position.seq, *dict(counted), *dict(given))), min(dict(counted), default=""),
             self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers, len(places),
         ]  # fmt: skip
-        words += [values[subject] for subject in places]
+        known = [(place, value) for subject, place in places.items() if (value := values[subject])]
+        words.append(len(known))
+        for pair in known:
+            words += pair
         changed = _changed(values, reservations)
         words.append(len(changed))
         for subject, lines in changed.items():
@@ -315,19 +331,20 @@ class RedisStore:
             words += named
         words.append(len(lasting))
         for answer in lasting:
-            words += (answer.at, stored(answer))
+            words.append(stored(answer))
         return self._call("commit", keys, words)
 
     def _by_name(
-        self, kind: str, log: str, named: Iterable[tuple[int, bytes]]
+        self, kind: str, log: str, named: Sequence[tuple[int, bytes]]
     ) -> dict[bytes, list[int | bytes]]:
         """Hashes, and of each the sequences and what they name."""
-        found: dict[bytes, list[int | bytes]] = {}
-        for seq, value in named:
-            found.setdefault(self.named(kind, log, seq), []).extend((seq, value))
-        return found
+        found: dict[int, list[int | bytes]] = {}
+        for pair in named:
+            found.setdefault(pair[0] // _NAMES, []).extend(pair)
+        return {self.named(kind, log, at * _NAMES): words for at, words in found.items()}
 
     def named(self, kind: str, log: str, seq: int) -> bytes:
+        """The hash that a decision's name lies in."""
         return self.key(kind, b"%b:%d" % (log.encode(), seq // _NAMES))
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
@@ -424,7 +441,12 @@ class RedisStore:
     # ---- the ledger --------------------------------------------------------------------------------------------------
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
-        return await self._write(drafts, {}, ()) or [] if drafts else []
+        if not drafts:
+            self._refuse_unless_durable(
+                *(await self.together([self._ping(), self._durably()], waits=True))[1]
+            )
+            return []
+        return await self._write(drafts, {}, ()) or []
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """The append-only file keeps the bytes until Redis next rewrites it."""
@@ -451,7 +473,10 @@ class RedisStore:
         for old, new in swaps.values():
             values += (old, new, _life(new))
         first = await self.script("ledger", keys, [*values, *gone], durably=True)
-        return None if first is None else list(range(first, first + len(drafts)))
+        if first is None:
+            return None
+        self._durable = max(self._durable, first + len(drafts) - 1)
+        return list(range(first, first + len(drafts)))
 
     async def _values(self, subjects: Sequence[bytes]) -> list[bytes]:
         if not subjects:
@@ -669,7 +694,10 @@ class RedisStore:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> None:
-        await self.run("SET", self.key("ping"), b"")
+        await self.run(*self._ping())
+
+    def _ping(self) -> tuple[Any, ...]:
+        return ("SET", self.key("ping"), b"")
 
     async def maintain(self, before: Instant) -> None:
         """Redis drops by itself what ages, a little later."""

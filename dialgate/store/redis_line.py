@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import hiredis
 from msgspec import Struct
 
+_TURN: Final = 0.001  # seconds
 _MORE: Final = object()  # the reply has not come whole yet
 
 
@@ -86,7 +87,12 @@ class Line(asyncio.Protocol):
         self._fail(Gone(str(exc) if exc else "the server closed the connection"))
 
     def _late(self) -> None:
-        self._fail(TimeoutError())
+        """What came while this process was busy with other things has not been read yet: it is given a turn."""
+        self._loop.call_later(_TURN, self._too_late, self._answer)
+
+    def _too_late(self, answer: asyncio.Future[list[Any]] | None) -> None:
+        if answer is not None and answer is self._answer:
+            self._fail(TimeoutError())
 
     def _fail(self, error: Exception) -> None:
         self.close()

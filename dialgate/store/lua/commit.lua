@@ -2,9 +2,10 @@
 -- A commit from before the log's fence was raised is refused. Where another subject bears an attempt's name, {-1} is given.
 -- KEYS: positions, and then every watched subject, hash of names and answer.
 -- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), life of an attempt and
--- of an answer in ms; then number of watched subjects, and of each the value that was read; number of those that get lines, and of
--- each its place, lines, and whether it ages; number of hashes of attempts' names, then of answers', and of each how many words,
--- and these (sequence, value, …); number of answers, and of each its instant and value.
+-- of an answer in ms; then number of watched subjects, of those that something was known of, and of each of these its place and
+-- the value that was read; number of those that get lines, and of each its place, lines, and whether it ages; number of hashes of
+-- attempts' names, then of answers', and of each how many words, and these (sequence, value, …); number of answers, and of each
+-- its value, which begins with its instant.
 local log, position, top, lowest, fence, life, remembers = unpack(ARGV, 1, 7)
 local at, key = 7, 1
 local function arg() at = at + 1; return ARGV[at] end
@@ -20,15 +21,18 @@ local function values(first, last)
     return found
 end
 
+local function instant(value) return tonumber(string.match(value, '^%d+')) end
+
 local held = redis.call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then
     return redis.error_reply('FENCED a commit that came too late')
 end
 
-local watched = tonumber(arg())
-local stale, seen = {}, values(2, 1 + watched)
+local watched, known = tonumber(arg()), tonumber(arg())
+local stale, seen, read = {}, values(2, 1 + watched), {}
+for n = 1, known do read[tonumber(arg()) + 1] = arg() end
 for n = 1, watched do
-    if (seen[n] or '') ~= arg() then stale[#stale + 1] = n - 1 end
+    if seen[n] ~= (read[n] or false) then stale[#stale + 1] = n - 1 end
 end
 if #stale > 0 then return stale end
 key = 1 + watched
@@ -70,8 +74,8 @@ end
 local answers = tonumber(arg())
 local before = answers > 0 and values(key + 1, key + answers)
 for n = 1, answers do
-    local instant, value, answer = arg(), arg(), name()
-    if not before[n] or tonumber(string.match(before[n], '^%d+')) <= tonumber(instant) then
+    local value, answer = arg(), name()
+    if not before[n] or instant(before[n]) <= instant(value) then
         redis.call('SET', answer, value, 'PX', remembers)
     end
 end
