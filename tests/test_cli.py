@@ -469,3 +469,11 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
     assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
     compared = figures["http.requests"]
     assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
+
+
+def test_the_load_of_a_ledger_is_measured_on_redis_too(world: World) -> None:
+    done = ended(world.start("bench", "ledger", "--store", "redis", "--revocations", "1000", "--json"))
+    assert done.code == 0, done
+    figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.out.splitlines())}
+    assert figures["ledger.shared_revocations"] > 0
+    assert figures["ledger.shared_memory"] > 0

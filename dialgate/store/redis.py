@@ -58,6 +58,7 @@ SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
 _NAMES: Final = 128  # in one hash: so many Redis packs tightly
 _TAKEN: Final = [-1]
+_READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HMGET", "HGETALL", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
 
 encoded = msgspec.json.Encoder().encode
@@ -167,16 +168,21 @@ class RedisStore:
         return ("WAITAOF", 1, self._replicas, int(self._patience * 1000))
 
     async def together(self, commands: Sequence[tuple[Any, ...]], *, waits: bool = False) -> list[Any]:
-        """In one round trip, on one connection, by a master. `waits`: so may the server, for its disk and its replicas."""
+        """In one round trip, on one connection, by a master. Those that write stand before those that read. `waits`: so may
+        the server, for its disk and its replicas."""
         slack = self._patience if waits else 0
+        if commands[0][0] not in _READS:
+            return await self._asked(commands, slack)
         # DEL changes nothing here, but only a master does it: what a replica knows may be old.
-        asked = [*commands, ("DEL", self._none)]
+        return (await self._asked([*commands, ("DEL", self._none)], slack))[:-1]
+
+    async def _asked(self, commands: Sequence[tuple[Any, ...]], slack: float) -> list[Any]:
         try:
-            return (await self._server.ask(asked, slack=slack))[:-1]
+            return await self._server.ask(commands, slack=slack)
         except Refusal:  # it does not know the script: it has been restarted, or is another
             await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
         try:
-            return (await self._server.ask(asked, slack=slack))[:-1]
+            return await self._server.ask(commands, slack=slack)
         except Refusal as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 
