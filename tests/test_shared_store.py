@@ -263,3 +263,13 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
             await gate.registrar.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
     await gate.close()
     master.kill()
+
+
+async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
+    """A stop is on its disk when it is acknowledged, and is not refused for the second that takes."""
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")
+    store = RedisStore(at(tmp_path), patience=0.2)
+    await store.refuse_unless_safe()
+    assert [await store.append([revoked(ANNA)]) for _ in range(3)] == [[1], [2], [3]]
+    await store.close()
+    redises.ended(process)

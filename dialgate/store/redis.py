@@ -58,6 +58,7 @@ SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
 _NAMES: Final = 128  # in one hash: so many Redis packs tightly
 _TAKEN: Final = [-1]
+_SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
 _READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HMGET", "HGETALL", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
 
@@ -92,6 +93,7 @@ class RedisStore:
         self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
         self._none = self._name + b"none"  # never there
         self._patience, self._replicas, self.remembers = patience, replicas, remember
+        self._disk = patience + _SYNC_SECONDS
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
         self._server = Server(place(url, patience, self._name), patience)
@@ -156,7 +158,7 @@ class RedisStore:
         commands = [self._call(name, keys, values)]
         if durably:
             commands.append(self._durably())
-        answers = await self.together(commands, waits=durably)
+        answers = await self.together(commands, waits=self._disk if durably else 0)
         if durably:
             self._refuse_unless_durable(*answers[-1])
         return answers[0]
@@ -165,16 +167,15 @@ class RedisStore:
         return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
 
     def _durably(self) -> tuple[Any, ...]:
-        return ("WAITAOF", 1, self._replicas, int(self._patience * 1000))
+        return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
 
-    async def together(self, commands: Sequence[tuple[Any, ...]], *, waits: bool = False) -> list[Any]:
-        """In one round trip, on one connection, by a master. Those that write stand before those that read. `waits`: so may
-        the server, for its disk and its replicas."""
-        slack = self._patience if waits else 0
+    async def together(self, commands: Sequence[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
+        """In one round trip, on one connection, by a master. Those that write stand before those that read. `waits`: seconds
+        for which the server may, for its disk or its replicas."""
         if commands[0][0] not in _READS:
-            return await self._asked(commands, slack)
+            return await self._asked(commands, waits)
         # DEL changes nothing here, but only a master does it: what a replica knows may be old.
-        return (await self._asked([*commands, ("DEL", self._none)], slack))[:-1]
+        return (await self._asked([*commands, ("DEL", self._none)], waits))[:-1]
 
     async def _asked(self, commands: Sequence[tuple[Any, ...]], slack: float) -> list[Any]:
         try:
@@ -198,7 +199,7 @@ class RedisStore:
         if not self._replicas:
             return await self.together(commands)
         wait = ("WAIT", self._replicas, int(self._patience * 1000))
-        answers = await self.together([*commands, wait], waits=True)
+        answers = await self.together([*commands, wait], waits=self._patience)
         if answers[-1] < self._replicas:
             raise StoreUnavailable(
                 f"Redis: {answers[-1]} of {self._replicas} replicas have it; it may no longer be the master"
@@ -449,7 +450,7 @@ class RedisStore:
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         if not drafts:
             self._refuse_unless_durable(
-                *(await self.together([self._ping(), self._durably()], waits=True))[1]
+                *(await self.together([self._ping(), self._durably()], waits=self._disk))[1]
             )
             return []
         return await self._write(drafts, {}, ()) or []
