@@ -480,6 +480,25 @@ async def test_a_request_is_noted_from_the_day_on_which_it_came_in(made: World) 
     assert len(await open_requests(made)) == 3
 
 
+# ---- reports -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_report_is_taken_along_of_ones_own_controllers_only(made: World) -> None:
+    await check(made, LISTED)
+    asked = {"span": "day", "day": "2026-11-24", "form": "csv", "controller": "acme"}
+    async with browser(made, SUPERVISOR) as session:
+        assert 'value="2026-11-23"' in await get(session, "/console/reports")
+        told = await send(session, "/console/reports", 200, **asked)
+        assert "registry.listed" in told
+        assert LISTED[3:] not in told
+        assert "<title>" in await send(
+            session, "/console/reports", 200, **{**asked, "span": "month", "form": "html"}
+        )
+        await send(session, "/console/reports", 404, **{**asked, "controller": "beta"})
+        for wrong in ({"day": "yesterday"}, {"form": "exe"}):
+            assert "request.invalid" in await send(session, "/console/reports", 400, **{**asked, **wrong})
+
+
 # ---- the stream ------------------------------------------------------------------------------------------------------
 
 

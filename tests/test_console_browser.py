@@ -27,7 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 AXE = Path(axe_playwright_python.base.__file__).with_name("axe.min.js").read_text("utf-8")
 GRAVE = {"serious", "critical"}
 SIZES = {"wide": (1280, 860), "narrow": (390, 844)}
-PLACES = ("", "/try", "/revoke", "/lists", "/caller-ids", "/lookup", "/requests")
+PLACES = ("", "/try", "/revoke", "/lists", "/caller-ids", "/reports", "/lookup", "/requests")
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -146,6 +146,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "account", "chains", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
         "settings", "span", "texts", "why",
     },
+    "dialgate.interfaces.console_reports": {"console", "interfaces", "localtime"},
     "dialgate.interfaces.console_requests": {"model", "console", "interfaces", "localtime", "lookups", "subject_answers"},
     "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service"},
     "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces"},

@@ -17,6 +17,7 @@ from dialgate.interfaces import (
     console_calls,
     console_lists,
     console_people,
+    console_reports,
     console_requests,
     http_body,
 )
@@ -64,6 +65,8 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/board", ("watch",), console_board.board),
     _Route("GET", f"{ROOT}/events", ("watch",), console_board.events),
     _Route("GET", f"{ROOT}/caller-ids", ("watch",), console_board.caller_ids),
+    _Route("GET", f"{ROOT}/reports", ("watch",), console_reports.ask),
+    _Route("POST", f"{ROOT}/reports", ("watch",), console_reports.made),
     _Route("GET", f"{ROOT}/try", ("simulate",), console_calls.ask),
     _Route("POST", f"{ROOT}/try", ("simulate",), console_calls.tried),
     _Route("GET", f"{ROOT}/revoke", ("revoke",), console_calls.ask_revocation),

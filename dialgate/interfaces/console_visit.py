@@ -55,6 +55,7 @@ PLACES: Final = (
     Place("revoke", f"{ROOT}/revoke", ("revoke",)),
     Place("lists", f"{ROOT}/lists", ("lists",)),
     Place("callers", f"{ROOT}/caller-ids", ("watch",)),
+    Place("reports", f"{ROOT}/reports", ("watch",)),
     Place("lookup", f"{ROOT}/lookup", ("read",)),
     Place("requests", f"{ROOT}/requests", ("subjects",)),
 )
