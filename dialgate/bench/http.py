@@ -87,8 +87,8 @@ def _store(folder: Path, *, shared: bool) -> Iterator[dict[str, Any]]:
 def workers(
     countries: Path, requests: int, rounds: int, counts: tuple[int, ...] = (1, 2, 4)
 ) -> Iterator[Figure]:
-    """Processor time for each decision, by how many workers share it, on a Redis; what Redis itself takes is not in it. Each
-    round starts a gate of each size anew."""
+    """Processor time for each decision, by how many workers there are, each with as many connections as the one alone, on a Redis;
+    what Redis itself takes is not in it. Each round starts a gate of each size anew."""
     spent: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder, servers.redis(Path(folder)) as url:
         size = 2 * requests * rounds * len(counts)
@@ -97,8 +97,9 @@ def workers(
         for _ in range(rounds):
             for count in counts:
                 with servers.gate(made.config, workers=count) as ours:
-                    turn(ours, made.key, world.bodies(numbers, requests))
-                    taken = turn(ours, made.key, world.bodies(numbers, requests))
+                    connections = _CONNECTIONS * count
+                    turn(ours, made.key, world.bodies(numbers, requests), connections)
+                    taken = turn(ours, made.key, world.bodies(numbers, requests), connections)
                 spent[count].append(taken.cpu / taken.load.requests * 1e6)
     alone = median(spent[counts[0]])
     for count, found in spent.items():
@@ -112,10 +113,10 @@ def _round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
     return Round(turn(ours, key, bodies), turn(theirs, key, bodies))
 
 
-def turn(server: Server, key: str, bodies: bytes) -> Turn:
-    """Every body once, over 32 connections."""
+def turn(server: Server, key: str, bodies: bytes, connections: int = _CONNECTIONS) -> Turn:
+    """Every body once."""
     before = server.cpu()
-    words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(_CONNECTIONS)]
+    words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(connections)]
     environment = {**os.environ, "DIALGATE_KEY": key}
     ran = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
     load = msgspec.json.decode(ran.stdout, type=Load)
