@@ -20,7 +20,7 @@ _BEAT: Final = 2 * SECOND
 _LEASE: Final = 10 * SECOND
 _OWN: Final = frozenset(
     {"data", "countries", "controllers", "webhooks", "listen", "fastagi", "node", "workers", "store", "store_patience"}
-    | {"batch_calls", "log_segment_mb", "log_archive_hours", "checkpoint_seconds"}
+    | {"batch_calls", "log_segment_mb", "log_segment_hours", "log_archive_hours", "checkpoint_seconds"}
 )  # fmt: skip
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 

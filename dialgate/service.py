@@ -122,10 +122,8 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Asked] = []
         self._batches: set[asyncio.Task[None]] = set()
-        self._deciding = (
-            False  # a batch is being decided; and so many calls are in batches that are not answered yet:
-        )
-        self._in_flight = 0
+        # A batch is being decided; and so many calls are in batches that are not answered yet.
+        self._deciding, self._in_flight = False, 0
 
     @classmethod
     async def open(
@@ -149,6 +147,7 @@ class Gate:
                 now=clock(),
                 gate={"dialgate": __version__, **localtime.versions()},
                 segment_bytes=config.settings.log_segment_mb << 20,
+                segment_span=config.settings.log_segment_hours * HOUR,
             )
             undo.callback(log.close)
             checkpoints = Checkpointer.open(

@@ -93,6 +93,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     store: SharedStore | None = None
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
     storage: Storage = Storage()
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0

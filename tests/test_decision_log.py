@@ -44,6 +44,26 @@ def seqs(folder: Path) -> list[int]:
     return [msgspec.json.decode(line.body)["seq"] for line in entries(folder)]
 
 
+@pytest.mark.parametrize("opened_anew", [False, True])
+def test_a_segment_ends_with_its_time_too_unless_nothing_is_in_it(tmp_path: Path, opened_anew: bool) -> None:
+    def again() -> DecisionLog:
+        return DecisionLog.open(tmp_path / "log", log=LOG, now=NOW + 1, gate={}, segment_span=1_000)
+
+    log = DecisionLog.open(tmp_path / "log", log=LOG, now=NOW, gate={}, segment_span=1_000)
+    assert log.turn_over(NOW + 5_000) == 1
+    log.write([body(1)])
+    if opened_anew:
+        log.close()
+        log = again()
+    assert log.turn_over(NOW + 999) == 1
+    assert log.turn_over(NOW + 1_000) == 2
+    assert log.turn_over(NOW + 9_000) == 2
+    log.write([body(2)])
+    log.close()
+    assert seqs(tmp_path / "log") == [1, 2]
+    assert verify(tmp_path / "log").faults == []
+
+
 # ---- written and read -------------------------------------------------------------------------------------------------------
 
 

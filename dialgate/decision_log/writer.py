@@ -52,9 +52,18 @@ class DecisionLog:
     """The one writer. `sync` and `recover` may run in other threads than the rest, which belongs to one. After any
     failure everything is refused until `recover` succeeds."""
 
-    def __init__(self, folder: Path, lock: int, log: str, gate: dict[str, str], segment_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lock: int,
+        log: str,
+        gate: dict[str, str],
+        segment_bytes: int,
+        segment_span: Instant,
+    ) -> None:
         self._folder, self._lock = folder, lock
-        self._log, self._gate, self._segment_bytes = log, gate, segment_bytes
+        self._log, self._gate = log, gate
+        self._segment_bytes, self._segment_span = segment_bytes, segment_span
         # Taken in this order: `_chain` while the chain grows or is mended, `_file` while the segment is synced or
         # replaced. So a write never waits for a sync, unless it begins a segment.
         self._chain, self._file = Lock(), Lock()
@@ -71,8 +80,9 @@ class DecisionLog:
         now: Instant,
         gate: dict[str, str],
         segment_bytes: int = _SEGMENT_BYTES,
+        segment_span: Instant = 0,
     ) -> "DecisionLog":
-        """Go on where the log ends. A last line that a crash left unfinished is cut off and kept beside; anything
+        """A segment is full after `segment_bytes`, and, unless that is 0, `segment_span` after it began. Go on where the log ends. A last line that a crash left unfinished is cut off and kept beside; anything
         else that is wrong in the last segment raises LogDamaged. A new `gate` begins a new segment."""
         with ExitStack() as undo:
             try:
@@ -80,7 +90,7 @@ class DecisionLog:
                 lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
                 undo.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                opened = cls(folder, lock, log, gate, segment_bytes)
+                opened = cls(folder, lock, log, gate, segment_bytes, segment_span)
                 opened._resume(now)
             except OSError as error:
                 raise unavailable(folder, error) from error
@@ -113,7 +123,7 @@ class DecisionLog:
 
     def turn_over(self, now: Instant) -> int:
         """Begin a new segment if the newest is full. Returns the sequence that the newest begins with."""
-        if self._end.size >= self._segment_bytes:
+        if self._end.size >= self._segment_bytes or self._is_old(now):
             self._refuse_if_broken()
             with self._chain:
                 self._refuse_if_broken()
@@ -198,8 +208,14 @@ class DecisionLog:
         if header.gate == self._gate:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             self._end = self._durable = end
+            self._opened_at = header.opened_at
         else:
             self._begin(end, (), now)
+
+    def _is_old(self, now: Instant) -> bool:
+        """And not empty."""
+        old = 0 < self._segment_span <= now - self._opened_at
+        return old and self._end.seq > self._first
 
     def _begin(self, end: _End, bodies: Sequence[bytes], now: Instant) -> None:
         """A fresh segment after `end`, durable from the start, with `bodies` in it. One that holds nothing but its
@@ -219,6 +235,7 @@ class DecisionLog:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._path, self._first, self._previous = fd, path, end.seq, previous
+        self._opened_at = now
         self._end = self._durable = _End(len(data), end.seq + len(bodies), head)
         self._unsynced.clear()
 
