@@ -127,4 +127,5 @@ def _scrubbed(made: world.World, folder: Path, rows: int) -> Iterator[Figure]:
     if process.returncode not in {0, 1}:
         raise BenchError("the list could not be scrubbed")
     yield Figure("ledger.scrub", round(rows / took), "rows/s")
+    yield Figure("ledger.scrub_processor", round((used.ru_utime + used.ru_stime) / rows * 1e6, 1), "us/row")
     yield Figure("ledger.scrub_memory", round(used.ru_maxrss / 1024), "MB")
