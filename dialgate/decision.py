@@ -38,12 +38,14 @@ def decide(facts: Facts, law: Law) -> Decision:
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     """Until then the same is decided, word for word, on the same facts; 0: nobody can tell. A deny may come to have
     another reason, and advice may begin and end, at instants that no outcome names, except where nothing is recorded of
-    the person and what forbids the call does not look at the time."""
-    if law.binding(facts).advised is not None:
+    the person and what forbids the call does not look at the time. Of several registries one deny is told: an answer that
+    expires may put another in its place."""
+    binding = law.binding(facts)
+    if binding.advised is not None:
         return 0
     if decision.allow:
         return decision.valid_until
-    nothing = facts.known == Known(seq=facts.known.seq)
+    nothing = facts.known == Known(seq=facts.known.seq) and len(binding.registries) <= 1
     timeless = nothing and all(deny.code in _TIMELESS for deny in decision.reasons)
     return _valid_until(decision.outcomes, facts, law) if timeless else 0
 

@@ -529,6 +529,20 @@ def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts
         assert decide(replace(facts, at=at), IT) == decision, localtime.rfc3339(at)
 
 
+def test_a_deny_lasts_no_longer_than_the_answer_of_another_registry_whose_deny_would_come_first() -> None:
+    (rpo,) = law_data("IT")["registries"]
+    law = with_law(registries=[{**rpo, "id": "first"}, rpo])
+    facts = base()
+    expires = facts.at + HOUR
+    clear = RegistryAnswer(registry="first", answer="clear", consulted_at=expires - 15 * DAY)
+    listed = RegistryAnswer(registry="rpo", answer="listed", consulted_at=facts.at, listed_at=facts.at)
+    facts = replace(facts, known=Known(), registries=(clear, listed))
+    decision = decide(facts, law)
+    assert [deny.code for deny in decision.reasons] == ["registry.listed"]
+    assert [deny.code for deny in decide(replace(facts, at=expires), law).reasons] == ["registry.expired"]
+    assert lasts_until(facts, law, decision) <= expires
+
+
 def test_an_allow_ends_with_the_quarter_of_an_hour_where_the_laws_own_clock_is_not_the_persons() -> None:
     facts = base(zones=["Atlantic/Canary"])
     assert decide(facts, IT).valid_until == facts.at + 15 * MINUTE
