@@ -343,6 +343,19 @@ def test_a_full_disk_there_leaves_nothing_half_and_room_brings_it_on(
     assert verified(home(small_disk, data))[0] == 0
 
 
+def test_a_folders_files_are_their_owners_alone_whatever_the_shell_gives_away(
+    data: Path, tmp_path: Path
+) -> None:
+    place, umask = a_folder(tmp_path), os.umask(0)
+    try:
+        assert shipping(data, place.target).round()
+    finally:
+        os.umask(umask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in place.seen().rglob("*") if path.is_file()}
+    assert len(modes) > 4
+    assert set(modes.values()) == {0o600}, modes
+
+
 async def test_half_of_a_file_never_stands_under_its_name(tmp_path: Path) -> None:
     """As it is being written: what is copied comes out of a pipe, of which half has been read."""
     (tmp_path / "share").mkdir()

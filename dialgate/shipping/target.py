@@ -43,7 +43,8 @@ def opened(shipping: Shipping, config: Path) -> Target:
 
 
 class Folder:
-    """`root` is not made: a share that is not mounted must not be taken for an empty one."""
+    """`root` is not made: a share that is not mounted must not be taken for an empty one. What is put there is its owner's
+    alone, as in the log's own folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -66,7 +67,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.new")
         try:
-            with unfinished.open("wb") as file:
+            with open(unfinished, "wb", opener=_own) as file:
                 shutil.copyfileobj(source, file, _AT_ONCE)
                 file.flush()
                 os.fsync(file.fileno())
@@ -78,6 +79,10 @@ class Folder:
         for folder in _up_to(path.parent, self._root):
             sync_folder(folder)
         return True
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _up_to(folder: Path, root: Path) -> Iterator[Path]:
