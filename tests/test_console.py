@@ -26,7 +26,7 @@ from dialgate.console.masks import masked
 from dialgate.doors import Listen
 from dialgate.interfaces import console, http
 from dialgate.interfaces.console_calls import CHANNELS
-from dialgate.interfaces.console_sessions import FAILURES, IDLE, LONGEST, SPAN
+from dialgate.interfaces.console_sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http_errors import CODES
 from dialgate.metrics import Calls
 from dialgate.model import HOUR, REASONS, SECOND, Kind, Severity
@@ -219,6 +219,17 @@ async def test_a_withdrawn_key_ends_its_sessions(made: World) -> None:
         path.write_text(yaml.safe_dump(written))
         made.gate.reload(settings.load(path))
         await get(session, "/console/try", 303)
+
+
+async def test_who_logs_in_again_and_again_ends_nobodys_sessions_but_the_own(made: World) -> None:
+    async with browser(made, SUPERVISOR) as other, browser(made, AGENT) as first, browser(made) as again:
+        for _ in range(OF_ONE):
+            made.hand.at += 1
+            async with again.post("/console/login", data={"key": AGENT}, allow_redirects=False) as answer:
+                assert answer.status == 303
+        await get(other, "/console/try")
+        await get(again, "/console/try")
+        await get(first, "/console/try", 303)
 
 
 # ---- what a foreign page cannot do -----------------------------------------------------------------------------------

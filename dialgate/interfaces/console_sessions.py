@@ -1,4 +1,4 @@
-"""Who is logged in: a small file of each session in `DATA/run/sessions/`, so that every worker of the node knows it, a rolling
+"""Who is logged in: a small file of each session in `DATA/run/sessions/`, in a folder of its client's, so that every worker of the node knows it, a rolling
 restart ends none, and who logs out at one has logged out at all. It is named by the digest of the session's name, which the
 browser alone holds; its time of change is when it was last used. The API key itself is kept nowhere, and what it may do is
 looked up anew with each request. Failed logins are kept in the same way, by the digest of their address.
@@ -23,7 +23,8 @@ LONGEST: Final = 12 * HOUR  # a shift
 IDLE: Final = HOUR
 FAILURES: Final = 10
 SPAN: Final = 10 * MINUTE
-_MOST: Final = 1_000
+OF_ONE: Final = 200  # of one client: with more the oldest end, and nobody else's
+_ADDRESSES: Final = 1_000
 _NOTED: Final = MINUTE  # how exactly it is known when a session was last used
 _NANOSECONDS: Final = 1_000_000
 
@@ -52,19 +53,20 @@ class Sessions:
         """The session's name, or nothing where no client has this key; that is a failure of the address's. Raises
         `OSError`."""
         digest, now = _digest(key.strip()), self._clock()
-        if digest not in config.keys:
+        client = config.keys.get(digest)
+        if client is None:
             self._failed(address, now)
             return None
-        _room(self._sessions, now - IDLE)
-        name = secrets.token_urlsafe(32)
-        session = Session(digest, secrets.token_urlsafe(32), now)
-        _append(self._sessions / _digest(name), _encode(session), now)
+        name = f"{_digest(client.name)[:16]}.{secrets.token_urlsafe(32)}"
+        path, session = self._path(name), Session(digest, secrets.token_urlsafe(32), now)
+        _room(path.parent, now - IDLE, OF_ONE)
+        _append(path, _encode(session), now)
         (self._failures / _digest(address)).unlink(missing_ok=True)
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
         """To have asked counts as use. Ended with its key, too."""
-        path, now = self._sessions / _digest(name), self._clock()
+        path, now = self._path(name), self._clock()
         try:
             with path.open("rb") as file:
                 session, seen = _session.decode(file.read()), _changed(os.fstat(file.fileno()))
@@ -80,7 +82,11 @@ class Sessions:
 
     def end(self, name: str) -> None:
         with suppress(OSError):
-            (self._sessions / _digest(name)).unlink()
+            self._path(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        """What stands before the point says whose it is."""
+        return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
     def wait(self, address: str) -> int:
         """Seconds until the address may try again; 0: now."""
@@ -95,17 +101,17 @@ class Sessions:
         return int(max(1, (recent[-FAILURES] + SPAN - now) // 1000))
 
     def _failed(self, address: str, now: Instant) -> None:
-        _room(self._failures, now - SPAN)
+        _room(self._failures, now - SPAN, _ADDRESSES)
         _append(self._failures / _digest(address), b"%d\n" % now, now)
 
 
-def _room(folder: Path, since: Instant) -> None:
-    """What was not used since is dropped, and the oldest where there are too many."""
+def _room(folder: Path, since: Instant, most: int) -> None:
+    """For one more: what was not used since is dropped, and the oldest where there are too many."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # another worker makes room too
         used = sorted((_changed(path.stat()), path) for path in folder.iterdir())
         for place, (at, path) in enumerate(used):
-            if at < since or place <= len(used) - _MOST:
+            if at < since or place <= len(used) - most:
                 path.unlink()
 
 
