@@ -4,15 +4,17 @@ The number that is checked is the number that is dialled, so nothing is mended: 
 translate a digit, the input is refused. Two paths give one answer: `_slow` asks the library, `_fast` is a pattern
 built at import from the library's own metadata and takes what is already written `+39` and digits, which
 `_fast_unsigned` puts in front where that is the only reading.
-`tests/properties/phone_fast_path.py` compares them. Nothing is cached: a called number is personal data.
+`tests/properties/phone_fast_path.py` compares them. No number is cached: it is personal data.
 """
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import phonenumbers
 from msgspec import Struct
 from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
     NumberParseException,
     PhoneMetadata,
     PhoneNumber,
@@ -361,8 +363,37 @@ def _fast_unsigned(raw: str, home: str) -> Parsed | None:
     # Italy has no trunk prefix. No country code begins with 0, nor does a short code.
     candidates = (
         _fast("+39" + raw),
-        raw[0] != "0" and (_fast("+" + raw) or _exactly("+" + raw)),
-        _short(raw, home),
+        raw[0] != "0" and (_fast("+" + raw) or (_is_possible(raw) and _exactly("+" + raw))),
+        len(raw) <= _LONGEST_SHORT and _short(raw, home),
     )
     readings = [parsed for parsed in candidates if parsed]
     return readings[0] if len(readings) == 1 else None
+
+
+def _is_possible(digits: str) -> bool:
+    """Whether the country whose code they begin with has numbers as long as what follows."""
+    for width in (1, 2, 3):
+        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width]))
+        if regions is not None:
+            return len(digits) - width in _lengths(int(digits[:width]), regions)
+    return False
+
+
+@cache
+def _lengths(code: int, regions: tuple[str, ...]) -> frozenset[int]:
+    plans = [
+        PhoneMetadata.metadata_for_nongeo_region(code)
+        if region == REGION_CODE_FOR_NON_GEO_ENTITY
+        else PhoneMetadata.metadata_for_region(region)
+        for region in regions
+    ]
+    known = [plan.general_desc for plan in plans if plan and plan.general_desc]
+    return frozenset(length for desc in known for length in desc.possible_length)
+
+
+_LONGEST_SHORT = max(
+    length
+    for plan in (PhoneMetadata.short_metadata_for_region("IT"),)
+    if plan and plan.general_desc
+    for length in plan.general_desc.possible_length
+)

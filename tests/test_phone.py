@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from dialgate.model import CallerId, Kind
 from dialgate.phone import NotANumber, Parsed, _fast, _slow, national, parse, parse_caller_id
@@ -294,7 +295,14 @@ def test_the_fast_answer_is_the_slow_answer_whatever_comes_in(raw: str) -> None:
     assert fast == slow or (fast is None and (isinstance(slow, str) or not re.fullmatch(r"\+39[0-9]*", raw)))
 
 
-@given(st.one_of(NUMBERISH, LOOSE), HOMES)
+ABROAD = st.builds(
+    lambda code, rest: f"{code}{rest}",
+    st.sampled_from(sorted(COUNTRY_CODE_TO_REGION_CODE)),
+    st.text("0123456789", min_size=1, max_size=13),
+)
+
+
+@given(st.one_of(NUMBERISH, LOOSE, ABROAD), HOMES)
 @example("33612345678", "IT")
 def test_the_way_a_number_is_written_changes_its_cost_and_not_its_answer(raw: str, home: str) -> None:
     """`parse`, with all its short cuts, answers and refuses as the slow path does."""
