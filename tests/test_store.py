@@ -726,6 +726,20 @@ async def test_an_event_of_a_newer_program_makes_the_store_unavailable(tmp_path:
     await store.close()
 
 
+async def test_a_result_that_is_none_makes_the_store_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = SqliteStore.open(path)
+    await reserve(store, ANNA, "log-1")
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE attempt SET result = 'forbidden'")
+    db.close()
+    store = SqliteStore.open(path)
+    with pytest.raises(StoreUnavailable, match="newer dialgate"):
+        await store.read([ANNA])
+    await store.close()
+
+
 async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append([revoked(ANNA)])

@@ -17,7 +17,7 @@ from msgspec import structs
 from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry, Event, fold
-from dialgate.model import Attempt, Instant, Known
+from dialgate.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallList, Remembered, StoreUnavailable
 from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
@@ -201,6 +201,8 @@ def filled_sieve(db: sqlite3.Connection) -> tuple[Sieve, int]:
 
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     at, decision, campaign, basis, result, subject = row
+    if result not in RESULT_RANK:  # else it would go into a record that nobody can read
+        raise StoreUnavailable(f"attempt {decision} has a result that only a newer dialgate knows")
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
 
