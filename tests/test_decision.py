@@ -128,7 +128,9 @@ def test_a_recommendation_turns_to_a_pass_that_says_so_and_changes_nothing_else(
 
     for each in (each for new in added.values() for each in new if each["source"] == "s"):
         each["severity"] = "recommendation"
-    advised = decide(base(**facts), parse_law({**data, **added}))
+    law = parse_law({**data, **added})
+    advised = decide(base(**facts), law)
+    assert lasts_until(base(**facts), law, advised) == 0
     outcome = advised.outcomes[rule]
     assert isinstance(outcome, Pass)
     assert outcome.why.startswith("advised against: ")
