@@ -11,7 +11,7 @@ import re
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from mmap import ACCESS_READ, mmap
-from typing import IO, Any, Final, TypeAlias, cast
+from typing import IO, Any, Final, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +22,7 @@ from dialgate.events import Misstated, event_of
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Draft
 from dialgate.masking import Masker
-from dialgate.model import Instant, Known
+from dialgate.model import CallType, Instant, Known, Purpose
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest
 from dialgate.store import Store
 from dialgate.tabular import Table, Unreadable
@@ -43,6 +43,18 @@ _PARTS: Final = re.compile(r"[;|]")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Draft).decode
 _FIELD: Final = re.compile(r"\$\.(\w+)")
+_INSTANT: Final = "write it as 2026-11-24T10:00:00+01:00"
+_DAY: Final = "write it as 2026-11-24"
+_AS: Final = {
+    "collected_at": _INSTANT,
+    "expires_at": _INSTANT,
+    "requested_at": _INSTANT,
+    "starts": _DAY,
+    "ends": _DAY,
+    "purposes": f"one or more of {', '.join(get_args(Purpose))}",
+    "call_types": f"one or more of {', '.join(get_args(CallType))}",
+    "artefact_sha256": "64 hexadecimal digits",
+}
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -149,7 +161,7 @@ def _problem(error: ValueError) -> str:
     if isinstance(error, msgspec.ValidationError):
         named = _FIELD.search(str(error))
         if named:
-            return f"its `{named[1]}` cannot be read"
+            return f"its `{named[1]}` cannot be read{_AS.get(named[1], '') and f': {_AS[named[1]]}'}"
         missing = re.search(r"required field `(\w+)`", str(error))
         return f"it has no `{missing[1]}`" if missing else "it cannot be read"
     return str(error)

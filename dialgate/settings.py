@@ -189,6 +189,8 @@ class _Reader:
         self.problems: list[str] = []
         self.contents: dict[str, bytes] = {}
         self.names: list[str] = []
+        # Where a file was refused, what it would have named is not said to be missing.
+        self.laws_whole = self.controllers_whole = True
 
     def config(self) -> Config:
         settings = self._read(self.path, Settings)
@@ -242,11 +244,9 @@ class _Reader:
         loaded = self._load(path)
         if loaded is None:
             return None
-        try:
-            return msgspec.convert(loaded[0] or {}, kind)
-        except msgspec.ValidationError as error:
-            self.problems.append(f"{path.name}: {error}")
-            return None
+        read, faults = yamlfile.convert(loaded[0] or {}, kind)
+        self.problems.extend(f"{path.name}: {fault}" for fault in faults)
+        return read
 
     def _files(self, folder: Path) -> list[Path]:
         found = sorted(folder.glob("*.yaml"))
@@ -260,10 +260,12 @@ class _Reader:
         for path in self._files(folder):
             loaded = self._load(path)
             if loaded is None:
+                self.laws_whole = False
                 continue
             try:
                 law = parse_law(loaded[0])
             except LawError as error:
+                self.laws_whole = False
                 self.problems.append(f"{path.name}: {error}")
                 continue
             if law.country in laws:
@@ -277,15 +279,16 @@ class _Reader:
         for path in self._files(folder):
             read = self._read(path, ControllerFile)
             if read is None:
+                self.controllers_whole = False
                 continue
             if read.id in controllers:
                 self.problems.append(f"{path.name}: a second controller {read.id}")
-            if read.country not in laws:
+            if self.laws_whole and read.country not in laws:
                 self.problems.append(f"{path.name}: country {read.country} has no file among the countries")
             self.problems.extend(
                 f"{path.name}: adheres to {code!r}, which is not among the `codes` of any country"
                 for code in read.adheres_to
-                if not any(code in law.codes for law in laws.values())
+                if self.laws_whole and not any(code in law.codes for law in laws.values())
             )
             controllers[read.id] = read
         return controllers
@@ -380,14 +383,16 @@ class _Reader:
             self.problems.append(f"client {client.name}: has key_sha256 and key_sha256_file; keep one")
         self.problems.extend(
             f"client {client.name}: no such controller: {name}"
-            for name in client.controllers
-            if name not in controllers
+            for name in self._missing(client.controllers, controllers)
         )
+
+    def _missing(self, names: Iterable[str], controllers: dict[str, ControllerFile]) -> list[str]:
+        return [name for name in names if self.controllers_whole and name not in controllers]
 
     def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
         names = [hook.name for hook in settings.subscribers]
         for hook in settings.subscribers:
-            faults = [f"no such controller: {name}" for name in hook.controllers if name not in controllers]
+            faults = [f"no such controller: {name}" for name in self._missing(hook.controllers, controllers)]
             if names.count(hook.name) > 1:
                 faults.append("stands twice")
             faults += filter(None, [webhook.fault_of(hook)])

@@ -102,9 +102,8 @@ def _tell(done: Run, *, as_json: bool) -> None:
         return
     rows = [
         [
-            part.registry,
-            part.controller or "everyone",
-            utc(part.consulted_at),
+            f"{part.registry} / {part.controller or 'everyone'}",
+            utc(part.consulted_at)[:16],
             part.numbers,
             part.due,
             part.submitted,
@@ -118,11 +117,10 @@ def _tell(done: Run, *, as_json: bool) -> None:
     ]
     columns = (
         "registry",
-        "controller",
         "consulted",
         "numbers",
         "due",
-        "submitted",
+        "sent",
         "waiting",
         "answered",
         "listed",

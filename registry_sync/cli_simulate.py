@@ -31,4 +31,5 @@ def simulate(
 
     Example: registry-sync simulate .data/rpo --fault partial"""
     answered = Registry(folder, fault).work()
-    typer.echo(f"{answered} packages answered with made-up answers: call nobody on them", err=True)
+    packages = "1 package" if answered == 1 else f"{answered} packages"
+    typer.echo(f"{packages} answered with made-up answers: call nobody on them", err=True)

@@ -60,6 +60,8 @@ def roll_back(
 ) -> None:
     """Publish an earlier publication again. Where that frees a number that is listed now, two people must release it.
 
+    Done twice, it is undone; further back with --to.
+
     Example: registry-sync rollback --json"""
     with reporting(as_json=as_json):
         where = press(registries, snapshots)

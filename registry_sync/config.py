@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-import msgspec
 from msgspec import Meta, Struct
 
 from dialgate import settings, yamlfile
@@ -178,11 +177,9 @@ def load(path: Path) -> Plan:
 def _read(path: Path, problems: list[str]) -> Registries | None:
     data, _, found = yamlfile.read(path)
     problems += [f"{path.name}: {problem}" for problem in found]
-    try:
-        return msgspec.convert(data or {}, Registries)
-    except msgspec.ValidationError as error:
-        problems.append(f"{path.name}: {error}")
-    return None
+    read, faults = yamlfile.convert(data or {}, Registries)
+    problems += [f"{path.name}: {fault}" for fault in faults]
+    return read
 
 
 def _faults(

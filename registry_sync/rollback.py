@@ -128,8 +128,10 @@ def find(folder: Path, version: str) -> Manifest:
     known = publish.earlier(folder)
     chosen = [each for each in known if not version or each.version == version]
     if not chosen:
-        versions = ", ".join(dict.fromkeys(each.version for each in known)) or "none"
-        raise Refused(f"no earlier publication {version}: there is {versions}".replace("  ", " "))
+        if not known:
+            raise Refused("there is no earlier publication yet: this is the first")
+        versions = ", ".join(dict.fromkeys(each.version for each in known))
+        raise Refused(f"there is no earlier publication {version}; there is {versions}")
     return chosen[0]
 
 

@@ -1,9 +1,12 @@
 """What a stolen key was shown, to the second; and the commands, as a person types them."""
 
 import json
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from dialgate.breach import Span
@@ -60,9 +63,9 @@ async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -
         assert (retired.numbers, retired.unreadable) == (["+393281234567"], 2)
 
 
-def run(config: Path, *words: str, code: int = 0) -> str:
+def run(config: Path, *words: str, code: int = 0, columns: int = 200) -> str:
     done = CliRunner().invoke(
-        cli.app, words, env={"DIALGATE_CONFIG": str(config), "COLUMNS": "200", "DIALGATE_ACTOR": "dpo"}
+        cli.app, words, env={"DIALGATE_CONFIG": str(config), "COLUMNS": str(columns), "DIALGATE_ACTOR": "dpo"}
     )
     assert done.exit_code == code, done.output
     return done.output
@@ -87,7 +90,8 @@ def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
         ]
         for kind in ("access", "rectification", "erasure")
     ]
-    assert all(name in run(config, "subject", "requests") for name in asked)
+    # What has to be copied stays in one piece on a narrow terminal.
+    assert all(name in run(config, "subject", "requests", columns=70) for name in asked)
     told = json.loads(run(config, "subject", "requests", "--json"))["requests"]
     assert [each["kind"] for each in told] == ["access", "rectification", "erasure"]
     run(
@@ -122,7 +126,11 @@ def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
     told = json.loads(run(config, "breach", "--key", "cli:dpo", *span, "--out", str(numbers), "--json"))
     assert (told["numbers"], told["known"]) == (1, False)
     assert numbers.read_text() == f"{CLEAR}\n"
-    assert CLEAR not in run(config, "breach", "--key", "cli:dpo", *span)
+    shown = run(config, "breach", "--key", "cli:dpo", *span)
+    assert CLEAR not in shown
+    # A key that is gone may have had any scope: a notice that said "0 numbers" would say too little.
+    assert "not known: it had other scopes then" in shown
+    assert "every number: who was in the node" in run(config, "breach", "--node", "gate", *span)
     run(config, "breach", *span, code=2)
     run(config, "breach", "--key", "cli", "--from", "yesterday", "--to", "2099-01-01T00:00:00Z", code=2)
 
@@ -132,3 +140,23 @@ def test_a_late_request_is_an_exit_code(tmp_path: Path) -> None:
     words = ("--kind", "access", "--identified", "id card", "--received-at", "2020-01-01T00:00:00Z")
     run(config, "subject", "ask", CLEAR, *words)
     run(config, "subject", "requests", code=1)
+
+
+@pytest.mark.parametrize(
+    ("named", "who"), [({}, "account"), ({"USER": "maria"}, "maria"), ({"SUDO_USER": "dpo"}, "dpo")]
+)
+def test_who_looks_is_named_where_no_user_is_in_the_environment_too(
+    tmp_path: Path, named: dict[str, str], who: str
+) -> None:
+    config = world.write_folder(tmp_path, clients=CLIENTS)
+    environment = {
+        "DIALGATE_CONFIG": str(config),
+        "DIALGATE_ACTOR": None,
+        "SUDO_USER": None,
+        "USER": None,
+    } | named
+    for _ in range(2):
+        words = ["subject", "show", CLEAR, "--purpose", "case 7", "--json"]
+        done = CliRunner().invoke(cli.app, words, env=environment)
+    account = pwd.getpwuid(os.getuid()).pw_name if who == "account" else who
+    assert f'"cli:{account}"' in done.stdout

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -303,6 +304,13 @@ def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> No
         assert done.code == code
         for problem in ("sample.key.sha256", "'12ab'", "xx.yaml"):
             assert problem in done.err
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = ended(world.start("serve", "--port", str(taken.getsockname()[1])))
+    assert done.code == 1
+    assert "choose another --port" in done.err
 
 
 def test_config_check_tells_what_is_in_force(world: World) -> None:

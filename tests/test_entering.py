@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from dialgate import settings
 from dialgate.calllist import RowProblem
 from dialgate.interfaces import cli
 from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Event
+from dialgate.model import Purpose
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import ConsentRequest, EntriesRequest
 from dialgate.settings import Client
@@ -154,10 +156,10 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
     assert await registrar._store.since(0, 9) == []
     assert [(each.line, each.problem) for each in told[1:]] == [
         (4, "it has no `id`"),
-        (5, "its `collected_at` cannot be read"),
+        (5, "its `collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
         (6, "`collected_at`: This instant lies in the future; send when it happened."),
-        (7, "its `purposes` cannot be read"),
-        (8, "its `artefact_sha256` cannot be read"),
+        (7, f"its `purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
+        (8, "its `artefact_sha256` cannot be read: 64 hexadecimal digits"),
     ]
     assert CLEAR[1:] not in str(told)
     skipping = EntriesRequest(kind="consent", skip_bad=True)

@@ -49,6 +49,28 @@ def release_all(night: Night) -> None:
             assert told(night, "release", path.stem, "--actor", actor)[0] == 0
 
 
+async def test_a_first_publication_has_none_before_it_and_the_run_is_read_on_a_narrow_terminal(
+    tmp_path: Path,
+) -> None:
+    night = Night(tmp_path)
+    await load_list(night)
+    await night.part()
+    await night.night()
+    assert told(night, "rollback") == (
+        1,
+        {
+            "error": {
+                "code": "refused",
+                "message": "there is no earlier publication yet: this is the first",
+                "field": "",
+            }
+        },
+    )
+    shown = CliRunner().invoke(app, ["status", "--registries", str(night.path)], env={"COLUMNS": "80"}).stdout
+    heading = ("registry", "consulted", "numbers", "due", "sent", "waiting", "answered", "listed")
+    assert any(all(word in line for word in heading) for line in shown.splitlines())
+
+
 async def test_the_difference_says_what_turned(tmp_path: Path) -> None:
     night = Night(tmp_path)
     await twice(night)
@@ -63,6 +85,10 @@ async def test_the_difference_says_what_turned(tmp_path: Path) -> None:
         300,
     )
     assert len(found["consultations"]) == 3
+    assert (
+        "there is no earlier publication nothing; there is "
+        in told(night, "diff", "--from", "nothing")[1]["error"]["message"]
+    )
     assert told(night, "diff", "--from", "nothing")[0] == 1
 
 

@@ -106,7 +106,13 @@ def taken(options: dict[str, Any], take: Take[T]) -> T:
             progress.update(task, total=total)
             return lambda done: progress.advance(task, done)
 
-        return write(config, lambda registrar, client: take(registrar, client, opened, hints, told, plan))
+        try:
+            return write(config, lambda registrar, client: take(registrar, client, opened, hints, told, plan))
+        except Failure as failure:
+            if failure.code != "list.unreadable" or options["reasons"]:
+                raise
+            text = f"{failure} --reasons FILE writes down which and why; --skip-bad leaves them out."
+            raise Failure(failure.code, text, field=failure.field) from None
 
 
 @contextmanager

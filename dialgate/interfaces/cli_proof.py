@@ -216,7 +216,7 @@ def log_checkpoint(
     if as_json:
         show_json({**fields, "log": checkpoint.log, "at": checkpoint.at})
     else:
-        title = f"Checkpoint of log {checkpoint.log}, {utc(checkpoint.at)} UTC"
+        title = f"Checkpoint of log {checkpoint.log}, {utc(checkpoint.at)}"
         show_fields(title, {name: str(value) for name, value in fields.items()})
 
 

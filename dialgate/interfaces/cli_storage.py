@@ -90,6 +90,13 @@ def _instant(text: str, option: str) -> int:
     return int(at.timestamp() * 1000)
 
 
+def _reach(told: Exposure) -> str:
+    """A notice must not say less than may have been: what is not known is not nothing."""
+    if told.node:
+        return "every number: who was in the node could read its files"
+    return f"{told.could_look_up:,} numbers at most" if told.known else "not known: it had other scopes then"
+
+
 def _show_exposure(told: Exposure, *, as_json: bool) -> None:
     if as_json:
         counts = {"numbers": len(told.numbers), "lookups": told.lookups}
@@ -105,7 +112,7 @@ def _show_exposure(told: Exposure, *, as_json: bool) -> None:
         "look-ups": f"{len(told.lookups):,}",
         "numbers concerned": f"{len(told.numbers):,}",
         "besides, of retired months": f"{told.unreadable:,}",
-        "could have looked up": f"{told.could_look_up:,} numbers at most",
+        "could have looked up": _reach(told),
     }
     show_fields("Exposed", fields)
     if told.lookups:

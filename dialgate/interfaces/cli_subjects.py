@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
@@ -64,8 +65,7 @@ def act(path: Path, step: Act[T]) -> T:
 
 async def _acted(config: Config, step: Act[T]) -> T:
     # Whoever may run this can read the files themselves; that they looked is recorded all the same, under their name.
-    who = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER", "USER"))), "unknown")
-    client = Client(name=f"cli:{who}", controllers=tuple(config.controllers), scopes=get_args(Scope))
+    client = Client(name=f"cli:{_who()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         async with Subjects.beside(config, wall_clock) as subjects:
             return await step(subjects, client)
@@ -73,6 +73,16 @@ async def _acted(config: Config, step: Act[T]) -> T:
         raise Failure(refused.code, refused.message, field=refused.field) from None
     except Unavailable as fault:
         raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+
+
+def _who() -> str:
+    named = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER", "USER"))), "")
+    if named:
+        return named
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name  # a timer, or a container, has no USER
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def write_out(path: Path, text: str) -> None:
@@ -205,9 +215,17 @@ def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = F
             "Open requests",
             ("id", "controller", "kind", "received", "due", "days left"),
             [
-                (each.id, each.controller, each.kind, each.received_at, each.due_at, str(each.days_left))
+                (
+                    each.id,
+                    each.controller,
+                    each.kind,
+                    each.received_at[:10],
+                    each.due_at[:10],
+                    str(each.days_left),
+                )
                 for each in told
             ],
+            whole=1,
         )
     raise typer.Exit(NO if any(each.days_left < 0 for each in told) else 0)
 

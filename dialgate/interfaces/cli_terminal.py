@@ -67,10 +67,13 @@ def show_json(value: Any) -> None:
     typer.echo(msgspec.json.encode(value).decode())
 
 
-def show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def show_table(
+    title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, whole: int = 0
+) -> None:
+    """The first `whole` columns are never broken: what stands there is copied."""
     table = Table(title=title or None, title_justify="left", show_header=any(columns))
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=place < whole)
     for row in rows:
         table.add_row(*row)
     console().print(table)

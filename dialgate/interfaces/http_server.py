@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from errno import EADDRINUSE
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
@@ -212,7 +213,9 @@ async def serve(
             await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise ConfigError([f"listen: {listen.host} port {listen.port}: {error.strerror or error}"]) from error
+        why = error.strerror or error
+        taken = "; stop what listens there, or choose another --port" if error.errno == EADDRINUSE else ""
+        raise ConfigError([f"listen: {listen.host} port {listen.port}: {why}{taken}"]) from error
     return runner
 
 
