@@ -16,6 +16,12 @@ from registry_sync.publish import Press
 app = typer.Typer()
 
 
+def _place(text: str) -> str:
+    if "://" in text and not text.startswith("https://"):
+        raise typer.BadParameter("is neither https://… nor a folder: answers are fetched over TLS alone")
+    return text
+
+
 def _key(text: str) -> str:
     if text and not PUBLIC_KEY.fullmatch(text):
         raise typer.BadParameter("a public key is 64 hexadecimal digits")
@@ -27,7 +33,12 @@ def pull(
     *,
     from_: Annotated[
         str,
-        typer.Option("--from", metavar="URL|FOLDER", help="Where it is published: https://…/ or a folder."),
+        typer.Option(
+            "--from",
+            parser=_place,
+            metavar="URL|FOLDER",
+            help="Where it is published: https://…/ or a folder.",
+        ),
     ],
     snapshots: Annotated[
         Path, typer.Option(file_okay=False, help="Where this node's gate looks for answers.")

@@ -227,6 +227,8 @@ async def test_the_whole_cycle_can_be_tried_with_made_up_answers_and_copied_to_a
     (night.plan.snapshots / "manifest.json").write_text("{")
     assert pulled(night)[0] == 1
     assert pulled(night, "--key", "secret")[0] == 2
+    refused = pulled(night, "--from", "http://publisher.example/snapshots/")
+    assert (refused[0], "over TLS alone" in refused[2]) == (2, True)
 
 
 def pulled(night: Night, *more: str) -> tuple[int, str, str]:
