@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 from msgspec import Struct, structs
@@ -101,6 +102,10 @@ class _Loaded(Struct, frozen=True):
     listings: tuple[Listing, ...]
 
 
+# By controller and id.
+Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
+
+
 class Gatherer:
     """Holds what is looked up: one configuration, one snapshot, the call lists, the caller-ID proofs. Each is replaced
     whole, by assignment; a batch in flight keeps what it began with."""
@@ -110,7 +115,7 @@ class Gatherer:
         self.keys = keys
         self._snapshot: Snapshot | None = None
         self._files: dict[tuple[str, str], _Files] = {}
-        self._lists: dict[tuple[str, str], _Loaded] = {}
+        self._lists: Lists = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
         self._caller_ids: dict[tuple[str, str, str], CallerId] = {}
@@ -146,22 +151,26 @@ class Gatherer:
 
     # ---- what is looked up -------------------------------------------------------------------------------------------
 
-    def load_lists(self, records: Iterable[CallList], folder: Path) -> None:
-        """Open what is new, drop what was retired; reads every byte of it, so not for the event loop. A list that is
+    def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
+        """What is to be used: what is new is opened, what was retired left out. Reads every byte of it, so it is for a
+        thread, and changes nothing: a call that is asked meanwhile would keep what it found half arranged. A list that is
         damaged is left out: its numbers are then on no list, which is a deny."""
-        current = {(record.controller, record.id): record for record in records if not record.retired_at}
-        loaded = {
-            key: old for key, old in self._lists.items() if key in current and current[key] == old.record
-        }
-        if loaded.keys() == current.keys() == self._lists.keys():
-            return
-        for key, record in current.items():
-            if key not in loaded:
-                opened = _open_list(record, folder)
-                if opened is not None:
-                    loaded[key] = opened
-        self._lists = loaded
-        self._arrange()
+        held, found = self._lists, dict[tuple[str, str], _Loaded]()
+        for record in records:
+            if record.retired_at:
+                continue
+            key = (record.controller, record.id)
+            old = held.get(key)
+            opened = old if old is not None and old.record == record else _open_list(record, folder)
+            if opened is not None:
+                found[key] = opened
+        return found
+
+    def use_lists(self, lists: Lists) -> None:
+        """From the next call on; for the thread that decides."""
+        if lists != self._lists:
+            self._lists = lists
+            self._arrange()
 
     def _arrange(self) -> None:
         """A list serves the campaigns that it was loaded for, as long as they are its controller's."""

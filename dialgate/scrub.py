@@ -75,7 +75,7 @@ class Judge:
         """Loads what a gate would have loaded. Raises `StoreUnavailable`, `AnswersUnusable`."""
         gatherer, data = self._gatherer, self._config.data
         gatherer.prepare(self.at)
-        gatherer.load_lists(await self._store.lists(), data / "lists")
+        gatherer.use_lists(gatherer.open_lists(await self._store.lists(), data / "lists"))
         gatherer.load_proofs(await self._store.proofs())
         try:
             self._snapshot = Snapshot.open(data / "snapshots")

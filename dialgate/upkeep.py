@@ -123,7 +123,8 @@ class Upkeep:
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
         await self._store.ping()
-        await asyncio.to_thread(gatherer.load_lists, await self._store.lists(), self._folder / "lists")
+        lists, folder = await self._store.lists(), self._folder / "lists"
+        gatherer.use_lists(await asyncio.to_thread(gatherer.open_lists, lists, folder))
         gatherer.load_proofs(await self._store.proofs())
         await self._store.maintain(now - gatherer.config.settings.remember_hours * HOUR)
         return ""

@@ -131,7 +131,7 @@ async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: Wor
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
     path.write_bytes(changed)
-    running.gate._gatherer._lists = {}
+    running.gate._gatherer.use_lists({})
     await running.gate.tick()
     assert "list.unknown" in codes(await ask(running))
 
