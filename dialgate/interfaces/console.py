@@ -42,6 +42,7 @@ from dialgate.interfaces.console_visit import (
 )
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http_operations import SIBLINGS
+from dialgate.interfaces.turns import Turns
 from dialgate.service import Gate
 from dialgate.settings import Scope
 from dialgate.texts import LANGUAGES
@@ -86,7 +87,7 @@ _ROUTES: Final = (
 
 def add(app: web.Application, gate: Gate) -> None:
     app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.config.data, gate.now), Live(gate)
-    app[PREVIEWING] = asyncio.Lock()
+    app[PREVIEWING] = Turns()
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_let_go)
     router = app.router

@@ -81,7 +81,7 @@ async def preview(visit: Visit) -> web.StreamResponse:
     found = next((each for each in await visit.gate.registrar.lists(visit.client) if each.id == name), None)
     if found is None or campaign not in visit.campaigns():
         raise Fault(404, "list.unknown", "No list of yours has this id.", field="id")
-    async with visit.request.app[PREVIEWING]:
+    async with visit.request.app[PREVIEWING].of(visit.client.name):
         told = await previewing.preview(visit.gate.config, visit.client, name, campaign, visit.gate.now())
     if not isinstance(told, Preview):
         return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=told.error)

@@ -119,7 +119,7 @@ async def _inquire(visit: Visit, look_up: Callable[[Inquiry], _T]) -> _T:
     def run() -> _T:
         return look_up(Inquiry(data, Keys.open(data / "keys.json")))
 
-    async with visit.request.app[TURN]:
+    async with visit.request.app[TURN].of(visit.client.name):
         return await asyncio.to_thread(run)
 
 
@@ -217,7 +217,7 @@ async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
         finally:
             await store.close()
 
-    async with visit.request.app[TURN]:
+    async with visit.request.app[TURN].of(visit.client.name):
         return await asyncio.to_thread(lambda: asyncio.run(made()))
 
 

@@ -27,7 +27,7 @@ async def made(visit: Visit) -> web.StreamResponse:
     except Fault as fault:
         return _page(visit, asked, fault.status, error=fault.problem.code)
     words = ("--controller", owner, *period, "--format", form, "--language", visit.words.language)
-    async with visit.request.app[PREVIEWING]:
+    async with visit.request.app[PREVIEWING].of(visit.client.name):
         body = await _reported(str(visit.gate.config.path), words)
     if body is None:
         return _page(visit, asked, 503, error="gate.unavailable")

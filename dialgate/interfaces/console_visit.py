@@ -1,6 +1,5 @@
 """One request to the console: who asks, what they may see, and how a page goes back to them."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from dialgate.console.words import LANGUAGES, Language, Words
 from dialgate.interfaces import http_body
 from dialgate.interfaces.console_sessions import Session, Sessions
 from dialgate.interfaces.http_errors import Fault
+from dialgate.interfaces.turns import Turns
 from dialgate.service import Gate
 from dialgate.settings import Client, Scope
 
@@ -28,8 +28,7 @@ THEMES: Final = ("auto", "light", "dark")
 TOKEN: Final = "token"  # noqa: S105 - the name of the field
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
-# One at a time: a preview takes a core for as long as it lasts.
-PREVIEWING: Final = web.AppKey("previewing", asyncio.Lock)
+PREVIEWING: Final = web.AppKey("previewing", Turns)
 CONSOLE_GATE: Final = web.AppKey("console_gate", Gate)
 _HEADERS: Final = {
     "Content-Security-Policy": page.POLICY,

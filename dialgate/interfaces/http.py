@@ -21,6 +21,7 @@ from dialgate.interfaces.http_lane import Lane
 from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, REGISTRY, SIBLINGS
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
+from dialgate.interfaces.turns import Turns
 from dialgate.service import Gate
 from dialgate.settings import Client, Config, Scope
 
@@ -38,7 +39,7 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     app[GATE], app[REGISTRY] = gate, registry
     app[DESCRIPTION] = _described()
     app.on_response_prepare.append(http_authzen.echo_request_id)
-    app[TURN] = asyncio.Lock()
+    app[TURN] = Turns()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(gate, app.router.add_resource(path), tuple(endpoints))
     app.on_shutdown.append(_end_streams)

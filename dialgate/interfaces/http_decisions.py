@@ -18,6 +18,7 @@ from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.http_subjects import PURPOSE
 from dialgate.interfaces.openapi import Endpoint, Parameter
+from dialgate.interfaces.turns import Turns
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
 from dialgate.records import Record
@@ -29,7 +30,7 @@ from dialgate.why import Found, Inquiry
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
 # One at a time: reading the log must not take the machine from those who ask before a call.
-TURN: Final = web.AppKey("TURN", asyncio.Lock)
+TURN: Final = web.AppKey("TURN", Turns)
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
@@ -68,7 +69,7 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     def look_up(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
         return inquiry.about(number, sees, before=asked.before, most=asked.limit + 1), inquiry.retired()
 
-    found, retired = await _inquire(request, gate, look_up)
+    found, retired = await _inquire(request, gate, client, look_up)
     told = [account.account(each, language, _names(gate.config)) for each in found[: asked.limit]]
     nothing = [] if told or asked.before else [account.none_found(language)]
     answer = Accounts(
@@ -84,20 +85,20 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
 async def one_decision(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _OneDecision)
     name, sees = request.match_info["id"], _sees(client, "")
-    found = await _inquire(request, gate, lambda inquiry: inquiry.one(name, sees))
+    found = await _inquire(request, gate, client, lambda inquiry: inquiry.one(name, sees))
     if found is None:
         raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
     told = account.account(found, asked.language or _preferred(request), _names(gate.config))
     return http_body.reply(request, _encode(told))
 
 
-async def _inquire(request: web.Request, gate: Gate, look_up: Callable[[Inquiry], _T]) -> _T:
+async def _inquire(request: web.Request, gate: Gate, client: Client, look_up: Callable[[Inquiry], _T]) -> _T:
     data = gate.config.data
 
     def run() -> _T:
         return look_up(Inquiry(data, Keys.open(data / "keys.json")))
 
-    async with request.app[TURN]:
+    async with request.app[TURN].of(client.name):
         return await asyncio.to_thread(run)
 
 
