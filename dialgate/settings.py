@@ -410,10 +410,14 @@ class _Reader:
         if client.key_sha256_file:
             try:
                 digest = (self.folder / client.key_sha256_file).read_text("ascii").strip()
-            except (OSError, UnicodeDecodeError):
+            except FileNotFoundError:
                 self.problems.append(
                     f"client {client.name}: cannot read {client.key_sha256_file}; make it with `dialgate key`"
                 )
+                return ""
+            except (OSError, UnicodeDecodeError) as error:
+                why = getattr(error, "strerror", "") or "it is no text"
+                self.problems.append(f"client {client.name}: cannot read {client.key_sha256_file}: {why}")
                 return ""
         if digest and not _SHA256.fullmatch(digest):
             self.problems.append(f"client {client.name}: the key's SHA-256 must be 64 hexadecimal digits")

@@ -114,6 +114,8 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
     (gate("clients", 6, to=client("lost", "2", "check") | {"key_sha256_file": "lost.sha256"}),
      ("client lost: has key_sha256 and key_sha256_file; keep one",
       "client lost: cannot read lost.sha256; make it with `dialgate key`")),
+    (gate("clients", 7, to={"name": "folder", "controllers": ["acme"], "scopes": ["check"], "key_sha256_file": "countries"}),
+     ("client folder: cannot read countries: Is a directory",)),
 ]  # fmt: skip
 
 
