@@ -73,7 +73,8 @@ def request(kind: type[R], options: dict[str, Any]) -> R:
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        raise Failure("request.invalid", str(error), status=MISUSE) from None
+        wording, _, place = str(error).partition(" - at `$.")
+        raise Failure("request.invalid", wording, field=place.rstrip("`"), status=MISUSE) from None
 
 
 def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
