@@ -69,7 +69,7 @@ async def opened(
         locale=language,
         reduced_motion="reduce",
     )
-    context.set_default_timeout(8_000)
+    context.set_default_timeout(30_000)
     page, wrong = await context.new_page(), list[str]()
     page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

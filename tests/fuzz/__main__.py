@@ -3,6 +3,7 @@ go to the folder FUZZ_CORPUS, or to .fuzz/."""
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,7 +34,10 @@ async def main(name: str, runs: str) -> None:
     ]
     target = TARGETS[name]
     atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: target(shaped(name, data)))
-    atheris.Fuzz()
+    try:
+        atheris.Fuzz()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # libFuzzer's: it would end the interpreter on its way out
 
 
 with asyncio.Runner(loop_factory=Loop) as runner:
