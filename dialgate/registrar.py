@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from dialgate import calllist, entering, localtime, phone, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
 from dialgate.events import Misstated, event_of, past
+from dialgate.faults import Unavailable
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import (
     ConsentConfirmed,
@@ -350,7 +351,16 @@ class Registrar:
         if self._recorder is None:
             raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
         line = self.config.lines.get(found[1].campaign)
-        owner = line.controller.id if line else (await self._recorder.about(ask.decision_id))[0]
+        owner, number = line.controller.id if line else "", ""
+        mine = owner in client.controllers
+        if ask.outcome == "opt_out" or not mine:
+            # The campaign may be another controller's by now: the stop is for the one who called.
+            try:
+                owner, number = await self._recorder.about(ask.decision_id)
+            except Unavailable:
+                if line and not mine:
+                    raise _unknown_decision() from None  # nor is a stranger told that there is one
+                raise
         if owner not in client.controllers:
             raise _unknown_decision()
         known = found[1].result
@@ -359,7 +369,6 @@ class Registrar:
             raise Refused("outcome.known", f"This call was reported as {known}; that stands.", "outcome", 409)
         receipt = None
         if ask.outcome == "opt_out":
-            _, number = await self._recorder.about(ask.decision_id)
             stop = RevocationRequest(
                 controller=owner,
                 number=number,

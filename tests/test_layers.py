@@ -111,7 +111,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "notices", "stores", "entering", "events", "revoking", "scrub", "tabular",
+        "notices", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular",
     },
     "dialgate.scrub": {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",

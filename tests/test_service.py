@@ -146,6 +146,26 @@ async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
+@pytest.mark.parametrize("controllers", [("acme",), ("acme", "beta"), ("beta",)])
+async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_by_now(
+    running: World, controllers: tuple[str, ...]
+) -> None:
+    allowed = await ask(running)
+    path = running.folder / "controllers" / "acme.yaml"
+    written = path.read_text()
+    path.write_text(written.replace("acme-fibre", "acme-autumn"))
+    (path.parent / "beta.yaml").write_text(written.replace("id: acme\n", "id: beta\n"))
+    running.gate.reload(settings.load(running.folder / "dialgate.yaml"))
+    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    client = msgspec.structs.replace(client_of(running), controllers=controllers)
+    if "acme" not in controllers:
+        with pytest.raises(Refused, match="decision"):
+            await running.gate.registrar.result(client, told)
+        return
+    assert (await running.gate.registrar.result(client, told)).revocation is not None
+    assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
+
+
 async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays(running: World) -> None:
     manifest = running.gate.config.data / "snapshots" / "manifest.json"
     whole = manifest.read_bytes()
