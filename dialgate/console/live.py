@@ -106,7 +106,8 @@ class Heard(Struct):
         except msgspec.DecodeError:
             self.problems = {"worker": "does not answer"}
         else:
-            self.seconds.extend(share.seconds)
+            told = self.seconds[-1].at if self.seconds else 0  # it may have been asked twice at once
+            self.seconds.extend(second for second in share.seconds if second.at > told)
             self.rows, self.problems = share.rows, share.problems
 
 
