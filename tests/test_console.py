@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from dialgate import settings
 from dialgate.cases import KINDS
 from dialgate.console import page, words
-from dialgate.console.live import Live, quantile
+from dialgate.console.live import Heard, Live, Second, Share, quantile
 from dialgate.console.masks import masked
 from dialgate.doors import Listen
 from dialgate.interfaces import console, http
@@ -599,3 +599,11 @@ def test_of_a_masked_number_five_characters_are_left(number: int) -> None:
 def test_a_share_of_the_answers_came_within(counts: dict[int, int], share: float, wanted: float) -> None:
     every = [counts.get(at, 0) for at in range(len(Calls.BOUNDS) + 1)]
     assert quantile(every, share) == wanted
+
+
+def test_what_another_worker_tells_twice_counts_once() -> None:
+    heard = Heard()
+    for at in (1_500, 1_500, 2_500):
+        said = Share([Second(at, {("allow", "", "spring"): 2}, [2])], {}, {})
+        heard.take(msgspec.msgpack.encode(said))
+    assert [second.at for second in heard.seconds] == [1_500, 2_500]
