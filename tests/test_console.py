@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, get_args
 
+import msgspec
 import pytest
 import yaml
 from aiohttp import ClientSession, CookieJar, FormData
