@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from dialgate.interfaces.cli import app
 from dialgate.interfaces.http_operations import OPERATIONS
+from dialgate.settings import load
 from tests.test_registry_deploy import DEPLOY, unit
 
 
@@ -21,6 +22,19 @@ def kubernetes() -> dict[str, Any]:
     (found,) = (each for each in every if each["kind"] == "StatefulSet")
     pod: dict[str, Any] = found["spec"]["template"]["spec"]
     return pod
+
+
+TIMED = ("reconcile", "backup", "report", "checkpoint")
+
+
+def timed(name: str) -> list[str]:
+    """What the unit starts, without the shell around it that only names the day."""
+    line = unit(f"dialgate-{name}.service")["Service"]["ExecStart"]
+    written = re.search(r"/opt/dialgate/bin/dialgate [^']*", line)
+    assert written
+    return [
+        word for word in shlex.split(written[0]) if not word.startswith("$$D") and word != "$DIALGATE_CDR"
+    ]
 
 
 def commands() -> list[list[str]]:
@@ -34,6 +48,7 @@ def commands() -> list[list[str]]:
     return [
         *(shlex.split(service[name]) for name in ("ExecStart", "ExecStartPre")),
         shlex.split(ship["ExecStart"]),
+        *map(timed, TIMED),
         *(each["command"] for name in ("initContainers", "containers") for each in kubernetes()[name]),
         list(yaml.safe_load(cmd[1])),
         *map(shlex.split, written),
@@ -68,9 +83,64 @@ def test_what_the_container_runs_as_owns_its_volume() -> None:
     assert f"-o {user} -g {user} -m 0700 /var/lib/dialgate" in container
 
 
+@pytest.mark.parametrize("name", TIMED)
+def test_a_timer_starts_the_service_of_its_name_and_is_on_the_page(name: str) -> None:
+    assert unit(f"dialgate-{name}.timer")["Timer"]["OnCalendar"]
+    assert f"| `dialgate-{name}.timer` |" in (DEPLOY / "systemd" / "README.md").read_text("utf-8")
+
+
+def test_bypassed_calls_are_told_where_the_alert_looks() -> None:
+    words = timed("reconcile")
+    textfile = Path(words[words.index("--textfile") + 1])
+    assert str(textfile.parent) in unit("dialgate-reconcile.service")["Service"]["ReadWritePaths"].split()
+
+
+@pytest.mark.parametrize("name", ["dialgate.yaml", "registry-sync.yaml"])
+def test_the_cluster_mounts_the_configuration_as_the_gate_reads_it(name: str, tmp_path: Path) -> None:
+    """Laid out as the kubelet does, behind its link, what is mounted is a configuration without a fault."""
+    made = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text("utf-8"))
+    maps = {
+        each["name"]: {Path(file).name: file for file in each["files"]} for each in made["configMapGenerator"]
+    }
+    behind = tmp_path / "..2026_11_25"
+    for source in projected(name):
+        files = maps[source["name"]]
+        items = source.get("items") or [{"key": key, "path": key} for key in files]
+        assert {each["key"] for each in items} == set(files)
+        for each in items:
+            target = behind / each["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(DEPLOY.parent / files[each["key"]], target)
+    for kind in ("countries", "controllers", "webhooks"):
+        assert files_of(behind / kind) == files_of(DEPLOY.parent / "config" / kind)
+    (tmp_path / "..data").symlink_to(behind.name)
+    (tmp_path / "dialgate.yaml").symlink_to("..data/dialgate.yaml")
+    settings = (behind / "dialgate.yaml").read_text("utf-8")
+    keyless = settings.replace("key_sha256_file: ../.data/sample.key.sha256", f"key_sha256: {'a' * 64}")
+    (behind / "dialgate.yaml").write_text(keyless, "utf-8")
+    config = load(tmp_path / "dialgate.yaml")
+    assert set(config.webhooks) == {Path(each).stem for each in files_of(behind / "webhooks")}
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def projected(name: str) -> list[dict[str, Any]]:
+    (last,) = (
+        each
+        for each in yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text("utf-8"))
+        if each["kind"] != "Service"
+    )
+    spec = last["spec"] if "template" in last["spec"] else last["spec"]["jobTemplate"]["spec"]
+    (volume,) = (each for each in spec["template"]["spec"]["volumes"] if each["name"] == "config")
+    return [each["configMap"] for each in volume["projected"]["sources"]]
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
 @pytest.mark.parametrize(
-    "name", ["dialgate.service", "dialgate-ship.service", "registry-sync.service", "registry-sync.timer"]
+    "name",
+    sorted(path.name for kind in ("service", "timer") for path in (DEPLOY / "systemd").glob(f"*.{kind}")),
 )
 def test_systemd_reads_the_unit_as_it_is_meant(name: str, tmp_path: Path) -> None:
     """Its programs are not installed here, which is all that may be wrong."""
