@@ -102,7 +102,7 @@ def why_number(
 def _show_accounts(told: list[Account], notices: list[str]) -> None:
     out = console()
     for each in told:
-        out.print(f"{each.decision_id}  {each.decision}  {each.at}", style="bold")
+        out.print(f"{each.decision_id}  {each.at}", style="bold")
         out.print("\n".join(f"  {sentence}" for sentence in each.words) + "\n")
     for notice in notices:
         out.print(notice)

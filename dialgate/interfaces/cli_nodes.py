@@ -51,7 +51,7 @@ def nodes(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> No
     else:
         show_table(
             "",
-            ("node", "version", "configuration", "last heard (UTC)", ""),
+            ("node", "version", "shared configuration", "last heard (UTC)", ""),
             [
                 (each.node, each.version, each.config[:12], utc(each.at), found.get(each.node, ""))
                 for each in muster.present
