@@ -63,7 +63,9 @@ class LogRecorder:
         except LogUnavailable as fault:
             synced.set_exception(fault)
         else:
-            self._awaited[ticket] = written, self._begun, synced
+            # Where nothing was written since the last, it is this alone that is timed.
+            self._awaited[ticket] = written, self._begun or time.monotonic(), synced
+            self._begun = 0.0
         return synced
 
     def _synced(self) -> None:

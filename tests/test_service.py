@@ -119,6 +119,14 @@ async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: Wo
     assert await first == await again
 
 
+async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:
+    """A repeated answer waits for the disk too; that the gate was idle before does not make the disk slow."""
+    await running.gate._recorder.sync()
+    took = running.sample("dialgate_log_sync_seconds_sum")
+    assert took is not None
+    assert took < 60
+
+
 async def test_what_a_stranger_guesses_is_not_remembered_for_the_owner(running: World) -> None:
     stranger = msgspec.structs.replace(client_of(running), name="stranger", controllers=())
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
