@@ -22,7 +22,7 @@ from dialgate.model import DAY, HOUR, Instant
 from dialgate.numberset import distinct
 from dialgate.snapshot import Consultation
 from dialgate.store import Store
-from registry_sync import checks, due, durable, judging, merging, publish, release, voids
+from registry_sync import answering, checks, due, durable, judging, merging, publish, release, voids
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.checks import Refused, utc
 from registry_sync.config import Asked
@@ -69,6 +69,7 @@ class Cycle:
         self._desk, self._asked, self._shelf = desk, desk.asked, desk.shelf
         self._alarms: list[Alarm] = []
         self._current: Current | None = None
+        self._in_turn = np.empty(0, np.uint64)
         self._dry = False
         self._summary = Summary(registry=desk.asked.registry, controller=desk.asked.controller)
         age = desk.validity if desk.keeps_listed else desk.asked.listed_again_days * DAY
@@ -137,9 +138,6 @@ class Cycle:
         held = [each for each in packages if each.state in OPEN or judging.rests(each, self._asked, now)]
         found = due.due(self._desk.wanted, self._shelf.numbers(held), self._known(), self._terms, now)
         self._add(due=len(found))
-        newest = max((each.prepared_at for each in packages), default=0)
-        if now - newest < self._asked.submit_every_hours * HOUR:
-            return found[:0]
         allowed = self._allowance(packages, now)
         if len(found) > allowed:
             self._alarm(
@@ -147,7 +145,11 @@ class Cycle:
                 f"{len(found):,} numbers are due and {allowed:,} may be asked about: raise numbers_a_run or"
                 " numbers_a_year, or call fewer",
             )
-        return found[:allowed]
+        newest = max((each.prepared_at for each in packages), default=0)
+        turn = int(newest + self._asked.submit_every_hours * HOUR)
+        if self._dry or now < turn <= now + self._desk.next_run:
+            self._in_turn = found[:allowed]
+        return found[:allowed] if now >= turn else found[:0]
 
     def _allowance(self, packages: list[Package], now: Instant) -> int:
         spent = sum(
@@ -254,7 +256,7 @@ class Cycle:
         answer = rpo.read_answer(path, lambda _: None)
         answers = rpo.match(request, answer)
         now = self._desk.clock()
-        consultation = consultation_of(
+        consultation = answering.consultation_of(
             self._asked.registry,
             self._asked.controller,
             package.submitted_at,
@@ -361,39 +363,22 @@ class Cycle:
             numbers=len(known.numbers),
             waiting=sum(package.state in OPEN for package in packages),
         )
-        before = now + self._desk.next_run
-        if ending := due.ending(self._desk.wanted, known, self._terms, before):
-            text = f"{ending:,} numbers on call lists have no answer that holds until {utc(before)}"
-            self._alarm("expiring", text)
-        for kind, text in judging.standing(newest, self._asked, now):
+        awaited = [each for each in packages if judging.awaited(each, self._asked, now)]
+        self._judge_answers(awaited, now + self._desk.next_run)
+        under_way = bool(awaited) or (self._dry and len(self._in_turn) > 0)
+        for kind, text in judging.standing(newest, self._asked, now, under_way=under_way):
             self._alarm(kind, text)
+
+    def _judge_answers(self, awaited: list[Package], before: Instant) -> None:
+        """An answer that ends is no matter for a person while the next is on its way, or asked for in time."""
+        ending = due.ending(self._desk.wanted, self._known(), self._terms, before)
+        if len(ending):
+            ending = np.setdiff1d(ending, np.append(self._shelf.numbers(awaited), self._in_turn))
+        if len(ending):
+            text = f"{len(ending):,} numbers on call lists have no answer that holds until {utc(before)}"
+            self._alarm("expiring", f"{text}, and none is on its way")
 
 
 def _named(came: dict[str, str]) -> str:
     """These very files; nothing where one of them has no mark by which it would be known again."""
     return sha256(msgspec.json.encode(sorted(came.items()))).hexdigest() if all(came.values()) else ""
-
-
-def consultation_of(
-    registry: str,
-    controller: str,
-    submitted_at: Instant,
-    receipt: str,
-    files: tuple[rpo.Numbered, rpo.Numbered, rpo.Answers],
-) -> Consultation:
-    """Its id names the question and all of its proof."""
-    request, answer, answers = files
-    proof = (registry, controller, submitted_at, receipt, request.sha256, answer.sha256)
-    listed = int(answers.listed.sum())
-    return Consultation(
-        id=sha256(msgspec.json.encode(proof)).hexdigest()[:16],
-        submitted_at=submitted_at,
-        answered_at=0,
-        imported_at=0,
-        receipt=receipt,
-        request_sha256=request.sha256,
-        answer_sha256=answer.sha256,
-        lines=answers.lines,
-        listed=listed,
-        clear=len(answers.numbers) - listed,
-    )

@@ -36,15 +36,16 @@ def due(wanted: Numbers, pending: Numbers, known: Current, terms: Terms, now: In
     return found
 
 
-def ending(wanted: Numbers, known: Current, terms: Terms, before: Instant) -> int:
-    """How many of `wanted` have no answer that holds until `before`. A *listed* holds: no call rests on it."""
+def ending(wanted: Numbers, known: Current, terms: Terms, before: Instant) -> Numbers:
+    """Those of `wanted` that have no answer that holds until `before`. A *listed* holds: no call rests on it."""
     ends = [
         known.contents.consultations[state.consultation].submitted_at + terms.validity
         if state.answer == "clear"
         else int(_LISTED)
         for state in known.contents.states
     ]
-    return int((np.array([*ends, 0], np.int64)[_rows(wanted, known)] < before).sum())
+    found: Numbers = wanted[np.array([*ends, 0], np.int64)[_rows(wanted, known)] < before]
+    return found
 
 
 def _due_at(contents: Contents, terms: Terms) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:

@@ -10,7 +10,8 @@ from msgspec import Struct
 from dialgate.model import Instant
 from dialgate.snapshot import Consultation
 from registry_sync import checks, merging, publish, release
-from registry_sync.asking import Bar, consultation_of
+from registry_sync.answering import consultation_of
+from registry_sync.asking import Bar
 from registry_sync.formats import rpo, text
 from registry_sync.merging import Answered, Current, Merged
 from registry_sync.publish import Press

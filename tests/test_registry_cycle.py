@@ -39,7 +39,7 @@ def kinds(part: Summary) -> set[str]:
 async def test_the_numbers_of_the_call_lists_are_asked_about_answered_and_published(night: Night) -> None:
     first = await night.part()
     assert (first.due, first.submitted, first.waiting, first.published) == (300, 300, 3, "")
-    assert kinds(first) == {"expiring", "no_consultation"}
+    assert kinds(first) == set()
     night.hand.at += HOUR
     second = await night.night()
     assert (second.due, second.submitted, second.waiting, second.answered) == (0, 0, 0, 300)

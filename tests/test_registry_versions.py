@@ -173,16 +173,20 @@ def program(night: Night, *words: str) -> tuple[int, str, str]:
 
 
 async def test_the_job_runs_from_its_command_until_nothing_is_left_to_look_at(tmp_path: Path) -> None:
-    """As a timer would start it: 1 while a person must look at something, then 0."""
+    """As a timer would start it: 0 while all is on its way, 1 while a person must look at something."""
     night = Night(tmp_path)
     await load_list(night)
     status, out, err = program(night, "run", "--once", "--json")
-    assert (status, err) == (1, "")
-    assert {alarm["kind"] for alarm in json.loads(out)["parts"][0]["alarms"]} == {
-        "expiring",
-        "no_consultation",
-    }
+    assert (status, err) == (0, "")
+    assert json.loads(out)["parts"][0]["submitted"] == 300
+    night.registry.fault = "partial"
     night.registry.work()
+    status, out, _ = program(night, "run", "--once", "--json")
+    assert status == 1
+    assert "answer_faulty" in {alarm["kind"] for alarm in json.loads(out)["parts"][0]["alarms"]}
+    night.registry.fault = ""
+    for package in night.packages():
+        night.registry.answer_again(night.plan.work / "rpo.acme" / package.id)
     assert program(night, "run", "--once")[0] == 0
     status, out, _ = program(night, "status", "--json")
     found = json.loads(out)
@@ -196,11 +200,16 @@ async def test_the_tables_for_people_name_what_to_look_at(tmp_path: Path) -> Non
     await load_list(night)
     assert program(night, "status")[0] == 1
     status, out, _ = program(night, "run", "--dry-run")
+    assert (status, "would do" in out, "look at these" in out) == (0, True, False)
+    await night.part()  # at an instant that is long past
+    status, out, _ = program(night, "status")
+    assert (status, "submitted" in out) == (0, True)
+    night.registry.fault = "refused"
+    night.registry.work()
+    status, out, _ = program(night, "run", "--once")
     assert status == 1
-    assert "would do" in out
     assert "300 numbers on call lists have no answer" in out
-    await night.part()
-    assert "submitted" in program(night, "status")[1]
+    assert "package_refused" in out
 
 
 def test_the_job_is_measured_on_files_of_its_own_making() -> None:

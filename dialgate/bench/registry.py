@@ -41,10 +41,10 @@ class Job(Struct, frozen=True):
 
 
 def run(countries: Path, numbers: int, changes: int, answers: int) -> Iterator[Figure]:
-    """`numbers` on the list, at 250 million in 160,000 blocks, `changes` a day; `answers` in 20 consultations, each of which asks again
-    about a tenth of what the one before did."""
+    """`numbers` on the list, at 250 million in 160,000 blocks, `changes` a day, at most of a tenth; `answers` in 20
+    consultations, each of which asks again about a tenth of what the one before did."""
     with tempfile.TemporaryDirectory() as folder:
-        yield from _list(Path(folder), countries, numbers, changes)
+        yield from _list(Path(folder), countries, numbers, min(changes, numbers // 10))
     with tempfile.TemporaryDirectory() as folder:
         yield from _answers(Path(folder), countries, answers)
 

@@ -1,0 +1,34 @@
+"""A question to a registry and its answer, made into one consultation."""
+
+from hashlib import sha256
+
+import msgspec
+
+from dialgate.model import Instant
+from dialgate.snapshot import Consultation
+from registry_sync.formats import rpo
+
+
+def consultation_of(
+    registry: str,
+    controller: str,
+    submitted_at: Instant,
+    receipt: str,
+    files: tuple[rpo.Numbered, rpo.Numbered, rpo.Answers],
+) -> Consultation:
+    """Its id names the question and all of its proof."""
+    request, answer, answers = files
+    proof = (registry, controller, submitted_at, receipt, request.sha256, answer.sha256)
+    listed = int(answers.listed.sum())
+    return Consultation(
+        id=sha256(msgspec.json.encode(proof)).hexdigest()[:16],
+        submitted_at=submitted_at,
+        answered_at=0,
+        imported_at=0,
+        receipt=receipt,
+        request_sha256=request.sha256,
+        answer_sha256=answer.sha256,
+        lines=answers.lines,
+        listed=listed,
+        clear=len(answers.numbers) - listed,
+    )
