@@ -53,17 +53,6 @@ class Simulation(Struct, frozen=True, kw_only=True):
     not_before: str
 
 
-class Status(Struct, frozen=True, kw_only=True):
-    ready: bool
-    problems: dict[str, str]
-    node: str
-    version: str
-    config: str
-    laws: dict[str, str]
-    snapshot: str
-    records: int
-
-
 def unavailable(text: str) -> Answer:
     return Answer(decision="deny", reasons=[Reason("gate.unavailable", "gate", "", text)])
 

@@ -166,6 +166,8 @@ class Metrics:
         self.nodes = gauge("dialgate_nodes", "Gates that share the store, this one among them.")
         outdated = "Gates that share the store and run an older configuration or version than another."
         self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
+        unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
+        self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
         self.info = Info("dialgate", "Version, and the hashes of what is in force.", registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)

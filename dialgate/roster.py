@@ -8,6 +8,7 @@ import hashlib
 from typing import Final
 
 import msgspec
+import structlog
 from msgspec import structs
 
 from dialgate.metrics import Metrics
@@ -23,6 +24,7 @@ _OWN: Final = frozenset(
     | {"batch_calls", "log_segment_mb", "log_segment_hours", "log_archive_hours", "checkpoint_seconds"}
 )  # fmt: skip
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
+_log = structlog.get_logger(__name__)
 
 
 def shared_hash(config: Config) -> str:
@@ -60,6 +62,7 @@ class Roster:
         self._store = store if isinstance(store, Shared) else None
         self._metrics = metrics
         self._due: Instant = 0
+        self._told = 0
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
 
@@ -72,11 +75,20 @@ class Roster:
         own = self._own = structs.replace(presence, config=shared_hash(config))
         try:
             muster = await self._store.muster(own)
+            self._unasked(await self._store.unasked())
         except StoreUnavailable:
             return
         self.problems = problems(muster, now)
         self._metrics.nodes.set(sum(now - each.at < SILENT for each in muster.present))
         self._metrics.nodes_outdated.set(sum(each.startswith("on ") for each in self.problems.values()))
+
+    def _unasked(self, replicas: int) -> None:
+        self._metrics.replicas_unasked.set(replicas)
+        if replicas > self._told:
+            _log.warning(
+                "the store has more replicas than `replicas` says; all are waited for", more=replicas
+            )
+        self._told = replicas
 
     async def leads(self, task: str) -> bool:
         """Whether `task` is this gate's for the next seconds. Raises `StoreUnavailable`."""

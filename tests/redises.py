@@ -33,6 +33,7 @@ def start(folder: Path, program: str = "redis-server", **options: str) -> subpro
     """Syncs every write, unless the options say otherwise. An underscore in an option stands for a hyphen."""
     folder.mkdir(exist_ok=True)
     usual = {"port": "0", "dir": str(folder), "save": "", "appendonly": "yes", "appendfsync": "always"}
+    usual["repl-diskless-sync-delay"] = "0"  # no other replica is waited for
     words = [program]
     for name, value in (usual | options).items():
         words += [f"--{name.replace('_', '-')}", *value.split(" ")]
@@ -191,12 +192,18 @@ class Sentinels(Struct):
         return f"redis+sentinel://{USER}:{PASSWORD}@{seeds}/gates"
 
 
-def sentinels(replicas: int, down_after: int = 500) -> Sentinels:
+def sentinels(replicas: int, down_after: int = 500, info_period: int = 10_000) -> Sentinels:
+    """Milliseconds until a node that does not answer is down, and between two looks at who follows the master."""
     master = node()
     nodes = [master, *(node(replicaof=f"127.0.0.1 {master.port}") for _ in range(replicas))]
     ports = [free_port() for _ in range(3)]
     for port in ports:
         _sentinel(port, master.port, down_after)
+        subprocess.run(
+            ["redis-cli", "-p", str(port), "SENTINEL", "DEBUG", "INFO-PERIOD", str(info_period)],
+            check=True,
+            capture_output=True,
+        )
     for each in nodes:
         linked(each)
     return Sentinels(nodes, ports)

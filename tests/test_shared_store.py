@@ -265,6 +265,39 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
     master.kill()
 
 
+async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_path: Path) -> None:
+    """One that is missing closes it before a call is refused for it; one that was not asked for is waited for as well."""
+    watched = redises.sentinels(1, info_period=100)
+    file = world.write_folder(tmp_path, store={"url": watched.url(), "patience": 0.5, "replicas": 1})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    await gate.tick()
+    assert not gate.readiness()
+    master, replica = watched.nodes
+    replica.kill()
+    await gate.tick()
+    assert "0 of 1 replicas" in gate.readiness()["store"]
+    replica.restart()
+    redises.linked(replica)
+    await gate.tick()
+    assert not gate.readiness()
+
+    another = redises.node(replicaof=f"127.0.0.1 {master.port}")
+    redises.linked(another)
+    async with asyncio.timeout(20):
+        while gate.metrics.replicas_unasked._value.get() != 1:
+            await beat(gate)
+    assert not gate.readiness()
+    another.kill()
+    with pytest.raises(StoreUnavailable, match="1 of 2 replicas"):
+        await gate.registrar.revoke(
+            gate.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+        )
+    with pytest.raises(StoreUnavailable, match="set `replicas` to 2"):
+        await gate._store.refuse_unless_safe()  # type: ignore[attr-defined]  # it is a RedisStore
+    await gate.close()
+
+
 async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
     """A stop is on its disk when it is acknowledged, and is not refused for the second that takes."""
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")

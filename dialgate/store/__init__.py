@@ -125,6 +125,10 @@ class Shared(Protocol):
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         """Whether `task` is the node's now; then for `span` milliseconds more."""
 
+    async def unasked(self) -> int:
+        """How many replicas could take the master's place besides those that the settings ask for. From then on they are
+        waited for as well."""
+
 
 class Store(Protocol):
     async def read(

@@ -92,7 +92,8 @@ class RedisStore:
         self._name = f"{{{name}}}:".encode()
         self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
         self._none = self._name + b"none"  # never there
-        self._patience, self._replicas, self.remembers = patience, replicas, remember
+        self._patience, self.remembers = patience, remember
+        self._asked_for = self._replicas = replicas  # what is waited for is never less than what is asked for
         self._disk = patience + _SYNC_SECONDS
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
@@ -118,11 +119,10 @@ class RedisStore:
         if await self.run("GET", self.key("copying")) is not None:
             raise StoreUnavailable("Redis: holds a copy that is not whole; run `dialgate store copy` again")
         await self._refuse_another_layout()
-        could = await self._replaceable()
-        if could > self._replicas:
+        if await self.unasked():
             raise StoreUnavailable(
-                f"Redis: {could} replicas can take the master's place, and one that lacks an acknowledged entry would"
-                f" lose it; set `replicas` to {could}"
+                f"Redis: {self._replicas} replicas can take the master's place, and one that lacks an acknowledged entry"
+                f" would lose it; set `replicas` to {self._replicas}"
             )
         await self.append([])
 
@@ -138,12 +138,14 @@ class RedisStore:
                 " with this one to a store of another `name`"
             ) from fault
 
-    async def _replaceable(self) -> int:
+    async def unasked(self) -> int:
         until = asyncio.get_running_loop().time() + self._patience
         try:
-            return await self._server.where.replicas(until)
+            could = await self._server.where.replicas(until)
         except (Gone, Refusal, TimeoutError) as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
+        self._replicas = max(could, self._asked_for)
+        return self._replicas - self._asked_for
 
     def key(self, kind: str, of: bytes = b"") -> bytes:
         return self._name + kind.encode() + of
@@ -701,7 +703,8 @@ class RedisStore:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> None:
-        await self.run(*self._ping())
+        """By as many replicas as an attempt waits for: one that is missing is told before a call is refused for it."""
+        await self._seen_by_replicas([self._ping()])
 
     def _ping(self) -> tuple[Any, ...]:
         return ("SET", self.key("ping"), b"")
