@@ -6,7 +6,7 @@ BIN := .venv/bin
 SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
   prometheus poppler-utils
 # What decides has tests of its own, which must take every branch of it; elsewhere no figure is demanded.
-DECIDES := test_cases test_decision test_law test_numberset test_snapshot
+DECIDES := test_cases test_decision test_law test_numberset test_primitives test_snapshot
 # They wait as often as they work: one more than there are processors.
 WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Of a hundred processes that a test run starts, each would read all of our code anew.
@@ -33,7 +33,7 @@ test: lint branches system
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 branches: .venv/developing
-	$(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)
+	DIALGATE_INTERPRETED=1 $(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)
 	$(BIN)/coverage report
 
 # What takes too long for every change: 300 kills under load, 1,000 damages, every byte of a bundle of evidence.
@@ -84,7 +84,7 @@ kill: .venv/developing
 	$(PYTHON) -m venv --without-pip .venv
 	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
 
-.venv/installed: pyproject.toml | .venv/bin/pip
+.venv/installed: pyproject.toml dialgate/_primitives.c | .venv/bin/pip
 	$(BIN)/pip install -qq -e .
 	@touch $@
 

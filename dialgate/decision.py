@@ -44,10 +44,20 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     if binding.advised is not None:
         return 0
     if decision.allow:
-        return decision.valid_until
+        return min(
+            [decision.valid_until, *(begins for begins in _beginnings(facts.known) if begins > facts.at)]
+        )
     nothing = facts.known == Known(seq=facts.known.seq) and len(binding.registries) <= 1
     timeless = nothing and all(deny.code in _TIMELESS for deny in decision.reasons)
     return _valid_until(decision.outcomes, facts, law) if timeless else 0
+
+
+def _beginnings(known: Known) -> list[Instant]:
+    """When what may be dated ahead begins: from then on it, and not another, may be what the call is allowed on."""
+    asked = [request.requested_at for request in known.requests]
+    return asked + [
+        instant for given in known.consents for instant in (given.collected_at, given.confirmed_at)
+    ]
 
 
 def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:

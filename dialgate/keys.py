@@ -32,6 +32,7 @@ from msgspec import Meta, Struct
 
 from dialgate.faults import Unavailable
 from dialgate.model import SECOND, Instant
+from dialgate.primitives import Keyed
 
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
@@ -101,20 +102,16 @@ class MonthKeys(Sealer):
 
     def __init__(self, stored: _MonthFile) -> None:
         super().__init__(stored.cipher)
-        self._keyed = blake2b(key=stored.hash, digest_size=_PSEUDONYM_BYTES)
+        self._keyed = Keyed(stored.hash, _PSEUDONYM_BYTES)
 
     def pseudonym(self, number: str) -> bytes:
         """16 bytes. Keyed, because a plain hash of a number is undone by trying all 10^10 of them."""
-        keyed = self._keyed.copy()
-        keyed.update(number.encode())
-        return keyed.digest()
+        return self._keyed.digest(number.encode())
 
     def masked(self, value: bytes, decision: str) -> bytes:
         """16 bytes under a mask of this decision's own, and its inverse. Once the month is retired nothing is left of
         what was under it: the name of a question can be tried out by whoever has the ledger's key."""
-        keyed = self._keyed.copy()
-        keyed.update(b"mask of " + decision.encode())
-        mask = int.from_bytes(keyed.digest(), "big")
+        mask = int.from_bytes(self._keyed.digest(b"mask of " + decision.encode()), "big")
         return (int.from_bytes(value, "big") ^ mask).to_bytes(_PSEUDONYM_BYTES, "big")
 
 
@@ -130,7 +127,7 @@ class Keys:
         self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
-        self._controllers: dict[str, blake2b] = {}
+        self._controllers: dict[str, Keyed] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.
         # No instant lies in this first span.
         self._newest = (0, 0, MonthKeys(_new_month()))
@@ -153,9 +150,7 @@ class Keys:
 
     def named(self, controller: str, content: bytes) -> bytes:
         """The same of anything that holds a called number; `?` stands for questions."""
-        keyed = (self._controllers.get(controller) or self._derive(controller)).copy()
-        keyed.update(content)
-        return keyed.digest()
+        return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 
     def hashes(self, number: str) -> dict[str, bytes]:
         """The number's pseudonym under every live month, for finding every decision about it (GDPR art. 15)."""
@@ -181,9 +176,9 @@ class Keys:
             del stored.months[month]
             replace_file(self._path, folder, stored)
 
-    def _derive(self, controller: str) -> blake2b:
+    def _derive(self, controller: str) -> Keyed:
         key = blake2b(controller.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
-        return self._controllers.setdefault(controller, blake2b(key=key, digest_size=_PSEUDONYM_BYTES))
+        return self._controllers.setdefault(controller, Keyed(key, _PSEUDONYM_BYTES))
 
     def _look_up(self, at: Instant) -> MonthKeys:
         name, start, end = _month_of(at)

@@ -168,7 +168,8 @@ class Metrics:
         self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
         unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
         self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
-        self.info = Info("dialgate", "Version, and the hashes of what is in force.", registry=registry)
+        info = "Version, whether the hot path is compiled, and the hash of the configuration."
+        self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)
 

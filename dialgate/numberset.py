@@ -28,12 +28,13 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from bisect import bisect_left
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
+from dialgate.primitives import Tagger
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -243,16 +244,19 @@ class NumberSet:
         self._body = at = _padded(at + header.meta)
         self._words = self._part("H", at, header.words)
         at = _padded(at + header.words * 2)
-        supers = self._part("Q", at, header.supers)
-        self._supers = dict(zip(supers, range(0, header.supers * BLOCKS, BLOCKS), strict=True))
-        at += header.supers * 8
+        found = self._part("Q", at, header.supers)
+        self._supers = dict(zip(found, range(0, header.supers * BLOCKS, BLOCKS), strict=True))
+        words, supers, directory = self._body, at, at + header.supers * 8
         entries = header.supers * BLOCKS + 1
-        self._directory = self._part("I", at, entries)
+        self._directory = self._part("I", directory, entries)
         self.tagged = header.tag_bytes != 0
-        self._ranks = self._part("I", at + entries * 4, entries) if self.tagged else None
-        self._tags = self._part("H", at + entries * 8, header.numbers) if self.tagged else None
+        ranks, tags = (directory + entries * 4, directory + entries * 8) if self.tagged else (0, 0)
+        self._tags = self._part("H", tags, header.numbers) if self.tagged else None
         self.sha256 = header.sha256.hex()
-        self.tag = self._tagger()
+        # Called with a number: its tag, 0 for every number of a set without tags, -1: not in the set. It is asked several
+        # times for each call.
+        self.places = (words, supers, directory, ranks, tags, header.words, header.supers, header.numbers)
+        self.tag = Tagger(data, *self.places)
 
     @classmethod
     def open(cls, path: Path) -> NumberSet:
@@ -273,38 +277,6 @@ class NumberSet:
 
     def __contains__(self, number: int) -> bool:
         return self.tag(number) >= 0
-
-    def _tagger(self) -> Callable[[int], int]:
-        """`tag(number)`: the number's tag, 0 for every number of a set without tags, -1: not in the set.
-
-        One function with everything at hand: it is asked several times for each call."""
-        supers, directory, words = self._supers, self._directory, self._words
-        ranks, tags, data, body = self._ranks, self._tags, self._map, self._body
-
-        def tag(number: int) -> int:
-            block, low = divmod(number, BLOCK)
-            at = supers.get(block >> 8)
-            if at is None:
-                return -1
-            at += block & 255
-            begin = directory[at]
-            end = directory[at + 1]
-            if end - begin == DENSE:
-                if not words[begin + GROUPS + (low >> 4)] >> (low & 15) & 1:
-                    return -1
-                if tags is None or ranks is None:
-                    return 0
-                # How many numbers of the block lie between the last multiple of 512 and this one.
-                start = body + (begin + GROUPS) * 2 + (low >> 9) * 64
-                group = int.from_bytes(data[start : start + 64], "little")
-                before = (group & ((1 << (low & 511)) - 1)).bit_count()
-                return tags[ranks[at] + words[begin + (low >> 9)] + before]
-            place = bisect_left(words, low, begin, end)
-            if place == end or words[place] != low:
-                return -1
-            return 0 if tags is None or ranks is None else tags[ranks[at] + place - begin]
-
-        return tag
 
     def verify(self) -> None:
         """Reads the whole file; other threads go on meanwhile. Raises DamagedFile."""
@@ -373,7 +345,8 @@ class NumberSet:
         return found + np.uint64(low)
 
     def close(self) -> None:
-        for view in (self._words, self._directory, self._ranks, self._tags, self._view):
+        self.tag.close()
+        for view in (self._words, self._directory, self._tags, self._view):
             if view is not None:
                 view.release()
         self._map.close()

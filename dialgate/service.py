@@ -32,6 +32,7 @@ from dialgate.metrics import Metrics
 from dialgate.model import HOUR, SECOND, Call, Instant, Known
 from dialgate.permit import permitted
 from dialgate.permit_key import PermitKey
+from dialgate.primitives import COMPILED
 from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
 from dialgate.roster import Roster
@@ -343,7 +344,7 @@ class Gate:
         self.config = self.registrar.config = config
         self._gatherer = self._gatherer.configured(config)
         self._upkeep.works("config")
-        self.metrics.info.info({"version": __version__, "config": config.hash})
+        self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 
     def config_rejected(self, error: ConfigError) -> None:
         """A new configuration could not be used; the last good one stays in force, and the gate ready."""

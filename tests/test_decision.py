@@ -1,7 +1,7 @@
 """What holds for every decision, whatever the facts: the properties state each promise in one sentence."""
 
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -47,6 +47,9 @@ from tests.casebook import INSTANTS, Case, Wanted, facts_of, instant, law_data, 
 IT = law_of("IT")
 CODE = "codice_condotta_telemarketing"
 ADHERENT: dict[str, Any] = {"controller": {"adheres_to": [CODE]}}
+
+
+consent_ahead = partial(Consent, id="ahead", purposes=("sale",), call_types=("agent",), proved=True)
 
 
 def base(at: str = "2026-11-24T10:00:00+01:00", **facts: Any) -> Facts:
@@ -529,6 +532,25 @@ def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts
     for at in (facts.at + span * permille // 1000, end - 1):
         assert decide(moved(facts, at), IT) == decision, localtime.rfc3339(at)
         assert decide(replace(facts, at=at), IT) == decision, localtime.rfc3339(at)
+
+
+@pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])
+def test_an_allow_lasts_no_longer_than_until_something_dated_ahead_begins(ahead: str) -> None:
+    """For then it is that which the call is allowed on, and which is recorded."""
+    facts = base()
+    begins = facts.at + MINUTE
+    known = {
+        "request": Known(requests=(CallRequest(id="r", requested_at=begins, expires_at=begins + DAY),)),
+        "consent": Known(consents=(consent_ahead(collected_at=begins),)),
+        "confirmation": Known(
+            consents=(consent_ahead(collected_at=facts.at - DAY, double_opt_in=True, confirmed_at=begins),)
+        ),
+    }[ahead]
+    facts = replace(facts, known=known, campaign=replace(facts.campaign, goods=""))
+    decision = decide(facts, IT)
+    assert decision.allow
+    assert decision.valid_until > begins
+    assert lasts_until(facts, IT, decision) == begins
 
 
 def test_a_deny_lasts_no_longer_than_the_answer_of_another_registry_whose_deny_would_come_first() -> None:

@@ -18,7 +18,7 @@ def test_every_key_that_was_added_passes_in_order_and_once(
     """Invariant: however keys are added, none that is there is ever kept back."""
     sieve = Sieve(1)
     sieve.add(one_by_one)
-    sieve.add_many(together)
+    sieve.add(together)
     there = set(one_by_one) | set(together)
     asked = one_by_one + others + together
     passed = sieve.passes(asked)
@@ -35,7 +35,7 @@ def keys(kind: str, count: int) -> list[bytes]:
 @pytest.mark.parametrize("count", [1_000, 300_000])
 def test_few_keys_that_are_not_there_pass(count: int) -> None:
     sieve = Sieve(count)
-    sieve.add_many(keys("there", count))
+    sieve.add(keys("there", count))
     assert len(sieve.passes(keys("there", count))) == count
     assert len(sieve.passes(keys("absent", 20_000))) < 20_000 / 200
     assert not sieve.full
@@ -43,7 +43,7 @@ def test_few_keys_that_are_not_there_pass(count: int) -> None:
 
 def test_it_is_full_when_it_holds_twice_what_it_was_made_for() -> None:
     sieve = Sieve(1 << 18)
-    sieve.add_many(keys("there", 1 << 19))
+    sieve.add(keys("there", 1 << 19))
     assert not sieve.full
     sieve.add(keys("more", 1))
     assert sieve.full

@@ -1,8 +1,8 @@
 """Bringing a file to the disk while the thread that asked goes on.
 
-Linux does it by itself (io_submit, IOCB_CMD_FDSYNC, since 4.18) and says by an eventfd when it is done: no thread of ours
-has to wake, and win the interpreter from the one that decides, twice for every batch. Where the kernel or its seccomp
-filter has no such call, a thread does the same.
+A thread that is compiled waits for the disk and says by an eventfd when it is done: it never asks for the interpreter. A
+thread in Python would have to win it from the one that decides, twice for every batch; where nothing was compiled, Linux
+does it by itself (io_submit, IOCB_CMD_FDSYNC, since 4.18), and that thread only where its seccomp filter has no such call.
 """
 
 import ctypes
@@ -14,6 +14,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, Protocol
+
+from dialgate.primitives import COMPILED
 
 _MOST = 64  # under way at a time
 _FDSYNC, _RESFD = 3, 1
@@ -44,9 +46,21 @@ class Syncing(Protocol):
 
 def syncing() -> Syncing:
     try:
-        return KernelSyncing()
+        return CompiledSyncing() if COMPILED == "yes" else KernelSyncing()
     except OSError:
         return ThreadSyncing()
+
+
+class CompiledSyncing:
+    def __init__(self) -> None:
+        from dialgate._primitives import Syncer  # noqa: PLC0415 - where it was compiled
+
+        syncer = Syncer()
+        self.fileno, self.begin, self.close = syncer.fileno, syncer.begin, syncer.close
+        self._done = syncer.done
+
+    def done(self) -> list[Done]:
+        return [Done(*each) for each in self._done()]
 
 
 class _Control(ctypes.Structure):

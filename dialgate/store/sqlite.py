@@ -286,7 +286,7 @@ class SqliteStore:
             return list(subjects)
         if seq > self._sieved:
             added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._sieved,)).fetchall()
-            self._sieve.add_many([subject for (subject,) in added])
+            self._sieve.add([subject for (subject,) in added])
             self._sieved = seq
         return self._sieve.passes(subjects)
 
@@ -297,7 +297,7 @@ class SqliteStore:
         if self._filling is not None:
             self._meanwhile += written
         if self._sieve is not None:
-            self._sieve.add_many(written)
+            self._sieve.add(written)
 
     async def _fill_sieve(self) -> None:
         """Aside, for it reads the whole database; until it is done every question goes there."""
@@ -310,7 +310,7 @@ class SqliteStore:
         finally:
             link.close()
             self._filling = None
-        sieve.add_many(self._meanwhile)
+        sieve.add(self._meanwhile)
         self._sieve, self._sieved = sieve, seq
 
     async def _write_recent(self) -> None:

@@ -195,7 +195,7 @@ def filled_sieve(db: sqlite3.Connection) -> tuple[Sieve, int]:
         for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
             cursor = db.execute(query)
             while rows := cursor.fetchmany(_SCANNED):
-                sieve.add_many([key for (key,) in rows])
+                sieve.add([key for (key,) in rows])
     return sieve, seq
 
 

@@ -1,0 +1,116 @@
+"""`_primitives.c` in Python: the same answers, for a machine without a compiler, and to hold the other to.
+
+Bringing a file to the disk is in decision_log/syncing.py: there the system has a way of its own.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+
+_HALF = 32  # the bits of a key's first eight bytes that name each of the two in the field
+_DIGITS, _GROUPS = 10_000, 20
+_DENSE = _GROUPS + _DIGITS // 16
+
+
+class Keyed:
+    """BLAKE2b (RFC 7693) under a key of 1 to 64 bytes; `size`: of the hash, in bytes."""
+
+    def __init__(self, key: bytes, size: int) -> None:
+        if not key or size < 1:
+            raise ValueError("a key of 1 to 64 bytes, and a hash of 1 to 64")
+        self._keyed = blake2b(key=key, digest_size=size)
+
+    def digest(self, content: bytes) -> bytes:
+        keyed = self._keyed.copy()
+        keyed.update(content)
+        return keyed.digest()
+
+
+def add(field: bytearray, mask: int, keys: Sequence[bytes]) -> None:
+    """Set the two bits that each key names. `mask`: one less than the bits of the field, a power of two."""
+    _refuse_if_small(field, mask)
+    for key in keys:
+        named = int.from_bytes(key[:8], "little")
+        for bit in (named & mask, named >> _HALF & mask):
+            field[bit >> 3] |= 1 << (bit & 7)
+
+
+def passes(field: bytearray, mask: int, keys: Sequence[bytes]) -> list[bytes]:
+    """The keys whose two bits are set, each once, in order."""
+    _refuse_if_small(field, mask)
+    passed: dict[bytes, None] = {}
+    for key in keys:
+        named = int.from_bytes(key[:8], "little")
+        one, other = named & mask, named >> _HALF & mask
+        if field[one >> 3] >> (one & 7) & field[other >> 3] >> (other & 7) & 1:
+            passed[key] = None
+    return list(passed)
+
+
+def _refuse_if_small(field: bytearray, mask: int) -> None:
+    if len(field) <= mask >> 3:
+        raise IndexError("the field is smaller than its mask says")
+
+
+class Tagger:
+    """Called with a number: its tag, 0 for every number of a set without tags, -1 where it is not in the set.
+
+    `words` to `tags`: where these parts of a number set begin in its file, 0 for the last two in a set without tags; then
+    how many words, super-blocks and numbers there are. Raises IndexError where a damaged file points nowhere, and
+    ValueError once it is closed."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, as they come
+        self, file: mmap, words: int, supers: int, directory: int, ranks: int, tags: int,
+        word_count: int, super_count: int, number_count: int,
+    ) -> None:  # fmt: skip
+        self._view = memoryview(file)
+        entries = super_count * 256 + 1
+        self._words = self._part("H", words, word_count)
+        self._directory = self._part("I", directory, entries)
+        self._ranks = self._part("I", ranks, entries) if ranks else None
+        self._tags = self._part("H", tags, number_count) if tags else None
+        with self._part("Q", supers, super_count) as found:
+            self._supers = dict(zip(found, range(0, super_count * 256, 256), strict=True))
+
+    def _part(self, kind: str, at: int, items: int) -> memoryview[int]:
+        end = at + items * struct.calcsize("=" + kind)
+        if end > len(self._view):
+            raise IndexError("a part of the set lies outside of its file")
+        part: memoryview[int] = self._view[at:end].cast(kind)  # type: ignore[call-overload]  # kind is H, I or Q
+        return part
+
+    def __call__(self, number: int) -> int:
+        block, low = divmod(number, _DIGITS)
+        words = self._words
+        at = self._supers.get(block >> 8)
+        if at is None:
+            return -1
+        at += block & 255
+        begin, end = self._directory[at], self._directory[at + 1]
+        if begin > end or end > len(words):
+            raise IndexError("an offset of the set points outside of it")
+        if end - begin == _DENSE:
+            if not words[begin + _GROUPS + (low >> 4)] >> (low & 15) & 1:
+                return -1
+            # How many numbers of the block lie between the last multiple of 512 and this one.
+            start = begin + _GROUPS + (low >> 9) * 32
+            group = int.from_bytes(words[start : start + 32].tobytes(), "little")
+            before = (group & ((1 << (low & 511)) - 1)).bit_count()
+            return self._tag(at, words[begin + (low >> 9)] + before)
+        place = bisect_left(words, low, begin, end)
+        return self._tag(at, place - begin) if place < end and words[place] == low else -1
+
+    def _tag(self, at: int, before: int) -> int:
+        return 0 if self._tags is None or self._ranks is None else self._tags[self._ranks[at] + before]
+
+    def close(self) -> None:
+        for view in (self._words, self._directory, self._ranks, self._tags, self._view):
+            if view is not None:
+                view.release()

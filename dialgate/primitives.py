@@ -1,0 +1,22 @@
+"""The compiled primitives, or, where there are none, the same in Python: a fifth of the calls a second less.
+
+`DIALGATE_INTERPRETED=1` in the environment has the second on a machine that could have the first."""
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dialgate._primitives import Keyed, Tagger, add, passes
+
+    COMPILED: str
+elif os.environ.get("DIALGATE_INTERPRETED") or find_spec("dialgate._primitives") is None:
+    from dialgate.interpreted import Keyed, Tagger, add, passes
+
+    COMPILED = "no"
+else:
+    from dialgate._primitives import Keyed, Tagger, add, passes
+
+    COMPILED = "yes"
+
+__all__ = ["COMPILED", "Keyed", "Tagger", "add", "passes"]

@@ -1,0 +1,203 @@
+"""What is compiled says what the same in Python says, of everything; and a machine without a compiler has a gate too."""
+
+import mmap
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialgate import interpreted, numberset, primitives
+
+BLOCK = 10_000
+START = 393_330_000_000
+
+
+class Ways(Protocol):
+    Keyed: type[interpreted.Keyed]
+    Tagger: type[interpreted.Tagger]
+
+    def add(self, field: bytearray, mask: int, keys: list[bytes]) -> None: ...
+
+    def passes(self, field: bytearray, mask: int, keys: list[bytes]) -> list[bytes]: ...
+
+
+BOTH = pytest.mark.parametrize("ways", [primitives, interpreted])
+
+
+@BOTH
+@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=700), size=st.integers(1, 64))
+def test_the_keyed_hash_is_blake2b(ways: Ways, key: bytes, content: bytes, size: int) -> None:
+    keyed = ways.Keyed(key, size)
+    for _ in range(2):  # nothing stays of the first
+        assert keyed.digest(content) == blake2b(content, key=key, digest_size=size).digest()
+
+
+@BOTH
+@pytest.mark.parametrize("content", [0, 1, 127, 128, 129, 255, 256, 257, 1024])
+def test_the_keyed_hash_at_the_edges_of_its_blocks(ways: Ways, content: int) -> None:
+    text = bytes(range(256)) * 4
+    expected = blake2b(text[:content], key=b"k" * 32, digest_size=16).digest()
+    assert ways.Keyed(b"k" * 32, 16).digest(text[:content]) == expected
+
+
+@BOTH
+@pytest.mark.parametrize(("key", "size"), [(b"", 16), (b"k" * 65, 16), (b"k", 0), (b"k", 65)])
+def test_a_hash_that_cannot_be_is_refused(ways: Ways, key: bytes, size: int) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        ways.Keyed(key, size)
+
+
+KEYS = st.lists(st.binary(min_size=0, max_size=20), max_size=60)
+
+
+@given(there=KEYS, asked=KEYS, bits=st.sampled_from([8, 64, 1 << 12, 1 << 20]))
+def test_both_set_the_same_bits_and_let_the_same_pass(
+    there: list[bytes], asked: list[bytes], bits: int
+) -> None:
+    one, other = bytearray(bits // 8), bytearray(bits // 8)
+    primitives.add(one, bits - 1, there)
+    interpreted.add(other, bits - 1, there)
+    assert one == other
+    passed = primitives.passes(one, bits - 1, [*asked, *there, *asked])
+    assert passed == interpreted.passes(other, bits - 1, [*asked, *there, *asked])
+    assert set(there) <= set(passed)
+
+
+@BOTH
+def test_a_field_smaller_than_its_mask_is_refused(ways: Ways) -> None:
+    """And no byte beside it is touched."""
+    with pytest.raises(IndexError):
+        ways.add(bytearray(8), 1023, [b"\xff" * 16])
+    with pytest.raises(IndexError):
+        ways.passes(bytearray(8), 1023, [b"\xff" * 16])
+
+
+def test_a_key_that_is_not_bytes_is_refused() -> None:
+    with pytest.raises(TypeError):
+        primitives.add(bytearray(8), 63, ["text"])  # type: ignore[list-item]
+
+
+# ---- looking up ------------------------------------------------------------------------------------------------------
+
+
+def drawn(seed: int) -> list[int]:
+    """Sparse blocks, one of just as many numbers as make it dense, full ones, and numbers far away."""
+    draw = random.Random(seed)
+    numbers = set(range(START, START + draw.choice([1, 644, 645, 646, BLOCK])))
+    for block in range(1, 8):
+        count = draw.choice([1, 3, 644, 645, 3_000, 9_999])
+        numbers.update(START + block * BLOCK + low for low in draw.sample(range(BLOCK), count))
+    numbers.update(draw.randrange(numberset.LIMIT) for _ in range(200))
+    return sorted(numbers)
+
+
+class Parts:
+    """The parts of a set's file, as `NumberSet` gives them to a tagger."""
+
+    def __init__(self, path: Path) -> None:
+        held = numberset.NumberSet.open(path)
+        self.places = held.places
+        held.close()
+        with path.open("rb") as file:
+            self.file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def taggers(self) -> tuple[primitives.Tagger, interpreted.Tagger]:
+        return primitives.Tagger(self.file, *self.places), interpreted.Tagger(self.file, *self.places)
+
+
+@pytest.fixture(params=[(seed, tagged) for seed in range(4) for tagged in (False, True)])
+def parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Parts, list[int]]:
+    seed, tagged = request.param
+    numbers = drawn(seed)
+    tags = (np.arange(len(numbers)) % 65_521).astype(np.uint16) if tagged else None
+    numberset.write(tmp_path / "set", [np.array(numbers, np.uint64)], meta=b"m", tags=tags)
+    return Parts(tmp_path / "set"), numbers
+
+
+def test_both_find_the_same_tag_for_every_number_and_its_neighbours(parts: tuple[Parts, list[int]]) -> None:
+    held, numbers = parts
+    compiled, plain = held.taggers()
+    asked = {number + step for number in numbers for step in (-BLOCK, -1, 0, 1)}
+    for number in [*asked, -1, -(1 << 70), 1 << 62, 1 << 63, 1 << 64, 1 << 70]:
+        assert compiled(number) == plain(number), number
+    assert sum(plain(number) >= 0 for number in asked) == len(numbers)
+
+
+def test_whatever_is_damaged_no_look_up_leaves_the_file(parts: tuple[Parts, list[int]]) -> None:
+    """A thousand changed bytes: each answer is a tag, or says that the file points nowhere, and both ways agree."""
+    held, numbers = parts
+    draw = random.Random(len(numbers))
+    _, _, directory, *_ = held.places
+    pointing = 0
+    for _ in range(1_000):
+        at = draw.choice(
+            [draw.randrange(directory, directory + 4 * 257), draw.randrange(256, len(held.file))]
+        )
+        before, held.file[at] = held.file[at], draw.randrange(256)
+        compiled, plain = held.taggers()
+        for number in draw.sample(numbers, 5):
+            said = answer(compiled, number)
+            assert said == answer(plain, number)
+            pointing += said == "nowhere"
+        held.file[at] = before
+        for each in (compiled, plain):
+            each.close()
+    assert pointing
+
+
+def answer(tagger: Callable[[int], int], number: int) -> int | str:
+    try:
+        return tagger(number)
+    except IndexError:
+        return "nowhere"
+
+
+@BOTH
+def test_a_part_outside_of_its_file_is_refused(ways: Ways) -> None:
+    file = mmap.mmap(-1, 4096)
+    for places in (
+        (8, 16, 24, 0, 0, 1 << 20, 1, 1),
+        (8, 1 << 40, 24, 0, 0, 1, 1, 1),
+        (8, 16, 4_000, 0, 0, 1, 1, 1),
+        (8, 16, 24, 4_000, 4_000, 1, 1, 1),
+        (8, 16, 24, 32, 4_000, 1, 0, 1 << 20),
+    ):
+        with pytest.raises(IndexError):
+            ways.Tagger(file, *places)
+
+
+@BOTH
+def test_a_closed_one_finds_nothing_and_lets_the_file_go(ways: Ways, tmp_path: Path) -> None:
+    numberset.write(tmp_path / "set", [np.array([START], np.uint64)], meta=b"")
+    parts = Parts(tmp_path / "set")
+    tagger = ways.Tagger(parts.file, *parts.places)
+    assert tagger(START) == 0
+    for _ in range(2):
+        tagger.close()
+    with pytest.raises(ValueError, match=r"."):
+        tagger(START)
+    parts.file.close()
+
+
+# ---- without a compiler ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_compiled_is_used_unless_it_is_not_wanted() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", "from dialgate import primitives as p; print(p.COMPILED, p.Keyed.__module__)"],
+            env={**os.environ, "DIALGATE_INTERPRETED": value},
+            check=True, capture_output=True, text=True,
+        ).stdout.split()
+        for value in ("", "1")
+    ]  # fmt: skip
+    assert said == [["yes", "dialgate._primitives"], ["no", "dialgate.interpreted"]]
