@@ -170,11 +170,11 @@ def _digest(path: Path) -> str:
 async def preview(
     registrar: Registrar, client: Client, name: str, order: Order, done: Callable[[int, int], None]
 ) -> Preview:
-    """Of a loaded list; `done` is told how many of how many are judged. Raises as `scrub` does."""
+    """Of a loaded list for the order's campaign; `done` is told how many of how many are judged. Raises as `scrub` does."""
     judge, _ = await registrar.judge(client, order.campaign, order.at)
     counts = Counter[Verdict]()
     try:
-        total, numbers = await registrar.numbers_of(client, name)
+        total, numbers = await registrar.numbers_of(client, name, order.campaign)
         for some in numbers:
             counts.update(await judge.judge(some))
             done(len(some), total)

@@ -499,12 +499,29 @@ class Registrar:
             entries += await self._store.history(self._keys.subject(name, _EXPORTS))
         return [_told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
 
-    async def numbers_of(self, client: Client, name: str) -> tuple[int, Iterator[list[str]]]:
-        """How many numbers stand on a list, and all of them, some at a time."""
+    async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
+        """How many numbers stand on a list of the campaign's controller, and all of them, some at a time."""
+        owner = self._line(client, campaign).controller.id
         for each in await self._store.lists():
-            if each.id == name and each.controller in client.controllers:
+            if (each.id, each.controller) == (name, owner):
                 return each.numbers, numbers_of(each, self.config.data / "lists")
         raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+
+    async def campaigns_of(self, client: Client, name: str) -> list[str]:
+        """That a list was loaded for, as far as there still are such campaigns."""
+        lists = [each for each in await self.lists(client) if each.id == name]
+        if not lists:
+            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+        campaigns = (campaign for each in lists for campaign in each.campaigns)
+        found = [campaign for campaign in campaigns if self.config.line_of(campaign, client)]
+        if not found:
+            raise Refused(
+                "campaign.unknown",
+                "None of the list's campaigns is there any more; name one.",
+                "campaign",
+                404,
+            )
+        return found
 
     def _line(self, client: Client, campaign: str) -> Line:
         line = self.config.line_of(campaign, client)

@@ -9,17 +9,9 @@ import typer
 from dialgate import settings
 from dialgate.model import Instant
 from dialgate.signature import Signer
+from dialgate.terminal import bars, show_fields, show_json, utc
 from registry_sync import cli_pull, cli_run, cli_simulate, cli_versions, job
-from registry_sync.cli_terminal import (
-    AsJson,
-    Snapshots,
-    bars,
-    private,
-    reporting,
-    show_fields,
-    show_json,
-    utc,
-)
+from registry_sync.cli_terminal import AsJson, Snapshots, private, reporting
 from registry_sync.importing import Order, Report
 from registry_sync.publish import Press
 

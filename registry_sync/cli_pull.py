@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from dialgate.snapshot import PUBLIC_KEY
+from dialgate.terminal import show_fields, show_json, utc
 from registry_sync import config, job
-from registry_sync.cli_terminal import AsJson, refuse, reporting, show_fields, show_json, utc
+from registry_sync.cli_terminal import AsJson, refuse, reporting
 from registry_sync.mirror import Pull
 from registry_sync.publish import Press
 

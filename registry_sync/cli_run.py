@@ -6,21 +6,10 @@ from typing import Annotated
 
 import typer
 
+from dialgate.terminal import NO, bars, show_json, show_table, utc
 from registry_sync import job, release
 from registry_sync.alarms import Run
-from registry_sync.cli_terminal import (
-    DEFAULT_REGISTRIES,
-    NO,
-    AsJson,
-    RegistriesPath,
-    bars,
-    load,
-    refuse,
-    reporting,
-    show_json,
-    show_table,
-    utc,
-)
+from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
 from registry_sync.config import Plan
 from registry_sync.packages import Package, Shelf
 

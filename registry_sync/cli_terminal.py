@@ -1,25 +1,18 @@
-"""How the commands of `registry-sync` speak: tables to a person, JSON to a program, and an exit code to a script."""
+"""What the commands of `registry-sync` have in common: options, and how they fail."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from dialgate.settings import ConfigError
+from dialgate.terminal import NO, show_json
 from registry_sync import config, job
-from registry_sync.asking import Bar
 from registry_sync.config import Plan
 from registry_sync.publish import Press
-
-NO, MISUSE = 1, 2
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Report as one JSON object.")]
 RegistriesPath: TypeAlias = Annotated[
@@ -60,54 +53,11 @@ def reporting(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(NO) from None
 
 
-@contextmanager
-def bars() -> Iterator[Bar]:
-    """Progress bars on a terminal's error stream; elsewhere nothing."""
-    errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-
-        def start(what: str, size: int) -> Callable[[int], None]:
-            task = progress.add_task(what, total=size)
-            return lambda done: progress.advance(task, done)
-
-        yield start
-
-
 def refuse(message: str, *, as_json: bool) -> None:
     if as_json:
         show_json({"error": {"code": "refused", "message": message, "field": ""}})
     else:
         typer.echo(f"refused: {message}", err=True)
-
-
-def show_json(value: Any) -> None:
-    typer.echo(msgspec.json.encode(value).decode())
-
-
-def show_fields(title: str, fields: dict[str, str | int]) -> None:
-    table = Table(title=title, show_header=False)
-    for name, value in fields.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else value)
-    console().print(table)
-
-
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console().print(table)
-
-
-def console() -> Console:
-    """What stands in files and names is data: no markup."""
-    return Console(markup=False, highlight=False, emoji=False)
-
-
-def utc(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(sep=" ", timespec="seconds") if at else ""
 
 
 def private() -> None:

@@ -5,19 +5,9 @@ from typing import Annotated
 import typer
 
 from dialgate.snapshot import Manifest
+from dialgate.terminal import show_fields, show_json, show_table, utc
 from registry_sync import job, publish, rollback
-from registry_sync.cli_terminal import (
-    DEFAULT_REGISTRIES,
-    AsJson,
-    RegistriesPath,
-    Snapshots,
-    press,
-    reporting,
-    show_fields,
-    show_json,
-    show_table,
-    utc,
-)
+from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, press, reporting
 from registry_sync.rollback import Difference
 
 app = typer.Typer()

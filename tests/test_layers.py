@@ -102,6 +102,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.span": {"model", "archive", "decision_log", "records"},
     "dialgate.replay": {"model", "decision", "kept", "law", "records"},
     "dialgate.search": {"model", "chains", "localtime", "records", "span"},
+    "dialgate.terminal": set(),
     "dialgate.texts": {"model"},
     "dialgate.report": {
         "model", "chains", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
@@ -134,10 +135,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.client": {"model", "answers"},
     "dialgate.conformance": {"client"},
     "dialgate.demo": {"model", "client", "localtime"},
-    "dialgate.interfaces.cli_demo": {"demo", "interfaces", "localtime", "service"},
+    "dialgate.interfaces.cli_demo": {"demo", "interfaces", "localtime", "service", "terminal"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "webhooks",
+        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
         "lookups", "notices", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
@@ -146,29 +147,29 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.interfaces.cli_answers": {
         "model", "account", "chains", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
-        "settings", "span", "texts", "why",
+        "settings", "span", "texts", "why", "terminal",
     },
     "dialgate.interfaces.console_reports": {"console", "interfaces", "localtime"},
     "dialgate.interfaces.console_requests": {"model", "console", "interfaces", "localtime", "lookups", "subject_answers"},
-    "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service"},
-    "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces"},
-    "dialgate.interfaces.cli_ship": {"interfaces", "logs", "service", "settings", "shipping"},
+    "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service", "terminal"},
+    "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces", "terminal"},
+    "dialgate.interfaces.cli_ship": {"interfaces", "logs", "service", "settings", "shipping", "terminal"},
     "dialgate.interfaces.cli_report": {
-        "model", "faults", "interfaces", "localtime", "report", "service", "settings", "stores", "texts",
+        "model", "faults", "interfaces", "localtime", "report", "service", "settings", "stores", "texts", "terminal",
     },
     "dialgate.interfaces.sip": {
         "answers", "doors", "faults", "interfaces", "registrar", "requests", "service", "settings", "sip",
     },
-    "dialgate.interfaces.cli_probe": {"interfaces", "phone", "registrar", "requests", "service", "settings", "sip"},
+    "dialgate.interfaces.cli_probe": {"interfaces", "phone", "registrar", "requests", "service", "settings", "sip", "terminal"},
     "dialgate.interfaces.cli_reconcile": {
-        "model", "cdr", "faults", "interfaces", "keys", "kept", "phone", "reconcile", "service", "settings",
+        "model", "cdr", "faults", "interfaces", "keys", "kept", "phone", "reconcile", "service", "settings", "terminal",
     },
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
-        "calllist", "export", "revocations", "tabular", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
+        "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {
@@ -182,7 +183,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signature": {"faults"},
     # The store and the keys for what enrolment voids, and for the call lists.
     "registry_sync": {
-        "model", "doors", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "voiding", "yamlfile",
+        "model", "doors", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "terminal", "voiding", "yamlfile",
     },
 }  # fmt: skip
 
@@ -216,6 +217,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pyarrow": ("dialgate.archive", "dialgate.cdr"),
     "obstore": ("dialgate.shipping.target",),
     "rfc3161_client": ("dialgate.timestamps",),
+    "rich": ("dialgate.terminal", "dialgate.interfaces.cli_demo"),
     "opentelemetry": ("dialgate.traces",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }

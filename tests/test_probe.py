@@ -127,6 +127,7 @@ async def test_a_line_is_proved_by_what_the_trunk_says_and_by_that_alone(
         )
         assert (await asyncio.wait_for(sipp.wait(), 20)) == 0, (await sipp.communicate())[1].decode()
     assert (told["outcome"], code) == (outcome, 0 if outcome == "answered" else 1)
+    assert bool(told["why"]) == (outcome == "not_probed")
     held = await proofs(config)
     if outcome == "not_probed":
         assert held == []
@@ -153,6 +154,12 @@ async def test_all_leaves_out_what_needs_no_proof(tmp_path: Path, unused_udp_por
 async def test_only_numbers_that_are_shown_are_called(tmp_path: Path, unused_udp_port: int) -> None:
     code, told = await probed(configured(tmp_path), unused_udp_port, "+390612349999")
     assert (code, told["error"]["code"]) == (2, "caller_id.invalid")
+
+
+async def test_a_trunk_that_is_not_there_is_named_as_the_reason(tmp_path: Path, unused_udp_port: int) -> None:
+    code, (told,) = await probed(configured(tmp_path), unused_udp_port, LINE, "--ring", "1", "--tries", "1")
+    assert (code, told["outcome"], told["status"]) == (1, "not_probed", 0)
+    assert "no answer came from the trunk" in told["why"]
 
 
 # ---- without a trunk -------------------------------------------------------------------------------------------------

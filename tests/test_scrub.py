@@ -190,6 +190,10 @@ def test_the_commands_tell_in_words_and_in_json(tmp_path: Path) -> None:
     preview: tuple[Any, ...] = ("list", "preview", "rome", "--campaign", "acme-fibre", "--at", rfc3339(NOW))
     assert json.loads(command(tmp_path, *preview, "--json").stdout)["callable"] == 1
     assert "callable now" in command(tmp_path, *preview).stdout
+    (every,) = json.loads(command(tmp_path, "list", "preview", "rome", *preview[-2:], "--json").stdout)
+    assert (every["campaign"], every["callable"]) == ("acme-fibre", 1)
+    assert "acme-fibre: of 1 numbers" in command(tmp_path, "list", "preview", "rome", *preview[-2:]).stdout
+    assert "list.unknown" in command(tmp_path, "list", "preview", "none").stderr
     assert command(tmp_path, *scrub[:-1], "yesterday").exit_code == 2
     assert command(tmp_path, "scrub", file, "--campaign", "none", "-o", out).exit_code == 1
     assert (

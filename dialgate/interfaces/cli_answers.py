@@ -6,35 +6,27 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import typer
 import yaml
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dialgate import account, kept, span, why
 from dialgate import replay as replaying
 from dialgate import search as searching
 from dialgate.account import Account
 from dialgate.chains import Chains
-from dialgate.decision_log import Line
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
 from dialgate.interfaces.cli_subjects import Purpose, act
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_json,
-    show_table,
-    utc,
 )
 from dialgate.keys import Keys
 from dialgate.law import Law, LawError, parse_law
@@ -44,6 +36,7 @@ from dialgate.replay import Replay
 from dialgate.search import Hit, Query
 from dialgate.settings import Config
 from dialgate.span import Span
+from dialgate.terminal import MISUSE, NO, Bars, bars, console, show_json, show_table, utc
 from dialgate.texts import Language
 from dialgate.why import Inquiry
 
@@ -263,28 +256,17 @@ def _draft(path: Path) -> Law:
 @contextmanager
 def _progress(readers: list[Reader], chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
     """The entries, one log after the other, with a bar for each on a terminal's error stream."""
-    errors = console(stderr=True)
-    if not errors.is_terminal:
-        yield (entry for reader in readers for _, entry in span.within(reader, chosen))
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as progress:
-        yield chain.from_iterable(_shown(progress, reader, chosen) for reader in readers)
+    with bars() as bar:
+        yield chain.from_iterable(_shown(bar, reader, chosen) for reader in readers)
 
 
-def _shown(progress: Progress, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
-    begin = span.begin(reader, chosen)
-    end = min(span.end(reader), chosen.last + 1)
-    task = progress.add_task("replaying", total=max(end - begin, 1))
-    return _counted(span.within(reader, chosen), lambda seq: progress.update(task, completed=seq - begin))
-
-
-def _counted(
-    entries: Iterable[tuple[Line, Record | OutcomeRecord]], move: Any
-) -> Iterator[Record | OutcomeRecord]:
-    for number, (line, entry) in enumerate(entries):
+def _shown(bar: Bars, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
+    at, end = span.begin(reader, chosen), min(span.end(reader), chosen.last + 1)
+    advance = bar("replaying", max(end - at, 1))
+    for number, (line, entry) in enumerate(span.within(reader, chosen)):
         if not number % _EVERY:
-            move(line.seq)
+            advance(line.seq - at)
+            at = line.seq
         yield entry
 
 

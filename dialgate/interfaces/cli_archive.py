@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from dialgate import chains
 from dialgate.archive import due, packing
@@ -18,18 +17,15 @@ from dialgate.interfaces.cli_terminal import (
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_json,
-    show_table,
-    utc,
 )
 from dialgate.interfaces.cli_writing import Actor
 from dialgate.keys import Keys
 from dialgate.retention import Month, months, retire
 from dialgate.service import wall_clock
 from dialgate.settings import Config
+from dialgate.terminal import bars, show_json, show_table, utc
 
 hold_app = typer.Typer(no_args_is_help=True, help="Legal holds: numbers that no retirement touches.")
 log_app.add_typer(hold_app, name="hold")
@@ -79,12 +75,11 @@ def log_archive(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False)
 
 
 def _packed(segments: list[Path]) -> Iterator[packing.Packed]:
-    errors = console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("archiving", total=sum(path.stat().st_size for path in segments))
+    with bars() as bar:
+        advance = bar("archiving", sum(path.stat().st_size for path in segments))
         for segment in segments:
             done = packing.pack(segment)
-            progress.advance(task, done.before)
+            advance(done.before)
             yield done
 
 

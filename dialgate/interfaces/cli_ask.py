@@ -14,17 +14,14 @@ from msgspec import Struct
 from dialgate.answers import Answer, Reason, RuleOutcome, Simulation
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_table,
 )
 from dialgate.model import CallType
+from dialgate.terminal import MISUSE, NO, console, show_table
 
 app = typer.Typer()
 _SECONDS = 10

@@ -11,17 +11,15 @@ import typer
 
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
     load_config,
     reporting,
-    show_json,
-    show_table,
 )
 from dialgate.law import SECTIONS, Law
 from dialgate.settings import Config
+from dialgate.terminal import NO, show_json, show_table
 
 app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True, help="The configuration.")

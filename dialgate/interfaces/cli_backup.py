@@ -4,23 +4,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from dialgate import archive, chains
 from dialgate.backup import BackupFailed, back_up
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_json,
 )
 from dialgate.signing import public_keys
+from dialgate.terminal import NO, OF_BYTES, progress, show_json
 
 app = typer.Typer()
 
@@ -40,12 +37,8 @@ def backup(
     dialgate backup /mnt/elsewhere/2026-11-24"""
     with reporting(as_json=as_json):
         loaded = load_config(config)
-        bar = Progress(
-            "{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console(stderr=True),
-            disable=as_json or not console(stderr=True).is_terminal, transient=True,
-        )  # fmt: skip
         try:
-            with bar:
+            with progress(*OF_BYTES, shown=not as_json) as bar:
                 task = bar.add_task("copying", total=None)
                 files = back_up(
                     loaded.data, out, lambda done, whole: bar.update(task, completed=done, total=whole)

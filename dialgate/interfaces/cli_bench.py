@@ -25,14 +25,8 @@ from dialgate.bench import (
     ship,
     sip,
 )
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    AsJson,
-    Failure,
-    reporting,
-    show_json,
-    show_table,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, reporting
+from dialgate.terminal import show_json, show_table
 
 Countries = Annotated[
     Path, typer.Option(exists=True, file_okay=False, help="The folder of the laws to measure with.")

@@ -6,22 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from dialgate.conformance import kit
 from dialgate.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
 from dialgate.conformance.dialplan import Unknown
 from dialgate.conformance.kit import CASES, Finding
-from dialgate.interfaces.cli_terminal import (
-    MISUSE,
-    NO,
-    AsJson,
-    Failure,
-    console,
-    reporting,
-    show_json,
-    show_table,
-)
+from dialgate.interfaces.cli_terminal import AsJson, Failure, reporting
+from dialgate.terminal import MISUSE, NO, WITHOUT_END, progress, show_json, show_table
 
 app = typer.Typer()
 _DEPLOY = Path("deploy")
@@ -110,12 +101,11 @@ def _dialer(client: str, file: Path | None, context: str, commanded: Commanded |
 
 async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
     findings: list[Finding] = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console(stderr=True), transient=True, disable=as_json) as progress:
-        task = progress.add_task(CASES[0].about)
+    with progress(*WITHOUT_END, shown=not as_json) as bar:
+        task = bar.add_task(CASES[0].about)
         async for finding in kit.run(dialer, port):
             findings.append(finding)
-            progress.update(task, description=f"{len(findings)} of {len(CASES)}: {finding.about}")
+            bar.update(task, description=f"{len(findings)} of {len(CASES)}: {finding.about}")
             if as_json:
                 show_json(finding)
     return findings

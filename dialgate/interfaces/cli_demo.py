@@ -15,9 +15,10 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dialgate.demo import Demo, DemoError, Seen, Wanted, build, drive
-from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, console, reporting, show_json
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.localtime import day_in
 from dialgate.service import wall_clock
+from dialgate.terminal import console, show_json
 
 app = typer.Typer()
 _SHOWN = 14

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import IO, Annotated, Any, TypeAlias, TypeVar
 
 import typer
-from rich.progress import Progress
 
 from dialgate import tabular
 from dialgate.calllist import RowProblem
-from dialgate.interfaces.cli_terminal import MISUSE, NO, Failure, console, load_config, show_fields
+from dialgate.interfaces.cli_terminal import Failure, load_config
 from dialgate.interfaces.cli_writing import write
 from dialgate.registrar import Registrar
 from dialgate.settings import Client
+from dialgate.terminal import MISUSE, NO, progress, show_fields
 
 T = TypeVar("T")
 
@@ -73,11 +73,7 @@ def _shown(layout: tabular.Layout) -> dict[str, str]:
 @contextmanager
 def reading(file: Path) -> Iterator[IO[bytes]]:
     """With a progress bar on a terminal."""
-    errors = console(stderr=True)
-    with (
-        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
-        progress.open(file, "rb", description=file.name) as opened,
-    ):
+    with progress() as bar, bar.open(file, "rb", description=file.name) as opened:
         yield opened
 
 
@@ -94,17 +90,16 @@ def taken(options: dict[str, Any], take: Take[T]) -> T:
     hints = tabular.Hints(**{name: options[name] for name in ("encoding", "separator", "column")})
     ask = not (options["yes"] or options["as_json"])
     confirm(file, hints, home_of(config, options["controller"]), ask=ask)
-    errors = console(stderr=True)
     with (
         file.open("rb") as opened,
         reasons_to(options["reasons"]) as told,
-        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
+        progress() as bar,
     ):
-        task = progress.add_task(file.name, total=None)
+        task = bar.add_task(file.name, total=None)
 
         def plan(total: int) -> Callable[[int], None]:
-            progress.update(task, total=total)
-            return lambda done: progress.advance(task, done)
+            bar.update(task, total=total)
+            return lambda done: bar.advance(task, done)
 
         try:
             return write(config, lambda registrar, client: take(registrar, client, opened, hints, told, plan))

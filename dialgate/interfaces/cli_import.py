@@ -7,19 +7,13 @@ import typer
 
 from dialgate.interfaces.cli_files import Column, Encoding, Reasons, Separator, Yes, taken
 from dialgate.interfaces.cli_ledger import app, consent_app, contract_app, request_app
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    reporting,
-    show_fields,
-    show_json,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
 from dialgate.interfaces.cli_writing import Actor, Channel, ControllerId, Proof, request
 from dialgate.requests import (
     EntriesReport,
     EntriesRequest,
 )
+from dialgate.terminal import show_fields, show_json
 
 __all__ = ["app"]
 

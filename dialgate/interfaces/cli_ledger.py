@@ -5,13 +5,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    reporting,
-    show_json,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
 from dialgate.interfaces.cli_writing import (
     Actor,
     Channel,
@@ -34,6 +28,7 @@ from dialgate.requests import (
     LedgerRequest,
     WithdrawalRequest,
 )
+from dialgate.terminal import show_json
 
 app = typer.Typer()
 consent_app = typer.Typer(no_args_is_help=True, help="Consents to be called.")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from dialgate import export, tabular
 from dialgate.interfaces.cli_files import (
@@ -20,17 +19,7 @@ from dialgate.interfaces.cli_files import (
     reading,
     reasons_to,
 )
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    console,
-    reporting,
-    show_fields,
-    show_json,
-    show_table,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
 from dialgate.interfaces.cli_writing import (
     Actor,
     Channel,
@@ -43,7 +32,10 @@ from dialgate.interfaces.cli_writing import (
     write,
 )
 from dialgate.model import Basis, Transfer
+from dialgate.registrar import Registrar
 from dialgate.requests import ListInfo, ListReport, ListRequest
+from dialgate.settings import Client
+from dialgate.terminal import progress, show_fields, show_json, show_table
 
 app = typer.Typer()
 list_app = typer.Typer(no_args_is_help=True, help="Call lists, with where their numbers come from.")
@@ -181,36 +173,44 @@ def list_retire(
 def list_preview(
     *,
     id_: Annotated[str, typer.Argument(metavar="ID", help="The list.", show_default=False)],
-    campaign: Annotated[str, typer.Option(help="The campaign that would call it.")],
+    campaign: Annotated[
+        str, typer.Option(help="The campaign that would call it; else each that it was loaded for.")
+    ] = "",
     at: Time = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Say how many numbers of a list may be called, and why the others may not. Nothing is recorded.
 
+    With --json one object for --campaign, and without it an array.
+
     dialgate list preview november --campaign acme-fibre"""
     with reporting(as_json=as_json):
-        order = export.Order(campaign=campaign, at=instant(at))
-        errors = console(stderr=True)
-        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-            task = progress.add_task(id_, total=None)
+        when = instant(at)
+        with progress() as bar:
+            task = bar.add_task(id_, total=None)
 
             def done(some: int, total: int) -> None:
-                progress.update(task, total=total, advance=some)
+                bar.update(task, total=total, advance=some)
 
-            told = write(
-                config, lambda registrar, client: export.preview(registrar, client, id_, order, done)
-            )
+            async def each(registrar: Registrar, client: Client) -> list[export.Preview]:
+                names = [campaign] if campaign else await registrar.campaigns_of(client, id_)
+                orders = [export.Order(campaign=name, at=when) for name in names]
+                return [await export.preview(registrar, client, id_, order, done) for order in orders]
+
+            told = write(config, each)
     if as_json:
-        show_json(told)
+        show_json(told[0] if campaign else told)
     else:
-        _show_preview(told)
+        for preview in told:
+            _show_preview(preview)
 
 
 def _show_preview(told: export.Preview) -> None:
     rows = [("callable now", "", f"{told.callable:,}")]
     rows += [(group.code, group.text, f"{group.numbers:,}") for group in told.groups]
-    show_table(f"Of {told.numbers:,} numbers, at {told.at}", ("", "", "numbers"), rows)
+    title = f"{told.campaign}: of {told.numbers:,} numbers, at {told.at}"
+    show_table(title, ("", "", "numbers"), rows)
     if told.later:
         show_table(
             "Callable later", ("from", "numbers"), [(each.at, f"{each.numbers:,}") for each in told.later]

@@ -8,20 +8,16 @@ from dialgate import roster, stores
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
     load_config,
     reporting,
-    show_json,
-    show_table,
-    utc,
 )
 from dialgate.service import wall_clock
 from dialgate.settings import Config, ConfigError
 from dialgate.store import Muster, Shared
+from dialgate.terminal import MISUSE, NO, show_json, show_table, utc
 
 app = typer.Typer()
 

@@ -13,16 +13,11 @@ from dialgate.interfaces import sip_agent
 from dialgate.interfaces.cli_ledger import caller_id_app
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_json,
-    show_table,
 )
 from dialgate.interfaces.cli_writing import write
 from dialgate.interfaces.sip_agent import Probe, Trunk
@@ -33,6 +28,7 @@ from dialgate.settings import Client, Config
 from dialgate.sip.calling import Patience
 from dialgate.sip.digest import Credentials
 from dialgate.sip.transactions import Timers
+from dialgate.terminal import MISUSE, NO, console, show_json, show_table
 
 app = caller_id_app
 _SIP_PORT = 5060
@@ -40,6 +36,15 @@ _WORDS: dict[str, str] = {
     "answered": "answered: recorded as proof",
     "not_answered": "not answered: recorded, its calls are refused from now on",
     "not_probed": "could not be called; nothing was recorded",
+}
+# What a status that says nothing of the line says of the trunk; 0: nobody answered at all.
+_WHY: dict[int, str] = {
+    0: "no answer came from the trunk: is its address right, and does UDP reach it from here?",
+    401: "the trunk asks who calls: are --user and its password there, and right?",
+    403: "the trunk lets no such call through: does it know this machine, and may it show this number (--show)?",
+    407: "the trunk asks who calls: are --user and its password there, and right?",
+    488: "the trunk takes no call with sound in G.711 A-law",
+    503: "the trunk is out of order, or has no line free: try again later",
 }
 
 
@@ -123,11 +128,25 @@ def caller_id_probe(
         show_json([_as_builtins(*each) for each in told])
     else:
         rows = [
-            (line.number, line.controller, _WORDS[each.outcome], f"{each.status} {each.phrase}")
+            (
+                line.number,
+                line.controller,
+                _WORDS[each.outcome],
+                ": ".join(filter(None, (_said(each), _why(each)))),
+            )
             for line, each in told
         ]
         show_table("", ("caller ID", "controller", "what became of it", "said"), rows)
     raise typer.Exit(0 if all(each.outcome == "answered" for _, each in told) else NO)
+
+
+def _said(probe: Probe) -> str:
+    return f"{probe.status} {probe.phrase}".strip() if probe.status else ""
+
+
+def _why(probe: Probe) -> str:
+    """What to look at where the line could not be called; of a status that nobody foresaw nothing is known."""
+    return _WHY.get(probe.status, "") if probe.outcome == "not_probed" else ""
 
 
 def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) -> list[_Line]:
@@ -234,6 +253,8 @@ def _as_builtins(line: _Line, probe: Probe) -> dict[str, object]:
         "controller": line.controller,
         "outcome": probe.outcome,
         "status": probe.status,
+        "said": probe.phrase,
+        "why": _why(probe),
         "rang_ms": probe.rang,
         "answered_ms": probe.answered,
         "packets": probe.packets,

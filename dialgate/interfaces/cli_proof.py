@@ -10,7 +10,6 @@ from typing import Annotated, NoReturn, TypeAlias
 
 import msgspec
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from dialgate import archive, chains, decision_log, evidence, stores, timestamps
 from dialgate.faults import Unavailable
@@ -18,23 +17,17 @@ from dialgate.interfaces.cli_audit import log_app
 from dialgate.interfaces.cli_subjects import Purpose, act, write_out
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_fields,
-    show_json,
-    show_table,
-    utc,
 )
 from dialgate.keys import Keys
 from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.signing import Signer, public_halves, public_keys, renew
+from dialgate.terminal import MISUSE, NO, OF_BYTES, progress, show_fields, show_json, show_table, utc
 
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
@@ -144,12 +137,7 @@ def _unproved(config: Config, folder: Path) -> list[decision_log.Fault]:
 
 @contextmanager
 def _progress(what: str, *, shown: bool) -> Iterator[decision_log.Progress]:
-    """Drawn on a terminal only."""
-    out = console(stderr=True)
-    with Progress(
-        "{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=out,
-        disable=not (shown and out.is_terminal), transient=True,
-    ) as bar:  # fmt: skip
+    with progress(*OF_BYTES, shown=shown) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
 

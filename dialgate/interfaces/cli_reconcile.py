@@ -16,22 +16,17 @@ from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_subjects import act
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
-    console,
     load_config,
     reporting,
-    show_json,
-    show_table,
-    utc,
 )
 from dialgate.model import SECOND
 from dialgate.reconcile import KINDS, Finding, Node, Report
 from dialgate.service import wall_clock
 from dialgate.settings import Config
+from dialgate.terminal import MISUSE, NO, console, show_json, show_table, utc
 
 app = typer.Typer()
 _ColumnName = Annotated[

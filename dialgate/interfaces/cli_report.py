@@ -10,19 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dialgate import stores
 from dialgate.faults import Unavailable
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    MISUSE,
-    ConfigPath,
-    Failure,
-    console,
-    load_config,
-    reporting,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.localtime import day_in
 from dialgate.model import Instant
 from dialgate.report import Found, Period, Report, day, gather, gathering, month
@@ -32,6 +23,7 @@ from dialgate.report.page import page
 from dialgate.report.pdf import pdf
 from dialgate.service import wall_clock
 from dialgate.settings import Config
+from dialgate.terminal import MISUSE, WITHOUT_END, progress
 from dialgate.texts import Language
 
 app = typer.Typer()
@@ -131,16 +123,11 @@ async def _read(config: Config, controller: str, period: Period, now: Instant) -
 
 def _shown(records: Iterator[Found]) -> Iterator[Found]:
     """With a count on a terminal's error stream."""
-    errors = console(stderr=True)
-    if not errors.is_terminal:
-        yield from records
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=True) as progress:
-        task = progress.add_task("reading the log", total=None)
+    with progress(*WITHOUT_END) as bar:
+        task = bar.add_task("reading the log", total=None)
         for number, record in enumerate(records):
             if not number % _EVERY:
-                progress.update(task, description=f"reading the log: {number:,} decisions")
+                bar.update(task, description=f"reading the log: {number:,} decisions")
             yield record
 
 

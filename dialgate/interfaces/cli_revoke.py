@@ -14,16 +14,7 @@ from dialgate.interfaces.cli_files import (
     Yes,
     taken,
 )
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    MISUSE,
-    AsJson,
-    ConfigPath,
-    Failure,
-    reporting,
-    show_fields,
-    show_json,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
 from dialgate.interfaces.cli_writing import (
     Actor,
     Channel,
@@ -34,6 +25,7 @@ from dialgate.interfaces.cli_writing import (
     request,
 )
 from dialgate.requests import LiftRequest, RevocationRequest, RevocationsReport, RevocationsRequest
+from dialgate.terminal import MISUSE, show_fields, show_json
 
 RevocationScope: TypeAlias = Annotated[
     Literal["campaign", "controller", "everyone"], typer.Option(help="Whom it binds.")

@@ -9,16 +9,14 @@ from dialgate import export, tabular
 from dialgate.interfaces.cli_files import Column, Encoding, Separator, Yes, confirm, home_of, reading
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    MISUSE,
     AsJson,
     ConfigPath,
     Failure,
     load_config,
     reporting,
-    show_fields,
-    show_json,
 )
 from dialgate.interfaces.cli_writing import Actor, Proof, Time, instant, write
+from dialgate.terminal import MISUSE, show_fields, show_json
 
 app = typer.Typer()
 

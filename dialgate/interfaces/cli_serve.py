@@ -15,14 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from dialgate import logs, traces
 from dialgate.faults import Unavailable
 from dialgate.interfaces import http, http_server, subscribers
-from dialgate.interfaces.cli_terminal import (
-    DEFAULT_CONFIG,
-    MISUSE,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
+from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi import FastAgi
 from dialgate.interfaces.listening import inherited
 from dialgate.interfaces.siblings import Siblings
@@ -31,6 +24,7 @@ from dialgate.interfaces.worker import Post
 from dialgate.interfaces.workers import NotReady, Workers
 from dialgate.service import Gate, spare_collector, wall_clock
 from dialgate.settings import ONE_PROCESS, Config, ConfigError
+from dialgate.terminal import MISUSE
 
 app = typer.Typer()
 _log = structlog.get_logger(__name__)

@@ -12,20 +12,18 @@ from msgspec import structs
 from dialgate import logs
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
     load_config,
     reporting,
-    show_json,
-    show_table,
 )
 from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.shipping.shipper import Shipper, alone
 from dialgate.shipping.standing import Standings
 from dialgate.shipping.target import Refused
+from dialgate.terminal import NO, show_json, show_table
 
 app = typer.Typer()
 _log = structlog.get_logger(__name__)

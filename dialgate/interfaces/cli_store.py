@@ -6,21 +6,13 @@ from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from dialgate import stores
 from dialgate.faults import Unavailable
-from dialgate.interfaces.cli_terminal import (
-    MISUSE,
-    AsJson,
-    Failure,
-    console,
-    reporting,
-    show_fields,
-    show_json,
-)
+from dialgate.interfaces.cli_terminal import AsJson, Failure, reporting
 from dialgate.service import wall_clock
 from dialgate.store.copying import End, Kind, copy
+from dialgate.terminal import MISUSE, OF_ROWS, progress, show_fields, show_json
 
 app = typer.Typer()
 store_app = typer.Typer(no_args_is_help=True, help="The store as a whole.")
@@ -62,10 +54,8 @@ async def _copy(source: str, target: str, *, shown: bool) -> dict[Kind, int]:
     ends = []
     try:
         ends = [_end(source), _end(target)]
-        out = console(stderr=True)
-        columns = ("copying and comparing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=out, transient=True, disable=not (shown and out.is_terminal)) as bar:
-            task = bar.add_task("", total=2 * await ends[0].count())
+        with progress(*OF_ROWS, shown=shown) as bar:
+            task = bar.add_task("copying and comparing", total=2 * await ends[0].count())
             return await copy(ends[0], ends[1], lambda rows: bar.advance(task, rows))
     finally:
         for end in ends:

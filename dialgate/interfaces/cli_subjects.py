@@ -14,14 +14,11 @@ from dialgate import subject_page
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
-    NO,
     AsJson,
     ConfigPath,
     Failure,
     load_config,
     reporting,
-    show_json,
-    show_table,
 )
 from dialgate.interfaces.cli_writing import Actor, Channel, ControllerId, Proof, Time, request
 from dialgate.registrar import Refused
@@ -38,6 +35,7 @@ from dialgate.subject_answers import (
 )
 from dialgate.subject_page import Language
 from dialgate.subjects import Subjects
+from dialgate.terminal import NO, show_json, show_table
 
 T = TypeVar("T")
 Act: TypeAlias = Callable[[Subjects, Client], Awaitable[T]]

@@ -1,23 +1,16 @@
-"""How the commands speak: to a person in tables, to a program in JSON, and in exit codes that a script can trust.
-
-0: yes, or done. 1: no, or refused. 2: misuse. Errors go to stderr and say what to do; with `--json` they are an object on
-stdout, of the same shape as over HTTP.
+"""What the commands of `dialgate` have in common: options, and how they fail. Errors go to stderr and say what to do; with
+`--json` they are an object on stdout, of the same shape as over HTTP.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias
+from typing import Annotated, NoReturn, TypeAlias
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dialgate import settings
-
-NO, MISUSE = 1, 2
+from dialgate.terminal import MISUSE, NO, show_json
 
 ConfigPath: TypeAlias = Annotated[
     Path,
@@ -61,32 +54,3 @@ def fail(failure: Failure, *, as_json: bool) -> NoReturn:
         field = f"{failure.field}: " if failure.field else ""
         typer.echo(f"{failure.code}: {field}{failure}", err=True)
     raise typer.Exit(failure.status)
-
-
-def show_json(value: Any) -> None:
-    typer.echo(msgspec.json.encode(value).decode())
-
-
-def show_table(
-    title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, whole: int = 0
-) -> None:
-    """The first `whole` columns are never broken: what stands there is copied."""
-    table = Table(title=title or None, title_justify="left", show_header=any(columns))
-    for place, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=place < whole)
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
-
-
-def show_fields(title: str, fields: dict[str, str]) -> None:
-    show_table(title, ("", ""), list(fields.items()))
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Words of law and of users are data: no markup, no colours guessed into them."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-
-
-def utc(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(sep=" ", timespec="seconds") if at else ""

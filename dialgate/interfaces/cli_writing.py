@@ -10,11 +10,12 @@ import msgspec
 import typer
 
 from dialgate.faults import Unavailable
-from dialgate.interfaces.cli_terminal import MISUSE, Failure, load_config, show_json
+from dialgate.interfaces.cli_terminal import Failure, load_config
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import Receipt, Request
 from dialgate.service import wall_clock
 from dialgate.settings import Client, Config, Scope
+from dialgate.terminal import MISUSE, show_json
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request)
