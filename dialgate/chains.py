@@ -20,7 +20,6 @@ from dialgate.decision_log import Line
 from dialgate.keys import log_name
 from dialgate.model import OutcomeRecord
 from dialgate.records import Reader, Record
-from dialgate.span import Span
 
 _WORKER: Final = re.compile(r"worker-([2-9]|[1-9][0-9]{1,2})")
 
@@ -78,11 +77,9 @@ class Chains:
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
         """What became of these decisions, by id, in the order in which it was reported. Raises `LogDamaged`."""
         found: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
-        if found:
-            since = Span(since=min(record.at for record in of))
-            for reader in self.readers.values():
-                for outcome in reader.outcomes(first=span.begin(reader, since), of=found.keys()):
-                    found[outcome.decision].append(outcome)
+        for reader in self.readers.values():
+            for outcome in reader.reports(found.keys()):
+                found[outcome.decision].append(outcome)
         for reports in found.values():
             reports.sort(key=lambda report: (report.at, report.seq))
         return found

@@ -29,6 +29,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -206,7 +207,7 @@ def _outcomes(folder: Path, records: Sequence[Record], covered: int) -> dict[str
     found: dict[str, list[int]] = {}
     if records:
         ids = {record.id for record in records}
-        for each in Reader(folder).outcomes(first=min(record.seq for record in records), of=ids):
+        for each in sorted(Reader(folder).reports(ids), key=attrgetter("seq")):
             if each.seq <= covered:
                 found.setdefault(each.decision, []).append(each.seq)
     return found

@@ -76,6 +76,13 @@ class Reader:
             if isinstance(stored, Decided) and stored.number in wanted:
                 yield structs.replace(line, seq=stored.seq), self._joined(line, stored)
 
+    def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
+        """What became of the calls of these decisions, which may be of other logs; newest first. Raises `LogDamaged`."""
+        for line in self._segments.reports(decisions):
+            stored = _decoded(line)
+            if isinstance(stored, OutcomeRecord) and stored.decision in decisions:
+                yield stored
+
     def held(self) -> Counter[tuple[str, str, bool]]:
         """How many decisions there are for each month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
@@ -91,15 +98,11 @@ class Reader:
                 counts[month_of(record.at), record.country, stored.allow] += 1
         return counts
 
-    def outcomes(self, *, first: int = 1, of: Collection[str] | None = None) -> Iterator[OutcomeRecord]:
-        """What became of calls: the reports from entry `first` on, in their order; of these decisions only, if given."""
+    def outcomes(self, *, first: int = 1) -> Iterator[OutcomeRecord]:
+        """What became of calls: the reports from entry `first` on, in their order."""
         for line in self._segments.outcomes(first):
             stored = _decoded(line)
-            if (
-                isinstance(stored, OutcomeRecord)
-                and stored.seq >= first
-                and (of is None or stored.decision in of)
-            ):
+            if isinstance(stored, OutcomeRecord) and stored.seq >= first:
                 yield stored
 
     def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:

@@ -5,7 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from dialgate.archive import Background, Segments, closed, index, open_segment, packing, segments
+from dialgate.archive import Background, Segments, closed, index, indexing, open_segment, packing, segments
 from dialgate.archive.packing import ArchiveFailed, alone, pack
 from dialgate.archive.parquet import digest, write_sums
 from dialgate.decision_log import DecisionLog, LogDamaged, verify
@@ -186,13 +186,18 @@ def test_a_line_found_by_number_is_where_it_says_and_what_it_says(folder: Path, 
         assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
 
 
-def test_a_lost_or_broken_index_costs_time_and_no_answer(folder: Path, keys: Keys) -> None:
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"no array")])
+def test_a_lost_or_broken_index_costs_time_and_no_answer(
+    folder: Path, keys: Keys, spoil: Callable[[Path], object]
+) -> None:
     named = about(folder, keys, NUMBERS[3])
     pack_all(folder)
-    one, two = sorted(folder.glob("*.npy"))
-    one.unlink()
-    two.write_bytes(b"no array")
+    (only,) = folder.glob("*.npy")
+    whole = only.read_bytes()
+    spoil(only)
     assert about(folder, keys, NUMBERS[3]) == named
+    indexing.keep(folder)
+    assert only.read_bytes() == whole
 
 
 @settings(max_examples=60)
@@ -205,14 +210,16 @@ def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
     spread, count = data.draw(st.sampled_from([1 << 4, 1 << 12, 1 << 32])), data.draw(st.integers(0, 3_000))
     start = data.draw(st.integers(0, (1 << 32) - spread))
     hashes = [(start + draw.randrange(spread)).to_bytes(4, "big") + bytes(12) for _ in range(count)]
-    path = tmp_path_factory.mktemp("index") / "1.numbers.npy"
-    index.write(path, index.built(index.prefixes(hashes), np.arange(count, dtype=np.uint32)))
+    folder = tmp_path_factory.mktemp("index")
+    index.write(folder, 1, count, np.stack((index.prefixes(hashes), np.arange(count, dtype=np.uint32))))
     asked = [*draw.sample(hashes, min(count, 5)), bytes(16), b"\xff" * 16]
-    rows = [row for row in range(count) if hashes[row][:4] in {each[:4] for each in asked}]
-    assert index.rows_of(path, asked) == rows[::-1]
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="no index"):
-        index.rows_of(path, asked)
+    seqs = [at + 1 for at in range(count) if hashes[at][:4] in {each[:4] for each in asked}]
+    assert index.search(folder, asked) == index.Found(seqs[::-1], [(1, count)])
+    (only,) = index.indexes(folder)
+    assert index.is_intact(only)
+    only.path.write_bytes(only.path.read_bytes()[:-1])
+    assert index.search(folder, asked) == index.Found([], [])
+    assert not index.is_intact(only)
 
 
 def test_a_log_that_is_packed_while_it_is_verified_holds(folder: Path) -> None:
@@ -310,7 +317,7 @@ def test_after_a_crash_at_any_point_it_is_packed_again(folder: Path, tmp_path: P
     shutil.copy(segment, kept)
     packed = segment.with_suffix(".parquet")
     packed.with_name(f"{packed.name}.new").write_bytes(b"half")
-    segment.with_suffix(".numbers.npy").write_bytes(b"half")
+    (folder / f"{segment.stem}-{segment.stem}.index.npy.new").write_bytes(b"half")
     pack(segment)
     shutil.copy(kept, segment)
     assert content(folder) == before
@@ -330,7 +337,7 @@ def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
         yield data[: draw.randrange(len(data))]
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".numbers.npy", ".sha256"])
+@pytest.mark.parametrize("suffix", [".parquet", ".sha256"])
 def test_any_changed_byte_of_an_archived_segment_is_found(folder: Path, suffix: str) -> None:
     pack_all(folder)
     path = min(folder.glob("*.parquet")).with_suffix(suffix)
@@ -357,8 +364,7 @@ def test_an_edited_record_breaks_the_chain_even_with_new_sums(folder: Path) -> N
     with pq.ParquetWriter(path, table.schema) as writer:
         writer.write_table(edited)
         writer.add_key_value_metadata(metadata)
-    index = path.with_suffix(".numbers.npy")
-    write_sums(path, {path.name: digest(path), index.name: digest(index)})
+    write_sums(path, {path.name: digest(path)})
     content(folder)
     assert not chain_holds(folder)
 

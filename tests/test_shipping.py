@@ -119,9 +119,7 @@ def test_the_copy_alone_proves_every_closed_segment_of_every_worker(data: Path, 
         assert report["signed"] > 0
         sent = {name for name in files(copy / folder.relative_to(data)) if "/" not in name}
         own = [path.stem for path in closed(folder)]
-        assert sent == {
-            f"{stem}{end}" for stem in own for end in (".parquet", ".numbers.npy", ".sha256", ".checkpoints")
-        }
+        assert sent == {f"{stem}{end}" for stem in own for end in (".parquet", ".sha256", ".checkpoints")}
 
 
 def test_no_key_but_the_public_ones_and_no_number_leaves(data: Path, place: Place) -> None:
@@ -158,7 +156,7 @@ def damage_byte(path: Path) -> None:
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("end", [".parquet", ".numbers.npy", ".sha256", ".checkpoints"])
+@pytest.mark.parametrize("end", [".parquet", ".sha256", ".checkpoints"])
 @pytest.mark.parametrize("what", ["changed", "removed"])
 def test_a_damaged_copy_is_told_by_itself(data: Path, tmp_path: Path, end: str, what: str) -> None:
     place = a_folder(tmp_path)
@@ -243,7 +241,7 @@ def test_a_full_segment_waits_until_it_is_packed_or_goes_at_once_as_it_is(tmp_pa
     written(data)
     assert shipping(data, place.target).round()
     suffixes = {path.suffix for path in (home(place.seen(), data) / "log").iterdir()}
-    assert suffixes == {".ndjson", ".parquet", ".npy", ".sha256", ".checkpoints"}
+    assert suffixes == {".ndjson", ".parquet", ".sha256", ".checkpoints"}
     assert verified(home(place.seen(), data))[0] == 0
 
 
@@ -332,7 +330,7 @@ def test_a_full_disk_there_leaves_nothing_half_and_room_brings_it_on(
     data = tmp_path / "data"
     both(data)
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes((4 << 20) - 40_000))
+    ballast.write_bytes(bytes((4 << 20) - 20_000))
     made = shipping(data, Folder(small_disk))
     assert not made.round()
     assert "full" in made.standings[1].problem

@@ -1,67 +1,123 @@
-"""Where a number's decisions stand in a packed segment; its form is told in `dialgate.archive`.
+"""Where what is said of a number, and of a decision, stands in many packed segments at once; its form is told in
+`dialgate.archive`.
 
-Keyed hashes are as if drawn by lot, so four bytes tell the decisions of a segment apart but for one in thousands, and a
-sorted, mapped array answers with a few pages however large it is.
+Keys are as if drawn by lot, so four bytes tell the entries of millions apart but for a few, and a sorted file answers with
+a few pages however large it is. What is found is decoded and compared whole by whoever asked.
 """
 
 import os
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, partial
+from hashlib import sha256
 from io import BytesIO
 from math import isqrt
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
-Index: TypeAlias = NDArray[np.uint32]
-_HEADER_BYTES, _ITEM_BYTES = 128, 4
+from dialgate.decision_log.segment import sync_folder
+
+# Row 0: the first four bytes of each key, big-endian, ascending. Row 1: the sequence of the entry less that of the first.
+Items: TypeAlias = NDArray[np.uint32]
+
+MOST_ITEMS = 1 << 25  # 256 MiB: of some 18 million decisions. A merge rewrites so much at most
+_HEADER_BYTES, _ITEM_BYTES, _DIGEST_BYTES = 128, 4, 32
+_AT_ONCE = 1 << 20  # items in memory
+_KEYS = 1 << 32
+_NAME = re.compile(r"(\d{16})-(\d{16})\.index\.npy")
+_TRIES = 5  # indexes may be merged while they are asked
 
 
-def path_of(segment: Path) -> Path:
-    return segment.with_suffix(".numbers.npy")
+class Index(Struct, frozen=True):
+    """Of all packed segments with entries from `first` to `last`."""
+
+    path: Path
+    first: int
+    last: int
+
+    def count(self) -> int:
+        """Of its items. Raises `ValueError` where it cannot be an index, `OSError`."""
+        with self.path.open("rb", buffering=0) as file:
+            return _count(file)
 
 
-def prefixes(numbers: Collection[bytes]) -> NDArray[np.uint32]:
-    raw = b"".join(number[:4] for number in numbers)
+class Found(Struct, frozen=True):
+    """`seqs`: of the entries that may be meant, newest first. `covered`: the first and last entries of the indexes that
+    were asked; of other segments nothing is known."""
+
+    seqs: list[int]
+    covered: list[tuple[int, int]]
+
+    def covers(self, seq: int) -> bool:
+        return any(first <= seq <= last for first, last in self.covered)
+
+
+def report_key(decision: str) -> bytes:
+    """Of the reports on a decision; of the decisions about a number it is the number's keyed hash."""
+    return sha256(decision.encode()).digest()
+
+
+def prefixes(keys: Collection[bytes]) -> NDArray[np.uint32]:
+    raw = b"".join(key[:_ITEM_BYTES].ljust(_ITEM_BYTES, b"\0") for key in keys)
     return np.frombuffer(raw, ">u4").astype(np.uint32)
 
 
-def built(numbers: NDArray[np.uint32], rows: NDArray[np.uint32]) -> Index:
-    """From the prefixes in the order of the rows."""
-    order = np.argsort(numbers, kind="stable")
-    return np.stack((numbers[order], rows[order]))
+# ---- asked -------------------------------------------------------------------------------------------------------------
 
 
-def write(path: Path, index: Index) -> None:
-    """Durable on return, but for its name: whoever publishes the segment syncs the folder."""
-    with opened_new(path) as file:
-        np.save(file, index)
-        file.flush()
-        os.fsync(file.fileno())
+def indexes(folder: Path) -> list[Index]:
+    """Oldest first. One that lies within another was merged into that, and is about to go."""
+    named = (
+        Index(path, int(name[1]), int(name[2]))
+        for path in folder.iterdir()
+        if (name := _NAME.fullmatch(path.name))
+    )
+    found: list[Index] = []
+    for each in sorted(named, key=lambda each: (each.first, -each.last)):
+        if not found or each.last > found[-1].last:
+            found.append(each)
+    return found
 
 
-def opened_new(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+def search(folder: Path, keys: Collection[bytes]) -> Found:
+    """An index that cannot be read covers nothing. Raises `OSError` where the folder cannot be."""
+    for _ in range(_TRIES):
+        try:
+            return _search(indexes(folder), keys)
+        except FileNotFoundError:  # merged since the folder was listed
+            continue
+    return Found([], [])
 
 
-def rows_of(path: Path, numbers: Collection[bytes]) -> list[int]:
-    """The rows in which one of `numbers` may stand, newest first. Raises `OSError`, or `ValueError` where it is damaged."""
-    with path.open("rb", buffering=0) as file:
-        count, odd = divmod(os.fstat(file.fileno()).st_size - _HEADER_BYTES, 2 * _ITEM_BYTES)
-        if odd or count < 0 or file.read(_HEADER_BYTES) != _header(count):
-            raise ValueError("no index of a packed segment")
-        found = {
-            row for prefix in prefixes(numbers) for row in _rows(partial(_part, file.fileno()), count, prefix)
-        }
-    return sorted(found, reverse=True)
+def _search(asked: Sequence[Index], keys: Collection[bytes]) -> Found:
+    seqs: set[int] = set()
+    covered = []
+    for each in asked:
+        try:
+            seqs.update(seqs_of(each, keys))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError):
+            continue
+        covered.append((each.first, each.last))
+    return Found(sorted(seqs, reverse=True), covered)
 
 
-def _rows(part: Callable[[int, int], Index], count: int, prefix: np.uint32) -> list[int]:
-    """Hashes are spread evenly, so where one must stand is known to within a few pages, and only those are read: there may
-    be hundreds of segments. `part` gives items of both rows of the array, one after the other."""
-    about, margin = int(prefix) * count >> 32, 4 * isqrt(count) + 8
+def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
+    """Raises `OSError`, or `ValueError` where it is damaged."""
+    with index.path.open("rb", buffering=0) as file:
+        count, part = _count(file), partial(_part, file.fileno())
+        return [index.first + offset for prefix in prefixes(keys) for offset in _offsets(part, count, prefix)]
+
+
+def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -> list[int]:
+    """Where a key must stand is known to within a few pages, and only those are read. `part` gives items of both rows of
+    the array, one after the other."""
+    about, margin = int(prefix) * count // _KEYS, 4 * isqrt(count) + 8
     low, high = max(about - margin, 0), min(about + margin, count)
     keys = part(low, high)
     if (low and keys[0] >= prefix) or (high < count and keys[-1] <= prefix):
@@ -70,11 +126,19 @@ def _rows(part: Callable[[int, int], Index], count: int, prefix: np.uint32) -> l
     return part(count + low + begin, count + low + end).tolist() if begin < end else []
 
 
-def _part(fd: int, begin: int, end: int) -> Index:
+def _part(fd: int, begin: int, end: int) -> Items:
     raw = os.pread(fd, (end - begin) * _ITEM_BYTES, _HEADER_BYTES + begin * _ITEM_BYTES)
     if len(raw) != (end - begin) * _ITEM_BYTES:
         raise ValueError("the index was cut short")
     return np.frombuffer(raw, np.uint32)
+
+
+def _count(file: BinaryIO) -> int:
+    size = os.fstat(file.fileno()).st_size - _HEADER_BYTES - _DIGEST_BYTES
+    count, odd = divmod(size, 2 * _ITEM_BYTES)
+    if odd or count < 0 or os.pread(file.fileno(), _HEADER_BYTES, 0) != _header(count):
+        raise ValueError("no index of packed segments")
+    return count
 
 
 @cache
@@ -86,9 +150,122 @@ def _header(count: int) -> bytes:
     return file.getvalue()
 
 
-def may_hold(segment: Path, numbers: Collection[bytes]) -> bool:
-    """Also where there is no index, or it is damaged."""
+def is_intact(index: Index) -> bool:
+    """Whether it is, byte for byte and by its name, what was written. Raises `FileNotFoundError`."""
     try:
-        return bool(rows_of(path_of(segment), numbers))
+        with index.path.open("rb") as file:
+            own = _digest(file, index.path.name, _HEADER_BYTES + _count(file) * 2 * _ITEM_BYTES)
+            return own == file.read()
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError):
-        return True
+        return False
+
+
+def _digest(file: BinaryIO, name: str, size: int) -> bytes:
+    digest = sha256(name.encode())
+    while size and (read := file.read(min(size, _AT_ONCE))):
+        digest.update(read)
+        size -= len(read)
+    return digest.digest()
+
+
+def lacking(index: Index, items: Items, first: int, last: int) -> int | None:
+    """The first of the entries `first` to `last`, of which `items` are all there are, that it does not name; nothing
+    where it names all. `items`: relative to `first`. Raises `OSError`, `ValueError`."""
+    have = mapped(index)
+    keys = np.unique(items[0])
+    begins, ends = (np.searchsorted(have[0], keys, side) for side in ("left", "right"))
+    counts = ends - begins
+    places = np.arange(counts.sum()) + np.repeat(begins - np.cumsum(counts) + counts, counts)
+    offsets = have[1][places].astype(np.int64) + (index.first - first)
+    within = (offsets >= 0) & (offsets <= last - first)
+    named = _joined(np.repeat(keys, counts)[within], offsets[within])
+    missing = np.setdiff1d(_joined(items[0], items[1]), named, assume_unique=True)
+    return first + int((missing & np.uint64(_KEYS - 1)).min()) if len(missing) else None
+
+
+def _joined(keys: NDArray[np.uint32], offsets: NDArray[np.integer]) -> NDArray[np.uint64]:
+    joined: NDArray[np.uint64] = keys.astype(np.uint64) << np.uint64(32) | offsets.astype(np.uint64)
+    return joined
+
+
+def mapped(index: Index) -> Items:
+    """Raises `OSError`, `ValueError`."""
+    items: Items = np.memmap(index.path, np.uint32, "r", _HEADER_BYTES, (2, index.count()))
+    return items
+
+
+# ---- made --------------------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, first: int, last: int, items: Items) -> None:
+    """Of one segment: `items` relative to `first`, in any order. Durable on return."""
+    order = np.argsort(items[0], kind="stable")
+    _publish(folder, first, last, items.shape[1], iter([items[:, order]]))
+
+
+def merge(run: Sequence[Index]) -> None:
+    """Into one, before they go. They follow each other without a gap. Raises `OSError`, `ValueError`."""
+    first, last = run[0].first, run[-1].last
+    parts = [mapped(each) for each in run]
+    count = sum(part.shape[1] for part in parts)
+    shifts = [np.uint32(each.first - first) for each in run]
+    _publish(run[0].path.parent, first, last, count, _merged(parts, shifts, 0, _KEYS))
+    for each in run:
+        each.path.unlink()
+
+
+def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
+    """The items of all parts with keys from `low` to before `high`, sorted: so many at once as memory shall hold."""
+    cuts = [_between(part[0], low, high) for part in parts]
+    if sum(cut.stop - cut.start for cut in cuts) > _AT_ONCE and high - low > 1:
+        middle = (low + high) // 2
+        yield from _merged(parts, shifts, low, middle)
+        yield from _merged(parts, shifts, middle, high)
+        return
+    pairs = zip(parts, cuts, shifts, strict=True)
+    items = np.concatenate([_shifted(part[:, cut], shift) for part, cut, shift in pairs], axis=1)
+    yield items[:, np.argsort(items[0], kind="stable")]
+
+
+def _between(keys: NDArray[np.uint32], low: int, high: int) -> slice:
+    end = len(keys) if high == _KEYS else int(np.searchsorted(keys, np.uint32(high)))
+    return slice(int(np.searchsorted(keys, np.uint32(low))), end)
+
+
+def _shifted(items: Items, shift: np.uint32) -> Items:
+    return np.stack((items[0], items[1] + shift))
+
+
+def _publish(folder: Path, first: int, last: int, count: int, parts: Iterator[Items]) -> None:
+    """It appears whole and durable, or not at all."""
+    path = folder / f"{first:016}-{last:016}.index.npy"
+    unfinished = path.with_name(f"{path.name}.new")
+    try:
+        with opened_new(unfinished) as file:
+            _write(file, path.name, count, parts)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> None:
+    file.write(_header(count))
+    done = 0
+    for part in parts:
+        for row, values in enumerate(part):
+            file.seek(_HEADER_BYTES + (row * count + done) * _ITEM_BYTES)
+            file.write(values.tobytes())
+        done += part.shape[1]
+    file.seek(0)
+    digest = _digest(file, name, _HEADER_BYTES + 2 * count * _ITEM_BYTES)
+    file.seek(0, os.SEEK_END)
+    file.write(digest)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def opened_new(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b")

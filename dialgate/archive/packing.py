@@ -9,10 +9,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.archive import index, parquet
+from dialgate.archive import indexing, parquet
 from dialgate.archive.reading import PACKED, Segments
 from dialgate.decision_log import LogDamaged
-from dialgate.decision_log.segment import lines_of
+from dialgate.decision_log.segment import lines_of, sync_folder
 
 
 class ArchiveFailed(Exception):
@@ -44,22 +44,21 @@ def alone(folder: Path) -> Iterator[None]:
 def pack(segment: Path) -> Packed:
     """Pack it, prove it, and only then remove it. Whoever calls is `alone`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`."""
     folder, packed = segment.parent, segment.with_suffix(PACKED)
-    unfinished, numbers = packed.with_name(f"{packed.name}.new"), index.path_of(packed)
+    unfinished = packed.with_name(f"{packed.name}.new")
     others = Segments(folder)
     with ExitStack() as undo:
         undo.callback(unfinished.unlink, missing_ok=True)
         lines = (line for _, line in lines_of(segment))
-        index.write(numbers, parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq)))
+        parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq))
         rows = _prove(unfinished, segment)
-        parquet.write_sums(
-            packed, {packed.name: parquet.digest(unfinished), numbers.name: parquet.digest(numbers)}
-        )
+        parquet.write_sums(packed, {packed.name: parquet.digest(unfinished)})
         unfinished.replace(packed)
-    _sync(folder)  # before the original goes
+    sync_folder(folder)  # before the original goes
+    indexing.keep(folder)
     before = segment.stat().st_size
     segment.unlink()
-    _sync(folder)
-    after = sum(path.stat().st_size for path in (packed, numbers, parquet.sums_of(packed)))
+    sync_folder(folder)
+    after = sum(path.stat().st_size for path in parquet.files_of(packed))
     return Packed(packed, rows, before, after)
 
 
@@ -81,11 +80,3 @@ def _body(others: Segments, seq: int) -> bytes | None:
     except LogDamaged:  # of that entry one would only have searched by it
         return None
     return found.body if found else None
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from binascii import hexlify
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dialgate.archive import index
 from dialgate.archive.columns import READ, SCHEMA, WRITING, ToColumns, bodies_of
+from dialgate.archive.index import opened_new, prefixes
+from dialgate.archive.items import items_of
 from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
 
@@ -40,14 +41,12 @@ class PackedDamaged(LogDamaged, ValueError):
 
 
 class Writing:
-    """What has been taken of one segment so far: its stored hashes, its head, and where numbers stand."""
+    """What has been taken of one segment so far: its stored hashes, and its head."""
 
     def __init__(self, segment: Path) -> None:
         self.hashes: list[bytes] = []
         self.rows = 0
         self._segment, self._head, self._offset = segment, b"", 0
-        self._prefixes: list[index.Index] = []
-        self._at: list[index.Index] = []
 
     def header(self, line: bytes) -> Header:
         header = header_of(line)
@@ -68,16 +67,6 @@ class Writing:
             self.hashes.append(own)
         return line[BODY]
 
-    def numbers(self, column: pa.ChunkedArray, first: int) -> None:
-        """`first`: the row in which the column begins."""
-        rows = np.flatnonzero(column.is_valid().to_numpy()).astype(np.uint32)
-        self._prefixes.append(index.prefixes(column.drop_null().to_numpy(zero_copy_only=False).tolist()))
-        self._at.append(rows + np.uint32(first))
-
-    def index(self) -> index.Index:
-        empty = np.empty(0, np.uint32)
-        return index.built(np.concatenate([empty, *self._prefixes]), np.concatenate([empty, *self._at]))
-
     def stored_hashes(self) -> bytes:
         ended = self.rows % _HASH_EVERY == 0
         return hexlify(b"".join(self.hashes if ended else [*self.hashes, self._head]))
@@ -85,26 +74,24 @@ class Writing:
 
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
-) -> index.Index:
+) -> None:
     """Pack `lines`, the header first, into `path`, durable on return. Raises `LogDamaged` where one does not follow."""
     each = iter(lines)
     state = Writing(segment)
     first_line = next(each)
     header = state.header(first_line)
     columns = ToColumns(header.log, elsewhere)
-    with index.opened_new(path) as file:
+    with opened_new(path) as file:
         with pq.ParquetWriter(file, SCHEMA, **WRITING) as writer:
             row = 0
             for bodies in _groups(state.body(line) for line in each):
                 table = columns.batch(header.first + row, bodies)
-                state.numbers(table.column("number"), row)
                 writer.write_table(table, row_group_size=_GROUP_ROWS)
                 row += len(bodies)
             metadata = {"format": FORMAT, "header": first_line[BODY], "hashes": state.stored_hashes()}
             writer.add_key_value_metadata({f"dialgate.{name}": value for name, value in metadata.items()})
         file.flush()
         os.fsync(file.fileno())
-    return state.index()
 
 
 def _groups(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -168,12 +155,24 @@ class PackedSegment:
                     yield Line(self.first + at, own.hex(), body, self._path, at)
                 at += 1
 
-    def about(self, numbers: frozenset[bytes]) -> Iterator[Line]:
-        """The decisions whose `number` is one of these, newest first."""
-        for row in self._candidates(numbers):
-            group, at = divmod(row, _GROUP_ROWS)
-            if self._read(group).column("number")[at].as_py() in numbers:
-                yield next(self.entries(self.first + row))
+    def at(self, seq: int) -> Iterator[Line]:
+        """That entry, if it is here."""
+        if self.first <= seq < self.first + self.rows:
+            yield next(self.entries(seq))
+
+    def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
+        """What `index.search` would name, newest first, without an index."""
+        items = items_of(self.groups(["number", "body"]))
+        for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
+            yield from self.at(self.first + row)
+
+    def groups(self, names: list[str]) -> Iterator[pa.Table]:
+        """These columns, so many rows at a time as are stored together."""
+        for group in range(self._file.num_row_groups):
+            try:
+                yield self._file.read_row_group(group, names, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise self._damaged(error) from error
 
     def outcomes(self) -> Iterator[Line]:
         """What became of calls. No hash is given: their lines were not looked at."""
@@ -199,16 +198,9 @@ class PackedSegment:
     def check(self) -> None:
         """That each of its files is, byte for byte, the one that was written."""
         listed = _sums(self._path)
-        for path in (self._path, index.path_of(self._path)):
-            if listed.get(path.name) != digest(path):
+        for path in files_of(self._path):
+            if path != sums_of(self._path) and listed.get(path.name) != digest(path):
                 raise PackedDamaged(path, 0, f"it is not the file that {sums_of(self._path).name} names")
-
-    def _candidates(self, numbers: frozenset[bytes]) -> list[int]:
-        try:
-            return index.rows_of(index.path_of(self._path), numbers)
-        except (OSError, ValueError):  # the file itself can always answer, if slowly
-            column = self.columns(["number"]).column("number").to_pylist()
-            return [row for row in range(self.rows - 1, -1, -1) if column[row] in numbers]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
         """From the row `begin` on, a multiple of `_HASH_EVERY`."""
@@ -251,8 +243,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_of(segment: Path) -> list[Path]:
+    """All that belongs to it, the segment last. One that was packed by an earlier version has an index of its own."""
+    own = segment.with_suffix(".numbers.npy")
+    return [*([own] if own.name in _sums(segment) else []), sums_of(segment), segment]
+
+
 def write_sums(segment: Path, digests: dict[str, str]) -> None:
-    with index.opened_new(sums_of(segment)) as file:
+    with opened_new(sums_of(segment)) as file:
         file.writelines(b"%b  %b\n" % (value.encode(), name.encode()) for name, value in digests.items())
         file.flush()
         os.fsync(file.fileno())

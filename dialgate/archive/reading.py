@@ -7,16 +7,15 @@ import mmap
 import re
 from binascii import b2a_base64
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dialgate.archive.index import may_hold
-from dialgate.decision_log import Line, LogDamaged, Progress, Report, last_checkpoint
-from dialgate.decision_log import verify as verify_log
+from dialgate.archive.index import report_key, search
+from dialgate.decision_log import Line, LogDamaged, last_checkpoint
 from dialgate.decision_log.segment import BODY, Header, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
 from dialgate.model import Instant
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 PACKED = ".parquet"
 _NAME = re.compile(rf"\d{{16}}{re.escape(PACKED)}")
 _REMEMBERED = 4
+_NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
@@ -77,28 +77,6 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
     yield from packed.lines()
 
 
-def verify(
-    folder: Path,
-    *,
-    first: int = 1,
-    last: int | None = None,
-    keys: Mapping[str, bytes] | None = None,
-    against: bytes = b"",
-    progress: Progress | None = None,
-) -> Report:
-    """`decision_log.verify` of a log whose segments may be packed."""
-    return verify_log(
-        folder,
-        first=first,
-        last=last,
-        keys=keys,
-        against=against,
-        open_segment=open_segment,
-        listed=segments(folder),
-        progress=progress,
-    )
-
-
 class Segments:
     """Of one folder. Keeps the packed ones that were read last open: a decision rests on another entry of its segment."""
 
@@ -124,19 +102,34 @@ class Segments:
         line = next(self.lines(seq), None)
         return line if line is not None and line.seq == seq else None
 
-    def about(self, numbers: frozenset[bytes]) -> Iterator[Line]:
-        """The decisions that stand under one of these keyed hashes, newest first. Of an unpacked segment's lines the
-        sequence is 0. Raises `LogDamaged`."""
-        if not numbers:
-            return
-        for _, path in reversed(segments(self._folder)):
+    def about(self, numbers: Collection[bytes]) -> Iterator[Line]:
+        """The decisions that stand under one of these keyed hashes, newest first, and with them a few other entries: whoever
+        decodes them compares. Of an unpacked segment's lines the sequence is 0. Raises `LogDamaged`."""
+        if numbers:
+            hashes = (b2a_base64(number, newline=False) for number in numbers)
+            yield from self._keyed(numbers, _field("number", hashes))
+
+    def reports(self, decisions: Collection[str]) -> Iterator[Line]:
+        """What became of the calls of these decisions, as `about` has it."""
+        if decisions:
+            names = (decision.encode() for decision in decisions)
+            yield from self._keyed([report_key(each) for each in decisions], _field("decision", names))
+
+    def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
+        """`pattern`: of what stands in an unpacked segment."""
+        found = search(self._folder, keys)
+        before = _NEVER
+        for first, path in reversed(segments(self._folder)):
             plain = _opened(path)
-            if plain is None:
-                # The index is asked first: to open a segment takes longer, and most hold nothing of a number.
-                if may_hold(path.with_suffix(PACKED), numbers):
-                    yield from self._packed(path).about(numbers)
-            else:
-                yield from _about(plain, path, numbers)
+            if plain is not None:
+                yield from reversed(list(_matching(plain, path, pattern)))
+            elif found.covers(first):
+                # The index was asked first: to open a segment takes longer, and most hold nothing of a number.
+                for seq in [seq for seq in found.seqs if first <= seq < before]:
+                    yield from self._packed(path).at(seq)
+            else:  # the segment itself can always answer, if slowly
+                yield from self._packed(path).keyed(keys)
+            before = first
 
     def outcomes(self, first: int) -> Iterator[Line]:
         """What became of calls, from the segment of `first` on, oldest first; their sequence is 0. Raises `LogDamaged`."""
@@ -201,14 +194,12 @@ def _entries(
             offset += len(line)
 
 
-def _about(plain: BinaryIO, path: Path, numbers: frozenset[bytes]) -> Iterator[Line]:
-    """By a search in the bytes, which is quicker than reading line by line."""
-    hashes = b"|".join(re.escape(b2a_base64(number, newline=False)) for number in numbers)
-    pattern = re.compile(b'"number":"(?:%b)"' % hashes)
-    yield from reversed(list(_matching(plain, path, pattern)))
+def _field(name: str, values: Iterable[bytes]) -> re.Pattern[bytes]:
+    return re.compile(b'"%b":"(?:%b)"' % (name.encode(), b"|".join(map(re.escape, values))))
 
 
 def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
+    """By a search in the bytes, which is quicker than reading line by line."""
     with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in pattern.finditer(data):
             offset, end = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.start()) + 1

@@ -91,9 +91,16 @@ def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -
         written=written - began,
         archived=archived - written,
         entries=entries,
-        bytes_each=sum(each.after for each in packed) / _decisions(folder / "log"),
+        bytes_each=_bytes(folder / "log") / _decisions(folder / "log"),
         verified=verified,
         why=[_asked(folder / "log", writing, number) for number in range(_ASKED)],
+    )
+
+
+def _bytes(folder: Path) -> int:
+    """Of the packed segments, their sums and their indexes."""
+    return sum(
+        path.stat().st_size for path in folder.iterdir() if path.suffix in {".parquet", ".sha256", ".npy"}
     )
 
 
@@ -131,10 +138,14 @@ def _asked(folder: Path, writing: "Writing", at: int) -> float:
         os.close(fd)
     number, times = writing.sample[at]
     began = time.perf_counter()
-    found = list(Reader(folder).about(writing.keys.hashes(number).values()))
+    reader = Reader(folder)
+    found = list(reader.about(writing.keys.hashes(number).values()))
+    reported = list(reader.reports({record.id for _, record in found}))
     took = time.perf_counter() - began
     if len(found) != times:
         raise BenchError(f"{len(found)} decisions were found of {times}")
+    if len(reported) != sum(record.decision.allow for _, record in found):
+        raise BenchError(f"{len(reported)} reports were found of {len(found)} decisions")
     return took
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct, field, structs
 
@@ -97,23 +98,17 @@ def _walked(
     chosen: _Chosen, marks: list[int], open_segment: OpenSegment, progress: Progress | None
 ) -> Iterator[Walked]:
     """In order."""
-    sizes = [_size(path) for _, path in chosen.segments]
+    sizes = [size_of(path) for _, path in chosen.segments]
     done, whole = 0, sum(sizes)
-    tasks = _tasks(chosen, marks, open_segment)
-    cores = len(os.sched_getaffinity(0))
-    if min(cores, len(tasks)) < 2 or whole < _WORTH_A_PROCESS:  # noqa: PLR2004 - one alone needs no other process
-        results: Iterator[Walked] = (task() for task in tasks)
-    else:
-        results = _in_processes(tasks, cores)
-    for walked, size in zip(results, sizes, strict=True):
+    for walked, size in zip(spread(_tasks(chosen, marks, open_segment), whole), sizes, strict=True):
         done += size
         if progress:
             progress(done, whole)
         yield walked
 
 
-def _size(path: Path) -> int:
-    """For the progress alone: a segment may just have been packed."""
+def size_of(path: Path) -> int:
+    """0 where it has just been packed."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -145,10 +140,22 @@ def _tasks(chosen: _Chosen, marks: list[int], open_segment: OpenSegment) -> list
     ]
 
 
-def _in_processes(tasks: Sequence[_Task], cores: int) -> Iterator[Walked]:
+_Result = TypeVar("_Result")
+
+
+def spread(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Result]:
+    """What the tasks give, in their order, done on every core if it is worth it. `size`: of what they read, in bytes."""
+    cores = len(os.sched_getaffinity(0))
+    if min(cores, len(tasks)) < 2 or size < _WORTH_A_PROCESS:  # noqa: PLR2004 - one alone needs no other process
+        yield from (task() for task in tasks)
+    else:
+        yield from _in_processes(tasks, cores)
+
+
+def _in_processes(tasks: Sequence[Callable[[], _Result]], cores: int) -> Iterator[_Result]:
     """Few are handed out ahead: what is found waits for what stands before it."""
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[Walked]] = []
+        waiting: list[Future[_Result]] = []
         for task in tasks:
             waiting.append(pool.submit(task))
             if len(waiting) > 2 * cores:

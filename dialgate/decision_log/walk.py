@@ -29,7 +29,7 @@ OpenSegment: TypeAlias = Callable[[Path], Iterator[tuple[int, bytes]]]
 Kind: TypeAlias = Literal[
     "edited_record", "missing_record", "reordered_record", "edited_header", "renamed_segment", "missing_segment",
     "cut_segment", "foreign_segment", "unreadable_segment", "cut_end", "edited_checkpoint", "missing_checkpoint",
-    "replaced_checkpoint", "wrong_key", "empty_log", "broken_timestamp",
+    "replaced_checkpoint", "wrong_key", "empty_log", "broken_timestamp", "damaged_index",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate import chains
-from dialgate.archive import due, packing
+from dialgate.archive import due, indexing, packing
 from dialgate.faults import Unavailable
 from dialgate.holds import Hold, HoldRefused, Holds, read_number
 from dialgate.interfaces.cli_audit import log_app
@@ -51,10 +51,15 @@ def _foreseen() -> Iterator[None]:
 
 
 @log_app.command("archive")
-def log_archive(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def log_archive(
+    *,
+    index: Annotated[bool, typer.Option("--index", help="Make the indexes anew, too.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
     """Pack every full segment now, each proved before the original goes. A running gate does so by itself.
 
-    May be run beside a gate.
+    May be run beside a gate. Nothing is lost with an index, by which numbers are found: it is made from the packed segments.
 
     dialgate log archive --json"""
     with reporting(as_json=as_json), _foreseen():
@@ -63,6 +68,7 @@ def log_archive(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False)
         for folder in chains.folders(data).values() or [data / "log"]:
             with packing.alone(folder):
                 packed += _packed(due(folder, wall_clock()))
+                indexing.keep(folder, anew=index)
     entries, before, after = (
         sum(getattr(each, name) for each in packed) for name in ("entries", "before", "after")
     )

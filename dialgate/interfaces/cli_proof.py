@@ -155,8 +155,7 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
         "records they cover": report.covered,
     }
     counts = {name: f"{value:,}" for name, value in fields.items()}
-    verdict = "the chain holds" if report.ok else "the chain is BROKEN"
-    show_fields(f"Decision log{whose}: {verdict}", counts | {"head": report.head})
+    show_fields(f"Decision log{whose}: {_verdict(report)}", counts | {"head": report.head})
     if report.faults:
         show_table(
             "Faults",
@@ -166,6 +165,13 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
                 for fault in report.faults
             ],
         )
+
+
+def _verdict(report: decision_log.Report) -> str:
+    kinds = {fault.kind for fault in report.faults}
+    if kinds == {"damaged_index"}:
+        return "the chain holds, but an index is DAMAGED"
+    return "the chain is BROKEN" if kinds else "the chain holds"
 
 
 @log_app.command("checkpoint")

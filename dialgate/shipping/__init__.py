@@ -8,8 +8,7 @@ At a target, NODE is the node's name and LOG that of its first worker's log:
 
     NODE/LOG/keys/<name>.pem                       the public half of each key that ever signed its checkpoints
     NODE/LOG/log/0000000000000001.parquet          a segment, as it is packed in the gate's log folder, with
-    NODE/LOG/log/0000000000000001.numbers.npy        its index,
-    NODE/LOG/log/0000000000000001.sha256             the SHA-256 of both,
+    NODE/LOG/log/0000000000000001.sha256             its SHA-256,
     NODE/LOG/log/0000000000000001.checkpoints        and last, what the signed checkpoints say of it: then it is complete
     NODE/LOG/log/worker-2/…                        the same of the second worker's; and so on
 

@@ -9,8 +9,7 @@ import structlog
 from dialgate import chains
 from dialgate.archive import open_segment, opening
 from dialgate.archive import segments as segments_of
-from dialgate.archive.index import path_of as index_of
-from dialgate.archive.parquet import sums_of
+from dialgate.archive.parquet import files_of
 from dialgate.archive.reading import PACKED
 from dialgate.decision_log import LogDamaged, Stored
 from dialgate.decision_log.checkpoints import FILE, PART, checkpoint_lines, parse
@@ -163,7 +162,7 @@ def _closed_at(path: Path) -> Instant:
 
 def _files(segment: Path) -> list[Path]:
     """The segment last."""
-    return [index_of(segment), sums_of(segment), segment] if segment.suffix == PACKED else [segment]
+    return files_of(segment) if segment.suffix == PACKED else [segment]
 
 
 def _prove(closed: _Closed, signed: Stored) -> None:
