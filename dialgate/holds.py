@@ -11,10 +11,9 @@ keeps that it was. The format changes by a new `format` only: a program that doe
 one that was not finished; `holds.lock` is empty, and held by whoever changes the file.
 """
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ from msgspec import Struct, structs
 
 from dialgate import phone
 from dialgate.keys import Keys, nonces
+from dialgate.lockfile import locked
 from dialgate.model import Instant
 
 _DIGITS_GIVEN_AWAY = 6
@@ -149,14 +149,8 @@ class Holds:
         finally:
             os.close(folder)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+    def _alone(self) -> AbstractContextManager[int]:
+        return locked(self._path.with_suffix(".lock"))
 
 
 def _refuse_to_tell(number: str, *texts: str) -> None:

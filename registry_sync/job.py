@@ -1,7 +1,6 @@
 """One run over every registry, and everything else here that begins with a look at the clock: its only reader."""
 
 import asyncio
-import fcntl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dialgate import stores
+from dialgate import lockfile, stores
 from dialgate.faults import Unavailable
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Instant
@@ -171,11 +170,7 @@ def _remembered(plan: Plan, done: Run) -> Run:
 def locked(work: Path) -> Iterator[None]:
     """One run at a time. Raises Refused, OSError."""
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(f"{work}: another run is at work here: wait for it") from None
+    with lockfile.locked(work / ".lock", Refused(f"{work}: another run is at work here: wait for it")):
         yield
 
 

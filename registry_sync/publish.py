@@ -7,7 +7,6 @@ any two steps leaves the old publication as it was, and at most files that the n
 `manifest.<n>.json` are the last manifests before the present one, the highest n the newest; their files stay.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from dialgate import lockfile
 from dialgate.model import Instant
 from dialgate.numberset import DamagedFile, NumberSet, write
 from dialgate.snapshot import (
@@ -55,11 +55,7 @@ class Press(Struct, frozen=True, kw_only=True):
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time, in this folder. Creates it, and clears what a run that crashed left. Raises Refused, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(f"{folder}: another import is at work here: wait for it") from None
+    with lockfile.locked(folder / ".lock", Refused(f"{folder}: another import is at work here: wait for it")):
         for left in folder.glob("*.tmp"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield

@@ -227,6 +227,54 @@ def test_what_does_not_follow_is_not_signed(tmp_path: Path) -> None:
     assert last_checkpoint(folder) is None
 
 
+def lines(folder: Path) -> list[bytes]:
+    with closing(opened(folder)) as log:
+        made = checkpointer(folder, log)
+        for _ in range(6):
+            append(log, 3)
+            made.advance(log.durable, NOW, at_once=True)
+    return (folder / CHECKPOINTS).read_bytes().splitlines(keepends=True)
+
+
+def test_the_newest_checkpoint_is_the_last_line_that_is_one_however_the_file_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    path, written = folder / CHECKPOINTS, lines(folder)
+    first, end = b"".join(written[:-1]), written[-1]
+    torn = [end[:-2], end[:1], b"\0" * 5]
+    for ending in [b"", end, *torn, *(end + each for each in torn)]:
+        path.write_bytes(first + ending)
+        assert last_checkpoint(folder) == signed_checkpoints(folder)[-1], ending
+    for only in (b"", *torn):
+        path.write_bytes(only)
+        assert last_checkpoint(folder) is None
+    for changed in (b"no checkpoint\n", end[:-1] + b"x"):
+        path.write_bytes(first + changed)
+        with pytest.raises(LogDamaged, match=rf"byte {len(first)}: not a checkpoint"):
+            last_checkpoint(folder)
+
+
+def test_a_copys_newest_checkpoint_stands_in_its_last_part(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    written = lines(folder)
+    whole = last_checkpoint(folder)
+    (folder / CHECKPOINTS).unlink()
+    for first, part in ((1, written[:4]), (7, written[4:]), (19, [])):
+        (folder / f"{first:016}.checkpoints").write_bytes(b"".join(part))
+    assert last_checkpoint(folder) == whole == signed_checkpoints(folder)[-1]
+
+
+def test_the_newest_checkpoint_of_years_is_read_from_the_end(tmp_path: Path) -> None:
+    """Eight gigabytes before it, which nobody has the memory or the time to read."""
+    folder = tmp_path / "log"
+    path, end = folder / CHECKPOINTS, lines(folder)[-1]
+    with path.open("wb") as file:
+        file.seek(1 << 33)
+        file.write(b"\n" + end)
+    newest = last_checkpoint(folder)
+    assert newest is not None
+    assert newest.offset == (1 << 33) + 1
+
+
 def test_a_log_at_rest_is_covered_by_hand_and_a_running_one_is_not(tmp_path: Path) -> None:
     folder, signer = tmp_path / "log", Signer.open(tmp_path / "signing.json", NOW)
     with closing(opened(folder)) as log:

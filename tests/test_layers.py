@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate": set(),
     "dialgate.model": set(),
     "dialgate.faults": set(),
+    "dialgate.lockfile": set(),
     "dialgate.phone": {"model"},
     "dialgate.law": {"model"},
     "dialgate.ledger": {"model"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.snapshot": {"model", "numberset", "signature"},
     "dialgate.keys": {"model", "faults", "primitives"},
     "dialgate.signing": {"model", "keys"},
-    "dialgate.decision_log": {"_primitives", "model", "faults", "primitives", "signing"},
+    "dialgate.decision_log": {"_primitives", "model", "faults", "lockfile", "primitives", "signing"},
     "dialgate.verifier": set(),
     "dialgate.timestamps": {"model", "decision_log"},
     "dialgate.evidence": {"model", "archive", "chains", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store", "timestamps"},
@@ -48,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.stores": {"model", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
-    "dialgate.shipping": {"model", "archive", "chains", "decision_log", "doors", "faults", "settings", "signing", "store"},
+    "dialgate.shipping": {"model", "lockfile", "archive", "chains", "decision_log", "doors", "faults", "settings", "signing", "store"},
     "dialgate.shipping.settings": {"doors"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"telling"},
@@ -95,9 +96,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.entering": {
         "model", "bulk", "calllist", "events", "keys", "ledger", "masking", "requests", "store", "tabular",
     },
-    "dialgate.archive": {"model", "decision_log", "logs"},
+    "dialgate.archive": {"model", "lockfile", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},
-    "dialgate.holds": {"model", "keys", "phone"},
+    "dialgate.holds": {"model", "lockfile", "keys", "phone"},
     "dialgate.retention": {"model", "chains", "holds", "keys", "records", "settings", "terms"},
     "dialgate.span": {"model", "archive", "decision_log", "records"},
     "dialgate.replay": {"model", "decision", "kept", "law", "records"},
@@ -183,7 +184,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signature": {"faults"},
     # The store and the keys for what enrolment voids, and for the call lists.
     "registry_sync": {
-        "model", "doors", "faults", "keys", "ledger", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "terminal", "voiding", "yamlfile",
+        "model", "doors", "faults", "keys", "ledger", "lockfile", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "terminal", "voiding", "yamlfile",
     },
 }  # fmt: skip
 

@@ -1,7 +1,5 @@
 """Closed segments become packed ones, each only after it was proved that nothing of it is lost."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
@@ -13,6 +11,7 @@ from dialgate.archive import indexing, parquet
 from dialgate.archive.reading import PACKED, Segments
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.segment import lines_of, sync_folder
+from dialgate.lockfile import locked
 
 
 class ArchiveFailed(Exception):
@@ -31,14 +30,9 @@ class Packed(Struct, frozen=True):
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Raises `ArchiveFailed` where another process packs this log."""
-    lock = os.open(folder / ".archiving", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    busy = ArchiveFailed(f"{folder}: another process archives this log; let it finish")
+    with locked(folder / ".archiving", busy):
         yield
-    except BlockingIOError:
-        raise ArchiveFailed(f"{folder}: another process archives this log; let it finish") from None
-    finally:
-        os.close(lock)
 
 
 def pack(segment: Path) -> Packed:

@@ -1,7 +1,6 @@
 """What writer and reader share: a line, a header, a folder of segments, and what can be wrong with them."""
 
 import errno
-import fcntl
 import os
 import re
 from binascii import hexlify, unhexlify
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dialgate.faults import Unavailable
+from dialgate.lockfile import locked
 from dialgate.model import Instant
 
 FORMAT: Literal[1] = 1
@@ -61,6 +61,11 @@ class LogDamaged(LogUnavailable):
 def unavailable(path: Path, error: OSError) -> LogUnavailable:
     code = error.errno or 0
     return LogUnavailable(f"{path}: {_ADVICE.get(code, os.strerror(code))}", code)
+
+
+def in_use(folder: Path) -> LogUnavailable:
+    """Another process holds the lock of the one writer."""
+    return unavailable(folder, BlockingIOError(errno.EWOULDBLOCK, ""))
 
 
 class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment"):
@@ -160,12 +165,8 @@ def sync_folder(folder: Path) -> None:
 def closed_to_writers(folder: Path) -> Iterator[int]:
     """Holds the lock of the one writer; gives its descriptor. Raises `LogUnavailable` while another has it."""
     try:
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(folder / ".lock", in_use(folder)) as lock:
             yield lock
-        finally:
-            os.close(lock)
     except OSError as error:
         raise unavailable(folder, error) from error
 

@@ -1,6 +1,5 @@
 """The one writer of a log."""
 
-import fcntl
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -20,6 +19,7 @@ from dialgate.decision_log.segment import (
     chain,
     follow,
     header_of,
+    in_use,
     lines_of,
     publish,
     segments,
@@ -28,6 +28,7 @@ from dialgate.decision_log.segment import (
     write_all,
 )
 from dialgate.decision_log.syncing import Syncing
+from dialgate.lockfile import take
 from dialgate.model import Instant
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
@@ -87,9 +88,8 @@ class DecisionLog:
         with ExitStack() as undo:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+                lock = take(folder / ".lock", in_use(folder))
                 undo.callback(os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 opened = cls(folder, lock, log, gate, segment_bytes, segment_span)
                 opened._resume(now)
             except OSError as error:

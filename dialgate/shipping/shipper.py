@@ -1,15 +1,14 @@
 """Both at once: segments in a thread, for a target may block; the stream; and what is told of them."""
 
 import asyncio
-import fcntl
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from dialgate.lockfile import locked
 from dialgate.model import Instant
 from dialgate.settings import Config
 from dialgate.shipping import standing, target
@@ -134,12 +133,5 @@ def alone(data: Path) -> Iterator[None]:
     """Raises `Refused` where another ships this folder, `OSError`."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(folder / ".lock", Refused(f"{data}: another process ships this log; let it work")):
         yield
-    except BlockingIOError:
-        raise Refused(f"{data}: another process ships this log; let it work") from None
-    finally:
-        with suppress(OSError):
-            os.close(lock)
