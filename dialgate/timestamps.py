@@ -5,11 +5,12 @@
     {"size":<entries>,"checkpoint":"<SHA-256 of the checkpoint's line>","at":<ms>,"response":"<TimeStampResp in DER, base64>"}
 
 What was stamped is the checkpoint's line, its line break included. How it may change: fields are appended. A last line that
-a crash left unfinished is cut off. `openssl ts -verify` checks a response too.
+a crash left unfinished is cut off. `openssl ts -verify` checks a response too. A copy of closed segments may have, instead of
+this file, each line in one of its own, `0000000000000042.timestamp`, where 42 is the checkpoint's size.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -26,10 +27,12 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
-from dialgate.decision_log import Stored, last_checkpoint, lines_of, signed_checkpoints
+from dialgate.decision_log import Fault, LogDamaged, Stored, last_checkpoint, lines_of, signed_checkpoints
+from dialgate.decision_log.segment import UNREADABLE, last_line
 from dialgate.model import Instant
 
 FILE = "timestamps.ndjson"
+PART = ".timestamp"
 _PATIENCE = 20  # seconds for the authority to answer
 _MOST = 1 << 20  # bytes of an answer
 
@@ -52,8 +55,7 @@ class Stamper:
     def __init__(self, folder: Path, url: str, roots: Path, interval: int) -> None:
         self._folder, self._url, self._interval = folder, url, interval
         self._roots = load_pem_x509_certificates(roots.read_bytes())
-        kept = list(timestamps(folder))
-        self._last = kept[-1] if kept else None
+        self._last = _newest(folder / FILE)
         self._asked = 0
 
     def stamp(self, now: Instant) -> bool:
@@ -73,23 +75,60 @@ class Stamper:
         return True
 
 
+def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes]]:
+    """File, offset and bytes of each whole line, of the log's own file from `start` on; nothing where there is no file."""
+    own = folder / FILE
+    parts = [] if own.exists() else sorted(folder.glob(f"*{PART}"))
+    for path in parts or [own]:
+        with suppress(FileNotFoundError):
+            for offset, line in lines_of(path, 0 if parts else start):
+                if line.endswith(b"\n"):
+                    yield path, offset, line
+
+
+def stamp_of(path: Path, offset: int, line: bytes) -> Stamped:
+    """Raises `LogDamaged`."""
+    try:
+        return msgspec.json.decode(line, type=Stamped)
+    except UNREADABLE as error:
+        raise LogDamaged(path, offset, f"not a time stamp: {error}") from error
+
+
 def timestamps(folder: Path) -> Iterator[Stamped]:
-    """Whole lines; none where there is no file. Raises `msgspec.DecodeError`."""
-    with suppress(FileNotFoundError):
-        for _, line in lines_of(folder / FILE):
-            if line.endswith(b"\n"):
-                yield msgspec.json.decode(line, type=Stamped)
+    """Raises `LogDamaged`."""
+    return (stamp_of(*each) for each in stamp_lines(folder))
 
 
-def unproved(folder: Path, roots: Path) -> list[int]:
-    """The sizes of the checkpoints whose stamp does not hold, or that are no longer there as they were stamped."""
+def checked(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
+    """How many hold, and those that do not, or whose checkpoint is no longer there as it was stamped. Raises `LogDamaged`
+    where a checkpoint is none, `OSError`, `ValueError` where `roots` are no certificates."""
     trusted = load_pem_x509_certificates(roots.read_bytes())
     held = {each.line_hash: each for each in signed_checkpoints(folder)}
-    return [
-        each.size
-        for each in timestamps(folder)
-        if each.checkpoint not in held or not _holds(each.response, _line(held[each.checkpoint]), trusted)
-    ]
+    found = [_checked(each, held, trusted) for each in stamp_lines(folder)]
+    return found.count(None), [fault for fault in found if fault]
+
+
+def _checked(
+    at: tuple[Path, int, bytes], held: Mapping[str, Stored], trusted: list[Certificate]
+) -> Fault | None:
+    path, offset, line = at
+    size, what = 0, "it is no time stamp: it was changed"
+    with suppress(LogDamaged):
+        each = stamp_of(path, offset, line)
+        size, stored = each.size, held.get(each.checkpoint)
+        if stored and size == stored.checkpoint.size and _holds(each.response, _line(stored), trusted):
+            return None
+        what = "the time stamp does not hold, or its checkpoint is not here as it was stamped"
+    return Fault(str(path), offset, size, what, "broken_timestamp", offset)
+
+
+def _newest(path: Path) -> Stamped | None:
+    """Nothing where it cannot be read: then the next checkpoint is stamped all the same."""
+    try:
+        offset, line, _ = last_line(path)
+        return stamp_of(path, offset, line)
+    except (FileNotFoundError, LogDamaged):
+        return None
 
 
 def _line(stored: Stored) -> bytes:
@@ -132,8 +171,8 @@ def _holds(response: bytes, message: bytes, roots: list[Certificate]) -> bool:
 def _append(path: Path, line: bytes) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(fd, "r+b") as file:
-        whole = file.read().rpartition(b"\n")
-        file.seek(len(whole[0]) + len(whole[1]))
+        offset, whole, _ = last_line(path)
+        file.seek(offset + len(whole))
         file.truncate()
         file.write(line)
         file.flush()

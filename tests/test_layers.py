@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.stores": {"model", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
-    "dialgate.shipping": {"model", "lockfile", "archive", "chains", "decision_log", "doors", "faults", "settings", "signing", "store"},
+    "dialgate.shipping": {"model", "lockfile", "archive", "chains", "decision_log", "doors", "faults", "settings", "signing", "store", "timestamps"},
     "dialgate.shipping.settings": {"doors"},
     "dialgate.metrics": {"model"},
     "dialgate.logs": {"telling"},

@@ -11,9 +11,13 @@ import pytest
 from aiohttp import web
 
 from dialgate.decision_log import CHECKPOINTS, Checkpointer, DecisionLog, last_checkpoint
+from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.segments import SegmentShipping
+from dialgate.shipping.target import Folder
 from dialgate.signing import Signer
-from dialgate.timestamps import FILE, NoTimestamp, Stamper, timestamps, unproved
+from dialgate.timestamps import FILE, NoTimestamp, Stamper, checked, timestamps
 from tests import world
+from tests.shippingworld import written
 from tests.test_cli import command, ended
 
 NOW = 1_795_500_000_000
@@ -116,8 +120,8 @@ async def test_the_newest_checkpoint_is_stamped_once_in_an_interval(tmp_path: Pa
         done.append(await asyncio.to_thread(again.stamp, NOW + 9 * HOUR))
     assert done == [True, False, False, True, False, False]
     assert [each.size for each in timestamps(log)] == [2, 5]
-    assert unproved(log, roots) == []
-    assert unproved(log, authority / "other.pem") == [2, 5]
+    assert checked(log, roots) == (2, [])
+    assert [fault.seq for fault in checked(log, authority / "other.pem")[1]] == [2, 5]
 
 
 async def test_a_stamped_checkpoint_that_was_replaced_is_told(tmp_path: Path, authority: Path) -> None:
@@ -127,7 +131,8 @@ async def test_a_stamped_checkpoint_that_was_replaced_is_told(tmp_path: Path, au
         await asyncio.to_thread(Stamper(log, url, authority / "root.pem", HOUR).stamp, NOW)
     (log / CHECKPOINTS).unlink()
     checkpoints(tmp_path, 1)
-    assert unproved(log, authority / "root.pem") == [1]
+    held, faults = checked(log, authority / "root.pem")
+    assert (held, [(fault.kind, fault.seq) for fault in faults]) == (0, [("broken_timestamp", 1)])
 
 
 @pytest.mark.parametrize(
@@ -153,6 +158,70 @@ async def test_a_torn_stamp_is_cut_off(tmp_path: Path, authority: Path) -> None:
     async with serving(authority) as url:
         await asyncio.to_thread(Stamper(log, url, authority / "root.pem", HOUR).stamp, NOW)
     assert [each.size for each in timestamps(log)] == [1]
+
+
+def verified(copy: Path, *words: object) -> tuple[int, int, list[str]]:
+    done = ended(command("log", "verify", "--data", copy, "--json", *words))
+    return done.code, done.json["stamped"], [fault["kind"] for fault in done.json["faults"]]
+
+
+async def test_stamps_are_shipped_once_their_checkpoint_is_and_the_copy_proves_them_alone(
+    tmp_path: Path, authority: Path
+) -> None:
+    data, target = tmp_path / "data", tmp_path / "target"
+    target.mkdir()
+    log, root = written(data), authority / "root.pem"
+
+    def ship(*, anew: bool = False) -> SegmentShipping:
+        (data / "shipping").mkdir(exist_ok=True)
+        cursors = Cursors(data / "shipping" / "segments.json", "there", anew=anew)
+        shipping = SegmentShipping(data, "gate", Folder(target), cursors, at_once=False)
+        shipping.round()
+        return shipping
+
+    async with serving(authority) as url:
+        stamper = Stamper(log, url, root, HOUR)
+        assert await asyncio.to_thread(stamper.stamp, NOW)
+        shipping = ship()
+        assert list(target.rglob("*.timestamp")) == [], "of the segment that is open still"
+        written(data)
+        assert await asyncio.to_thread(stamper.stamp, NOW + HOUR)
+    assert shipping.round()
+    one, other = timestamps(log)
+    (only,) = target.rglob("*.timestamp")
+    assert (only.name, only.read_bytes()) == (
+        f"{one.size:016}.timestamp",
+        (log / FILE).read_bytes().splitlines(keepends=True)[0],
+    )
+    written(data)
+    assert not ship().standings[1].problem
+    assert sorted(int(path.stem) for path in target.rglob("*.timestamp")) == [one.size, other.size]
+    copy = only.parent.parent
+    assert verified(copy, "--root", root) == (0, 2, [])
+    assert verified(copy) == (0, 0, [])
+    assert verified(copy, "--root", authority / "other.pem") == (1, 0, ["broken_timestamp"] * 2)
+    only.write_bytes(only.read_bytes().replace(b'"size":%d' % one.size, b'"size":%d' % other.size))
+    assert verified(copy, "--root", root) == (1, 1, ["broken_timestamp"])
+    assert "is not what the log holds" in ship(anew=True).standings[1].problem
+
+
+@pytest.mark.parametrize("line", [b"no stamp\n", b'{"size":1}\n'])
+async def test_a_stamp_that_was_changed_is_named_and_stops_no_other(
+    tmp_path: Path, authority: Path, line: bytes
+) -> None:
+    log, root = tmp_path / "log", authority / "root.pem"
+    checkpoints(tmp_path, 1)
+    async with serving(authority) as url:
+        await asyncio.to_thread(Stamper(log, url, root, HOUR).stamp, NOW)
+        whole = (log / FILE).read_bytes()
+        (log / FILE).write_bytes(whole + line)
+        checkpoints(tmp_path, 1)
+        await asyncio.to_thread(Stamper(log, url, root, HOUR).stamp, NOW)
+    held, faults = checked(log, root)
+    assert held == 2
+    assert [(fault.file, fault.offset, fault.kind) for fault in faults] == [
+        (str(log / FILE), len(whole), "broken_timestamp")
+    ]
 
 
 async def test_a_gate_has_its_log_stamped_and_answers_while_the_authority_is_silent(

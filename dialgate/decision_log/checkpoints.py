@@ -39,6 +39,7 @@ from dialgate.decision_log.segment import (
     LogDamaged,
     closed_to_writers,
     follow,
+    last_line,
     lines_of,
     segments,
     sync_folder,
@@ -54,7 +55,6 @@ _BODY = slice(157, -2)
 _MOST = (
     100_000  # entries taken in at a time: a log of before there were checkpoints is caught up with by and by
 )
-_WINDOW = 1 << 14  # bytes; a line has some 3,000 at most
 _TURN = 256  # entries read before the threads that decide are given way,
 _PAUSE = 0.000_2  # for so many seconds
 _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -129,7 +129,7 @@ def last_checkpoint(folder: Path) -> Stored | None:
     """Raises `LogDamaged` where the last whole line is none."""
     file = folder / FILE
     parts = [file] if file.exists() else sorted(folder.glob(f"*{PART}"))
-    while parts and (newest := _last_line(parts[-1])) is None:
+    while parts and (newest := _newest(parts[-1])) is None:
         parts.pop()
     if not parts or newest is None:
         return None
@@ -140,22 +140,12 @@ def last_checkpoint(folder: Path) -> Stored | None:
     return stored
 
 
-def _last_line(path: Path) -> tuple[int, bytes] | None:
-    """As `checkpoint_lines` gives it, read from the file's end: a log of years has hundreds of megabytes of them."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        window = _WINDOW
-        while True:
-            start = max(size - window, 0)
-            file.seek(start)
-            *whole, rest = file.read(size - start).split(b"\n")
-            if len(whole) > 1 or not start:
-                break
-            window *= 2
-    end = size - len(rest)
-    if rest and parse(end, rest[:-1] + b"\n"):
-        return end, rest
-    return (end - len(whole[-1]) - 1, whole[-1] + b"\n") if whole else None
+def _newest(path: Path) -> tuple[int, bytes] | None:
+    """As `checkpoint_lines` gives it last. A log of years has hundreds of megabytes of them."""
+    offset, line, rest = last_line(path)
+    if rest and parse(offset + len(line), rest[:-1] + b"\n"):
+        return offset + len(line), rest
+    return (offset, line) if line else None
 
 
 def signed_checkpoints(folder: Path) -> list[Stored]:

@@ -20,6 +20,7 @@ from dialgate.model import Instant
 FORMAT: Literal[1] = 1
 ZERO = bytes(32)
 BODY = slice(83, -2)
+_WINDOW = 1 << 14  # bytes
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec lets the second one through
 _HASH = re.compile(rb'\{"hash":"([0-9a-f]{64})","entry":')
 _NAME = re.compile(r"\d{16}\.ndjson")
@@ -126,6 +127,22 @@ def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
     if not offset:
         yield 0, b""
+
+
+def last_line(path: Path) -> tuple[int, bytes, bytes]:
+    """Offset and bytes of the last whole line, and what stands after it; read from the end, however long the file is. Zero
+    and nothing where there is no such line."""
+    with path.open("rb") as file:
+        size, window = file.seek(0, os.SEEK_END), _WINDOW
+        while True:
+            start = max(size - window, 0)
+            file.seek(start)
+            *whole, rest = file.read(size - start).split(b"\n")
+            if len(whole) > 1 or not start:
+                break
+            window *= 2
+    line = whole[-1] + b"\n" if whole else b""
+    return size - len(rest) - len(line), line, rest
 
 
 def truncate(path: Path, size: int) -> None:

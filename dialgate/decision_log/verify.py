@@ -24,7 +24,8 @@ Progress = Callable[[int, int], None]  # bytes walked, of how many
 class Report(Struct):
     """What `verify` found. `head`: hex hash of the last line. `torn_tail`: bytes of a last line that is unfinished, left
     by a crash or being written now; no fault, for nobody was told of it. `covered`: the last entry that a checkpoint
-    speaks for; what was cut off after it cannot show. `signed`: checkpoints whose signature was checked and holds."""
+    speaks for; what was cut off after it cannot show. `signed`: checkpoints whose signature was checked and holds;
+    `stamped`: time stamps of them, by whoever checks these."""
 
     segments: int = 0
     entries: int = 0
@@ -39,6 +40,7 @@ class Report(Struct):
     checkpoints: int = 0
     signed: int = 0
     covered: int = 0
+    stamped: int = 0
 
     @property
     def ok(self) -> bool:

@@ -34,6 +34,11 @@ _VERIFIER = "verify_evidence.py"
 
 Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="The log of this worker only.")]
 
+Roots: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Root certificates (PEM) of the time stamping authority."),
+]
+
 
 @log_app.command("verify")
 def log_verify(
@@ -53,6 +58,7 @@ def log_verify(
     key: Annotated[
         list[str], typer.Option(metavar="NAME", help="Trust this key's signatures only. May be repeated.")
     ] = [],
+    root: Roots = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +68,7 @@ def log_verify(
     fault is named by file, byte and record. May be run beside a gate, or on a copy of its folder. That the end was cut
     off since the last checkpoint shows only --against one that was kept elsewhere: see `log checkpoint --out`. What
     `dialgate ship` put elsewhere is proved with --data, and needs no configuration; who can write there can also replace
-    the keys, so name yours with --key.
+    the keys, so name yours with --key. Time stamps are checked where `timestamp_roots` or --root says whom to trust.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 
@@ -83,7 +89,7 @@ def log_verify(
                         against=against.read_bytes() if against else b"",
                         progress=progress,
                     )
-                report.faults += _unproved(loaded, folder) if loaded else []
+                _check_stamps(report, folder, root or _roots(loaded))
             except OSError as error:
                 raise Failure(
                     "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
@@ -125,14 +131,22 @@ def _chosen(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
     return found
 
 
-def _unproved(config: Config, folder: Path) -> list[decision_log.Fault]:
-    """Where an authority is set, its time stamps must hold for the checkpoints that are there."""
-    roots = config.settings.timestamp_roots
-    what = "the time stamp does not hold, or its checkpoint is not here as it was stamped"
-    return [
-        decision_log.Fault(str(folder / timestamps.FILE), 0, size, what, "broken_timestamp")
-        for size in (timestamps.unproved(folder, config.folder / roots) if roots else [])
-    ]
+def _roots(config: Config | None) -> Path | None:
+    named = config.settings.timestamp_roots if config else ""
+    return config.folder / named if config and named else None
+
+
+def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
+    """Time stamps must hold for the checkpoints that are there; what is wrong with those was told already."""
+    if roots is None:
+        return
+    try:
+        report.stamped, faults = timestamps.checked(folder, roots)
+    except decision_log.LogDamaged:
+        return
+    except ValueError as error:
+        raise Failure("file.unusable", f"{roots} holds no certificates: {error}", status=MISUSE) from None
+    report.faults += faults
 
 
 @contextmanager
@@ -153,6 +167,7 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
         "unfinished bytes at its end": report.torn_tail,
         "signed checkpoints": report.signed,
         "records they cover": report.covered,
+        "time stamps that hold": report.stamped,
     }
     counts = {name: f"{value:,}" for name, value in fields.items()}
     show_fields(f"Decision log{whose}: {_verdict(report)}", counts | {"head": report.head})

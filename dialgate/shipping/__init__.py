@@ -10,6 +10,7 @@ At a target, NODE is the node's name and LOG that of its first worker's log:
     NODE/LOG/log/0000000000000001.parquet          a segment, as it is packed in the gate's log folder, with
     NODE/LOG/log/0000000000000001.sha256             its SHA-256,
     NODE/LOG/log/0000000000000001.checkpoints        and last, what the signed checkpoints say of it: then it is complete
+    NODE/LOG/log/0000000000000042.timestamp          the time stamp of the checkpoint of entry 42, if it has one, as it comes
     NODE/LOG/log/worker-2/…                        the same of the second worker's; and so on
 
 so NODE/LOG is a data folder that `dialgate log verify --data` proves without anything else. A segment that was shipped before

@@ -22,11 +22,13 @@ _log = structlog.get_logger(__name__)
 
 class Cursor(Struct, frozen=True):
     """`seq`: the last entry that was delivered, `hash` its hash in hex, where that is known. `missed`: entries, in all, that
-    were no longer in the log when their turn came."""
+    were no longer in the log when their turn came. `stamped`: the size of the last checkpoint whose time stamp was
+    delivered."""
 
     seq: Annotated[int, Meta(ge=0)] = 0
     hash: str = ""
     missed: Annotated[int, Meta(ge=0)] = 0
+    stamped: Annotated[int, Meta(ge=0)] = 0
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from dialgate import chains
 from dialgate.archive import open_segment, opening
@@ -20,6 +21,8 @@ from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.standing import Standing
 from dialgate.shipping.target import Refused, Target, TargetFailed
 from dialgate.signing import pem, public_keys
+from dialgate.timestamps import PART as STAMP
+from dialgate.timestamps import Stamped, stamp_lines, stamp_of
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,13 @@ class SegmentShipping:
         home = f"{self._node}/{self._chains[1].log}"
         self._ship_keys(home)
         place = f"{home}/{folder.relative_to(self._data)}"
+        self._ship_closed(worker, chain, place, standing)
+        for stamp, line in chain.stamps():
+            self._target.put(f"{place}/{stamp.size:016}{STAMP}", line)
+            chain.shipped_stamp(stamp, self._cursors)
+        chain.observe(standing)
+
+    def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: Standing) -> None:
         for closed in chain.due():
             chain.observe(standing)
             if closed.path.suffix != PACKED and not self._at_once:
@@ -71,7 +81,6 @@ class SegmentShipping:
             self._target.put(f"{place}/{closed.first:016}{PART}", told)
             chain.shipped(closed, checkpoints[-1], self._cursors)
             _log.info("segment shipped", worker=worker, first=closed.first, last=closed.last)
-        chain.observe(standing)
 
     def _opened(self, worker: int, folder: Path) -> "_Chain | None":
         """Nothing for a log without a line, or while the first worker's, after which the place is named, has none."""
@@ -98,6 +107,7 @@ class _Chain:
     def __init__(self, folder: Path, log: str, cursor: Cursor) -> None:
         self._folder, self.log, self._cursor = folder, log, cursor
         self._offset = 0  # in its checkpoints: what stands before it has been shipped
+        self._stamps = 0  # as well, in its time stamps
         self._waiting: list[_Closed] = []
 
     def due(self) -> Iterator[_Closed]:
@@ -119,7 +129,7 @@ class _Chain:
             _log.error(
                 "records were gone before they were shipped", log=self.log, records=absent, up_to=oldest - 1
             )
-            self._cursor = Cursor(oldest - 1, missed=self._cursor.missed + absent)
+            self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
     def checkpoints(self, closed: _Closed) -> list[Stored]:
         """Those of its entries; none before its last entry is covered. Raises `LogDamaged`."""
@@ -141,8 +151,22 @@ class _Chain:
 
     def shipped(self, closed: _Closed, newest: Stored, cursors: Cursors) -> None:
         self._waiting.pop(0)
-        self._cursor = Cursor(closed.last, missed=self._cursor.missed)
+        self._cursor = replace(self._cursor, seq=closed.last)
         self._offset = newest.offset
+        cursors.keep(self.log, self._cursor)
+
+    def stamps(self) -> Iterator[tuple[Stamped, bytes]]:
+        """Of checkpoints that were shipped, and not yet these. They come some time after them. Raises `LogDamaged`."""
+        for path, offset, line in stamp_lines(self._folder, self._stamps):
+            stamp = stamp_of(path, offset, line)
+            if stamp.size > self._cursor.seq:
+                return
+            if stamp.size > self._cursor.stamped:
+                yield stamp, line
+            self._stamps = offset + len(line)
+
+    def shipped_stamp(self, stamp: Stamped, cursors: Cursors) -> None:
+        self._cursor = replace(self._cursor, stamped=stamp.size)
         cursors.keep(self.log, self._cursor)
 
     def observe(self, standing: Standing) -> None:
