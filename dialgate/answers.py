@@ -16,7 +16,7 @@ class Reason(Struct, frozen=True):
     text: str
 
 
-class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
     `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see permit.py."""
 

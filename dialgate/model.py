@@ -39,7 +39,7 @@ Kind: TypeAlias = Literal[
 STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True, kw_only=True, gc=False):
     """One question from a dialer, as it was asked. `client` is the API key's name, `interface` the door it came by."""
 
     to: str
@@ -239,7 +239,7 @@ RESULT_RANK: dict[Result, int] = {
 }  # fmt: skip
 
 
-class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     decision: str
     at: Instant
     campaign: str

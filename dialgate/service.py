@@ -45,6 +45,7 @@ from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
+from dialgate.waiting import Asked, Awaited, reply
 
 _TRIES = 4
 _WORTH_A_BATCH, _WORTH_A_SYNC = 8, 64  # calls
@@ -87,15 +88,6 @@ class Status(Struct, frozen=True, kw_only=True):
     snapshot: str
     records: int
     nodes: dict[str, str] = {}
-
-
-class Asked(Struct):
-    """A call that waits for its answer. `arrived` is on the monotonic clock, in seconds."""
-
-    call: Call
-    client: Client
-    arrived: float
-    answer: asyncio.Future[Answer]
 
 
 class Gate:
@@ -174,9 +166,13 @@ class Gate:
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
         """The answer, once it is recorded. A fault of ours is an answer too: a deny without a decision id."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
+        self.ask(call, client, answer)
+        return answer
+
+    def ask(self, call: Call, client: Client, answer: Awaited) -> None:
+        """The same for who does without a future: a third of what it costs to be asked and to answer."""
         self._waiting.append(Asked(call, client, time.monotonic(), answer))
         self._next_batch()
-        return answer
 
     def permitted(self, answer: Answer) -> Answer:
         """An answer of `check`, with a permit."""
@@ -211,12 +207,12 @@ class Gate:
     async def _batch(self) -> None:
         """From here on all that was asked in the same turn of the event loop, and is still waited for, goes together."""
         begun, size = time.monotonic(), self.config.settings.batch_calls
-        batch = [each for each in self._waiting[:size] if not each.answer.cancelled()]
+        batch = [each for each in self._waiting[:size] if not each.answer.done()]
         self._waiting = self._waiting[size:]
         self._in_flight += len(batch)
         try:
             answers = await self._answers(batch)
-            self._reply(batch, answers)
+            reply(zip(batch, answers, strict=True), self.metrics.calls.took)
             if self.traces is not None:
                 asked = [(each.call, each.arrived) for each in batch]
                 span = observed.Span(begun, time.monotonic(), time.time_ns())
@@ -226,13 +222,6 @@ class Gate:
             self._in_flight -= len(batch)
             self._deciding = False
             self._next_batch()
-
-    def _reply(self, batch: list[Asked], answers: Sequence[Answer]) -> None:
-        ended, took = time.monotonic(), self.metrics.calls.took
-        for asked, answer in zip(batch, answers, strict=True):
-            took(asked.call.interface, ended - asked.arrived, answer.decision_id)
-            if not asked.answer.done():  # the client may have gone
-                asked.answer.set_result(answer)
 
     async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
         """Never raises: one answer for each call, a deny where the gate could not do its work."""

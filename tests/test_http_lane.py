@@ -196,7 +196,6 @@ class Wire(asyncio.Transport):
         self.handed = b""
         self.left = self.aborted = False
         self.unread = 0
-        self.answers: list[asyncio.Future[Answer]] = []
         self.lane = Lane(
             "/v1/check", self, self._ask, lambda _: (200, b"{}", {}), self._hand_over, lambda _: None
         )
@@ -207,10 +206,9 @@ class Wire(asyncio.Transport):
         else:
             self.lane.feed(data)
 
-    def _ask(self, key: bytes, body: bytes) -> asyncio.Future[Answer]:
+    def _ask(self, key: bytes, body: bytes, lane: Lane) -> None:
         self.asked.append((key, body))
-        self.answers.append(asyncio.get_running_loop().create_future())
-        return self.answers[-1]
+        assert lane is self.lane
 
     def _hand_over(self, data: bytes) -> None:
         self.left, self.handed = True, self.handed + data
@@ -246,7 +244,7 @@ async def test_who_asks_and_does_not_listen_is_dropped(unread: int) -> None:
     wire = Wire()
     wire.feed(request() * 2)
     wire.unread = unread
-    wire.answers[0].set_result(Answer(decision="deny"))
+    wire.lane.set_result(Answer(decision="deny"))
     await asyncio.sleep(0)
     assert wire.aborted == (unread > 256 << 10)
     assert len(wire.asked) == (1 if wire.aborted else 2)

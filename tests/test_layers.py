@@ -123,6 +123,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
     "dialgate.clock": {"model", "answers", "faults"},
     "dialgate.observed": {"model", "answers", "batch", "metrics", "traces"},
+    "dialgate.waiting": {"model", "answers", "settings"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
         "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
@@ -130,7 +131,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics", "observed", "permit", "permit_key", "primitives",
-        "recorder", "registrar", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep",
+        "recorder", "registrar", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -140,7 +141,7 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
-        "lookups", "notices", "subject_answers", "subject_page",
+        "lookups", "notices", "subject_answers", "subject_page", "waiting",
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {"lookups",
@@ -174,7 +175,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {
-        "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
+        "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts", "waiting",
     },
     "dialgate.interfaces.console": {
         "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "records", "requests",

@@ -633,11 +633,25 @@ async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_un
 async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
+    await store.commit(NOTHING, [], [answer(b"next")], HERE)
     while await beside.positions() == {}:
         await others_turn()
     assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED - 1)], 0)
+    assert await recalled(beside, [b"next"], 0) == [None]
     await store.close()
     await beside.close()
+
+
+async def test_what_was_committed_last_is_let_go_before_anything_can_be_awaited(tmp_path: Path) -> None:
+    """Also where the gathering before it was just full: else the attempt would count until the database had been asked."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
+    await reserve(store, ANNA, "log-1")
+    letting_go = store.release(["log-1"], HERE)
+    with pytest.raises(StopIteration):  # it ends without having waited
+        letting_go.send(None)
+    assert await decisions(store) == []
+    await store.close()
 
 
 async def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_space(

@@ -24,7 +24,8 @@ from dialgate.faults import Unavailable
 from dialgate.localtime import rfc3339
 from dialgate.metrics import Calls
 from dialgate.model import SECOND, Instant
-from dialgate.service import Asked, Gate
+from dialgate.service import Gate
+from dialgate.waiting import Asked
 
 SECONDS: Final = 300
 SHOWN: Final = 14  # rows

@@ -55,7 +55,7 @@ _BODY = slice(157, -2)
 _MOST = (
     100_000  # entries taken in at a time: a log of before there were checkpoints is caught up with by and by
 )
-_TURN = 256  # entries read before the threads that decide are given way,
+_TURN = 64  # entries read before the threads that decide are given way,
 _PAUSE = 0.000_2  # for so many seconds
 _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 

@@ -11,7 +11,6 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from dialgate.answers import Answer
 from dialgate.interfaces import console, http_authzen, http_check, http_server, openapi
 from dialgate.interfaces.http_access import admit, admit_key
 from dialgate.interfaces.http_decisions import TURN
@@ -76,7 +75,7 @@ def _lane(
     """Remembers the last key that was admitted on the connection, as long as the configuration is the same."""
     admitted: tuple[bytes, Config, Client] | None = None
 
-    def ask(key: bytes, body: bytes) -> asyncio.Future[Answer]:
+    def ask(key: bytes, body: bytes, lane: Lane) -> None:
         nonlocal admitted
         config = gate.config
         if admitted is None or admitted[0] != key or admitted[1] is not config:
@@ -84,7 +83,7 @@ def _lane(
             admitted = (key, config, client)
         if len(body) > config.settings.limits.body_bytes:
             raise too_large()
-        return http_check.ask(body, gate, admitted[2])
+        http_check.ask(body, gate, admitted[2], lane)
 
     lane = Lane("/v1/check", transport, ask, http_check.tell, hand_over, watch)
     lane.last = last

@@ -17,6 +17,7 @@ from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, en
 from dialgate.model import Call, CallType
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
+from dialgate.waiting import Awaited
 
 _WINDOW: Final = 256
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -30,7 +31,9 @@ _Number = Annotated[str, Meta(max_length=256)]
 _Name = Annotated[str, Meta(max_length=128)]
 
 
-class CheckRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+class CheckRequest(
+    Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
+):
     """`to` is dialled, `from` is shown to the person. The same `call_id` with the same content within a day is the same
     question and counts once. `call_type` may only be stricter than the campaign's."""
 
@@ -41,13 +44,13 @@ class CheckRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     call_type: CallType | None = None
 
 
-class SingleRequest(CheckRequest, frozen=True, kw_only=True):
+class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
     """`permit`: an allow shall carry a permit, which a Kamailio in front of the trunk honours once, for seconds."""
 
     permit: bool = False
 
 
-class SimulateRequest(CheckRequest, frozen=True, kw_only=True):
+class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
     """`at`: the instant to judge the call at (RFC 3339); now, if left out."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
@@ -88,13 +91,17 @@ _encode: Final = msgspec.json.Encoder().encode
 
 async def check(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     body = await http_body.whole(request, gate.config.settings.limits)
-    status, told, headers = tell(await ask(body, gate, client))
+    status, told, headers = tell(await _asked(decode(_single, body), gate, client, "http"))
     return http_body.reply(request, told, status, headers)
 
 
-def ask(body: bytes, gate: Gate, client: Client) -> asyncio.Future[Answer]:
+def ask(body: bytes, gate: Gate, client: Client, answer: Awaited) -> None:
     """Raises `Fault` where the body is not a question."""
-    return _asked(decode(_single, body), gate, client, "http")
+    asked = decode(_single, body)
+    if asked.permit:
+        _asked(asked, gate, client, "http").add_done_callback(lambda done: answer.set_result(done.result()))
+    else:
+        gate.ask(call(asked, client, "http"), client, answer)
 
 
 def _asked(asked: SingleRequest, gate: Gate, client: Client, interface: str) -> asyncio.Future[Answer]:

@@ -38,29 +38,31 @@ class Request(NamedTuple):
 
 
 class Lane:
-    """Of one connection. `ask` is given the value of the Authorization header and the body, and raises one of
-    `FAILURES`; `hand_over` is given what goes the ordinary way, for good; `watch` is told whether a request has begun
-    that is not whole; `last` says whether the connection is to end with the next answer. `awaited` is the answer on its way."""
+    """Of one connection. `ask` is given the value of the Authorization header, the body, and whom to tell the answer: the
+    lane itself; it raises one of `FAILURES`. `hand_over` is given what goes the ordinary way, for good; `watch` is told
+    whether a request has begun that is not whole; `last` says whether the connection is to end with the next answer.
+    `awaited`: an answer is on its way."""
 
     def __init__(
         self,
         path: str,
         transport: asyncio.Transport,
-        ask: Callable[[bytes, bytes], asyncio.Future[Answer]],
+        ask: Callable[[bytes, bytes, "Lane"], None],
         tell: Callable[[Answer], Reply],
         hand_over: Callable[[bytes], None],
         watch: Callable[[bool], None],
     ) -> None:
-        self.awaited: asyncio.Future[Answer] | None = None
+        self.awaited = False
         self.held = b""
         self.last: Callable[[], bool] = bool
+        self._resting: asyncio.Future[None] | None = None
         self._heads: dict[bytes, tuple[bytes, int]] = {}
         self._begins = f"POST {path} HTTP/1.1\r\n".encode()
         self._transport, self._ask, self._tell = transport, ask, tell
         self._hand_over, self._watch = hand_over, watch
 
     def feed(self, data: bytes) -> None:
-        if self.awaited is not None:  # sent ahead: to be taken when the answer has left
+        if self.awaited:  # sent ahead: to be taken when the answer has left
             self.held += data
             self._transport.pause_reading()
         else:
@@ -78,24 +80,35 @@ class Lane:
             return
         self._watch(False)  # noqa: FBT003 - as above
         self.held = data[request.size :]
+        self.awaited = True
         try:
-            self.awaited = self._ask(request.key, request.body)
+            self._ask(request.key, request.body, self)
         except FAILURES as failure:
+            self.awaited = False
             fault = fault_of(failure)
             self._answer(fault.status, encoded(fault.problem), fault.headers)
             if self.held:
                 asyncio.get_running_loop().call_soon(self._go_on)
-        else:
-            self.awaited.add_done_callback(self._told)
 
-    def _told(self, answer: asyncio.Future[Answer]) -> None:
-        self.awaited = None
-        if not answer.cancelled():
-            self._answer(*self._tell(answer.result()))
-        self._go_on()
+    def done(self) -> bool:
+        return not self.awaited
+
+    def set_result(self, answer: Answer) -> None:
+        """Asked once for each question, and not at once, but from the event loop."""
+        self.awaited = False
+        self._answer(*self._tell(answer))
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
+        if self.held:
+            self._go_on()
+
+    def rest(self) -> asyncio.Future[None]:
+        """Done when the answer on its way has left."""
+        self._resting = asyncio.get_running_loop().create_future()
+        return self._resting
 
     def _go_on(self) -> None:
-        if self.held and self.awaited is None and not self._transport.is_closing():
+        if self.held and not self.awaited and not self._transport.is_closing():
             self._transport.resume_reading()
             self._take(self.held)
 

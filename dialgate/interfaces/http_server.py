@@ -101,8 +101,8 @@ class _Connection(RequestHandler):
         super()._process_keepalive()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
-        if self._lane is not None and self._lane.awaited is not None:
-            await asyncio.wait([self._lane.awaited], timeout=timeout)
+        if self._lane is not None and self._lane.awaited:
+            await asyncio.wait([self._lane.rest()], timeout=timeout)
         await super().shutdown(timeout)
 
     def end_if_idle(self) -> None:

@@ -48,5 +48,5 @@ class Recent:
         """Sorted, so that neighbours in the database are written one after the other."""
         return ((subject, attempt) for subject in sorted(self.attempts) for attempt in self.attempts[subject])
 
-    def remembered(self) -> list[Remembered]:
-        return [self.answers[key] for key in sorted(self.answers)]
+    def remembered(self) -> Iterable[Remembered]:
+        return (self.answers[key] for key in sorted(self.answers))

@@ -4,7 +4,7 @@ Two ways in. The *near* connection serves `read`, `recall` and `commit` on the e
 thread would cost more than the query. It never waits. The *far* connection serves the rest in one worker thread; what
 it has acknowledged is on the disk.
 
-Attempts and remembered answers are gathered in memory and written a few thousand at a time (`recent`): after a crash
+Attempts and remembered answers are gathered in memory and written thousands at a time (`recent`): after a crash
 the decision log is the truth about them, and `settle` brings back what was lost. So they belong to the one process
 that writes the log beside this file; the ledger may be written by any process at any time, and binds at once.
 
@@ -41,9 +41,11 @@ from dialgate.store.sieve import Sieve
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
 WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thread
 BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
-GATHERED = 4_096  # rows of attempts and answers that are written together
+GATHERED = 16_384  # rows of attempts and answers that are written together
 
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
+_PAUSE = 0.000_2  # seconds for the thread that decides, between two statements that are written aside,
+_IN_ARREARS = 8  # unless so many gatherings wait
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -238,9 +240,11 @@ class SqliteStore:
         stale = await self._inline(lambda db: self._stale(db, reading, reservations))
         if not stale:
             self._newest = None  # what it saw is no longer all there is
+            if self._recent[-1].rows >= GATHERED:
+                self._recent.append(Recent())  # before it is added to: `release` looks in the newest
+                if self._writing is None:
+                    self._writing = asyncio.create_task(self._write_recent())
             self._recent[-1].add(reservations, remembered, position)
-            if self._recent[-1].rows >= GATHERED and self._writing is None:
-                self._writing = asyncio.create_task(self._write_recent())
         return stale
 
     def _stale(
@@ -314,25 +318,32 @@ class SqliteStore:
         self._sieve, self._sieved = sieve, seq
 
     async def _write_recent(self) -> None:
-        with suppress(StoreUnavailable):  # `_flush` has noted it
-            await self._flush()
+        with suppress(StoreUnavailable):  # it has been noted
+            while len(self._recent) > 1:
+                await self._write_eldest(0 if len(self._recent) > _IN_ARREARS else _PAUSE)
         self._writing = None
 
     async def _flush(self) -> None:
         """Bring what was gathered into the database. Raises `StoreUnavailable`: then it is kept for the next time, and
         until that succeeds nothing more is committed."""
+        if self._recent[-1].rows:
+            self._recent.append(Recent())
+        last = self._recent[-2] if len(self._recent) > 1 else None
+        while last in self._recent[:-1]:
+            await self._write_eldest(0)
+
+    async def _write_eldest(self, pause: float) -> None:
         async with self._flushing:
-            if self._recent[-1].rows:
-                self._recent.append(Recent())
-            elders = self._recent[:-1]
-            if elders:
-                try:
-                    await self._write(lambda db: tables.write_down(db, elders))
-                except StoreUnavailable as fault:
-                    self._unwritten = fault
-                    raise
-                self._sift([key for recent in elders for key in (*recent.attempts, *recent.answers)])
-            self._recent = self._recent[len(elders) :]
+            if len(self._recent) == 1:
+                return
+            eldest = self._recent[0]
+            try:
+                await self._write(lambda db: tables.write_down(db, eldest, pause))
+            except StoreUnavailable as fault:
+                self._unwritten = fault
+                raise
+            self._sift([*eldest.attempts, *eldest.answers])
+            del self._recent[0]
             self._newest = None
             self._unwritten = None
 

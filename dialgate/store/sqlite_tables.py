@@ -7,10 +7,11 @@ edited: a change of the tables is a new script at the end. A newer file is refus
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 from msgspec import structs
@@ -48,7 +49,7 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 WIDEST = 512  # keys in one query
-_COUNTED_AT_ONCE = 256  # rows in one statement
+_COUNTED_AT_ONCE = 32  # rows in one statement: while they are handed over, the thread that decides waits
 _ENTERED_AT_ONCE = 2_048
 _SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
@@ -206,9 +207,11 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
 
-def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
-    rows = [(a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts]
-    _insert(db, _COUNT, rows, _COUNTED_AT_ONCE)
+def count_attempts(
+    db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]], pause: float = 0
+) -> None:
+    rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
+    _insert(db, _COUNT, rows, _COUNTED_AT_ONCE, pause)
 
 
 def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
@@ -216,16 +219,20 @@ def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
     _insert(db, "INSERT INTO ledger VALUES {rows}", rows, _ENTERED_AT_ONCE)
 
 
-def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
-    _insert(db, _REMEMBER, [structs.astuple(answer) for answer in answers], _COUNTED_AT_ONCE)
+def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float = 0) -> None:
+    _insert(db, _REMEMBER, map(structs.astuple, answers), _COUNTED_AT_ONCE, pause)
 
 
-def _insert(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]], at_once: int) -> None:
+def _insert(
+    db: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]], at_once: int, pause: float = 0
+) -> None:
     """Many rows a statement: between two statements a thread gives up the interpreter, and has to win it back from the
     one that decides, or makes ready what is to be written next. While it hands over a statement's values, that one waits."""
-    for start in range(0, len(rows), at_once):
-        some = rows[start : start + at_once]
-        db.execute(_inserting(statement, len(some), len(some[0])), [value for row in some for value in row])
+    left = iter(rows)
+    while some := list(islice(left, at_once)):
+        db.execute(_inserting(statement, len(some), len(some[0])), list(chain.from_iterable(some)))
+        if pause:
+            time.sleep(pause)
 
 
 @cache
@@ -234,12 +241,12 @@ def _inserting(statement: str, rows: int, columns: int) -> str:
     return statement.format(rows=", ".join([row] * rows))
 
 
-def write_down(db: sqlite3.Connection, gathered: Iterable[Recent]) -> None:
-    for recent in gathered:
-        count_attempts(db, recent.counted())
-        remember(db, recent.remembered())
-        if recent.position is not None:
-            db.execute(NOTE, structs.astuple(recent.position))
+def write_down(db: sqlite3.Connection, recent: Recent, pause: float) -> None:
+    """`pause`: seconds between two statements, for the thread that decides."""
+    count_attempts(db, recent.counted(), pause)
+    remember(db, recent.remembered(), pause)
+    if recent.position is not None:
+        db.execute(NOTE, structs.astuple(recent.position))
 
 
 def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
