@@ -231,7 +231,7 @@ class _Teller:
         for reason in self._found.record.decision.reasons:
             yield self._say.because.format(reason=self._text.reasons[reason.code])
             if reason.law:
-                yield self._say.law.format(law=reason.law)
+                yield self._say.law.format(law=self._text.law(reason.law))
 
     def _outcome(self) -> str:
         stands = standing(self._found.outcomes)

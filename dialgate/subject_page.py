@@ -1,14 +1,15 @@
 """The access report as a page that a citizen can read, print and keep, in Italian and English. No scripts, no links out.
 
-Law and recorded words stand as they were recorded; everything around them is translated.
+What was recorded in somebody's own words stands as it was recorded; everything around it is translated.
 """
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, Literal, TypeAlias, get_args
 
+from dialgate import texts
 from dialgate.requests import HistoryEntry
-from dialgate.subject_answers import Report
+from dialgate.subject_answers import Report, Why
 
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
@@ -129,11 +130,16 @@ _STORED: Final = {"restricted": "restricted_days", "lists": "lists_days", "looku
 class _Page:
     def __init__(self, language: Language) -> None:
         self._at = LANGUAGES.index(language)
+        self._texts = texts.of(language)
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
         """As it is where there is no translation: an id, a name, a kind that came later."""
         return TEXTS[key][self._at] if key in TEXTS else key
+
+    def why(self, why: Why) -> str:
+        text = self._texts.reasons.get(why.code, why.text)
+        return f"{text} ({self._texts.law(why.law)})" if why.law else text
 
     def table(self, title: str, columns: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
@@ -193,7 +199,7 @@ def _calls(made: _Page, report: Report) -> None:
                 each.campaign,
                 each.caller_id,
                 _basis(made, each.basis),
-                "; ".join(f"{why.text} ({why.law})" if why.law else why.text for why in each.reasons),
+                " ".join(made.why(why) for why in each.reasons),
             )
             for each in report.decisions
         ),

@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.masking": {"model", "keys"},
     "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
     "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
-    "dialgate.subject_page": {"model", "requests", "subject_answers"},
+    "dialgate.subject_page": {"model", "requests", "subject_answers", "texts"},
     "dialgate.chains": {"model", "decision_log", "keys", "records", "span"},
     "dialgate.holdings": {
         "model", "chains", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",

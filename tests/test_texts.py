@@ -1,14 +1,17 @@
 """Promise: whatever can be decided can be said to a citizen, in each language."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
+import yaml
 from msgspec import structs
 
 from dialgate import texts
 from dialgate.model import REASONS, RESULT_RANK
-from dialgate.rules import RULES
+from dialgate.rules import RULES, revocation
 from dialgate.texts import LANGUAGES, Language
+from tests.world import CONFIG
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -19,6 +22,25 @@ def test_every_code_rule_and_result_has_a_sentence(language: Language) -> None:
     assert said.results.keys() == RESULT_RANK.keys()
     assert len(said.months) == 12
     assert all({*said.reasons.values(), *said.rules.values()})
+
+
+def sources(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield from ([part["source"]] if "source" in part else [])
+        for each in part.values():
+            yield from sources(each)
+    elif isinstance(part, list):
+        for each in part:
+            yield from sources(each)
+
+
+def test_italian_law_is_quoted_in_italian_with_the_figures_that_it_has() -> None:
+    said = texts.of("it").laws
+    stored = {*sources(yaml.safe_load((CONFIG / "countries" / "it.yaml").read_text())), revocation._LAW}
+    assert said.keys() == stored
+    for source, text in said.items():
+        assert re.findall(r"\d+", text) == re.findall(r"\d+", source)
+        assert not re.search(r"\b(and|of|or|the|not|are|is|to|with)\b", text), text
 
 
 def test_every_language_fills_in_the_same() -> None:

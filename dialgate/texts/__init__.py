@@ -50,6 +50,9 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
+    """`laws`: by what is stored as the law of a reason, in the language in which the country's file has it; a law that is
+    none of these is told as it is stored."""
+
     months: tuple[str, ...]
     day: str
     phrases: Phrases
@@ -58,6 +61,10 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     results: dict[Result, str]
     purposes: dict[Purpose, str]
     call_types: dict[CallType, str]
+    laws: dict[str, str] = {}
+
+    def law(self, stored: str) -> str:
+        return self.laws.get(stored, stored)
 
 
 @cache
