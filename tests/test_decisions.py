@@ -111,7 +111,8 @@ async def test_a_refusal_is_told_with_its_reason_and_the_law_in_plain_italian(ru
     assert words[0].endswith("per conto di Acme Telecomunicazioni S.p.A. è stata rifiutata.")
     assert "Il motivo: Il numero è iscritto al registro delle opposizioni." in words
     assert (
-        "La norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 12." in words
+        "La norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 12."
+        in words
     )
     assert {"rule": "hours_open", "result": "skip"}.items() <= _check(decision, "hours_open").items()
 
