@@ -24,10 +24,12 @@ from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Draft
 from dialgate.masking import Masker
 from dialgate.model import CallType, Instant, Known, Purpose
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest
+from dialgate.spread import spread
 from dialgate.store import Store
 from dialgate.tabular import Table, Unreadable
 
 AT_ONCE: Final = 8_192  # entries: what else is written waits meanwhile
+_DRAFTED_AT_ONCE: Final = 4_096  # rows
 Ask: TypeAlias = ConsentRequest | ContractRequest | CallRequestRequest
 _Event: TypeAlias = ConsentGiven | ContractMade | CallRequested
 KINDS: Final[dict[str, type[Ask]]] = {
@@ -70,6 +72,15 @@ class Order(Struct, frozen=True, kw_only=True):
     now: Instant
 
 
+class Drafted(Struct, frozen=True):
+    """Of a piece of the file: subjects and entries, one behind the other, where each entry ends, and what cannot be taken."""
+
+    subjects: bytes
+    entries: bytes
+    ends: list[int]
+    problems: list[RowProblem]
+
+
 class Taken:
     """The rows that can be taken, as entries, in a file of their own without a name: `spool`."""
 
@@ -81,11 +92,13 @@ class Taken:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def add(self, draft: Draft) -> None:
-        body = _encode(draft)
-        self._spool.write(body)
-        self._subjects += draft.subject
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(body))
+    def add(self, drafted: Drafted) -> None:
+        begin = self._ends[-1] if self._ends else 0
+        self._spool.write(drafted.entries)
+        self._subjects += drafted.subjects
+        self._ends.extend([begin + end for end in drafted.ends])
+        self.problems += len(drafted.problems)
+        self.rows += len(drafted.ends) + len(drafted.problems)
 
     def parts(self) -> Iterator[list[Draft]]:
         self._spool.flush()
@@ -100,16 +113,37 @@ class Taken:
 
 def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[RowProblem], None]) -> None:
     """`note` is told of every row that cannot be taken. Raises `Unreadable`."""
-    fields, number = _columns(table, order.kind), table.layout.number - 1
-    fresh, masker = nonces(), Masker(keys, order.controller)
-    for line, cells in table.rows:
-        taken.rows += 1
-        try:
-            e164, ask = _row(cells, number, fields, order)
-            taken.add(_draft(e164, ask, keys, masker, order, next(fresh)))
-        except ValueError as error:  # msgspec's too
-            taken.problems += 1
-            note(RowProblem(line, _problem(error)))
+    drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
+    for drafted in spread(drafter, table.pieces(_DRAFTED_AT_ONCE)):
+        taken.add(drafted)
+        for problem in drafted.problems:
+            note(problem)
+
+
+class Drafter:
+    """Makes entries of rows; `fields` are the columns' places and names, `number` the number's place."""
+
+    def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
+        self._from = (keys, order, fields, number)
+        self._fresh, self._masker = nonces(), Masker(keys, order.controller)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Drafter, self._from  # with nonces of its own
+
+    def __call__(self, rows: Sequence[tuple[int, list[str]]]) -> Drafted:
+        keys, order, fields, number = self._from
+        subjects, entries, ends, problems = bytearray(), bytearray(), list[int](), list[RowProblem]()
+        for line, cells in rows:
+            try:
+                e164, ask = _row(cells, number, fields, order)
+                draft = _draft(e164, ask, keys, self._masker, order, next(self._fresh))
+            except ValueError as error:  # msgspec's too
+                problems.append(RowProblem(line, _problem(error)))
+                continue
+            subjects += draft.subject
+            entries += _encode(draft)
+            ends.append(len(entries))
+        return Drafted(bytes(subjects), bytes(entries), ends, problems)
 
 
 def columns(kind: type[Ask]) -> list[str]:

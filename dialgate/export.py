@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -121,7 +120,7 @@ async def _written(judge: Judge, table: tabular.Table, home: str, file: IO[str])
     counts = Counter[Verdict]()
     told: dict[Verdict, tuple[str, ...]] = {}
     width, at = len(table.layout.header), table.layout.number - 1
-    for rows in _chunks(table.rows):
+    for rows in table.pieces(AT_ONCE):
         verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
         counts.update(verdicts)
         for (_, cells), verdict in zip(rows, verdicts, strict=True):
@@ -129,11 +128,6 @@ async def _written(judge: Judge, table: tabular.Table, home: str, file: IO[str])
             padding = ("",) * (width - len(cells))
             out.writerow([*map(_inert, cells), *padding, *words])
     return counts
-
-
-def _chunks(rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[tuple[int, list[str]]]]:
-    while some := list(islice(rows, AT_ONCE)):
-        yield some
 
 
 def _number(cells: list[str], at: int, home: str) -> str:

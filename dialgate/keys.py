@@ -121,7 +121,7 @@ class Keys:
 
     def __init__(self, path: Path, stored: _KeyFile, worker: int) -> None:
         self.log = log_name(stored.log, worker)
-        self._path = path
+        self._path, self._worker = path, worker
         self._secret = stored.subject
         # The ledger's numbers are sealed for as long as the suppression holds, so under no month's key.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
@@ -136,6 +136,10 @@ class Keys:
     def open(cls, path: Path, worker: int = 1) -> "Keys":
         with locked(path) as folder:
             return cls(path, _read_or_make(path, folder), worker)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process reads the file itself: no key is ever in a message between the two."""
+        return Keys.open, (self._path, self._worker)
 
     def month(self, at: Instant) -> MonthKeys:
         """The keys of the month that `at` lies in, made if that month is new; an older one that is gone is retired.

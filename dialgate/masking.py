@@ -12,6 +12,7 @@ How it may change: what stands in brackets keeps its meaning; another kind gets 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
@@ -41,10 +42,10 @@ class Masker:
 
     def masked(self, value: S, number: str) -> S:
         """The same struct with `number` (E.164) taken out of its texts."""
+        if not _may_name(value, number[-_TAIL:]):
+            return value
         changes = {
-            name: self._field(name, getattr(value, name), number)
-            for name in value.__struct_fields__
-            if name not in _EXEMPT
+            name: self._field(name, getattr(value, name), number) for name in _open_fields(type(value))
         }
         return structs.replace(value, **changes)
 
@@ -114,6 +115,25 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_replaced(each, by) for each in value)
     return value
+
+
+def _may_name(value: Struct, tail: str) -> bool:
+    """Most rows of a file are clean: one look at all their texts together says so. A Struct in them has phrases to be cut."""
+    texts: list[str] = []
+    for name in _open_fields(type(value)):
+        held = getattr(value, name)
+        if isinstance(held, str):
+            texts.append(held)
+        elif isinstance(held, tuple):
+            texts += [each for each in held if isinstance(each, str)]
+        elif isinstance(held, Struct):
+            return True
+    return tail in _NOT_DIGITS.sub("", "".join(texts))
+
+
+@cache
+def _open_fields(kind: type[Struct]) -> tuple[str, ...]:
+    return tuple(name for name in kind.__struct_fields__ if name not in _EXEMPT)
 
 
 def _without(text: str, number: str, replacement: Callable[[str], str]) -> str:

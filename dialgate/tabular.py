@@ -30,6 +30,7 @@ _MOST_BYTES: Final = 2 << 30
 # Characters. A cell of a spreadsheet has at most 32,767; csv itself ends at 131,072.
 LONGEST_CELL: Final = 32_767
 _LONGEST_LINE: Final = 1 << 21
+_MOST_HELD: Final = 1 << 23
 _MOST_COLUMNS: Final = 1_024
 # What an XLSX may unpack to, in bytes: Excel's million rows with some columns, and texts that are held in memory.
 _MOST_UNPACKED: Final = 1 << 30
@@ -92,6 +93,19 @@ class Table(Struct, frozen=True):
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
+
+    def pieces(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
+        """Of so many rows, and fewer where they are long: all of a piece are held in memory."""
+        some: list[tuple[int, list[str]]] = []
+        length = 0
+        for row in self.rows:
+            some.append(row)
+            length += sum(map(len, row[1]))
+            if len(some) >= rows or length >= _MOST_HELD:
+                yield some
+                some, length = [], 0
+        if some:
+            yield some
 
     def column(self, names: frozenset[str]) -> int:
         """The place, from 0, of the first column with one of these names; -1 where there is none."""

@@ -75,6 +75,29 @@ async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: R
     }
 
 
+async def test_a_long_file_that_several_processes_read_is_entered_as_it_stands(registrar: Registrar) -> None:
+    """Lines are told as they are in the file, and no two numbers are sealed under one nonce."""
+    many = 40_000
+    rows = (f"+39333{at:07},web-{at},2026-10-01T10:00:00+02:00,sale,agent\n" for at in range(many))
+    head = "number,id,collected_at,purposes,call_types\n"
+    text = head + "".join(rows) + "12,web-x,2026-10-01T10:00:00+02:00,sale,agent\n"
+    problems: list[RowProblem] = []
+    with pytest.raises(Refused, match="rows"):
+        await registrar.record_all(CRM, ASK, BytesIO(text.encode()), note=problems.append)
+    assert [problem.line for problem in problems] == [many + 2]
+    assert await registrar._store.since(0, 1) == []
+    skipping = msgspec.structs.replace(ASK, skip_bad=True)
+    report = await registrar.record_all(CRM, skipping, BytesIO(text.encode()))
+    assert (report.rows, report.recorded, report.refused) == (many + 1, many, 1)
+    entries = await registrar._store.since(0, many)
+    keys = registrar._keys
+    for at in (0, many // 2, many - 1):
+        e164 = f"+39333{at:07}"
+        (entry,) = await registrar._store.history(keys.subject("acme", e164))
+        assert (keys.ledger.unseal(entry.sealed), getattr(entry.event, "id", "")) == (e164, f"web-{at}")
+    assert len({entry.sealed[:12] for entry in entries}) == many
+
+
 @pytest.mark.parametrize(
     ("kind", "file", "event"),
     [

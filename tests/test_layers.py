@@ -94,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.events": {"model", "ledger", "requests"},
     "dialgate.revoking": {"model", "bulk", "calllist", "keys", "masking", "ledger", "store", "tabular"},
     "dialgate.entering": {
-        "model", "bulk", "calllist", "events", "keys", "ledger", "masking", "requests", "store", "tabular",
+        "model", "bulk", "calllist", "events", "keys", "ledger", "masking", "requests", "spread", "store", "tabular",
     },
     "dialgate.archive": {"model", "lockfile", "decision_log", "logs"},
     "dialgate.records": {"model", "decision_log", "archive"},

@@ -1,0 +1,51 @@
+"""Work that is spread over processes comes back whole and in order, or raises what it raised in its turn."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from dialgate.spread import spread
+
+MANY = 40
+
+
+def squared(number: int) -> tuple[int, int]:
+    return number * number, os.getpid()
+
+
+def refusing(number: int) -> int:
+    if number == MANY - 5:
+        raise ValueError(number)
+    return number
+
+
+def told(taken: list[int]) -> Iterator[int]:
+    for number in range(MANY):
+        taken.append(number)
+        yield number
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 8, 9, MANY])
+def test_results_come_in_the_order_of_the_pieces(pieces: int) -> None:
+    assert [square for square, _ in spread(squared, range(pieces))] == [n * n for n in range(pieces)]
+
+
+def test_much_is_done_by_other_processes_and_little_is_not() -> None:
+    assert {process for _, process in spread(squared, range(8))} == {os.getpid()}
+    if len(os.sched_getaffinity(0)) > 1:
+        assert {process for _, process in spread(squared, range(MANY))} > {os.getpid()}
+
+
+def test_what_is_raised_is_raised_in_its_turn() -> None:
+    done: list[int] = []
+    with pytest.raises(ValueError, match=str(MANY - 5)):
+        done.extend(spread(refusing, range(MANY)))
+    assert done == list(range(MANY - 5))
+
+
+def test_pieces_are_taken_as_they_are_needed() -> None:
+    """A file of any size: what waits in memory has an end."""
+    taken: list[int] = []
+    for at, _ in enumerate(spread(squared, told(taken))):
+        assert len(taken) - at <= 2 + 2 * len(os.sched_getaffinity(0))
