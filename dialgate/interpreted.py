@@ -33,7 +33,7 @@ class Keyed:
         return keyed.digest()
 
 
-def add(field: bytearray, mask: int, keys: Sequence[bytes]) -> None:
+def add(field: bytearray | mmap, mask: int, keys: Sequence[bytes]) -> None:
     """Set the two bits that each key names. `mask`: one less than the bits of the field, a power of two."""
     _refuse_if_small(field, mask)
     for key in keys:
@@ -42,7 +42,7 @@ def add(field: bytearray, mask: int, keys: Sequence[bytes]) -> None:
             field[bit >> 3] |= 1 << (bit & 7)
 
 
-def passes(field: bytearray, mask: int, keys: Sequence[bytes]) -> list[bytes]:
+def passes(field: bytearray | mmap, mask: int, keys: Sequence[bytes]) -> list[bytes]:
     """The keys whose two bits are set, each once, in order."""
     _refuse_if_small(field, mask)
     passed: dict[bytes, None] = {}
@@ -54,7 +54,7 @@ def passes(field: bytearray, mask: int, keys: Sequence[bytes]) -> list[bytes]:
     return list(passed)
 
 
-def _refuse_if_small(field: bytearray, mask: int) -> None:
+def _refuse_if_small(field: bytearray | mmap, mask: int) -> None:
     if len(field) <= mask >> 3:
         raise IndexError("the field is smaller than its mask says")
 

@@ -1,12 +1,18 @@
 """What a sieve says is not there must not be there: an allow may hang on it."""
 
+import sqlite3
 from hashlib import blake2b
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialgate.ledger import Draft, Revoked
+from dialgate.store import StoreUnavailable
 from dialgate.store.sieve import KEY_BYTES, Sieve
+from dialgate.store.sqlite import SqliteStore
+from dialgate.store.sqlite_sieve import fill, fill_aside
 
 KEYS = st.lists(st.binary(min_size=1, max_size=20), max_size=50)
 
@@ -47,3 +53,30 @@ def test_it_is_full_when_it_holds_twice_what_it_was_made_for() -> None:
     assert not sieve.full
     sieve.add(keys("more", 1))
     assert sieve.full
+
+
+async def test_of_a_long_store_another_process_fills_it_as_this_one_would(tmp_path: Path) -> None:
+    """And what other processes enter meanwhile is looked for in the ledger itself, by its sequence."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    subjects = keys("there", 5_000)
+    revoked = Revoked(at=1, scope="controller", campaign="")
+    await store.append(
+        [
+            Draft(at=1, controller="acme", subject=each, event=revoked, actor="a", channel="c")
+            for each in subjects
+        ]
+    )
+    sieve, seq = await fill_aside(tmp_path / "store.db")
+    db = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    here, newest = fill(db)
+    db.close()
+    await store.close()
+    assert (seq, sieve.keys) == (newest, here.keys) == (5_000, 5_000)
+    absent = keys("absent", 20_000)
+    assert sieve.passes(subjects) == subjects
+    assert sieve.passes(absent) == here.passes(absent)
+
+
+async def test_a_process_that_cannot_read_the_store_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="unable to open"):
+        await fill_aside(tmp_path / "none.db")

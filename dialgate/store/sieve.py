@@ -5,6 +5,7 @@ names are set in a field of bits. One of them not set proves that a key is not t
 """
 
 from collections.abc import Sequence
+from mmap import mmap
 
 from dialgate.primitives import add, passes
 
@@ -13,25 +14,30 @@ BITS_A_KEY = 32
 _LEAST_BITS = 1 << 23
 
 
+def bytes_for(keys: int) -> int:
+    return max(_LEAST_BITS, 1 << (max(keys, 1) * BITS_A_KEY - 1).bit_length()) // 8
+
+
 class Sieve:
     """For about `keys` keys: then one question in 250 about an absent key is answered by *maybe*."""
 
-    def __init__(self, keys: int) -> None:
-        bits = max(_LEAST_BITS, 1 << (max(keys, 1) * BITS_A_KEY - 1).bit_length())
+    def __init__(self, keys: int, field: mmap | None = None) -> None:
+        """`field`: where it is, as long as `bytes_for` says; memory that another process may have filled."""
+        bits = 8 * bytes_for(keys)
         self._mask = bits - 1
-        self._field = bytearray(bits // 8)
+        self._field = bytearray(bits // 8) if field is None else field
         self._room = bits // BITS_A_KEY * 2
-        self._keys = 0
+        self.keys = 0
 
     @property
     def full(self) -> bool:
         """It holds twice what it was made for: still right, but less and less use."""
-        return self._keys > self._room
+        return self.keys > self._room
 
     def add(self, keys: Sequence[bytes]) -> None:
         """Several thousand at a time where others are to go on meanwhile: in between, nobody has the interpreter."""
         add(self._field, self._mask, keys)
-        self._keys += len(keys)
+        self.keys += len(keys)
 
     def passes(self, keys: Sequence[bytes]) -> list[bytes]:
         """The keys that may be there, each once, in order."""

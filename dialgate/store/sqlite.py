@@ -33,6 +33,7 @@ from dialgate.store import (
     Remembered,
     Reservation,
     StoreUnavailable,
+    sqlite_sieve,
 )
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.recent import Recent
@@ -306,13 +307,14 @@ class SqliteStore:
     async def _fill_sieve(self) -> None:
         """Aside, for it reads the whole database; until it is done every question goes there."""
         self._meanwhile = []
-        link = _Link(self._path, wait=WAIT, synchronous="NORMAL")
         try:
-            sieve, seq = await asyncio.to_thread(link.run, tables.filled_sieve)
-        except StoreUnavailable:
+            if await self._in_thread(sqlite_sieve.is_long):
+                sieve, seq = await sqlite_sieve.fill_aside(self._path)
+            else:
+                sieve, seq = await self._in_thread(sqlite_sieve.fill)
+        except (StoreUnavailable, OSError):
             return  # the next maintenance tries again
         finally:
-            link.close()
             self._filling = None
         sieve.add(self._meanwhile)
         self._sieve, self._sieved = sieve, seq
@@ -500,7 +502,8 @@ class SqliteStore:
     async def close(self) -> None:
         if not self._closed:
             if self._filling is not None:
-                await self._filling
+                self._filling.cancel()
+                await asyncio.wait([self._filling])
             with suppress(StoreUnavailable):  # the log has it
                 await self._flush()
             self._closed = True

@@ -21,7 +21,6 @@ from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallList, Remembered, StoreUnavailable
 from dialgate.store.recent import Recent
-from dialgate.store.sieve import Sieve
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (
@@ -51,7 +50,6 @@ MIGRATIONS: tuple[str, ...] = (
 WIDEST = 512  # keys in one query
 _COUNTED_AT_ONCE = 32  # rows in one statement: while they are handed over, the thread that decides waits
 _ENTERED_AT_ONCE = 2_048
-_SCANNED = 10_000  # rows at a time, while a sieve is filled
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 _DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
@@ -184,20 +182,6 @@ def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
     if reached is not None and reached > head:
         for delete in _DROP_BEYOND:
             db.execute(delete, (log, head))
-
-
-def filled_sieve(db: sqlite3.Connection) -> tuple[Sieve, int]:
-    """A sieve of every key in the database, and the newest ledger sequence that it holds."""
-    with whole(db, "BEGIN"):
-        seq = newest(db)
-        (attempts,) = db.execute("SELECT count(*) FROM attempt").fetchone()
-        (answers,) = db.execute("SELECT count(*) FROM answer").fetchone()
-        sieve = Sieve((seq + attempts + answers) * 2)
-        for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
-            cursor = db.execute(query)
-            while rows := cursor.fetchmany(_SCANNED):
-                sieve.add([key for (key,) in rows])
-    return sieve, seq
 
 
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
