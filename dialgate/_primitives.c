@@ -103,12 +103,11 @@ static PyObject *keyed_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
     return (PyObject *)self;
 }
 
-static PyObject *keyed_digest(Keyed *self, PyObject *content)
+static int hashed(Keyed *self, PyObject *content, uint64_t h[8])
 {
     Py_buffer data;
     if (PyObject_GetBuffer(content, &data, PyBUF_SIMPLE) < 0)
-        return NULL;
-    uint64_t h[8];
+        return -1;
     if (data.len == 0) {
         memcpy(h, self->empty, 64);
     } else {
@@ -123,13 +122,38 @@ static PyObject *keyed_digest(Keyed *self, PyObject *content)
         compress(h, block, total + (uint64_t)left, 1);
     }
     PyBuffer_Release(&data);
-    return PyBytes_FromStringAndSize((const char *)h, self->size);
+    return 0;
+}
+
+static PyObject *keyed_digest(Keyed *self, PyObject *content)
+{
+    uint64_t h[8];
+    return hashed(self, content, h) < 0 ? NULL : PyBytes_FromStringAndSize((const char *)h, self->size);
 }
 
 static void plain_free(PyObject *self) { Py_TYPE(self)->tp_free(self); }
 
+/* `value`, as long as the hash, under the hash of `content` as a mask; the same again takes the mask off. */
+static PyObject *keyed_masked(Keyed *self, PyObject *args)
+{
+    Py_buffer value;
+    PyObject *content;
+    if (!PyArg_ParseTuple(args, "y*O:masked", &value, &content))
+        return NULL;
+    uint64_t h[8];
+    int right = value.len == self->size;
+    if (!right)
+        PyErr_SetString(PyExc_ValueError, "what is masked is as long as the hash");
+    right = right && hashed(self, content, h) == 0;
+    for (Py_ssize_t at = 0; right && at < self->size; at++)
+        ((char *)h)[at] ^= ((const char *)value.buf)[at];
+    PyBuffer_Release(&value);
+    return right ? PyBytes_FromStringAndSize((const char *)h, self->size) : NULL;
+}
+
 static PyMethodDef keyed_methods[] = {
     {"digest", (PyCFunction)keyed_digest, METH_O, NULL},
+    {"masked", (PyCFunction)keyed_masked, METH_VARARGS, NULL},
     {NULL},
 };
 
@@ -141,6 +165,30 @@ static PyTypeObject keyed_type = {
     .tp_dealloc = plain_free,
     .tp_methods = keyed_methods,
 };
+
+/* ---- digits ---------------------------------------------------------------------------------------------------------- */
+
+/* The digits 0 to 9 that stand in a text, in a row. */
+static PyObject *digits(PyObject *Py_UNUSED(module), PyObject *text)
+{
+    if (!PyUnicode_Check(text))
+        return PyErr_Format(PyExc_TypeError, "digits are looked for in a text");
+    int kind = PyUnicode_KIND(text);
+    const void *data = PyUnicode_DATA(text);
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text), count = 0;
+    for (Py_ssize_t at = 0; at < length; at++)
+        count += PyUnicode_READ(kind, data, at) - '0' < 10U;
+    PyObject *found = PyUnicode_New(count, '9');
+    if (found == NULL || count == 0)
+        return found;
+    Py_UCS1 *into = PyUnicode_1BYTE_DATA(found);
+    for (Py_ssize_t at = 0; at < length; at++) {
+        Py_UCS4 each = PyUnicode_READ(kind, data, at);
+        if (each - '0' < 10U)
+            *into++ = (Py_UCS1)each;
+    }
+    return found;
+}
 
 /* ---- the sieve: two bits for each key ----------------------------------------------------------------------------- */
 
@@ -567,6 +615,7 @@ static PyTypeObject syncer_type = {
 
 static PyMethodDef functions[] = {
     {"add", sieve_add, METH_VARARGS, NULL},
+    {"digits", digits, METH_O, NULL},
     {"passes", sieve_passes, METH_VARARGS, NULL},
     {NULL},
 };

@@ -33,6 +33,7 @@ from dialgate.model import (
     RegistryAnswer,
 )  # fmt: skip
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.primitives import digits
 from dialgate.settings import Client, Config, Line
 from dialgate.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
@@ -42,7 +43,6 @@ _REMEMBERED = 10_000
 _RAW_LENGTH = 64
 # What may hold a telephone number, in a place where none belongs.
 _DIGITS = re.compile(r"\+?\d{6,}")
-_NOT_DIGITS = re.compile(r"[^0-9]")
 _TAIL = 7  # digits at the end of a number that give it away, however it begins
 _log = structlog.get_logger(__name__)
 
@@ -372,7 +372,7 @@ def without_number(text: str, e164: str) -> str:
 
 
 def _gives_away(text: str, tail: str) -> bool:
-    return tail in text or (len(text) > len(tail) and tail in _NOT_DIGITS.sub("", text))
+    return tail in text or (len(text) > len(tail) and tail in digits(text))
 
 
 def _printable(text: str) -> str:

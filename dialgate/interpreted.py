@@ -5,6 +5,7 @@ Bringing a file to the disk is in decision_log/syncing.py: there the system has 
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_left
 from hashlib import blake2b
@@ -19,6 +20,14 @@ _DIGITS, _GROUPS = 10_000, 20
 _DENSE = _GROUPS + _DIGITS // 16
 
 
+_NOT_DIGITS = re.compile(r"[^0-9]")
+
+
+def digits(text: str) -> str:
+    """The digits 0 to 9 that stand in it, in a row."""
+    return _NOT_DIGITS.sub("", text)
+
+
 class Keyed:
     """BLAKE2b (RFC 7693) under a key of 1 to 64 bytes; `size`: of the hash, in bytes."""
 
@@ -31,6 +40,13 @@ class Keyed:
         keyed = self._keyed.copy()
         keyed.update(content)
         return keyed.digest()
+
+    def masked(self, value: bytes, content: bytes) -> bytes:
+        """`value`, as long as the hash, under the hash of `content` as a mask; the same again takes the mask off."""
+        mask = self.digest(content)
+        if len(value) != len(mask):
+            raise ValueError("what is masked is as long as the hash")
+        return bytes(one ^ other for one, other in zip(value, mask, strict=True))
 
 
 def add(field: bytearray | mmap, mask: int, keys: Sequence[bytes]) -> None:

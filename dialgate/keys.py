@@ -111,8 +111,7 @@ class MonthKeys(Sealer):
     def masked(self, value: bytes, decision: str) -> bytes:
         """16 bytes under a mask of this decision's own, and its inverse. Once the month is retired nothing is left of
         what was under it: the name of a question can be tried out by whoever has the ledger's key."""
-        mask = int.from_bytes(self._keyed.digest(b"mask of " + decision.encode()), "big")
-        return (int.from_bytes(value, "big") ^ mask).to_bytes(_PSEUDONYM_BYTES, "big")
+        return self._keyed.masked(value, b"mask of " + decision.encode())
 
 
 class Keys:

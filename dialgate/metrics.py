@@ -24,6 +24,17 @@ _Labels: TypeAlias = tuple[str, str, str, str]
 _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
+class _Waits:
+    """How long the answers of one interface took: by bucket, how many, and the newest decision with its seconds."""
+
+    __slots__ = ("counts", "newest", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_LATENCIES) + 1)
+        self.newest = [("", 0.0)] * (len(_LATENCIES) + 1)
+        self.seconds = 0.0
+
+
 class Calls(Collector):
     """What is counted at every call: plain numbers, of one thread, a batch at a time. The library's own counters cost
     more than the decision's rules do. The newest decision of each count and bucket is its exemplar (OpenMetrics), by
@@ -34,9 +45,7 @@ class Calls(Collector):
     def __init__(self) -> None:
         self._decisions: Tally[_Labels] = Tally()
         self._newest: dict[_Labels, str] = {}
-        self._waits: dict[str, list[int]] = {}
-        self._waited: dict[str, float] = {}
-        self._seen: dict[str, list[tuple[str, float]]] = {}
+        self._waits: dict[str, _Waits] = {}
 
     def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
         """Of each: allow or deny, first reason code, campaign, interface; and the decision's id."""
@@ -46,18 +55,16 @@ class Calls(Collector):
     def took(self, interface: str, seconds: float, decision: str) -> None:
         waits = self._waits.get(interface)
         if waits is None:
-            waits = self._waits[interface] = [0] * (len(_LATENCIES) + 1)
-            self._waited[interface] = 0.0
-            self._seen[interface] = [("", 0.0)] * (len(_LATENCIES) + 1)
+            waits = self._waits[interface] = _Waits()
         bucket = bisect_left(_LATENCIES, seconds)
-        waits[bucket] += 1
-        self._waited[interface] += seconds
-        self._seen[interface][bucket] = (decision, seconds)
+        waits.counts[bucket] += 1
+        waits.seconds += seconds
+        waits.newest[bucket] = (decision, seconds)
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
         """A copy, for who compares two moments: the decisions, and how many answers took as long as each of `BOUNDS`
         allows, the last of them longer."""
-        waits = [sum(some) for some in zip(*self._waits.values(), strict=True)]
+        waits = [sum(some) for some in zip(*(each.counts for each in self._waits.values()), strict=True)]
         return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
     def describe(self) -> Iterator[Metric]:
@@ -70,11 +77,9 @@ class Calls(Collector):
         for interface, waits in list(self._waits.items()):
             buckets = [
                 _bucket(bound, count, _exemplar(*newest))
-                for bound, count, newest in zip(
-                    _BOUNDS, accumulate(waits), self._seen[interface], strict=True
-                )
+                for bound, count, newest in zip(_BOUNDS, accumulate(waits.counts), waits.newest, strict=True)
             ]
-            latency.add_metric([interface], buckets, self._waited[interface])
+            latency.add_metric([interface], buckets, waits.seconds)
         return iter((decisions, latency))
 
     def _counter(self) -> CounterMetricFamily:

@@ -39,7 +39,8 @@ def count(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
         if code != REPEATED
     ]
     metrics.calls.decided(labels, decided.names)
-    metrics.repeats.inc(len(calls) - len(labels))
+    if len(labels) < len(calls):
+        metrics.repeats.inc(len(calls) - len(labels))
     if not _NOTED.isdisjoint(decided.codes):
         _note(metrics, calls, decided)
     if _said.isEnabledFor(logging.DEBUG):

@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
         "phone", "registrar", "requests", "expiry", "settings", "store", "stores", "subject_answers",
     },
     "dialgate.gather": {
-        "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "snapshot", "settings", "store",
+        "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "primitives", "snapshot", "settings", "store",
     },
     "dialgate.batch": {"model", "answers", "decision", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.voiding": {"model", "keys", "ledger", "store"},

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dialgate import interpreted, numberset, primitives
@@ -24,6 +24,8 @@ START = 393_330_000_000
 class Ways(Protocol):
     Keyed: type[interpreted.Keyed]
     Tagger: type[interpreted.Tagger]
+
+    def digits(self, text: str) -> str: ...
 
     def add(self, field: bytearray, mask: int, keys: list[bytes]) -> None: ...
 
@@ -54,6 +56,26 @@ def test_the_keyed_hash_at_the_edges_of_its_blocks(ways: Ways, content: int) -> 
 def test_a_hash_that_cannot_be_is_refused(ways: Ways, key: bytes, size: int) -> None:
     with pytest.raises(ValueError, match=r"."):
         ways.Keyed(key, size)
+
+
+@BOTH
+@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=300), value=st.binary(max_size=64))
+def test_a_mask_is_the_hash_of_what_it_is_made_for_and_its_own_inverse(
+    ways: Ways, key: bytes, content: bytes, value: bytes
+) -> None:
+    assume(value)
+    keyed = ways.Keyed(key, len(value))
+    masked = keyed.masked(value, content)
+    assert keyed.masked(masked, content) == value
+    assert keyed.masked(bytes(len(value)), content) == keyed.digest(content)
+    with pytest.raises(ValueError, match="as long as the hash"):
+        keyed.masked(value + b"x", content)
+
+
+@BOTH
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("0123456789/:+٣"))))
+def test_the_digits_of_a_text_are_those_ten_and_no_others(ways: Ways, text: str) -> None:
+    assert ways.digits(text) == "".join(each for each in text if each in "0123456789")
 
 
 KEYS = st.lists(st.binary(min_size=0, max_size=20), max_size=60)

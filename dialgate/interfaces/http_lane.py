@@ -11,8 +11,9 @@ not taken, and stays there. What is told is the same on both ways; tests/test_ht
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from aiohttp.helpers import rfc822_formatted_time
 
@@ -29,12 +30,6 @@ _END: Final = b"\r\n\r\n"
 # What they say of this request is no matter here; any other name sends it the ordinary way.
 _HARMLESS: Final = frozenset({b"accept", b"accept-encoding", b"content-type", b"host", b"user-agent"})
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-class Request(NamedTuple):
-    key: bytes
-    body: bytes
-    size: int
 
 
 class Lane:
@@ -57,6 +52,8 @@ class Lane:
         self.last: Callable[[], bool] = bool
         self._resting: asyncio.Future[None] | None = None
         self._heads: dict[bytes, tuple[bytes, int]] = {}
+        # The beginning of the last request, up to its body, and what it says.
+        self._same, self._said = b"", (b"", 0)
         self._begins = f"POST {path} HTTP/1.1\r\n".encode()
         self._transport, self._ask, self._tell = transport, ask, tell
         self._hand_over, self._watch = hand_over, watch
@@ -78,11 +75,12 @@ class Lane:
             else:
                 self._hand_over(data)
             return
+        key, begin, end = request
         self._watch(False)  # noqa: FBT003 - as above
-        self.held = data[request.size :]
+        self.held = data[end:]
         self.awaited = True
         try:
-            self._ask(request.key, request.body, self)
+            self._ask(key, data[begin:end], self)
         except FAILURES as failure:
             self.awaited = False
             fault = fault_of(failure)
@@ -122,21 +120,23 @@ class Lane:
         read = _headers(head[len(self._begins) :])
         return read is not None and len(body) < read[1]
 
-    def _read(self, data: bytes) -> Request | None:
+    def _read(self, data: bytes) -> tuple[bytes, int, int] | None:
+        """The key, and where the body begins and ends, of a whole request."""
+        if not (self._same and data.startswith(self._same)) and not self._read_head(data):
+            return None
+        key, length = self._said
+        begin = len(self._same)
+        return (key, begin, begin + length) if len(data) >= begin + length else None
+
+    def _read_head(self, data: bytes) -> bool:
         end = data.find(_END)
         if end < 0 or not data.startswith(self._begins):
-            return None
+            return False
         head = data[len(self._begins) : end]
         read = self._heads.get(head) or self._headers(head)
-        if read is None:
-            return None
-        key, length = read
-        begin = end + len(_END)
-        return (
-            Request(key, data[begin : begin + length], begin + length)
-            if len(data) >= begin + length
-            else None
-        )
+        if read is not None:
+            self._same, self._said = data[: end + len(_END)], read
+        return read is not None
 
     def _headers(self, head: bytes) -> tuple[bytes, int] | None:
         """A client says the same each time, but for the length."""
@@ -148,22 +148,31 @@ class Lane:
         return read
 
     def _answer(self, status: int, body: bytes, more: Mapping[str, str]) -> None:
+        transport = self._transport
         last = not self.held and self.last()
         if last:
             more = {**more, "Connection": "close"}
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > _MOST_UNREAD:
+            transport.abort()  # it asks and does not listen
+            return
         head = "".join(f"{name}: {value}\r\n" for name, value in more.items()).encode() if more else b""
-        if self._transport.is_closing():
-            return
-        if self._transport.get_write_buffer_size() > _MOST_UNREAD:
-            self._transport.abort()  # it asks and does not listen
-            return
-        self._transport.write(
-            b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nDate: %b\r\n"
-            b"%bContent-Length: %d\r\n\r\n%b"
-            % (status, _PHRASES[status], rfc822_formatted_time().encode(), head, len(body), body)
+        transport.write(
+            b"%b%bContent-Length: %d\r\n\r\n%b"
+            % (_first(status, rfc822_formatted_time()), head, len(body), body)
         )
         if last:
-            self._transport.close()
+            transport.close()
+
+
+@lru_cache(maxsize=8)
+def _first(status: int, date: str) -> bytes:
+    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nDate: %b\r\n" % (
+        status,
+        _PHRASES[status],
+        date.encode(),
+    )
 
 
 def _headers(lines: bytes) -> tuple[bytes, int] | None:
