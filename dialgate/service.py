@@ -58,7 +58,7 @@ def wall_clock() -> Instant:
 
 
 def spare_collector() -> None:
-    """To be called once a gate is open. What was loaded stays: else each full collection walks all of it and keeps
+    """To be called once a gate, or a long command, is open. What was loaded stays: else each full collection walks all of it and keeps
     callers waiting for 40 ms. What a call leaves behind holds no cycles, so there is little to look for."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

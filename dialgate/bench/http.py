@@ -25,7 +25,7 @@ _CONNECTIONS = 32
 _ALLOWED_AT_LEAST = 0.8
 
 # Prints its port once it listens.
-_EMPTY = """
+EMPTY = """
 import asyncio, uvloop
 from aiohttp import web
 async def empty(request):
@@ -62,8 +62,8 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 
 def measured(made: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
     """Of a gate that is started for it. Takes `requests` of the numbers for each round, and for one that is not counted."""
-    with servers.bare(_EMPTY) as theirs, servers.gate(made.config) as ours:
-        done = [_round(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)]
+    with servers.bare(EMPTY) as theirs, servers.gate(made.config) as ours:
+        done = [round_of(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)]
     return done[1:]
 
 
@@ -109,7 +109,7 @@ def workers(
         )
 
 
-def _round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
+def round_of(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
     return Round(turn(ours, key, bodies), turn(theirs, key, bodies))
 
 
@@ -151,6 +151,6 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 
 def empty_handler(key: str, bodies: bytes) -> float:
     """Requests a second that an aiohttp handler answers which does nothing: what carrying a question costs here."""
-    with servers.bare(_EMPTY) as server:
+    with servers.bare(EMPTY) as server:
         turns = [turn(server, key, bodies) for _ in range(3)]
     return median(turn.load.requests / turn.load.seconds for turn in turns)

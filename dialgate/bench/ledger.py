@@ -27,7 +27,7 @@ def run(countries: Path, revocations: int, consents: int, requests: int) -> Iter
     """Raises CalledProcessError where a command refuses. Linux only."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = world.build(folder, countries, 2 * requests * (_ROUNDS + 1))
+        made = world.build(folder, countries, requests * (3 * _ROUNDS + 2))
         calls = iter(made.numbers)
         before = http.ratio(http.measured(made, calls, requests, _ROUNDS))
         yield _imported(made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.revocations")
@@ -35,10 +35,14 @@ def run(countries: Path, revocations: int, consents: int, requests: int) -> Iter
         size = (folder / "data/store.db").stat().st_size
         yield Figure("ledger.bytes", round(size / (revocations + consents), 1), "B/entry")
         yield Figure("ledger.start", round(_started(made), 2), "s")
-        after = http.ratio(http.measured(made, calls, requests, _ROUNDS))
-        yield Figure(
-            "ledger.http", round(after, 3), "of an empty handler", round(before, 3), round(after / before, 3)
-        )
+        for when, after in zip(("http_at_once", "http"), _beside(made, calls, requests), strict=True):
+            yield Figure(
+                f"ledger.{when}",
+                round(after, 3),
+                "of an empty handler",
+                round(before, 3),
+                round(after / before, 3),
+            )
         yield from _scrubbed(made, folder, min(_SCRUBBED, revocations))
 
 
@@ -100,6 +104,20 @@ def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[st
     took = time.perf_counter() - began
     file.unlink()
     return Figure(name, round(count / took), "rows/s")
+
+
+def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
+    """Ratios at once after the start, while every question goes to the database, and once the sieve is full."""
+    with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
+
+        def ratio(rounds: int) -> float:
+            bodies = (world.bodies(calls, requests) for _ in range(rounds))
+            return http.ratio([http.round_of(ours, theirs, made.key, each) for each in bodies])
+
+        ratio(1)  # not counted
+        yield ratio(_ROUNDS)
+        ours.settle()
+        yield ratio(_ROUNDS)
 
 
 def _started(made: world.World) -> float:

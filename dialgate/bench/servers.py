@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -19,8 +19,19 @@ class Server(Struct, frozen=True):
 
     def cpu(self) -> float:
         """Seconds of processor time so far, of all its threads and of its workers."""
-        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
-        return sum(time.clock_gettime(_clock(pid)) for pid in [self.pid, *map(int, workers)])
+        seconds = 0.0
+        for pid in [self.pid, *self._children()]:
+            with suppress(OSError):  # it has just ended
+                seconds += time.clock_gettime(_clock(pid))
+        return seconds
+
+    def _children(self) -> list[int]:
+        return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
+
+    def settle(self) -> None:
+        """Until nothing is done aside any more, as filling the sieve is. Of a gate without workers."""
+        while self._children():
+            time.sleep(0.05)
 
 
 def _clock(pid: int) -> int:

@@ -16,6 +16,7 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.cli_writing import Actor, Proof, Time, instant, write
+from dialgate.service import spare_collector
 from dialgate.terminal import MISUSE, show_fields, show_json
 
 app = typer.Typer()
@@ -54,6 +55,7 @@ def scrub(
         home = line.dial_region or home_of(config, line.controller.id)
         confirm(file, hints, home, ask=not (yes or as_json))
         order = export.Order(campaign=campaign, at=instant(at), actor=actor, proof=proof)
+        spare_collector()
         try:
             with reading(file) as opened:
                 told = write(
