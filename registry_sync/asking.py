@@ -77,7 +77,7 @@ class Cycle:
         self._terms = Terms(desk.validity, look_ahead, age - look_ahead if desk.keeps_listed else age)
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
-        """`dry`: what came is fetched and judged, nothing submitted or published. Raises Refused, FaultyFile,
+        """`dry`: what came is fetched and judged, nothing submitted or published, but counted. Raises Refused, FaultyFile,
         DamagedFile, OSError, StoreUnavailable; what was durable before stays."""
         self._dry = dry
         if not dry:
@@ -87,7 +87,9 @@ class Cycle:
         if not dry:
             self._give_up()
         chosen = self._choose()
-        if len(chosen) and not dry:
+        if dry:
+            self._add(submitted=len(chosen))
+        elif len(chosen):
             await self._through(lambda source: self._submit_new(chosen, source), source)
         self._judge()
         return msgspec.structs.replace(self._summary, alarms=tuple(self._alarms))

@@ -300,6 +300,11 @@ async def test_a_dry_run_shows_what_it_would_do_and_leaves_everything_as_it_was(
     assert (await night.part()).answered == 300
 
 
+async def test_a_dry_run_counts_what_it_would_submit(night: Night) -> None:
+    (part,) = (await night.run(dry=True)).parts
+    assert (part.due, part.submitted, night.packages()) == (300, 300, [])
+
+
 async def test_a_second_run_is_refused_while_one_is_at_work(night: Night) -> None:
     with job.locked(night.plan.work), pytest.raises(Refused, match="another run is at work"):
         await night.run()
