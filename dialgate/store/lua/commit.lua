@@ -6,82 +6,80 @@
 -- the value that was read; number of those that get lines, and of each its place, lines, and whether it ages; number of hashes of
 -- attempts' names, then of answers', and of each how many words, and these (sequence, value, …); number of answers, and of each
 -- its value, which begins with its instant.
-local log, position, top, lowest, fence, life, remembers = unpack(ARGV, 1, 7)
-local at, key = 7, 1
-local function arg() at = at + 1; return ARGV[at] end
-local function name() key = key + 1; return KEYS[key] end
+local call, number = redis.call, tonumber
+local log, position, top, lowest, fence, life, remembers, watched, known = unpack(ARGV, 1, 9)
+watched, known = number(watched), number(known)
 
 local function values(first, last)
+    if last - first < 1000 then return call('MGET', unpack(KEYS, first, last)) end
     local found = {}
     for from = first, last, 1000 do
-        for n, value in ipairs(redis.call('MGET', unpack(KEYS, from, math.min(last, from + 999)))) do
+        for n, value in ipairs(call('MGET', unpack(KEYS, from, math.min(last, from + 999)))) do
             found[from - first + n] = value
         end
     end
     return found
 end
 
-local function instant(value) return tonumber(string.match(value, '^%d+')) end
+local function instant(value) return number(string.match(value, '^%d+')) end
 
-local held = redis.call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
+local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then
     return redis.error_reply('FENCED a commit that came too late')
 end
 
-local watched, known = tonumber(arg()), tonumber(arg())
-local stale, seen, read = {}, values(2, 1 + watched), {}
-for n = 1, known do read[tonumber(arg()) + 1] = arg() end
+local stale, seen, read = {}, watched > 0 and values(2, 1 + watched) or {}, {}
+for n = 10, 8 + 2 * known, 2 do read[number(ARGV[n]) + 1] = ARGV[n + 1] end
 for n = 1, watched do
     if seen[n] ~= (read[n] or false) then stale[#stale + 1] = n - 1 end
 end
 if #stale > 0 then return stale end
-key = 1 + watched
 
-local changed = tonumber(arg())
-local first = at + 1
-at = at + 3 * changed
-local names, others = tonumber(arg()), tonumber(arg())
+local at, key = 10 + 2 * known, 1 + watched
+local first, last = at + 1, at + 3 * number(ARGV[at])
+local names, others = number(ARGV[last + 1]), number(ARGV[last + 2])
 local hashes = {}
+at = last + 2
 for n = 1, names + others do
-    local words = tonumber(arg())
-    hashes[n] = {name(), at + 1, at + words}
-    at = at + words
+    local words = number(ARGV[at + 1])
+    hashes[n] = {KEYS[key + n], at + 2, at + 1 + words}
+    at = at + 1 + words
 end
-if lowest ~= '' and tonumber(held[2] or 0) >= tonumber(lowest) then
+key = key + names + others
+if lowest ~= '' and number(held[2] or 0) >= number(lowest) then
     for n = 1, names do
         local hash, from, to = unpack(hashes[n])
         for field = from, to, 2 do
-            local subject = redis.call('HGET', hash, ARGV[field])
+            local subject = call('HGET', hash, ARGV[field])
             if subject and subject ~= ARGV[field + 1] then return {-1} end
         end
     end
 end
 
-for n = first, first + 3 * changed - 1, 3 do
-    local place, lines = tonumber(ARGV[n]), ARGV[n + 1]
+for n = first, last, 3 do
+    local place = ARGV[n]
     if seen[place + 1] then
-        redis.call('APPEND', KEYS[2 + place], lines)
-        if ARGV[n + 2] == '1' then redis.call('PEXPIRE', KEYS[2 + place], life) end
+        call('APPEND', KEYS[place + 2], ARGV[n + 1])
+        if ARGV[n + 2] == '1' then call('PEXPIRE', KEYS[place + 2], life) end
     else
-        redis.call('SET', KEYS[2 + place], lines, 'PX', life)
+        call('SET', KEYS[place + 2], ARGV[n + 1], 'PX', life)
     end
 end
 for n, each in ipairs(hashes) do
-    redis.call('HSET', each[1], unpack(ARGV, each[2], each[3]))
-    redis.call('PEXPIRE', each[1], n <= names and life or remembers)
+    call('HSET', each[1], unpack(ARGV, each[2], each[3]))
+    call('PEXPIRE', each[1], n <= names and life or remembers)
 end
 
-local answers = tonumber(arg())
-local before = answers > 0 and values(key + 1, key + answers)
-for n = 1, answers do
-    local value, answer = arg(), name()
-    if not before[n] or instant(before[n]) <= instant(value) then
-        redis.call('SET', answer, value, 'PX', remembers)
+at = at + 1
+for n = 1, number(ARGV[at]) do
+    local answer, value = KEYS[key + n], ARGV[at + n]
+    if not call('SET', answer, value, 'NX', 'PX', remembers) and instant(call('GET', answer)) <= instant(value) then
+        call('SET', answer, value, 'PX', remembers)
     end
 end
-if tonumber(held[2] or 0) < tonumber(top) then
-    redis.call('HSET', KEYS[1], log, position, log .. ' top', top)
+if number(held[2] or 0) < number(top) then
+    call('HSET', KEYS[1], log, position, log .. ' top', top)
 else
-    redis.call('HSET', KEYS[1], log, position)
+    call('HSET', KEYS[1], log, position)
 end
 return {}
