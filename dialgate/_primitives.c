@@ -190,6 +190,75 @@ static PyObject *digits(PyObject *Py_UNUSED(module), PyObject *text)
     return found;
 }
 
+/* ---- JSON: a name that stands twice in one object ------------------------------------------------------------------- */
+
+enum { DEEPEST = 16, WIDEST = 64 };
+
+/* Of a well-formed document: the name, or None. Where it takes more than is done here (an escape in a name, or too many of
+ * them) it is asked in Python. Objects that lie within more than `depth` others are not looked at. Whatever
+ * the bytes, nothing beyond them is read. */
+static PyObject *repeated(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer body;
+    int depth;
+    if (!PyArg_ParseTuple(args, "y*i:repeated", &body, &depth))
+        return NULL;
+    struct {
+        const char *begin;
+        Py_ssize_t length;
+    } names[WIDEST];
+    int first[DEEPEST + 1], level = 0, count = 0; /* the names of the object at each level, one after the other */
+    const char *at = body.buf, *end = at + body.len, *text = NULL;
+    Py_ssize_t length = 0;
+    PyObject *found = Py_None;
+    for (; found == Py_None && at < end; at++) {
+        switch (*at) {
+        case '{':
+            if (++level > DEEPEST)
+                found = Py_NotImplemented;
+            else
+                first[level] = count;
+            break;
+        case '}':
+            if (level > 0)
+                count = first[level--];
+            break;
+        case '"':
+            for (text = ++at; at < end && *at != '"'; at++)
+                if (*at == '\\')
+                    at++;
+            length = (at < end ? at : end) - text;
+            break;
+        case ':':
+            if (level == 0 || level > depth || text == NULL)
+                break;
+            if (count == WIDEST || memchr(text, '\\', (size_t)length) != NULL) {
+                found = Py_NotImplemented;
+                break;
+            }
+            for (int each = first[level]; each < count; each++)
+                if (names[each].length == length && memcmp(names[each].begin, text, (size_t)length) == 0)
+                    found = NULL;
+            names[count].begin = text;
+            names[count++].length = length;
+            break;
+        default:
+            break;
+        }
+    }
+    if (found == NULL)
+        found = PyUnicode_DecodeUTF8(text, length, "replace");
+    else if (found == Py_None)
+        Py_INCREF(found);
+    else {
+        PyObject *plain = PyImport_ImportModule("dialgate.interpreted");
+        found = plain == NULL ? NULL : PyObject_CallMethod(plain, "repeated", "Oi", PyTuple_GET_ITEM(args, 0), depth);
+        Py_XDECREF(plain);
+    }
+    PyBuffer_Release(&body);
+    return found;
+}
+
 /* ---- the sieve: two bits for each key ----------------------------------------------------------------------------- */
 
 /* The bits that a key names are in its first eight bytes; of a shorter one, what is missing counts as nothing. */
@@ -617,6 +686,7 @@ static PyMethodDef functions[] = {
     {"add", sieve_add, METH_VARARGS, NULL},
     {"digits", digits, METH_O, NULL},
     {"passes", sieve_passes, METH_VARARGS, NULL},
+    {"repeated", repeated, METH_VARARGS, NULL},
     {NULL},
 };
 

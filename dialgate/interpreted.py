@@ -5,6 +5,7 @@ Bringing a file to the disk is in decision_log/syncing.py: there the system has 
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from bisect import bisect_left
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
+
+    from msgspec import Raw
 
 _HALF = 32  # the bits of a key's first eight bytes that name each of the two in the field
 _DIGITS, _GROUPS = 10_000, 20
@@ -26,6 +29,31 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 def digits(text: str) -> str:
     """The digits 0 to 9 that stand in it, in a row."""
     return _NOT_DIGITS.sub("", text)
+
+
+class _Object(list[tuple[str, object]]):
+    """Of JSON: its names and values as they come."""
+
+
+def repeated(body: bytes | Raw, depth: int) -> str | None:
+    """Of a well-formed JSON document: a name that stands twice in one object. What lies within more than `depth` objects is
+    not looked at. Readers differ in which of the two they take (RFC 8259, 4)."""
+    # Numbers as text: one of thousands of digits is refused by Python, and no concern of ours.
+    return _repeated(
+        json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str, parse_float=str), depth
+    )
+
+
+def _repeated(value: object, depth: int) -> str | None:
+    if isinstance(value, _Object):
+        names = [name for name, _ in value]
+        if depth > 0 and len(set(names)) < len(names):
+            return next(name for name in names if names.count(name) > 1)
+        inner, depth = [held for _, held in value], depth - 1
+    else:
+        inner = value if isinstance(value, list) else []
+    found = (_repeated(each, depth) for each in (inner if depth > 0 else ()))
+    return next((name for name in found if name is not None), None)
 
 
 class Keyed:

@@ -7,16 +7,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dialgate._primitives import Keyed, Tagger, add, digits, passes
+    from dialgate._primitives import Keyed, Tagger, add, digits, passes, repeated
 
     COMPILED: str
 elif os.environ.get("DIALGATE_INTERPRETED") or find_spec("dialgate._primitives") is None:
-    from dialgate.interpreted import Keyed, Tagger, add, digits, passes
+    from dialgate.interpreted import Keyed, Tagger, add, digits, passes, repeated
 
     COMPILED = "no"
 else:
-    from dialgate._primitives import Keyed, Tagger, add, digits, passes
+    from dialgate._primitives import Keyed, Tagger, add, digits, passes, repeated
 
     COMPILED = "yes"
 
-__all__ = ["COMPILED", "Keyed", "Tagger", "add", "digits", "passes"]
+__all__ = ["COMPILED", "Keyed", "Tagger", "add", "digits", "passes", "repeated"]

@@ -51,6 +51,7 @@ def but(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (CALL | changes).items() if value is not None}
 
 
+TWICE = msgspec.json.encode(CALL).replace(b"{", b'{"to":"+390698765432",', 1)
 WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("POST", "/v1/check", {"data": b""}, "request.not_json", ""),
     ("POST", "/v1/check", {"data": b'{"to":'}, "request.not_json", ""),
@@ -68,6 +69,9 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("POST", "/v1/check", {"json": but(phone="x")}, "request.invalid", "phone"),
     ("POST", "/v1/check", {"json": but(client="x")}, "request.invalid", "client"),
     ("POST", "/v1/check", {"json": {**CALL, CLEAR: "x"}}, "request.invalid", ""),
+    ("POST", "/v1/check", {"data": TWICE}, "request.invalid", "to"),
+    ("POST", "/v1/check", {"data": TWICE.replace(b"to", rb"\u0074o", 1)}, "request.invalid", "to"),
+    ("POST", "/v1/revocations", {"data": b'{"number":"+39055","number":"+39066"}'}, "request.invalid", "number"),
     ("POST", "/v1/check", {"data": b" " * 2049}, "request.too_large", ""),
     ("POST", "/v1/check", {"data": b"{}", "headers": {"Content-Encoding": "gzip"}}, "request.broken", ""),
     ("POST", "/v1/checks", {"json": {"calls": 1}}, "request.invalid", "calls"),

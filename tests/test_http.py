@@ -235,7 +235,8 @@ async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
         for call in MANY:
             yield msgspec.json.encode(call) + b"\r\n\n"
         await go_on.wait()
-        yield b"nonsense\n" + msgspec.json.encode(CALL)
+        yield b"nonsense\n" + msgspec.json.encode(CALL) + b"\n"
+        yield msgspec.json.encode(CALL).replace(b"{", b'{"to":"+390698765432",', 1)
 
     headers = {"Content-Type": "application/x-ndjson"}
     async with running.client.post("/v1/checks", data=lines(), headers=headers) as answer:
@@ -243,7 +244,7 @@ async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
         go_on.set()
         late = [msgspec.json.decode(line) async for line in answer.content]
     assert [first_word(each) for each in early] == FIRST_WORDS
-    assert [first_word(each) for each in late] == ["request.not_json", "allow"]
+    assert [first_word(each) for each in late] == ["request.not_json", "allow", "request.invalid"]
 
 
 async def test_a_long_stream_is_answered_whole(running: World) -> None:

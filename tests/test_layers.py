@@ -141,7 +141,7 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
-        "lookups", "notices", "subject_answers", "subject_page", "waiting",
+        "lookups", "notices", "primitives", "subject_answers", "subject_page", "waiting",
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {"lookups",

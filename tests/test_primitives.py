@@ -1,5 +1,7 @@
 """What is compiled says what the same in Python says, of everything; and a machine without a compiler has a gate too."""
 
+import contextlib
+import json
 import mmap
 import os
 import random
@@ -26,6 +28,8 @@ class Ways(Protocol):
     Tagger: type[interpreted.Tagger]
 
     def digits(self, text: str) -> str: ...
+
+    def repeated(self, body: bytes, depth: int) -> str | None: ...
 
     def add(self, field: bytearray, mask: int, keys: list[bytes]) -> None: ...
 
@@ -76,6 +80,68 @@ def test_a_mask_is_the_hash_of_what_it_is_made_for_and_its_own_inverse(
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("0123456789/:+٣"))))
 def test_the_digits_of_a_text_are_those_ten_and_no_others(ways: Ways, text: str) -> None:
     assert ways.digits(text) == "".join(each for each in text if each in "0123456789")
+
+
+class Members(list[tuple[str, object]]):
+    """Of an object: its names and values, some perhaps twice."""
+
+
+NAMES = st.sampled_from(["to", "from", "a", "", 'qu"ote', "back\\slash", "é", "\n", "to\\"])
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), NAMES,
+              st.sampled_from(['{"to":1,"to":2}', '":{', "}}", ',"to":'])),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.lists(st.tuples(NAMES, inner), max_size=5).map(Members)),
+    max_leaves=20,
+)  # fmt: skip
+
+
+def written(value: object, pad: str, *, ascii_only: bool) -> str:
+    if isinstance(value, Members):
+        members = (
+            f"{json.dumps(name, ensure_ascii=ascii_only)}{pad}:{pad}{written(held, pad, ascii_only=ascii_only)}"
+            for name, held in value
+        )
+        return "{" + f"{pad},{pad}".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + f"{pad},".join(written(each, pad, ascii_only=ascii_only) for each in value) + "]"
+    return json.dumps(value, ensure_ascii=ascii_only)
+
+
+def doubled(value: object, depth: int) -> set[str]:
+    """The names that stand twice in one object, looked for by hand."""
+    found = set()
+    if isinstance(value, Members):
+        names = [name for name, _ in value]
+        found = {name for name in names if names.count(name) > 1} if depth else set()
+        value, depth = [held for _, held in value], depth - 1
+    if isinstance(value, list) and depth > 0:
+        found |= {name for each in value for name in doubled(each, depth)}
+    return found
+
+
+@BOTH
+@given(value=JSON, depth=st.integers(0, 3), pad=st.sampled_from(["", " ", "\n"]), ascii_only=st.booleans())
+def test_a_name_that_stands_twice_is_found_and_nothing_else(
+    ways: Ways, value: object, depth: int, pad: str, ascii_only: bool
+) -> None:
+    text = written(value, pad, ascii_only=ascii_only)
+    named, wanted = ways.repeated(text.encode(), depth), doubled(value, depth)
+    assert named in wanted if wanted else named is None
+
+
+@BOTH
+def test_a_name_written_in_two_ways_is_still_the_same(ways: Ways) -> None:
+    assert ways.repeated(rb'{"to":"+39055","\u0074o":"+39066"}', 1) == "to"
+    assert ways.repeated(b"{%b}" % b",".join(b'"n%d":1' % n for n in (*range(100), 3)), 1) == "n3"
+    assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 64) == "to"
+    assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 40) is None
+
+
+@given(st.binary(max_size=60), st.integers(0, 70))
+def test_bytes_that_are_no_document_do_no_harm(noise: bytes, depth: int) -> None:
+    for body in (noise, b'{"a":' + noise, noise + b'"', b"{" * 40 + noise + b':"\\'):
+        with contextlib.suppress(ValueError):  # asked in Python
+            primitives.repeated(body, depth)
 
 
 KEYS = st.lists(st.binary(min_size=0, max_size=20), max_size=60)

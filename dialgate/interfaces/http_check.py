@@ -226,7 +226,7 @@ async def checks(request: web.Request, gate: Gate, client: Client) -> web.Stream
     if request.content_type == "application/x-ndjson":
         return await _stream(request, gate, client)
     limits = gate.config.settings.limits
-    calls = decode(_checks, await http_body.whole(request, limits)).calls
+    calls = decode(_checks, await http_body.whole(request, limits), depth=1).calls
     if len(calls) > limits.batch_calls:
         raise Fault(
             413,

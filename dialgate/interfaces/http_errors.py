@@ -13,11 +13,14 @@ from msgspec import Struct
 
 from dialgate.faults import Unavailable
 from dialgate.lookups import TooManyLookups
+from dialgate.primitives import repeated
 from dialgate.registrar import Refused
 
 _T = TypeVar("_T")
 
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+_DEEP: Final = 64
 
 # Where msgspec says the fault is. Names that a client made up stand there too, and could hold a number: only what looks
 # like one of our own is repeated.
@@ -65,7 +68,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "request.not_json": (400, "The body is not one JSON document in UTF-8."),
     "request.invalid": (
         400,
-        "A field is missing, unknown, of the wrong type or out of its limits; `field` names it.",
+        "A field is missing, unknown, there twice, of the wrong type or out of its limits; `field` names it.",
     ),
     "request.broken": (400, "The body broke off, or its encoding is damaged."),
     "request.not_http": (400, "What arrived is not well-formed HTTP."),
@@ -158,9 +161,12 @@ def encoded(problem: Problem) -> bytes:
     return msgspec.json.encode(Failed(problem))
 
 
-def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
+def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _DEEP) -> _T:
+    """A field that stands twice is refused, in what lies within up to `depth` objects: another reader may take the other of
+    the two, and what is checked must be what is dialled."""
     try:
-        return decoder.decode(body)
+        decoded = decoder.decode(body)
+        name = repeated(body, depth)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
     except msgspec.DecodeError as error:
@@ -171,6 +177,10 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
         raise Fault(
             400, "request.not_json", "Send a flatter document: this one is nested too deeply."
         ) from None
+    if name is not None:
+        field = name if _NAME.fullmatch(name) else ""
+        raise Fault(400, "request.invalid", "Send each field once.", field=field)
+    return decoded
 
 
 def convert(fields: Mapping[str, Any], kind: type[_T]) -> _T:
