@@ -36,7 +36,8 @@ def spread(work: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for each in waiting:  # nobody asks for them any more
+                each.cancel()
 
 
 _work: Callable[[Any], Any]  # of this process, where it is one of the pool's
