@@ -10,6 +10,7 @@ stands in the file is not entered twice.
 import re
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import chain
 from mmap import ACCESS_READ, mmap
 from typing import IO, Any, Final, TypeAlias, cast, get_args
 
@@ -21,7 +22,7 @@ from dialgate.calllist import RowProblem, number_of
 from dialgate.events import Misstated, event_of
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Draft
-from dialgate.masking import Masker
+from dialgate.masking import Masker, may_stand_in
 from dialgate.model import CallType, Instant, Known, Purpose
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest
 from dialgate.spread import spread
@@ -126,17 +127,16 @@ class Drafter:
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
         self._fresh, self._masker = nonces(), Masker(keys, order.controller)
+        self._proof = self._masker.many(order.proof)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Drafter, self._from  # with nonces of its own
 
     def __call__(self, rows: Sequence[tuple[int, list[str]]]) -> Drafted:
-        keys, order, fields, number = self._from
         subjects, entries, ends, problems = bytearray(), bytearray(), list[int](), list[RowProblem]()
         for line, cells in rows:
             try:
-                e164, ask = _row(cells, number, fields, order)
-                draft = _draft(e164, ask, keys, self._masker, order, next(self._fresh))
+                draft = self._draft(cells)
             except ValueError as error:  # msgspec's too
                 problems.append(RowProblem(line, _problem(error)))
                 continue
@@ -144,6 +144,23 @@ class Drafter:
             entries += _encode(draft)
             ends.append(len(entries))
         return Drafted(bytes(subjects), bytes(entries), ends, problems)
+
+    def _draft(self, cells: list[str]) -> Draft:
+        """Raises ValueError."""
+        keys, order, fields, number = self._from
+        e164, ask = _row(cells, number, fields, order)
+        if may_stand_in(chain(cells[:number], cells[number + 1 :]), e164):
+            ask = self._masker.masked(ask, e164)
+        return Draft(
+            at=order.now,
+            controller=order.controller,
+            subject=keys.subject(order.controller, e164),
+            event=event_of(ask, order.now, order.sectors),
+            actor=order.actor,
+            channel=order.channel,
+            proof=ask.proof or self._proof(e164),
+            sealed=keys.ledger.seal(e164, next(self._fresh)),
+        )
 
 
 def columns(kind: type[Ask]) -> list[str]:
@@ -199,20 +216,6 @@ def _problem(error: ValueError) -> str:
         missing = re.search(r"required field `(\w+)`", str(error))
         return f"it has no `{missing[1]}`" if missing else "it cannot be read"
     return str(error)
-
-
-def _draft(e164: str, ask: Ask, keys: Keys, masker: Masker, order: Order, nonce: bytes) -> Draft:
-    ask = masker.masked(ask, e164)
-    return Draft(
-        at=order.now,
-        controller=order.controller,
-        subject=keys.subject(order.controller, e164),
-        event=event_of(ask, order.now, order.sectors),
-        actor=order.actor,
-        channel=order.channel,
-        proof=ask.proof or masker.text(order.proof, e164),
-        sealed=keys.ledger.seal(e164, nonce),
-    )
 
 
 async def write(store: Store, taken: Taken, done: Callable[[int], None]) -> int:

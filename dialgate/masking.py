@@ -11,8 +11,7 @@ How it may change: what stands in brackets keeps its meaning; another kind gets 
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
@@ -24,6 +23,7 @@ S = TypeVar("S", bound=Struct)
 _TAIL = 7  # digits at the end of a number that give it away, however it begins
 _PHRASE = 256  # the end of a stored phrase, see `model.Phrase`
 _NOT_DIGITS = re.compile(r"[^0-9]")
+_OTHER_BYTES = bytes(set(range(256)) - set(b"0123456789"))
 # Digits as people write them: a blank, a dash or a bracket may part them.
 _FRAGMENT = re.compile(r"\d(?:[^0-9A-Za-z]{0,3}\d)*")
 _SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
@@ -42,10 +42,10 @@ class Masker:
 
     def masked(self, value: S, number: str) -> S:
         """The same struct with `number` (E.164) taken out of its texts."""
-        if not _may_name(value, number[-_TAIL:]):
-            return value
         changes = {
-            name: self._field(name, getattr(value, name), number) for name in _open_fields(type(value))
+            name: self._field(name, getattr(value, name), number)
+            for name in value.__struct_fields__
+            if name not in _EXEMPT
         }
         return structs.replace(value, **changes)
 
@@ -117,23 +117,9 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
     return value
 
 
-def _may_name(value: Struct, tail: str) -> bool:
-    """Most rows of a file are clean: one look at all their texts together says so. A Struct in them has phrases to be cut."""
-    texts: list[str] = []
-    for name in _open_fields(type(value)):
-        held = getattr(value, name)
-        if isinstance(held, str):
-            texts.append(held)
-        elif isinstance(held, tuple):
-            texts += [each for each in held if isinstance(each, str)]
-        elif isinstance(held, Struct):
-            return True
-    return tail in _NOT_DIGITS.sub("", "".join(texts))
-
-
-@cache
-def _open_fields(kind: type[Struct]) -> tuple[str, ...]:
-    return tuple(name for name in kind.__struct_fields__ if name not in _EXEMPT)
+def may_stand_in(texts: Iterable[str], number: str) -> bool:
+    """False where none of these texts names it: most rows of a file are clean, and one look at all of a row says so."""
+    return number[-_TAIL:].encode() in "".join(texts).encode("utf-8", "replace").translate(None, _OTHER_BYTES)
 
 
 def _without(text: str, number: str, replacement: Callable[[str], str]) -> str:
