@@ -120,8 +120,10 @@ def account(found: Found, language: Language, names: Mapping[str, str]) -> Accou
     )
 
 
-def none_found(language: Language) -> str:
-    return texts.of(language).phrases.none
+def none_found(language: Language, *, dated: bool = False) -> str:
+    """`dated`: of certain dates only."""
+    say = texts.of(language).phrases
+    return say.none_dated if dated else say.none
 
 
 def of_retired(months: list[str], language: Language) -> str:

@@ -17,6 +17,9 @@ as stored: so no byte can be changed and none added. The body is a JSON object:
     kept                law and configuration by their SHA-256: what grounds name, and the files that a configuration lists
     manifest            of the registry answers, where those of the decision are still the ones in use
     covered             the last entry that a checkpoint covers: what was reported later of a call is not in it
+    elsewhere           what other logs of the same gate hold of what became of the calls: for each its log, entries and
+                        checkpoints, as above
+    since, until        of a list of numbers: decisions from this instant on and before that one, where it was so asked
     stamps              RFC 3161 time stamps (DER, base64) of a checkpoint (an index), its line break included
 
 A decision is proved by the first checkpoint that covers it; by the first of the day after that bears a time stamp, if one does.
@@ -25,24 +28,23 @@ what a receipt says, is the word of whoever signed the bundle: the keys that wou
 too. How it may change: fields are appended; anything else is a new `format`. `dialgate/verifier/verify_evidence.py` checks it all and needs none of this package.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import takewhile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from dialgate import chains
-from dialgate.archive import Segments
-from dialgate.decision_log import Line, Span, Stored, Tree, leaf_hash, signed_checkpoints
+from dialgate.decision_log import Stored
+from dialgate.holds import Holds
 from dialgate.keys import KeyRetired, Keys
 from dialgate.ledger import ConsentGiven
-from dialgate.model import DAY, Instant
+from dialgate.model import Instant
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.records import Reader, Record
 from dialgate.signing import Signer
 from dialgate.snapshot import Consultation, Manifest, SnapshotMissing, read_contents, read_manifest
@@ -50,10 +52,7 @@ from dialgate.store import Store
 from dialgate.timestamps import timestamps
 
 FORMAT: Literal[1] = 1
-
-
-class NoEvidence(Exception):
-    """It cannot be proved, and why."""
+_NEVER: Instant = 1 << 62
 
 
 class Consented(Struct, frozen=True, kw_only=True):
@@ -73,13 +72,6 @@ class Finding(Struct, frozen=True, kw_only=True):
     outcomes: list[int]
 
 
-class Proved(Struct, frozen=True, kw_only=True):
-    seq: int
-    body: str
-    checkpoint: int
-    path: list[str]
-
-
 class Stamp(Struct, frozen=True, kw_only=True):
     checkpoint: int
     response: bytes
@@ -90,19 +82,28 @@ class Asked(Struct, frozen=True, kw_only=True):
     decisions: list[str]
 
 
+class Elsewhere(Struct, frozen=True, kw_only=True):
+    log: str
+    entries: list[Proved]
+    checkpoints: list[dict[str, str]]
+
+
 class Bundle(Struct, frozen=True, kw_only=True):
     format: Literal[1] = FORMAT
     log: str
     made_at: Instant
-    decisions: list[Finding]
-    asked: list[Asked]
-    entries: list[Proved]
-    checkpoints: list[dict[str, str]]
-    keys: dict[str, str]
+    decisions: list[Finding] = []
+    asked: list[Asked] = []
+    entries: list[Proved] = []
+    checkpoints: list[dict[str, str]] = []
+    keys: dict[str, str] = {}
     kept: dict[str, str] = field(default_factory=dict)
     manifest: Manifest | None = None
     covered: int = 0
     stamps: list[Stamp] = []
+    elsewhere: list[Elsewhere] = []
+    since: Instant | None = None
+    until: Instant | None = None
 
 
 class _Sealed(Struct):
@@ -110,45 +111,74 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """A gate's `data` folder, and what opens it. `read`: the log's lines from a sequence on."""
+    """A gate's `data` folder, and what opens it. `folder`: of the log; `others`: of the other logs of the node."""
 
     data: Path
     keys: Keys
     signer: Signer
     store: Store
-    read: Callable[[int], Iterator[Line]]
     folder: Path
+    others: tuple[Path, ...]
 
     @classmethod
     def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Store, worker: int = 1) -> "Sources":
         """`keys` are those of the `worker`, whose log it is about."""
         folder = chains.folder(data, worker)
-        read = partial(_entries, folder)
-        return cls(data=data, keys=keys, signer=signer, store=store, read=read, folder=folder)
+        others = tuple(path for path in chains.folders(data).values() if path != folder)
+        return cls(data=data, keys=keys, signer=signer, store=store, folder=folder, others=others)
 
 
-def _entries(folder: Path, first: int) -> Iterator[Line]:
-    return Segments(folder).lines(first)
+class Known(Struct, frozen=True):
+    """A decision, and the number that was called, where that is known otherwise than by its keys."""
+
+    record: Record
+    number: str | None = None
 
 
 async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
     """Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`."""
-    log, _, digits = decision.rpartition("-")
-    record = Reader(sources.folder).find(int(digits)) if digits.isdecimal() else None
-    if log != sources.keys.log or not isinstance(record, Record) or record.id != decision:
+    record = _find(sources, decision)
+    if record is None:
         raise NoEvidence(f"there is no decision {decision} in this log, {sources.keys.log}")
-    return await _bundle(sources, [record], [], now)
+    return await _bundle(sources, [Known(record)], Bundle(log=sources.keys.log, made_at=now))
 
 
-async def of_numbers(sources: Sources, numbers: Sequence[str], now: Instant) -> bytes:
-    """Every decision about numbers in E.164, and for which there is none. Raises as `of_decision`."""
+async def of_numbers(
+    sources: Sources,
+    numbers: Sequence[str],
+    now: Instant,
+    since: Instant | None = None,
+    until: Instant | None = None,
+) -> bytes:
+    """Every decision about numbers in E.164, also those of retired months that a legal hold keeps, and for which there is
+    none. `since`, `until`: given from the one instant on, and before the other. Raises as `of_decision`, and `HoldRefused`."""
     owner = {each: number for number in numbers for each in sources.keys.hashes(number).values()}
-    records = [record for _, record in Reader(sources.folder).about(frozenset(owner))]
+    about = [record for _, record in Reader(sources.folder).about(frozenset(owner))]
+    found = {record.id: Known(record, owner[record.number]) for record in about}
+    found |= {each.record.id: each for each in _held(sources, numbers)}
+    within = [each for each in found.values() if (since or 0) <= each.record.at < (until or _NEVER)]
     asked = [
-        Asked(number=number, decisions=[record.id for record in records if owner[record.number] == number])
+        Asked(number=number, decisions=[each.record.id for each in within if each.number == number])
         for number in numbers
     ]
-    return await _bundle(sources, records, asked, now)
+    body = Bundle(log=sources.keys.log, made_at=now, asked=asked, since=since, until=until)
+    return await _bundle(sources, within, body)
+
+
+def _held(sources: Sources, numbers: Iterable[str]) -> Iterator[Known]:
+    holds = Holds(sources.data, sources.keys)
+    for number in numbers:
+        hold = holds.find(number)
+        for record in (_find(sources, decision) for decision in (hold.records if hold else ())):
+            if record is not None:
+                yield Known(record, number)
+
+
+def _find(sources: Sources, decision: str) -> Record | None:
+    log, _, digits = decision.rpartition("-")
+    record = Reader(sources.folder).find(int(digits)) if digits.isdecimal() else None
+    found = log == sources.keys.log and isinstance(record, Record) and record.id == decision
+    return record if found and isinstance(record, Record) else None
 
 
 def numbers_in(bundle: bytes) -> set[str]:
@@ -157,31 +187,58 @@ def numbers_in(bundle: bytes) -> set[str]:
     return {each.number for each in found if each.number}
 
 
-async def _bundle(sources: Sources, records: Sequence[Record], asked: list[Asked], now: Instant) -> bytes:
-    stored = signed_checkpoints(sources.folder)
+async def _bundle(sources: Sources, found: Sequence[Known], body: Bundle) -> bytes:
+    """`body`: what was asked."""
+    records = [each.record for each in found]
     stamps = {each.checkpoint: each.response for each in timestamps(sources.folder)}
-    covered = stored[-1].checkpoint.size if stored else 0
-    became = _outcomes(sources.folder, records, covered)
-    used, proved = _proved(sources, stored, _covering(stored, stamps.keys(), _together(records, became)))
-    manifest = _manifest(sources.data / "snapshots", records)
-    body = Bundle(
-        log=sources.keys.log,
-        made_at=now,
-        decisions=[await _finding(sources, record, became.get(record.id, [])) for record in records],
-        asked=asked,
-        entries=proved,
-        checkpoints=[{"body": each.body.decode(), "signature": each.signature.hex()} for each in used],
+    chain = Chain(sources.folder)
+    became = _outcomes(chain, records)
+    proofs = chain.prove(_together(records, became), stamps.keys())
+    elsewhere = [made for folder in sources.others if (made := _elsewhere(Chain(folder), records))]
+    used = [*proofs.used, *(each for _, other in elsewhere for each in other.used)]
+    filled = structs.replace(
+        body,
+        decisions=[await _finding(sources, each, became.get(each.record.id, [])) for each in found],
+        entries=proofs.entries,
+        checkpoints=proofs.checkpoints(),
         keys=_public(sources.signer.public, used),
         kept=dict(_kept(sources.data / "kept", records)),
-        manifest=manifest,
-        covered=covered,
+        manifest=_manifest(sources.data / "snapshots", records),
+        covered=chain.covered,
         stamps=[
             Stamp(checkpoint=index, response=stamps[each.line_hash])
-            for index, each in enumerate(used)
+            for index, each in enumerate(proofs.used)
             if each.line_hash in stamps
         ],
+        elsewhere=[
+            Elsewhere(log=log, entries=other.entries, checkpoints=other.checkpoints())
+            for log, other in elsewhere
+        ],
     )
-    return _sealed(msgspec.json.encode(body), sources.signer)
+    return _sealed(msgspec.json.encode(filled), sources.signer)
+
+
+def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
+    """What another log, by its name, holds of what became of these calls."""
+    seqs = [seq for each in _outcomes(chain, records).values() for seq in each]
+    return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
+
+
+def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
+    """The entries that say what became of the calls, by decision; without those that no checkpoint covers yet."""
+    found: dict[str, list[int]] = {}
+    for each in sorted(
+        Reader(chain.folder).reports({record.id for record in records}), key=attrgetter("seq")
+    ):
+        if each.seq <= chain.covered:
+            found.setdefault(each.decision, []).append(each.seq)
+    return found
+
+
+def _together(records: Sequence[Record], became: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
+    """Entries that are proved by one checkpoint: a decision and its grounds; what became of it by one of its own."""
+    outcomes = [(seq,) for seqs in became.values() for seq in seqs]
+    return [*((record.grounds, record.seq) for record in records), *outcomes]
 
 
 def _sealed(body: bytes, signer: Signer) -> bytes:
@@ -199,93 +256,13 @@ def _public(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, st
     return {name: public[name].hex() for name in sorted(names)}
 
 
-# ---- proofs ----------------------------------------------------------------------------------------------------------
-
-
-def _outcomes(folder: Path, records: Sequence[Record], covered: int) -> dict[str, list[int]]:
-    """The entries that say what became of the calls, by decision."""
-    found: dict[str, list[int]] = {}
-    if records:
-        ids = {record.id for record in records}
-        for each in sorted(Reader(folder).reports(ids), key=attrgetter("seq")):
-            if each.seq <= covered:
-                found.setdefault(each.decision, []).append(each.seq)
-    return found
-
-
-def _together(records: Sequence[Record], became: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
-    """Entries that are proved by one checkpoint: a decision and its grounds; what became of it by one of its own."""
-    outcomes = [(seq,) for seqs in became.values() for seq in seqs]
-    return [*((record.grounds, record.seq) for record in records), *outcomes]
-
-
-def _covering(
-    stored: Sequence[Stored], stamped: Collection[str], together: Iterable[tuple[int, ...]]
-) -> dict[int, list[int]]:
-    """The entries to be proved by each checkpoint."""
-    sizes = [each.checkpoint.size for each in stored]
-    shared: dict[int, set[int]] = {}
-    for seqs in together:
-        if not sizes or seqs[-1] > sizes[-1]:
-            raise NoEvidence(
-                f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait until the gate has made one"
-                " (`checkpoint_seconds`), or make it with `dialgate log checkpoint` while no gate runs"
-            )
-        shared.setdefault(_best(stored, stamped, bisect_left(sizes, seqs[-1])), set()).update(seqs)
-    return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
-
-
-def _best(stored: Sequence[Stored], stamped: Collection[str], first: int) -> int:
-    """The first that covers an entry, or the first with a stamp of the day after: a later one would have to be reached through
-    all that was logged until then."""
-    until = stored[first].checkpoint.at + DAY
-    near = takewhile(lambda place: stored[place].checkpoint.at <= until, range(first, len(stored)))
-    return next((place for place in near if stored[place].line_hash in stamped), first)
-
-
-def _proved(
-    sources: Sources, stored: Sequence[Stored], covering: Mapping[int, list[int]]
-) -> tuple[list[Stored], list[Proved]]:
-    used = [stored[place] for place in covering]
-    return used, [
-        each
-        for index, (place, seqs) in enumerate(covering.items())
-        for each in _paths(sources, stored, place, seqs, index)
-    ]
-
-
-def _paths(
-    sources: Sources, stored: Sequence[Stored], place: int, seqs: list[int], index: int
-) -> Iterator[Proved]:
-    """From the last checkpoint before all of them on: what came earlier stands in its peaks."""
-    size = stored[place].checkpoint.size
-    sizes = [each.checkpoint.size for each in stored]
-    before = bisect_left(sizes, seqs[0]) - 1
-    tree = Tree(stored[before].checkpoint.span() if before >= 0 else Span())
-    bodies: dict[int, bytes] = {}
-    for line in sources.read(tree.size + 1):
-        tree.add(leaf_hash(line.body))
-        if line.seq in seqs:
-            bodies[line.seq] = line.body
-        if line.seq == size:
-            break
-    if tree.root().hex() != stored[place].checkpoint.root:
-        raise NoEvidence(
-            f"the log up to record {size} is not what its checkpoint signed: see `dialgate log verify`"
-        )
-    for seq in seqs:
-        path = [each.hex() for each in tree.path(seq - 1)]
-        yield Proved(seq=seq, body=bodies[seq].decode(), checkpoint=index, path=path)
-
-
 # ---- what a record refers to -----------------------------------------------------------------------------------------
 
 
-async def _finding(sources: Sources, record: Record, outcomes: list[int]) -> Finding:
-    try:
-        number = sources.keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
-    except KeyRetired:
-        number = None
+async def _finding(sources: Sources, known: Known, outcomes: list[int]) -> Finding:
+    record, number = known.record, known.number
+    with suppress(KeyRetired):
+        number = number or sources.keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
     named = {answer.consultation for answer in record.facts.registries}
     return Finding(
         id=record.id,

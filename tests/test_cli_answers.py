@@ -73,6 +73,18 @@ async def test_a_person_is_told_why_in_their_language(asked: Asked) -> None:
     assert told == (1, "No decision about this number is on record.\n")
 
 
+async def test_of_certain_dates_only_those_are_told(asked: Asked) -> None:
+    for words, code, told in (
+        (("--since", "2026-11-24T09:00:00+01:00"), 0, asked.denied),
+        (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
+        (("--until", "2026-11-24T09:00:00+01:00"), 1, "on record for these dates"),
+        (("--since", "2026-11-25T00:00:00+01:00"), 1, "on record for these dates"),
+        (("--since", "yesterday"), 2, "Give an instant with its offset"),
+    ):
+        done = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, *words)
+        assert (done[0], told in done[1]) == (code, True), words
+
+
 async def test_whoever_reads_why_is_on_record(asked: Asked) -> None:
     """By command and over HTTP; the person may ask for it."""
     await asyncio.to_thread(asked.run, "why", CLEAR, *WHY)

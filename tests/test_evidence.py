@@ -9,25 +9,32 @@ import re
 import subprocess
 import venv
 from base64 import b64decode, b64encode
+from contextlib import closing
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import load_pem_x509_certificates
+from msgspec import structs
 
-from dialgate import evidence
-from dialgate.decision_log import last_checkpoint, segments
-from dialgate.evidence import NoEvidence, Sources
+from dialgate import chains, evidence
+from dialgate.decision_log import DecisionLog, cover, last_checkpoint, segments
+from dialgate.evidence import Sources
+from dialgate.holds import Holds
 from dialgate.keys import Keys
 from dialgate.model import DAY
+from dialgate.proofs import NoEvidence
+from dialgate.records import Reader
 from dialgate.signing import Signer, renew
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.verifier import verify_evidence
 from dialgate.verifier.verify_evidence import Refused, checked
+from tests import logged
 from tests.test_cli import command, ended
 from tests.test_timestamps import authority, serving
 from tests.world import CALL, CLEAR, LISTED, NOW, World
@@ -204,6 +211,91 @@ async def test_what_became_of_the_call_is_proved_as_far_as_a_checkpoint_covers_i
     assert body_of(bundle)["covered"] == body_of(bundle)["decisions"][0]["outcomes"][0]
     await covered(running)
     assert "outcome answered, reported" in checked(await evidence_about(running, CLEAR))[0]
+
+
+def reported_elsewhere(world: World, decision: str) -> str:
+    """To the second worker. The name of its log."""
+    data = world.gate.config.data
+    keys, folder = Keys.open(data / "keys.json", 2), chains.folder(data, 2)
+    with closing(DecisionLog.open(folder, log=keys.log, now=NOW, gate={})) as log:
+        for result in ("no_answer", "answered"):
+            entry = logged.outcome(log.next_seq, decision, NOW)
+            log.write([msgspec.json.encode(structs.replace(entry, result=result))])
+    cover(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
+    return keys.log
+
+
+async def test_what_was_reported_to_another_worker_is_proved_by_that_ones_log(running: World) -> None:
+    told = await ask(running)
+    await report(running, told["decision_id"], "busy")
+    await covered(running)
+    log = reported_elsewhere(running, told["decision_id"])
+    bundle = await evidence_of(running, told["decision_id"])
+    line = checked(bundle)[0]
+    assert re.findall(r"outcome (\w+), reported [^;(]+(?:\((.*?)\))?", line) == [
+        ("busy", ""),
+        ("no_answer", f"record 1 of log {log}"),
+        ("answered", f"record 2 of log {log}"),
+    ]
+    (part,) = body_of(bundle)["elsewhere"]
+    forgeries = [
+        ({"log": "00000000"}, "another log's"),
+        ({"checkpoints": body_of(bundle)["checkpoints"]}, "another log's"),
+        (
+            {"entries": [{**part["entries"][0], "path": []}, part["entries"][1]]},
+            "not in the log that was signed",
+        ),
+    ]
+    for changed, why in forgeries:
+        with pytest.raises(Refused, match=why):
+            checked(resigned({**body_of(bundle), "elsewhere": [part | changed]}))
+    other = await ask(running, to=LISTED)
+    await covered(running)
+    body = {**body_of(await evidence_of(running, other["decision_id"])), "elsewhere": [part]}
+    with pytest.raises(Refused, match="another decision's"):
+        checked(resigned(body))
+
+
+async def test_of_a_list_of_numbers_and_dates_only_those_dates_are_answered(running: World) -> None:
+    asked = []
+    for number in range(3):
+        asked.append((await ask(running, call_id=str(number)))["decision_id"])
+        await covered(running)
+    opened = sources(running)
+    records = [Reader(opened.folder).find(int(each.rpartition("-")[2])) for each in asked]
+    first, second, third = (record.at for record in records if record)
+    since, until = await evidence_between(opened, second, third), await evidence_between(opened, None, second)
+    await opened.store.close()
+    assert [each["id"] for each in body_of(since)["decisions"]] == asked[1:2]
+    assert [each["id"] for each in body_of(until)["decisions"]] == asked[:1]
+    assert first < second
+    assert checked(since)[1].startswith(f"{CLEAR}: 1 decisions from 2026-11-2")
+    assert " on before 2026-11-" in checked(since)[1]
+    assert checked(until)[1].startswith(f"{CLEAR}: 1 decisions before 2026-11-2")
+    assert "no other decisions about these numbers is the signer's word" in checked(until)[2]
+
+
+async def evidence_between(opened: Sources, since: int | None, until: int | None) -> bytes:
+    return await evidence.of_numbers(opened, [CLEAR], NOW, since, until)
+
+
+async def test_what_a_legal_hold_keeps_of_a_retired_month_is_proved_with_its_number(running: World) -> None:
+    told = await ask(running)
+    await covered(running)
+    data = running.gate.config.data
+    keys = Keys.open(data / "keys.json")
+    keys.month(NOW + 10 * DAY)
+    holds = Holds(data, keys)
+    holds.add(CLEAR, at=NOW, by="dpo", reason="a case")
+    holds.keep(lambda _: [told["decision_id"]], lambda: keys.retire("2026-11"))
+    bundle = await evidence_about(running, CLEAR, LISTED)
+    lines = checked(bundle)
+    assert f"to {CLEAR};" in lines[0]
+    assert [line for line in lines if line.startswith("+")] == [
+        f"{CLEAR}: 1 decisions",
+        f"{LISTED}: 0 decisions",
+    ]
+    assert evidence.numbers_in(bundle) == {CLEAR}
 
 
 async def test_a_time_stamp_is_shown_and_checked_up_to_its_root(running: World, authority: Path) -> None:

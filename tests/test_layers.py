@@ -36,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.decision_log": {"_primitives", "model", "faults", "lockfile", "primitives", "signing"},
     "dialgate.verifier": set(),
     "dialgate.timestamps": {"model", "decision_log"},
-    "dialgate.evidence": {"model", "archive", "chains", "decision_log", "keys", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store", "timestamps"},
+    "dialgate.proofs": {"model", "archive", "decision_log"},
+    "dialgate.evidence": {"model", "chains", "decision_log", "holds", "keys", "proofs", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store", "timestamps"},
     "dialgate.store": {"model", "ledger", "faults", "primitives"},
     "dialgate.storage_days": set(),
     "dialgate.yamlfile": set(),
@@ -170,7 +171,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "retention", "signing",
+        "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
@@ -178,7 +179,7 @@ ALLOWED: dict[str, set[str]] = {
         "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts", "waiting",
     },
     "dialgate.interfaces.console": {
-        "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "records", "requests",
+        "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "proofs", "records", "requests",
         "service", "settings", "signing", "stores", "texts", "why",
     },
     "dialgate.__main__": {"interfaces"},

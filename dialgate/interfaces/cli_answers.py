@@ -3,12 +3,10 @@ be made again. They read the data folder, beside a running gate or without one."
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-import msgspec
 import typer
 import yaml
 
@@ -19,6 +17,7 @@ from dialgate.account import Account
 from dialgate.chains import Chains
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_instants import Since, Until, instant
 from dialgate.interfaces.cli_subjects import Purpose, act
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -30,7 +29,7 @@ from dialgate.interfaces.cli_terminal import (
 )
 from dialgate.keys import Keys
 from dialgate.law import Law, LawError, parse_law
-from dialgate.model import Instant, OutcomeRecord
+from dialgate.model import OutcomeRecord
 from dialgate.records import Reader, Record
 from dialgate.replay import Replay
 from dialgate.search import Hit, Query
@@ -44,10 +43,6 @@ app = typer.Typer()
 _EVERY = 2_000  # records between two movements of the bar
 _SHOWN = 20
 
-Since: TypeAlias = Annotated[
-    str, typer.Option(metavar="TIME", help="From this instant on: 2026-11-24T10:00:00+01:00.")
-]
-Until: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="Before this instant.")]
 First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="From this entry of the log on.")]
 Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Up to this entry.")]
 ControllerId: TypeAlias = Annotated[str, typer.Option(help="Of this controller only.")]
@@ -62,6 +57,8 @@ def why_number(
     number: Annotated[str, typer.Argument(help="The person's number, best as +39…")],
     purpose: Purpose,
     language: Annotated[Language, typer.Option(help="Of the words.")] = "en",
+    since: Since = "",
+    until: Until = "",
     controller: ControllerId = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -70,20 +67,22 @@ def why_number(
 
     Exit 0: there are some. 1: there is none on record, or none that can still be found.
 
-    dialgate why +390612345678 --purpose "letter of 24 November" --language it"""
+    dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00"""
     with reporting(as_json=as_json), _reading():
         loaded = load_config(config)
-        inquiry = Inquiry(loaded.data, _keys(loaded))
+        inquiry, within = Inquiry(loaded.data, _keys(loaded)), _span(since, until)
         names = {each.id: each.name for each in loaded.controllers.values()}
         e164 = _number(number, controller, loaded)
         act(config, lambda subjects, client: subjects.saw(client, controller, e164, "decisions", purpose))
         found = inquiry.about(
             e164,
-            lambda record: controller in {"", record.facts.controller.id},
+            lambda record: (
+                controller in {"", record.facts.controller.id} and within.since <= record.at < within.until
+            ),
         )
         told = [account.account(each, language, names) for each in found]
         retired = inquiry.retired()
-    notices = [] if told else [account.none_found(language)]
+    notices = [] if told else [account.none_found(language, dated=bool(since or until))]
     notices += [account.of_retired(retired, language)] if retired else []
     if as_json:
         show_json({"decisions": told, "retired_months": retired, "notices": notices, "language": language})
@@ -346,22 +345,9 @@ def _keys(config: Config) -> Keys:
 
 def _span(since: str, until: str, first: int = 1, last: int | None = None) -> Span:
     given: Mapping[str, int | None] = {
-        "since": _instant(since, "since") if since else None,
-        "until": _instant(until, "until") if until else None,
+        "since": instant(since, "since"),
+        "until": instant(until, "until"),
         "first": first,
         "last": last,
     }
     return Span(**{name: value for name, value in given.items() if value is not None})
-
-
-def _instant(text: str, option: str) -> Instant:
-    try:
-        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-    except msgspec.ValidationError:
-        raise Failure(
-            "request.invalid",
-            "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00.",
-            field=option,
-            status=MISUSE,
-        ) from None
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -13,7 +13,9 @@ import typer
 
 from dialgate import archive, chains, decision_log, evidence, stores, timestamps
 from dialgate.faults import Unavailable
+from dialgate.holds import HoldRefused
 from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_instants import Since, Until, instant
 from dialgate.interfaces.cli_subjects import Purpose, act, write_out
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -24,6 +26,8 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.keys import Keys
+from dialgate.model import Instant
+from dialgate.proofs import NoEvidence
 from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.signing import Signer, public_halves, public_keys, renew
@@ -259,6 +263,8 @@ def log_evidence(
         ),
     ] = None,
     purpose: Purpose,
+    since: Since = "",
+    until: Until = "",
     with_verifier: Annotated[
         bool,
         typer.Option("--with-verifier", help=f"Write {_VERIFIER} beside it, for whoever is to check it."),
@@ -274,14 +280,17 @@ def log_evidence(
 
     dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
-    dialgate log evidence --numbers asked.txt --out evidence.json --purpose "Garante, 24 November"
+    dialgate log evidence --numbers asked.txt --since 2026-11-01T00:00:00+01:00 --out evidence.json --purpose "Garante"
     """
     with reporting(as_json=as_json), _faults():
         if bool(decision) == bool(numbers):
             raise Failure("evidence.misuse", "name one decision, or a file with --numbers", status=MISUSE)
+        if decision and (since or until):
+            raise Failure("evidence.misuse", "--since and --until go with --numbers", status=MISUSE)
         loaded = load_config(config)
         asked = _numbers(numbers) if numbers else []
-        made = asyncio.run(_evidence(loaded, decision, asked, out))
+        span = instant(since, "since"), instant(until, "until")
+        made = asyncio.run(_evidence(loaded, decision, asked, span, out))
         seen = {*asked, *(number for bundle in made.values() for number in evidence.numbers_in(bundle))}
         act(config, lambda subjects, client: subjects.disclosed(client, seen, purpose))
         for path, bundle in made.items():
@@ -302,7 +311,9 @@ def log_evidence(
             )
 
 
-async def _evidence(config: Config, decision: str, numbers: list[str], out: Path) -> dict[Path, bytes]:
+async def _evidence(
+    config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
+) -> dict[Path, bytes]:
     """One bundle is about one log: of numbers there is one for each worker's, `out` for the first."""
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await stores.opened(config, patience=5)
@@ -315,7 +326,7 @@ async def _evidence(config: Config, decision: str, numbers: list[str], out: Path
             if decision:
                 made = await evidence.of_decision(sources, decision, now)
             else:
-                made = await evidence.of_numbers(sources, numbers, now)
+                made = await evidence.of_numbers(sources, numbers, now, *span)
             bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = made
     finally:
         await store.close()
@@ -352,7 +363,7 @@ def _keys(config: Config, worker: int) -> Keys:
 def _faults() -> Iterator[None]:
     try:
         yield
-    except evidence.NoEvidence as error:
+    except (NoEvidence, HoldRefused) as error:
         raise Failure("evidence.missing", str(error)) from None
     except Unavailable as error:
         raise Failure(f"{error.component}.unavailable", str(error)) from None

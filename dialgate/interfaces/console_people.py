@@ -14,6 +14,7 @@ from dialgate.interfaces.http_decisions import TURN
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
+from dialgate.proofs import NoEvidence
 from dialgate.records import Record
 from dialgate.requests import ConsentStanding, HistoryEntry
 from dialgate.settings import Client, Config
@@ -186,7 +187,7 @@ async def evidence_of(visit: Visit) -> web.StreamResponse:
         raise Fault(403, "console.evidence", "It would name other controllers; the operator can make it.")
     try:
         body = await _bundle(visit, await _found(visit), asked.get("purpose", ""))
-    except evidence.NoEvidence:
+    except NoEvidence:
         return await _decision(visit, 409, "console.uncovered")
     except FAILURES as error:
         fault = fault_of(error)

@@ -46,6 +46,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
     outcome: str
     no_outcome: str
     none: str
+    none_dated: str
     retired: str
 
 

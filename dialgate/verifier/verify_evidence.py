@@ -69,6 +69,11 @@ def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes |
     return None if last else found
 
 
+def signer(data: bytes) -> str:
+    frame = BUNDLE.fullmatch(data)
+    return key_name(bytes.fromhex(frame[2].decode())) if frame else ""
+
+
 def opened(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
     """The body of a bundle whose every byte its signature speaks for."""
     frame = BUNDLE.fullmatch(data)
@@ -137,6 +142,7 @@ def need_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
 
 
 def decisions(evidence: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iterator[str]:
+    reported = elsewhere(evidence)
     for finding in evidence["decisions"]:
         decided, grounds = held[finding["seq"]], held[finding["grounds"]]
         need(
@@ -151,7 +157,7 @@ def decisions(evidence: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iter
         need(decided["allow"] == grounds["decision"]["allow"], "a decision says other than its grounds")
         need_kept(evidence, grounds)
         need_named(finding, grounds["facts"])
-        yield told(finding, decided, grounds, list(outcomes(finding, held)))
+        yield told(finding, decided, grounds, [*outcomes(finding, held), *reported.get(finding["id"], ())])
 
 
 def outcomes(finding: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iterator[str]:
@@ -161,7 +167,33 @@ def outcomes(finding: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iterat
             entry["type"] == "outcome" and entry["decision"] == finding["id"],
             "an outcome is another decision's",
         )
-        yield f"outcome {entry['result']}, reported {instant(entry['at'])}"
+        yield became(entry)
+
+
+def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
+    """What other logs of the same gate hold of what became of the calls, by decision."""
+    ids = {finding["id"] for finding in evidence["decisions"]}
+    found: dict[str, list[str]] = {}
+    for part in evidence.get("elsewhere", ()):
+        signed = list(checkpoints({**evidence, **part}))
+        for seq, entry in entries(part, signed):
+            need(
+                entry["type"] == "outcome" and entry["decision"] in ids,
+                "an outcome is another decision's",
+            )
+            found.setdefault(entry["decision"], []).append(
+                f"{became(entry)} (record {seq} of log {part['log']})"
+            )
+    return found
+
+
+def became(entry: dict[str, Any]) -> str:
+    return f"outcome {entry['result']}, reported {instant(entry['at'])}"
+
+
+def within(evidence: dict[str, Any]) -> str:
+    since, until = evidence.get("since"), evidence.get("until")
+    return (f" from {instant(since)} on" if since else "") + (f" before {instant(until)}" if until else "")
 
 
 def instant(at: int) -> str:
@@ -332,12 +364,14 @@ def checked(
         held = {finding["id"] for finding in evidence["decisions"]}
         for asked in evidence["asked"]:
             need(held >= set(asked["decisions"]), "a decision that was asked for is missing")
-            lines.append(f"{asked['number']}: {len(asked['decisions'])} decisions")
+            lines.append(f"{asked['number']}: {len(asked['decisions'])} decisions{within(evidence)}")
         stamps = list(time_stamps(evidence, signed, roots or []))
         without = len(signed) - len({each["checkpoint"] for each in evidence.get("stamps", ())})
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise Refused(f"it is not as a bundle must be: {error!r}") from None
-    by = f"signed by {', '.join(sorted(evidence['keys']))}, log {evidence['log']}"
+    by = f"signed by {', '.join(sorted({*evidence['keys'], signer(data)}))}, log {evidence['log']}"
+    if evidence["asked"]:
+        lines.append("that there are no other decisions about these numbers is the signer's word")
     more = f"; {without} of {len(signed)} checkpoints bear no time stamp: when they were made is the signer's word"
     return [*lines, *stamps, by + more * bool(without)]
 
