@@ -462,13 +462,24 @@ class Registrar:
     async def lists(self, client: Client) -> list[ListInfo]:
         return [_info(each) for each in await self._store.lists() if each.controller in client.controllers]
 
-    async def retire_list(self, client: Client, name: str) -> ListInfo:
-        for controller in client.controllers:
-            retired = await self._store.retire_list(controller, name, self._clock())
-            if retired is not None:
-                self.changed.set()
-                return _info(retired)
-        raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+    async def retire_list(self, client: Client, name: str, controller: str = "") -> ListInfo:
+        """`controller` may be left out where only one of the client's has such a list."""
+        owners = [
+            each.controller
+            for each in await self._store.lists()
+            if each.id == name
+            and each.controller in client.controllers
+            and controller in {"", each.controller}
+        ]
+        if len(owners) > 1:
+            raise Refused(
+                "controller.unknown", "More than one controller has such a list; name one.", "controller", 404
+            )
+        retired = await self._store.retire_list(owners[0], name, self._clock()) if owners else None
+        if retired is None:
+            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+        self.changed.set()
+        return _info(retired)
 
     # ---- exports -----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dialgate.registrar import Refused
 from dialgate.settings import Client
 from dialgate.tabular import NO_HINTS
 from tests import world
+from tests.registryworld import NUMBERS, Night, load_list, registrar
 from tests.world import CALL, CLEAR, LISTED, NOW, World, publish_answers, write_folder
 
 OPERATOR = Client(name="ops", controllers=("acme",), scopes=())
@@ -157,6 +158,27 @@ async def test_a_list_of_another_is_not_there(running: World) -> None:
         with pytest.raises(Refused) as refused:
             await export.preview(running.gate.registrar, client, name, ORDER, lambda _, __: None)
         assert refused.value.code == code
+
+
+async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    other = (tmp_path / "controllers/acme.yaml").read_text()
+    (tmp_path / "controllers/beta.yaml").write_text(
+        other.replace("id: acme", "id: beta").replace('"+390844123456"', '"+390844654321"')
+    )
+    night.configure()
+    await load_list(night, NUMBERS[:2], controller="acme")
+    await load_list(night, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",))
+    async with registrar(night.plan.gate) as (made, client):
+        for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
+            order = Order(campaign=campaign, at=NOW)
+            assert (await export.preview(made, client, "rome", order, lambda _, __: None)).numbers == numbers
+        assert await made.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
+        with pytest.raises(Refused, match="name one") as refused:
+            await made.retire_list(client, "rome")
+        assert (refused.value.code, refused.value.field) == ("controller.unknown", "controller")
+        await made.retire_list(client, "rome", "beta")
+        assert [bool(each.retired_at) for each in await made.lists(client)] == [False, True]
 
 
 def command(folder: Path, *words: object) -> Result:

@@ -155,6 +155,7 @@ def list_show(
 def list_retire(
     *,
     id_: Annotated[str, typer.Argument(metavar="ID", help="The list.", show_default=False)],
+    controller: ControllerId = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -162,7 +163,7 @@ def list_retire(
 
     dialgate list retire november"""
     with reporting(as_json=as_json):
-        retired = write(config, lambda registrar, client: registrar.retire_list(client, id_))
+        retired = write(config, lambda registrar, client: registrar.retire_list(client, id_, controller))
     if as_json:
         show_json(retired)
     else:

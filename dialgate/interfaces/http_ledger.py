@@ -184,6 +184,5 @@ async def one_list(request: web.Request, gate: Gate, client: Client) -> web.Stre
 
 
 async def retire_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    return http_body.reply(
-        request, _encode(await gate.registrar.retire_list(client, request.match_info["id"]))
-    )
+    name, controller = request.match_info["id"], request.query.get("controller", "")
+    return http_body.reply(request, _encode(await gate.registrar.retire_list(client, name, controller)))

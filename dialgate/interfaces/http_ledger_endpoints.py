@@ -108,6 +108,9 @@ _ABOUT_WHOM: Final = (
 )
 _SEQ: Final = Parameter(name="seq", about="The revocation.", example="812", required=True, place="path")
 _ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
+_WHOSE_LIST: Final = Parameter(
+    name="controller", about="May be left out where only one of yours has such a list.", example="acme"
+)
 _LAYOUT: Final = {
     "format": "text", "encoding": "utf-8", "separator": ",", "sheet": "", "header": [], "number": 1,
 }  # fmt: skip
@@ -276,10 +279,10 @@ LEDGER_ENDPOINTS: Final = (
         about="Take a call list out of use. It stays on record.",
         serve=http_ledger.retire_list,
         scope="lists",
-        parameters=(_ID,),
+        parameters=(_ID, _WHOSE_LIST),
         answer=ListInfo,
         answer_example={**_LIST, "retired_at": "2026-11-30T18:00:00.000Z"},
-        errors=("list.unknown", "store.unavailable"),
+        errors=("controller.unknown", "list.unknown", "store.unavailable"),
     ),
     Endpoint(
         method="POST",
