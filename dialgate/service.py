@@ -172,7 +172,8 @@ class Gate:
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
         """The same for who does without a future: a third of what it costs to be asked and to answer."""
         self._waiting.append(Asked(call, client, time.monotonic(), answer))
-        self._next_batch()
+        if not self._deciding:
+            self._next_batch()
 
     def permitted(self, answer: Answer) -> Answer:
         """An answer of `check`, with a permit."""
@@ -220,7 +221,6 @@ class Gate:
                 observed.trace(self.traces, campaigns, asked, answers, span)
         finally:
             self._in_flight -= len(batch)
-            self._deciding = False
             self._next_batch()
 
     async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
@@ -237,12 +237,14 @@ class Gate:
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(batch)
 
     async def _decided(self, batch: list[Asked]) -> Sequence[Answer]:
-        async with self._recorder.turn:
-            decided = await self._reserved(batch)
-            if decided.bodies:
-                await self._write(decided)
-        self._deciding = False
-        self._next_batch()
+        try:
+            async with self._recorder.turn:
+                decided = await self._reserved(batch)
+                if decided.bodies:
+                    await self._write(decided)
+        finally:
+            self._deciding = False
+            self._next_batch()
         # Also where nothing was written: what is repeated may be on its way to the disk still. If this fails the
         # records stay, and so do the attempts: the log is completed when it is mended.
         await self._recorder.sync()
