@@ -13,6 +13,7 @@ from dialgate.store import Position, Remembered, Reservation
 class Recent:
     def __init__(self) -> None:
         self.attempts: dict[bytes, list[Attempt]] = {}
+        self.subjects: dict[str, bytes] = {}  # of the attempts, by decision
         self.answers: dict[bytes, Remembered] = {}
         self.position: Position | None = None
         self.rows = 0
@@ -22,6 +23,7 @@ class Recent:
     ) -> None:
         for each in reservations:
             self.attempts.setdefault(each.subject, []).append(each.attempt)
+            self.subjects[each.attempt.decision] = each.subject
         for answer in remembered:
             held = self.answers.get(answer.key)
             if held is None or held.at <= answer.at:
@@ -32,17 +34,21 @@ class Recent:
     def drop(self, decisions: Iterable[str]) -> set[str]:
         """Which of them were here."""
         dropped = set(decisions)
-        found = set()
-        for subject, held in list(self.attempts.items()):
-            gone = {attempt.decision for attempt in held} & dropped
-            if gone:
-                self.attempts[subject] = [attempt for attempt in held if attempt.decision not in gone]
-                found |= gone
+        found = dropped & self.subjects.keys()
+        for decision in found:
+            subject = self.subjects.pop(decision)
+            self.attempts[subject] = [each for each in self.attempts[subject] if each.decision != decision]
         for key, answer in list(self.answers.items()):
             if answer.decision in dropped:
                 del self.answers[key]
                 found.add(answer.decision)
         return found
+
+    def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+        subject = self.subjects.get(decision)
+        if subject is None:
+            return None
+        return subject, next(each for each in self.attempts[subject] if each.decision == decision)
 
     def counted(self) -> Iterable[tuple[bytes, Attempt]]:
         """Sorted, so that neighbours in the database are written one after the other."""

@@ -376,14 +376,17 @@ class SqliteStore:
         )
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        await self._flush()
+        for recent in reversed(self._recent):
+            if (held := recent.attempt(decision)) is not None:
+                return held
         query = tables.ATTEMPT + "WHERE decision = ?"
         return await self._in_thread(
             lambda db: next(map(tables.attempt_of, db.execute(query, (decision,))), None)
         )
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        await self._flush()
+        if any(decision in recent.subjects for recent in self._recent):
+            await self._flush()
         values = {"decision": decision, "result": result, "at": at}
         return await self._write(lambda db: db.execute(tables.RESULT, values).rowcount == 1)
 
