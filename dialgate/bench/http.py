@@ -21,12 +21,12 @@ from dialgate.bench import BenchError, Figure, servers, world
 from dialgate.bench.load import Load
 from dialgate.bench.servers import Server
 
-_CONNECTIONS = 32
+CONNECTIONS = 32
 _ALLOWED_AT_LEAST = 0.8
 
-# Prints its port once it listens.
+# On a port that others may share, or a free one. Prints it once it listens.
 EMPTY = """
-import asyncio, uvloop
+import asyncio, sys, uvloop
 from aiohttp import web
 async def empty(request):
     return web.Response(text="ok")
@@ -35,7 +35,7 @@ async def main():
     app.router.add_post("/v1/check", empty)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", int(sys.argv[1]), reuse_port=True).start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 uvloop.run(main())
@@ -84,36 +84,11 @@ def _store(folder: Path, *, shared: bool) -> Iterator[dict[str, Any]]:
         yield {"store": {"url": url}}
 
 
-def workers(
-    countries: Path, requests: int, rounds: int, counts: tuple[int, ...] = (1, 2, 4)
-) -> Iterator[Figure]:
-    """Processor time for each decision, by how many workers there are, each with as many connections as the one alone, on a Redis;
-    what Redis itself takes is not in it. Each round starts a gate of each size anew."""
-    spent: dict[int, list[float]] = {count: [] for count in counts}
-    with tempfile.TemporaryDirectory() as folder, servers.redis(Path(folder)) as url:
-        size = 2 * requests * rounds * len(counts)
-        made = world.build(Path(folder), countries, size, store={"url": url})
-        numbers = iter(made.numbers)
-        for _ in range(rounds):
-            for count in counts:
-                with servers.gate(made.config, workers=count) as ours:
-                    connections = _CONNECTIONS * count
-                    turn(ours, made.key, world.bodies(numbers, requests), connections)
-                    taken = turn(ours, made.key, world.bodies(numbers, requests), connections)
-                spent[count].append(taken.cpu / taken.load.requests * 1e6)
-    alone = median(spent[counts[0]])
-    for count, found in spent.items():
-        compared = median(one / first for one, first in zip(found, spent[counts[0]], strict=True))
-        yield Figure(
-            f"workers.{count}.server_cpu", round(median(found), 1), "us", round(alone, 1), round(compared, 3)
-        )
-
-
 def round_of(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
     return Round(turn(ours, key, bodies), turn(theirs, key, bodies))
 
 
-def turn(server: Server, key: str, bodies: bytes, connections: int = _CONNECTIONS) -> Turn:
+def turn(server: Server, key: str, bodies: bytes, connections: int = CONNECTIONS) -> Turn:
     """Every body once."""
     before = server.cpu()
     words = [sys.executable, "-m", "dialgate.bench.load", str(server.port), str(connections)]

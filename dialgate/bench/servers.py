@@ -40,9 +40,10 @@ def _clock(pid: int) -> int:
 
 
 @contextmanager
-def bare(program: str) -> Iterator[Server]:
-    """A server that does nothing. `program` prints its port once it listens."""
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+def bare(program: str, port: int = 0) -> Iterator[Server]:
+    """A server that does nothing. `program` prints its port once it listens; it is given one, 0 for any."""
+    words = [sys.executable, "-c", program, str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             yield Server(process.pid, int(process.stdout.readline()))

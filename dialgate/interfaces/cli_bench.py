@@ -24,6 +24,7 @@ from dialgate.bench import (
     registry,
     ship,
     sip,
+    workers,
 )
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.terminal import show_json, show_table
@@ -62,16 +63,17 @@ def bench_http(
 @bench_app.command("workers")
 def bench_workers(
     *,
-    requests: Annotated[int, typer.Option(min=100, help="To each gate in each round.")] = 20_000,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    requests: Annotated[int, typer.Option(min=100, help="To each gate in each round.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 7,
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
-    """Processor time for each decision of one, two and four workers on a Redis, over HTTP, 32 connections for each.
+    """Processor time for each decision of one, two and four workers on a Redis, over HTTP, 32 connections for each; and of an empty
+    aiohttp handler in as many processes.
 
     dialgate bench workers --json"""
     with reporting(as_json=as_json):
-        _show(http.workers(countries, requests, rounds), as_json=as_json)
+        _show(workers.run(countries, requests, rounds), as_json=as_json)
 
 
 @bench_app.command("agi")
