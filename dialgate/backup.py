@@ -18,7 +18,7 @@ from dialgate.store.sqlite_backup import copy_database
 
 _LAST = ("signing.json", "keys.json")
 # Made by whoever has the files open, or not finished.
-_LEFT_OUT = ("-wal", "-shm", "-journal", ".new", ".lock", ".archiving", ".durable")
+_LEFT_OUT = ("-wal", "-shm", "-journal", ".new", ".lock", ".archiving", ".durable", ".sieve")
 _TRIES = 5  # the log may be packed, or a list replaced, while it is listed
 
 Progress = Callable[[int, int], None]

@@ -1,6 +1,10 @@
 """What a sieve says is not there must not be there: an allow may hang on it."""
 
+import asyncio
+import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -75,6 +79,90 @@ async def test_of_a_long_store_another_process_fills_it_as_this_one_would(tmp_pa
     absent = keys("absent", 20_000)
     assert sieve.passes(subjects) == subjects
     assert sieve.passes(absent) == here.passes(absent)
+
+
+MANY = 101_000  # more than are read again at each start
+
+
+def drafts(kind: str, count: int) -> list[Draft]:
+    revoked = Revoked(at=1, scope="controller", campaign="")
+    return [
+        Draft(
+            at=1,
+            controller="acme",
+            subject=each,
+            event=revoked,
+            actor="a",
+            channel="c",
+            sealed=os.urandom(44),
+        )
+        for each in keys(kind, count)
+    ]
+
+
+async def entered(path: Path, *some: tuple[str, int]) -> None:
+    store = SqliteStore.open(path)
+    for kind, count in some:
+        await store.append(drafts(kind, count))
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A long store, and the sieve that was kept of it; `early.db`: the same store, before most of it was entered."""
+    folder = tmp_path_factory.mktemp("kept")
+    asyncio.run(entered(folder / "store.db", ("early", 10)))
+    shutil.copy(folder / "store.db", folder / "early.db")
+    asyncio.run(entered(folder / "store.db", ("there", MANY)))
+    asyncio.run(fill_aside(folder / "store.db"))
+    return folder
+
+
+def copied(kept: Path, folder: Path, database: str = "store.db") -> Path:
+    shutil.copy(kept / database, folder / "store.db")
+    shutil.copy(kept / "store.sieve", folder / "store.sieve")
+    return folder / "store.db"
+
+
+async def test_what_was_kept_serves_the_next_start_with_what_came_since(kept: Path, tmp_path: Path) -> None:
+    path = copied(kept, tmp_path)
+    before = (tmp_path / "store.sieve").stat()
+    await entered(path, ("since", 50))
+    sieve, seq = await fill_aside(path)
+    assert (seq, sieve.keys) == (10 + MANY + 50, 10 + MANY + 50)
+    for kind, count in (("early", 10), ("there", MANY), ("since", 50)):
+        assert len(sieve.passes(keys(kind, count))) == count
+    after = (tmp_path / "store.sieve").stat()
+    assert (after.st_ino, before.st_mode & 0o077) == (before.st_ino, 0)
+
+
+async def test_of_a_restored_database_nothing_is_missed(kept: Path, tmp_path: Path) -> None:
+    """Its ledger goes on from an earlier state, under sequences that what was kept has seen with other entries."""
+    path = copied(kept, tmp_path, "early.db")
+    await entered(path, ("others", MANY + 20))
+    sieve, _ = await fill_aside(path)
+    assert len(sieve.passes(keys("others", MANY + 20))) == MANY + 20
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a byte": lambda data: data[:-9] + bytes([data[-9] ^ 255]) + data[-8:],
+    "cut": lambda data: data[:-1],
+    "longer": lambda data: data + b"x",
+    "no head": lambda data: b"\xff" + data,
+    "a newer format": lambda data: data.replace(b'"format":1', b'"format":2'),
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_what_was_kept_and_is_damaged_is_made_anew(kept: Path, tmp_path: Path, damage: str) -> None:
+    path = copied(kept, tmp_path)
+    file = tmp_path / "store.sieve"
+    whole = file.read_bytes()
+    file.write_bytes(DAMAGE[damage](whole))
+    sieve, _ = await fill_aside(path)
+    assert len(sieve.passes(keys("there", MANY))) == MANY
+    assert file.read_bytes() == whole
 
 
 async def test_a_process_that_cannot_read_the_store_leaves_none(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class Sieve:
         """`field`: where it is, as long as `bytes_for` says; memory that another process may have filled."""
         bits = 8 * bytes_for(keys)
         self._mask = bits - 1
-        self._field = bytearray(bits // 8) if field is None else field
+        self.field = bytearray(bits // 8) if field is None else field
         self._room = bits // BITS_A_KEY * 2
         self.keys = 0
 
@@ -36,9 +36,9 @@ class Sieve:
 
     def add(self, keys: Sequence[bytes]) -> None:
         """Several thousand at a time where others are to go on meanwhile: in between, nobody has the interpreter."""
-        add(self._field, self._mask, keys)
+        add(self.field, self._mask, keys)
         self.keys += len(keys)
 
     def passes(self, keys: Sequence[bytes]) -> list[bytes]:
         """The keys that may be there, each once, in order."""
-        return passes(self._field, self._mask, keys)
+        return passes(self.field, self._mask, keys)

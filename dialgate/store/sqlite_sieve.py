@@ -3,16 +3,26 @@ and who decides calls would have to win it back each time.
 
 `python -m dialgate.store.sqlite_sieve FILE FD` sets the bits in the memory that FD is, and says for how many keys it is made, how
 many there are, and the newest sequence of the ledger among them.
+
+What the ledger held is kept beside the database as `<name>.sieve`, so that the next start need not read it: a line of JSON, the
+fields of `_Head`, then the field of bits. It serves only where it is sure to miss no entry. That is where its last entry stands in
+the ledger under the same sequence, with the same sealed number, whose nonce was drawn by lot: then every entry before stands
+there too, and those after are read. A database from a backup has another history from there on, and other nonces. How it may change:
+another layout is a higher `format`, and what is not understood is made anew.
 """
 
 import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
 from contextlib import closing, suppress
+from hashlib import sha256
+from io import BufferedReader
 from mmap import mmap
 from pathlib import Path
+
+import msgspec
+from msgspec import Struct
 
 from dialgate.store import StoreUnavailable
 from dialgate.store import sqlite_tables as tables
@@ -21,30 +31,31 @@ from dialgate.store.sieve import Sieve, bytes_for
 _LONG = 100_000  # keys; fewer are read sooner than a process is started
 _NICE = 5
 _READ = 10_000  # rows at a time
+_FORMAT = 1
+_SYNCED = 8 << 20  # bytes: all at once would keep the decision log from the disk meanwhile
+_OTHERS = ("SELECT subject FROM attempt", "SELECT key FROM answer")
+_LAST = "SELECT seq, hex(sealed) FROM ledger WHERE length(sealed) > 12 ORDER BY seq DESC LIMIT 1"
+
+
+class _Head(Struct, frozen=True):
+    """`seq`, `sealed`: of the last entry that is surely in it. `sha256`: of the field."""
+
+    format: int
+    room: int
+    keys: int
+    seq: int
+    sealed: str
+    sha256: str
 
 
 def fill(db: sqlite3.Connection) -> tuple[Sieve, int]:
     """A sieve of every key in the database, and the newest ledger sequence that it holds."""
-    sieve, _, seq = _filled(db, lambda _: None)
-    return sieve, seq
-
-
-def _filled(db: sqlite3.Connection, memory: Callable[[int], mmap | None]) -> tuple[Sieve, int, int]:
-    """And for how many keys it was made."""
     with tables.whole(db, "BEGIN"):
         seq = tables.newest(db)
-        room = 2 * (seq + _count(db, "attempt") + _count(db, "answer"))
-        sieve = Sieve(room, memory(bytes_for(room)))
-        for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
-            cursor = db.execute(query)
-            while rows := cursor.fetchmany(_READ):
-                sieve.add([key for (key,) in rows])
-    return sieve, room, seq
-
-
-def _count(db: sqlite3.Connection, table: str) -> int:
-    (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - constants
-    return int(rows)
+        sieve = Sieve(2 * _needed(db, seq))
+        for query in ("SELECT subject FROM ledger", *_OTHERS):
+            _add(sieve, db.execute(query))
+    return sieve, seq
 
 
 def is_long(db: sqlite3.Connection) -> bool:
@@ -57,14 +68,9 @@ async def fill_aside(path: Path) -> tuple[Sieve, int]:
     """As `fill`. Raises `StoreUnavailable`."""
     fd = os.memfd_create("sieve")
     try:
-        words = ("-m", __name__, str(path), str(fd))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *words,
-            pass_fds=[fd],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        words = (sys.executable, "-m", __name__, str(path), str(fd))
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*words, pass_fds=[fd], stdout=pipe, stderr=pipe)
         try:
             told, why = await process.communicate()
         finally:
@@ -81,18 +87,103 @@ async def fill_aside(path: Path) -> tuple[Sieve, int]:
         os.close(fd)
 
 
+def _needed(db: sqlite3.Connection, seq: int) -> int:
+    counts = (
+        db.execute(query.replace("key", "count(*)").replace("subject", "count(*)")) for query in _OTHERS
+    )
+    return seq + sum(int(cursor.fetchone()[0]) for cursor in counts)
+
+
+def _add(sieve: Sieve, cursor: sqlite3.Cursor) -> None:
+    while rows := cursor.fetchmany(_READ):
+        sieve.add([key for (key,) in rows])
+
+
+# ---- the process -----------------------------------------------------------------------------------------------------
+
+
 def _main() -> None:
     path, fd = Path(sys.argv[1]), int(sys.argv[2])
     os.nice(_NICE)  # calls come first
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)) as db:
-        sieve, room, seq = _filled(db, lambda size: _memory(fd, size))
-    sys.stdout.write(f"{room} {sieve.keys} {seq}\n")
+    with (
+        closing(sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)) as db,
+        tables.whole(db, "BEGIN"),
+    ):
+        seq = tables.newest(db)
+        field, room = _filled(db, path.with_suffix(".sieve"), fd, seq)
+    sys.stdout.write(f"{room} {field.keys} {seq}\n")
+
+
+def _filled(db: sqlite3.Connection, kept: Path, fd: int, seq: int) -> tuple[Sieve, int]:
+    """And for how many keys it is made."""
+    needed = _needed(db, seq)
+    head, sieve = _loaded(db, kept, fd, needed)
+    if sieve is None or head is None:
+        room, missing = 2 * needed, seq
+        sieve = Sieve(room, _memory(fd, bytes_for(room)))
+        _add(sieve, db.execute("SELECT subject FROM ledger"))  # in the index's order: less than half to read
+    else:
+        room, missing = head.room, seq - head.seq
+        _add(sieve, db.execute("SELECT subject FROM ledger WHERE seq > ?", (head.seq,)))
+    if missing > _LONG:
+        with suppress(OSError):  # then the next start reads all of it
+            _keep(db, kept, sieve, room)
+    for query in _OTHERS:
+        _add(sieve, db.execute(query))
+    return sieve, room
 
 
 def _memory(fd: int, size: int) -> mmap:
+    os.ftruncate(fd, 0)  # what was read before, and found not to serve, goes
     os.ftruncate(fd, size)
     return mmap(fd, size)
+
+
+def _loaded(db: sqlite3.Connection, kept: Path, fd: int, needed: int) -> tuple[_Head | None, Sieve | None]:
+    """What was kept, where it serves."""
+    try:
+        with kept.open("rb") as file:
+            head = msgspec.json.decode(file.readline(1 << 12), type=_Head)
+            if head.format == _FORMAT and _stands(db, head) and bytes_for(needed) <= bytes_for(head.room):
+                return head, _read(head, file, fd)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    return None, None
+
+
+def _stands(db: sqlite3.Connection, head: _Head) -> bool:
+    row = db.execute("SELECT hex(sealed) FROM ledger WHERE seq = ?", (head.seq,)).fetchone()
+    return row is not None and bool(head.sealed) and row[0] == head.sealed
+
+
+def _read(head: _Head, file: BufferedReader, fd: int) -> Sieve | None:
+    field = _memory(fd, bytes_for(head.room))
+    with memoryview(field) as view:
+        whole = file.readinto(view) == len(view) and not file.read(1)
+        if not whole or sha256(view).hexdigest() != head.sha256:
+            return None
+    sieve = Sieve(head.room, field)
+    sieve.keys = head.keys
+    return sieve
+
+
+def _keep(db: sqlite3.Connection, kept: Path, sieve: Sieve, room: int) -> None:
+    """Whole or not at all. Raises OSError."""
+    last = db.execute(_LAST).fetchone()
+    if last is None:
+        return
+    seq, sealed = last
+    with memoryview(sieve.field) as view:
+        head = _Head(_FORMAT, room, sieve.keys, seq, sealed, sha256(view).hexdigest())
+        new = kept.with_name(f"{kept.name}.new")
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
+            file.write(msgspec.json.encode(head) + b"\n")
+            for start in range(0, len(view), _SYNCED):
+                file.write(view[start : start + _SYNCED])
+                os.fdatasync(file.fileno())
+    new.replace(kept)
 
 
 if __name__ == "__main__":
