@@ -298,6 +298,28 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     await gate.close()
 
 
+async def test_sentinels_with_users_of_their_own(tmp_path: Path) -> None:
+    """With the rights that README names; and without them it is told why, and of no connection's insides."""
+    watched = redises.sentinels(0)
+    for port in watched.ports:
+        for words in (("gate", "on", ">pw", "+sentinel|masters", "+sentinel|slaves"), ("default", "off")):
+            ask_port(port, "ACL", "SETUSER", *words)
+    stranger = RedisStore(watched.url(), name=tmp_path.name)
+    with pytest.raises(
+        StoreUnavailable, match=r"^Redis: no Sentinel names a master of `gates`: \S+; see that"
+    ):
+        await stranger.ping()
+    await stranger.close()
+    known = f"{watched.url()}?sentinel_username=gate&sentinel_password=pw"
+    store = RedisStore(known, name=tmp_path.name)
+    await store.refuse_unless_safe()
+    await store.close()
+
+
+def ask_port(port: int, *words: str) -> None:
+    subprocess.run(["redis-cli", "-p", str(port), *words], check=True, capture_output=True)
+
+
 async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
     """A stop is on its disk when it is acknowledged, and is not refused for the second that takes."""
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")

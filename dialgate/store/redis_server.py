@@ -81,7 +81,9 @@ class _Watched:
         except (RedisError, OSError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise Gone(str(error)) from error
+            # The library tells each Sentinel's whole connection before what was wrong with it.
+            told = str(error).rpartition(" - ")[2]
+            raise Gone(f"no Sentinel names a master of `{self._service}`: {told}") from error
         return structs.replace(self._address, host=host, port=int(port))
 
     async def replicas(self, until: float) -> int:
