@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dialgate.numberset import DENSE, FORMAT, HEADER, LIMIT, DamagedFile, NumberSet, distinct, write
+from dialgate.numberset import DENSE, FORMAT, HEADER, LIMIT, SYNCED, DamagedFile, NumberSet, distinct, write
 
 BLOCK = 10_000
 MOBILE = 393_330_000_000
@@ -40,6 +40,17 @@ def path(tmp_path: Path) -> Path:
     numbers = array(range(MOBILE, MOBILE + 3_000, 2))
     write(path, [numbers], meta=b'{"registry":"rpo"}', tags=tags_of(numbers))
     return path
+
+
+def test_a_set_larger_than_what_is_brought_to_the_disk_at_a_time_is_whole(tmp_path: Path) -> None:
+    count = SYNCED // ((DENSE - 1) * 2) + 2
+    blocks = np.arange(count, dtype=np.uint64)[:, None] * np.uint64(BLOCK)
+    numbers = (np.uint64(MOBILE) + blocks + np.arange(DENSE - 1, dtype=np.uint64)).ravel()
+    write(tmp_path / "set", np.array_split(numbers, 3), meta=b"m")
+    opened = NumberSet.open(tmp_path / "set")
+    opened.verify()
+    assert np.array_equal(opened.arrays()[0], numbers)
+    opened.close()
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
