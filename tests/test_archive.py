@@ -337,6 +337,15 @@ def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
         yield data[: draw.randrange(len(data))]
 
 
+@pytest.mark.parametrize("ending", [b"", b"\r\n", b"\n\n"])
+def test_the_last_byte_of_the_sums_is_looked_at_too(folder: Path, ending: bytes) -> None:
+    pack_all(folder)
+    path = min(folder.glob("*.sha256"))
+    path.write_bytes(path.read_bytes()[:-1] + ending)
+    with pytest.raises(LogDamaged, match="the sums of a packed segment"):
+        content(folder)
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".sha256"])
 def test_any_changed_byte_of_an_archived_segment_is_found(folder: Path, suffix: str) -> None:
     pack_all(folder)

@@ -13,7 +13,7 @@ import structlog
 from dialgate.archive import index
 from dialgate.archive.index import Index
 from dialgate.archive.items import items_of
-from dialgate.archive.parquet import PackedSegment
+from dialgate.archive.parquet import PackedSegment, check
 from dialgate.archive.reading import PACKED, segments
 from dialgate.decision_log import LogDamaged
 
@@ -40,6 +40,7 @@ def keep(folder: Path, *, anew: bool = False) -> None:
 
 def _index(path: Path) -> None:
     try:
+        check(path)
         segment = PackedSegment(path)
         items = items_of(segment.groups(["number", "body"]))
     except LogDamaged as error:  # it is read without, and others must not wait for it

@@ -125,13 +125,13 @@ class PackedSegment:
         self.rows: int = self._file.metadata.num_rows
         if metadata.get(b"dialgate.format") != FORMAT:
             raise PackedDamaged(path, 0, f"no packed segment of format {FORMAT.decode()}")
-        self._header = metadata[b"dialgate.header"]
-        hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
-        self._hashes = [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)]
         try:
+            self._header = metadata[b"dialgate.header"]
+            hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
             header = msgspec.json.decode(self._header, type=Header)
-        except UNREADABLE as error:
+        except (*UNREADABLE, KeyError, ValueError) as error:
             raise self._damaged(error) from error
+        self._hashes = [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)]
         self.first, self._log = header.first, header.log
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
@@ -195,13 +195,6 @@ class PackedSegment:
         for row in counted.to_pylist():
             yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
 
-    def check(self) -> None:
-        """That each of its files is, byte for byte, the one that was written."""
-        listed = _sums(self._path)
-        for path in files_of(self._path):
-            if path != sums_of(self._path) and listed.get(path.name) != digest(path):
-                raise PackedDamaged(path, 0, f"it is not the file that {sums_of(self._path).name} names")
-
     def _blocks(self, begin: int) -> Iterator[_Block]:
         """From the row `begin` on, a multiple of `_HASH_EVERY`."""
         return map(self._block, range(begin, self.rows, _HASH_EVERY))
@@ -243,6 +236,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check(segment: Path) -> None:
+    """That each of its files is, byte for byte, the one that was written; before anything decodes it. Raises
+    `PackedDamaged`, `OSError`."""
+    listed = _sums(segment)
+    for path in files_of(segment):
+        if path != sums_of(segment) and listed.get(path.name) != digest(path):
+            raise PackedDamaged(path, 0, f"it is not the file that {sums_of(segment).name} names")
+
+
 def files_of(segment: Path) -> list[Path]:
     """All that belongs to it, the segment last. One that was packed by an earlier version has an index of its own."""
     own = segment.with_suffix(".numbers.npy")
@@ -251,7 +253,7 @@ def files_of(segment: Path) -> list[Path]:
 
 def write_sums(segment: Path, digests: dict[str, str]) -> None:
     with opened_new(sums_of(segment)) as file:
-        file.writelines(b"%b  %b\n" % (value.encode(), name.encode()) for name, value in digests.items())
+        file.write(_told(digests))
         file.flush()
         os.fsync(file.fileno())
 
@@ -259,10 +261,18 @@ def write_sums(segment: Path, digests: dict[str, str]) -> None:
 def _sums(segment: Path) -> dict[str, str]:
     path = sums_of(segment)
     try:
-        pairs = [line.split("  ") for line in path.read_text("ascii").splitlines()]
-        return {name: value for value, name in pairs}
+        raw = path.read_bytes()
+        pairs = [line.split("  ") for line in raw.decode("ascii").splitlines()]
+        found = {name: value for value, name in pairs}
     except (OSError, ValueError) as error:
         raise PackedDamaged(path, 0, f"the sums of a packed segment cannot be read: {error}") from error
+    if raw != _told(found):
+        raise PackedDamaged(path, 0, "the sums of a packed segment are not as they were written")
+    return found
+
+
+def _told(digests: dict[str, str]) -> bytes:
+    return b"".join(b"%b  %b\n" % (value.encode(), name.encode()) for name, value in digests.items())
 
 
 def _line(own: bytes, body: bytes) -> bytes:

@@ -72,9 +72,11 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
         with suppress(FileNotFoundError):  # it has been packed since the folder was listed
             yield from lines_of(path)
             return
-    packed = _load(path.with_suffix(PACKED))
-    packed.check()
-    yield from packed.lines()
+    from dialgate.archive.parquet import check  # noqa: PLC0415 - as `_load`
+
+    packed = path.with_suffix(PACKED)
+    check(packed)
+    yield from _load(packed).lines()
 
 
 class Segments:
