@@ -298,6 +298,23 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     await gate.close()
 
 
+async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_waited_for_soon(
+    tmp_path: Path,
+) -> None:
+    """A Cluster names a replica only once it has copied something."""
+    made = redises.cluster(1)
+    store = RedisStore(made.url(), name=tmp_path.name)
+    async with asyncio.timeout(20):
+        while await store.unasked() != 1:
+            await store.ping()
+    holding = [each for each in made.nodes if tmp_path.name in each.say("--scan")]
+    (replica,) = (each for each in holding if each.say("ROLE").startswith("slave"))
+    replica.kill()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        await store.append([revoked(ANNA)])
+    await store.close()
+
+
 async def test_sentinels_with_users_of_their_own(tmp_path: Path) -> None:
     """With the rights that README names; and without them it is told why, and of no connection's insides."""
     watched = redises.sentinels(0)
