@@ -24,11 +24,11 @@ from dialgate.settings import Client, Config
 from dialgate.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, Store
 
-AT_ONCE = (
-    32_768  # numbers: the more, the nearer to each other in the store's index are those that are asked about
-)
+# Numbers: the more, the nearer to each other in the store's index are those that are asked about.
+AT_ONCE = 8_192
 _READ_AT_ONCE = 8_192  # subjects: a shared store serves nobody else meanwhile
-_REMEMBERED = 50_000  # decisions
+_MANY = 100_000  # numbers; to hear that so many come is worth a second to a store
+_REMEMBERED = 1_000  # decisions
 
 Word: TypeAlias = Literal["allow", "later", "deny"]
 
@@ -73,6 +73,7 @@ class Judge:
         self._gatherer = Gatherer(config, keys)
         self._judged: dict[tuple[object, ...], _Judged] = {}
         self._snapshot: Snapshot | None = None
+        self._seen = 0
 
     async def open(self) -> None:
         """Loads what a gate would have loaded. Raises `StoreUnavailable`, `AnswersUnusable`."""
@@ -96,6 +97,9 @@ class Judge:
 
     async def judge(self, numbers: Sequence[str]) -> list[Verdict]:
         """Of each number, as it was written. Raises `StoreUnavailable`."""
+        if self._seen < _MANY <= self._seen + len(numbers):
+            await self._store.expect_many()
+        self._seen += len(numbers)
         read, client, campaign, shown = self._gatherer.read, self._client, self._line.campaign.id, self._from
         questions = [read(Call(to=number, from_=shown, campaign=campaign), client) for number in numbers]
         known = await self._known([subject for question in questions for subject in question.subjects])
