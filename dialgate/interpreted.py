@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import struct
+from binascii import hexlify
 from bisect import bisect_left
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +55,51 @@ def _repeated(value: object, depth: int) -> str | None:
         inner = value if isinstance(value, list) else []
     found = (_repeated(each, depth) for each in (inner if depth > 0 else ()))
     return next((name for name in found if name is not None), None)
+
+
+_ZERO = bytes(32)
+_FRAME = 83  # {"hash":"<64 hex digits>","entry":<body>}\n
+
+
+def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The lines of a log that follow `head` (32 bytes: the SHA-256 of the last line), and the new head."""
+    _refuse_if_no_head(head)
+    parts: list[bytes] = []
+    for body in bodies:
+        head = sha256(head + body).digest()
+        parts += (b'{"hash":"', hexlify(head), b'","entry":', body, b"}\n")
+    return b"".join(parts), head
+
+
+def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]:
+    """Of the whole lines at the beginning of `data` that follow `head`, `most` of them: the new head, the leaf of each
+    (RFC 6962, 2.1), and how many bytes they are."""
+    _refuse_if_no_head(head)
+    leaves: list[bytes] = []
+    taken = 0
+    while len(leaves) < most and (end := data.find(b"\n", taken)) >= 0:
+        line = data[taken : end + 1]
+        body = line[_FRAME:-2]
+        own = sha256(head + body).digest()
+        if line != b'{"hash":"%b","entry":%b}\n' % (hexlify(own), body):
+            break
+        head, taken = own, end + 1
+        leaves.append(sha256(b"\0" + body).digest())
+    return head, leaves, taken
+
+
+def paired(hashes: Sequence[bytes]) -> list[bytes]:
+    """The node over each two of a level (RFC 6962, 2.1)."""
+    if len(hashes) % 2 or any(len(each) != len(_ZERO) for each in hashes):
+        raise ValueError("pairs of hashes of 32 bytes")
+    return [
+        sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
+    ]
+
+
+def _refuse_if_no_head(head: bytes) -> None:
+    if len(head) != len(_ZERO):
+        raise ValueError("a head has 32 bytes")
 
 
 class Keyed:

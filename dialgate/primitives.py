@@ -7,16 +7,27 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dialgate._primitives import Keyed, Tagger, add, digits, passes, repeated
+    from dialgate._primitives import Keyed, Tagger, add, chained, digits, followed, paired, passes, repeated
 
     COMPILED: str
 elif os.environ.get("DIALGATE_INTERPRETED") or find_spec("dialgate._primitives") is None:
-    from dialgate.interpreted import Keyed, Tagger, add, digits, passes, repeated
+    from dialgate.interpreted import Keyed, Tagger, add, chained, digits, followed, paired, passes, repeated
 
     COMPILED = "no"
 else:
-    from dialgate._primitives import Keyed, Tagger, add, digits, passes, repeated
+    from dialgate._primitives import Keyed, Tagger, add, chained, digits, followed, paired, passes, repeated
 
     COMPILED = "yes"
 
-__all__ = ["COMPILED", "Keyed", "Tagger", "add", "digits", "passes", "repeated"]
+__all__ = [
+    "COMPILED",
+    "Keyed",
+    "Tagger",
+    "add",
+    "chained",
+    "digits",
+    "followed",
+    "paired",
+    "passes",
+    "repeated",
+]

@@ -7,8 +7,11 @@ import os
 import random
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
-from hashlib import blake2b
+from hashlib import blake2b, sha256
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +29,12 @@ START = 393_330_000_000
 class Ways(Protocol):
     Keyed: type[interpreted.Keyed]
     Tagger: type[interpreted.Tagger]
+
+    def chained(self, head: bytes, bodies: list[bytes]) -> tuple[bytes, bytes]: ...
+
+    def followed(self, head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]: ...
+
+    def paired(self, hashes: list[bytes]) -> list[bytes]: ...
 
     def digits(self, text: str) -> str: ...
 
@@ -85,6 +94,67 @@ def test_the_digits_of_a_text_are_those_ten_and_no_others(ways: Ways, text: str)
 class Members(list[tuple[str, object]]):
     """Of an object: its names and values, some perhaps twice."""
 
+
+# ---- chain and tree --------------------------------------------------------------------------------------------------
+
+BODIES = st.lists(
+    st.one_of(st.binary(max_size=300), st.integers(0, 260).map(bytes)).map(lambda body: body.replace(b"\n", b"")),
+    max_size=12,
+)  # fmt: skip
+HEAD = sha256(b"before").digest()
+
+
+@BOTH
+@given(bodies=BODIES, most=st.integers(-1, 14), cut=st.integers(0, 60))
+def test_what_was_chained_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: int) -> None:
+    """By the very bytes that hashlib gives; no further than asked, nor into a line that is not whole."""
+    head, expected = HEAD, b""
+    heads = [HEAD]
+    for body in bodies:
+        head = sha256(head + body).digest()
+        heads.append(head)
+        expected += b'{"hash":"%b","entry":%b}\n' % (head.hex().encode(), body)
+    lines, end = ways.chained(HEAD, bodies)
+    assert (lines, end) == (expected, head)
+    data = lines[: len(lines) - cut]
+    whole = data.count(b"\n")
+    count = max(min(whole, most), 0)
+    told, leaves, taken = ways.followed(HEAD, data, most)
+    assert leaves == [sha256(b"\0" + body).digest() for body in bodies[:count]]
+    assert (told, taken) == (heads[count], sum(len(body) + 85 for body in bodies[:count]))
+
+
+@given(bodies=BODIES, at=st.integers(0, 4_000), byte=st.integers(0, 255))
+def test_a_changed_byte_ends_what_follows_on_both_ways(bodies: list[bytes], at: int, byte: int) -> None:
+    lines, _ = primitives.chained(HEAD, bodies)
+    assume(at < len(lines) and lines[at] != byte)
+    damaged = lines[:at] + bytes([byte]) + lines[at + 1 :]
+    told, leaves, taken = primitives.followed(HEAD, damaged, 100)
+    assert (told, leaves, taken) == interpreted.followed(HEAD, damaged, 100)
+    assert len(leaves) == lines[:at].count(b"\n")
+    assert taken <= at
+
+
+@BOTH
+@given(count=st.integers(0, 20))
+def test_the_nodes_of_a_tree(ways: Ways, count: int) -> None:
+    hashes = [sha256(b"%d" % each).digest() for each in range(count * 2)]
+    nodes = [sha256(b"\1" + hashes[at] + hashes[at + 1]).digest() for at in range(0, count * 2, 2)]
+    assert ways.paired(hashes) == nodes
+    for wrong in ([*hashes, HEAD], [*hashes, HEAD, HEAD[1:]]):
+        with pytest.raises(ValueError, match="pairs of hashes"):
+            ways.paired(wrong)
+
+
+@BOTH
+def test_a_head_that_is_none_is_refused(ways: Ways) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        ways.chained(HEAD[1:], [])
+    with pytest.raises(ValueError, match="32 bytes"):
+        ways.followed(HEAD + b"x", b"", 1)
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["to", "from", "a", "", 'qu"ote', "back\\slash", "é", "\n", "to\\"])
 JSON = st.recursive(
@@ -276,7 +346,25 @@ def test_a_closed_one_finds_nothing_and_lets_the_file_go(ways: Ways, tmp_path: P
     parts.file.close()
 
 
-# ---- without a compiler ----------------------------------------------------------------------------------------------
+# ---- on another processor, and without a compiler ----------------------------------------------------------------------
+
+
+def test_a_processor_without_instructions_for_it_has_the_same_hash(tmp_path: Path) -> None:
+    built = tmp_path / f"_primitives{sysconfig.get_config_var('EXT_SUFFIX')}"
+    source = Path(primitives.__file__).with_name("_primitives.c")
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-DPLAIN", f"-I{sysconfig.get_path('include')}", source, "-o", built],
+        check=True,
+    )  # fmt: skip
+    loader = ExtensionFileLoader("_primitives", str(built))
+    spec = spec_from_loader("_primitives", loader)
+    assert spec
+    plain = module_from_spec(spec)
+    loader.exec_module(plain)
+    bodies = [bytes(range(256))[:size] for size in range(256)] + [bytes(100_000)]
+    assert (
+        plain.chained(HEAD, bodies) == interpreted.chained(HEAD, bodies) == primitives.chained(HEAD, bodies)
+    )
 
 
 def test_what_was_compiled_is_used_unless_it_is_not_wanted() -> None:

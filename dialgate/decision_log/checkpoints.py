@@ -25,15 +25,14 @@ from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from dialgate.decision_log.durable import tell
-from dialgate.decision_log.merkle import Span, leaf_hash
+from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import (
-    BODY,
     UNREADABLE,
     ZERO,
     LogDamaged,
@@ -46,6 +45,7 @@ from dialgate.decision_log.segment import (
     unavailable,
 )
 from dialgate.model import Instant
+from dialgate.primitives import followed
 from dialgate.signing import Signer, is_signed
 
 FILE = "checkpoints.ndjson"
@@ -55,8 +55,9 @@ _BODY = slice(157, -2)
 _MOST = (
     100_000  # entries taken in at a time: a log of before there were checkpoints is caught up with by and by
 )
-_TURN = 64  # entries read before the threads that decide are given way,
+_READ = 1 << 16  # bytes read before the threads that decide are given way,
 _PAUSE = 0.000_2  # for so many seconds
+_DOES_NOT_FOLLOW = "it does not follow from what stands before it"
 _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -225,31 +226,38 @@ class Checkpointer:
     def _read_segment(self, path: Path, first: int, durable: int) -> None:
         if first > self._span.end + 1:
             raise LogDamaged(path, 0, f"entry {self._span.end + 1} should stand before it and is not there")
-        offset, seq = 0, first - 1  # the header stands where an entry of that number would
-        if path == self._place[0]:
-            offset, seq = self._place[1], self._span.end + 1
-        try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                for turn, line in enumerate(file, 1):
-                    if seq > self._span.end or seq == first - 1 == self._span.end:
-                        self._take(path, offset, line, is_entry=offset > 0)
-                    offset += len(line)
-                    seq += 1
-                    if seq > durable:
-                        break
-                    if not turn % _TURN:
-                        time.sleep(_PAUSE)
-        finally:
-            self._place = path, offset
+        with path.open("rb") as file:
+            if path != self._place[0]:
+                self._place = path, self._begin(path, file, first)
+            while self._span.end < durable and self._take(path, file, durable - self._span.end):
+                time.sleep(_PAUSE)
 
-    def _take(self, path: Path, offset: int, line: bytes, *, is_entry: bool) -> None:
-        head = follow(self._head, line)
-        if head is None:
-            raise LogDamaged(path, offset, "it does not follow from what stands before it")
+    def _begin(self, path: Path, file: BinaryIO, first: int) -> int:
+        """Where the first entry stands that is still to be read."""
+        header = file.readline()
+        if first == self._span.end + 1:
+            head = follow(self._head, header)
+            if head is None:
+                raise LogDamaged(path, 0, _DOES_NOT_FOLLOW)
+            self._head = head
+        for _ in range(first, self._span.end + 1):
+            file.readline()
+        return file.tell()
+
+    def _take(self, path: Path, file: BinaryIO, most: int) -> bool:
+        """As many of the next entries as are read at a time; false where the file ends."""
+        offset = self._place[1]
+        file.seek(offset)
+        data = file.read(_READ)
+        if b"\n" not in data:
+            data += file.readline()
+        head, leaves, taken = followed(self._head, data, most)
+        if data and not leaves:
+            raise LogDamaged(path, offset, _DOES_NOT_FOLLOW)
         self._head = head
-        if is_entry:
-            self._span.add(leaf_hash(line[BODY]))
+        self._span.extend(leaves)
+        self._place = path, offset + taken
+        return bool(data)
 
     def _sign(self, now: Instant) -> None:
         span = self._span

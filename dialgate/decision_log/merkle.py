@@ -8,6 +8,8 @@ process that has seen one segment can hand on what it saw, and a proof needs no 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
+from dialgate.primitives import paired
+
 
 def leaf_hash(body: bytes) -> bytes:
     return sha256(b"\0" + body).digest()
@@ -49,7 +51,7 @@ class Span:
         nodes.append((level, leaf))
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """As `add` of each, at a third of the cost: by the largest whole subtrees that fit."""
+        """As `add` of each, at a part of the cost: by the largest whole subtrees that fit."""
         at = 0
         while at < len(leaves):
             level = (len(leaves) - at).bit_length() - 1
@@ -58,8 +60,7 @@ class Span:
             hashes = leaves[at : at + (1 << level)]
             at += 1 << level
             for _ in range(level):
-                pairs = zip(hashes[::2], hashes[1::2], strict=True)
-                hashes = [sha256(b"\1" + left + right).digest() for left, right in pairs]
+                hashes = paired(hashes)
             self.add(hashes[0], level)
 
     def join(self, following: "Span") -> None:

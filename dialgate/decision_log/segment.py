@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from binascii import hexlify, unhexlify
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -76,15 +76,6 @@ class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment")
     previous: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     opened_at: Instant
     gate: dict[str, str]
-
-
-def chain(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """The lines that follow `head`, and the new head."""
-    parts: list[bytes] = []
-    for body in bodies:
-        head = sha256(head + body).digest()
-        parts += (b'{"hash":"', hexlify(head), b'","entry":', body, b"}\n")
-    return b"".join(parts), head
 
 
 def follow(head: bytes, line: bytes) -> bytes | None:

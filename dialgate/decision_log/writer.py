@@ -16,7 +16,6 @@ from dialgate.decision_log.segment import (
     Header,
     LogDamaged,
     LogUnavailable,
-    chain,
     follow,
     header_of,
     in_use,
@@ -30,6 +29,7 @@ from dialgate.decision_log.segment import (
 from dialgate.decision_log.syncing import Syncing
 from dialgate.lockfile import take
 from dialgate.model import Instant
+from dialgate.primitives import chained
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
 
@@ -229,7 +229,7 @@ class DecisionLog:
             opened_at=now,
             gate=self._gate,
         )
-        data, head = chain(previous, [msgspec.json.encode(header), *bodies])
+        data, head = chained(previous, [msgspec.json.encode(header), *bodies])
         path = self._folder / f"{end.seq:016}.ndjson"
         fd = publish(path, data)
         if self._fd >= 0:
@@ -246,7 +246,7 @@ class DecisionLog:
             self._begin(self._end, (), now)
 
     def _append(self, bodies: Sequence[bytes]) -> None:
-        data, head = chain(self._end.head, bodies)
+        data, head = chained(self._end.head, bodies)
         try:
             write_all(self._fd, data)
         except OSError:
