@@ -25,7 +25,7 @@ from dialgate.model import DAY, HOUR, MINUTE
 from dialgate.service import wall_clock
 from dialgate.shipping.standing import tell
 from dialgate.shipping.target import Folder
-from tests import world
+from tests import redises, world
 from tests.scrapes import Scrapes
 from tests.serving import serving
 from tests.shippingworld import both, closed, written
@@ -142,6 +142,19 @@ async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
             await watch.pass_(1)
             await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
         await watch.fire("DialgateNodesDisagreeOnLaw")
+
+
+async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path) -> None:
+    watched = redises.sentinels(0, info_period=100)
+    store = {"url": watched.url(), "patience": 5}
+    async with world.running(tmp_path, store=store) as made, watching(made) as watch:
+        port = watched.nodes[0].port
+        redises.linked(redises.node(replicaof=f"127.0.0.1 {port}"))
+        async with asyncio.timeout(20):
+            while made.gate.metrics.replicas_unasked._value.get() != 1:
+                await watch.pass_(1)
+        await watch.pass_(8, every=2)
+        await watch.fire("DialgateReplicasUnasked")
 
 
 async def test_disk_filling_and_then_nearly_full(small_disk: Path, tmp_path: Path) -> None:
