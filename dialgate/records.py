@@ -59,6 +59,10 @@ class Reader:
             else:
                 yield line, self._whole(line, stored)
 
+    def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
+        """As `Segments.begun_before`."""
+        return self._segments.begun_before(at)
+
     def find(self, seq: int) -> Record | OutcomeRecord | None:
         line = self._segments.find(seq)
         stored = _decoded(line) if line else None

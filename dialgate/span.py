@@ -67,15 +67,26 @@ def month(name: str) -> Span:
 
 def _first_since(reader: Reader, at: Instant) -> int:
     """A sequence that is followed, within a stride, by the first entry of `at` or later. A gate's clock never goes back,
-    so few entries need be looked at; but each look may have to read a segment up to there."""
-    high = next(seq for seq in _doubled() if _instant(reader, seq) >= at)
-    strides = range(high // _STRIDE + 1)
-    later = bisect_left(strides, at, key=lambda stride: _instant(reader, stride * _STRIDE))
-    return max((later - 1) * _STRIDE, 1)
+    so few entries need be looked at, all in one segment; but each look may have to read that up to there."""
+    begun, _, following = reader.begun_before(at)
+    low = max(
+        begun - _STRIDE, 1
+    )  # who writes at once may have read the clock a moment earlier than who wrote before
+    high = following or next(seq for seq in _doubled(low) if _instant(reader, seq) >= at)
+    strides = range((high - low) // _STRIDE + 1)
+    later = bisect_left(strides, at, key=lambda stride: _instant(reader, low + stride * _STRIDE))
+    return low + max(later - 1, 0) * _STRIDE
 
 
-def _doubled() -> Iterator[int]:
-    return (_STRIDE << power for power in count())
+def _doubled(low: int) -> Iterator[int]:
+    return (low + (_STRIDE << power) for power in count())
+
+
+def has(reader: Reader, span: Span) -> bool:
+    """Whether there is anything within it. Most often that shows by a segment that was begun in it."""
+    first, begun, _ = reader.begun_before(span.until)
+    # Of the first segment of all that says nothing: a log may have been begun with records that are older than it.
+    return (first > 1 and begun >= span.since) or next(within(reader, span), None) is not None
 
 
 def _instant(reader: Reader, seq: int) -> Instant:

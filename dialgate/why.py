@@ -81,11 +81,7 @@ class Inquiry:
             return []
         past = (name for name in span.months(min(firsts)) if name not in live)
         missing = takewhile(lambda name: name < max(live), past)
-        return [
-            name
-            for name in missing
-            if any(next(span.within(reader, span.month(name)), None) for reader in readers)
-        ]
+        return [name for name in missing if any(span.has(reader, span.month(name)) for reader in readers)]
 
     def _joined(self, chains: Chains, found: Collection[tuple[Line, Record]]) -> list[Found]:
         """With what became of the calls."""

@@ -187,7 +187,7 @@ def long_log(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder = tmp_path_factory.mktemp("long")
     with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
         for first in range(1, 10_001, 1_000):
-            log.turn_over(NOW)
+            log.turn_over(NOW + first // 10 * SECOND)
             log.write([_reported(seq) for seq in range(first, first + 1_000)])
     return Reader(folder)
 

@@ -128,7 +128,7 @@ class PackedSegment:
         try:
             self._header = metadata[b"dialgate.header"]
             hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
-            header = msgspec.json.decode(self._header, type=Header)
+            self.header = header = msgspec.json.decode(self._header, type=Header)
         except (*UNREADABLE, KeyError, ValueError) as error:
             raise self._damaged(error) from error
         self._hashes = [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)]

@@ -6,7 +6,7 @@ What reads Parquet is loaded by the first packed segment that is read: it is lar
 import mmap
 import re
 from binascii import b2a_base64
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -85,6 +85,7 @@ class Segments:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[Path, PackedSegment] = {}
+        self._begun: dict[int, Instant] = {}
 
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
         """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
@@ -99,6 +100,30 @@ class Segments:
             else:
                 last = after if after and after.segment == path and after.seq == first - 1 else None
                 yield from _entries(plain, path, start, first, newest=path == found[-1][1], after=last)
+
+    def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
+        """Of the last segment that was begun before `at`, or of the first: the sequence of its first entry, when it was begun,
+        and the first sequence of the next one, if there is one, else 0. No entry before it is of `at` or later."""
+        found = segments(self._folder)
+        place = bisect_left(found, at, lo=min(1, len(found)), key=self._begun_at) - 1
+        if place < 0:
+            return 1, 0, 0
+        following = found[place + 1][0] if place + 1 < len(found) else 0
+        return found[place][0], self._begun_at(found[place]), following
+
+    def _begun_at(self, segment: tuple[int, Path]) -> Instant:
+        first, path = segment
+        if first not in self._begun:
+            plain = _opened(path)
+            if plain is None:
+                header: Header | None = self._packed(path).header
+            else:
+                with plain:
+                    header = header_of(plain.readline())
+            if header is None:
+                raise LogDamaged(path, 0, "its first line is no header")
+            self._begun[first] = header.opened_at
+        return self._begun[first]
 
     def find(self, seq: int) -> Line | None:
         line = next(self.lines(seq), None)
