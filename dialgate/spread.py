@@ -5,8 +5,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, Final, TypeVar
+
+from dialgate.faults import Unavailable
 
 _HERE: Final = 8  # pieces that are done in this process, before others are worth their start
 _AHEAD: Final = 2  # pieces for each process that wait for it, or for their turn: so much is held in memory
@@ -15,9 +18,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class WorkerLost(Unavailable):
+    """The text is for whoever started the command."""
+
+    component = "worker"
+
+
 def spread(work: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
     """`work` of each piece. It is pickled once for each process, pieces and results each time. What it raises is raised in its
-    piece's turn. Where there is one core only, or little to do, no process is started."""
+    piece's turn. Where there is one core only, or little to do, no process is started. Raises `WorkerLost`."""
     rest = iter(pieces)
     cores = len(os.sched_getaffinity(0))
     yield from map(work, islice(rest, _HERE) if cores > 1 else rest)
@@ -26,8 +35,17 @@ def spread(work: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
         return
     # Not forked: a fork would have a half of whatever the threads of this process are about.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, context, _begin, (work,)) as pool:
-        waiting: deque[Future[R]] = deque([pool.submit(_do, first)])
+    try:
+        yield from _shared_out(ProcessPoolExecutor(cores, context, _begin, (work,)), cores, first, rest)
+    except BrokenProcessPool:
+        raise WorkerLost(
+            "a process that shared the work was ended: was there memory for it? Try again"
+        ) from None
+
+
+def _shared_out(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iterator[T]) -> Iterator[Any]:
+    with executor as pool:
+        waiting: deque[Future[Any]] = deque([pool.submit(_do, first)])
         try:
             for piece in rest:
                 if len(waiting) >= cores * _AHEAD:

@@ -94,6 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.bulk": {"ledger", "store"},
     "dialgate.events": {"model", "ledger", "requests"},
     "dialgate.revoking": {"model", "bulk", "calllist", "keys", "masking", "ledger", "store", "tabular"},
+    "dialgate.spread": {"faults"},
     "dialgate.entering": {
         "model", "bulk", "calllist", "events", "keys", "ledger", "masking", "requests", "spread", "store", "tabular",
     },

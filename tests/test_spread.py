@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dialgate.spread import spread
+from dialgate.spread import WorkerLost, spread
 
 MANY = 40
 
@@ -17,6 +17,12 @@ def squared(number: int) -> tuple[int, int]:
 def refusing(number: int) -> int:
     if number == MANY - 5:
         raise ValueError(number)
+    return number
+
+
+def dying(number: int) -> int:
+    if number == MANY - 5:
+        os._exit(9)
     return number
 
 
@@ -42,6 +48,12 @@ def test_what_is_raised_is_raised_in_its_turn() -> None:
     with pytest.raises(ValueError, match=str(MANY - 5)):
         done.extend(spread(refusing, range(MANY)))
     assert done == list(range(MANY - 5))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="nothing is spread over one core")
+def test_a_process_that_is_ended_is_told_in_words() -> None:
+    with pytest.raises(WorkerLost, match="was there memory"):
+        list(spread(dying, range(MANY)))
 
 
 def test_pieces_are_taken_as_they_are_needed() -> None:
