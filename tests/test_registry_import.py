@@ -456,8 +456,8 @@ def test_the_table_for_people_says_what_changed(desk: Desk) -> None:
     answer = desk.file("answer.txt", lines(MOBILE + ",1", FIXED + ",1"))
     command = [part for part in desk.command(request, answer, LATE) if part != "--json"]
     done = CliRunner().invoke(app, command)
-    rows = dict(line.strip("│ ").split("│") for line in done.stdout.splitlines() if line.startswith("│"))
-    told = {name.strip(): value.strip() for name, value in rows.items()}
+    rows = [line.strip("│").split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    told = {name.strip(): value.strip() for name, value in rows if name.strip()}  # a long path goes on below
     assert told["clear before, listed now"] == "1"
     assert told["valid until"] == "2026-02-04 07:00:00+00:00"
     again = CliRunner().invoke(app, [*command, "--receipt", "T1"])
