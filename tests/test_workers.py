@@ -39,6 +39,7 @@ CONSOLE = world.client("tests", KEY, *world.SCOPES, "watch")
 async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
     async with serving(write(tmp_path, clients=[CONSOLE])) as gate:
         await gate.post("/v1/lists", {**world.LIST, "numbers": [*NUMBERS, CLEAR, LISTED]})
+        await until(lambda: in_use(gate))
         yield gate
 
 
@@ -48,6 +49,12 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
         while True:
             if await what():
                 return
+
+
+async def in_use(gate: Gatehouse) -> bool:
+    """The list, in either worker: each opens it in its next round of upkeep."""
+    said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
+    return all(each["decision"] == "allow" for each in said)
 
 
 async def series(gate: Gatehouse, name: str) -> dict[str, float]:
@@ -62,11 +69,11 @@ async def series(gate: Gatehouse, name: str) -> dict[str, float]:
     return found
 
 
-async def ask_anew(gate: Gatehouse, body: dict[str, str]) -> dict[str, Any]:
+async def ask_anew(gate: Gatehouse, body: dict[str, str], path: str = "/v1/check") -> dict[str, Any]:
     """On a connection of its own, which the kernel gives to either worker."""
     async with (
         ClientSession(gate.client._base_url, connector=TCPConnector(force_close=True)) as client,
-        client.post("/v1/check", json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer,
+        client.post(path, json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer,
     ):
         told: dict[str, Any] = await answer.json()
         return told
