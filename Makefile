@@ -84,7 +84,7 @@ kill: .venv/developing
 	$(PYTHON) -m venv --without-pip .venv
 	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
 
-.venv/installed: pyproject.toml dialgate/_primitives.c | .venv/bin/pip
+.venv/installed: pyproject.toml $(wildcard dialgate/compiled/*) | .venv/bin/pip
 	$(BIN)/pip install -qq -e .
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""`_primitives.c` in Python: the same answers, for a machine without a compiler, and to hold the other to.
+"""The C of `compiled/` in Python: the same answers, for a machine without a compiler, and to hold the other to.
 
 Bringing a file to the disk is in decision_log/syncing.py: there the system has a way of its own.
 """
