@@ -25,10 +25,9 @@ from dialgate.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, Store
 
 # Numbers: the more, the nearer to each other in the store's index are those that are asked about.
-AT_ONCE = 8_192
+AT_ONCE = 32_768
 _READ_AT_ONCE = 8_192  # subjects: a shared store serves nobody else meanwhile
-_MANY = 100_000  # numbers; to hear that so many come is worth a second to a store
-_REMEMBERED = 1_000  # decisions
+_REMEMBERED = 5_000  # decisions: those of which nothing is stored are few, and the others hardly come again
 
 Word: TypeAlias = Literal["allow", "later", "deny"]
 
@@ -73,7 +72,6 @@ class Judge:
         self._gatherer = Gatherer(config, keys)
         self._judged: dict[tuple[object, ...], _Judged] = {}
         self._snapshot: Snapshot | None = None
-        self._seen = 0
 
     async def open(self) -> None:
         """Loads what a gate would have loaded. Raises `StoreUnavailable`, `AnswersUnusable`."""
@@ -97,9 +95,6 @@ class Judge:
 
     async def judge(self, numbers: Sequence[str]) -> list[Verdict]:
         """Of each number, as it was written. Raises `StoreUnavailable`."""
-        if self._seen < _MANY <= self._seen + len(numbers):
-            await self._store.expect_many()
-        self._seen += len(numbers)
         read, client, campaign, shown = self._gatherer.read, self._client, self._line.campaign.id, self._from
         questions = [read(Call(to=number, from_=shown, campaign=campaign), client) for number in numbers]
         known = await self._known([subject for question in questions for subject in question.subjects])

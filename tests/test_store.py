@@ -578,15 +578,6 @@ async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) ->
     ]
 
 
-async def test_to_say_that_many_are_read_changes_nothing_of_what_is_read(store: Store, other: Store) -> None:
-    """Also of what others enter afterwards."""
-    await store.append([revoked(ANNA)])
-    await store.expect_many()
-    await other.append([revoked(BRUNO)])
-    known = (await store.read([ANNA, BRUNO, EVERYONE])).known
-    assert [len(each.revocations) for each in known] == [1, 1, 0]
-
-
 async def test_a_closed_store_refuses(store: Store) -> None:
     await store.ping()
     await store.close()

@@ -219,9 +219,6 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Raises `StoreUnavailable` unless a read and a write would work now."""
 
-    async def expect_many(self) -> None:
-        """A hundred thousand subjects and more are about to be read: what makes that cheaper may be made ready."""
-
     async def maintain(self, before: Instant) -> None:
         """Drop remembered answers older than `before`, and keep the store small and quick. For a regular tick."""
 

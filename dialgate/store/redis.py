@@ -709,9 +709,6 @@ class RedisStore:
     def _ping(self) -> tuple[Any, ...]:
         return ("SET", self.key("ping"), b"")
 
-    async def expect_many(self) -> None:
-        """Nothing: Redis has all of it in memory."""
-
     async def maintain(self, before: Instant) -> None:
         """Redis drops by itself what ages, a little later."""
         self._since = before

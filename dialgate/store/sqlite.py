@@ -44,7 +44,6 @@ WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thre
 BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
 GATHERED = 16_384  # rows of attempts and answers that are written together
 
-_AFFORDABLE = 16_000_000  # entries: their sieve takes 128 MiB, which is what a command may have for it
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
 _PAUSE = 0.000_2  # seconds for the thread that decides, between two statements that are written aside,
 _IN_ARREARS = 8  # unless so many gatherings wait
@@ -494,19 +493,10 @@ class SqliteStore:
         # The format written over itself: a real, synced write that changes nothing.
         await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
 
-    async def expect_many(self) -> None:
-        if await self._inline(tables.newest) <= _AFFORDABLE:
-            self._begin_to_fill()
-        if self._filling is not None:
-            await asyncio.wait([self._filling])
-
-    def _begin_to_fill(self) -> None:
-        if (self._sieve is None or self._sieve.full) and self._filling is None:
-            self._filling = asyncio.create_task(self._fill_sieve())
-
     async def maintain(self, before: Instant) -> None:
         await self._flush()
-        self._begin_to_fill()
+        if (self._sieve is None or self._sieve.full) and self._filling is None:
+            self._filling = asyncio.create_task(self._fill_sieve())
         bounds = (before, tables.FORGOTTEN_AT_ONCE)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
