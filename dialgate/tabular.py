@@ -31,6 +31,7 @@ _MOST_BYTES: Final = 2 << 30
 LONGEST_CELL: Final = 32_767
 _LONGEST_LINE: Final = 1 << 21
 _MOST_HELD: Final = 1 << 23
+_OF_A_CELL: Final = 16  # characters' worth of memory, though it be empty
 _MOST_COLUMNS: Final = 1_024
 # What an XLSX may unpack to, in bytes: Excel's million rows with some columns, and texts that are held in memory.
 _MOST_UNPACKED: Final = 1 << 30
@@ -95,12 +96,12 @@ class Table(Struct, frozen=True):
     rows: Iterator[tuple[int, list[str]]]
 
     def pieces(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
-        """Of so many rows, and fewer where they are long: all of a piece are held in memory."""
+        """Of so many rows, and fewer where they are long or wide: all of a piece are held in memory."""
         some: list[tuple[int, list[str]]] = []
         length = 0
         for row in self.rows:
             some.append(row)
-            length += sum(map(len, row[1]))
+            length += len(row[1]) * _OF_A_CELL + sum(map(len, row[1]))
             if len(some) >= rows or length >= _MOST_HELD:
                 yield some
                 some, length = [], 0

@@ -219,3 +219,22 @@ def test_what_is_read_has_no_influence_on_the_memory_it_takes(
         [sys.executable, "-c", READ, file, str(room)], check=True, capture_output=True, text=True
     )
     assert told in done.stdout
+
+
+BULKY = {
+    "long cells": b"+390612345678," + b"x" * 30_000 + b"\n",
+    "a thousand empty cells": b"+390612345678" + b"," * 1_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("kind", BULKY)
+def test_a_piece_of_long_or_wide_rows_is_of_fewer_of_them(kind: str) -> None:
+    """What is held at once has an end, however a row is made."""
+    pieces = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").pieces(4_000))
+    assert sum(map(len, pieces)) == 1_500
+    assert len(pieces) > 2
+
+
+def test_a_piece_of_short_rows_is_of_as_many_as_were_asked_for() -> None:
+    pieces = tabular.read(BytesIO(b"+390612345678,x\n" * 10_000), "IT").pieces(4_000)
+    assert list(map(len, pieces)) == [4_000, 4_000, 2_000]
