@@ -2,10 +2,11 @@
 and what has to be joined with what the other segments are found to hold."""
 
 import re
-from binascii import hexlify
+from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -24,6 +25,7 @@ from dialgate.decision_log.segment import (
     last_stored_hash,
     stored_hash,
 )
+from dialgate.primitives import followed
 
 OpenSegment: TypeAlias = Callable[[Path], Iterator[tuple[int, bytes]]]
 Kind: TypeAlias = Literal[
@@ -78,6 +80,7 @@ class _Entry(Struct, gc=False):
 
 
 _DIGITS = range(9, 73)  # of the hash, in a line
+_AT_ONCE = 64  # lines
 _decode = msgspec.json.Decoder(_Entry).decode
 
 
@@ -110,28 +113,52 @@ class _Walk:
         return found
 
     def _lines(self) -> None:
-        """Hot: a sound entry is taken in here, and anything else looked at by others."""
-        found, leaf, leaves, counted = self._found, sha256, self._leaves, self._counted
-        for offset, line in self._open(found.path):
-            if not offset:
-                self._header(line)
-            else:
-                body = line[BODY]
-                own = leaf(self._head + body).digest()
-                if line == b'{"hash":"%b","entry":%b}\n' % (hexlify(own), body):
-                    self._head = own
-                    leaves.append(leaf(b"\0" + body).digest())
-                    counted(offset, body)
-                elif self._is_torn(line):
-                    found.torn = len(line)
-                    return
-                else:
-                    self._broken(offset, line)
-                self._due += 1
-                if self._due > self._mark > 0:
-                    self._cut_piece()
-                    self._mark = next(self._marks, 0)
+        """Hot: many sound entries are taken in at once, and anything else is looked at by others."""
+        found, lines = self._found, iter(self._open(self._found.path))
+        for offset, line in islice(lines, 1):
+            self._header(line)
             found.bytes = offset + len(line)
+        while some := list(islice(lines, _AT_ONCE)):
+            data = b"".join([line for _, line in some])
+            head, leaves, taken = followed(self._head, data, len(some))
+            if len(leaves) == len(some) and taken == len(data):
+                for (offset, line), leaf in zip(some, leaves, strict=True):
+                    self._take(offset, line, leaf)
+                self._head = head
+            elif not self._each(some):
+                return
+            offset, line = some[-1]
+            found.bytes = offset + len(line)
+
+    def _take(self, offset: int, line: bytes, leaf: bytes) -> None:
+        self._leaves.append(leaf)
+        self._counted(offset, line[BODY])
+        self._due += 1
+        if self._due > self._mark > 0:
+            self._head = unhexlify(line[9:73])
+            self._next_piece()
+
+    def _each(self, some: Sequence[tuple[int, bytes]]) -> bool:
+        """Where one of them is not sound; false where it ends what there is."""
+        for offset, line in some:
+            head, leaves, taken = followed(self._head, line, 1)
+            if leaves and taken == len(line):
+                self._head = head
+                self._take(offset, line, leaves[0])
+                continue
+            if self._is_torn(line):
+                self._found.torn = len(line)
+                self._found.bytes = offset
+                return False
+            self._broken(offset, line)
+            self._due += 1
+            if self._due > self._mark > 0:
+                self._next_piece()
+        return True
+
+    def _next_piece(self) -> None:
+        self._cut_piece()
+        self._mark = next(self._marks, 0)
 
     def _fail(self, fault: Fault) -> None:
         self._found.fault = self._found.fault or fault
