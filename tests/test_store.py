@@ -644,6 +644,20 @@ async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path:
     await beside.close()
 
 
+async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Path) -> None:
+    """A person's stop does not wait until a gate has nothing more to write: under load that is never."""
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    gatherings = 6
+    for each in range(gatherings):
+        answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+        await store.commit(NOTHING, [], answers, Position("log", each))
+    await others_turn()  # the first is being written
+    assert await beside.append([revoked(ANNA)]) == [1]
+    assert (await beside.positions()).get("log", 0) < gatherings - 2
+    await store.close()
+    await beside.close()
+
+
 async def test_what_was_committed_last_is_let_go_before_anything_can_be_awaited(tmp_path: Path) -> None:
     """Also where the gathering before it was just full: else the attempt would count until the database had been asked."""
     store = SqliteStore.open(tmp_path / "store.db")

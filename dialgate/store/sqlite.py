@@ -40,13 +40,14 @@ from dialgate.store.recent import Recent
 from dialgate.store.sieve import Sieve
 
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
-WAIT = 1.0  # seconds for which the far connection waits for a lock, in its thread
+WAIT = 5.0  # seconds for which the far connection waits for a lock, in its thread: longer than a gathering is written
 BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
 GATHERED = 16_384  # rows of attempts and answers that are written together
 
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
 _PAUSE = 0.000_2  # seconds for the thread that decides, between two statements that are written aside,
 _IN_ARREARS = 8  # unless so many gatherings wait
+_TURN = 0.12  # seconds between two gatherings for other processes: who waits for a lock looks for it every 0.1 s
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -323,6 +324,7 @@ class SqliteStore:
         with suppress(StoreUnavailable):  # it has been noted
             while len(self._recent) > 1:
                 await self._write_eldest(0 if len(self._recent) > _IN_ARREARS else _PAUSE)
+                await asyncio.sleep(_TURN)
         self._writing = None
 
     async def _flush(self) -> None:
