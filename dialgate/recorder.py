@@ -71,14 +71,19 @@ class LogRecorder:
     def _synced(self) -> None:
         for ticket, error in self._syncing.done():
             written, begun, synced = self._awaited.pop(ticket)
+            fault = None
             try:
                 self.log.end_sync(written, error)
-            except LogUnavailable as fault:
-                synced.set_exception(fault)
+            except LogUnavailable as broken:
+                fault = broken
+            else:
+                self._metrics.sync.observe(time.monotonic() - begun)
+            if synced.done():  # whoever waited waits no more
                 continue
-            self._metrics.sync.observe(time.monotonic() - begun)
-            if not synced.done():
+            if fault is None:
                 synced.set_result(None)
+            else:
+                synced.set_exception(fault)
 
     async def result(self, decision: str, result: Result, client: str) -> None:
         async with self.turn:

@@ -14,7 +14,7 @@ import yaml
 from dialgate import kept, settings
 from dialgate.answers import Answer
 from dialgate.decision import decide
-from dialgate.decision_log import verify
+from dialgate.decision_log import LogUnavailable, verify
 from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
 from dialgate.records import Reader, Record
 from dialgate.registrar import Refused
@@ -117,6 +117,20 @@ async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: Wo
     assert not again.done()
     loop.add_reader(recorder._syncing.fileno(), recorder._synced)
     assert await first == await again
+
+
+async def test_one_who_waits_no_more_for_a_disk_that_fails_is_no_loss_of_the_others(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    async with world.running(tmp_path, data=str(small_disk / "data")) as running:
+        recorder = running.gate._recorder
+        gone, waiting = recorder.sync(), recorder.sync()
+        gone.cancel()
+        fill(small_disk / "rubbish")
+        with pytest.raises(LogUnavailable):
+            recorder.write([b"x" * 10_000], {})
+        with pytest.raises(LogUnavailable):
+            await asyncio.wait_for(waiting, 5)
 
 
 async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:

@@ -47,9 +47,7 @@ GATHERED = 16_384  # rows of attempts and answers that are written together
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
 _PAUSE = 0.000_2  # seconds for the thread that decides, between two statements that are written aside,
 _IN_ARREARS = 8  # unless so many gatherings wait
-_TURN = (
-    0.12  # seconds between two gatherings for other processes: who waits for a lock looks for it every 0.1 s
-)
+_TURN = 0.12  # seconds for other processes, between two gatherings: who waits for a lock looks every 0.1 s
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
