@@ -298,6 +298,24 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     await gate.close()
 
 
+async def test_a_replica_that_was_noticed_is_waited_for_also_when_no_sentinel_answers_any_more(
+    tmp_path: Path,
+) -> None:
+    """They may well answer each other, and put it in the master's place."""
+    watched = redises.sentinels(1)
+    store = RedisStore(watched.url(), name=tmp_path.name, patience=0.5)
+    assert await store.unasked() == 1
+    await store.append([])
+    for port in watched.ports:
+        ask_port(port, "SHUTDOWN")
+    with pytest.raises(StoreUnavailable, match="no Sentinel says which replicas `gates` has"):
+        await store.unasked()
+    watched.nodes[1].kill()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        await store.append([revoked(ANNA)])
+    await store.close()
+
+
 async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_waited_for_soon(
     tmp_path: Path,
 ) -> None:

@@ -91,7 +91,7 @@ class _Watched:
             for sentinel in self._sentinel.sentinels:
                 with suppress(RedisError, OSError):
                     return len(await sentinel.sentinel_slaves(self._service))
-        return 0
+        raise Gone(f"no Sentinel says which replicas `{self._service}` has")
 
     async def close(self) -> None:
         for sentinel in self._sentinel.sentinels:
