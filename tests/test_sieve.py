@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dialgate.ledger import Draft, Revoked
 from dialgate.store import StoreUnavailable
 from dialgate.store.sieve import KEY_BYTES, Sieve
 from dialgate.store.sqlite import SqliteStore
-from dialgate.store.sqlite_sieve import fill, fill_aside
+from dialgate.store.sqlite_sieve import fill, fill_aside, is_long
 
 KEYS = st.lists(st.binary(min_size=1, max_size=20), max_size=50)
 
@@ -79,6 +80,24 @@ async def test_of_a_long_store_another_process_fills_it_as_this_one_would(tmp_pa
     absent = keys("absent", 20_000)
     assert sieve.passes(subjects) == subjects
     assert sieve.passes(absent) == here.passes(absent)
+
+
+ROWS: dict[str, str] = {
+    "ledger": "INSERT INTO ledger SELECT i, zeroblob(16), 1, '', '', '', '', x'', '' FROM n",
+    "attempt": "INSERT INTO attempt SELECT 'log-' || i, zeroblob(16), 1, '', '', 'pending', 0 FROM n",
+    "answer": "INSERT INTO answer SELECT i, CAST(i AS BLOB), 1, x'', '' FROM n",
+}
+
+
+@pytest.mark.parametrize("table", ROWS)
+async def test_a_store_is_long_whatever_it_is_that_it_has_many_of(tmp_path: Path, table: str) -> None:
+    await SqliteStore.open(tmp_path / "store.db").close()
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        many = "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2) "
+        db.execute(many + ROWS[table], (1, 100_000))
+        assert not is_long(db)
+        db.execute(many + ROWS[table], (100_001, 100_001))
+        assert is_long(db)
 
 
 MANY = 101_000  # more than are read again at each start

@@ -34,6 +34,7 @@ _READ = 10_000  # rows at a time
 _FORMAT = 1
 _SYNCED = 8 << 20  # bytes: all at once would keep the decision log from the disk meanwhile
 _OTHERS = ("SELECT subject FROM attempt", "SELECT key FROM answer")
+_AT_LEAST = "SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?)"
 _LAST = "SELECT seq, hex(sealed) FROM ledger WHERE length(sealed) > 12 ORDER BY seq DESC LIMIT 1"
 
 
@@ -59,9 +60,9 @@ def fill(db: sqlite3.Connection) -> tuple[Sieve, int]:
 
 
 def is_long(db: sqlite3.Connection) -> bool:
-    """Without counting: a store that was long once, and is no more, costs a process."""
-    (answers,) = db.execute("SELECT ifnull(max(id), 0) FROM answer").fetchone()
-    return tables.newest(db) + int(answers) > _LONG
+    """No row is counted beyond that."""
+    counts = (db.execute(_AT_LEAST.format(table), (_LONG + 1,)) for table in ("ledger", "attempt", "answer"))
+    return sum(int(cursor.fetchone()[0]) for cursor in counts) > _LONG
 
 
 async def fill_aside(path: Path) -> tuple[Sieve, int]:
