@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialgate.ledger import Draft, Revoked
+from dialgate.model import Known
 from dialgate.store import StoreUnavailable
 from dialgate.store.sieve import KEY_BYTES, Sieve
 from dialgate.store.sqlite import SqliteStore
@@ -161,6 +162,47 @@ async def test_of_a_restored_database_nothing_is_missed(kept: Path, tmp_path: Pa
     await entered(path, ("others", MANY + 20))
     sieve, _ = await fill_aside(path)
     assert len(sieve.passes(keys("others", MANY + 20))) == MANY + 20
+
+
+async def sifting(store: SqliteStore) -> None:
+    await store.maintain(0)
+    if store._filling is not None:
+        await asyncio.wait([store._filling])
+
+
+async def test_a_database_that_was_put_back_under_an_open_store_is_asked_itself(tmp_path: Path) -> None:
+    """Its ledger goes on under sequences that the sieve has seen with other entries."""
+    store, other = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await store.append(drafts("before", 3))
+    await sifting(store)
+    (subject,) = keys("after", 1)
+    assert (await store.read([subject])).known == [Known(seq=3)]
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        db.execute("DELETE FROM ledger WHERE seq > 1")
+        db.execute("UPDATE sqlite_sequence SET seq = 1")
+        assert (await store.read([subject])).known == [Known(seq=1)]
+        assert await other.append(drafts("after", 1)) == [2]
+        assert await other.append(drafts("more", 1)) == [3]
+        assert len((await store.read([subject])).known[0].revocations) == 1
+    await store.close()
+    await other.close()
+
+
+async def test_after_a_fault_the_sieve_is_trusted_no_more(tmp_path: Path) -> None:
+    """The file that is opened next may be another's, put there against the fault."""
+    store, other = (SqliteStore.open(tmp_path / name) for name in ("store.db", "other.db"))
+    await store.append(drafts("before", 3))
+    await other.append(drafts("others", 3))
+    await other.close()
+    await sifting(store)
+    (subject,) = keys("others", 1)
+    assert (await store.read([subject])).known == [Known(seq=3)]
+    store._near.close()
+    (tmp_path / "other.db").rename(tmp_path / "store.db")
+    for name in ("store.db-wal", "store.db-shm"):
+        (tmp_path / name).unlink()
+    assert len((await store.read([subject])).known[0].revocations) == 1
+    await store.close()
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {

@@ -213,6 +213,8 @@ class SqliteStore:
         """The newest sequence of the ledger, and the data version: while that is the same, nobody has written."""
         version = tables.pragma(db, "data_version")
         known = self._state
+        if known is not None and known[0] is not db:
+            self._sieve = None  # there was a fault, and against it another file may have been put there
         if known is None or known[:2] != (db, version):
             # Both from one statement, for somebody may write between two.
             seq, version = db.execute(tables.STATE).fetchone()
@@ -284,10 +286,10 @@ class SqliteStore:
     def _sifted(self, db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> list[bytes]:
         """Those that may be in the database. The sieve first takes in what any process has added to the ledger up to
         `seq`, which is as far as this transaction sees."""
-        if seq - self._sieved > _CAUGHT_UP:
-            self._sieve = (
-                None  # after a bulk import: to read it all here would hold up calls; it is filled anew aside
-            )
+        if not 0 <= seq - self._sieved <= _CAUGHT_UP:
+            # After a bulk import: to read it all here would hold up calls. Or another file was put in this one's place, and its
+            # ledger goes on otherwise. The sieve is filled anew aside.
+            self._sieve = None
         if self._sieve is None:
             return list(subjects)
         if seq > self._sieved:
