@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
+from dialgate.decision_log.syncing import ThreadSyncing
 
 ONE = "0000000000000001.ndjson"
 ROOT = Path(__file__).parents[1]
@@ -294,6 +296,27 @@ def test_after_a_failed_sync_nothing_is_trusted_and_nothing_is_lost(tmp_path: Pa
     assert [path.name for path in sorted(tmp_path.glob("*.ndjson"))] == [ONE, f"{4:016}.ndjson"]
     assert verify(tmp_path).ok
     assert seqs(tmp_path) == list(range(1, 9))
+
+
+def test_what_did_not_reach_the_disk_is_not_taken_for_synced_because_a_segment_began_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """The kernel tells an error of the disk once: to the sync that was under way, and not to that of the new segment."""
+    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
+        append(log, 2)
+        whole = os.dup(log._fd)
+        break_under(log, "/dev/null")
+        written = log.begin_sync(under_way, 1)
+        select.select([under_way.fileno()], [], [])
+        ((_, error),) = under_way.done()
+        os.dup2(whole, log._fd)
+        os.close(whole)
+        append(log, 1)
+        with pytest.raises(LogUnavailable, match="Invalid argument"):
+            log.end_sync(written, error)
+        refuses(log)
+        log.recover(NOW)
+        log.end_sync(written, error)  # it has been written anew
 
 
 def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ class _End(NamedTuple):
 
 
 class Written(NamedTuple):
-    """How far a segment had been written."""
+    """How far the log had been written, and how often it had been mended by then."""
 
-    first: int
+    mended: int
     end: _End
 
 
@@ -71,6 +71,7 @@ class DecisionLog:
         self._fd = -1
         self._unsynced: list[bytes] = []
         self._broken: OSError | None = None
+        self._mended = 0
 
     @classmethod
     def open(
@@ -149,7 +150,7 @@ class DecisionLog:
         self._refuse_if_broken()  # at once, as in `write`
         with self._file:
             self._refuse_if_broken()
-            written = Written(self._first, self._end)
+            written = Written(self._mended, self._end)
             try:
                 syncing.begin(self._fd, ticket)
             except OSError as error:
@@ -157,15 +158,18 @@ class DecisionLog:
         return written
 
     def end_sync(self, written: Written, error: int) -> None:
-        """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk."""
+        """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk.
+
+        The kernel tells an error once: whoever synced the file after it, for a new segment too, has heard of none."""
         self._refuse_if_broken()
         with self._file:
-            if written.first != self._first or written.end.seq <= self._durable.seq:
-                return  # a new segment begins with all that was before it on the disk
+            if written.mended != self._mended:
+                return  # it was written anew since, and that is on the disk
             if error:
                 raise self._break(OSError(error, os.strerror(error)))
             self._refuse_if_broken()
-            self._settle(written.end)
+            if written.end.seq > self._durable.seq:
+                self._settle(written.end)
 
     def recover(self, now: Instant) -> None:
         """Make a failed log usable again, without a restart; raises LogUnavailable for as long as the cause lasts.
@@ -183,6 +187,7 @@ class DecisionLog:
             except OSError as error:
                 raise self._break(error) from error
             self._broken = None
+            self._mended += 1
 
     def close(self) -> None:
         try:
