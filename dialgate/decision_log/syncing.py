@@ -17,7 +17,6 @@ from typing import NamedTuple, Protocol
 
 from dialgate.primitives import COMPILED
 
-_MOST = 64  # under way at a time
 _FDSYNC, _RESFD = 3, 1
 _CALLS = {
     "x86_64": (206, 207, 209, 208),
@@ -39,7 +38,9 @@ class Syncing(Protocol):
     def begin(self, fd: int, ticket: int) -> None:
         """What was written to the file by now goes to the disk; `fd` may be closed meanwhile. Raises `OSError`."""
 
-    def done(self) -> list[Done]: ...
+    def done(self) -> list[Done]:
+        """In the order in which they were begun. One ends before the next is: of two at once, the kernel tells an error of the
+        disk to either."""
 
     def close(self) -> None: ...
 
@@ -89,29 +90,57 @@ class KernelSyncing:
         self._syscall = ctypes.PyDLL(None, use_errno=True).syscall
         self._syscall.restype = ctypes.c_long
         self._context = ctypes.c_ulong(0)
-        self._call(setup, ctypes.c_long(_MOST), ctypes.byref(self._context))
+        self._call(setup, ctypes.c_long(1), ctypes.byref(self._context))
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._control = _Control(operation=_FDSYNC, flags=_RESFD, event_fd=self._eventfd)
         self._list = (ctypes.c_void_p * 1)(ctypes.addressof(self._control))
-        self._told = (_Event * _MOST)()
+        self._told = (_Event * 1)()
+        self._asked: deque[tuple[int, int]] = deque()  # the first is under way
 
     def fileno(self) -> int:
         return self._eventfd
 
     def begin(self, fd: int, ticket: int) -> None:
-        self._control.fd, self._control.data = fd, ticket  # the kernel copies it
-        self._call(self._submit, self._context, ctypes.c_long(1), self._list)
+        self._asked.append((os.dup(fd), ticket))
+        if len(self._asked) == 1 and (error := self._begin_first()):
+            os.close(self._asked.pop()[0])
+            raise OSError(error, os.strerror(error))
+
+    def _begin_first(self) -> int:
+        """Returns an errno, or 0."""
+        self._control.fd, self._control.data = self._asked[0]  # the kernel copies it
+        try:
+            self._call(self._submit, self._context, ctypes.c_long(1), self._list)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
 
     def done(self) -> list[Done]:
         with suppress(BlockingIOError):
             os.eventfd_read(self._eventfd)
-        now = ctypes.c_long(0), ctypes.c_long(_MOST), self._told, None
-        count = self._call(self._events, self._context, *now)
-        return [Done(event.data, max(0, -event.result)) for event in self._told[:count]]
+        now = ctypes.c_long(0), ctypes.c_long(1), self._told, None
+        told: list[Done] = []
+        if self._call(self._events, self._context, *now):
+            self._end_first(max(0, -self._told[0].result), told)
+        return told
+
+    def _end_first(self, error: int, told: list[Done]) -> None:
+        """And those after it that cannot be begun."""
+        while True:
+            fd, ticket = self._asked.popleft()
+            os.close(fd)
+            told.append(Done(ticket, error))
+            if not self._asked or not (error := self._begin_first()):
+                return
 
     def close(self) -> None:
         """Waits for what is under way."""
         self._call(self._destroy, self._context)
+        for place, (fd, _) in enumerate(self._asked):
+            with suppress(OSError):  # nobody asks any more
+                if place:
+                    os.fdatasync(fd)
+            os.close(fd)
         os.close(self._eventfd)
 
     def _call(self, number: int, *values: object) -> int:
