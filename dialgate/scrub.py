@@ -13,12 +13,12 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from dialgate.answers import when
-from dialgate.decision import decide
+from dialgate.decision import attempts_forbid_nothing, decide
 from dialgate.faults import Unavailable
-from dialgate.gather import Gatherer, Question
+from dialgate.gather import Found, Gatherer, Question
 from dialgate.keys import Keys
 from dialgate.ledger import merge
-from dialgate.model import Call, Instant, Known
+from dialgate.model import Call, CallerId, Instant, Known
 from dialgate.numberset import DamagedFile, NumberSet
 from dialgate.settings import Client, Config
 from dialgate.snapshot import Snapshot, SnapshotMissing
@@ -116,6 +116,16 @@ class Judge:
 
     def _verdict(self, question: Question, known: Known) -> Verdict:
         found, shown = self._gatherer.files(question), self._gatherer.caller_id(question)
+        if known.attempts and known == Known(seq=known.seq, attempts=known.attempts):
+            # Of most that is known of the numbers of a list: that they were called. It hardly ever comes again alike.
+            facts = self._gatherer.facts(question, shown, known, found, self.at)
+            if attempts_forbid_nothing(facts, self._config.laws[question.country]):
+                verdict = self._judge(question, shown, _NOTHING, found)
+                if verdict.word == "allow":
+                    return verdict
+        return self._judge(question, shown, known, found)
+
+    def _judge(self, question: Question, shown: CallerId, known: Known, found: Found) -> Verdict:
         number = question.number.problem or id(question.number)
         key = (number, id(question.zones), id(known), id(found))
         judged = self._judged.get(key)

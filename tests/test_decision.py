@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dialgate import localtime
-from dialgate.decision import _judge, decide, lasts_until
+from dialgate.decision import _judge, attempts_forbid_nothing, decide, lasts_until
 from dialgate.law import Binding, Law, parse_law
 from dialgate.model import (
     DAY,
@@ -134,6 +134,7 @@ def test_a_recommendation_turns_to_a_pass_that_says_so_and_changes_nothing_else(
     law = parse_law({**data, **added})
     advised = decide(base(**facts), law)
     assert lasts_until(base(**facts), law, advised) == 0
+    assert not attempts_forbid_nothing(base(**facts), law)
     outcome = advised.outcomes[rule]
     assert isinstance(outcome, Pass)
     assert outcome.why.startswith("advised against: ")
@@ -517,6 +518,32 @@ def test_an_allow_holds_until_the_end_that_was_told(facts: Facts, permille: int)
     span = decision.valid_until - facts.at
     for at in (facts.at + span * permille // 1000, decision.valid_until - 1):
         assert decide(moved(facts, at), IT).allow, localtime.rfc3339(at)
+
+
+@PROPERTY
+@given(ANY)
+def test_where_attempts_forbid_nothing_the_call_is_allowed_word_for_word_as_without_them(
+    facts: Facts,
+) -> None:
+    without = decide(replace(facts, known=replace(facts.known, attempts=())), IT)
+    forbid_nothing = attempts_forbid_nothing(facts, IT)
+    event(
+        f"{'allow' if without.allow else 'deny'}, {'nothing' if forbid_nothing else 'something'} is forbidden"
+    )
+    if forbid_nothing and without.allow:
+        assert decide(facts, IT) == without
+
+
+@pytest.mark.parametrize("law", [IT, with_law(frequency=[])], ids=["limits", "no limits"])
+def test_attempts_forbid_what_they_make_too_many(law: Law) -> None:
+    facts = base(
+        known={"attempts": [{"decision": "a-1", "at": "2026-11-24T09:00:00+01:00", "campaign": "c"}]}
+    )
+    assert attempts_forbid_nothing(facts, law)
+    silent = replace(facts.known.attempts[0], result="abandoned")
+    assert not attempts_forbid_nothing(replace(facts, known=replace(facts.known, attempts=(silent,))), law)
+    asked = CallRequest(id="r", requested_at=0, expires_at=1)
+    assert not attempts_forbid_nothing(replace(facts, known=replace(facts.known, requests=(asked,))), law)
 
 
 @PROPERTY

@@ -20,6 +20,8 @@ def frequency_kept(facts: Facts, law: Binding) -> Outcome:
 
 
 def _exceeded(section: Frequency, facts: Facts) -> Iterator[Deny]:
+    if len(facts.known.attempts) < section.limit:
+        return
     counted = sorted(_counted(section, facts))
     if len(counted) >= section.limit:
         yield Deny(
@@ -66,7 +68,9 @@ def rest_kept(facts: Facts, law: Binding) -> Outcome:
 
 def _rests(section: Rest, facts: Facts) -> Iterator[Deny]:
     for attempt in facts.known.attempts:
+        if attempt.result != "abandoned":
+            continue
         ends = _midnight_after(facts, attempt.at, section.days + 1)
-        if attempt.result == "abandoned" and facts.at < ends:
+        if facts.at < ends:
             text = f"a silent call was made; {section.days} days of rest follow"
             yield Deny("frequency.rest", text, section.source, section.severity, ends)
