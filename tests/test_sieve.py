@@ -156,6 +156,15 @@ async def test_what_was_kept_serves_the_next_start_with_what_came_since(kept: Pa
     assert (after.st_ino, before.st_mode & 0o077) == (before.st_ino, 0)
 
 
+async def test_what_was_kept_goes_with_the_first_entry_that_is_removed(kept: Path, tmp_path: Path) -> None:
+    """Whoever has the key could tell by its bits that a number once stood in the ledger."""
+    store = SqliteStore.open(copied(kept, tmp_path))
+    await store.remove([3])
+    assert not (tmp_path / "store.sieve").exists()
+    await store.remove([4])  # also where there is none
+    await store.close()
+
+
 async def test_of_a_restored_database_nothing_is_missed(kept: Path, tmp_path: Path) -> None:
     """Its ledger goes on from an earlier state, under sequences that what was kept has seen with other entries."""
     path = copied(kept, tmp_path, "early.db")

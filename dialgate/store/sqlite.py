@@ -475,7 +475,10 @@ class SqliteStore:
     # ---- the end of storage ------------------------------------------------------------------------------------------
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
-        return await self._write(lambda db: tables.remove(db, seqs, drafts))
+        entered = await self._write(lambda db: tables.remove(db, seqs, drafts))
+        # Its bits would tell whoever has the key that a number once stood here. The next start makes it anew.
+        await asyncio.to_thread(sqlite_sieve.kept_of(self._path).unlink, missing_ok=True)
+        return entered
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         return await self._write(lambda db: tables.replace_list(db, call_list, sha256))

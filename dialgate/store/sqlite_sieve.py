@@ -59,6 +59,11 @@ def fill(db: sqlite3.Connection) -> tuple[Sieve, int]:
     return sieve, seq
 
 
+def kept_of(path: Path) -> Path:
+    """Where the bits of this store's ledger are kept."""
+    return path.with_suffix(".sieve")
+
+
 def is_long(db: sqlite3.Connection) -> bool:
     """No row is counted beyond that."""
     counts = (db.execute(_AT_LEAST.format(table), (_LONG + 1,)) for table in ("ledger", "attempt", "answer"))
@@ -112,7 +117,7 @@ def _main() -> None:
         tables.whole(db, "BEGIN"),
     ):
         seq = tables.newest(db)
-        field, room = _filled(db, path.with_suffix(".sieve"), fd, seq)
+        field, room = _filled(db, kept_of(path), fd, seq)
     sys.stdout.write(f"{room} {field.keys} {seq}\n")
 
 
