@@ -658,6 +658,17 @@ async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Pat
     await beside.close()
 
 
+async def test_upkeep_leaves_to_be_gathered_where_much_comes_in(tmp_path: Path) -> None:
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED // 2)], HERE)
+    await store.ping()
+    await store.maintain(0)
+    assert await beside.positions() == {}
+    await store.close()
+    assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED // 2 - 1)], 0)
+    await beside.close()
+
+
 async def test_what_was_committed_last_is_let_go_before_anything_can_be_awaited(tmp_path: Path) -> None:
     """Also where the gathering before it was just full: else the attempt would count until the database had been asked."""
     store = SqliteStore.open(tmp_path / "store.db")

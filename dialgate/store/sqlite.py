@@ -45,8 +45,9 @@ BULK = 1_000  # entries written at once, after which the log is looked after: no
 GATHERED = 16_384  # rows of attempts and answers that are written together
 
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
-_PAUSE = 0.000_2  # seconds for the thread that decides, between two statements that are written aside,
+_PAUSE = 0.000_5  # seconds for the thread that decides, between two statements that are written aside,
 _IN_ARREARS = 8  # unless so many gatherings wait
+_MUCH = 4_096  # rows that come in between two rounds of upkeep
 _TURN = 0.12  # seconds for other processes, between two gatherings: who waits for a lock looks every 0.1 s
 
 _REASONS = {
@@ -338,6 +339,11 @@ class SqliteStore:
         while last in self._recent[:-1]:
             await self._write_eldest(0)
 
+    async def _flush_little(self) -> None:
+        """Where much comes in, there is soon enough for a whole gathering, which costs less a row."""
+        if self._unwritten is not None or self._recent[-1].rows < _MUCH:
+            await self._flush()
+
     async def _write_eldest(self, pause: float) -> None:
         async with self._flushing:
             if len(self._recent) == 1:
@@ -496,12 +502,12 @@ class SqliteStore:
 
     async def ping(self) -> None:
         await self._inline(tables.newest)
-        await self._flush()
+        await self._flush_little()
         # The format written over itself: a real, synced write that changes nothing.
         await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
 
     async def maintain(self, before: Instant) -> None:
-        await self._flush()
+        await self._flush_little()
         if (self._sieve is None or self._sieve.full) and self._filling is None:
             self._filling = asyncio.create_task(self._fill_sieve())
         bounds = (before, tables.FORGOTTEN_AT_ONCE)
