@@ -170,7 +170,7 @@ class Gate:
         return answer
 
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
-        """The same for who does without a future: a third of what it costs to be asked and to answer."""
+        """The same for who does without a future."""
         self._waiting.append(Asked(call, client, time.monotonic(), answer))
         if not self._deciding:
             self._next_batch()

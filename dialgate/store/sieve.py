@@ -9,7 +9,6 @@ from mmap import mmap
 
 from dialgate.primitives import add, passes
 
-KEY_BYTES = 16
 BITS_A_KEY = 32
 _LEAST_BITS = 1 << 23
 
