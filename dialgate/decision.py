@@ -13,7 +13,7 @@ _NOT_JUDGED = Skip("not judged without a number and a campaign")
 _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
-_OF_ATTEMPTS = frozenset({"frequency_kept", "rest_kept"})
+_OF_ATTEMPTS = tuple(rule for name, rule in RULES if name in {"frequency_kept", "rest_kept"})
 _PASSED = Pass()
 # The day of any time zone in use ends at a quarter of an hour.
 _QUARTER = 15 * MINUTE
@@ -55,12 +55,12 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 
 
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
-    """Whether an allow on these facts without their attempts is the same with them, word for word. Nothing but the limits
-    of frequency looks at attempts; of a call request, whether it is used up."""
+    """Whether what is decided on these facts without their attempts is the same with them, word for word. Nothing but the
+    limits of frequency looks at attempts; of a call request, whether it is used up."""
     binding = law.binding(facts)
     if facts.known.requests or binding.advised is not None:
         return False
-    return all(_judge(rule, facts, binding) == _PASSED for name, rule in RULES if name in _OF_ATTEMPTS)
+    return all(_judge(rule, facts, binding) == _PASSED for rule in _OF_ATTEMPTS)
 
 
 def _beginnings(known: Known) -> list[Instant]:

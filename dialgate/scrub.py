@@ -10,15 +10,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.answers import when
 from dialgate.decision import attempts_forbid_nothing, decide
 from dialgate.faults import Unavailable
-from dialgate.gather import Found, Gatherer, Question
+from dialgate.gather import Gatherer, Question
 from dialgate.keys import Keys
 from dialgate.ledger import merge
-from dialgate.model import Call, CallerId, Instant, Known
+from dialgate.model import Call, Decision, Facts, Instant, Known
 from dialgate.numberset import DamagedFile, NumberSet
 from dialgate.settings import Client, Config
 from dialgate.snapshot import Snapshot, SnapshotMissing
@@ -27,7 +27,7 @@ from dialgate.store import CallList, Store
 # Numbers: the more, the nearer to each other in the store's index are those that are asked about.
 AT_ONCE = 32_768
 _READ_AT_ONCE = 8_192  # subjects: a shared store serves nobody else meanwhile
-_REMEMBERED = 5_000  # decisions: those of which nothing is stored are few, and the others hardly come again
+_REMEMBERED = 5_000  # decisions
 
 Word: TypeAlias = Literal["allow", "later", "deny"]
 
@@ -57,6 +57,7 @@ class _Judged(Struct, frozen=True):
     """`named` keeps alive what the key names by identity."""
 
     verdict: Verdict
+    facts: Facts
     named: tuple[object, ...]
 
 
@@ -115,37 +116,43 @@ class Judge:
         return known
 
     def _verdict(self, question: Question, known: Known) -> Verdict:
-        found, shown = self._gatherer.files(question), self._gatherer.caller_id(question)
-        if known.attempts and known == Known(seq=known.seq, attempts=known.attempts):
-            # Of most that is known of the numbers of a list: that they were called. It hardly ever comes again alike.
-            facts = self._gatherer.facts(question, shown, known, found, self.at)
-            if attempts_forbid_nothing(facts, self._config.laws[question.country]):
-                verdict = self._judge(question, shown, _NOTHING, found)
-                if verdict.word == "allow":
-                    return verdict
-        return self._judge(question, shown, known, found)
+        unknown = self._unknown(question)
+        if known == Known(seq=known.seq):
+            return unknown.verdict
+        facts, law = structs.replace(unknown.facts, known=known), self._config.laws[question.country]
+        # Of most that is known of the numbers of a list: that they were called. It hardly ever comes again alike.
+        only_called = known == Known(seq=known.seq, attempts=known.attempts)
+        if only_called and attempts_forbid_nothing(facts, law):
+            return unknown.verdict
+        return _verdict_of(decide(facts, law))
 
-    def _judge(self, question: Question, shown: CallerId, known: Known, found: Found) -> Verdict:
-        number = question.number.problem or id(question.number)
-        key = (number, id(question.zones), id(known), id(found))
+    def _unknown(self, question: Question) -> _Judged:
+        """As it is judged where nothing is known of the number."""
+        found = self._gatherer.files(question)
+        key = (question.number.problem or id(question.number), question.zones, id(found))
         judged = self._judged.get(key)
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            facts = self._gatherer.facts(question, shown, known, found, self.at)
-            decision = decide(facts, self._config.laws[question.country])
-            verdict = Verdict(
-                _word(allow=decision.allow, later=decision.not_before > 0),
-                "" if decision.allow else decision.reasons[0].code,
-                "" if decision.allow else decision.reasons[0].text,
-                decision.valid_until,
-                decision.not_before,
-            )
-            judged = self._judged[key] = _Judged(verdict, (question.number, question.zones, known, found))
-        return judged.verdict
+            shown = self._gatherer.caller_id(question)
+            facts = self._gatherer.facts(question, shown, _NOTHING, found, self.at)
+            verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
+            judged = self._judged[key] = _Judged(verdict, facts, (question.number, found))
+        return judged
 
 
 _NOTHING = Known()
+
+
+def _verdict_of(decision: Decision) -> Verdict:
+    reason = None if decision.allow else decision.reasons[0]
+    return Verdict(
+        _word(allow=decision.allow, later=decision.not_before > 0),
+        reason.code if reason else "",
+        reason.text if reason else "",
+        decision.valid_until,
+        decision.not_before,
+    )
 
 
 def _word(*, allow: bool, later: bool) -> Word:
