@@ -2,27 +2,37 @@
 
 import csv
 import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
 from hashlib import sha256
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from msgspec import convert
 from typer.testing import CliRunner, Result
 
 from dialgate import export, settings
+from dialgate.answers import when
 from dialgate.export import Order
 from dialgate.interfaces import cli
 from dialgate.localtime import rfc3339
-from dialgate.model import DAY, HOUR
-from dialgate.registrar import Refused
-from dialgate.settings import Client
+from dialgate.model import DAY, HOUR, Call
+from dialgate.registrar import Refused, Registrar
+from dialgate.requests import RevocationRequest
+from dialgate.settings import Client, Scope
+from dialgate.store.sqlite import SqliteStore
+from dialgate.store.sqlite_sieve import fill_aside
 from dialgate.tabular import NO_HINTS
 from tests import world
 from tests.registryworld import NUMBERS, Night, load_list, registrar
-from tests.world import CALL, CLEAR, LISTED, NOW, World, publish_answers, write_folder
+from tests.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers, write_folder
 
 OPERATOR = Client(name="ops", controllers=("acme",), scopes=())
+WHOLE = Client(name="head", controllers=("acme",), scopes=get_args(Scope))
 STRANGER = Client(name="other", controllers=("another",), scopes=())
 ORDER = Order(campaign="acme-fibre", actor="anna", proof="ticket-1")
 ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
@@ -59,6 +69,55 @@ async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World,
     assert told.codes == {
         "number.invalid": 2, "registry.listed": 1, "registry.unknown": 1, "revocation.revoked": 1,
     }  # fmt: skip
+
+
+async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(running: World) -> None:
+    """What the gate keeps of its ledger spares look-ups: of no entry and of no call, before it was kept or since."""
+    made, numbers = running.gate, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
+    file = made.config.data / "store.db"
+    publish_answers(made.config.data, dict.fromkeys(numbers, False), NOW - DAY)
+    async with running.client.post("/v1/lists", json={**world.LIST, "id": "all", "numbers": numbers}) as told:
+        assert told.status == 201
+    await made.tick()
+    await told_to_stop(running, numbers[::200])
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(MANY_ENTRIES)
+    await fill_aside(file)
+    await told_to_stop(running, numbers[101::200])
+    for number in numbers[7::300]:
+        for times in range(len(number)):
+            async with running.client.post("/v1/check", json=CALL | {"to": number, "call_id": f"{times}"}):
+                pass
+    await made.registrar._store.positions()  # the calls are written down
+    beside = await Registrar.open(made.config, running.hand)
+    judge, _ = await beside.judge(OPERATOR, "acme-fibre", NOW)
+    verdicts = await judge.judge(numbers)
+    assert isinstance(beside._store, SqliteStore)
+    assert beside._store._only_ledger
+    for number, verdict in zip(numbers, verdicts, strict=True):
+        asked = await made.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
+        codes = [reason.code for reason in asked.reasons] or [""]
+        assert (verdict.code, when(verdict.valid_until)) == (codes[0], asked.valid_until)
+    assert Counter(verdict.code for verdict in verdicts) == {
+        "": 4_200 - 42 - 14, "revocation.revoked": 42, "frequency.exceeded": 14,
+    }  # fmt: skip
+    judge.close()
+    await beside.close()
+
+
+# More than are read anew each time that a gate starts; the last is sealed.
+MANY_ENTRIES = """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 101000)
+    INSERT INTO ledger (subject, at, controller, actor, channel, proof, sealed, event)
+    SELECT randomblob(16), 1, 'acme', 'a', 'c', '', randomblob(44), '{"type":"revoked","at":1}' FROM n
+"""
+
+
+async def told_to_stop(made: World, numbers: list[str]) -> None:
+    """The controller, or everybody."""
+    for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
+        stop = convert({"number": number, "scope": scope}, RevocationRequest)
+        await made.gate.registrar.revoke(WHOLE, stop)
 
 
 @pytest.mark.parametrize(

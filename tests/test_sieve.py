@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialgate.ledger import Draft, Revoked
-from dialgate.model import Known
-from dialgate.store import StoreUnavailable
+from dialgate.model import Attempt, Known
+from dialgate.store import Position, Remembered, Reservation, StoreUnavailable
 from dialgate.store.sieve import Sieve
 from dialgate.store.sqlite import SqliteStore
-from dialgate.store.sqlite_sieve import fill, fill_aside, is_long
+from dialgate.store.sqlite_sieve import fill, fill_aside, is_long, of_ledger
 
 KEYS = st.lists(st.binary(min_size=1, max_size=20), max_size=50)
 
@@ -38,6 +38,18 @@ def test_every_key_that_was_added_passes_in_order_and_once(
         dict.fromkeys(key for key in asked if key in there)
     )
     assert len(passed) == len(set(passed))
+
+
+@given(KEYS)
+def test_what_passed_a_long_sieve_passes_a_shorter_one_that_it_is_laid_over(there: list[bytes]) -> None:
+    """And little else: as if the keys had been added to it."""
+    long, short, direct = Sieve(1 << 19), Sieve(1), Sieve(1)
+    long.add(there)
+    direct.add(there)
+    for at in range(0, len(long.field), 1 << 20):
+        short.lay(bytes(long.field[at : at + (1 << 20)]), at)
+    assert len(short.field) < len(long.field)
+    assert short.field == direct.field
 
 
 def keys(kind: str, count: int) -> list[bytes]:
@@ -173,6 +185,44 @@ async def test_of_a_restored_database_nothing_is_missed(kept: Path, tmp_path: Pa
     assert len(sieve.passes(keys("others", MANY + 20))) == MANY + 20
 
 
+@pytest.mark.parametrize("database", ["store.db", "early.db"])
+async def test_who_reads_many_beside_a_gate_reads_what_he_would_read_without(
+    kept: Path, tmp_path: Path, database: str
+) -> None:
+    """What was kept says nothing of attempts and answers, which the gate alone writes."""
+    path = copied(kept, tmp_path, database)
+    await entered(path, ("since", 50))
+    gate, beside, plain = (SqliteStore.open(path) for _ in range(3))
+    await beside.expect_many()
+    assert (beside._sieve is not None) == (database == "store.db")
+    await gate.append(drafts("meanwhile", 20))
+    subjects = [*keys("there", 3_000), *keys("since", 50), *keys("meanwhile", 20), *keys("absent", 3_000)]
+    called, answers = subjects[::7], [Remembered(each, 5, b"allow", "log-1") for each in keys("asked", 9)]
+    attempts = [Attempt(decision=f"log-{at}", at=5, campaign="spring") for at in range(len(called))]
+    reading = await gate.read(called)
+    reserved = [Reservation(*each, ()) for each in zip(called, attempts, strict=True)]
+    assert await gate.commit(reading, reserved, answers, Position("log", 1)) == []
+    await gate.positions()  # written down
+    for some in (subjects, keys("absent", 10)):
+        read = [await store.read(some, keys("asked", 9)) for store in (beside, plain)]
+        assert read[0] == read[1]
+        assert read[0].answers == answers
+    for store in (gate, beside, plain):
+        await store.close()
+
+
+async def test_who_read_the_ledger_alone_reads_the_rest_when_he_serves_calls(
+    kept: Path, tmp_path: Path
+) -> None:
+    store = SqliteStore.open(copied(kept, tmp_path))
+    only_ledger = []
+    for step in (store.expect_many(), sifting(store), store.expect_many()):
+        await step
+        only_ledger.append(store._only_ledger)
+    assert only_ledger == [True, False, False]
+    await store.close()
+
+
 async def sifting(store: SqliteStore) -> None:
     await store.maintain(0)
     if store._filling is not None:
@@ -219,6 +269,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda data: data[:-1],
     "longer": lambda data: data + b"x",
     "no head": lambda data: b"\xff" + data,
+    "said to be longer": lambda data: data.replace(b'"room":2', b'"room":9'),
     "a newer format": lambda data: data.replace(b'"format":1', b'"format":2'),
     "nothing": lambda _: b"",
 }
@@ -230,9 +281,13 @@ async def test_what_was_kept_and_is_damaged_is_made_anew(kept: Path, tmp_path: P
     file = tmp_path / "store.sieve"
     whole = file.read_bytes()
     file.write_bytes(DAMAGE[damage](whole))
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert of_ledger(db, path) is None
     sieve, _ = await fill_aside(path)
     assert len(sieve.passes(keys("there", MANY))) == MANY
     assert file.read_bytes() == whole
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert of_ledger(db, path) is not None
 
 
 async def test_a_process_that_cannot_read_the_store_leaves_none(tmp_path: Path) -> None:

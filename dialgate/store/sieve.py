@@ -38,6 +38,18 @@ class Sieve:
         add(self.field, self._mask, keys)
         self.keys += len(keys)
 
+    def lay(self, piece: bytes, at: int) -> None:
+        """What passed another sieve is to pass this one: of its field a piece, which stood `at`, from the first to the last. It may
+        be longer: a bit then stands for all whose place differs in the highest bits only."""
+        if at < len(self.field):
+            self.field[at : at + len(piece)] = piece
+            return
+        import numpy as np  # noqa: PLC0415 - who fills one as long does without
+
+        field = np.frombuffer(self.field, np.uint8)
+        part = field[at % len(field) :][: len(piece)]
+        part |= np.frombuffer(piece, np.uint8)
+
     def passes(self, keys: Sequence[bytes]) -> list[bytes]:
         """The keys that may be there, each once, in order."""
         return passes(self.field, self._mask, keys)

@@ -143,6 +143,7 @@ class SqliteStore:
         self._unwritten: StoreUnavailable | None = None
         self._sieve: Sieve | None = None  # of every key in the database, the ledger's up to `_sieved`
         self._sieved = 0
+        self._only_ledger = False  # the sieve is not of the keys of attempts and answers
         self._filling: asyncio.Task[None] | None = None
         self._meanwhile: list[bytes] = []  # keys that were written while a sieve is filled
 
@@ -192,7 +193,7 @@ class SqliteStore:
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
             # Most batches ask about numbers of which nothing is stored: then this one statement is all.
             seq, version = self._state_of(db)
-            if self._sieve is not None and seq == self._sieved and not self._sieve.passes([*subjects, *keys]):
+            if self._is_absent(seq, [*subjects, *keys]):
                 return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
@@ -209,6 +210,18 @@ class SqliteStore:
         )
         self._newest = (reading, self._near.opened, version)
         return reading
+
+    def _is_absent(self, seq: int, keys: Sequence[bytes]) -> bool:
+        sieve = self._sieve
+        return sieve is not None and not self._only_ledger and seq == self._sieved and not sieve.passes(keys)
+
+    async def expect_many(self) -> None:
+        if self._sieve is not None or self._filling is not None:
+            return
+        kept = await self._in_thread(lambda db: sqlite_sieve.of_ledger(db, self._path))
+        if kept is not None and self._sieve is None:
+            self._sieve, self._sieved = kept
+            self._only_ledger = True
 
     def _state_of(self, db: sqlite3.Connection) -> tuple[int, int]:
         """The newest sequence of the ledger, and the data version: while that is the same, nobody has written."""
@@ -270,7 +283,11 @@ class SqliteStore:
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
         seq = tables.newest(db)
         known = dict.fromkeys(subjects, self._nothing_at(seq))
-        known.update(tables.known_of(db, self._sifted(db, list(known), seq), seq))
+        every = list(known)
+        entered = self._sifted(db, every, seq)
+        # Another process writes the attempts, and it alone knows of which subjects: they are all looked up.
+        called = every if self._only_ledger else entered
+        known.update(tables.known_of(db, entered, called, seq))
         return self._with_recent(known)
 
     def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
@@ -300,7 +317,8 @@ class SqliteStore:
         return self._sieve.passes(subjects)
 
     def _sifted_keys(self, keys: Sequence[bytes]) -> list[bytes]:
-        return list(dict.fromkeys(keys)) if self._sieve is None else self._sieve.passes(keys)
+        sieve = None if self._only_ledger else self._sieve
+        return list(dict.fromkeys(keys)) if sieve is None else sieve.passes(keys)
 
     def _sift(self, written: list[bytes]) -> None:
         if self._filling is not None:
@@ -321,7 +339,7 @@ class SqliteStore:
         finally:
             self._filling = None
         sieve.add(self._meanwhile)
-        self._sieve, self._sieved = sieve, seq
+        self._sieve, self._sieved, self._only_ledger = sieve, seq, False
 
     async def _write_recent(self) -> None:
         with suppress(StoreUnavailable):  # it has been noted
@@ -508,7 +526,7 @@ class SqliteStore:
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_little()
-        if (self._sieve is None or self._sieve.full) and self._filling is None:
+        if (self._sieve is None or self._sieve.full or self._only_ledger) and self._filling is None:
             self._filling = asyncio.create_task(self._fill_sieve())
         bounds = (before, tables.FORGOTTEN_AT_ONCE)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):

@@ -7,14 +7,16 @@ many there are, and the newest sequence of the ledger among them.
 What the ledger held is kept beside the database as `<name>.sieve`, so that the next start need not read it: a line of JSON, the
 fields of `_Head`, then the field of bits. It serves only where it is sure to miss no entry. That is where its last entry stands in
 the ledger under the same sequence, with the same sealed number, whose nonce was drawn by lot: then every entry before stands
-there too, and those after are read. A database from a backup has another history from there on, and other nonces. How it may change:
-another layout is a higher `format`, and what is not understood is made anew.
+there too, and those after are read. A database from a backup has another history from there on, and other nonces. A command that
+reads many subjects beside a gate uses it as well (`of_ledger`). How it may change: another layout is a higher `format`, and what is
+not understood is made anew.
 """
 
 import asyncio
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 from hashlib import sha256
 from io import BufferedReader
@@ -31,9 +33,13 @@ from dialgate.store.sieve import Sieve, bytes_for
 _LONG = 100_000  # keys; fewer are read sooner than a process is started
 _NICE = 5
 _READ = 10_000  # rows at a time
+_PIECE = 1 << 16  # bytes: any field has a whole number of them
+_ROOM = 1 << 24  # keys for which a sieve is made that is to be small: 64 MiB
+_MOST_SINCE = 1_000_000  # entries that are read for such a one: they take a second
 _FORMAT = 1
 _SYNCED = 8 << 20  # bytes: all at once would keep the decision log from the disk meanwhile
 _OTHERS = ("SELECT subject FROM attempt", "SELECT key FROM answer")
+_SINCE = "SELECT subject FROM ledger WHERE seq > ?"
 _AT_LEAST = "SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?)"
 _LAST = "SELECT seq, hex(sealed) FROM ledger WHERE length(sealed) > 12 ORDER BY seq DESC LIMIT 1"
 
@@ -93,6 +99,51 @@ async def fill_aside(path: Path) -> tuple[Sieve, int]:
         os.close(fd)
 
 
+def of_ledger(db: sqlite3.Connection, path: Path) -> tuple[Sieve, int] | None:
+    """A sieve of the ledger alone, from what was kept of it, and the newest sequence that it holds. None where nothing was, or
+    it does not serve. Whatever the ledger's length, it takes a bounded memory; of a very long one more passes."""
+    with tables.whole(db, "BEGIN"):
+        seq = tables.newest(db)
+
+        def empty(head: _Head) -> Sieve | None:
+            return Sieve(min(head.room, _ROOM)) if seq - head.seq <= _MOST_SINCE else None
+
+        loaded = _loaded(db, kept_of(path), empty)
+        if loaded is None:
+            return None
+        head, sieve = loaded
+        _add(sieve, db.execute(_SINCE, (head.seq,)))
+    return sieve, seq
+
+
+def _loaded(
+    db: sqlite3.Connection, kept: Path, empty: Callable[[_Head], Sieve | None]
+) -> tuple[_Head, Sieve] | None:
+    """What was kept, where it serves. `empty` gives the sieve that it is read into, or none where it would not do."""
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError), kept.open("rb") as file:
+        head = msgspec.json.decode(file.readline(1 << 12), type=_Head)
+        sieve = empty(head) if head.format == _FORMAT and _stands(db, head) else None
+        if sieve is not None and _read(head, file, sieve):
+            return head, sieve
+    return None
+
+
+def _stands(db: sqlite3.Connection, head: _Head) -> bool:
+    row = db.execute("SELECT hex(sealed) FROM ledger WHERE seq = ?", (head.seq,)).fetchone()
+    return row is not None and bool(head.sealed) and row[0] == head.sealed
+
+
+def _read(head: _Head, file: BufferedReader, sieve: Sieve) -> bool:
+    """Whether it was whole."""
+    digest, length = sha256(), 0
+    while some := file.read(_PIECE):
+        digest.update(some)
+        sieve.lay(some, length)
+        length += len(some)
+    sieve.keys = head.keys
+    return length == bytes_for(head.room) and digest.hexdigest() == head.sha256
+
+
 def _needed(db: sqlite3.Connection, seq: int) -> int:
     counts = (
         db.execute(query.replace("key", "count(*)").replace("subject", "count(*)")) for query in _OTHERS
@@ -124,14 +175,19 @@ def _main() -> None:
 def _filled(db: sqlite3.Connection, kept: Path, fd: int, seq: int) -> tuple[Sieve, int]:
     """And for how many keys it is made."""
     needed = _needed(db, seq)
-    head, sieve = _loaded(db, kept, fd, needed)
-    if sieve is None or head is None:
+
+    def empty(head: _Head) -> Sieve | None:
+        return _in_memory(fd, head.room) if bytes_for(needed) <= bytes_for(head.room) else None
+
+    loaded = _loaded(db, kept, empty)
+    if loaded is None:
         room, missing = 2 * needed, seq
-        sieve = Sieve(room, _memory(fd, bytes_for(room)))
+        sieve = _in_memory(fd, room)
         _add(sieve, db.execute("SELECT subject FROM ledger"))  # in the index's order: less than half to read
     else:
+        head, sieve = loaded
         room, missing = head.room, seq - head.seq
-        _add(sieve, db.execute("SELECT subject FROM ledger WHERE seq > ?", (head.seq,)))
+        _add(sieve, db.execute(_SINCE, (head.seq,)))
     if missing > _LONG:
         with suppress(OSError):  # then the next start reads all of it
             _keep(db, kept, sieve, room)
@@ -140,38 +196,11 @@ def _filled(db: sqlite3.Connection, kept: Path, fd: int, seq: int) -> tuple[Siev
     return sieve, room
 
 
-def _memory(fd: int, size: int) -> mmap:
+def _in_memory(fd: int, room: int) -> Sieve:
+    size = bytes_for(room)
     os.ftruncate(fd, 0)  # what was read before, and found not to serve, goes
     os.ftruncate(fd, size)
-    return mmap(fd, size)
-
-
-def _loaded(db: sqlite3.Connection, kept: Path, fd: int, needed: int) -> tuple[_Head | None, Sieve | None]:
-    """What was kept, where it serves."""
-    try:
-        with kept.open("rb") as file:
-            head = msgspec.json.decode(file.readline(1 << 12), type=_Head)
-            if head.format == _FORMAT and _stands(db, head) and bytes_for(needed) <= bytes_for(head.room):
-                return head, _read(head, file, fd)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    return None, None
-
-
-def _stands(db: sqlite3.Connection, head: _Head) -> bool:
-    row = db.execute("SELECT hex(sealed) FROM ledger WHERE seq = ?", (head.seq,)).fetchone()
-    return row is not None and bool(head.sealed) and row[0] == head.sealed
-
-
-def _read(head: _Head, file: BufferedReader, fd: int) -> Sieve | None:
-    field = _memory(fd, bytes_for(head.room))
-    with memoryview(field) as view:
-        whole = file.readinto(view) == len(view) and not file.read(1)
-        if not whole or sha256(view).hexdigest() != head.sha256:
-            return None
-    sieve = Sieve(head.room, field)
-    sieve.keys = head.keys
-    return sieve
+    return Sieve(room, mmap(fd, size))
 
 
 def _keep(db: sqlite3.Connection, kept: Path, sieve: Sieve, room: int) -> None:

@@ -156,20 +156,20 @@ def entered(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
     return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
 
 
-def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
-    """Of those subjects only that are there."""
+def known_of(
+    db: sqlite3.Connection, entered: Sequence[bytes], called: Sequence[bytes], seq: int
+) -> dict[bytes, Known]:
+    """Of those subjects only that are there: `entered` are looked for in the ledger, `called` among the attempts."""
     entries: dict[bytes, list[Entry]] = {}
-    for row in _rows_of(db, _ENTRIES_OF, subjects):
+    for row in _rows_of(db, _ENTRIES_OF, entered):
         entries.setdefault(row[1], []).append(entry_of(row))
     attempts: dict[bytes, list[Attempt]] = {}
-    for subject, attempt in map(attempt_of, _rows_of(db, _ATTEMPTS_OF, subjects)):
+    for subject, attempt in map(attempt_of, _rows_of(db, _ATTEMPTS_OF, called)):
         attempts.setdefault(subject, []).append(attempt)
-    return {
-        subject: structs.replace(
-            fold(entries.get(subject, ())), seq=seq, attempts=tuple(attempts.get(subject, ()))
-        )
-        for subject in entries.keys() | attempts.keys()
-    }
+    known = {subject: Known(seq=seq, attempts=tuple(each)) for subject, each in attempts.items()}
+    for subject, history in entries.items():
+        known[subject] = structs.replace(fold(history), seq=seq, attempts=tuple(attempts.get(subject, ())))
+    return known
 
 
 def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
