@@ -24,12 +24,13 @@ class WorkerLost(Unavailable):
     component = "worker"
 
 
-def spread(work: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
+def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> Iterator[R]:
     """`work` of each piece. It is pickled once for each process, pieces and results each time. What it raises is raised in its
-    piece's turn. Where there is one core only, or little to do, no process is started. Raises `WorkerLost`."""
+    piece's turn. Where there is one core only, or no more pieces than are done `here`, no process is started. Raises
+    `WorkerLost`."""
     rest = iter(pieces)
     cores = len(os.sched_getaffinity(0))
-    yield from map(work, islice(rest, _HERE) if cores > 1 else rest)
+    yield from map(work, islice(rest, here) if cores > 1 else rest)
     first = next(rest, None)
     if first is None:
         return

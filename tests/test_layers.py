@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.snapshot": {"model", "numberset", "signature"},
     "dialgate.keys": {"model", "faults", "primitives"},
     "dialgate.signing": {"model", "keys"},
-    "dialgate.decision_log": {"_primitives", "model", "faults", "lockfile", "primitives", "signing"},
+    "dialgate.decision_log": {"_primitives", "model", "faults", "lockfile", "primitives", "signing", "spread"},
     "dialgate.verifier": set(),
     "dialgate.timestamps": {"model", "decision_log"},
     "dialgate.proofs": {"model", "archive", "decision_log"},

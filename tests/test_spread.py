@@ -41,6 +41,7 @@ def test_much_is_done_by_other_processes_and_little_is_not() -> None:
     assert {process for _, process in spread(squared, range(8))} == {os.getpid()}
     if len(os.sched_getaffinity(0)) > 1:
         assert {process for _, process in spread(squared, range(MANY))} > {os.getpid()}
+        assert os.getpid() not in {process for _, process in spread(squared, range(2), here=0)}
 
 
 def test_what_is_raised_is_raised_in_its_turn() -> None:

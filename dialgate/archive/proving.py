@@ -12,7 +12,7 @@ from dialgate.archive.index import Index, Items
 from dialgate.archive.reading import PACKED, open_segment, segments
 from dialgate.decision_log import Fault, LogDamaged, Progress, Report
 from dialgate.decision_log import verify as verify_log
-from dialgate.decision_log.verify import size_of, spread
+from dialgate.decision_log.verify import results, size_of
 
 _MEND = "the log itself has it, and `dialgate log archive --index` makes the index anew"
 
@@ -56,7 +56,7 @@ def _of_indexes(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
     }
     tasks = [_Task(folder, first, frozenset(found)) for first in firsts]
     size = sum(size_of(path) for _, path in listed)
-    for lacking in filter(None, spread(tasks, size)):
+    for lacking in filter(None, results(tasks, size)):
         found.setdefault(Path(lacking.file), lacking)
     return list(found.values())
 

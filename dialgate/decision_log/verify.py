@@ -1,12 +1,10 @@
 """Telling whether a log is as it was written: every segment walked, in as many processes as there are cores, then joined
 by the chain and by what the signed checkpoints say. Safe beside a running writer."""
 
-import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from operator import call
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +14,10 @@ from dialgate.decision_log.checkpoints import FILE, Stored, checkpoint_lines, pa
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import ZERO, lines_of, segments
 from dialgate.decision_log.walk import Fault, Kind, OpenSegment, Piece, Walked, walk
+from dialgate.spread import spread
 
 _WORTH_A_PROCESS = 32 << 20  # bytes; less is walked sooner than a process has begun
+_Result = TypeVar("_Result")
 Progress = Callable[[int, int], None]  # bytes walked, of how many
 
 
@@ -102,7 +102,7 @@ def _walked(
     """In order."""
     sizes = [size_of(path) for _, path in chosen.segments]
     done, whole = 0, sum(sizes)
-    for walked, size in zip(spread(_tasks(chosen, marks, open_segment), whole), sizes, strict=True):
+    for walked, size in zip(results(_tasks(chosen, marks, open_segment), whole), sizes, strict=True):
         done += size
         if progress:
             progress(done, whole)
@@ -142,28 +142,9 @@ def _tasks(chosen: _Chosen, marks: list[int], open_segment: OpenSegment) -> list
     ]
 
 
-_Result = TypeVar("_Result")
-
-
-def spread(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Result]:
-    """What the tasks give, in their order, done on every core if it is worth it. `size`: of what they read, in bytes."""
-    cores = len(os.sched_getaffinity(0))
-    if min(cores, len(tasks)) < 2 or size < _WORTH_A_PROCESS:  # noqa: PLR2004 - one alone needs no other process
-        yield from (task() for task in tasks)
-    else:
-        yield from _in_processes(tasks, cores)
-
-
-def _in_processes(tasks: Sequence[Callable[[], _Result]], cores: int) -> Iterator[_Result]:
-    """Few are handed out ahead: what is found waits for what stands before it."""
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[_Result]] = []
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) > 2 * cores:
-                yield waiting.pop(0).result()
-        for each in waiting:
-            yield each.result()
+def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Result]:
+    """What the tasks give, in their order, by every core if it is worth it. `size`: of what they read, in bytes."""
+    return spread(call, tasks, len(tasks) if len(tasks) == 1 or size < _WORTH_A_PROCESS else 0)
 
 
 def _checkpoints(folder: Path, keys: Mapping[str, bytes] | None) -> tuple[list[Stored], list[Fault]]:
