@@ -31,6 +31,7 @@ import struct
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
+from dialgate import piecemeal
 from dialgate.primitives import Tagger
 
 if TYPE_CHECKING:
@@ -53,9 +54,6 @@ GROUPS: Final = 20
 DENSE: Final = GROUPS + BLOCK // 16
 HEADER: Final = struct.Struct("<8sHHHHQIIII32s32s32s")
 SLICE: Final = 1 << 20
-SYNCED: Final = (
-    8 << 20
-)  # bytes: all of a large file at once would keep the decision log from the disk meanwhile
 
 
 class DamagedFile(Exception):
@@ -96,17 +94,13 @@ class _Body:
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.sum = sha256()
-        self.length = self._synced = 0
+        self.length = 0
 
     def add(self, part: bytes | memoryview) -> None:
         view = memoryview(part).cast("B")
-        self.file.write(view)
+        piecemeal.write(self.file, view)
         self.sum.update(view)
         self.length += view.nbytes
-        if self.length - self._synced > SYNCED:
-            self.file.flush()
-            os.fdatasync(self.file.fileno())
-            self._synced = self.length
 
     def pad(self) -> None:
         self.add(bytes(_padded(self.length) - self.length))

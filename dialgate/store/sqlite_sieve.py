@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from dialgate import piecemeal
 from dialgate.store import StoreUnavailable
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.sieve import Sieve, bytes_for
@@ -37,7 +38,6 @@ _PIECE = 1 << 16  # bytes: any field has a whole number of them
 _ROOM = 1 << 24  # keys for which a sieve is made that is to be small: 64 MiB
 _MOST_SINCE = 1_000_000  # entries that are read for such a one: they take a second
 _FORMAT = 1
-_SYNCED = 8 << 20  # bytes: all at once would keep the decision log from the disk meanwhile
 _OTHERS = ("SELECT subject FROM attempt", "SELECT key FROM answer")
 _SINCE = "SELECT subject FROM ledger WHERE seq > ?"
 _AT_LEAST = "SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?)"
@@ -213,11 +213,9 @@ def _keep(db: sqlite3.Connection, kept: Path, sieve: Sieve, room: int) -> None:
         head = _Head(_FORMAT, room, sieve.keys, seq, sealed, sha256(view).hexdigest())
         new = kept.with_name(f"{kept.name}.new")
         new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(msgspec.json.encode(head) + b"\n")
-            for start in range(0, len(view), _SYNCED):
-                file.write(view[start : start + _SYNCED])
-                os.fdatasync(file.fileno())
+            piecemeal.write(file, view)
     new.replace(kept)
 
 
