@@ -48,7 +48,8 @@ from dialgate.upkeep import Upkeep
 from dialgate.waiting import Asked, Awaited, reply
 
 _TRIES = 4
-_WORTH_A_BATCH, _WORTH_A_SYNC = 8, 64  # calls
+# Calls. While some are synced, others are decided: of 32 that wait at a time, a third each is read, decided and on its way to the disk.
+_WORTH_A_BATCH, _AT_ONCE = 8, 16
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
 
@@ -196,9 +197,9 @@ class Gate:
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 
     def _next_batch(self) -> None:
-        """Begin one, if it is time: no other is being decided, and as many calls wait as are on their way to the disk, or
-        enough for a sync; a few only if none is. A lone call never waits, and a batch is decided while others are synced."""
-        enough = min(max(self._in_flight, _WORTH_A_BATCH), _WORTH_A_SYNC) if self._in_flight else 1
+        """Begin one, if it is time: no other is being decided, and enough calls wait, or nobody else is waited for. A lone
+        call never waits, and a batch is decided while others are synced."""
+        enough = _WORTH_A_BATCH if self._in_flight else 1
         if not self._deciding and len(self._waiting) >= enough:
             self._deciding = True
             batch = asyncio.create_task(self._batch())
@@ -206,8 +207,10 @@ class Gate:
             batch.add_done_callback(self._batches.discard)
 
     async def _batch(self) -> None:
-        """From here on all that was asked in the same turn of the event loop, and is still waited for, goes together."""
-        begun, size = time.monotonic(), self.config.settings.batch_calls
+        """Of what was asked by now, in the same turn of the event loop too, and is still waited for, a half goes together: the other
+        is decided meanwhile. So nobody who waits for the disk keeps the processor idle."""
+        begun = time.monotonic()
+        size = min(self.config.settings.batch_calls, max(_AT_ONCE, len(self._waiting) // 2))
         batch = [each for each in self._waiting[:size] if not each.answer.done()]
         self._waiting = self._waiting[size:]
         self._in_flight += len(batch)

@@ -28,11 +28,12 @@ def heard(syncing: Syncing, count: int) -> list[Done]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> None:
-    """In order, also where many are under way, and the file has been closed meanwhile."""
+    """In order, also where many are under way, some of them of another file, and the file has been closed meanwhile."""
     syncing = way()
     assert syncing.done() == []
     for ticket in range(40):
-        fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        name = "log" if ticket % 7 else "another"
+        fd = os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(fd, b"x" * 1000)
         syncing.begin(fd, ticket)
         os.close(fd)

@@ -3,6 +3,9 @@
 A thread that is compiled waits for the disk and says by an eventfd when it is done: it never asks for the interpreter. A
 thread in Python would have to win it from the one that decides, twice for every batch; where nothing was compiled, Linux
 does it by itself (io_submit, IOCB_CMD_FDSYNC, since 4.18), and that thread only where its seccomp filter has no such call.
+
+What is asked while the disk is at work is done together after it, by one sync for as many as are of the same file. So however
+small the batches are that are decided, a slow disk is asked no more often than it can answer.
 """
 
 import ctypes
@@ -10,6 +13,7 @@ import errno
 import os
 import platform
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
@@ -43,6 +47,25 @@ class Syncing(Protocol):
         disk to either."""
 
     def close(self) -> None: ...
+
+
+class _Asked(NamedTuple):
+    """`file`: which one it is, whatever descriptor names it."""
+
+    fd: int
+    ticket: int
+    file: tuple[int, int]
+
+    @classmethod
+    def of(cls, fd: int, ticket: int) -> "_Asked":
+        own = os.dup(fd)
+        told = os.fstat(own)
+        return cls(own, ticket, (told.st_dev, told.st_ino))
+
+
+def _together(asked: Sequence[_Asked]) -> int:
+    """How many, from the first, one sync serves: all of them were written before it."""
+    return next((count for count, each in enumerate(asked) if each.file != asked[0].file), len(asked))
 
 
 def syncing() -> Syncing:
@@ -95,20 +118,23 @@ class KernelSyncing:
         self._control = _Control(operation=_FDSYNC, flags=_RESFD, event_fd=self._eventfd)
         self._list = (ctypes.c_void_p * 1)(ctypes.addressof(self._control))
         self._told = (_Event * 1)()
-        self._asked: deque[tuple[int, int]] = deque()  # the first is under way
+        self._asked: deque[_Asked] = deque()
+        self._under_way = 0  # so many of the first
 
     def fileno(self) -> int:
         return self._eventfd
 
     def begin(self, fd: int, ticket: int) -> None:
-        self._asked.append((os.dup(fd), ticket))
-        if len(self._asked) == 1 and (error := self._begin_first()):
-            os.close(self._asked.pop()[0])
+        self._asked.append(_Asked.of(fd, ticket))
+        if not self._under_way and (error := self._begin_first()):
+            self._under_way = 0
+            os.close(self._asked.pop().fd)
             raise OSError(error, os.strerror(error))
 
     def _begin_first(self) -> int:
         """Returns an errno, or 0."""
-        self._control.fd, self._control.data = self._asked[0]  # the kernel copies it
+        self._under_way = _together(self._asked)
+        self._control.fd = self._asked[0].fd  # the kernel copies it
         try:
             self._call(self._submit, self._context, ctypes.c_long(1), self._list)
         except OSError as error:
@@ -125,22 +151,24 @@ class KernelSyncing:
         return told
 
     def _end_first(self, error: int, told: list[Done]) -> None:
-        """And those after it that cannot be begun."""
-        while True:
-            fd, ticket = self._asked.popleft()
-            os.close(fd)
-            told.append(Done(ticket, error))
-            if not self._asked or not (error := self._begin_first()):
+        """And those after them that cannot be begun."""
+        while self._under_way:
+            for _ in range(self._under_way):
+                ended = self._asked.popleft()
+                os.close(ended.fd)
+                told.append(Done(ended.ticket, error))
+            self._under_way = 0
+            if self._asked and not (error := self._begin_first()):
                 return
 
     def close(self) -> None:
         """Waits for what is under way."""
         self._call(self._destroy, self._context)
-        for place, (fd, _) in enumerate(self._asked):
+        for place, each in enumerate(self._asked):
             with suppress(OSError):  # nobody asks any more
-                if place:
-                    os.fdatasync(fd)
-            os.close(fd)
+                if place >= self._under_way:
+                    os.fdatasync(each.fd)
+            os.close(each.fd)
         os.close(self._eventfd)
 
     def _call(self, number: int, *values: object) -> int:
@@ -154,7 +182,8 @@ class KernelSyncing:
 class ThreadSyncing:
     def __init__(self) -> None:
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._asked: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        self._asked: deque[_Asked] = deque()
+        self._woken: SimpleQueue[bool] = SimpleQueue()
         self._done: deque[Done] = deque()
         self._thread = Thread(target=self._run, name="log-sync")
         self._thread.start()
@@ -163,18 +192,26 @@ class ThreadSyncing:
         return self._eventfd
 
     def begin(self, fd: int, ticket: int) -> None:
-        self._asked.put((os.dup(fd), ticket))
+        self._asked.append(_Asked.of(fd, ticket))
+        self._woken.put(True)  # noqa: FBT003 - a queue of nothing else
 
     def _run(self) -> None:
-        for fd, ticket in iter(self._asked.get, None):
-            try:
-                os.fdatasync(fd)
-            except OSError as error:
-                self._done.append(Done(ticket, error.errno or errno.EIO))
-            else:
-                self._done.append(Done(ticket, 0))
-            os.close(fd)
-            os.eventfd_write(self._eventfd, 1)
+        while self._woken.get():
+            if self._asked:  # else it was done with another
+                self._sync_first()
+
+    def _sync_first(self) -> None:
+        fault = 0
+        count = _together(list(self._asked))
+        try:
+            os.fdatasync(self._asked[0].fd)
+        except OSError as error:
+            fault = error.errno or errno.EIO
+        for _ in range(count):
+            ended = self._asked.popleft()
+            os.close(ended.fd)
+            self._done.append(Done(ended.ticket, fault))
+        os.eventfd_write(self._eventfd, 1)
 
     def done(self) -> list[Done]:
         with suppress(BlockingIOError):
@@ -182,6 +219,6 @@ class ThreadSyncing:
         return [self._done.popleft() for _ in range(len(self._done))]
 
     def close(self) -> None:
-        self._asked.put(None)
+        self._woken.put(False)  # noqa: FBT003 - as above
         self._thread.join()
         os.close(self._eventfd)
