@@ -11,6 +11,7 @@ import struct
 from binascii import hexlify
 from bisect import bisect_left
 from hashlib import blake2b, sha256
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -100,6 +101,28 @@ def paired(hashes: Sequence[bytes]) -> list[bytes]:
 def _refuse_if_no_head(head: bytes) -> None:
     if len(head) != len(_ZERO):
         raise ValueError("a head has 32 bytes")
+
+
+def packed(rows: list[tuple[int | str | bytes, ...]]) -> tuple[bytes, bytes]:
+    """Rows of one width, at least one, as two fields of bytes for `store.sqlite_tables`. In the first each value has 20 bytes:
+    an integer (64 bits) its digits; a text (as UTF-8) or bytes the place in the second field, from 1 on, and the length, of ten
+    digits each. A value that is the one of the row before may have its place."""
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError("a list of rows of one length, at least one")
+    places: list[bytes] = []
+    heap = bytearray(1)  # an empty field would be no field
+    for value in chain.from_iterable(rows):
+        if isinstance(value, int):
+            if not -(1 << 63) <= value < 1 << 63:
+                raise OverflowError("an integer of more than 64 bits")
+            places.append(b"%020d" % value)
+        else:
+            content = value.encode() if isinstance(value, str) else value
+            if not isinstance(content, bytes):
+                raise TypeError("a row holds integers, texts and bytes")
+            places.append(b"%010d%010d" % (len(heap) + 1, len(content)))
+            heap += content
+    return b"".join(places), bytes(heap)
 
 
 class Keyed:

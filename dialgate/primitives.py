@@ -7,15 +7,48 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dialgate._primitives import Keyed, Tagger, add, chained, digits, followed, paired, passes, repeated
+    from dialgate._primitives import (
+        Keyed,
+        Tagger,
+        add,
+        chained,
+        digits,
+        followed,
+        packed,
+        paired,
+        passes,
+        repeated,
+    )
 
     COMPILED: str
 elif os.environ.get("DIALGATE_INTERPRETED") or find_spec("dialgate._primitives") is None:
-    from dialgate.interpreted import Keyed, Tagger, add, chained, digits, followed, paired, passes, repeated
+    from dialgate.interpreted import (
+        Keyed,
+        Tagger,
+        add,
+        chained,
+        digits,
+        followed,
+        packed,
+        paired,
+        passes,
+        repeated,
+    )
 
     COMPILED = "no"
 else:
-    from dialgate._primitives import Keyed, Tagger, add, chained, digits, followed, paired, passes, repeated
+    from dialgate._primitives import (
+        Keyed,
+        Tagger,
+        add,
+        chained,
+        digits,
+        followed,
+        packed,
+        paired,
+        passes,
+        repeated,
+    )
 
     COMPILED = "yes"
 
@@ -27,6 +60,7 @@ __all__ = [
     "chained",
     "digits",
     "followed",
+    "packed",
     "paired",
     "passes",
     "repeated",

@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ from hashlib import blake2b, sha256
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import pytest
@@ -21,9 +22,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dialgate import interpreted, numberset, primitives
+from dialgate.store.sqlite_tables import inserting
 
 BLOCK = 10_000
 START = 393_330_000_000
+
+
+Row = tuple[int | str | bytes, ...]
 
 
 class Ways(Protocol):
@@ -33,6 +38,8 @@ class Ways(Protocol):
     def chained(self, head: bytes, bodies: list[bytes]) -> tuple[bytes, bytes]: ...
 
     def followed(self, head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]: ...
+
+    def packed(self, rows: list[Row]) -> tuple[bytes, bytes]: ...
 
     def paired(self, hashes: list[bytes]) -> list[bytes]: ...
 
@@ -152,6 +159,46 @@ def test_a_head_that_is_none_is_refused(ways: Ways) -> None:
         ways.chained(HEAD[1:], [])
     with pytest.raises(ValueError, match="32 bytes"):
         ways.followed(HEAD + b"x", b"", 1)
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+ROWS = st.lists(st.tuples(INT64, st.text(max_size=40), st.binary(max_size=40)), min_size=1, max_size=40)
+INSERT = inserting("kept", {"number": "INTEGER", "text": "TEXT", "bytes": "BLOB"})
+
+
+@BOTH
+@given(rows=ROWS, twice=st.integers(1, 3))
+def test_a_database_finds_in_what_was_packed_the_rows_that_were_given(
+    ways: Ways, rows: list[tuple[int, str, bytes]], twice: int
+) -> None:
+    """To the type, and where a value is the very one of the row before."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.execute(
+            "CREATE TABLE kept (number INTEGER NOT NULL, text TEXT NOT NULL, bytes BLOB NOT NULL) STRICT"
+        )
+        repeated = [row for row in rows for _ in range(twice)]
+        db.execute(INSERT, ways.packed(cast("list[Row]", repeated)))
+        assert db.execute("SELECT number, text, bytes FROM kept ORDER BY rowid").fetchall() == repeated
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([], ValueError),
+        ([(1, "a"), (2,)], ValueError),
+        ([(1 << 63,)], OverflowError),
+        ([(-(1 << 63) - 1,)], OverflowError),
+        ([("\ud800",)], UnicodeEncodeError),
+        ([(None,)], TypeError),
+        ([(1.5,)], TypeError),
+    ],
+)
+def test_what_is_no_row_is_refused(ways: Ways, rows: list[Row], fault: type[Exception]) -> None:
+    with pytest.raises(fault):
+        ways.packed(rows)
 
 
 # ---- texts -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ static PyMethodDef functions[] = {
     {"followed", followed, METH_VARARGS, NULL},
     {"paired", paired, METH_O, NULL},
     {"digits", digits, METH_O, NULL},
+    {"packed", packed, METH_O, NULL},
     {"passes", sieve_passes, METH_VARARGS, NULL},
     {"repeated", repeated, METH_VARARGS, NULL},
     {NULL},

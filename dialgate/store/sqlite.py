@@ -4,7 +4,8 @@ Two ways in. The *near* connection serves `read`, `recall` and `commit` on the e
 thread would cost more than the query. It never waits. The *far* connection serves the rest in one worker thread; what
 it has acknowledged is on the disk.
 
-Attempts and remembered answers are gathered in memory and written thousands at a time (`recent`): after a crash
+Attempts and remembered answers are gathered in memory and written thousands at a time (`recent`), by a connection and a
+thread of their own, which gives way to the one that decides: after a crash
 the decision log is the truth about them, and `settle` brings back what was lost. So they belong to the one process
 that writes the log beside this file; the ledger may be written by any process at any time, and binds at once.
 
@@ -12,11 +13,13 @@ A process that has this file open must not open it by other means: closing it wo
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import get_native_id
 from typing import Self, TypeVar
 
 from msgspec import DecodeError, structs
@@ -45,8 +48,7 @@ BULK = 1_000  # entries written at once, after which the log is looked after: no
 GATHERED = 16_384  # rows of attempts and answers that are written together
 
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
-_PAUSE = 0.000_5  # seconds for the thread that decides, between two statements that are written aside,
-_IN_ARREARS = 8  # unless so many gatherings wait
+_NICE = 10  # of the thread that writes what was gathered; above it, whoever waits for its lock might wait for long
 _MUCH = 4_096  # rows that come in between two rounds of upkeep
 _TURN = 0.12  # seconds for other processes, between two gatherings: who waits for a lock looks every 0.1 s
 
@@ -129,9 +131,11 @@ class SqliteStore:
         self._patience = patience
         self._near = _Link(path, wait=0, synchronous="NORMAL")
         self._far = _Link(path, wait=WAIT, synchronous="FULL")
+        self._behind = _Link(path, wait=WAIT, synchronous="FULL")
         # To restart the log is to hold the write lock while readers end: only where there is nothing to wait for.
         self._tidy = _Link(path, wait=0, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="store-aside", initializer=_give_way)
         self._closed = False
         # What the newest `read` saw, by which connection, at which of its data versions; none once that has changed.
         self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
@@ -172,14 +176,15 @@ class SqliteStore:
 
     async def _in_thread(self, step: _Step[T], link: _Link | None = None) -> T:
         self._refuse_if_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._worker, (link or self._far).run, step)
+        worker = self._aside if link is self._behind else self._worker
+        return await asyncio.get_running_loop().run_in_executor(worker, (link or self._far).run, step)
 
-    async def _write(self, step: _Step[T]) -> T:
+    async def _write(self, step: _Step[T], link: _Link | None = None) -> T:
         def whole(db: sqlite3.Connection) -> T:
             with tables.whole(db):
                 return step(db)
 
-        return await self._in_thread(whole)
+        return await self._in_thread(whole, link)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -344,7 +349,7 @@ class SqliteStore:
     async def _write_recent(self) -> None:
         with suppress(StoreUnavailable):  # it has been noted
             while len(self._recent) > 1:
-                await self._write_eldest(0 if len(self._recent) > _IN_ARREARS else _PAUSE)
+                await self._write_eldest()
                 await asyncio.sleep(_TURN)
         self._writing = None
 
@@ -355,20 +360,20 @@ class SqliteStore:
             self._recent.append(Recent())
         last = self._recent[-2] if len(self._recent) > 1 else None
         while last in self._recent[:-1]:
-            await self._write_eldest(0)
+            await self._write_eldest()
 
     async def _flush_little(self) -> None:
         """Where much comes in, there is soon enough for a whole gathering, which costs less a row."""
         if self._unwritten is not None or self._recent[-1].rows < _MUCH:
             await self._flush()
 
-    async def _write_eldest(self, pause: float) -> None:
+    async def _write_eldest(self) -> None:
         async with self._flushing:
             if len(self._recent) == 1:
                 return
             eldest = self._recent[0]
             try:
-                await self._write(lambda db: tables.write_down(db, eldest, pause))
+                await self._write(lambda db: tables.write_down(db, eldest), self._behind)
             except StoreUnavailable as fault:
                 self._unwritten = fault
                 raise
@@ -541,9 +546,16 @@ class SqliteStore:
             with suppress(StoreUnavailable):  # the log has it
                 await self._flush()
             self._closed = True
-            await asyncio.to_thread(self._worker.shutdown)
-            for link in (self._tidy, self._near, self._far):
+            for worker in (self._aside, self._worker):
+                await asyncio.to_thread(worker.shutdown)
+            for link in (self._tidy, self._near, self._behind, self._far):
                 link.close()
+
+
+def _give_way() -> None:
+    """Of two threads that are ready, the one that decides goes first. Linux has a priority for each thread."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
 
 
 def _same(now: Known, seen: Known) -> bool:

@@ -7,11 +7,10 @@ edited: a change of the tables is a new script at the end. A newer file is refus
 """
 
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain, islice, repeat
+from itertools import count, islice, repeat
 from typing import Any
 
 from msgspec import structs
@@ -19,6 +18,7 @@ from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import RESULT_RANK, Attempt, Instant, Known
+from dialgate.primitives import packed
 from dialgate.store import CallList, Remembered, StoreUnavailable
 from dialgate.store.recent import Recent
 
@@ -48,8 +48,7 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 WIDEST = 512  # keys in one query
-_COUNTED_AT_ONCE = 32  # rows in one statement: while they are handed over, the thread that decides waits
-_ENTERED_AT_ONCE = 2_048
+_WRITTEN_AT_ONCE = 512  # rows in one statement: while they are made ready, the thread that decides waits
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 _DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
@@ -64,17 +63,55 @@ _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = on
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subject = one)"
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
-_COUNT = """
-    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES {rows}
+
+
+def inserting(table: str, columns: dict[str, str], otherwise: str = "") -> str:
+    """A statement that takes what `packed` makes of rows, and writes them all. `columns`: name and type."""
+    width = 20 * len(columns)
+    values = (_VALUES[kind].format(place=place) for place, kind in zip(count(0, 20), columns.values()))
+    return (
+        f"WITH RECURSIVE row(at) AS (SELECT 1 UNION ALL SELECT at + {width} FROM row WHERE at + {width} < length(?1)) "  # noqa: S608 - constants
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM row WHERE true {otherwise}"
+    )
+
+
+_BYTES = "substr(?2, CAST(substr(?1, row.at + {place}, 10) AS INTEGER), CAST(substr(?1, row.at + {place} + 10, 10) AS INTEGER))"
+_VALUES = {
+    "INTEGER": "CAST(substr(?1, row.at + {place}, 20) AS INTEGER)",
+    "TEXT": f"CAST({_BYTES} AS TEXT)",
+    "BLOB": _BYTES,
+}
+_COUNT = inserting(
+    "attempt",
+    {
+        "decision": "TEXT",
+        "subject": "BLOB",
+        "at": "INTEGER",
+        "campaign": "TEXT",
+        "basis": "TEXT",
+        "result": "TEXT",
+    },
+    """
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
         basis = excluded.basis, result = excluded.result, result_at = 0
     WHERE subject <> excluded.subject OR at <> excluded.at
-"""
-_REMEMBER = """
-    INSERT INTO answer (key, at, answer, decision) VALUES {rows}
+    """,
+)
+_REMEMBER = inserting(
+    "answer",
+    {"key": "BLOB", "at": "INTEGER", "answer": "BLOB", "decision": "TEXT"},
+    """
     ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
     WHERE excluded.at >= answer.at
-"""
+    """,
+)
+_ENTER = inserting(
+    "ledger",
+    {
+        "seq": "INTEGER", "subject": "BLOB", "at": "INTEGER", "controller": "TEXT", "actor": "TEXT", "channel": "TEXT",
+        "proof": "TEXT", "sealed": "BLOB", "event": "TEXT",
+    },
+)  # fmt: skip
 NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
 RESULT = """
     UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
@@ -191,44 +228,31 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
 
-def count_attempts(
-    db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]], pause: float = 0
-) -> None:
-    rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
-    _insert(db, _COUNT, rows, _COUNTED_AT_ONCE, pause)
+def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
+    _write(
+        db, _COUNT, ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
+    )
 
 
 def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
-    rows = [(seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)]
-    _insert(db, "INSERT INTO ledger VALUES {rows}", rows, _ENTERED_AT_ONCE)
+    _write(db, _ENTER, ((seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)))
 
 
-def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float = 0) -> None:
-    _insert(db, _REMEMBER, map(structs.astuple, answers), _COUNTED_AT_ONCE, pause)
+def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
+    _write(db, _REMEMBER, map(structs.astuple, answers))
 
 
-def _insert(
-    db: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]], at_once: int, pause: float = 0
-) -> None:
-    """Many rows a statement: between two statements a thread gives up the interpreter, and has to win it back from the
-    one that decides, or makes ready what is to be written next. While it hands over a statement's values, that one waits."""
+def _write(db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]]) -> None:
+    """A thread that binds each value keeps the interpreter from the one that decides, and has to win it back for each row that
+    it writes. So each statement takes two values, and finds hundreds of rows in them by itself."""
     left = iter(rows)
-    while some := list(islice(left, at_once)):
-        db.execute(_inserting(statement, len(some), len(some[0])), list(chain.from_iterable(some)))
-        if pause:
-            time.sleep(pause)
+    while some := list(islice(left, _WRITTEN_AT_ONCE)):
+        db.execute(insert, packed(some))
 
 
-@cache
-def _inserting(statement: str, rows: int, columns: int) -> str:
-    row = f"({', '.join('?' * columns)})"
-    return statement.format(rows=", ".join([row] * rows))
-
-
-def write_down(db: sqlite3.Connection, recent: Recent, pause: float) -> None:
-    """`pause`: seconds between two statements, for the thread that decides."""
-    count_attempts(db, recent.counted(), pause)
-    remember(db, recent.remembered(), pause)
+def write_down(db: sqlite3.Connection, recent: Recent) -> None:
+    count_attempts(db, recent.counted())
+    remember(db, recent.remembered())
     if recent.position is not None:
         db.execute(NOTE, structs.astuple(recent.position))
 
