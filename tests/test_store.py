@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -30,7 +31,9 @@ from dialgate.store import (
     Reservation,
     Store,
     StoreUnavailable,
+    sqlite_tables,
 )
+from dialgate.store.recent import Recent
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import GATHERED, SqliteStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
@@ -636,14 +639,36 @@ async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_un
 
 async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
-    await store.commit(NOTHING, [], [answer(b"next")], HERE)
-    while await beside.positions() == {}:
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], Position("log", 7))
+    await store.commit(NOTHING, [], [answer(b"next")], Position("log", 8))
+    while (await beside.positions()).get("log") != 7:
         await others_turn()
     assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED - 1)], 0)
     assert await recalled(beside, [b"next"], 0) == [None]
     await store.close()
     await beside.close()
+
+
+async def test_of_what_was_half_written_at_a_crash_nothing_is_lost_or_counted_beyond_the_log(
+    tmp_path: Path,
+) -> None:
+    """A gathering goes down in parts, and a position is true only with its last; attempts of decisions that the log lost go."""
+    await SqliteStore.open(tmp_path / "store.db").close()
+    subjects = [bytes([n]) * 16 for n in range(256)]
+    attempts = [Reservation(each, attempt(f"log-{n}"), (each,)) for n, each in enumerate(subjects, 1)]
+    recent = Recent()
+    recent.add(attempts, [], Position("log", 256))
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        first = next(recent.parts())
+        sqlite_tables.write_down(db, first, recent.position, 0)
+    store = SqliteStore.open(tmp_path / "store.db")
+    assert (await store.positions()).get("log", 0) == 0
+    lost = [(each.subject, each.attempt) for each in attempts[:20]]
+    await store.settle("log", 20, lost, [])
+    known = (await store.read(subjects)).known
+    assert [len(each.attempts) for each in known] == [1] * 20 + [0] * 236
+    assert (await store.positions())["log"] == 20
+    await store.close()
 
 
 async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Path) -> None:

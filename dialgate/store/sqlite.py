@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import get_native_id
 from typing import Self, TypeVar
@@ -45,12 +46,16 @@ from dialgate.store.sieve import Sieve
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
 WAIT = 5.0  # seconds for which the far connection waits for a lock, in its thread: longer than a gathering is written
 BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
-GATHERED = 16_384  # rows of attempts and answers that are written together
+GATHERED = (
+    65_536  # rows of attempts and answers that are written together: the more, the fewer pages for each
+)
 
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
+_PAUSE = 0.002  # seconds, between two statements that are written aside,
+_IN_ARREARS = 3  # unless so many gatherings wait
 _NICE = 10  # of the thread that writes what was gathered; above it, whoever waits for its lock might wait for long
 _MUCH = 4_096  # rows that come in between two rounds of upkeep
-_TURN = 0.12  # seconds for other processes, between two gatherings: who waits for a lock looks every 0.1 s
+_TURN = 0.12  # seconds for other processes, between two parts of a gathering: who waits for a lock looks every 0.1 s
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -131,7 +136,8 @@ class SqliteStore:
         self._patience = patience
         self._near = _Link(path, wait=0, synchronous="NORMAL")
         self._far = _Link(path, wait=WAIT, synchronous="FULL")
-        self._behind = _Link(path, wait=WAIT, synchronous="FULL")
+        # It need not be durable, for the log is, but whole.
+        self._behind = _Link(path, wait=WAIT, synchronous="NORMAL")
         # To restart the log is to hold the write lock while readers end: only where there is nothing to wait for.
         self._tidy = _Link(path, wait=0, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -349,8 +355,7 @@ class SqliteStore:
     async def _write_recent(self) -> None:
         with suppress(StoreUnavailable):  # it has been noted
             while len(self._recent) > 1:
-                await self._write_eldest()
-                await asyncio.sleep(_TURN)
+                await self._write_eldest(_TURN, 0 if len(self._recent) > _IN_ARREARS else _PAUSE)
         self._writing = None
 
     async def _flush(self) -> None:
@@ -367,13 +372,16 @@ class SqliteStore:
         if self._unwritten is not None or self._recent[-1].rows < _MUCH:
             await self._flush()
 
-    async def _write_eldest(self) -> None:
+    async def _write_eldest(self, turn: float = 0, pause: float = 0) -> None:
         async with self._flushing:
             if len(self._recent) == 1:
                 return
             eldest = self._recent[0]
             try:
-                await self._write(lambda db: tables.write_down(db, eldest), self._behind)
+                for part in await self._in_thread(lambda _: list(eldest.parts()), self._behind):
+                    step = partial(tables.write_down, part=part, position=eldest.position, pause=pause)
+                    await self._write(step, self._behind)
+                    await asyncio.sleep(turn)
             except StoreUnavailable as fault:
                 self._unwritten = fault
                 raise

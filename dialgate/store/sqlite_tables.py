@@ -7,6 +7,7 @@ edited: a change of the tables is a new script at the end. A newer file is refus
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,8 +20,8 @@ from msgspec.json import Decoder, encode
 from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.primitives import packed
-from dialgate.store import CallList, Remembered, StoreUnavailable
-from dialgate.store.recent import Recent
+from dialgate.store import CallList, Position, Remembered, StoreUnavailable
+from dialgate.store.recent import Part
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (
@@ -45,10 +46,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
     """,
     "CREATE TABLE delivery (webhook TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0",
 )
 
 WIDEST = 512  # keys in one query
-_WRITTEN_AT_ONCE = 512  # rows in one statement: while they are made ready, the thread that decides waits
+_WRITTEN_AT_ONCE = 256  # rows in one statement: while they are made ready, the thread that decides waits
 FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 _DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
@@ -112,7 +114,14 @@ _ENTER = inserting(
         "proof": "TEXT", "sealed": "BLOB", "event": "TEXT",
     },
 )  # fmt: skip
-NOTE = "INSERT INTO position VALUES (?, ?) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq"
+# Of each log: up to `seq` all is here, and beyond `reached` nothing.
+NOTE = """
+    INSERT INTO position (log, seq, reached) VALUES (?1, ?2, ?2)
+    ON CONFLICT (log) DO UPDATE SET seq = excluded.seq, reached = excluded.reached
+"""
+_REACH = """
+    INSERT INTO position (log, seq, reached) VALUES (?, 0, ?) ON CONFLICT (log) DO UPDATE SET reached = excluded.reached
+"""
 RESULT = """
     UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
     WHERE decision = :decision
@@ -214,8 +223,8 @@ def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Rem
 
 
 def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
-    """The attempts and answers of decisions after `head`. They came here together with their position."""
-    (reached,) = db.execute("SELECT max(seq) FROM position WHERE log = ?", (log,)).fetchone()
+    """The attempts and answers of decisions after `head`."""
+    (reached,) = db.execute("SELECT max(reached) FROM position WHERE log = ?", (log,)).fetchone()
     if reached is not None and reached > head:
         for delete in _DROP_BEYOND:
             db.execute(delete, (log, head))
@@ -228,33 +237,41 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
 
-def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
-    _write(
-        db, _COUNT, ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
-    )
+def count_attempts(
+    db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]], pause: float = 0
+) -> None:
+    rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
+    _write(db, _COUNT, rows, pause)
 
 
 def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
     _write(db, _ENTER, ((seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)))
 
 
-def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
-    _write(db, _REMEMBER, map(structs.astuple, answers))
+def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float = 0) -> None:
+    _write(db, _REMEMBER, map(structs.astuple, answers), pause)
 
 
-def _write(db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]]) -> None:
+def _write(
+    db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]], pause: float = 0
+) -> None:
     """A thread that binds each value keeps the interpreter from the one that decides, and has to win it back for each row that
     it writes. So each statement takes two values, and finds hundreds of rows in them by itself."""
     left = iter(rows)
     while some := list(islice(left, _WRITTEN_AT_ONCE)):
         db.execute(insert, packed(some))
+        if pause:
+            time.sleep(pause)
 
 
-def write_down(db: sqlite3.Connection, recent: Recent) -> None:
-    count_attempts(db, recent.counted())
-    remember(db, recent.remembered())
-    if recent.position is not None:
-        db.execute(NOTE, structs.astuple(recent.position))
+def write_down(db: sqlite3.Connection, part: Part, position: Position | None, pause: float) -> None:
+    """Of what was gathered up to `position`. `pause`: seconds between two statements, for who needs processor or disk sooner."""
+    if position is not None:
+        db.execute(_REACH, structs.astuple(position))
+    count_attempts(db, part.attempts, pause)
+    remember(db, part.answers, pause)
+    if position is not None and part.last:
+        db.execute(NOTE, structs.astuple(position))
 
 
 def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
