@@ -19,6 +19,17 @@ REMEMBERED = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
+class Inquiry:
+    """What is to be decided at one instant, and what the store is asked for it: answers from `since` on."""
+
+    def __init__(
+        self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
+    ) -> None:
+        self.gatherer, self.now, self.since, self.questions = gatherer, now, since, questions
+        self.subjects = [subject for question in questions for subject in question.subjects]
+        self.keys = [question.key for question in questions if question.key]
+
+
 class Judged(Struct, frozen=True):
     """A decision with its grounds (without a sequence), by which `digest` they are known in the log, and the instant from
     which on it may be another.
@@ -91,6 +102,12 @@ class Batch:
     @property
     def before(self) -> Position:
         return Position(self._log, self._first - 1)
+
+    def concerns(self, inquiry: Inquiry) -> bool:
+        """It counts an attempt, or remembers an answer, that is asked about there."""
+        return not (
+            self._attempts.keys().isdisjoint(inquiry.subjects) and self._given.keys().isdisjoint(inquiry.keys)
+        )
 
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
         """`known`: what the store holds of the question's subjects; `remembered`: its earlier answer, if any.

@@ -2,7 +2,8 @@
 
 Calls that arrive while a batch is in flight form the next batch. Each batch has one clock reading, one read of the
 store, one atomic step that reserves its attempts against the very state that was read, one append to the log and one
-sync; only then do its answers leave. Whatever of this fails, the answer is a deny: no log, no call.
+sync; only then do its answers leave. While a shared store commits one batch it may be read for the next already; what of
+the former that reading may lack is found out. Whatever of this fails, the answer is a deny: no log, no call.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import __version__, chains, kept, localtime, observed, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable
-from dialgate.batch import Batch, Judged
+from dialgate.batch import Batch, Inquiry
 from dialgate.clock import Clock, ClockSteppedBack
 from dialgate.decision import decide
-from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable
+from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
-from dialgate.keys import Keys, nonces
+from dialgate.keys import Keys
 from dialgate.ledger import merge
 from dialgate.metrics import Metrics
 from dialgate.model import HOUR, SECOND, Call, Instant, Known
@@ -35,19 +36,19 @@ from dialgate.permit_key import PermitKey
 from dialgate.primitives import COMPILED
 from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
+from dialgate.reserving import Reserver
 from dialgate.roster import Roster
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.snapshot import Part
-from dialgate.store import CallerIdProof, Presence, Store, StoreUnavailable
+from dialgate.store import CallerIdProof, Presence, Store
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
 from dialgate.waiting import Asked, Awaited, reply
 
-_TRIES = 4
 # Calls. While some are synced, others are decided: of 32 that wait at a time, a third each is read, decided and on its way to the disk.
 _WORTH_A_BATCH, _AT_ONCE = 8, 16
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
@@ -101,23 +102,23 @@ class Gate:
         self.metrics = metrics = upkeep.metrics
         self._store, self._clock, self._upkeep = store, clock, upkeep
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics)
+        self._reserver = Reserver(store, self._recorder, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
         self.roster = Roster(store, metrics)
-        self._nonces = nonces()
         self._stamper = _stamper(config, upkeep.chain)
         self.traces: Traces | None = None
-        self._judged: dict[tuple[object, ...], Judged] = {}
         self.recent: deque[tuple[Instant, list[Asked], list[Answer], list[str]]] = deque(
             maxlen=_RECENT
         )  # for who watches, to take out
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Asked] = []
         self._batches: set[asyncio.Task[None]] = set()
-        # A batch is being decided; and so many calls are in batches that are not answered yet.
-        self._deciding, self._in_flight = False, 0
+        # The batch that is being decided, up to its commit; and how many calls are in batches that are not answered yet.
+        self._deciding: asyncio.Task[None] | None = None
+        self._in_flight = 0
 
     @classmethod
     async def open(
@@ -173,7 +174,7 @@ class Gate:
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
         """The same for who does without a future."""
         self._waiting.append(Asked(call, client, time.monotonic(), answer))
-        if not self._deciding:
+        if self._deciding is None:
             self._next_batch()
 
     def permitted(self, answer: Answer) -> Answer:
@@ -200,17 +201,16 @@ class Gate:
         """Begin one, if it is time: no other is being decided, and enough calls wait, or nobody else is waited for. A lone
         call never waits, and a batch is decided while others are synced."""
         enough = _WORTH_A_BATCH if self._in_flight else 1
-        if not self._deciding and len(self._waiting) >= enough:
-            self._deciding = True
-            batch = asyncio.create_task(self._batch())
-            self._batches.add(batch)
-            batch.add_done_callback(self._batches.discard)
+        if self._deciding is None and len(self._waiting) >= enough:
+            self._deciding = asyncio.create_task(self._batch())
+            self._batches.add(self._deciding)
+            self._deciding.add_done_callback(self._batches.discard)
 
     async def _batch(self) -> None:
-        """Of what was asked by now, in the same turn of the event loop too, and is still waited for, a half goes together: the other
-        is decided meanwhile. So nobody who waits for the disk keeps the processor idle."""
-        begun = time.monotonic()
-        size = min(self.config.settings.batch_calls, max(_AT_ONCE, len(self._waiting) // 2))
+        """Of those who are there, in the same turn of the event loop too, and still wait, at most a half goes together: the others
+        are read and decided while these wait for the store or the disk, so that the processor is not idle."""
+        begun, there = time.monotonic(), len(self._waiting) + self._in_flight
+        size = min(self.config.settings.batch_calls, max(_AT_ONCE, there // 2))
         batch = [each for each in self._waiting[:size] if not each.answer.done()]
         self._waiting = self._waiting[size:]
         self._in_flight += len(batch)
@@ -240,52 +240,27 @@ class Gate:
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(batch)
 
     async def _decided(self, batch: list[Asked]) -> Sequence[Answer]:
+        leave = partial(self._leave, asyncio.current_task())
         try:
-            async with self._recorder.turn:
-                decided = await self._reserved(batch)
-                if decided.bodies:
-                    await self._write(decided)
+            decided = await self._reserver.decide(partial(self._inquiry, batch), leave)
         finally:
-            self._deciding = False
-            self._next_batch()
+            leave()
         # Also where nothing was written: what is repeated may be on its way to the disk still. If this fails the
         # records stay, and so do the attempts: the log is completed when it is mended.
         await self._recorder.sync()
         self._count(batch, decided)
         return decided.answers
 
-    async def _reserved(self, batch: list[Asked]) -> Batch:
-        """Decide, and reserve what was allowed against the state it was decided on; if that has changed, again."""
+    def _inquiry(self, batch: list[Asked]) -> Inquiry:
         gatherer, now = self._gatherer, self._clock()
-        questions = [gatherer.read(asked.call, asked.client) for asked in batch]
-        subjects = [subject for question in questions for subject in question.subjects]
-        keys = [question.key for question in questions if question.key]
         since = now - self.config.settings.remember_hours * HOUR
-        written = self._recorder.grounds(now)
-        for _ in range(_TRIES):
-            reading = await self._store.read(subjects, keys, since)
-            known, answers = iter(reading.known), iter(reading.answers)
-            first = self._recorder.log.next_seq
-            decided = Batch(gatherer, now, first, self._nonces, written, self._judged)
-            for question in questions:
-                earlier = next(answers) if question.key else None
-                decided.add(question, tuple([next(known) for _ in question.subjects]), earlier)
-            if not decided.reservations and not decided.remembered:
-                return decided
-            if not await self._store.commit(
-                reading, decided.reservations, decided.remembered, decided.position
-            ):
-                return decided
-            self.metrics.stale.inc()
-        raise StoreUnavailable("what is known of a number kept changing while it was decided on")
+        return Inquiry(gatherer, now, since, [gatherer.read(each.call, each.client) for each in batch])
 
-    async def _write(self, decided: Batch) -> None:
-        try:
-            self._recorder.write(decided.bodies, decided.grounds)
-        except LogUnavailable:
-            # Nothing of the batch is in the log. Should this fail too, the attempts stay counted: a call too few.
-            await self._store.release(decided.names, decided.before)
-            raise
+    def _leave(self, batch: asyncio.Task[None] | None) -> None:
+        """The next may be begun, if that was the one being decided."""
+        if self._deciding is batch:
+            self._deciding = None
+            self._next_batch()
 
     def _count(self, batch: list[Asked], decided: Batch) -> None:
         observed.count(self.metrics, [asked.call for asked in batch], decided)

@@ -131,10 +131,11 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.upkeep": {
         "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
     },
+    "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
     "dialgate.service": {
         "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
         "metrics", "observed", "permit", "permit_key", "primitives",
-        "recorder", "registrar", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
+        "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},

@@ -119,6 +119,32 @@ async def test_an_answer_that_was_never_recorded_is_never_given_again(line: Line
     assert await line.attempts() == [answer.decision_id]
 
 
+async def test_what_was_read_while_a_commit_failed_is_not_gone_by(line: Line) -> None:
+    """The second half is read for while the first is committed, and so finds answers that will never be recorded."""
+    line.proxy.fail("lost", COMMIT)
+    answers = await asyncio.gather(*(ask(line.gate, f"q{number % 12}") for number in range(24)))
+    assert {(each.decision, each.decision_id) for each in answers} == {("deny", "")}
+    line.proxy.heal()
+    answers = [await line.served(f"q{number}") for number in range(12)]
+    assert [each.decision for each in answers].count("allow") == 5
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+
+
+@pytest.mark.parametrize("before", [0, 5])
+async def test_a_read_that_overtakes_the_commit_before_it_misses_nothing(line: Line, before: int) -> None:
+    """Neither its answers, to who asks the same again, nor its attempts."""
+    for _ in range(before):
+        assert (await ask(line.gate)).decision == "allow"
+    line.proxy.seconds = PATIENCE / 3
+    line.proxy.fail("delay", COMMIT)
+    answers = await asyncio.gather(*(ask(line.gate, f"q{number % 12}") for number in range(24)))
+    assert answers[:12] == answers[12:]
+    assert len({each.decision_id for each in answers}) == 12
+    assert [each.decision for each in answers[:12]].count("allow") == 5 - before
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert verify(line.gate.config.data / "log").by_type["decision"] == before + 12
+
+
 async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
     """Its sender has given up, and may have given its names to others. Nothing else is known of the number meanwhile."""
     line.proxy.fail("held", COMMIT)
