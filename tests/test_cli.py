@@ -485,3 +485,17 @@ def test_the_load_of_a_ledger_is_measured_on_redis_too(world: World) -> None:
     figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.out.splitlines())}
     assert figures["ledger.shared_revocations"] > 0
     assert figures["ledger.shared_memory"] > 0
+
+
+def test_each_count_of_workers_is_measured_against_one(world: World) -> None:
+    done = ended(world.start("bench", "workers", "--requests", "400", "--rounds", "1", "--json"))
+    assert done.code == 0, done
+    figures = {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
+    assert figures.keys() == {
+        f"workers.{count}.{kind}" for count in (1, 2, 4) for kind in ("server_cpu", "empty_cpu")
+    }
+    for name, figure in figures.items():
+        alone = figures[f"workers.1.{name.rpartition('.')[2]}"]["value"]
+        assert figure["value"] > 0
+        assert figure["baseline"] == alone
+        assert figure["ratio"] == pytest.approx(figure["value"] / alone, rel=0.02)

@@ -321,7 +321,9 @@ async def test_the_checker_catches_a_store_that_does_not_check_again(tmp_path: P
     async with site(tmp_path, redises.alone(), 0, numbers) as place:
         for gate in place.gates:
             await gate._store.close()
-            gate._store = careless = Careless(redises.alone(), name=tmp_path.name, patience=5)
+            gate._store = gate._reserver._store = careless = Careless(
+                redises.alone(), name=tmp_path.name, patience=5
+            )
             careless.met = met
         for _ in range(LIMIT):
             await asyncio.gather(*(place.ask(number, gate) for gate in place.gates))
