@@ -223,6 +223,24 @@ async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path
     redises.ended(process)
 
 
+async def test_a_stop_that_is_acknowledged_while_others_are_read_of_is_no_loss(tmp_path: Path) -> None:
+    """A reading that was on its way by then need not hold it."""
+    store = RedisStore(redises.alone(), name=tmp_path.name, patience=5)
+
+    async def read_on() -> None:
+        while not stopping.done():
+            await store.read([ANNA])
+
+    async def stop_on() -> None:
+        for _ in range(200):
+            await store.append([revoked(ANNA)])
+
+    stopping = asyncio.create_task(stop_on())
+    await asyncio.gather(stopping, *(read_on() for _ in range(4)))
+    assert len((await store.read([ANNA])).known[0].revocations) == 200
+    await store.close()
+
+
 async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
     """Not by a connection from when it was the master either."""
     port = free_port()

@@ -671,6 +671,36 @@ async def test_of_what_was_half_written_at_a_crash_nothing_is_lost_or_counted_be
     await store.close()
 
 
+async def test_a_store_of_format_2_is_brought_forward_with_how_far_its_rows_may_reach(tmp_path: Path) -> None:
+    """What the log had lost by a power cut when the new version was first started goes, as with the old one."""
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for script in MIGRATIONS[:2]:
+            db.executescript(script)
+        db.execute(f"PRAGMA application_id={sqlite_tables.APPLICATION}")
+        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("INSERT INTO position VALUES ('log', 12)")
+        sqlite_tables.count_attempts(db, [(ANNA, attempt(f"log-{seq}")) for seq in range(9, 13)])
+        sqlite_tables.remember(db, [answer(b"k12", decision="log-12")])
+    store = SqliteStore.open(path)
+    await store.settle("log", 10, [], [])
+    assert sorted(await decisions(store)) == ["log-10", "log-9"]
+    assert await recalled(store, [b"k12"], 0) == [None]
+    await store.close()
+
+
+async def test_where_the_disk_cannot_keep_up_who_decides_waits_for_it(tmp_path: Path) -> None:
+    """Memory does not hold all that is to be written."""
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    for each in range(1, 12):
+        answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+        await store.commit(NOTHING, [], answers, Position("log", each))
+    assert (await beside.positions())["log"] >= 2
+    await store.close()
+    await beside.close()
+
+
 async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Path) -> None:
     """A person's stop does not wait until a gate has nothing more to write: under load that is never."""
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))

@@ -1,6 +1,8 @@
 """A store that was copied is the same, sequence for sequence, on whichever engine; and a copy that is not whole opens for nobody."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -153,6 +155,16 @@ async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -
     with pytest.raises(CopyRefused, match="is there already"):
         await copied(urls, "redis", "sqlite", filled.name)
     await shared.close()
+
+
+async def test_a_source_whose_gate_was_killed_is_settled_with_its_log_first(
+    filled: Path, urls: dict[str, str]
+) -> None:
+    """Its attempts may reach beyond what the log holds; only beside that log can it be told."""
+    with closing(sqlite3.connect(filled / "store.db")) as db, db:
+        db.execute("UPDATE position SET reached = seq + 1")
+    with pytest.raises(CopyRefused, match="start and stop it once"):
+        await copied(urls, "sqlite", "redis", filled.name)
 
 
 class Meanwhile(Breaking):

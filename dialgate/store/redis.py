@@ -221,6 +221,7 @@ class RedisStore:
     ) -> Reading:
         if self._doubtful:
             await self._settle_doubts()
+        durable = self._durable  # what is acknowledged meanwhile, the answer need not hold
         different = list(dict.fromkeys(subjects))
         of_subject, of_answer = self._of_subject, self._of_answer
         asked = (
@@ -233,7 +234,15 @@ class RedisStore:
         if self._replicas and any(each is not None for each in told[1 + len(different) :]):
             # They are given again without a commit, which would show whether it still is the master.
             told = (await self._seen_by_replicas([self._ping(), asked]))[1]
+        self._refuse_if_emptied(int(told[0] or 0), durable)
         return self._reading(subjects, different, keys, max(since, self._since), told)
+
+    def _refuse_if_emptied(self, seq: int, durable: int) -> None:
+        if seq < durable:
+            raise StoreUnavailable(
+                f"Redis: the ledger ends at {seq}, and {durable} was acknowledged: it was emptied, or another has taken"
+                " its place; restore what it held, and restart the gates"
+            )
 
     def _reading(
         self,
@@ -244,11 +253,6 @@ class RedisStore:
         told: Sequence[bytes | None],
     ) -> Reading:
         seq = int(told[0] or 0)
-        if seq < self._durable:
-            raise StoreUnavailable(
-                f"Redis: the ledger ends at {seq}, and {self._durable} was acknowledged: it was emptied, or another has taken"
-                " its place; restore what it held, and restart the gates"
-            )
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         values: dict[bytes, bytes] = {}

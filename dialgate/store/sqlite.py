@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import get_native_id
+from threading import Lock, get_native_id
 from typing import Self, TypeVar
 
 from msgspec import DecodeError, structs
@@ -53,6 +53,7 @@ GATHERED = (
 _CAUGHT_UP = 50_000  # entries that a read may take into the sieve
 _PAUSE = 0.002  # seconds, between two statements that are written aside,
 _IN_ARREARS = 3  # unless so many gatherings wait
+_MOST = 8  # gatherings in memory, about 20 MB each
 _NICE = 10  # of the thread that writes what was gathered; above it, whoever waits for its lock might wait for long
 _MUCH = 4_096  # rows that come in between two rounds of upkeep
 _TURN = 0.12  # seconds for other processes, between two parts of a gathering: who waits for a lock looks every 0.1 s
@@ -142,6 +143,7 @@ class SqliteStore:
         self._tidy = _Link(path, wait=0, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="store-aside", initializer=_give_way)
+        self._one = Lock()
         self._closed = False
         # What the newest `read` saw, by which connection, at which of its data versions; none once that has changed.
         self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
@@ -187,7 +189,8 @@ class SqliteStore:
 
     async def _write(self, step: _Step[T], link: _Link | None = None) -> T:
         def whole(db: sqlite3.Connection) -> T:
-            with tables.whole(db):
+            # Whoever writes here waits for the other as long as it takes; for another process, no longer than `WAIT`.
+            with self._one, tables.whole(db):
                 return step(db)
 
         return await self._in_thread(whole, link)
@@ -266,6 +269,8 @@ class SqliteStore:
     ) -> list[int]:
         if self._unwritten is not None:
             raise self._unwritten
+        if len(self._recent) > _MOST:  # the disk cannot keep up, and memory is not to hold it all
+            await self._write_eldest()
         stale = await self._inline(lambda db: self._stale(db, reading, reservations))
         if not stale:
             self._newest = None  # what it saw is no longer all there is
@@ -353,10 +358,13 @@ class SqliteStore:
         self._sieve, self._sieved, self._only_ledger = sieve, seq, False
 
     async def _write_recent(self) -> None:
-        with suppress(StoreUnavailable):  # it has been noted
+        try:
             while len(self._recent) > 1:
                 await self._write_eldest(_TURN, 0 if len(self._recent) > _IN_ARREARS else _PAUSE)
-        self._writing = None
+        except StoreUnavailable:
+            pass  # it has been noted
+        finally:
+            self._writing = None
 
     async def _flush(self) -> None:
         """Bring what was gathered into the database. Raises `StoreUnavailable`: then it is kept for the next time, and

@@ -25,6 +25,8 @@ _QUERIES: Final[dict[Kind, str]] = {
     "proofs": "SELECT body FROM proof WHERE ? = 0 ORDER BY at, id",
     "deliveries": "SELECT body FROM delivery WHERE ? = 0",
 }
+# Only before the gate has settled them with its log after a crash.
+_UNSETTLED: Final = "SELECT log FROM position WHERE reached > seq LIMIT 1"
 _TABLES: Final = ("ledger", "attempt", "answer")
 
 
@@ -55,7 +57,12 @@ class SqliteEnd:
         return await asyncio.to_thread(run)
 
     async def newest(self) -> int:
-        return await self._run(tables.newest)
+        def newest(db: sqlite3.Connection) -> int:
+            if db.execute(_UNSETTLED).fetchone() is not None:
+                raise CopyRefused(f"{self._path}: its gate was killed; start and stop it once, then copy")
+            return tables.newest(db)
+
+        return await self._run(newest)
 
     async def count(self) -> int:
         def counted(db: sqlite3.Connection) -> int:

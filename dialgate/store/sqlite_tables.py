@@ -46,7 +46,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
     """,
     "CREATE TABLE delivery (webhook TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0; UPDATE position SET reached = seq",
 )
 
 WIDEST = 512  # keys in one query
