@@ -6,7 +6,9 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+_CAN = not os.environ.get("DIALGATE_INTERPRETED") and find_spec("dialgate._primitives") is not None
+
+if TYPE_CHECKING or _CAN:
     from dialgate._primitives import (
         Keyed,
         Tagger,
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
         passes,
         repeated,
     )
-
-    COMPILED: str
-elif os.environ.get("DIALGATE_INTERPRETED") or find_spec("dialgate._primitives") is None:
+else:
     from dialgate.interpreted import (
         Keyed,
         Tagger,
@@ -35,22 +35,7 @@ elif os.environ.get("DIALGATE_INTERPRETED") or find_spec("dialgate._primitives")
         repeated,
     )
 
-    COMPILED = "no"
-else:
-    from dialgate._primitives import (
-        Keyed,
-        Tagger,
-        add,
-        chained,
-        digits,
-        followed,
-        packed,
-        paired,
-        passes,
-        repeated,
-    )
-
-    COMPILED = "yes"
+COMPILED = "yes" if _CAN else "no"
 
 __all__ = [
     "COMPILED",
