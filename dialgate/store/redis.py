@@ -234,15 +234,13 @@ class RedisStore:
         if self._replicas and any(each is not None for each in told[1 + len(different) :]):
             # They are given again without a commit, which would show whether it still is the master.
             told = (await self._seen_by_replicas([self._ping(), asked]))[1]
-        self._refuse_if_emptied(int(told[0] or 0), durable)
-        return self._reading(subjects, different, keys, max(since, self._since), told)
-
-    def _refuse_if_emptied(self, seq: int, durable: int) -> None:
-        if seq < durable:
+        reading = self._reading(subjects, different, keys, max(since, self._since), told)
+        if reading.seq < durable:
             raise StoreUnavailable(
-                f"Redis: the ledger ends at {seq}, and {durable} was acknowledged: it was emptied, or another has taken"
-                " its place; restore what it held, and restart the gates"
+                f"Redis: the ledger ends at {reading.seq}, and {durable} was acknowledged: it was emptied, or another has"
+                " taken its place; restore what it held, and restart the gates"
             )
+        return reading
 
     def _reading(
         self,
@@ -251,7 +249,7 @@ class RedisStore:
         keys: Sequence[bytes],
         since: Instant,
         told: Sequence[bytes | None],
-    ) -> Reading:
+    ) -> Seen:
         seq = int(told[0] or 0)
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
