@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.timestamps": {"model", "decision_log"},
     "dialgate.proofs": {"model", "archive", "decision_log"},
     "dialgate.evidence": {"model", "chains", "decision_log", "holds", "keys", "proofs", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store", "timestamps"},
-    "dialgate.store": {"model", "ledger", "faults", "piecemeal", "primitives"},
+    "dialgate.store": {"model", "ledger", "lockfile", "faults", "piecemeal", "primitives"},
     "dialgate.storage_days": set(),
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),

@@ -10,9 +10,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +38,7 @@ from dialgate.store import (
 from dialgate.store.recent import Recent
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import GATHERED, SqliteStore
+from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
 from tests import redises
 
@@ -845,6 +848,22 @@ async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     modes = [each.stat().st_mode & 0o777 for each in files]
     await store.close()
     assert modes == [0o600] * 3
+
+
+@pytest.mark.parametrize("open_", [SqliteStore.open, SubjectStore.open])
+def test_several_that_make_the_file_at_once_wait_for_each_other(
+    tmp_path: Path, open_: Callable[[Path], object]
+) -> None:
+    together = Barrier(8)
+
+    def opened(path: Path) -> object:
+        together.wait()
+        return open_(path)
+
+    with ThreadPoolExecutor(8) as several:
+        for attempt in range(40):
+            path = tmp_path / f"{attempt}.db"
+            assert all(several.map(opened, [path] * 8))
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:

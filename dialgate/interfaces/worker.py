@@ -9,6 +9,7 @@ after its next answer, and then ends itself.
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,8 @@ class Post(Struct, frozen=True, kw_only=True):
 
     def say_ready(self, event: dict[str, str]) -> None:
         if self.ready >= 0:
-            os.write(self.ready, msgspec.json.encode(event) + b"\n")
+            with suppress(BrokenPipeError):  # the parent is gone: `parent` says so too
+                os.write(self.ready, msgspec.json.encode(event) + b"\n")
             os.close(self.ready)
 
 

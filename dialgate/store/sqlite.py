@@ -27,6 +27,7 @@ from msgspec import DecodeError, structs
 from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry
+from dialgate.lockfile import locked
 from dialgate.model import Attempt, Instant, Known, Result
 from dialgate.store import (
     CallerIdProof,
@@ -131,6 +132,18 @@ class _Link:
         self._db = None
 
 
+def bring_forward(path: Path, link: _Link, migrate: _Step[None]) -> None:
+    """Makes the file (mode 0600) where there is none; by one process at a time, for SQLite does not wait to change a file's kind
+    of journal. Raises `StoreUnavailable`."""
+    with suppress(OSError):  # where it cannot be made, SQLite says so
+        path.touch(mode=0o600, exist_ok=False)
+    try:
+        with locked(path.with_suffix(".lock")):
+            link.run(migrate)
+    except OSError as fault:
+        raise StoreUnavailable(f"{path}: {_REASONS[sqlite3.SQLITE_CANTOPEN]} ({fault})") from fault
+
+
 class SqliteStore:
     def __init__(self, path: Path, patience: float) -> None:
         self._path = path
@@ -163,10 +176,8 @@ class SqliteStore:
     def open(cls, path: Path, *, patience: float = 0.1) -> Self:
         """Makes the file (mode 0600) or brings it forward; blocks. `patience`: seconds for which a read or commit
         waits for a lock. Raises `StoreUnavailable`."""
-        with suppress(OSError):  # where it cannot be made, SQLite says so
-            path.touch(mode=0o600, exist_ok=False)
         store = cls(path, patience)
-        store._far.run(tables.migrate)
+        bring_forward(path, store._far, tables.migrate)
         return store
 
     async def _inline(self, step: _Step[T]) -> T:

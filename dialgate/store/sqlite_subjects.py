@@ -13,7 +13,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -21,7 +20,7 @@ from msgspec import Struct, structs
 
 from dialgate.model import Instant
 from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite import WAIT, _Link
+from dialgate.store.sqlite import WAIT, _Link, bring_forward
 from dialgate.store.sqlite_tables import pragma, whole
 
 T = TypeVar("T")
@@ -118,10 +117,8 @@ class SubjectStore:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Makes the file (mode 0600) or brings it forward; blocks. Raises `StoreUnavailable`."""
-        with suppress(OSError):  # where it cannot be made, SQLite says so
-            path.touch(mode=0o600, exist_ok=False)
         store = cls(path)
-        store._link.run(_migrate)
+        bring_forward(path, store._link, _migrate)
         return store
 
     async def _read(self, step: Callable[[sqlite3.Connection], T]) -> T:
