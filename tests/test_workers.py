@@ -84,6 +84,10 @@ def children(gate: Gatehouse) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def tasks(pid: int) -> list[Path]:
+    return [*Path(f"/proc/{pid}/task").iterdir()]
+
+
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -106,6 +110,11 @@ async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> Non
     assert sum(answer["decision"] == "allow" for answer in answers) == 5, answers[0]
     assert len({answer["decision_id"].partition("-")[0] for answer in answers}) == 2
     assert len({answer["decision_id"] for answer in answers}) == 60
+
+
+async def test_no_worker_takes_the_processor_from_another(node: Gatehouse) -> None:
+    policies = {os.sched_getscheduler(int(task.name)) for pid in children(node) for task in tasks(pid)}
+    assert policies == {os.SCHED_BATCH}
 
 
 async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:

@@ -25,13 +25,14 @@ class _Asked(Struct, frozen=True):
 
 
 def run(countries: Path, requests: int, rounds: int, counts: tuple[int, ...] = (1, 2, 4)) -> Iterator[Figure]:
-    """`requests` to each in each round; a first round is not counted. On a Redis, whose own time is not in it. Each worker has as
-    many connections as the one alone, so that it finds as many calls for a batch."""
+    """`requests` to each worker in each round; a first round is not counted. On a Redis, whose own time is not in it. Each worker has
+    as many connections as the one alone, and as much to do on each, so that it finds as many calls for a batch."""
     asked = {count: _Asked([], []) for count in counts}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         url = running.enter_context(servers.redis(Path(folder)))
         worlds = {
-            count: _world(Path(folder), countries, url, count, requests * (rounds + 1)) for count in counts
+            count: _world(Path(folder), countries, url, count, requests * count * (rounds + 1))
+            for count in counts
         }
         numbers = {count: iter(made.numbers) for count, made in worlds.items()}
         gates = {
@@ -41,7 +42,7 @@ def run(countries: Path, requests: int, rounds: int, counts: tuple[int, ...] = (
         bare = {count: _bare(running, count) for count in counts}
         for _ in range(rounds + 1):
             for count, made in worlds.items():
-                bodies, connections = world.bodies(numbers[count], requests), CONNECTIONS * count
+                bodies, connections = world.bodies(numbers[count], requests * count), CONNECTIONS * count
                 asked[count].gate.append(_spent([gates[count]], made.key, bodies, connections))
                 asked[count].empty.append(_spent(bare[count], made.key, bodies, connections))
     alone = asked[counts[0]]

@@ -63,8 +63,8 @@ def bench_http(
 @bench_app.command("workers")
 def bench_workers(
     *,
-    requests: Annotated[int, typer.Option(min=100, help="To each gate in each round.")] = 10_000,
-    rounds: Annotated[int, typer.Option(min=1)] = 7,
+    requests: Annotated[int, typer.Option(min=100, help="To each worker in each round.")] = 6_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 15,
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
