@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +16,27 @@ from dialgate.keys import Keys
 from dialgate.metrics import Metrics
 from dialgate.model import Instant, OutcomeRecord, Result
 
+# Syncs that wait for the disk, each of which holds a file descriptor. Where it stalls, who comes later is served by the next.
+_AT_ONCE = 64
 _encode = msgspec.json.Encoder().encode
+
+
+class _Sync(NamedTuple):
+    """`begun` is on the monotonic clock, in seconds."""
+
+    written: Written
+    begun: float
+    waiting: list[asyncio.Future[None]]
+
+
+def _tell(waiting: list[asyncio.Future[None]], fault: LogUnavailable | None = None) -> None:
+    for synced in waiting:
+        if synced.done():  # whoever waited waits no more
+            continue
+        if fault is None:
+            synced.set_result(None)
+        else:
+            synced.set_exception(fault)
 
 
 class LogRecorder:
@@ -35,7 +56,8 @@ class LogRecorder:
         self._loop.add_reader(self._syncing.fileno(), self._synced)
         self._tickets = count()
         self._begun = 0.0
-        self._awaited: dict[int, tuple[Written, float, asyncio.Future[None]]] = {}
+        self._awaited: dict[int, _Sync] = {}
+        self._later: list[asyncio.Future[None]] = []
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """The sequence of each grounds that stand in the newest segment, by digest; begins a segment where the last is
@@ -57,33 +79,36 @@ class LogRecorder:
     def sync(self) -> asyncio.Future[None]:
         """Done when everything written so far is on the disk; else it raises `LogUnavailable`."""
         synced: asyncio.Future[None] = self._loop.create_future()
+        if len(self._awaited) < _AT_ONCE:
+            self._begin_sync([synced])
+        else:
+            self._later.append(synced)
+        return synced
+
+    def _begin_sync(self, waiting: list[asyncio.Future[None]]) -> None:
         ticket = next(self._tickets)
         try:
             written = self.log.begin_sync(self._syncing, ticket)
         except LogUnavailable as fault:
-            synced.set_exception(fault)
+            _tell(waiting, fault)
         else:
             # Where nothing was written since the last, it is this alone that is timed.
-            self._awaited[ticket] = written, self._begun or time.monotonic(), synced
+            self._awaited[ticket] = _Sync(written, self._begun or time.monotonic(), waiting)
             self._begun = 0.0
-        return synced
 
     def _synced(self) -> None:
         for ticket, error in self._syncing.done():
-            written, begun, synced = self._awaited.pop(ticket)
-            fault = None
+            sync = self._awaited.pop(ticket)
             try:
-                self.log.end_sync(written, error)
-            except LogUnavailable as broken:
-                fault = broken
+                self.log.end_sync(sync.written, error)
+            except LogUnavailable as fault:
+                _tell(sync.waiting, fault)
             else:
-                self._metrics.sync.observe(time.monotonic() - begun)
-            if synced.done():  # whoever waited waits no more
-                continue
-            if fault is None:
-                synced.set_result(None)
-            else:
-                synced.set_exception(fault)
+                self._metrics.sync.observe(time.monotonic() - sync.begun)
+                _tell(sync.waiting)
+        if self._later and len(self._awaited) < _AT_ONCE:
+            waiting, self._later = self._later, []
+            self._begin_sync(waiting)
 
     async def result(self, decision: str, result: Result, client: str) -> None:
         async with self.turn:

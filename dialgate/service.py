@@ -51,7 +51,6 @@ from dialgate.waiting import Asked, Awaited, reply
 
 # Calls. While some are synced, others are decided: of 32 that wait at a time, a third each is read, decided and on its way to the disk.
 _WORTH_A_BATCH, _AT_ONCE = 8, 16
-_AT_MOST = 64  # batches of a size that wait for a disk that stalls: each holds a file descriptor
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
 
@@ -201,7 +200,7 @@ class Gate:
     def _next_batch(self) -> None:
         """Begin one, if it is time: no other is being decided, and enough calls wait, or nobody else is waited for. A lone
         call never waits, and a batch is decided while others are synced."""
-        enough = max(_WORTH_A_BATCH, self._in_flight // _AT_MOST) if self._in_flight else 1
+        enough = _WORTH_A_BATCH if self._in_flight else 1
         if self._deciding is None and len(self._waiting) >= enough:
             self._deciding = asyncio.create_task(self._batch())
             self._batches.add(self._deciding)
