@@ -263,6 +263,36 @@ def test_every_changed_byte_of_an_index_is_found_named_and_mended(folder: Path, 
     assert (kinds(folder), everything(folder, keys)) == ([], before)
 
 
+def test_no_changed_byte_of_an_index_hides_a_decision(folder: Path, keys: Keys) -> None:
+    pack_all(folder)
+    before, each, draw = everything(folder, keys), index.indexes(folder)[0], random.Random(2)
+    whole = each.path.read_bytes()
+    for at in draw.sample(range(len(whole)), 40):
+        each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+        assert everything(folder, keys) == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 30_000])
+def test_what_an_index_says_is_what_was_written_or_it_is_refused(tmp_path: Path, count: int) -> None:
+    draw = random.Random(count)
+    keys = [draw.randbytes(4) for _ in range(count)]
+    index.write(tmp_path, 1, count + 1, np.array([index.prefixes(keys), np.arange(count, dtype=np.uint32)]))
+    (each,) = index.indexes(tmp_path)
+    whole, refused = each.path.read_bytes(), 0
+    assert each.count() == count
+    assert index.is_intact(each)
+    assert all(at + 1 in index.seqs_of(each, [keys[at]]) for at in draw.sample(range(count), min(count, 50)))
+    assert index.seqs_of(each, [b"none"]) == []
+    for at in draw.sample(range(len(whole)), min(len(whole), 400)):
+        each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+        asked = draw.randrange(count) if count else 0
+        try:
+            assert not count or asked + 1 in index.seqs_of(each, [keys[asked]])
+        except ValueError:
+            refused += 1
+    assert refused or not count
+
+
 def test_a_damaged_index_is_not_merged_but_made_anew(folder: Path, keys: Keys) -> None:
     *first, last = closed(folder, NOW + HOUR)
     before = everything(folder, keys)

@@ -23,7 +23,8 @@ chain is computed anew whenever it is read, and what was changed shows at the ne
 
 An index: row 0 holds four bytes of a key (big-endian), ascending; row 1 the sequence of an entry, less that of the index's
 first. A decision's key is its `number`, and that of a report on a decision the SHA-256 of the decision's id. After the array
-stands, in 32 bytes, the SHA-256 of the file's name and of all that is before. It says where to look; what is found there is
+stands the CRC-32 of each 4,096 bytes of it (uint32, little-endian), held to whatever is read, and then, in 32 bytes, the
+SHA-256 of the file's name and of all that is before. It says where to look; what is found there is
 decoded and compared whole. An index is a help and no part of the log: it can be made again from the segments, and where it
 is missing or cannot be read they are searched without. Indexes are merged as they become many; one that lies within
 another is no longer needed. The segments of an earlier version have, each, `….numbers.npy`, which `….sha256` names.

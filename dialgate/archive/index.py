@@ -14,6 +14,7 @@ from io import BytesIO
 from math import isqrt
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
+from zlib import crc32
 
 import numpy as np
 from msgspec import Struct
@@ -26,6 +27,7 @@ Items: TypeAlias = NDArray[np.uint32]
 
 MOST_ITEMS = 1 << 25  # 256 MiB: of some 18 million decisions. A merge rewrites so much at most
 _HEADER_BYTES, _ITEM_BYTES, _DIGEST_BYTES = 128, 4, 32
+_PAGE_BYTES, _SUM_BYTES = 4_096, 4
 _AT_ONCE = 1 << 20  # items in memory
 _KEYS = 1 << 32
 _NAME = re.compile(r"(\d{16})-(\d{16})\.index\.npy")
@@ -110,7 +112,8 @@ def _search(asked: Sequence[Index], keys: Collection[bytes]) -> Found:
 def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
     """Raises `OSError`, or `ValueError` where it is damaged."""
     with index.path.open("rb", buffering=0) as file:
-        count, part = _count(file), partial(_part, file.fileno())
+        count = _count(file)
+        part = partial(_part, file.fileno(), 2 * count * _ITEM_BYTES)
         return [index.first + offset for prefix in prefixes(keys) for offset in _offsets(part, count, prefix)]
 
 
@@ -126,16 +129,28 @@ def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -
     return part(count + low + begin, count + low + end).tolist() if begin < end else []
 
 
-def _part(fd: int, begin: int, end: int) -> Items:
-    raw = os.pread(fd, (end - begin) * _ITEM_BYTES, _HEADER_BYTES + begin * _ITEM_BYTES)
-    if len(raw) != (end - begin) * _ITEM_BYTES:
-        raise ValueError("the index was cut short")
-    return np.frombuffer(raw, np.uint32)
+def _part(fd: int, array: int, begin: int, end: int) -> Items:
+    """`array`: bytes of it. What is read of it is what was written, or it raises `ValueError`."""
+    pages = range(begin * _ITEM_BYTES // _PAGE_BYTES, -(-end * _ITEM_BYTES // _PAGE_BYTES))
+    start, stop = pages.start * _PAGE_BYTES, min(pages.stop * _PAGE_BYTES, array)
+    raw = os.pread(fd, stop - start, _HEADER_BYTES + start)
+    sums = os.pread(fd, len(pages) * _SUM_BYTES, _HEADER_BYTES + array + pages.start * _SUM_BYTES)
+    if len(raw) != stop - start or sums != _sums(raw):
+        raise ValueError("the index is damaged")
+    return np.frombuffer(raw, np.uint32, end - begin, begin * _ITEM_BYTES - start)
+
+
+def _sums(raw: bytes) -> bytes:
+    """Of each page."""
+    view = memoryview(raw)
+    sums = [crc32(view[at : at + _PAGE_BYTES]) for at in range(0, len(raw), _PAGE_BYTES)]
+    return np.array(sums, "<u4").tobytes()
 
 
 def _count(file: BinaryIO) -> int:
     size = os.fstat(file.fileno()).st_size - _HEADER_BYTES - _DIGEST_BYTES
-    count, odd = divmod(size, 2 * _ITEM_BYTES)
+    array = size - -(-size // (_PAGE_BYTES + _SUM_BYTES)) * _SUM_BYTES
+    count, odd = divmod(array, 2 * _ITEM_BYTES)
     if odd or count < 0 or os.pread(file.fileno(), _HEADER_BYTES, 0) != _header(count):
         raise ValueError("no index of packed segments")
     return count
@@ -154,7 +169,8 @@ def is_intact(index: Index) -> bool:
     """Whether it is, byte for byte and by its name, what was written. Raises `FileNotFoundError`."""
     try:
         with index.path.open("rb") as file:
-            own = _digest(file, index.path.name, _HEADER_BYTES + _count(file) * 2 * _ITEM_BYTES)
+            _count(file)
+            own = _digest(file, index.path.name, os.fstat(file.fileno()).st_size - _DIGEST_BYTES)
             return own == file.read()
     except FileNotFoundError:
         raise
@@ -259,10 +275,12 @@ def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> Non
             file.seek(_HEADER_BYTES + (row * count + done) * _ITEM_BYTES)
             file.write(values.tobytes())
         done += part.shape[1]
+    file.seek(_HEADER_BYTES)
+    sums = b"".join(_sums(raw) for raw in iter(partial(file.read, _AT_ONCE), b""))
+    file.write(sums)
+    size = file.tell()
     file.seek(0)
-    digest = _digest(file, name, _HEADER_BYTES + 2 * count * _ITEM_BYTES)
-    file.seek(0, os.SEEK_END)
-    file.write(digest)
+    file.write(_digest(file, name, size))
     file.flush()
     os.fsync(file.fileno())
 
