@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -112,14 +113,18 @@ class Node(Struct):
         self.process = lasting(start(self.folder, port=str(self.port), **self.options))
 
     def say(self, *words: str) -> str:
-        """Asked again where it is cut off: a Sentinel does that to every client of a node that it has given another role."""
-        end = time.monotonic() + 10
-        while True:
-            command = ["redis-cli", "-p", str(self.port), *words]
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-            if done.returncode == 0:
-                return done.stdout.strip()
-            assert time.monotonic() < end, done.stderr
+        return say(self.port, *words)
+
+
+def say(port: int, *words: str) -> str:
+    """Asked again where it is cut off: a Sentinel does that to every client of a node that it has given another role."""
+    end = time.monotonic() + 10
+    while True:
+        command = ["redis-cli", "-p", str(port), *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        assert time.monotonic() < end, done.stderr
 
 
 def node(**options: str) -> Node:
@@ -134,6 +139,21 @@ class Cluster(Struct):
     def url(self) -> str:
         seeds = ",".join(f"127.0.0.1:{each.port}" for each in self.nodes)
         return f"redis+cluster://{USER}:{PASSWORD}@{seeds}/"
+
+    def agree(self) -> bool:
+        """Every node says the same of every other, and that all is well."""
+        told = [each.say("CLUSTER", "NODES") for each in self.nodes]
+        well = all("cluster_state:ok" in each.say("CLUSTER", "INFO") for each in self.nodes)
+        return well and "fail" not in "".join(told) and len(set(map(_seen_in, told))) == 1
+
+    def restart(self, node: Node, master: Node | None) -> None:  # noqa: ARG002 - the cluster tells it whom to follow
+        node.restart()
+
+
+def _seen_in(told: str) -> frozenset[tuple[str, ...]]:
+    """Of each node the id, the role, the master and the slots; not whose view it is, and when it last heard of whom."""
+    rows = [line.split() for line in told.splitlines()]
+    return frozenset((row[0], row[2].removeprefix("myself,"), row[3], *row[8:]) for row in rows)
 
 
 def cluster(replicas: int, **options: str) -> Cluster:
@@ -162,11 +182,12 @@ def cluster(replicas: int, **options: str) -> Cluster:
         timeout=60,
     )
     end = time.monotonic() + 30
-    while not all("cluster_state:ok" in each.say("CLUSTER", "INFO") for each in nodes):
+    made = Cluster(nodes)
+    while not made.agree():
         assert time.monotonic() < end, "the cluster's nodes do not agree"
     for each in nodes:
         linked(each)
-    return Cluster(nodes)
+    return made
 
 
 def linked(node: Node) -> None:
@@ -174,6 +195,17 @@ def linked(node: Node) -> None:
     end = time.monotonic() + 30
     while (role := node.say("ROLE").split())[0] == "slave" and role[3] != "connected":
         assert time.monotonic() < end, "a replica does not follow"
+
+
+def master_of(nodes: Sequence[Node]) -> Node | None:
+    """Whom all the others of these follow, with all that it has."""
+    roles = {each.port: each.say("ROLE").split() for each in nodes}
+    for master in nodes:
+        follows = ["slave", "127.0.0.1", str(master.port), "connected"]
+        others = [roles[each.port][:4] for each in nodes if each is not master]
+        if roles[master.port][0] == "master" and all(each == follows for each in others):
+            return master
+    return None
 
 
 @cache
@@ -191,19 +223,51 @@ class Sentinels(Struct):
         seeds = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"redis+sentinel://{USER}:{PASSWORD}@{seeds}/gates"
 
+    def agree(self) -> bool:
+        """Each names the same master, with all who follow it, and would have it replaced at once."""
+        named = [self._named_by(port) for port in self.ports]
+        return "" not in named and len(set(named)) == 1
 
-def sentinels(replicas: int, down_after: int = 500, info_period: int = 10_000) -> Sentinels:
-    """Milliseconds until a node that does not answer is down, and between two looks at who follows the master."""
+    def _named_by(self, port: int) -> str:
+        """The master's port. Nothing while one of them is down, a failover is under way, or another Sentinel is not seen."""
+        master = dict(_pairs(say(port, "SENTINEL", "MASTER", "gates")))
+        replicas = _pairs(say(port, "SENTINEL", "REPLICAS", "gates"))
+        follow = (("flags", "slave"), ("master-link-status", "ok"), ("master-port", master["port"]))
+        ready = (
+            master["flags"] == "master"
+            and all(replicas.count(each) == len(self.nodes) - 1 for each in follow)
+            and say(port, "SENTINEL", "CKQUORUM", "gates").startswith(f"OK {len(self.ports)} usable")
+            and "sentinel_tilt:0" in say(port, "INFO", "sentinel")
+        )
+        return master["port"] if ready else ""
+
+    def restart(self, node: Node, master: Node | None) -> None:
+        """As the replica of that master, or as the master that it was."""
+        node.options.pop("replicaof", None)
+        if master is not None:
+            node.options["replicaof"] = f"127.0.0.1 {master.port}"
+        node.restart()
+
+
+def _pairs(told: str) -> list[tuple[str, str]]:
+    """Names and values, which stand on lines of their own."""
+    lines = told.splitlines()
+    return list(zip(lines[::2], lines[1::2], strict=False))
+
+
+def sentinels(replicas: int, down_after: int = 1000, info_period: int = 10_000) -> Sentinels:
+    """Milliseconds until a node that does not answer is down, and between two looks at who follows the master.
+
+    A Sentinel first asks a new master after a ping's period. Left as long as what makes a node down, which is the least
+    it is by itself, that makes every new master down, and has it replaced though it lives. Five of them must be more than a
+    second, in which a replica of a master that is down is looked at but once: else it is not fit to replace it."""
     master = node()
     nodes = [master, *(node(replicaof=f"127.0.0.1 {master.port}") for _ in range(replicas))]
     ports = [free_port() for _ in range(3)]
+    periods = ("INFO-PERIOD", str(info_period), "PING-PERIOD", str(down_after * 2 // 5))
     for port in ports:
         _sentinel(port, master.port, down_after)
-        subprocess.run(
-            ["redis-cli", "-p", str(port), "SENTINEL", "DEBUG", "INFO-PERIOD", str(info_period)],
-            check=True,
-            capture_output=True,
-        )
+        say(port, "SENTINEL", "DEBUG", *periods)
     for each in nodes:
         linked(each)
     return Sentinels(nodes, ports)
