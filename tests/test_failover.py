@@ -2,8 +2,9 @@
 
 What was asked and answered is written down with its instants, and held to two invariants. They are enough: a limit and a stop
 are all that a decision shares with others, and both are broken only by an allow that should not be. A run ends as `Violation`;
-as `NotServed` where a new master is there and the gates do not serve; as `Spoiled` where the servers of the test failed, which
-says nothing of the gate. `DIALGATE_FAILOVERS`: rounds; `DIALGATE_CALLERS`: how many ask at a time.
+as `NotServed` where a new master is there and the gates do not serve. A round in which the servers of the test failed says
+nothing else of the gate and is made up for by another; of more than one in twenty a run ends as `Spoiled`.
+`DIALGATE_FAILOVERS`: rounds; `DIALGATE_CALLERS`: how many ask at a time.
 """
 
 import asyncio
@@ -28,7 +29,6 @@ from dialgate.requests import RevocationRequest
 from dialgate.service import Gate
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from dialgate.store.redis_line import Gone, Refusal
 from tests import redises, world
 from tests.redises import Node
 from tests.test_shared_store import load_numbers, share
@@ -38,7 +38,10 @@ ROUNDS = int(os.environ.get("DIALGATE_FAILOVERS", "1"))
 LIMIT = 5
 AT_ONCE = 12  # numbers of a round
 CALLERS = int(os.environ.get("DIALGATE_CALLERS", "6"))
-HEIR_SECONDS, SERVED_SECONDS = 40, 60
+MAY_BE_SPOILED = max(1, ROUNDS // 20)
+HEIR_SECONDS, SETTLED_SECONDS, SERVED_SECONDS = 40, 60, 60
+
+Servers = redises.Cluster | redises.Sentinels
 
 
 class Violation(Exception):
@@ -174,33 +177,52 @@ async def site(folder: Path, url: str, replicas: int, numbers: list[str]) -> Asy
         yield Site(gates)
 
 
-async def round_of(place: Site, numbers: list[str], fail: Callable[[], Awaitable[None]]) -> float:
-    """Callers ask without a pause, persons say stop, the master dies, and is replaced. Returns the seconds until the gates
-    allow again a number that nobody has called."""
-    fresh, *others = numbers
-    callers = [asyncio.create_task(place.keep_asking(others)) for _ in range(CALLERS)]
-    stops = [asyncio.create_task(place.stop(number)) for number in random.sample(others, len(others) // 2)]
-    begun = time.monotonic()
-    await asyncio.gather(*stops[: len(stops) // 2])
-    await fail()
+@asynccontextmanager
+async def served() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(SERVED_SECONDS):
+            yield
+    except TimeoutError:
+        raise NotServed(f"within {SERVED_SECONDS} s of a master that is there") from None
+
+
+@asynccontextmanager
+async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Callers ask without a pause, and half of the persons say stop. However it ends, nobody asks any more: a gate that is
+    closed waits for its answers."""
+    callers = [asyncio.create_task(place.keep_asking(numbers)) for _ in range(CALLERS)]
+    sample = random.sample(numbers, len(numbers) // 2)
+    stops = [asyncio.create_task(place.stop(number)) for number in sample]
+    try:
+        yield stops
+    finally:
+        for each in (*callers, *stops):
+            each.cancel()
+        ends = await asyncio.gather(*callers, *stops, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise NotServed("a check raised") from end
+
+
+async def round_of(place: Site, numbers: list[str], fail: Callable[[], Awaitable[None]]) -> float:
+    """Under load the master dies, and is replaced. Returns the seconds until the gates allow again a number that nobody has
+    called."""
+    fresh, *others = numbers
+    async with load(place, others) as stops:
+        begun = time.monotonic()
+        async with served():
+            await asyncio.gather(*stops[: len(stops) // 2])
+        await fail()
+        async with served():
             verdict = ""
             while verdict != "allow":
                 verdict = (await place.ask(fresh)).verdict
                 await asyncio.sleep(0)
             took = time.monotonic() - begun
             await asyncio.gather(*stops)
-    except TimeoutError:
-        raise NotServed(f"{SERVED_SECONDS} s after a replica became the master") from None
-    for number in others:
-        for _ in range(LIMIT + 1):
-            await place.ask(number)
-    for caller in callers:
-        caller.cancel()
-    for ended in await asyncio.gather(*callers, return_exceptions=True):
-        if not isinstance(ended, asyncio.CancelledError):
-            raise NotServed("a check raised") from ended
+        for number in others:
+            for _ in range(LIMIT + 1):
+                await place.ask(number)
     return took
 
 
@@ -208,80 +230,88 @@ def numbers_for(rounds: int) -> list[str]:
     return [f"+3906{12_000_000 + number}" for number in range(rounds * AT_ONCE)]
 
 
-async def killed(node: Node, nodes: list[Node], replicaof: str | None) -> None:
-    """The master, until another is one; then it comes back as its replica. Raises `Spoiled`."""
+@asynccontextmanager
+async def servers_do(what: str, seconds: float) -> AsyncIterator[None]:
+    """Raises `Spoiled` where they do not."""
     try:
-        await asyncio.to_thread(node.kill)
-        heir: list[Node] = []
-        async with asyncio.timeout(HEIR_SECONDS):
-            while not heir:
-                rest = [each for each in nodes if each is not node and each.process is not None]
-                heir = [each for each in rest if await asyncio.to_thread(is_heir, each, node)]
-        if replicaof is not None:
-            node.options["replicaof"] = f"127.0.0.1 {heir[0].port}"
-        await asyncio.to_thread(node.restart)
-        await asyncio.to_thread(redises.linked, node)
+        async with asyncio.timeout(seconds):
+            yield
     except (AssertionError, TimeoutError) as fault:
-        raise Spoiled(str(fault) or f"no replica became the master within {HEIR_SECONDS} s") from fault
+        raise Spoiled(str(fault) or f"{what}: not within {seconds} s") from fault
 
 
-def is_heir(candidate: Node, of: Node) -> bool:
-    """It was the other's replica before, and is a master now."""
-    return candidate.port in of_replicas.get(of.port, ()) and candidate.say("ROLE").startswith("master")
+async def master_of(pair: list[Node]) -> Node:
+    async with servers_do("one follows the other", SETTLED_SECONDS):
+        while (master := await asyncio.to_thread(redises.master_of, pair)) is None:
+            pass
+    return master
 
 
-of_replicas: dict[int, tuple[int, ...]] = {}
+async def killed(servers: Servers, pair: list[Node]) -> None:
+    """The master, until the other is one; then it comes back as its replica. Raises `Spoiled`."""
+    master = await master_of(pair)
+    (heir,) = (each for each in pair if each is not master)
+    await asyncio.to_thread(master.kill)
+    async with servers_do("the replica becomes the master", HEIR_SECONDS):
+        while not (await asyncio.to_thread(heir.say, "ROLE")).startswith("master"):
+            pass
+    async with servers_do("the master that was comes back", SETTLED_SECONDS):
+        await asyncio.to_thread(servers.restart, master, heir)
+    if await master_of(pair) is not heir:
+        raise Spoiled("the master that was is one again")
 
 
-async def master_of(store: RedisStore, nodes: list[Node]) -> Node:
-    try:
-        port = (await store._server.where.master(asyncio.get_running_loop().time() + 5)).port
-    except (Gone, Refusal, TimeoutError) as fault:
-        raise Spoiled("no master to kill") from fault
-    node = next(each for each in nodes if each.port == port)
-    of_replicas[port] = replicas_of(node)
-    return node
+async def settled(servers: Servers, pair: list[Node]) -> None:
+    """Whoever was left dead by a spoiled round is started as what it was. Returns once a kill says something: whoever is to
+    replace a master knows who is one now, and that it was replaced. Raises `Spoiled`."""
+    async with servers_do("all know the master and its replica", SETTLED_SECONDS):
+        for dead in (each for each in pair if each.process is None):
+            await asyncio.to_thread(servers.restart, dead, None)
+        await master_of(pair)
+        while not await asyncio.to_thread(servers.agree):
+            pass
 
 
-def replicas_of(node: Node) -> tuple[int, ...]:
-    """By `ROLE`: master, offset, then each replica's address, port and offset."""
-    words = node.say("ROLE").split()
-    return tuple(int(word) for word in words[3::3]) if words[0] == "master" else ()
+async def kill_again_and_again(
+    place: Site, servers: Servers, batches: Iterator[list[str]]
+) -> tuple[list[float], int]:
+    """The seconds of each round that counts, and how many were spoiled. Of too many the last is raised."""
+    pair = [each for each in servers.nodes if each.say("--scan")]
+    took: list[float] = []
+    spoiled = 0
+    while len(took) < ROUNDS:
+        try:
+            with held_to(place):
+                await settled(servers, pair)
+                took.append(await round_of(place, next(batches), lambda: killed(servers, pair)))
+        except Spoiled:
+            spoiled += 1
+            if spoiled > MAY_BE_SPOILED:
+                raise
+    return took, spoiled
 
 
 @pytest.fixture(params=["cluster", "sentinel"])
-def redis(request: pytest.FixtureRequest) -> tuple[str, list[Node], str | None]:
-    """URL, nodes, and whether one that comes back must be told whom to follow."""
+def servers(request: pytest.FixtureRequest) -> Servers:
     if request.param == "cluster":
-        made = redises.cluster(1, cluster_node_timeout="800")
-        return made.url(), made.nodes, None
-    watched = redises.sentinels(1)
-    return watched.url(), watched.nodes, ""
+        return redises.cluster(1, cluster_node_timeout="800")
+    return redises.sentinels(1, info_period=100)
 
 
 async def test_no_failover_makes_a_sixth_call_or_one_after_an_acknowledged_stop(
-    redis: tuple[str, list[Node], str | None], tmp_path: Path
+    servers: Servers, tmp_path: Path
 ) -> None:
-    url, nodes, replicaof = redis
-    numbers = numbers_for(ROUNDS)
-    store = RedisStore(url, name=tmp_path.name, patience=0.5)
-    took = []
-    async with site(tmp_path, url, 1, numbers) as place:
-        for start in range(0, len(numbers), AT_ONCE):
-
-            async def fail() -> None:
-                await killed(await master_of(store, nodes), nodes, replicaof)
-
-            with held_to(place):
-                took.append(await round_of(place, numbers[start : start + AT_ONCE], fail))
+    numbers = numbers_for(ROUNDS + MAY_BE_SPOILED)
+    batches = (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
+    async with site(tmp_path, servers.url(), 1, numbers) as place:
+        took, spoiled = await kill_again_and_again(place, servers, batches)
         allowed = {each.decision for each in place.asked if each.verdict == "allow"}
         recorded = {name for gate in place.gates for name in allows(gate.config.data / "log")}
         assert allowed <= recorded
         assert all(verify(gate.config.data / "log").ok for gate in place.gates)
-    await store.close()
     print(  # noqa: T201 - the figure of `make failover`
         f"\n{len(took)} failovers: served again after {median(took):.1f} s, at most {max(took):.1f} s;"
-        f" {len(place.asked):,} checks, {len(place.stopped):,} stops"
+        f" {len(place.asked):,} checks, {len(place.stopped):,} stops; spoiled by the servers, and not counted: {spoiled}"
     )
 
 
