@@ -126,6 +126,7 @@ class Keys:
         self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        self.mark = blake2b(b"whose store", key=stored.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
         self._controllers: dict[str, Keyed] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.
         # No instant lies in this first span.

@@ -107,7 +107,7 @@ class Registrar:
         `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
-        store = await stores.opened(config, patience=5.0)
+        store = await stores.opened(config, keys, patience=5.0)
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     async def close(self) -> None:

@@ -4,7 +4,9 @@ A node is outdated while another that lives has a configuration or a version tha
 node alone (its name, its folders and ports, its own log) is no part of what is compared.
 """
 
+import asyncio
 import hashlib
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -19,6 +21,7 @@ from dialgate.store import Muster, Presence, Shared, Store, StoreUnavailable
 SILENT: Final = 15 * SECOND
 _BEAT: Final = 2 * SECOND
 _LEASE: Final = 10 * SECOND
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _OWN: Final = frozenset(
     {"data", "countries", "controllers", "webhooks", "listen", "fastagi", "node", "workers", "store", "store_patience"}
     | {"batch_calls", "log_segment_mb", "log_segment_hours", "log_archive_hours", "checkpoint_seconds"}
@@ -53,6 +56,52 @@ _COMPARED: Final = ("config", "version")
 
 def _seen(muster: Muster, presence: Presence, name: str) -> Instant:
     return muster.seen.get(f"{name}:{getattr(presence, name)}", 0)
+
+
+def place(data: Path) -> str:
+    """Of a folder that no other machine has, nor another folder."""
+    found = data.stat()
+    told = f"{_BOOT.read_text('ascii')} {found.st_dev} {found.st_ino}"
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+
+async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
+    """Of two gates whose logs have one name each takes the other's decisions for its own, and undoes the attempts they counted. One
+    that was killed is still on the list: whether it lives shows within two beats. Raises `StoreUnavailable`."""
+    if not isinstance(store, Shared):
+        return
+    before = _twins(await store.muster(), own, now)
+    if not before:
+        return
+    await asyncio.sleep(2 * _BEAT / SECOND)
+    for node, twin in _twins(await store.muster(), own, now).items():
+        if node in before and before[node].at != twin.at:
+            raise StoreUnavailable(_told(own, twin))
+
+
+def _twins(muster: Muster, own: Presence, now: Instant) -> dict[str, Presence]:
+    """Who lives, or did just now, in another folder, and has this gate's name or its log's."""
+    return {
+        each.node: each
+        for each in muster.present
+        if each.place not in {"", own.place}
+        and now - each.at < SILENT
+        and (each.log == own.log or _gate(each) == _gate(own))
+    }
+
+
+def _gate(presence: Presence) -> str:
+    """Without the worker's number."""
+    return presence.node.partition("/")[0]
+
+
+def _told(own: Presence, twin: Presence) -> str:
+    if twin.log != own.log:
+        return f"another gate at work has the name `{twin.node}`: give each a `node` of its own"
+    return (
+        f"the gate `{twin.node}` is at work on a log of this name, {own.log}: one data folder was copied from the other. Begin"
+        " with an empty one, and in it a copy of `keys.json` without `log` and `months`"
+    )
 
 
 class Roster:

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, chains, kept, localtime, observed, stores
+from dialgate import __version__, chains, kept, localtime, observed, roster, stores
 from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Inquiry
 from dialgate.clock import Clock, ClockSteppedBack
@@ -80,6 +80,18 @@ def _stamper(config: Config, chain: Path) -> Stamper | None:
         raise ConfigError([problem]) from error
 
 
+def _presence(config: Config, log: str) -> Presence:
+    return Presence(
+        node=config.settings.node,
+        config=config.hash,
+        version=__version__,
+        at=0,
+        laws=config.law_hash,
+        log=log,
+        place=roster.place(config.data),
+    )
+
+
 class Status(Struct, frozen=True, kw_only=True):
     ready: bool
     problems: dict[str, str]
@@ -107,6 +119,7 @@ class Gate:
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
+        self._own = _presence(config, keys.log)
         self.roster = Roster(store, metrics)
         self._stamper = _stamper(config, upkeep.chain)
         self.traces: Traces | None = None
@@ -136,6 +149,11 @@ class Gate:
         kept.keep(config.data / "kept", config)
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
+            store = await stores.opened(
+                config, keys
+            )  # who is refused here has no log that is in their way later
+            undo.push_async_callback(store.close)
+            await roster.refuse_twins(store, _presence(config, keys.log), clock())
             log = DecisionLog.open(
                 folder,
                 log=keys.log,
@@ -152,8 +170,6 @@ class Gate:
                 interval=int(config.settings.checkpoint_seconds * SECOND),
                 durable=log.durable,
             )
-            store = await stores.opened(config)
-            undo.push_async_callback(store.close)
             answer_span = int(config.settings.answer_seconds * SECOND)
             latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
@@ -307,8 +323,20 @@ class Gate:
     def reload(self, config: Config) -> None:
         """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot
         be changed while the gate runs, `OSError` where it cannot be kept."""
-        if config.data != self.config.data:
-            raise ConfigError(["dialgate.yaml: `data` cannot be changed while the gate runs; restart it"])
+        old, new = (each.settings for each in (self.config, config))
+        moved = {
+            "data": config.data != self.config.data,
+            "store": new.store != old.store,
+            "node": new.node != old.node,
+        }
+        if any(moved.values()):
+            raise ConfigError(
+                [
+                    f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it"
+                    for key in moved
+                    if moved[key]
+                ]
+            )
         kept.keep(config.data / "kept", config)
         self.config = self.registrar.config = config
         self._gatherer = self._gatherer.configured(config)
@@ -329,19 +357,10 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
-        await self.roster.tick(self._presence(now), self.config)
+        await self.roster.tick(structs.replace(self._own, at=now, laws=self.config.law_hash), self.config)
         await self.subjects.observe(now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
-
-    def _presence(self, now: Instant) -> Presence:
-        return Presence(
-            node=self.config.settings.node,
-            config=self.config.hash,
-            version=__version__,
-            at=now,
-            laws=self.config.law_hash,
-        )
 
     async def run(self) -> None:
         """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""

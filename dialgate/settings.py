@@ -35,9 +35,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _COUNTRY = re.compile("[A-Z]{2}")
 # The bans of whole trades are about these; a campaign without a sector would escape them.
 _OFFERS = frozenset({"sale", "advertising"})
-ONE_PROCESS = (
-    "workers: the embedded store counts attempts for one process; set `store` to a Redis, or `workers` to 1"
-)
+ONE_PROCESS = "the embedded store counts attempts for one process; set `store` to a Redis, or `workers` to 1"
 
 
 class ConfigError(Exception):
@@ -205,7 +203,7 @@ class _Reader:
             self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
         self.problems.extend(sip_faults(settings.sip, {each.name: each.sources for each in settings.clients}))
         if settings.workers > 1 and settings.store is None:
-            self.problems.append(ONE_PROCESS)
+            self.problems.append(f"workers: {ONE_PROCESS}")
         self.problems.extend(terms.faults(settings.retention, laws))
         store = settings.store or SharedStore()
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))

@@ -77,7 +77,7 @@ class Subjects:
         """For use without a gate, beside one or in its absence. Raises `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
-        store = await stores.opened(config, patience=5.0)
+        store = await stores.opened(config, keys, patience=5.0)
         metrics = Metrics(CollectorRegistry())
         try:
             made = cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
-    "dialgate.stores": {"model", "settings", "store"},
+    "dialgate.stores": {"model", "keys", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
     "dialgate.shipping": {"model", "lockfile", "archive", "chains", "decision_log", "doors", "faults", "settings", "signing", "store", "timestamps"},

@@ -13,11 +13,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 from dialgate import settings
 from dialgate.answers import Answer
 from dialgate.decision_log import verify
+from dialgate.interfaces.cli import app
+from dialgate.keys import KeysUnusable
 from dialgate.model import DAY, Call
+from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
 from dialgate.store import StoreUnavailable
@@ -104,6 +108,99 @@ async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> N
 
 async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -> None:
     assert await ask(gates[0], "a") == await ask(gates[1], "a")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:6379/0", "one of the following schemes"),
+        ("redis://127.0.0.1:6379/O", "`O` is no number of a database"),
+        ("rediss://127.0.0.1:6379/0?ssl_ca_certs=nowhere.pem", "its TLS"),
+    ],
+)
+def test_config_check_reads_the_address_of_the_store(tmp_path: Path, url: str, told: str) -> None:
+    file = world.write_folder(tmp_path, store={"url": url})
+    checked = CliRunner().invoke(app, ["config", "check", "--config", str(file)])
+    assert checked.exit_code == 1
+    assert told in checked.output
+
+
+async def test_a_gate_with_other_keys_is_refused_and_leaves_no_log_in_the_way(tmp_path: Path) -> None:
+    """It would find nobody's stop."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first = await gate_on(tmp_path / "one", tmp_path.name)
+    with pytest.raises(KeysUnusable, match="written under other keys"):
+        await gate_on(tmp_path / "two", tmp_path.name)
+    with pytest.raises(KeysUnusable, match="written under other keys"):
+        await Registrar.open(settings.load(tmp_path / "two/dialgate.yaml"), Hand())
+    share(tmp_path / "one", tmp_path / "two")
+    told = settings.load(tmp_path / "two/dialgate.yaml")
+    await (await Gate.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+    await first.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_claimed_it(
+    tmp_path: Path, *, shared: bool
+) -> None:
+    """As a copy, or of a version that claimed nothing; or beside a `keys.json` that was lost."""
+    store = {"url": redises.alone(), "name": tmp_path.name, "patience": 5} if shared else None
+    file = world.write_folder(tmp_path, store=store)
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    writer = await Registrar.open(settings.load(file), Hand())
+    await writer.revoke(
+        writer.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    )
+    await writer.close()
+    (tmp_path / "data/keys.json").unlink()
+    if shared:
+        redis = RedisStore(redises.alone(), name=tmp_path.name)
+        await redis.run("DEL", redis.key("keys"))
+        await redis.close()
+    with pytest.raises(KeysUnusable, match="written under other keys"):
+        await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+
+
+async def open_beside(running: Gate, file: Path) -> None:
+    """Whoever opens a gate at `file` while another works."""
+    at_work = asyncio.create_task(running.run())
+    try:
+        await (await Gate.open(settings.load(file), registry=CollectorRegistry())).close()
+    finally:
+        at_work.cancel()
+
+
+async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: Path) -> None:
+    store = {"url": redises.alone(), "name": tmp_path.name, "patience": 5}
+    for name in ("one", "two", "copied"):
+        (tmp_path / name).mkdir()
+    file = world.write_folder(tmp_path / "one", store=store)
+    first = await Gate.open(settings.load(file), registry=CollectorRegistry())
+    await load_list(first)
+    namesake = world.write_folder(tmp_path / "two", store=store)
+    share(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(StoreUnavailable, match="has the name `gate`: give each"):
+        await open_beside(first, namesake)
+    copied = world.write_folder(tmp_path / "copied", store=store, node="copied")
+    shutil.copytree(tmp_path / "one/data", tmp_path / "copied/data", dirs_exist_ok=True)
+    with pytest.raises(StoreUnavailable, match="one data folder was copied from the other"):
+        await open_beside(first, copied)
+    # It is heard of no more, as if it had been killed: the copy, as a backup that was restored, takes its place.
+    await (await Gate.open(settings.load(copied), registry=CollectorRegistry())).close()
+    await first.close()
+
+
+@pytest.mark.parametrize("key", ["store", "node"])
+async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], key: str) -> None:
+    """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
+    gate = gates[0]
+    changes = {"store": {"url": redises.alone(), "name": "another"}, "node": "another"}
+    told = msgspec.structs.replace(
+        gate.config.settings, **{key: msgspec.convert(changes[key], type(getattr(gate.config.settings, key)))}
+    )
+    with pytest.raises(settings.ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
+        gate.reload(msgspec.structs.replace(gate.config, settings=told))
 
 
 @pytest.mark.parametrize(

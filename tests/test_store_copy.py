@@ -157,6 +157,13 @@ async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -
     await shared.close()
 
 
+async def test_a_file_that_cannot_be_made_is_no_target(filled: Path, urls: dict[str, str]) -> None:
+    with pytest.raises(CopyRefused, match="unable to open database file"):
+        await copied(
+            {**urls, "nowhere": f"sqlite://{filled}/nowhere/store.db"}, "sqlite", "nowhere", filled.name
+        )
+
+
 async def test_a_source_whose_gate_was_killed_is_settled_with_its_log_first(
     filled: Path, urls: dict[str, str]
 ) -> None:

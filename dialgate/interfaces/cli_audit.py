@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dialgate import stores
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -18,7 +19,7 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.law import SECTIONS, Law
-from dialgate.settings import Config
+from dialgate.settings import Config, ConfigError
 from dialgate.terminal import NO, show_json, show_table
 
 app = typer.Typer()
@@ -38,9 +39,12 @@ def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
     with reporting(as_json=as_json):
         try:
             loaded = load_config(config)
+            stores.redis(loaded)
         except Failure as failure:
             failure.status = NO
             raise
+        except ConfigError as error:
+            raise Failure("config.invalid", f"{config} cannot be used:\n  {error}", status=NO) from None
         if as_json:
             show_json(_summary(loaded))
         else:

@@ -96,13 +96,16 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class Presence(Struct, frozen=True, kw_only=True):
-    """A gate that shares the store, as it was at `at`. `config`: hash of what all should have alike."""
+    """A gate that shares the store, as it was at `at`. `config`: hash of what all should have alike. `log`: the name of what it
+    writes, in the folder `place`."""
 
     node: str
     config: str
     version: str
     at: Instant
     laws: dict[str, str] = {}
+    log: str = ""
+    place: str = ""
 
 
 class Muster(Struct, frozen=True):
@@ -121,6 +124,9 @@ class Shared(Protocol):
         """After `presence` has been noted, if given."""
 
     async def dismiss(self, node: str) -> None: ...
+
+    async def claim(self, mark: str) -> bool:
+        """Whether the store is, from now on at the latest, of those whose keys have this mark."""
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         """Whether `task` is the node's now; then for `span` milliseconds more."""

@@ -14,6 +14,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
     {dialgate}:copying             there while the store is a copy that is not whole
+    {dialgate}:keys                the mark of the keys under which all of it was written
     {dialgate}:nodes               a hash, node (and worker) to what it was last known to run
     {dialgate}:seen                a hash, configuration or version to when it was first seen
     {dialgate}:lead:TASK           which node does what only one should do
@@ -697,6 +698,13 @@ class RedisStore:
 
     async def dismiss(self, node: str) -> None:
         await self.run("HDEL", self.key("nodes"), node)
+
+    async def claim(self, mark: str) -> bool:
+        key = self.key("keys")
+        asked = [("SET", key, mark, "NX"), ("GET", key), self._durably()]
+        _, held, durable = await self.together(asked, waits=self._disk)
+        self._refuse_unless_durable(*durable)
+        return bool(held == mark.encode())
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         key = self.key("lead:", task.encode())

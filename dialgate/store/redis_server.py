@@ -168,6 +168,9 @@ def place(url: str, patience: float, tag: bytes) -> Place:
     split = urlsplit(url)
     scheme, _, kind = split.scheme.partition("+")
     if not kind:
+        database = split.path.strip("/")
+        if scheme != "unix" and database and not database.isdecimal():  # the library takes that for the first
+            raise ValueError(f"`{database}` is no number of a database")
         return _Alone(_address(parse_url(url))[0])
     if scheme not in {"redis", "rediss"} or kind not in {"sentinel", "cluster"}:
         raise ValueError(f"no such kind of URL: {split.scheme}")
@@ -183,7 +186,7 @@ def _address(told: Any) -> tuple[Address, dict[str, Any]]:
     try:
         context = SSLConnection(**tls).ssl_context.get() if secured else None
     except (OSError, RedisError, TypeError) as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"its TLS, with files named from the root: {error}") from error
     address = Address(
         host=told.get("host", "localhost"),
         port=told.get("port", 6379),

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -45,16 +46,17 @@ class SqliteEnd:
 
     async def _run(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         def run() -> _T:
-            try:
-                db = self._open()
-                try:
-                    return step(db)
-                finally:
-                    db.close()
-            except sqlite3.Error as error:
-                raise CopyRefused(f"{self._path}: {error}") from error
+            with self._refusing(), closing(self._open()) as db:
+                return step(db)
 
         return await asyncio.to_thread(run)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise CopyRefused(f"{self._path}: {error}") from error
 
     async def newest(self) -> int:
         def newest(db: sqlite3.Connection) -> int:
@@ -71,14 +73,11 @@ class SqliteEnd:
         return await self._run(counted)
 
     async def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
-        db = await asyncio.to_thread(self._open)
-        try:
+        with self._refusing(), closing(await asyncio.to_thread(self._open)) as db:
             cursor = db.execute(_QUERIES[kind], (after,))
             while found := await asyncio.to_thread(cursor.fetchmany, _AT_ONCE):
                 rows = [_row(kind, each) for each in found]
                 yield list(_newest_proofs(db, rows)) if kind == "proofs" else rows
-        finally:
-            db.close()
 
     async def begin(self) -> None:
         if self._path.exists():
