@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -103,6 +104,20 @@ def test_several_workers_on_the_embedded_store_are_refused_with_what_to_set(tmp_
     refused = CliRunner().invoke(app, ["serve", "--config", str(file), "--workers", "2"])
     assert refused.exit_code == 2
     assert "set `store` to a Redis" in refused.output
+
+
+async def test_the_port_of_another_gate_is_not_shared(node: Gatehouse, tmp_path: Path) -> None:
+    """Its workers would be asked about half of these calls, and the other way round."""
+    (tmp_path / "other").mkdir()
+    address = node.client._base_url
+    assert address is not None
+    file = write(tmp_path / "other", listen={"port": address.port})
+    second = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dialgate", "serve", "--config", str(file), stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await second.communicate()
+    assert second.returncode == 1
+    assert b"stop what listens there, or choose another port" in said
 
 
 async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> None:

@@ -5,6 +5,7 @@ process that served it: its follower, which is given the same socket, finds it t
 """
 
 import socket
+from errno import EADDRINUSE
 
 from dialgate.settings import ConfigError
 
@@ -19,6 +20,7 @@ def shared(door: str, host: str, port: int, count: int) -> list[list[socket.sock
         for family, _, _, _, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
+            _refuse_if_taken(family, (address[0], port, *address[2:]))
             for sockets in opened:
                 one = _bound(family, (address[0], port, *address[2:]))
                 port = port or one.getsockname()[1]
@@ -26,8 +28,20 @@ def shared(door: str, host: str, port: int, count: int) -> list[list[socket.sock
     except OSError as error:
         for one in [each for sockets in opened for each in sockets]:
             one.close()
-        raise ConfigError([f"{door}: {host} port {port}: {error.strerror or error}"]) from error
+        advice = (
+            "stop what listens there, or choose another port" if error.errno == EADDRINUSE else "see `host`"
+        )
+        raise ConfigError([f"{door}: {host} port {port}: {error.strerror or error}; {advice}"]) from error
     return opened
+
+
+def _refuse_if_taken(family: int, address: tuple[object, ...]) -> None:
+    """Another gate's workers would share theirs with ours, and each would be asked about the other's calls."""
+    with socket.socket(family, socket.SOCK_STREAM) as alone:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        alone.bind(address)
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
