@@ -6,8 +6,9 @@ from typing import Final
 
 from dialgate.keys import Keys, KeysUnusable
 from dialgate.model import HOUR, Instant
+from dialgate.reached import Reached
 from dialgate.settings import Config, ConfigError
-from dialgate.store import Shared, Store
+from dialgate.store import Shared, Store, cut_short
 from dialgate.store.copying import End
 from dialgate.store.redis import RedisStore
 from dialgate.store.redis_copy import RedisEnd
@@ -24,14 +25,23 @@ _OTHER_KEYS: Final = (
 
 async def opened(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
     """`keys`: of who will look people up in it. `patience`: seconds, where they are not those of the settings. Raises
-    `StoreUnavailable`, `ConfigError`, `KeysUnusable`."""
+    `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`."""
     async with AsyncExitStack() as undo:
         store = await _opened(config, patience)
         undo.push_async_callback(store.close)
         if keys is not None:
+            await _refuse_lost(store, config.data)
             await _refuse_other_keys(store, keys)
         undo.pop_all()
     return store
+
+
+async def _refuse_lost(store: Store, data: Path) -> None:
+    """Where the ledger has come so far, and does not any more, stops are lost."""
+    known = Reached(data).held()
+    if known and (newest := await store.ping()) < known:
+        raise cut_short(newest, known)
+    store.hold_to(known)
 
 
 async def _refuse_other_keys(store: Store, keys: Keys) -> None:

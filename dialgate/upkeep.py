@@ -15,6 +15,7 @@ from dialgate.law import Registry
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, HOUR, MINUTE, Instant
 from dialgate.numberset import DamagedFile
+from dialgate.reached import Reached
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
 from dialgate.timestamps import NoTimestamp, Stamper
@@ -45,6 +46,7 @@ class Upkeep:
         self._refused: tuple[int, int, int] | None = None
         self.chain = chain
         self._archiving = Background(chain)
+        self._reached = Reached(folder)
         self._vitals = Vitals(folder, metrics)
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)
@@ -122,7 +124,8 @@ class Upkeep:
             await self._stamping
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
-        await self._store.ping()
+        newest = await self._store.ping()
+        self._store.hold_to(await asyncio.to_thread(self._reached.note, newest, now))
         lists, folder = await self._store.lists(), self._folder / "lists"
         gatherer.use_lists(await asyncio.to_thread(gatherer.open_lists, lists, folder))
         gatherer.load_proofs(await self._store.proofs())

@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
-    "dialgate.stores": {"model", "keys", "settings", "store"},
+    "dialgate.reached": {"model", "lockfile", "store"},
+    "dialgate.stores": {"model", "keys", "reached", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
     "dialgate.shipping": {"model", "lockfile", "archive", "chains", "decision_log", "doors", "faults", "settings", "signing", "store", "timestamps"},
@@ -129,7 +130,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.waiting": {"model", "answers", "settings"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
-        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "snapshot", "store", "timestamps",
+        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "reached", "snapshot", "store", "timestamps",
     },
     "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
     "dialgate.service": {

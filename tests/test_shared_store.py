@@ -20,7 +20,7 @@ from dialgate.answers import Answer
 from dialgate.decision_log import verify
 from dialgate.interfaces.cli import app
 from dialgate.keys import KeysUnusable
-from dialgate.model import DAY, Call
+from dialgate.model import DAY, SECOND, Call
 from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
@@ -191,6 +191,55 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     await first.close()
 
 
+async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_all_is_back(
+    tmp_path: Path,
+) -> None:
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    stop = RevocationRequest(number=CLEAR, scope="controller")
+    await gate.registrar.revoke(gate.config.settings.clients[0], stop)
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    assert (await ask(gate)).reasons[0].code == "gate.unavailable"
+    with pytest.raises(StoreUnavailable, match="emptied"):
+        await gate.registrar.revoke(gate.config.settings.clients[0], stop)
+    await gate.tick()
+    assert "emptied" in gate.readiness()["store"]
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await gate.tick()
+    assert "store" not in gate.readiness()
+    assert (await ask(gate)).reasons[0].code == "revocation.revoked"
+    await gate.close()
+    redises.ended(process)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *, shared: bool) -> None:
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = {"url": at(tmp_path)} if shared else None
+    told = settings.load(world.write_folder(tmp_path, store=store))
+    gate = await Gate.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
+    stop = RevocationRequest(number=CLEAR, scope="controller")
+    await gate.registrar.revoke(told.settings.clients[0], stop)
+    for _ in range(3):
+        hand.at += 6 * SECOND
+        await gate.tick()
+    await gate.close()
+    if shared:
+        ask_server(tmp_path, "FLUSHALL")
+    else:
+        (told.data / "store.db").unlink()
+    lost = r"ends at 0, and is known to have come to 1: .*delete `ledger\.durable`"
+    with pytest.raises(StoreUnavailable, match=lost):
+        await Gate.open(told, registry=CollectorRegistry(), clock=hand)
+    with pytest.raises(StoreUnavailable, match=lost):
+        await Registrar.open(told, hand)
+    (told.data / "ledger.durable").unlink()
+    await (await Gate.open(told, registry=CollectorRegistry(), clock=hand)).close()
+    redises.ended(process)
+
+
 @pytest.mark.parametrize("key", ["store", "node"])
 async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], key: str) -> None:
     """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
@@ -208,7 +257,7 @@ async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], k
     [
         ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
         ({"maxmemory_policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
-        ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `always`"),
+        ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `everysec` or `always`"),
     ],
 )
 async def test_a_server_that_may_forget_is_refused(
@@ -314,7 +363,7 @@ async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path
     store = RedisStore(at(tmp_path))
     await store.append([revoked(ANNA)])
     ask_server(tmp_path, "FLUSHALL")
-    with pytest.raises(StoreUnavailable, match="ends at 0, and 1 was acknowledged"):
+    with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
         await store.read([ANNA])
     await store.close()
     redises.ended(process)

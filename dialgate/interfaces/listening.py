@@ -15,12 +15,10 @@ _BACKLOG = 4096
 def shared(door: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
     """For each of `count` processes a socket on every address of `host`; on port 0 all are on one free port. Raises
     `ConfigError`, where `door` is the setting that is wrong."""
+    refuse_if_taken(door, host, port)
     opened: list[list[socket.socket]] = [[] for _ in range(count)]
     try:
-        for family, _, _, _, address in socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            _refuse_if_taken(family, (address[0], port, *address[2:]))
+        for family, address in _addresses(host, port, socket.SOCK_STREAM):
             for sockets in opened:
                 one = _bound(family, (address[0], port, *address[2:]))
                 port = port or one.getsockname()[1]
@@ -28,20 +26,37 @@ def shared(door: str, host: str, port: int, count: int) -> list[list[socket.sock
     except OSError as error:
         for one in [each for sockets in opened for each in sockets]:
             one.close()
-        advice = (
-            "stop what listens there, or choose another port" if error.errno == EADDRINUSE else "see `host`"
-        )
-        raise ConfigError([f"{door}: {host} port {port}: {error.strerror or error}; {advice}"]) from error
+        raise _refused(door, host, port, error) from error
     return opened
 
 
-def _refuse_if_taken(family: int, address: tuple[object, ...]) -> None:
-    """Another gate's workers would share theirs with ours, and each would be asked about the other's calls."""
-    with socket.socket(family, socket.SOCK_STREAM) as alone:
-        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
+    """Another gate's workers would share theirs with ours, and each would be asked about the other's calls. Raises `ConfigError`."""
+    try:
+        for kind in kinds or (socket.SOCK_STREAM,):
+            for family, address in _addresses(host, port, kind):
+                _bind_alone(family, kind, address)
+    except OSError as error:
+        raise _refused(door, host, port, error) from error
+
+
+def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...]) -> None:
+    with socket.socket(family, kind) as alone:
+        if kind == socket.SOCK_STREAM:  # else what is left of old connections would be in the way
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         alone.bind(address)
+
+
+def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple[int, tuple[object, ...]]]:
+    found = socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
+    return [(family, (address[0], port, *address[2:])) for family, _, _, _, address in found]
+
+
+def _refused(door: str, host: str, port: int, error: OSError) -> ConfigError:
+    advice = "stop what listens there, or choose another port" if error.errno == EADDRINUSE else "see `host`"
+    return ConfigError([f"{door}: {host} port {port}: {error.strerror or error}; {advice}"])
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:

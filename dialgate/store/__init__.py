@@ -21,6 +21,15 @@ class StoreUnavailable(Unavailable):
     component = "store"
 
 
+def cut_short(newest: int, known: int) -> StoreUnavailable:
+    """For a ledger that ends before what is known of it: who reads on would find no stop where there is one."""
+    return StoreUnavailable(
+        f"the ledger ends at {newest}, and is known to have come to {known}: the store was emptied, is an older copy, or is"
+        " another than before. Bring back what it held, or copy it with `dialgate store copy`; only if all that is lost is meant"
+        " to be, delete `ledger.durable` in the data folder, and start again"
+    )
+
+
 class Reservation(Struct, frozen=True, gc=False):
     """An attempt to be counted for `subject`, if what is known of `watch` is still what was read: every subject whose
     state the decision rests on (the controller's and the one for every controller)."""
@@ -225,8 +234,11 @@ class Store(Protocol):
         """After a crash: drop the attempts and answers of `log` beyond its `head` (a decision's id is LOG-SEQ), count
         and remember those the store had lost, and note `head` as the position. Idempotent; keeps what results say."""
 
-    async def ping(self) -> None:
-        """Raises `StoreUnavailable` unless a read and a write would work now."""
+    async def ping(self) -> int:
+        """The newest sequence that the ledger ever gave. Raises `StoreUnavailable` unless a read and a write would work now."""
+
+    def hold_to(self, seq: int) -> None:
+        """The ledger is known to have come so far: nothing is read any more where it does not."""
 
     async def maintain(self, before: Instant) -> None:
         """Drop remembered answers older than `before`, and keep the store small and quick. For a regular tick."""

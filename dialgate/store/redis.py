@@ -48,6 +48,7 @@ from dialgate.store import (
     Remembered,
     Reservation,
     StoreUnavailable,
+    cut_short,
     redis_lines,
 )
 from dialgate.store.redis_line import Gone, Refusal
@@ -92,6 +93,7 @@ class RedisStore:
     ) -> None:
         self._name = f"{{{name}}}:".encode()
         self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
+        self._of_ledger, self._of_keys = self._name + b"seq", self._name + b"keys"
         self._none = self._name + b"none"  # never there
         self._patience, self.remembers = patience, remember
         self._asked_for = self._replicas = replicas  # what is waited for is never less than what is asked for
@@ -102,6 +104,7 @@ class RedisStore:
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
         self._durable = 0  # an entry of the ledger that cannot be lost
+        self._mark: bytes | None = None  # what was claimed
         self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
@@ -110,13 +113,15 @@ class RedisStore:
         """Raises `StoreUnavailable` where the server could forget what it has acknowledged, with what to change."""
         wanted = {
             "appendonly": ("yes",),
-            "appendfsync": ("always", "everysec"),
+            "appendfsync": ("everysec", "always"),
             "maxmemory-policy": ("noeviction",),
         }
         told = _texts(await self.run("CONFIG", "GET", *wanted))
         for name, good in wanted.items():
             if told.get(name) not in good:
-                raise StoreUnavailable(f"Redis: `{name}` is {told.get(name)!r}; set it to `{good[0]}`")
+                raise StoreUnavailable(
+                    f"Redis: `{name}` is {told.get(name)!r}; set it to {' or '.join(f'`{each}`' for each in good)}"
+                )
         if await self.run("GET", self.key("copying")) is not None:
             raise StoreUnavailable("Redis: holds a copy that is not whole; run `dialgate store copy` again")
         await self._refuse_another_layout()
@@ -125,7 +130,14 @@ class RedisStore:
                 f"Redis: {self._replicas} replicas can take the master's place, and one that lacks an acknowledged entry"
                 f" would lose it; set `replicas` to {self._replicas}"
             )
-        await self.append([])
+        try:
+            await self.append([])
+        except StoreUnavailable as fault:
+            if "unknown command" not in str(fault):
+                raise
+            raise StoreUnavailable(
+                "Redis: needs version 7.2 or newer, or a Valkey: this one has no WAITAOF"
+            ) from fault
 
     async def _refuse_another_layout(self) -> None:
         """A subject of an early version would be taken for one that nobody knows."""
@@ -227,21 +239,27 @@ class RedisStore:
         of_subject, of_answer = self._of_subject, self._of_answer
         asked = (
             "MGET",
-            self._name + b"seq",
+            self._of_ledger,
+            self._of_keys,
             *[of_subject + each for each in different],
             *[of_answer + each for each in keys],
         )
         told = await self.run(*asked)
-        if self._replicas and any(each is not None for each in told[1 + len(different) :]):
+        if self._replicas and any(each is not None for each in told[2 + len(different) :]):
             # They are given again without a commit, which would show whether it still is the master.
             told = (await self._seen_by_replicas([self._ping(), asked]))[1]
         reading = self._reading(subjects, different, keys, max(since, self._since), told)
+        self._refuse_unless_claimed(told[1])
         if reading.seq < durable:
-            raise StoreUnavailable(
-                f"Redis: the ledger ends at {reading.seq}, and {durable} was acknowledged: it was emptied, or another has"
-                " taken its place; restore what it held, and restart the gates"
-            )
+            raise cut_short(reading.seq, durable)
         return reading
+
+    def _refuse_unless_claimed(self, held: bytes | None) -> None:
+        if self._mark is not None and held != self._mark:
+            raise StoreUnavailable(
+                "Redis: it does not hold what this gate found there when it started: it was emptied, or another has taken its"
+                " place; bring back what it held"
+            )
 
     def _reading(
         self,
@@ -256,14 +274,14 @@ class RedisStore:
             self._nothing = Known(seq=seq)
         values: dict[bytes, bytes] = {}
         known = dict.fromkeys(different, self._nothing)
-        for subject, value in zip(different, told[1:], strict=False):
+        for subject, value in zip(different, told[2:], strict=False):
             if value is None:
                 values[subject] = b""
             else:
                 values[subject] = value
                 known[subject] = redis_lines.known(value, seq)
         answers: list[Remembered | None] = [None] * len(keys)
-        for at, value in enumerate(told[1 + len(different) :]):
+        for at, value in enumerate(told[2 + len(different) :]):
             if value is not None:
                 answer = recalled(keys[at], value)
                 answers[at] = answer if answer.at >= since else None
@@ -483,8 +501,18 @@ class RedisStore:
         """None, and nothing is written, where a value is not what was read."""
         if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
             raise ValueError(f"a subject of the ledger has {SUBJECT_BYTES} bytes")
-        keys = [self.key("seq"), *map(self._subject, chain((draft.subject for draft in drafts), swaps))]
-        values: list[Any] = [self.key("o:"), PLACES, len(drafts), *map(redis_lines.unnumbered, drafts)]
+        keys = [
+            self._of_ledger,
+            self._of_keys,
+            *map(self._subject, chain((draft.subject for draft in drafts), swaps)),
+        ]
+        values: list[Any] = [
+            self._mark or b"",
+            self.key("o:"),
+            PLACES,
+            len(drafts),
+            *map(redis_lines.unnumbered, drafts),
+        ]
         for old, new in swaps.values():
             values += (old, new, _life(new))
         first = await self.script("ledger", keys, [*values, *gone], durably=True)
@@ -700,11 +728,13 @@ class RedisStore:
         await self.run("HDEL", self.key("nodes"), node)
 
     async def claim(self, mark: str) -> bool:
-        key = self.key("keys")
-        asked = [("SET", key, mark, "NX"), ("GET", key), self._durably()]
+        asked = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._durably()]
         _, held, durable = await self.together(asked, waits=self._disk)
         self._refuse_unless_durable(*durable)
-        return bool(held == mark.encode())
+        if held != mark.encode():
+            return False
+        self._mark = held
+        return True
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         key = self.key("lead:", task.encode())
@@ -715,9 +745,16 @@ class RedisStore:
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
-    async def ping(self) -> None:
+    async def ping(self) -> int:
         """By as many replicas as an attempt waits for: one that is missing is told before a call is refused for it."""
-        await self._seen_by_replicas([self._ping()])
+        _, (seq, held) = await self._seen_by_replicas(
+            [self._ping(), ("MGET", self._of_ledger, self._of_keys)]
+        )
+        self._refuse_unless_claimed(held)
+        return int(seq or 0)
+
+    def hold_to(self, seq: int) -> None:
+        self._durable = max(self._durable, seq)
 
     def _ping(self) -> tuple[Any, ...]:
         return ("SET", self.key("ping"), b"")

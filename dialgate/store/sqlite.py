@@ -38,6 +38,7 @@ from dialgate.store import (
     Remembered,
     Reservation,
     StoreUnavailable,
+    cut_short,
     sqlite_sieve,
 )
 from dialgate.store import sqlite_tables as tables
@@ -162,6 +163,7 @@ class SqliteStore:
         self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
         self._state: tuple[sqlite3.Connection, int, int] | None = None
         self._nothing = Known()
+        self._reaches = 0  # the ledger, at least
         self._recent = [Recent()]  # the newest last; elder ones are being written
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
@@ -218,6 +220,8 @@ class SqliteStore:
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
             # Most batches ask about numbers of which nothing is stored: then this one statement is all.
             seq, version = self._state_of(db)
+            if seq < self._reaches:
+                raise cut_short(seq, self._reaches)
             if self._is_absent(seq, [*subjects, *keys]):
                 return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
@@ -550,11 +554,15 @@ class SqliteStore:
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
-    async def ping(self) -> None:
-        await self._inline(tables.newest)
+    async def ping(self) -> int:
+        newest = await self._inline(tables.newest)
         await self._flush_little()
         # The format written over itself: a real, synced write that changes nothing.
         await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
+        return newest
+
+    def hold_to(self, seq: int) -> None:
+        self._reaches = max(self._reaches, seq)
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_little()

@@ -25,7 +25,7 @@ local function instant(value) return number(string.match(value, '^%d+')) end
 
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then
-    return redis.error_reply('FENCED a commit that came too late')
+    return redis.error_reply('FENCED a commit that came too late, or another gate writes a log of this name')
 end
 
 local stale, seen, read = {}, watched > 0 and values(2, 1 + watched) or {}, {}

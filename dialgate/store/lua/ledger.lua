@@ -1,15 +1,18 @@
 -- Write to the ledger, and take out of it, in one step. Gives the first of the new sequences; or nothing, and nothing is written,
 -- where a value is not what was read.
--- KEYS: its sequence, then the subject of each entry that comes, then each subject that is to have another value.
--- ARGV: what the keys of its order begin with, how many subjects one of them holds; how many come, and of each its line after the
+-- KEYS: its sequence, whose it is, then the subject of each entry that comes, then each subject that is to have another value.
+-- ARGV: whose it must be (nothing: anybody's); what the keys of its order begin with, how many subjects one of them holds; how many come, and of each its line after the
 -- sequence; of each other value the old, the new, and its life in ms (0 without end); then the sequences that go.
-local order, places, comes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local others, at = #KEYS - 1 - comes, 3 + comes
-for n = 1, others do
-    if (redis.call('GET', KEYS[1 + comes + n]) or '') ~= ARGV[at + 3 * n - 2] then return false end
+local order, places, comes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local others, at = #KEYS - 2 - comes, 4 + comes
+if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then
+    return redis.error_reply('FOREIGN it was emptied, or another has taken its place: bring back what it held')
 end
 for n = 1, others do
-    local key, new, life = KEYS[1 + comes + n], ARGV[at + 3 * n - 1], ARGV[at + 3 * n]
+    if (redis.call('GET', KEYS[2 + comes + n]) or '') ~= ARGV[at + 3 * n - 2] then return false end
+end
+for n = 1, others do
+    local key, new, life = KEYS[2 + comes + n], ARGV[at + 3 * n - 1], ARGV[at + 3 * n]
     if new == '' then
         redis.call('DEL', key)
     elseif life == '0' then
@@ -28,8 +31,8 @@ for n = at + 3 * others + 1, #ARGV do note(tonumber(ARGV[n]), string.rep('\0', 1
 local first = redis.call('INCRBY', KEYS[1], comes) - comes + 1
 local from, subjects = first, {}
 for n = 1, comes do
-    local seq, key = first + n - 1, KEYS[1 + n]
-    local line = '["e",' .. seq .. ARGV[3 + n]
+    local seq, key = first + n - 1, KEYS[2 + n]
+    local line = '["e",' .. seq .. ARGV[4 + n]
     if redis.call('APPEND', key, line) > #line then redis.call('PERSIST', key) end
     subjects[#subjects + 1] = string.sub(key, -16)
     if seq % places == 0 or n == comes then
