@@ -80,6 +80,14 @@ def _stamper(config: Config, chain: Path) -> Stamper | None:
         raise ConfigError([problem]) from error
 
 
+def _fixed(config: Config) -> dict[str, object]:
+    """What a gate takes up as it starts, and never after."""
+    told = config.settings
+    doors = {"fastagi": told.fastagi, "sip": told.sip}
+    where = {name: (door.host, door.port) if door is not None else None for name, door in doors.items()}
+    return {"data": config.data, "store": told.store, "node": told.node, "listen": told.listen, **where}
+
+
 def _presence(config: Config, log: str) -> Presence:
     return Presence(
         node=config.settings.node,
@@ -323,19 +331,11 @@ class Gate:
     def reload(self, config: Config) -> None:
         """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot
         be changed while the gate runs, `OSError` where it cannot be kept."""
-        old, new = (each.settings for each in (self.config, config))
-        moved = {
-            "data": config.data != self.config.data,
-            "store": new.store != old.store,
-            "node": new.node != old.node,
-        }
-        if any(moved.values()):
+        old, new = _fixed(self.config), _fixed(config)
+        moved = [key for key in new if new[key] != old[key]]
+        if moved:
             raise ConfigError(
-                [
-                    f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it"
-                    for key in moved
-                    if moved[key]
-                ]
+                [f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it" for key in moved]
             )
         kept.keep(config.data / "kept", config)
         self.config = self.registrar.config = config

@@ -307,7 +307,7 @@ async def test_closing_answers_who_is_being_answered(tmp_path: Path) -> None:
 async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(asterisk: Pbx) -> None:
     config = asterisk.made.gate.config
     taken = replace(config, settings=replace(config.settings, fastagi=FastAgi(port=asterisk.port)))
-    asterisk.made.gate.reload(taken)
+    asterisk.made.gate.config = taken
     with pytest.raises(ConfigError, match=r"fastagi: 127\.0\.0\.1"):
         await Door(asterisk.made.gate).start()
 

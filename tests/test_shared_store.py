@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 from dialgate import settings
 from dialgate.answers import Answer
 from dialgate.decision_log import verify
+from dialgate.doors import FastAgi, Listen, Sip
 from dialgate.interfaces.cli import app
 from dialgate.keys import KeysUnusable
 from dialgate.model import DAY, SECOND, Call
 from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
+from dialgate.settings import SharedStore
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
@@ -240,14 +242,18 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
     redises.ended(process)
 
 
-@pytest.mark.parametrize("key", ["store", "node"])
+@pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
 async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], key: str) -> None:
     """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
     gate = gates[0]
-    changes = {"store": {"url": redises.alone(), "name": "another"}, "node": "another"}
-    told = msgspec.structs.replace(
-        gate.config.settings, **{key: msgspec.convert(changes[key], type(getattr(gate.config.settings, key)))}
-    )
+    changes = {
+        "store": SharedStore(url=redises.alone(), name="another"),
+        "node": "another",
+        "listen": Listen(port=8081),
+        "fastagi": FastAgi(),
+        "sip": Sip(),
+    }
+    told = msgspec.structs.replace(gate.config.settings, **{key: changes[key]})
     with pytest.raises(settings.ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
         gate.reload(msgspec.structs.replace(gate.config, settings=told))
 

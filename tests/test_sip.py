@@ -499,7 +499,7 @@ def test_a_trunk_that_cannot_be_is_a_fault_of_the_configuration(
 
 async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(sips: Sips) -> None:
     config = sips.made.gate.config
-    sips.made.gate.reload(replace(config, settings=replace(config.settings, sip=Sip(port=sips.port))))
+    sips.made.gate.config = replace(config, settings=replace(config.settings, sip=Sip(port=sips.port)))
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
         await SipDoor(sips.made.gate).start()
 
@@ -508,7 +508,7 @@ async def test_workers_share_a_port_and_nobody_else_does(sips: Sips) -> None:
     gate = sips.made.gate
     one = SipDoor(gate)
     port = await one.start(shared=True)
-    gate.reload(replace(gate.config, settings=replace(gate.config.settings, sip=Sip(port=port))))
+    gate.config = replace(gate.config, settings=replace(gate.config.settings, sip=Sip(port=port)))
     another = SipDoor(gate)
     assert await another.start(shared=True) == port
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
