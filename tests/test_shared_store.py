@@ -31,7 +31,7 @@ from dialgate.store.redis import RedisStore
 from tests import redises, world
 from tests.ports import free_port
 from tests.test_store import ANNA, revoked
-from tests.world import CALLER, CLEAR, NOW, Hand
+from tests.world import CALLER, CLEAR, LISTED, NOW, Hand
 
 
 async def load_list(gate: Gate) -> None:
@@ -211,6 +211,33 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     ask_server(tmp_path, "SWAPDB", "0", "1")
     await gate.tick()
     assert "store" not in gate.readiness()
+    assert (await ask(gate)).reasons[0].code == "revocation.revoked"
+    await gate.close()
+    redises.ended(process)
+
+
+async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    """Its ledger would soon be as long as the one that was lost, and what was lost in between missed by nobody."""
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    told = settings.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    gate = await Gate.open(told, registry=CollectorRegistry(), clock=Hand())
+    await load_list(gate)
+    await gate.tick()
+    for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
+        ask_server(tmp_path, "COPY", key, key, "DB", "1")
+    client = told.settings.clients[0]
+    await gate.registrar.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
+        await gate.registrar.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
+    assert (await ask(gate)).reasons[0].code == "gate.unavailable"
+    await gate.tick()
+    assert "ends at 0" in gate.readiness()["store"]
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await gate.tick()
     assert (await ask(gate)).reasons[0].code == "revocation.revoked"
     await gate.close()
     redises.ended(process)

@@ -207,17 +207,23 @@ async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> N
     assert [each.seq for each in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
 
 
-async def test_a_ledger_that_ends_before_what_is_known_of_it_is_not_read(store: Store) -> None:
+async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor_written(store: Store) -> None:
     """Stops are lost: it was emptied, or is another."""
     (newest,) = await store.append([revoked(ANNA)])
     assert await store.ping() == newest
     store.hold_to(newest)
     await store.read([ANNA])
     store.hold_to(newest + 1)
-    with pytest.raises(
-        StoreUnavailable, match=f"ends at {newest}, and is known to have come to {newest + 1}:"
-    ):
+    lost = f"ends at {newest}, and is known to have come to {newest + 1}:"
+    with pytest.raises(StoreUnavailable, match=lost):
         await store.read([ANNA])
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.ping()
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.append([revoked(BRUNO)])  # the ledger would be long enough, and nobody would miss what it lacks
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.remove([newest], [revoked(BRUNO)])
+    assert [entry.seq for entry in await store.since(0, 9)] == [newest]
 
 
 async def test_attempts_come_newest_last(store: Store) -> None:

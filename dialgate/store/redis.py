@@ -506,8 +506,10 @@ class RedisStore:
             self._of_keys,
             *map(self._subject, chain((draft.subject for draft in drafts), swaps)),
         ]
+        known = self._durable
         values: list[Any] = [
             self._mark or b"",
+            known,
             self.key("o:"),
             PLACES,
             len(drafts),
@@ -518,6 +520,8 @@ class RedisStore:
         first = await self.script("ledger", keys, [*values, *gone], durably=True)
         if first is None:
             return None
+        if isinstance(first, list):
+            raise cut_short(first[0], known)
         self._durable = max(self._durable, first + len(drafts) - 1)
         return list(range(first, first + len(drafts)))
 
@@ -747,11 +751,15 @@ class RedisStore:
 
     async def ping(self) -> int:
         """By as many replicas as an attempt waits for: one that is missing is told before a call is refused for it."""
+        durable = self._durable  # as in `read`
         _, (seq, held) = await self._seen_by_replicas(
             [self._ping(), ("MGET", self._of_ledger, self._of_keys)]
         )
         self._refuse_unless_claimed(held)
-        return int(seq or 0)
+        newest = int(seq or 0)
+        if newest < durable:
+            raise cut_short(newest, durable)
+        return newest
 
     def hold_to(self, seq: int) -> None:
         self._durable = max(self._durable, seq)

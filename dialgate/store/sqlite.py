@@ -220,8 +220,7 @@ class SqliteStore:
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
             # Most batches ask about numbers of which nothing is stored: then this one statement is all.
             seq, version = self._state_of(db)
-            if seq < self._reaches:
-                raise cut_short(seq, self._reaches)
+            self._refuse_if_short(seq)
             if self._is_absent(seq, [*subjects, *keys]):
                 return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
@@ -417,6 +416,7 @@ class SqliteStore:
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
+            self._refuse_if_short(tables.newest(db))
             return tables.append(db, drafts)
 
         seqs = await self._write(step)
@@ -535,7 +535,11 @@ class SqliteStore:
     # ---- the end of storage ------------------------------------------------------------------------------------------
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
-        entered = await self._write(lambda db: tables.remove(db, seqs, drafts))
+        def step(db: sqlite3.Connection) -> list[int]:
+            self._refuse_if_short(tables.newest(db))
+            return tables.remove(db, seqs, drafts)
+
+        entered = await self._write(step)
         # Its bits would tell whoever has the key that a number once stood here. The next start makes it anew.
         await asyncio.to_thread(sqlite_sieve.kept_of(self._path).unlink, missing_ok=True)
         return entered
@@ -556,6 +560,7 @@ class SqliteStore:
 
     async def ping(self) -> int:
         newest = await self._inline(tables.newest)
+        self._refuse_if_short(newest)
         await self._flush_little()
         # The format written over itself: a real, synced write that changes nothing.
         await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
@@ -563,6 +568,10 @@ class SqliteStore:
 
     def hold_to(self, seq: int) -> None:
         self._reaches = max(self._reaches, seq)
+
+    def _refuse_if_short(self, newest: int) -> None:
+        if newest < self._reaches:
+            raise cut_short(newest, self._reaches)
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_little()
