@@ -28,7 +28,7 @@ class Reached:
     def held(self) -> int:
         """Raises `StoreUnavailable`, `OSError`."""
         try:
-            return int(self._path.read_bytes())
+            return int(self._path.read_bytes() or 0)  # empty: made a moment ago, or before the power went
         except FileNotFoundError:
             return 0
         except ValueError:

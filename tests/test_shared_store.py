@@ -269,6 +269,13 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
     redises.ended(process)
 
 
+async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobodys_way(tmp_path: Path) -> None:
+    told = settings.load(world.write_folder(tmp_path))
+    told.data.mkdir(exist_ok=True)
+    (told.data / "ledger.durable").touch()
+    await (await Gate.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+
+
 @pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
 async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], key: str) -> None:
     """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
