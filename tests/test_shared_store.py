@@ -193,6 +193,53 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     await first.close()
 
 
+async def test_of_two_gates_that_open_logs_of_one_name_at_once_one_gives_up(tmp_path: Path) -> None:
+    """Neither sees the other on the list yet. Each would undo the attempts that the other counts."""
+    store = {"url": redises.alone(), "name": tmp_path.name, "patience": 5}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    files = [world.write_folder(tmp_path / name, store=store, node=name) for name in ("one", "two")]
+    world.publish_answers(tmp_path / "one/data", {CLEAR: False}, NOW - DAY)
+    first = await Gate.open(settings.load(files[0]), registry=CollectorRegistry(), clock=Hand())
+    await load_list(first)
+    await first.close()
+    shutil.copytree(tmp_path / "one/data", tmp_path / "two/data", dirs_exist_ok=True)
+    opening = [Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
+    twins = await asyncio.gather(*opening)
+    asked = [
+        (gate, await ask(gate, f"{n} of {gate.config.settings.node}")) for n in range(12) for gate in twins
+    ]
+    by_gate = [[answer.decision for gate, answer in asked if gate is twin] for twin in twins]
+    assert sorted(decisions.count("allow") for decisions in by_gate) == [0, 5]
+    for gate in twins:
+        await gate.tick()
+    problems = sorted(twin.readiness().get("store", "") for twin in twins)
+    assert problems[0] == ""
+    assert "another gate writes a log of this name" in problems[1]
+    for gate in twins:
+        await gate.close()
+
+
+async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_back(tmp_path: Path) -> None:
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    for _ in range(3):
+        await store.settle("log", 0, (), ())
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await store.settle("log", 0, (), ())
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    for _ in range(2):
+        await store.settle("log", 0, (), ())
+        await store.ping()
+    other = RedisStore(at(tmp_path))
+    await other.settle("log", 0, (), ())
+    with pytest.raises(StoreUnavailable, match="another gate writes a log of this name, log"):
+        await asyncio.gather(*(each.settle("log", 0, (), ()) for each in (store, other)))
+    await store.close()
+    await other.close()
+    redises.ended(process)
+
+
 async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_all_is_back(
     tmp_path: Path,
 ) -> None:

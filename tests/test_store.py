@@ -207,7 +207,9 @@ async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> N
     assert [each.seq for each in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
 
 
-async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor_written(store: Store) -> None:
+async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor_written(
+    store: Store,
+) -> None:
     """Stops are lost: it was emptied, or is another."""
     (newest,) = await store.append([revoked(ANNA)])
     assert await store.ping() == newest
@@ -219,8 +221,9 @@ async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor
         await store.read([ANNA])
     with pytest.raises(StoreUnavailable, match=lost):
         await store.ping()
+    # The ledger would be long enough then, and nobody would miss what it lacks.
     with pytest.raises(StoreUnavailable, match=lost):
-        await store.append([revoked(BRUNO)])  # the ledger would be long enough, and nobody would miss what it lacks
+        await store.append([revoked(BRUNO)])
     with pytest.raises(StoreUnavailable, match=lost):
         await store.remove([newest], [revoked(BRUNO)])
     assert [entry.seq for entry in await store.since(0, 9)] == [newest]

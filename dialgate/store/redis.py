@@ -60,6 +60,7 @@ SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
 _NAMES: Final = 128  # in one hash: so many Redis packs tightly
 _TAKEN: Final = [-1]
+_FENCED: Final = -2
 _SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
 _READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HMGET", "HGETALL", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
@@ -103,6 +104,10 @@ class RedisStore:
         self._server = Server(place(url, patience, self._name), patience)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
+        self._ceilings: dict[
+            str, int
+        ] = {}  # how high they can be by what this gate has done; on an elder copy they are lower
+        self._overtaken = ""  # the log that another gate writes too
         self._durable = 0  # an entry of the ledger that cannot be lost
         self._mark: bytes | None = None  # what was claimed
         self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
@@ -307,10 +312,10 @@ class RedisStore:
         command = self._commit(values, places, reservations, remembered, position)
         decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
         try:
-            told = (await self._seen_by_replicas([command]))[0]
+            told = await self._committed(position.log, command)
             while told == _TAKEN:  # by what was never recorded: its name was free to be given again
                 await self._uncount(position.log, [seq_of(each) for each in decisions])
-                told = (await self._seen_by_replicas([command]))[0]
+                told = await self._committed(position.log, command)
         except StoreUnavailable:
             self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
             raise
@@ -324,6 +329,13 @@ class RedisStore:
             for place, each in enumerate(reservations)
             if stale & {places[subject] for subject in each.watch}
         ]
+
+    async def _committed(self, log: str, command: tuple[Any, ...]) -> list[int]:
+        told: list[int] = (await self._seen_by_replicas([command]))[0]
+        if told[:1] == [_FENCED]:
+            self._refuse_if_overtaken(log, told[1])
+            raise StoreUnavailable("Redis: a commit came too late")
+        return told
 
     def _commit(
         self,
@@ -468,8 +480,28 @@ class RedisStore:
 
     async def _fence(self, log: str) -> None:
         """From here on no commit that is still under way, from before, can arrive."""
-        raised = ("HINCRBY", self.key("positions"), f"{log} fence", 1)
-        self._fences[log] = int((await self._seen_by_replicas([raised]))[0])
+        key, field = self.key("positions"), f"{log} fence"
+        self._refuse_if_overtaken(log, int(await self.run("HGET", key, field) or 0))
+        if log in self._ceilings:
+            self._ceilings[log] += 1
+        raised = int((await self._seen_by_replicas([("HINCRBY", key, field, 1)]))[0])
+        self._refuse_if_overtaken(log, raised)
+        self._fences[log] = raised
+        self._ceilings.setdefault(log, raised)
+
+    def _refuse_if_overtaken(self, log: str, fence: int) -> None:
+        """Whoever opens a log raises its fence. Where others did so since this gate has, each would undo the attempts that the
+        other counts: who was first gives up, until it is started again."""
+        if fence > self._ceilings.get(log, fence):
+            self._overtaken = log
+        self._refuse_overtaken()
+
+    def _refuse_overtaken(self) -> None:
+        if self._overtaken:
+            raise StoreUnavailable(
+                f"another gate writes a log of this name, {self._overtaken}: one data folder was copied from the other. Stop both;"
+                " let one begin with an empty folder, and in it a copy of `keys.json` without `log` and `months`"
+            )
 
     # ---- the ledger --------------------------------------------------------------------------------------------------
 
@@ -751,6 +783,7 @@ class RedisStore:
 
     async def ping(self) -> int:
         """By as many replicas as an attempt waits for: one that is missing is told before a call is refused for it."""
+        self._refuse_overtaken()
         durable = self._durable  # as in `read`
         _, (seq, held) = await self._seen_by_replicas(
             [self._ping(), ("MGET", self._of_ledger, self._of_keys)]

@@ -1,5 +1,5 @@
 -- Count attempts, remember answers, note the position; or say which subjects are not as they were read, and write nothing.
--- A commit from before the log's fence was raised is refused. Where another subject bears an attempt's name, {-1} is given.
+-- A commit from before the log's fence was raised writes nothing: {-2, the fence} is given. Where another subject bears an attempt's name, {-1} is given.
 -- KEYS: positions, and then every watched subject, hash of names and answer.
 -- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), life of an attempt and
 -- of an answer in ms; then number of watched subjects, of those that something was known of, and of each of these its place and
@@ -24,9 +24,7 @@ end
 local function instant(value) return number(string.match(value, '^%d+')) end
 
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
-if fence ~= '' and (held[1] or '0') ~= fence then
-    return redis.error_reply('FENCED a commit that came too late, or another gate writes a log of this name')
-end
+if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 
 local stale, seen, read = {}, watched > 0 and values(2, 1 + watched) or {}, {}
 for n = 10, 8 + 2 * known, 2 do read[number(ARGV[n]) + 1] = ARGV[n + 1] end
