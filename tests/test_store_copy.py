@@ -157,6 +157,17 @@ async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -
     await shared.close()
 
 
+async def test_who_had_the_target_while_it_was_empty_has_the_copy_no_more(
+    filled: Path, urls: dict[str, str]
+) -> None:
+    """As a gate that was started there by mistake, with keys it made itself: those of the source would be refused."""
+    shared = RedisStore(urls["redis"], name=filled.name, patience=5)
+    assert await shared.claim("made by mistake")
+    await copied(urls, "sqlite", "redis", filled.name)
+    assert await shared.claim("of the source")
+    await shared.close()
+
+
 async def test_a_file_that_cannot_be_made_is_no_target(filled: Path, urls: dict[str, str]) -> None:
     with pytest.raises(CopyRefused, match="unable to open database file"):
         await copied(

@@ -95,7 +95,8 @@ class RedisEnd:
             await self.newest() or await self._holds_attempts()
         ):
             raise CopyRefused("the target is in use: name an empty store (`?name=…`)")
-        await self._store.run("SET", mark, b"1")
+        # Whose it was while it was empty, it is not with what comes.
+        await self._store.together([("SET", mark, b"1"), ("DEL", self._store.key("keys"))])
 
     async def _holds_attempts(self) -> bool:
         async for _ in self._scan("s:"):
