@@ -22,6 +22,11 @@ def take(path: Path, refusal: Exception | None = None) -> int:
     back. While another holds it: raises `refusal`, or waits where none is given. Raises `OSError`."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        if (
+            os.geteuid() == 0
+        ):  # whose the folder is must be able to take it, though a command of root's has made it
+            owner = path.parent.stat()
+            os.fchown(fd, owner.st_uid, owner.st_gid)
         fcntl.flock(fd, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)

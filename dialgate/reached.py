@@ -4,16 +4,14 @@ A store whose ledger ends before that has lost stops: it was emptied, an older c
 named and nothing copied. Nobody opens such a one. In a backup there is none: a folder that is restored is taken as it is.
 """
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Final
 
 from dialgate.lockfile import locked
-from dialgate.model import SECOND, Instant
-from dialgate.store import StoreUnavailable
+from dialgate.store import Store, StoreUnavailable
 
-# So long after it was seen an entry cannot be lost with the server that showed it: it is on the disk, here and at the replicas.
-_CERTAIN: Final = 5 * SECOND
 _DIGITS: Final = 20
 
 
@@ -23,7 +21,6 @@ class Reached:
     def __init__(self, data: Path) -> None:
         self._path = data / "ledger.durable"
         self._noted = 0
-        self._seen = 0, 0
 
     def held(self) -> int:
         """Raises `StoreUnavailable`, `OSError`."""
@@ -36,17 +33,15 @@ class Reached:
                 f"{self._path}: no number; delete it if the store is the right one"
             ) from None
 
-    def note(self, newest: int, now: Instant) -> int:
-        """`newest`: where the ledger ends. Returns how far it is certain to have come; that is on the disk then. Blocks. Raises
-        `OSError`."""
-        seq, at = self._seen
-        if now - at >= _CERTAIN:
-            self._seen = newest, now
-            certain = min(seq, newest)
-            if certain > self._noted:
-                self._write(certain)
-                self._noted = certain
-        return self._noted
+    async def keep(self, store: Store) -> None:
+        """What the ledger holds by now cannot be lost any more, and neither can that it did. Raises `StoreUnavailable`, `OSError`."""
+        newest = await store.ping()
+        self._noted = self._noted or self.held()
+        if newest > self._noted:
+            await store.append([])  # what could be read is durable on its return
+            await asyncio.to_thread(self._write, newest)
+            self._noted = newest
+        store.hold_to(self._noted)
 
     def _write(self, seq: int) -> None:
         with locked(self._path) as fd:

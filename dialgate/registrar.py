@@ -42,6 +42,7 @@ from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
 from dialgate.notices import Notices
+from dialgate.reached import Reached
 from dialgate.requests import (
     CallerIdProofRequest,
     ConsentStanding,
@@ -111,6 +112,8 @@ class Registrar:
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     async def close(self) -> None:
+        with suppress(Unavailable, OSError):  # what was written is; a gate notes it as well
+            await Reached(self.config.data).keep(self._store)
         await self._store.close()
 
     # ---- the ledger --------------------------------------------------------------------------------------------------

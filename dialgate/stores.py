@@ -29,8 +29,8 @@ async def opened(config: Config, keys: Keys | None = None, *, patience: float | 
     async with AsyncExitStack() as undo:
         store = await _opened(config, patience)
         undo.push_async_callback(store.close)
+        await _refuse_lost(store, config.data)
         if keys is not None:
-            await _refuse_lost(store, config.data)
             await _refuse_other_keys(store, keys)
         undo.pop_all()
     return store

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
-    "dialgate.reached": {"model", "lockfile", "store"},
+    "dialgate.reached": {"lockfile", "store"},
     "dialgate.stores": {"model", "keys", "reached", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
@@ -119,7 +119,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "notices", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular",
+        "notices", "reached", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular",
     },
     "dialgate.scrub": {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",

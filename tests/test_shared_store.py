@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from dialgate.decision_log import verify
 from dialgate.doors import FastAgi, Listen, Sip
 from dialgate.interfaces.cli import app
 from dialgate.keys import KeysUnusable
-from dialgate.model import DAY, SECOND, Call
+from dialgate.lockfile import locked
+from dialgate.model import DAY, Call
 from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
@@ -298,9 +300,7 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
     gate = await Gate.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await gate.registrar.revoke(told.settings.clients[0], stop)
-    for _ in range(3):
-        hand.at += 6 * SECOND
-        await gate.tick()
+    await gate.tick()
     await gate.close()
     if shared:
         ask_server(tmp_path, "FLUSHALL")
@@ -321,6 +321,23 @@ async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobody
     told.data.mkdir(exist_ok=True)
     (told.data / "ledger.durable").touch()
     await (await Gate.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+
+
+async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tmp_path: Path) -> None:
+    told = settings.load(world.write_folder(tmp_path))
+    writer = await Registrar.open(told, Hand())
+    await writer.revoke(told.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller"))
+    await writer.close()
+    (told.data / "store.db").unlink()
+    with pytest.raises(StoreUnavailable, match="is known to have come to 1"):
+        await Gate.open(told, registry=CollectorRegistry(), clock=Hand())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_a_command_of_root_locks_is_whose_the_folder_is(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, 12_345)
+    with locked(tmp_path / "ledger.durable"):
+        assert (tmp_path / "ledger.durable").stat().st_uid == 12_345
 
 
 @pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
@@ -576,6 +593,7 @@ async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_wa
     async with asyncio.timeout(20):
         while await store.unasked() != 1:
             await store.ping()
+    await store.ping()  # which both hold then
     holding = [each for each in made.nodes if tmp_path.name in each.say("--scan")]
     (replica,) = (each for each in holding if each.say("ROLE").startswith("slave"))
     replica.kill()
