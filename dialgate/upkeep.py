@@ -124,11 +124,11 @@ class Upkeep:
             await self._stamping
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
+        await self._reached.keep(self._store)  # first: it writes, and `maintain` tidies up after whoever did
         lists, folder = await self._store.lists(), self._folder / "lists"
         gatherer.use_lists(await asyncio.to_thread(gatherer.open_lists, lists, folder))
         gatherer.load_proofs(await self._store.proofs())
         await self._store.maintain(now - gatherer.config.settings.remember_hours * HOUR)
-        await self._reached.keep(self._store)
         return ""
 
     # ---- the snapshot ------------------------------------------------------------------------------------------------
