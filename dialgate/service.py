@@ -157,9 +157,8 @@ class Gate:
         kept.keep(config.data / "kept", config)
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
-            store = await stores.opened(
-                config, keys
-            )  # who is refused here has no log that is in their way later
+            # Before the log: who is refused here leaves none that would be in the way later.
+            store = await stores.opened(config, keys)
             undo.push_async_callback(store.close)
             await roster.refuse_twins(store, _presence(config, keys.log), clock())
             log = DecisionLog.open(

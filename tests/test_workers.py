@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from typer.testing import CliRunner
 
@@ -279,6 +280,17 @@ async def test_workers_whom_nobody_asks_are_relieved(node: Gatehouse) -> None:
     await node.client.close()
     node.process.send_signal(signal.SIGUSR2)
     await said(node, "rolled")
+
+
+async def test_no_worker_takes_another_place_on_another_store(node: Gatehouse, tmp_path: Path) -> None:
+    """What is entered at the one would not bind at the other."""
+    before = children(node)
+    file = tmp_path / "dialgate.yaml"
+    told = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**told, "store": {**told["store"], "name": "another"}}))
+    node.process.send_signal(signal.SIGUSR2)
+    await said(node, "rolling restart given up; the old workers stay")
+    assert children(node) == before
 
 
 async def keep_asking(

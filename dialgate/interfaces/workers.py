@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 
 from dialgate.interfaces import listening
 from dialgate.interfaces.worker import Post
-from dialgate.settings import Config
+from dialgate.settings import Config, ConfigError
 
 _AGAIN_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 _READY_SECONDS: Final = 120.0
@@ -53,6 +53,7 @@ class Workers:
 
     def __init__(self, post: Post, config: Config) -> None:
         self._post, self._count = post, post.workers
+        self._store = config.settings.store
         self._slots = [_Slot(doors) for doors in _doors(config, self._count)]
         self._alive, self._parent = os.pipe()
         self._taken: set[int] = set()
@@ -90,6 +91,7 @@ class Workers:
         slot.watch = asyncio.create_task(self._watch(slot, slot.worker))
 
     async def _started(self, slot: _Slot) -> _Worker:
+        await self._refuse_another_store()
         number = min(set(range(1, self._count + 2)) - self._taken)
         self._taken.add(number)
         reading, writing = os.pipe()
@@ -111,6 +113,15 @@ class Workers:
             raise NotReady(f"worker {number} did not start; what it said stands above")
         _log.info("worker ready", worker=number, pid=process.pid)
         return _Worker(number, process, ready)
+
+    async def _refuse_another_store(self) -> None:
+        """What is entered at one worker would not bind at those that are there already. Raises `NotReady`."""
+        try:
+            told = await asyncio.to_thread(self._post.load)
+        except ConfigError:
+            return  # the worker will say what is wrong
+        if told.settings.store != self._store:
+            raise NotReady("`store` was changed: stop the gate, and start it again")
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
         """Until it has ended; if nobody asked it to, another takes its place."""

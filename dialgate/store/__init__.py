@@ -238,8 +238,8 @@ class Store(Protocol):
         """The newest sequence that the ledger ever gave. Raises `StoreUnavailable` unless a read and a write would work now."""
 
     def hold_to(self, seq: int) -> None:
-        """The ledger is known to have come so far: where it does not, nothing is read any more, and
-        nothing entered: it would soon be as long again."""
+        """The ledger is known to have come so far: where it does not, nothing is read any more, and nothing entered: it would
+        soon be as long again."""
 
     async def maintain(self, before: Instant) -> None:
         """Drop remembered answers older than `before`, and keep the store small and quick. For a regular tick."""

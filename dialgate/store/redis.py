@@ -104,9 +104,8 @@ class RedisStore:
         self._server = Server(place(url, patience, self._name), patience)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
-        self._ceilings: dict[
-            str, int
-        ] = {}  # how high they can be by what this gate has done; on an elder copy they are lower
+        # How high they can be by what this gate has done; on an elder copy they are lower.
+        self._ceilings: dict[str, int] = {}
         self._overtaken = ""  # the log that another gate writes too
         self._durable = 0  # an entry of the ledger that cannot be lost
         self._mark: bytes | None = None  # what was claimed

@@ -1,5 +1,6 @@
 -- Count attempts, remember answers, note the position; or say which subjects are not as they were read, and write nothing.
--- A commit from before the log's fence was raised writes nothing: {-2, the fence} is given. Where another subject bears an attempt's name, {-1} is given.
+-- A commit from before the log's fence was raised writes nothing: {-2, the fence} is given. Where another subject bears an
+-- attempt's name, {-1} is given.
 -- KEYS: positions, and then every watched subject, hash of names and answer.
 -- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), life of an attempt and
 -- of an answer in ms; then number of watched subjects, of those that something was known of, and of each of these its place and
