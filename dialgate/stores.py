@@ -8,7 +8,7 @@ from dialgate.keys import Keys, KeysUnusable
 from dialgate.model import HOUR, Instant
 from dialgate.reached import Reached
 from dialgate.settings import Config, ConfigError
-from dialgate.store import Shared, Store, cut_short
+from dialgate.store import Shared, Store
 from dialgate.store.copying import End
 from dialgate.store.redis import RedisStore
 from dialgate.store.redis_copy import RedisEnd
@@ -39,9 +39,9 @@ async def opened(config: Config, keys: Keys | None = None, *, patience: float | 
 async def _refuse_lost(store: Store, data: Path) -> None:
     """Where the ledger has come so far, and does not any more, stops are lost."""
     known = Reached(data).held()
-    if known and (newest := await store.ping()) < known:
-        raise cut_short(newest, known)
     store.hold_to(known)
+    if known:
+        await store.ping()
 
 
 async def _refuse_other_keys(store: Store, keys: Keys) -> None:

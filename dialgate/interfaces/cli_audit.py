@@ -17,6 +17,7 @@ from dialgate.interfaces.cli_terminal import (
     Failure,
     load_config,
     reporting,
+    unusable,
 )
 from dialgate.law import SECTIONS, Law
 from dialgate.settings import Config, ConfigError
@@ -44,7 +45,7 @@ def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
             failure.status = NO
             raise
         except ConfigError as error:
-            raise Failure("config.invalid", f"{config} cannot be used:\n  {error}", status=NO) from None
+            raise unusable(config, error, NO) from None
         if as_json:
             show_json(_summary(loaded))
         else:

@@ -32,9 +32,13 @@ def load_config(path: Path) -> settings.Config:
     try:
         return settings.load(path)
     except settings.ConfigError as error:
-        problems = "\n".join(f"  {problem}" for problem in error.problems)
-        hint = "" if path.exists() else "\nName the right file with --config or DIALGATE_CONFIG."
-        raise Failure("config.invalid", f"{path} cannot be used:\n{problems}{hint}", status=MISUSE) from None
+        raise unusable(path, error) from None
+
+
+def unusable(path: Path, error: settings.ConfigError, status: int = MISUSE) -> Failure:
+    problems = "\n".join(f"  {problem}" for problem in error.problems)
+    hint = "" if path.exists() else "\nName the right file with --config or DIALGATE_CONFIG."
+    return Failure("config.invalid", f"{path} cannot be used:\n{problems}{hint}", status=status)
 
 
 @contextmanager

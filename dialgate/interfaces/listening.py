@@ -15,7 +15,7 @@ _BACKLOG = 4096
 def shared(door: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
     """For each of `count` processes a socket on every address of `host`; on port 0 all are on one free port. Raises
     `ConfigError`, where `door` is the setting that is wrong."""
-    refuse_if_taken(door, host, port)
+    refuse_if_taken(door, host, port, socket.SOCK_STREAM)
     opened: list[list[socket.socket]] = [[] for _ in range(count)]
     try:
         for family, address in _addresses(host, port, socket.SOCK_STREAM):
@@ -33,7 +33,7 @@ def shared(door: str, host: str, port: int, count: int) -> list[list[socket.sock
 def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
     """Another gate's workers would share theirs with ours, and each would be asked about the other's calls. Raises `ConfigError`."""
     try:
-        for kind in kinds or (socket.SOCK_STREAM,):
+        for kind in kinds:
             for family, address in _addresses(host, port, kind):
                 _bind_alone(family, kind, address)
     except OSError as error:
@@ -51,7 +51,7 @@ def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...
 
 def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple[int, tuple[object, ...]]]:
     found = socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
-    return [(family, (address[0], port, *address[2:])) for family, _, _, _, address in found]
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def _refused(door: str, host: str, port: int, error: OSError) -> ConfigError:

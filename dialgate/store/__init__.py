@@ -30,6 +30,12 @@ def cut_short(newest: int, known: int) -> StoreUnavailable:
     )
 
 
+def refuse_if_short(newest: int, known: int) -> None:
+    """Raises `StoreUnavailable`."""
+    if newest < known:
+        raise cut_short(newest, known)
+
+
 class Reservation(Struct, frozen=True, gc=False):
     """An attempt to be counted for `subject`, if what is known of `watch` is still what was read: every subject whose
     state the decision rests on (the controller's and the one for every controller)."""
@@ -235,7 +241,8 @@ class Store(Protocol):
         and remember those the store had lost, and note `head` as the position. Idempotent; keeps what results say."""
 
     async def ping(self) -> int:
-        """The newest sequence that the ledger ever gave. Raises `StoreUnavailable` unless a read and a write would work now."""
+        """The newest sequence that the ledger ever gave. Raises `StoreUnavailable` unless a read and a write would work now, and
+        the ledger reaches what it is held to."""
 
     def hold_to(self, seq: int) -> None:
         """The ledger is known to have come so far: where it does not, nothing is read any more, and nothing entered: it would

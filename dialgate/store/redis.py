@@ -50,6 +50,7 @@ from dialgate.store import (
     StoreUnavailable,
     cut_short,
     redis_lines,
+    refuse_if_short,
 )
 from dialgate.store.redis_line import Gone, Refusal
 from dialgate.store.redis_server import Server, place
@@ -254,8 +255,7 @@ class RedisStore:
             told = (await self._seen_by_replicas([self._ping(), asked]))[1]
         reading = self._reading(subjects, different, keys, max(since, self._since), told)
         self._refuse_unless_claimed(told[1])
-        if reading.seq < durable:
-            raise cut_short(reading.seq, durable)
+        refuse_if_short(reading.seq, durable)
         return reading
 
     def _refuse_unless_claimed(self, held: bytes | None) -> None:
@@ -789,8 +789,7 @@ class RedisStore:
         )
         self._refuse_unless_claimed(held)
         newest = int(seq or 0)
-        if newest < durable:
-            raise cut_short(newest, durable)
+        refuse_if_short(newest, durable)
         return newest
 
     def hold_to(self, seq: int) -> None:

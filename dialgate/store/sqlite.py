@@ -38,7 +38,7 @@ from dialgate.store import (
     Remembered,
     Reservation,
     StoreUnavailable,
-    cut_short,
+    refuse_if_short,
     sqlite_sieve,
 )
 from dialgate.store import sqlite_tables as tables
@@ -220,7 +220,7 @@ class SqliteStore:
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
             # Most batches ask about numbers of which nothing is stored: then this one statement is all.
             seq, version = self._state_of(db)
-            self._refuse_if_short(seq)
+            refuse_if_short(seq, self._reaches)
             if self._is_absent(seq, [*subjects, *keys]):
                 return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
@@ -416,7 +416,7 @@ class SqliteStore:
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
-            self._refuse_if_short(tables.newest(db))
+            refuse_if_short(tables.newest(db), self._reaches)
             return tables.append(db, drafts)
 
         seqs = await self._write(step)
@@ -536,7 +536,7 @@ class SqliteStore:
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
-            self._refuse_if_short(tables.newest(db))
+            refuse_if_short(tables.newest(db), self._reaches)
             return tables.remove(db, seqs, drafts)
 
         entered = await self._write(step)
@@ -560,7 +560,7 @@ class SqliteStore:
 
     async def ping(self) -> int:
         newest = await self._inline(tables.newest)
-        self._refuse_if_short(newest)
+        refuse_if_short(newest, self._reaches)
         await self._flush_little()
         # The format written over itself: a real, synced write that changes nothing.
         await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
@@ -568,10 +568,6 @@ class SqliteStore:
 
     def hold_to(self, seq: int) -> None:
         self._reaches = max(self._reaches, seq)
-
-    def _refuse_if_short(self, newest: int) -> None:
-        if newest < self._reaches:
-            raise cut_short(newest, self._reaches)
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_little()
