@@ -11,7 +11,7 @@ from dialgate.answers import Answer, recalled, stored, told
 from dialgate.decision import decide, lasts_until
 from dialgate.gather import Found, Gatherer, Question, without_number
 from dialgate.ledger import merge
-from dialgate.model import SECOND, Attempt, CallerId, Decided, Facts, Grounds, Instant, Known
+from dialgate.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
 from dialgate.store import Position, Remembered, Reservation
 
 REPEATED = "="
@@ -30,9 +30,17 @@ class Inquiry:
         self.keys = [question.key for question in questions if question.key]
 
 
+class _Told(Struct, frozen=True):
+    """What is told of a decision, and how it is remembered. `code`: as in `Batch.codes`."""
+
+    answer: Answer
+    stored: bytes
+    code: str
+
+
 class Judged(Struct, frozen=True):
     """A decision with its grounds (without a sequence), by which `digest` they are known in the log, and the instant from
-    which on it may be another.
+    which on it may be another. `denial`: what is told of it, where that is the same whenever it is asked.
 
     `named` keeps alive what the key of this decision names by identity: else another object could come to bear it."""
 
@@ -41,15 +49,7 @@ class Judged(Struct, frozen=True):
     grounds: Grounds
     digest: bytes
     until: Instant
-
-
-class _Told(Struct, frozen=True):
-    """`judged` is kept alive: it is named by identity."""
-
-    judged: Judged
-    answer: Answer
-    stored: bytes
-    code: str
+    denial: _Told | None = None
 
 
 class Batch:
@@ -92,7 +92,7 @@ class Batch:
         self._attempts: dict[bytes, list[Attempt]] = {}
         self._given: dict[bytes, Answer] = {}
         self._judged = judged
-        self._told: dict[int, _Told] = {}
+        self._told: dict[int, tuple[Judged, _Told]] = {}
 
     @property
     def position(self) -> Position:
@@ -187,7 +187,9 @@ class Batch:
         ends = min(lasts_until(facts, law, decision), gatherer.same_until(question, self.now))
         until = max(self.now + 1, ends)
         named = (question.line, question.number, question.zones, shown, known, found)
-        return Judged(named, facts, grounds, blake2b(_encode(grounds), digest_size=16).digest(), until)
+        digest = blake2b(_encode(grounds), digest_size=16).digest()
+        denial = None if decision.allow else _told(decision, facts, self._most)
+        return Judged(named, facts, grounds, digest, until, denial)
 
     def _grounds(self, judged: Judged) -> int:
         """The sequence of the entry that holds them; if there is none yet it is the next of this batch."""
@@ -198,17 +200,20 @@ class Batch:
         return found
 
     def _tell(self, judged: Judged) -> _Told:
-        answer = told(judged.grounds.decision, judged.facts, self._most)
-        code = answer.reasons[0].code if answer.reasons else ""
-        made = self._told[id(judged)] = _Told(judged, answer, stored(answer), code)
-        return made
+        if judged.denial is not None:
+            return judged.denial
+        made = self._told.get(id(judged))
+        if made is None:
+            given = _told(judged.grounds.decision, judged.facts, self._most)
+            made = self._told[id(judged)] = judged, given  # `judged` stays alive: it is named by identity
+        return made[1]
 
     def _repeat(self, earlier: Answer) -> None:
         self.answers.append(earlier)
         self.codes.append(REPEATED)
 
     def _conclude(self, question: Question, judged: Judged) -> None:
-        given = self._told.get(id(judged)) or self._tell(judged)
+        given = self._tell(judged)
         grounds = self._grounds(judged)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
@@ -245,6 +250,11 @@ class Batch:
             call_id=without_number(call.call_id, question.e164),
             question=self._month.masked(question.key, name) if question.key else b"",
         )
+
+
+def _told(decision: Decision, facts: Facts, most: Instant) -> _Told:
+    answer = told(decision, facts, most)
+    return _Told(answer, stored(answer), answer.reasons[0].code if answer.reasons else "")
 
 
 _NOTHING = Known()

@@ -49,7 +49,7 @@ from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
 from dialgate.waiting import Asked, Awaited, reply
 
-# Calls. While some are synced, others are decided: of 32 that wait at a time, a third each is read, decided and on its way to the disk.
+# Calls that are fewer than a half, and yet worth a batch; and as many as go together, whoever else is there.
 _WORTH_A_BATCH, _AT_ONCE = 8, 16
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
@@ -221,19 +221,24 @@ class Gate:
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 
     def _next_batch(self) -> None:
-        """Begin one, if it is time: no other is being decided, and enough calls wait, or nobody else is waited for. A lone
-        call never waits, and a batch is decided while others are synced."""
-        enough = _WORTH_A_BATCH if self._in_flight else 1
+        """Begin one, if it is time: no other is being decided, and a half of those who are there wait, or nobody else is waited
+        for. A lone call never waits, and a batch is decided while others are synced."""
+        enough = self._half(_WORTH_A_BATCH) if self._in_flight else 1
         if self._deciding is None and len(self._waiting) >= enough:
             self._deciding = asyncio.create_task(self._batch())
             self._batches.add(self._deciding)
             self._deciding.add_done_callback(self._batches.discard)
 
+    def _half(self, least: int) -> int:
+        """Of the calls that wait or are in a batch. Smaller batches cost more for each call, and larger ones leave the processor
+        idle while all of them wait for the store or the disk."""
+        there = len(self._waiting) + self._in_flight
+        return min(self.config.settings.batch_calls, max(least, there // 2))
+
     async def _batch(self) -> None:
         """Of those who are there, in the same turn of the event loop too, and still wait, at most a half goes together: the others
-        are read and decided while these wait for the store or the disk, so that the processor is not idle."""
-        begun, there = time.monotonic(), len(self._waiting) + self._in_flight
-        size = min(self.config.settings.batch_calls, max(_AT_ONCE, there // 2))
+        are read and decided while these wait for the store or the disk."""
+        begun, size = time.monotonic(), self._half(_AT_ONCE)
         batch = [each for each in self._waiting[:size] if not each.answer.done()]
         self._waiting = self._waiting[size:]
         self._in_flight += len(batch)
