@@ -12,7 +12,7 @@ from binascii import hexlify
 from bisect import bisect_left
 from hashlib import blake2b, sha256
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +101,34 @@ def paired(hashes: Sequence[bytes]) -> list[bytes]:
 def _refuse_if_no_head(head: bytes) -> None:
     if len(head) != len(_ZERO):
         raise ValueError("a head has 32 bytes")
+
+
+Word: TypeAlias = bytes | str | int
+
+
+def wired(commands: list[tuple[Word | tuple[bytes, list[bytes]], ...]]) -> bytes:
+    """Commands to a Redis as they go over the wire (RESP2). Of a word that is a pair, each of its second begins with its first."""
+    told: list[bytes] = []
+    for command in commands:
+        words = [each for word in command for each in _words(word)]
+        told.append(b"*%d\r\n" % len(words))
+        told += [b"$%d\r\n%b\r\n" % (len(each), each) for each in words]
+    return b"".join(told)
+
+
+def _words(word: Word | tuple[bytes, list[bytes]]) -> list[bytes]:
+    match word:
+        case bytes():
+            return [word]
+        case str():
+            return [word.encode()]
+        case int() if -(1 << 63) <= word < 1 << 63:
+            return [b"%d" % word]
+        case int():
+            raise OverflowError("an integer of more than 64 bits")
+        case bytes() as before, list() as several:
+            return [before + each for each in several]
+    raise TypeError(f"a word is an integer, a text or bytes, not {type(word).__name__}")
 
 
 def packed(rows: list[tuple[int | str | bytes, ...]]) -> tuple[bytes, bytes]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING or _CAN:
         paired,
         passes,
         repeated,
+        wired,
     )
 else:
     from dialgate.interpreted import (
@@ -33,6 +34,7 @@ else:
         paired,
         passes,
         repeated,
+        wired,
     )
 
 COMPILED = "yes" if _CAN else "no"
@@ -49,4 +51,5 @@ __all__ = [
     "paired",
     "passes",
     "repeated",
+    "wired",
 ]

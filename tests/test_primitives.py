@@ -14,8 +14,9 @@ from hashlib import blake2b, sha256
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+import hiredis
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -29,6 +30,7 @@ START = 393_330_000_000
 
 
 Row = tuple[int | str | bytes, ...]
+Command = tuple[int | str | bytes | tuple[bytes, list[bytes]], ...]
 
 
 class Ways(Protocol):
@@ -40,6 +42,8 @@ class Ways(Protocol):
     def followed(self, head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]: ...
 
     def packed(self, rows: list[Row]) -> tuple[bytes, bytes]: ...
+
+    def wired(self, commands: list[Command]) -> bytes: ...
 
     def paired(self, hashes: list[bytes]) -> list[bytes]: ...
 
@@ -199,6 +203,45 @@ def test_a_database_finds_in_what_was_packed_the_rows_that_were_given(
 def test_what_is_no_row_is_refused(ways: Ways, rows: list[Row], fault: type[Exception]) -> None:
     with pytest.raises(fault):
         ways.packed(rows)
+
+
+# ---- the wire --------------------------------------------------------------------------------------------------------
+
+WORD = st.one_of(st.binary(max_size=40), st.text(max_size=20), st.integers(-(1 << 63), (1 << 63) - 1))
+EACH = st.tuples(st.binary(max_size=9), st.lists(st.binary(max_size=9), max_size=4))
+
+
+def spoken(word: object) -> list[bytes]:
+    if isinstance(word, tuple):
+        return [word[0] + each for each in word[1]]
+    return [word if isinstance(word, bytes) else str(word).encode()]
+
+
+@BOTH
+@given(commands=st.lists(st.lists(st.one_of(WORD, EACH), min_size=1, max_size=6).map(tuple), max_size=4))
+def test_what_goes_over_the_wire_is_what_the_client_library_says(ways: Ways, commands: list[Command]) -> None:
+    flat = [[each for word in command for each in spoken(word)] for command in commands]
+    assert ways.wired(commands) == b"".join(hiredis.pack_command(cast("Any", tuple(words))) for words in flat)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "word",
+    [
+        1.5,
+        None,
+        ["SET"],
+        (b"s:", (b"k",)),
+        (b"s:", [b"k"], b"more"),
+        (b"s:",),
+        "\ud800",
+        1 << 63,
+        bytearray(b"k"),
+    ],
+)
+def test_what_is_no_word_is_refused(ways: Ways, word: Any) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        ways.wired([("GET", b"key", word)])
 
 
 # ---- texts -----------------------------------------------------------------------------------------------------------

@@ -28,11 +28,11 @@ from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
 from dialgate.settings import SharedStore
-from dialgate.store import StoreUnavailable
+from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
 from tests.ports import free_port
-from tests.test_store import ANNA, revoked
+from tests.test_store import ANNA, NOTHING, attempt, revoked
 from tests.world import CALLER, CLEAR, LISTED, NOW, Hand
 
 
@@ -451,14 +451,61 @@ def ask_server(folder: Path, *words: str) -> None:
     subprocess.run(["redis-cli", "-s", str(folder / "socket"), *words], check=True, capture_output=True)
 
 
-async def test_a_ledger_of_an_early_version_is_refused(tmp_path: Path) -> None:
-    """Its subjects would be taken for such as nobody knows."""
+@pytest.mark.parametrize(
+    "left",
+    [
+        ("XADD", "{dialgate}:ledger", "1-0", "s", "{dialgate}:s:0123456789abcdef"),
+        ("HSET", "{dialgate}:positions", "a-log", "7", "a-log top", "7"),
+        ("SET", "{dialgate}:layout", "3"),
+    ],
+)
+async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Its subjects would be taken for such as nobody knows, or what it has counted could not be taken back."""
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    ask_server(tmp_path, "XADD", "{dialgate}:ledger", "1-0", "s", "{dialgate}:s:0123456789abcdef")
+    ask_server(tmp_path, *left)
     store = RedisStore(at(tmp_path))
-    with pytest.raises(StoreUnavailable, match="written by an early version"):
-        await store.refuse_unless_safe()
+    for _ in range(2):  # it is not taken for one of ours by having been looked at
+        with pytest.raises(StoreUnavailable, match="written by another version; copy it with that"):
+            await store.refuse_unless_safe()
     await store.close()
+    redises.ended(process)
+
+
+async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(tmp_path: Path) -> None:
+    """Also over the end of a piece; and what one gives up, the others keep."""
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
+    subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
+    wanted = [Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()]
+    reading = await store.read(list(subjects.values()))
+    assert await store.commit(reading, wanted, [], Position("log", 257)) == []
+
+    async def found() -> dict[str, bytes]:
+        held = {f"log-{seq}": await store.attempt(f"log-{seq}") for seq in range(300)}
+        return {decision: each[0] for decision, each in held.items() if each is not None}
+
+    assert await found() == subjects
+    await store.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
+    assert await found() == {
+        decision: subject
+        for decision, subject in subjects.items()
+        if decision not in {"log-127", "log-130", "log-256"}
+    }
+    short = [Reservation(b"short", attempt("log-300"), (b"short",))]
+    with pytest.raises(ValueError, match="has 16 bytes"):
+        await store.commit(await store.read([b"short"]), short, [], Position("log", 300))
+    await store.close()
+    redises.ended(process)
+
+
+async def test_a_store_is_known_again_by_its_layout(tmp_path: Path) -> None:
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    for _ in range(2):
+        store = RedisStore(at(tmp_path))
+        await store.refuse_unless_safe()
+        assert await store.commit(NOTHING, [], [], Position("log", 7)) == []
+        await store.close()
     redises.ended(process)
 
 

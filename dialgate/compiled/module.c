@@ -10,6 +10,7 @@ static PyMethodDef functions[] = {
     {"packed", packed, METH_O, NULL},
     {"passes", sieve_passes, METH_VARARGS, NULL},
     {"repeated", repeated, METH_VARARGS, NULL},
+    {"wired", wired, METH_O, NULL},
     {NULL},
 };
 

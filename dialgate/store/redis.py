@@ -5,14 +5,15 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:seq                 the ledger's newest sequence
     {dialgate}:o:N                 the subjects of its entries in their order, 16 bytes each; of those taken out, zeros
     {dialgate}:s:<16 bytes>        what is known of a subject, as lines (`redis_lines`)
-    {dialgate}:d:LOG:N             a hash, sequences of decisions to the subject that an attempt was counted for
+    {dialgate}:a:LOG:N             of decisions in their order the subject that an attempt was counted for (`redis_names`)
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
-    {dialgate}:w:LOG:N             a hash, sequences of decisions to the key of the answer
+    {dialgate}:g:LOG:N             of decisions in their order the key of the answer that was given
     {dialgate}:positions           a hash: of each LOG its position, `LOG top` the highest sequence ever written, and `LOG fence`,
                                    which grows: a commit with an older one is refused
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
+    {dialgate}:layout              the version of all this
     {dialgate}:copying             there while the store is a copy that is not whole
     {dialgate}:keys                the mark of the keys under which all of it was written
     {dialgate}:nodes               a hash, node (and worker) to what it was last known to run
@@ -50,16 +51,18 @@ from dialgate.store import (
     StoreUnavailable,
     cut_short,
     redis_lines,
+    redis_names,
     refuse_if_short,
 )
 from dialgate.store.redis_line import Gone, Refusal
 from dialgate.store.redis_server import Server, place
 
+LAYOUT: Final = b"2"
 ATTEMPTS_KEPT: Final = 400 * DAY
 PLACES: Final = 4_096  # subjects in one piece of the ledger's order
 SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
-_NAMES: Final = 128  # in one hash: so many Redis packs tightly
+_NONE: Final = (0, b"")
 _TAKEN: Final = [-1]
 _FENCED: Final = -2
 _SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
@@ -96,6 +99,7 @@ class RedisStore:
         self._name = f"{{{name}}}:".encode()
         self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
         self._of_ledger, self._of_keys = self._name + b"seq", self._name + b"keys"
+        self._of_positions, self.of_layout = self._name + b"positions", self._name + b"layout"
         self._none = self._name + b"none"  # never there
         self._patience, self.remembers = patience, remember
         self._asked_for = self._replicas = replicas  # what is waited for is never less than what is asked for
@@ -145,16 +149,24 @@ class RedisStore:
             ) from fault
 
     async def _refuse_another_layout(self) -> None:
-        """A subject of an early version would be taken for one that nobody knows."""
+        """A subject of an early version would be taken for one that nobody knows, and what it has counted could not be taken back."""
+        held = await self.run("GET", self.of_layout)
+        if held is None and not await self._is_early():
+            await self.run("SET", self.of_layout, LAYOUT, "NX")
+        elif held != LAYOUT:
+            raise StoreUnavailable(
+                "Redis: the store was written by another version; copy it with that to `sqlite://…`, and from there"
+                " with this one to a store of another `name`"
+            )
+
+    async def _is_early(self) -> bool:
         try:
             await self.run("GET", self.key("ledger"))
         except StoreUnavailable as fault:
             if "WRONGTYPE" not in str(fault):
                 raise
-            raise StoreUnavailable(
-                "Redis: the ledger was written by an early version; copy it with that to `sqlite://…`, and from there"
-                " with this one to a store of another `name`"
-            ) from fault
+            return True
+        return bool(await self.positions())
 
     async def unasked(self) -> int:
         until = asyncio.get_running_loop().time() + self._patience
@@ -189,7 +201,7 @@ class RedisStore:
     def _durably(self) -> tuple[Any, ...]:
         return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
 
-    async def together(self, commands: Sequence[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
+    async def together(self, commands: list[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
         """In one round trip, on one connection, by a master. Those that write stand before those that read. `waits`: seconds
         for which the server may, for its disk or its replicas."""
         if commands[0][0] not in _READS:
@@ -197,7 +209,7 @@ class RedisStore:
         # DEL changes nothing here, but only a master does it: what a replica knows may be old.
         return (await self._asked([*commands, ("DEL", self._none)], waits))[:-1]
 
-    async def _asked(self, commands: Sequence[tuple[Any, ...]], slack: float) -> list[Any]:
+    async def _asked(self, commands: list[tuple[Any, ...]], slack: float) -> list[Any]:
         try:
             return await self._server.ask(commands, slack=slack)
         except Refusal:  # it does not know the script: it has been restarted, or is another
@@ -213,7 +225,7 @@ class RedisStore:
                 f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
             )
 
-    async def _seen_by_replicas(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def _seen_by_replicas(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Their answers, once every replica has what was written: so whoever takes the master's place has it too, and a
         master that has been replaced, whose replicas have left it, is found out."""
         if not self._replicas:
@@ -241,13 +253,12 @@ class RedisStore:
             await self._settle_doubts()
         durable = self._durable  # what is acknowledged meanwhile, the answer need not hold
         different = list(dict.fromkeys(subjects))
-        of_subject, of_answer = self._of_subject, self._of_answer
         asked = (
             "MGET",
             self._of_ledger,
             self._of_keys,
-            *[of_subject + each for each in different],
-            *[of_answer + each for each in keys],
+            (self._of_subject, different),
+            (self._of_answer, list(keys)),
         )
         told = await self.run(*asked)
         if self._replicas and any(each is not None for each in told[2 + len(different) :]):
@@ -276,6 +287,9 @@ class RedisStore:
         seq = int(told[0] or 0)
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
+        if not any(told[2:]):  # as it is of most
+            nothing, nobody = [self._nothing] * len(subjects), [None] * len(keys)
+            return Seen(subjects, nothing, nobody, values=dict.fromkeys(different, b""), seq=seq)
         values: dict[bytes, bytes] = {}
         known = dict.fromkeys(different, self._nothing)
         for subject, value in zip(different, told[2:], strict=False):
@@ -305,10 +319,10 @@ class RedisStore:
         position: Position,
     ) -> list[int]:
         values = reading.values if isinstance(reading, Seen) else {}
-        watched = dict.fromkeys(chain.from_iterable(each.watch for each in reservations))
-        watched |= dict.fromkeys(each.subject for each in reservations)
-        places = {subject: place for place, subject in enumerate(watched)}
-        command = self._commit(values, places, reservations, remembered, position)
+        lines = _lines(values, reservations)
+        subjects = [each.subject for each in reservations]
+        watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations])))
+        command = self._commit(values, watched, lines, reservations, remembered, position)
         decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
         try:
             told = await self._committed(position.log, command)
@@ -322,12 +336,8 @@ class RedisStore:
             if self._replicas and isinstance(reading, Seen):
                 self._durable = max(self._durable, reading.seq)
             return []
-        stale = set(told)
-        return [
-            place
-            for place, each in enumerate(reservations)
-            if stale & {places[subject] for subject in each.watch}
-        ]
+        stale = {watched[place] for place in told}
+        return [place for place, each in enumerate(reservations) if not stale.isdisjoint(each.watch)]
 
     async def _committed(self, log: str, command: tuple[Any, ...]) -> list[int]:
         told: list[int] = (await self._seen_by_replicas([command]))[0]
@@ -339,57 +349,41 @@ class RedisStore:
     def _commit(
         self,
         values: Mapping[bytes, bytes],
-        places: Mapping[bytes, int],
+        watched: list[bytes],
+        lines: Mapping[bytes, bytes],
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
     ) -> tuple[Any, ...]:
+        """`watched`: every subject that is, first those that get `lines`."""
         log = position.log
-        counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
-        given = [(seq_of(each.decision), each.key) for each in remembered]
-        attempts, answers = self._by_name("d:", log, counted), self._by_name("w:", log, given)
+        begins = len(log) + 1
+        counted = [(int(each.attempt.decision[begins:]), each.subject) for each in reservations]
+        given = [(int(each.decision[begins:]), each.key) for each in remembered]
+        attempts, answers = redis_names.runs(counted), redis_names.runs(given)
         lasting = _newest(remembered)
-        keys = [
-            self.key("positions"),
-            *[self._of_subject + subject for subject in places],
-            *attempts,
-            *answers,
-            *[self._of_answer + answer.key for answer in lasting],
-        ]
-        words: list[Any] = [
-            log, position.seq, max((position.seq, *dict(counted), *dict(given))), min(dict(counted), default=""),
-            self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers, len(places),
-        ]  # fmt: skip
-        known = [(place, value) for subject, place in places.items() if (value := values[subject])]
-        words.append(len(known))
-        for pair in known:
-            words += pair
-        changed = _changed(values, reservations)
-        words.append(len(changed))
-        for subject, lines in changed.items():
-            held = values[subject]
-            words += (places[subject], lines, int(not held or redis_lines.mortal(held)))
-        words += (len(attempts), len(answers))
-        for named in chain(attempts.values(), answers.values()):
-            words.append(len(named))
-            words += named
-        words.append(len(lasting))
-        for answer in lasting:
-            words.append(stored(answer))
-        return self._call("commit", keys, words)
+        highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
+        known = [(at, value) for at, subject in enumerate(watched) if (value := values[subject])]
+        return (
+            "EVALSHA", self._scripts["commit"][1],
+            1 + len(watched) + len(attempts) + len(answers) + len(lasting),
+            self._of_positions,
+            (self._of_subject, watched),
+            (self._names("a:", log), [run.piece for run in attempts]),
+            (self._names("g:", log), [run.piece for run in answers]),
+            (self._of_answer, [each.key for each in lasting]),
+            log, position.seq, highest, min(counted)[0] if counted else "",
+            self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers,
+            len(lines), len(watched), len(attempts), len(answers), len(known),
+            *[word for at, value in known for word in (at, value, int(redis_lines.mortal(value)))],
+            (b"", list(lines.values())),
+            *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
+            (b"", [stored(each) for each in lasting]),
+        )  # fmt: skip
 
-    def _by_name(
-        self, kind: str, log: str, named: Sequence[tuple[int, bytes]]
-    ) -> dict[bytes, list[int | bytes]]:
-        """Hashes, and of each the sequences and what they name."""
-        found: dict[int, list[int | bytes]] = {}
-        for pair in named:
-            found.setdefault(pair[0] // _NAMES, []).extend(pair)
-        return {self.named(kind, log, at * _NAMES): words for at, words in found.items()}
-
-    def named(self, kind: str, log: str, seq: int) -> bytes:
-        """The hash that a decision's name lies in."""
-        return self.key(kind, b"%b:%d" % (log.encode(), seq // _NAMES))
+    def _names(self, kind: str, log: str) -> bytes:
+        """What the keys of its names begin with."""
+        return self.key(kind, log.encode() + b":")
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         try:
@@ -401,20 +395,17 @@ class RedisStore:
             raise
 
     async def _note(self, position: Position) -> None:
-        await self._seen_by_replicas([("HSET", self.key("positions"), position.log, position.seq)])
+        await self._seen_by_replicas([("HSET", self._of_positions, position.log, position.seq)])
 
     async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
         """Attempts and answers of these decisions, whatever subject and question they were of."""
-        hashes: dict[int, list[int]] = {}
-        for seq in seqs:
-            hashes.setdefault(seq // _NAMES, []).append(seq)
-        for some in hashes.values():
-            names, keys = (self.named(kind, log, some[0]) for kind in ("d:", "w:"))
-            subjects, answers = await self.together([("HMGET", names, *some), ("HMGET", keys, *some)])
+        for piece, some in redis_names.pieces(seqs).items():
+            names, keys = self._names("a:", log) + piece, self._names("g:", log) + piece
+            subjects, answers = await self.together([("GET", names), ("GET", keys)])
             dropped = {f"{log}-{seq}" for seq in some}
             while not await self._swapped(
-                {self._of_subject + each for each in subjects if each is not None},
-                {self._of_answer + each for each in answers if each is not None},
+                {self._of_subject + each for each in redis_names.read(subjects, some)},
+                {self._of_answer + each for each in redis_names.read(answers, some)},
                 dropped,
                 {names: some, keys: some},
             ):
@@ -425,7 +416,7 @@ class RedisStore:
         subjects: Collection[bytes],
         answers: Collection[bytes],
         dropped: Collection[str],
-        fields: Mapping[bytes, Sequence[int]],
+        names: Mapping[bytes, Sequence[int]],
     ) -> bool:
         """Whether nothing of them has changed meanwhile; `subjects` and `answers` are keys."""
         asked = [*subjects, *answers]
@@ -438,28 +429,28 @@ class RedisStore:
                 swaps.append((key, value, redis_lines.uncounted(value, dropped)))
             elif recalled(key, value).decision in dropped:
                 swaps.append((key, value, b""))
-        return await self.swap(swaps, fields)
+        return await self.swap(swaps, names)
 
     async def swap(
-        self, swaps: Sequence[tuple[bytes, bytes, bytes]], fields: Mapping[bytes, Sequence[int]] = {}
+        self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]] = {}
     ) -> bool:
-        """Of each key what was read, and what is to be there instead; of each hash the fields that go. False, and nothing is
-        written, where one is not what was read."""
-        return bool((await self._seen_by_replicas([self._swap(swaps, fields)]))[0])
+        """Of each key what was read, and what is to be there instead; of each piece of names the sequences that name nothing any
+        more. False, and nothing is written, where one is not what was read."""
+        return bool((await self._seen_by_replicas([self._swap(swaps, names)]))[0])
 
     def _swap(
-        self, swaps: Sequence[tuple[bytes, bytes, bytes]], fields: Mapping[bytes, Sequence[int]]
+        self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]]
     ) -> tuple[Any, ...]:
         words: list[Any] = [len(swaps)]
         for _, old, new in swaps:
             words += (old, new, _life(new))
-        for gone in fields.values():
-            words += (len(gone), *gone)
-        return self._call("swap", [*(key for key, _, _ in swaps), *fields], words)
+        for gone in names.values():
+            words += (len(gone), *map(redis_names.place, gone))
+        return self._call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int, position: int) -> None:
         """Everything of the log from a sequence on."""
-        top = await self.run("HGET", self.key("positions"), f"{log} top")
+        top = await self.run("HGET", self._of_positions, f"{log} top")
         for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
             await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
         await self._note(Position(log, position))
@@ -479,7 +470,7 @@ class RedisStore:
 
     async def _fence(self, log: str) -> None:
         """From here on no commit that is still under way, from before, can arrive."""
-        key, field = self.key("positions"), f"{log} fence"
+        key, field = self._of_positions, f"{log} fence"
         self._refuse_if_overtaken(log, int(await self.run("HGET", key, field) or 0))
         if log in self._ceilings:
             self._ceilings[log] += 1
@@ -614,12 +605,16 @@ class RedisStore:
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         log, seq = log_of(decision), seq_of(decision)
-        subject = await self.run("HGET", self.named("d:", log, seq), seq)
-        if subject is None:
-            return None
-        (value,) = await self._values([subject])
-        held = {attempt.decision: attempt for attempt, _ in redis_lines.attempts(value)}
-        return (subject, held[decision]) if decision in held else None
+        names = await self.run("GET", self.of_attempt(log, seq))
+        for subject in redis_names.read(names, [seq]):
+            (value,) = await self._values([subject])
+            held = {attempt.decision: attempt for attempt, _ in redis_lines.attempts(value)}
+            return (subject, held[decision]) if decision in held else None
+        return None
+
+    def of_attempt(self, log: str, seq: int) -> bytes:
+        """The key of the piece that holds its name."""
+        return self._names("a:", log) + redis_names.piece(seq)
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Those of a subject with entries in the ledger never expire by themselves."""
@@ -647,23 +642,24 @@ class RedisStore:
         """The keys whose value has changed meanwhile."""
         swaps = []
         for key, (value, decisions) in old.items():
-            fields: dict[bytes, list[int]] = {}
-            for log, seqs in _by_log(decisions).items():
-                for seq in seqs:
-                    fields.setdefault(self.named("d:", log, seq), []).append(seq)
-            swaps.append(self._swap([(key, value, redis_lines.uncounted(value, decisions))], fields))
+            names = {
+                self._names("a:", log) + piece: some
+                for log, seqs in _by_log(decisions).items()
+                for piece, some in redis_names.pieces(seqs).items()
+            }
+            swaps.append(self._swap([(key, value, redis_lines.uncounted(value, decisions))], names))
         done = await self.together(swaps)
         return [key for key, swapped in zip(old, done, strict=True) if not swapped]
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         log, seq = log_of(decision), seq_of(decision)
         values = [
-            seq,
+            redis_names.place(seq),
             self._of_subject,
             redis_lines.named(decision),
             redis_lines.result_line(decision, result, at),
         ]
-        return bool(await self.script("result", [self.named("d:", log, seq)], values, durably=True))
+        return bool(await self.script("result", [self.of_attempt(log, seq)], values, durably=True))
 
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
@@ -684,7 +680,7 @@ class RedisStore:
                 raise StoreUnavailable("Redis: what is known of a number kept changing; start again")
 
     async def positions(self) -> dict[str, int]:
-        held = pairs(await self.run("HGETALL", self.key("positions")))
+        held = pairs(await self.run("HGETALL", self._of_positions))
         return {log.decode(): int(seq) for log, seq in held.items() if b" " not in log}
 
     # ---- call lists and proofs ---------------------------------------------------------------------------------------
@@ -839,7 +835,7 @@ def _newest(remembered: Sequence[Remembered]) -> Collection[Remembered]:
     return found.values()
 
 
-def _changed(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
+def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
     """Of each subject the lines that come: an attempt that is counted already has its line, and its result."""
     found: dict[bytes, bytes] = {}
     for each in reservations:
@@ -859,7 +855,7 @@ def _life(value: bytes) -> int:
 
 
 def stored(answer: Remembered) -> bytes:
-    return b"%d %b %b" % (answer.at, answer.decision.encode(), answer.answer)
+    return f"{answer.at} {answer.decision} ".encode() + answer.answer
 
 
 def recalled(key: bytes, value: bytes) -> Remembered:

@@ -12,10 +12,12 @@ from dialgate.store import (
     Remembered,
     StoreUnavailable,
     redis_lines,
+    redis_names,
 )
 from dialgate.store.copying import CopyRefused, Counted, Kind, Row
 from dialgate.store.redis import (
     ATTEMPTS_KEPT,
+    LAYOUT,
     PLACES,
     SUBJECT_BYTES,
     RedisStore,
@@ -96,7 +98,13 @@ class RedisEnd:
         ):
             raise CopyRefused("the target is in use: name an empty store (`?name=…`)")
         # Whose it was while it was empty, it is not with what comes.
-        await self._store.together([("SET", mark, b"1"), ("DEL", self._store.key("keys"))])
+        await self._store.together(
+            [
+                ("SET", mark, b"1"),
+                ("SET", self._store.of_layout, LAYOUT),
+                ("DEL", self._store.key("keys")),
+            ]
+        )
 
     async def _holds_attempts(self) -> bool:
         async for _ in self._scan("s:"):
@@ -141,8 +149,10 @@ class RedisEnd:
             if row.attempt.result != "pending":
                 lines += redis_lines.result_line(decision, row.attempt.result, row.result_at)
             new[subject] = redis_lines.uncounted(new[subject], {decision}) + lines
-            name = self._store.named("d:", log_of(decision), seq_of(decision))
-            names += (("HSET", name, seq_of(decision), row.subject), ("PEXPIRE", name, ATTEMPTS_KEPT))
+            seq = seq_of(decision)
+            piece = self._store.of_attempt(log_of(decision), seq)
+            names.append(("SETRANGE", piece, redis_names.place(seq), row.subject))
+            names.append(("PEXPIRE", piece, ATTEMPTS_KEPT))
         await self._swap(held, new)
         if names:
             await self._store.together(names)

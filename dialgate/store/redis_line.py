@@ -4,12 +4,13 @@ It stands in the path of every call, so there is nothing between the socket and 
 """
 
 import asyncio
-from collections.abc import Sequence
 from ssl import SSLContext
 from typing import Any, Final, cast
 
 import hiredis
 from msgspec import Struct
+
+from dialgate.primitives import wired
 
 _TURN: Final = 0.001  # seconds
 _MORE: Final = object()  # the reply has not come whole yet
@@ -48,12 +49,14 @@ class Line(asyncio.Protocol):
         self._replies: list[Any] = []
         self._wanted = 0
         self._answer: asyncio.Future[list[Any]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._until = self._rings = 0.0
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    async def ask(self, packed: bytes, count: int, until: float) -> list[Any]:
+    async def ask(self, question: bytes, count: int, until: float) -> list[Any]:
         """`count` commands; their replies, errors among them. `until`: on the event loop's clock. Raises `Gone`,
         `TimeoutError`."""
         if self.lost:
@@ -61,12 +64,13 @@ class Line(asyncio.Protocol):
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._answer = answer
         self._replies, self._wanted = [], count
-        timer = self._loop.call_at(until, self._late)
-        self._transport.write(packed)
+        self._until = until
+        if self._timer is None or until < self._rings:
+            self._ring(until)
+        self._transport.write(question)
         try:
             return await answer
         finally:
-            timer.cancel()
             if not answer.done() or answer.cancelled():
                 self.close()
             self._answer = None
@@ -86,9 +90,21 @@ class Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(Gone(str(exc) if exc else "the server closed the connection"))
 
+    def _ring(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings, self._timer = at, self._loop.call_at(at, self._late)
+
     def _late(self) -> None:
-        """What came while this process was busy with other things has not been read yet: it is given a turn."""
-        self._loop.call_later(_TURN, self._too_late, self._answer)
+        """What came while this process was busy with other things has not been read yet: it is given a turn. The time may be of
+        a question that has been answered: each would else cost a timer of its own."""
+        self._timer = None
+        if self._answer is None or self.lost:
+            return
+        if self._loop.time() < self._until:
+            self._ring(self._until)
+        else:
+            self._loop.call_later(_TURN, self._too_late, self._answer)
 
     def _too_late(self, answer: asyncio.Future[list[Any]] | None) -> None:
         if answer is not None and answer is self._answer:
@@ -101,11 +117,9 @@ class Line(asyncio.Protocol):
 
     def close(self) -> None:
         self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.abort()
-
-
-def packed(commands: Sequence[tuple[Any, ...]]) -> bytes:
-    return b"".join(map(hiredis.pack_command, commands))
 
 
 async def connect(address: Address, until: float) -> Line:
@@ -129,7 +143,7 @@ async def connect(address: Address, until: float) -> Line:
         greeting.append(("SELECT", address.db))
     if greeting:
         try:
-            checked(await line.ask(packed(greeting), len(greeting), until))
+            checked(await line.ask(wired(greeting), len(greeting), until))
         except Refusal:
             line.close()
             raise

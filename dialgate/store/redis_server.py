@@ -22,8 +22,9 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from dialgate.primitives import wired
 from dialgate.store import StoreUnavailable
-from dialgate.store.redis_line import Address, Gone, Line, Refusal, checked, connect, packed
+from dialgate.store.redis_line import Address, Gone, Line, Refusal, checked, connect
 
 _ADVICE = "see that it runs, can be reached, and is written as the README says"
 _PROBE_SECONDS = 0.05
@@ -136,7 +137,7 @@ class _Slot:
         try:
             line = await connect(structs.replace(self._address, host=seed[0], port=seed[1]), share)
             try:
-                (ranges,) = checked(await line.ask(packed([("CLUSTER", "SLOTS")]), 1, share))
+                (ranges,) = checked(await line.ask(wired([("CLUSTER", "SLOTS")]), 1, share))
             finally:
                 line.close()
         except TimeoutError:
@@ -212,7 +213,7 @@ class Server:
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def ask(self, commands: Sequence[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
+    async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
         """In one round trip, on one connection. `slack`: seconds that the server itself may wait. Raises
         `StoreUnavailable`: then it may have been done or not. Raises `Refusal` where that says `NOSCRIPT`."""
         if self._closed:
@@ -222,7 +223,7 @@ class Server:
         seconds = self._patience + slack
         try:
             return await self._asked(
-                packed(commands), len(commands), asyncio.get_running_loop().time() + seconds
+                wired(commands), len(commands), asyncio.get_running_loop().time() + seconds
             )
         except Refusal as fault:
             if fault.code == "NOSCRIPT":
@@ -281,7 +282,7 @@ class Server:
             try:
                 line = await connect(await self.where.master(until), until)
                 try:
-                    await line.ask(packed([("PING",)]), 1, until)
+                    await line.ask(wired([("PING",)]), 1, until)
                 finally:
                     line.close()
                 break
