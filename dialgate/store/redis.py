@@ -66,7 +66,7 @@ _NONE: Final = (0, b"")
 _TAKEN: Final = [-1]
 _FENCED: Final = -2
 _SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
-_READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HMGET", "HGETALL", "SCAN"})
+_READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
 
 encoded = msgspec.json.Encoder().encode
@@ -195,8 +195,12 @@ class RedisStore:
             self._refuse_unless_durable(*answers[-1])
         return answers[0]
 
-    def _call(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
-        return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
+    def _call(
+        self, name: str, keys: Sequence[bytes | tuple[bytes, list[bytes]]], values: Sequence[Any]
+    ) -> tuple[Any, ...]:
+        """Of keys and values some may be several, as `wired` takes them."""
+        count = sum(len(key[1]) if isinstance(key, tuple) else 1 for key in keys)
+        return ("EVALSHA", self._scripts[name][1], count, *keys, *values)
 
     def _durably(self) -> tuple[Any, ...]:
         return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
@@ -357,21 +361,20 @@ class RedisStore:
     ) -> tuple[Any, ...]:
         """`watched`: every subject that is, first those that get `lines`."""
         log = position.log
-        begins = len(log) + 1
-        counted = [(int(each.attempt.decision[begins:]), each.subject) for each in reservations]
-        given = [(int(each.decision[begins:]), each.key) for each in remembered]
+        counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
+        given = [(seq_of(each.decision), each.key) for each in remembered]
         attempts, answers = redis_names.runs(counted), redis_names.runs(given)
         lasting = _newest(remembered)
         highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
         known = [(at, value) for at, subject in enumerate(watched) if (value := values[subject])]
-        return (
-            "EVALSHA", self._scripts["commit"][1],
-            1 + len(watched) + len(attempts) + len(answers) + len(lasting),
+        keys: list[bytes | tuple[bytes, list[bytes]]] = [
             self._of_positions,
             (self._of_subject, watched),
             (self._names("a:", log), [run.piece for run in attempts]),
             (self._names("g:", log), [run.piece for run in answers]),
             (self._of_answer, [each.key for each in lasting]),
+        ]
+        words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers,
             len(lines), len(watched), len(attempts), len(answers), len(known),
@@ -379,7 +382,8 @@ class RedisStore:
             (b"", list(lines.values())),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
             (b"", [stored(each) for each in lasting]),
-        )  # fmt: skip
+        ]  # fmt: skip
+        return self._call("commit", keys, words)
 
     def _names(self, kind: str, log: str) -> bytes:
         """What the keys of its names begin with."""
@@ -605,12 +609,15 @@ class RedisStore:
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         log, seq = log_of(decision), seq_of(decision)
-        names = await self.run("GET", self.of_attempt(log, seq))
-        for subject in redis_names.read(names, [seq]):
-            (value,) = await self._values([subject])
-            held = {attempt.decision: attempt for attempt, _ in redis_lines.attempts(value)}
-            return (subject, held[decision]) if decision in held else None
-        return None
+        begins = redis_names.place(seq)
+        subject = await self.run(
+            "GETRANGE", self.of_attempt(log, seq), begins, begins + redis_names.BYTES - 1
+        )
+        if not subject.strip(b"\0"):
+            return None
+        (value,) = await self._values([subject])
+        held = {attempt.decision: attempt for attempt, _ in redis_lines.attempts(value)}
+        return (subject, held[decision]) if decision in held else None
 
     def of_attempt(self, log: str, seq: int) -> bytes:
         """The key of the piece that holds its name."""
