@@ -139,7 +139,10 @@ class Metrics:
         neighbours = "Checks of a number on no list, in the same hundred as the client's last such: numbers made up in a row."
         self.unlisted = counter("dialgate_unlisted_neighbours", neighbours, ("client",))
         self.neighbours = Neighbours(self.unlisted)
-        self.stale = counter("dialgate_stale_batches", "Batches decided again: a number's state had changed.")
+        self.stale = counter(
+            "dialgate_stale_batches",
+            "Batches decided again: a number's state had changed, or was not as guessed.",
+        )
         self.sync = histogram("dialgate_log_sync_seconds", "Time to bring a batch of decisions to the disk.")
         self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
         covered = "Sequence of the newest record that a signed checkpoint covers."

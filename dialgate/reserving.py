@@ -33,10 +33,12 @@ class Reserver:
 
         Raises `StoreUnavailable`, `LogUnavailable`; then nothing of it is in the log."""
         before, seq = self._begun, self._recorder.log.next_seq
-        inquiry, reading = await self._read(ask())
+        inquiry = ask()
+        reading = self._store.guess(inquiry.subjects, inquiry.keys) or await self._read(inquiry)
         async with self._recorder.turn:
             if not self._holds(inquiry, before, seq):
-                inquiry, reading = await self._read(ask())
+                inquiry = ask()
+                reading = await self._read(inquiry)
             decided = await self._reserved(inquiry, reading, leave)
             if decided.bodies:
                 await self._write(decided)
@@ -44,8 +46,8 @@ class Reserver:
                 self._recorded = decided
         return decided
 
-    async def _read(self, inquiry: Inquiry) -> tuple[Inquiry, Reading]:
-        return inquiry, await self._store.read(inquiry.subjects, inquiry.keys, inquiry.since)
+    async def _read(self, inquiry: Inquiry) -> Reading:
+        return await self._store.read(inquiry.subjects, inquiry.keys, inquiry.since)
 
     def _holds(self, inquiry: Inquiry, before: Batch | None, seq: int) -> bool:
         """The answer to an inquiry that began while, or after, `before` was committed, and the log's next sequence was `seq`."""
@@ -66,17 +68,15 @@ class Reserver:
             for question in inquiry.questions:
                 earlier = next(answers) if question.key else None
                 decided.add(question, tuple([next(known) for _ in question.subjects]), earlier)
-            if not decided.reservations and not decided.remembered:
+            if not decided.reservations and not decided.remembered and not reading.guessed:
                 return decided
             self._begun = decided
             leave()
-            if not await self._store.commit(
-                reading, decided.reservations, decided.remembered, decided.position
-            ):
+            if await self._store.commit(reading, decided.reservations, decided.remembered, decided.position):
                 return decided
             self._begun = self._recorded = None
             self._metrics.stale.inc()
-            _, reading = await self._read(inquiry)
+            reading = await self._read(inquiry)
         raise StoreUnavailable("what is known of a number kept changing while it was decided on")
 
     async def _write(self, decided: Batch) -> None:

@@ -32,8 +32,10 @@ from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
 from tests.ports import free_port
-from tests.test_store import ANNA, NOTHING, attempt, revoked
+from tests.test_store import ANNA, NOTHING, attempt, revoked, strangers_only
 from tests.world import CALLER, CLEAR, LISTED, NOW, Hand
+
+UNLISTED = "+390612999999"  # on no call list, and the registry was not asked
 
 
 async def load_list(gate: Gate) -> None:
@@ -62,9 +64,8 @@ def share(first: Path, folder: Path) -> None:
 
 async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
     """`first`: the folder of a gate whose keys this one shares."""
-    file = world.write_folder(
-        folder, store={"url": redises.alone(), "name": name, "patience": 5}, node=folder.name
-    )
+    store = {"url": redises.alone(), "name": name, "patience": 5}
+    file = world.write_folder(folder, store=store, node=folder.name)
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
         share(first, folder)
@@ -87,13 +88,22 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[Gate]]:
         yield [first, second]
 
 
-async def ask(gate: Gate, call_id: str = "") -> Answer:
+def always_guess(gate: Gate) -> None:
+    """That nobody is known, however often that was wrong."""
+    assert isinstance(gate._store, RedisStore)
+    gate._store._sure = 0
+
+
+async def ask(gate: Gate, call_id: str = "", to: str = CLEAR) -> Answer:
     client = gate.config.settings.clients[0]
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
     return await gate.check(call, client)
 
 
-async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate]) -> None:
+@pytest.mark.parametrize("guessing", [0, 1, 2])
+async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate], guessing: int) -> None:
+    for gate in gates[:guessing]:
+        always_guess(gate)
     answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
     allowed = [answer for answer in answers if answer.decision == "allow"]
     assert len(allowed) == 5
@@ -101,8 +111,11 @@ async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate]) -> None
     assert all(verify(gate.config.data / "log").ok for gate in gates)
 
 
-async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> None:
+@pytest.mark.parametrize("guessing", [False, True])
+async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate], guessing: bool) -> None:
     one, other = gates
+    if guessing:
+        always_guess(other)
     assert (await ask(other)).decision == "allow"
     await one.registrar.revoke(
         one.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
@@ -110,8 +123,23 @@ async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> N
     assert (await ask(other)).reasons[0].code == "revocation.revoked"
 
 
-async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -> None:
-    assert await ask(gates[0], "a") == await ask(gates[1], "a")
+async def test_of_a_call_that_is_denied_anyway_nothing_is_guessed_but_what_is_so(gates: list[Gate]) -> None:
+    """No reservation watches it, and its record must tell what was known."""
+    one, other = gates
+    always_guess(other)
+    stop = RevocationRequest(number=UNLISTED, scope="controller")
+    before, after = await ask(other, to=UNLISTED), "revocation.revoked"
+    assert after not in [reason.code for reason in before.reasons]
+    await one.registrar.revoke(one.config.settings.clients[0], stop)
+    assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
+
+
+@pytest.mark.parametrize("guessing", [False, True])
+async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate], guessing: bool) -> None:
+    first = await ask(gates[0], "a")
+    if guessing:
+        always_guess(gates[1])
+    assert await ask(gates[1], "a") == first
 
 
 @pytest.mark.parametrize(
@@ -242,8 +270,9 @@ async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_ba
     redises.ended(process)
 
 
+@pytest.mark.parametrize("guessing", [False, True])
 async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_all_is_back(
-    tmp_path: Path,
+    tmp_path: Path, guessing: bool
 ) -> None:
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
@@ -251,6 +280,9 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await gate.registrar.revoke(gate.config.settings.clients[0], stop)
+    if guessing:
+        await gate._store.read([ANNA])
+        always_guess(gate)
     ask_server(tmp_path, "SWAPDB", "0", "1")
     assert (await ask(gate)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
@@ -262,6 +294,23 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     assert "store" not in gate.readiness()
     assert (await ask(gate)).reasons[0].code == "revocation.revoked"
     await gate.close()
+    redises.ended(process)
+
+
+async def test_a_guess_is_not_committed_to_a_server_that_was_emptied(tmp_path: Path) -> None:
+    """Also where the ledger holds nothing yet, so that it is as long as before."""
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    assert await store.claim("ours")
+    await strangers_only(store)
+    guess = store.guess([ANNA])
+    assert guess is not None
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    assert not await store.commit(guess, reservations, [], Position("log", 1))
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    assert await store.commit(guess, reservations, [], Position("log", 1))
+    await store.close()
     redises.ended(process)
 
 
@@ -479,7 +528,7 @@ async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(tmp_pa
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     wanted = [Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()]
     reading = await store.read(list(subjects.values()))
-    assert await store.commit(reading, wanted, [], Position("log", 257)) == []
+    assert await store.commit(reading, wanted, [], Position("log", 257))
 
     async def found() -> dict[str, bytes]:
         held = {f"log-{seq}": await store.attempt(f"log-{seq}") for seq in range(300)}
@@ -504,7 +553,7 @@ async def test_a_store_is_known_again_by_its_layout(tmp_path: Path) -> None:
     for _ in range(2):
         store = RedisStore(at(tmp_path))
         await store.refuse_unless_safe()
-        assert await store.commit(NOTHING, [], [], Position("log", 7)) == []
+        assert await store.commit(NOTHING, [], [], Position("log", 7))
         await store.close()
     redises.ended(process)
 

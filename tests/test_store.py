@@ -145,7 +145,7 @@ async def recalled(store: Store, questions: list[bytes], since: int) -> list[Rem
 async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
     reading = await store.read([subject])
     wanted = [Reservation(subject, attempt(each), (subject,)) for each in decisions]
-    assert await store.commit(reading, wanted, [], position) == []
+    assert await store.commit(reading, wanted, [], position)
 
 
 async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
@@ -237,7 +237,7 @@ async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor
 async def test_attempts_come_newest_last(store: Store) -> None:
     reading = await store.read([ANNA])
     wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
-    assert await store.commit(reading, wanted, [], HERE) == []
+    assert await store.commit(reading, wanted, [], HERE)
     (known,) = (await store.read([ANNA])).known
     assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
 
@@ -309,26 +309,26 @@ OWN = (an_attempt, a_result, an_uncounted_attempt)
 
 
 @pytest.mark.parametrize(
-    ("happens", "stale"),
+    ("happens", "written"),
     [
-        (a_revocation, [1]),
-        (a_revocation_for_everyone, [0, 1]),
-        (a_revocation_by_another_process, [1]),
-        (an_attempt, [1]),
-        (a_result, [1]),
-        (an_uncounted_attempt, [1]),
-        (another_number_revoked, []),
-        (another_number_read, []),
-        (an_answer_remembered, []),
+        (a_revocation, False),
+        (a_revocation_for_everyone, False),
+        (a_revocation_by_another_process, False),
+        (an_attempt, False),
+        (a_result, False),
+        (an_uncounted_attempt, False),
+        (another_number_revoked, True),
+        (another_number_read, True),
+        (an_answer_remembered, True),
     ],
 )
 @pytest.mark.parametrize("by_another_handle", [False, True])
-async def test_a_commit_tells_which_reservations_are_stale_and_then_writes_nothing(
+async def test_a_commit_whose_reading_is_stale_writes_nothing(
     store: Store,
     other: Store,
     engine: Engine,
     happens: Callable[[Store, Engine], Awaitable[None]],
-    stale: list[int],
+    written: bool,
     by_another_handle: bool,
 ) -> None:
     await reserve(store, ANNA, "log-0")
@@ -339,12 +339,97 @@ async def test_a_commit_tells_which_reservations_are_stale_and_then_writes_nothi
         Reservation(b"carla---" * 2, attempt("log-1"), (b"carla---" * 2, EVERYONE)),
         Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE)),
     ]
-    assert await store.commit(reading, wanted, [answer(b"k")], Position("log", 9)) == stale
-    written = not stale
+    assert await store.commit(reading, wanted, [answer(b"k")], Position("log", 9)) == written
     assert (await decisions(store, b"carla---" * 2) == ["log-1"]) == written
     assert ("log-2" in await decisions(store)) == written
     assert (await recalled(store, [b"k"], 0) != [None]) == written
     assert (await store.positions() == {"log": 9}) == written
+
+
+CARLA = b"carla---" * 2
+
+
+async def strangers_only(store: Store) -> None:
+    """It has been asked about so many whom nobody knows that of the next it is guessed."""
+    for number in range(4):
+        await store.read([b"stranger%08d" % number])
+
+
+async def an_attempt_for_somebody(store: Store, _: Engine) -> None:
+    await reserve(store, ANNA, "other-7")
+
+
+async def the_question_answered(store: Store, _: Engine) -> None:
+    await store.commit(NOTHING, [], [answer(b"asked", decision="other-7")], HERE)
+
+
+async def the_question_answered_long_ago(store: Store, engine: Engine) -> None:
+    """Before the instant from which on answers are given again: who guesses does not look at that."""
+    await the_question_answered(store, engine)
+    await store.maintain(11)
+
+
+async def nothing(_: Store, __: Engine) -> None:
+    """As guessed."""
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["of an allow", "of nothing but denials"])
+@pytest.mark.parametrize(
+    "happens",
+    [
+        nothing,
+        a_revocation,
+        a_revocation_for_everyone,
+        a_revocation_by_another_process,
+        another_number_revoked,  # a record tells how far the ledger had come
+        an_attempt_for_somebody,
+        the_question_answered,
+        the_question_answered_long_ago,
+    ],
+)
+async def test_a_guess_is_committed_only_if_everything_is_as_guessed(
+    store: Store,
+    other: Store,
+    engine: Engine,
+    happens: Callable[[Store, Engine], Awaitable[None]],
+    allowed: bool,
+) -> None:
+    """Also what was guessed of those whose calls are denied, which no reservation watches. Once it was wrong it is asked again."""
+    await strangers_only(store)
+    guess = store.guess([CARLA, ANNA, EVERYONE], [named(b"asked")])
+    if not engine.shared:
+        assert guess is None, "to read is as quick"
+        return
+    assert guess is not None
+    assert guess.known == [Known()] * 3
+    await happens(other, engine)
+    wanted = [Reservation(CARLA, attempt("log-1"), (CARLA, EVERYONE))] if allowed else []
+    true = happens is nothing
+    assert await store.commit(guess, wanted, [answer(b"k")], Position("log", 9)) == true
+    assert (await store.positions()).get("log", 0) == 9 * true
+    assert await decisions(other, CARLA) == ["log-1"] * (true and allowed)
+    assert (await recalled(other, [b"k"], 0) != [None]) == true
+    assert (store.guess([CARLA]) is not None) == true
+
+
+async def test_it_is_guessed_only_after_many_strangers_and_never_behind_what_is_known(
+    store: Store, engine: Engine
+) -> None:
+    if not engine.shared:
+        return
+    for number in range(4):
+        assert store.guess([ANNA]) is None
+        await store.read([])
+        await store.read([b"stranger%08d" % number])
+    assert store.guess([ANNA]) is not None
+    await store.append([revoked(ANNA)])
+    assert store.guess([BRUNO]) is None, "the ledger has come further than was read"
+    await store.read([BRUNO])
+    guess = store.guess([BRUNO])
+    assert guess is not None
+    assert guess.known == [Known(seq=1)]
+    await store.read([ANNA])
+    assert store.guess([BRUNO]) is None, "somebody was known"
 
 
 async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: Store) -> None:
@@ -355,8 +440,8 @@ async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: St
 async def test_of_two_commits_on_one_reading_the_second_is_stale(store: Store) -> None:
     reading = await store.read([ANNA])
     first, second = (Reservation(ANNA, attempt(each), (ANNA,)) for each in ("log-1", "log-2"))
-    assert await store.commit(reading, [first], [], HERE) == []
-    assert await store.commit(reading, [second], [], HERE) == [0]
+    assert await store.commit(reading, [first], [], HERE)
+    assert not await store.commit(reading, [second], [], HERE)
 
 
 async def test_an_attempt_is_counted_once(store: Store) -> None:
@@ -387,7 +472,7 @@ async def take_what_is_left(store: Store, name: str) -> int:
             return got
         await others_turn()
         wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
-        got += not await store.commit(reading, wanted, [], Position(name, got))
+        got += await store.commit(reading, wanted, [], Position(name, got))
 
 
 async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
@@ -441,7 +526,7 @@ async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale
     assert await store.history(BRUNO) == []
     assert [entry.seq for entry in await store.since(0, 9)] == [2, 4]
     wanted = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    assert await store.commit(reading, wanted, [], HERE) == [0]
+    assert not await store.commit(reading, wanted, [], HERE)
     assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [2, 4]
     assert await store.remove([2]) == []
     assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [4]
@@ -555,7 +640,7 @@ async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) 
         reading = await store.read([ANNA, BRUNO])
         each = structs.replace(attempt(name), at=at)
         subject = ANNA if name == "log-1" else BRUNO
-        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE) == []
+        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE)
     assert await store.drop_attempts(20, drop=False) == 1
     assert await store.attempt("log-1")
     assert await store.drop_attempts(20, drop=True) == 1
@@ -776,7 +861,7 @@ async def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_s
     free = os.statvfs(small_disk)
     (small_disk / "ballast").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
     big = [Remembered(b"k", 1, b"x" * 100_000, "log-2")]
-    assert await store.commit(NOTHING, [], big, HERE) == []
+    assert await store.commit(NOTHING, [], big, HERE)
     with pytest.raises(StoreUnavailable, match="disk is full"):
         await store.maintain(0)
     with pytest.raises(StoreUnavailable, match="disk is full"):
@@ -787,7 +872,7 @@ async def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_s
     (small_disk / "ballast").unlink()
     await store.ping()
     assert await store.append([revoked(ANNA)]) == [1]
-    assert await store.commit(NOTHING, [], big, HERE) == []
+    assert await store.commit(NOTHING, [], big, HERE)
     await store.close()
 
 

@@ -56,7 +56,7 @@ async def fill(store: Store) -> None:
     reading = await store.read([BRUNO])
     wanted = [Reservation(BRUNO, attempt(f"log-{n}", n), (BRUNO,)) for n in range(1, 41)]
     answers = [Remembered(b"k%d" % n * 8, NOW, b"{}", f"log-{n}") for n in range(2)]
-    assert await store.commit(reading, wanted, answers, Position("log", 40)) == []
+    assert await store.commit(reading, wanted, answers, Position("log", 40))
     await store.result("log-7", "busy", 99)
     made = CallList(
         id="rome",

@@ -21,7 +21,8 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:lead:TASK           which node does what only one should do
 
 A batch is read by one MGET. A commit sends back what was read, and writes where that still holds; a subject that nobody knows
-is an empty value. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
+is an empty value. Where of batch after batch nobody is known, the next is not read but guessed to be such, and its commit looks at
+everything that a reading would have. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
 default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here and on as
 many replicas as the settings ask for (WAITAOF).
 """
@@ -31,7 +32,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha1
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import structs
@@ -76,10 +77,14 @@ _delivery = msgspec.json.Decoder(Delivery)
 _presence = msgspec.json.Decoder(Presence)
 
 
-class Seen(Reading, frozen=True, gc=False):
-    """And the value of each subject. `seq`: where the ledger ended."""
+_Keys: TypeAlias = bytes | tuple[bytes, Sequence[bytes]]  # one, or several as `wired` takes them
+
+
+class Seen(Reading, frozen=True, gc=False, kw_only=True):
+    """And the value of each subject; the keys that answers were asked for under; `seq`: where the ledger ended."""
 
     values: Mapping[bytes, bytes]
+    keys: Sequence[bytes]
     seq: int
 
 
@@ -114,6 +119,10 @@ class RedisStore:
         self._overtaken = ""  # the log that another gate writes too
         self._durable = 0  # an entry of the ledger that cannot be lost
         self._mark: bytes | None = None  # what was claimed
+        self._strangers = (
+            0  # readings in a row that found nobody known, and after how many it is guessed of the next
+        )
+        self._sure = 4
         self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
@@ -195,12 +204,9 @@ class RedisStore:
             self._refuse_unless_durable(*answers[-1])
         return answers[0]
 
-    def _call(
-        self, name: str, keys: Sequence[bytes | tuple[bytes, list[bytes]]], values: Sequence[Any]
-    ) -> tuple[Any, ...]:
-        """Of keys and values some may be several, as `wired` takes them."""
-        count = sum(len(key[1]) if isinstance(key, tuple) else 1 for key in keys)
-        return ("EVALSHA", self._scripts[name][1], count, *keys, *values)
+    def _call(self, name: str, keys: Sequence[_Keys], values: Sequence[Any]) -> tuple[Any, ...]:
+        """Of values, too, some may be several."""
+        return ("EVALSHA", self._scripts[name][1], _count(keys), *keys, *values)
 
     def _durably(self) -> tuple[Any, ...]:
         return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
@@ -273,6 +279,23 @@ class RedisStore:
         refuse_if_short(reading.seq, durable)
         return reading
 
+    def guess(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Seen | None:
+        """In a campaign that begins nearly everybody is a stranger, and to ask that first is one round trip of two."""
+        if self._strangers < self._sure or self._doubtful or self._nothing.seq < self._durable:
+            return None
+        return self._of_nobody(subjects, keys, guessed=True)
+
+    def _of_nobody(self, subjects: Sequence[bytes], keys: Sequence[bytes], *, guessed: bool) -> Seen:
+        return Seen(
+            subjects=subjects,
+            known=[self._nothing] * len(subjects),
+            answers=[None] * len(keys),
+            guessed=guessed,
+            values=dict.fromkeys(subjects, b""),
+            keys=keys,
+            seq=self._nothing.seq,
+        )
+
     def _refuse_unless_claimed(self, held: bytes | None) -> None:
         if self._mark is not None and held != self._mark:
             raise StoreUnavailable(
@@ -292,8 +315,9 @@ class RedisStore:
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         if not any(told[2:]):  # as it is of most
-            nothing, nobody = [self._nothing] * len(subjects), [None] * len(keys)
-            return Seen(subjects, nothing, nobody, values=dict.fromkeys(different, b""), seq=seq)
+            self._strangers += bool(subjects)
+            return self._of_nobody(subjects, keys, guessed=False)
+        self._strangers = 0
         values: dict[bytes, bytes] = {}
         known = dict.fromkeys(different, self._nothing)
         for subject, value in zip(different, told[2:], strict=False):
@@ -312,6 +336,7 @@ class RedisStore:
             known=[known[subject] for subject in subjects],
             answers=answers,
             values=values,
+            keys=keys,
             seq=seq,
         )
 
@@ -321,12 +346,8 @@ class RedisStore:
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
-    ) -> list[int]:
-        values = reading.values if isinstance(reading, Seen) else {}
-        lines = _lines(values, reservations)
-        subjects = [each.subject for each in reservations]
-        watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations])))
-        command = self._commit(values, watched, lines, reservations, remembered, position)
+    ) -> bool:
+        command = self._commit(reading, reservations, remembered, position)
         decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
         try:
             told = await self._committed(position.log, command)
@@ -336,12 +357,11 @@ class RedisStore:
         except StoreUnavailable:
             self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
             raise
-        if not told:
-            if self._replicas and isinstance(reading, Seen):
-                self._durable = max(self._durable, reading.seq)
-            return []
-        stale = {watched[place] for place in told}
-        return [place for place, each in enumerate(reservations) if not stale.isdisjoint(each.watch)]
+        if told:
+            self._strangers = 0
+        elif self._replicas and isinstance(reading, Seen):
+            self._durable = max(self._durable, reading.seq)
+        return not told
 
     async def _committed(self, log: str, command: tuple[Any, ...]) -> list[int]:
         told: list[int] = (await self._seen_by_replicas([command]))[0]
@@ -352,24 +372,32 @@ class RedisStore:
 
     def _commit(
         self,
-        values: Mapping[bytes, bytes],
-        watched: list[bytes],
-        lines: Mapping[bytes, bytes],
+        reading: Reading,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
     ) -> tuple[Any, ...]:
-        """`watched`: every subject that is, first those that get `lines`."""
         log = position.log
+        values = reading.values if isinstance(reading, Seen) else {}
+        lines = _lines(values, reservations)
+        subjects = [each.subject for each in reservations]
+        every = values if reading.guessed else ()
+        watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations], every)))
+        held = [values[subject] for subject in watched]
+        besides: list[_Keys] = []
+        if reading.guessed and isinstance(reading, Seen):
+            held += [b"%d" % reading.seq if reading.seq else b"", self._mark or b""]
+            besides = [self._of_ledger, self._of_keys, (self._of_answer, list(reading.keys))]
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         given = [(seq_of(each.decision), each.key) for each in remembered]
         attempts, answers = redis_names.runs(counted), redis_names.runs(given)
         lasting = _newest(remembered)
         highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
-        known = [(at, value) for at, subject in enumerate(watched) if (value := values[subject])]
-        keys: list[bytes | tuple[bytes, list[bytes]]] = [
+        known = [(at, value) for at, value in enumerate(held) if value]
+        keys: list[_Keys] = [
             self._of_positions,
             (self._of_subject, watched),
+            *besides,
             (self._names("a:", log), [run.piece for run in attempts]),
             (self._names("g:", log), [run.piece for run in answers]),
             (self._of_answer, [each.key for each in lasting]),
@@ -377,8 +405,8 @@ class RedisStore:
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers,
-            len(lines), len(watched), len(attempts), len(answers), len(known),
-            *[word for at, value in known for word in (at, value, int(redis_lines.mortal(value)))],
+            len(lines), len(watched) + _count(besides), len(attempts), len(answers), len(known),
+            *[word for at, value in known for word in (at, value, int(at < len(lines) and redis_lines.mortal(value)))],
             (b"", list(lines.values())),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
             (b"", [stored(each) for each in lasting]),
@@ -683,7 +711,7 @@ class RedisStore:
                 for subject, attempt in some
                 if attempt.decision not in counted
             ]
-            if await self.commit(reading, wanted, answers[start : start + _AT_ONCE], Position(log, head)):
+            if not await self.commit(reading, wanted, answers[start : start + _AT_ONCE], Position(log, head)):
                 raise StoreUnavailable("Redis: what is known of a number kept changing; start again")
 
     async def positions(self) -> dict[str, int]:
@@ -850,6 +878,10 @@ def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -
         if line not in values[subject]:
             found[subject] = found.get(subject, b"") + line
     return found
+
+
+def _count(keys: Iterable[_Keys]) -> int:
+    return sum(len(key[1]) if isinstance(key, tuple) else 1 for key in keys)
 
 
 def _older(value: bytes, before: Instant) -> list[str]:

@@ -243,6 +243,9 @@ class SqliteStore:
         sieve = self._sieve
         return sieve is not None and not self._only_ledger and seq == self._sieved and not sieve.passes(keys)
 
+    def guess(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:  # noqa: ARG002 - to read is as quick
+        return None
+
     async def expect_many(self) -> None:
         if self._sieve is not None or self._filling is not None:
             return
@@ -280,35 +283,31 @@ class SqliteStore:
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
-    ) -> list[int]:
+    ) -> bool:
         if self._unwritten is not None:
             raise self._unwritten
         if len(self._recent) > _MOST:  # the disk cannot keep up, and memory is not to hold it all
             await self._write_eldest()
-        stale = await self._inline(lambda db: self._stale(db, reading, reservations))
-        if not stale:
-            self._newest = None  # what it saw is no longer all there is
-            if self._recent[-1].rows >= GATHERED:
-                self._recent.append(Recent())  # before it is added to: `release` looks in the newest
-                if self._writing is None:
-                    self._writing = asyncio.create_task(self._write_recent())
-            self._recent[-1].add(reservations, remembered, position)
-        return stale
+        if not await self._inline(lambda db: self._is_as_read(db, reading, reservations)):
+            return False
+        self._newest = None  # what it saw is no longer all there is
+        if self._recent[-1].rows >= GATHERED:
+            self._recent.append(Recent())  # before it is added to: `release` looks in the newest
+            if self._writing is None:
+                self._writing = asyncio.create_task(self._write_recent())
+        self._recent[-1].add(reservations, remembered, position)
+        return True
 
-    def _stale(
+    def _is_as_read(
         self, db: sqlite3.Connection, reading: Reading, reservations: Sequence[Reservation]
-    ) -> list[int]:
+    ) -> bool:
         if self._newest is not None:
             newest, opened, version = self._newest
             if newest is reading and opened is db and tables.pragma(db, "data_version") == version:
-                return []
+                return True
         seen = dict(zip(reading.subjects, reading.known, strict=True))
         current = self._all_known(db, list({subject for each in reservations for subject in each.watch}))
-        return [
-            place
-            for place, each in enumerate(reservations)
-            if not all(_same(current[subject], seen[subject]) for subject in each.watch)
-        ]
+        return all(_same(known, seen[subject]) for subject, known in current.items())
 
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
         seq = tables.newest(db)

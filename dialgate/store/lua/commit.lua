@@ -1,11 +1,10 @@
--- Count attempts, remember answers, note the position; or say which subjects are not as they were read, and write nothing.
--- A commit from before the log's fence was raised writes nothing: {-2, the fence} is given. Where another subject bears an
--- attempt's name, {-1} is given.
--- KEYS: positions; every watched subject, first those that get lines; of each run of attempts' names its piece, then of each of
+-- Count attempts, remember answers, note the position: then {} is given. Or write nothing, and give {-1} where another subject bears
+-- an attempt's name, {-2, the fence} where the log's fence was raised since, {-3} where not everything is as it was read.
+-- KEYS: positions; everything that is watched, first the subjects that get lines; of each run of attempts' names its piece, then of each of
 -- answers' names; every answer.
 -- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), life of an attempt and
--- of an answer in ms; number of subjects that get lines, of all that are watched, of runs of attempts' names, of answers' names, of
--- subjects that something was known of; of each of these its place, the value that was read, and whether it ages; the lines; of each
+-- of an answer in ms; number of subjects that get lines, of all that is watched, of runs of attempts' names, of answers' names, of
+-- what of the watched is there; of each of these its place, the value that was read, and whether it ages; the lines; of each
 -- run at which byte it begins, and the names; of each answer its value, which begins with its instant.
 local call, number = redis.call, tonumber
 local log, position, top, lowest, fence, life, remembers, changed, watched, counted, given, known = unpack(ARGV, 1, 12)
@@ -27,15 +26,14 @@ local function instant(value) return number(string.match(value, '^%d+')) end
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 
-local stale, seen, read, ages = {}, watched > 0 and values(2, 1 + watched) or {}, {}, {}
+local seen, read, ages = watched > 0 and values(2, 1 + watched) or {}, {}, {}
 for n = 13, 10 + 3 * known, 3 do
-    local subject = number(ARGV[n]) + 1
-    read[subject], ages[subject] = ARGV[n + 1], ARGV[n + 2] == '1'
+    local place = number(ARGV[n]) + 1
+    read[place], ages[place] = ARGV[n + 1], ARGV[n + 2] == '1'
 end
 for n = 1, watched do
-    if seen[n] ~= (read[n] or false) then stale[#stale + 1] = n - 1 end
+    if seen[n] ~= (read[n] or false) then return {-3} end
 end
-if #stale > 0 then return stale end
 
 local line, piece = 12 + 3 * known, 1 + watched
 local run = line + changed
