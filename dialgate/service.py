@@ -8,6 +8,7 @@ the former that reading may lack is found out. Whatever of this fails, the answe
 
 import asyncio
 import gc
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -140,6 +141,8 @@ class Gate:
         # The batch that is being decided, up to its commit; and how many calls are in batches that are not answered yet.
         self._deciding: asyncio.Task[None] | None = None
         self._in_flight = 0
+        # While one waits for the store or the disk, another of the node's workers has the processor.
+        self._crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
 
     @classmethod
     async def open(
@@ -223,22 +226,26 @@ class Gate:
     def _next_batch(self) -> None:
         """Begin one, if it is time: no other is being decided, and a half of those who are there wait, or nobody else is waited
         for. A lone call never waits, and a batch is decided while others are synced."""
-        enough = self._half(_WORTH_A_BATCH) if self._in_flight else 1
+        enough = self._together(_WORTH_A_BATCH) if self._in_flight else 1
         if self._deciding is None and len(self._waiting) >= enough:
             self._deciding = asyncio.create_task(self._batch())
             self._batches.add(self._deciding)
             self._deciding.add_done_callback(self._batches.discard)
 
-    def _half(self, least: int) -> int:
-        """Of the calls that wait or are in a batch. Smaller batches cost more for each call, and larger ones leave the processor
-        idle while all of them wait for the store or the disk."""
+    def _together(self, least: int) -> int:
+        """How many go together: a half of the calls that wait or are in a batch. Smaller batches cost more for each call, and larger
+        ones leave the processor idle while all of them wait for the store or the disk; where others take it, all go."""
+        if self._crowded:
+            return self.config.settings.batch_calls
         there = len(self._waiting) + self._in_flight
         return min(self.config.settings.batch_calls, max(least, there // 2))
 
     async def _batch(self) -> None:
         """Of those who are there, in the same turn of the event loop too, and still wait, at most a half goes together: the others
         are read and decided while these wait for the store or the disk."""
-        begun, size = time.monotonic(), self._half(_AT_ONCE)
+        if self._crowded:
+            await self._everybody()
+        begun, size = time.monotonic(), self._together(_AT_ONCE)
         batch = [each for each in self._waiting[:size] if not each.answer.done()]
         self._waiting = self._waiting[size:]
         self._in_flight += len(batch)
@@ -253,6 +260,13 @@ class Gate:
         finally:
             self._in_flight -= len(batch)
             self._next_batch()
+
+    async def _everybody(self) -> None:
+        """Who could go is there: a turn of the event loop has brought nobody else."""
+        there = 0
+        while there < len(self._waiting) < self.config.settings.batch_calls:
+            there = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
         """Never raises: one answer for each call, a deny where the gate could not do its work."""

@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -62,10 +63,10 @@ def share(first: Path, folder: Path) -> None:
     shutil.copytree(first / "data/lists", folder / "data/lists")
 
 
-async def gate_on(folder: Path, name: str, first: Path | None = None) -> Gate:
+async def gate_on(folder: Path, name: str, first: Path | None = None, **changes: Any) -> Gate:
     """`first`: the folder of a gate whose keys this one shares."""
     store = {"url": redises.alone(), "name": name, "patience": 5}
-    file = world.write_folder(folder, store=store, node=folder.name)
+    file = world.write_folder(folder, store=store, node=folder.name, **changes)
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
         share(first, folder)
@@ -140,6 +141,32 @@ async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate], g
     if guessing:
         always_guess(gates[1])
     assert await ask(gates[1], "a") == first
+
+
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("one_processor")
+@pytest.mark.parametrize(("workers", "together"), [(1, False), (2, True)])
+async def test_where_workers_crowd_the_processors_all_who_come_go_together(
+    tmp_path: Path, workers: int, together: bool
+) -> None:
+    """They come in several turns of the event loop, as requests do. Else at most a half of those who are there goes."""
+    gate = await gate_on(tmp_path, tmp_path.name, workers=workers)
+    asked = []
+    for turn in range(3):
+        asked += [asyncio.ensure_future(ask(gate, f"{turn}-{number}")) for number in range(20)]
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*asked)
+    assert len({each.decision_id for each in answers} - {""}) == 60
+    assert (len(gate.recent) == 1) == together
+    assert (await ask(gate, "alone")).decision_id
+    await gate.close()
 
 
 @pytest.mark.parametrize(
