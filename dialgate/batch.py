@@ -97,7 +97,7 @@ class Batch:
     @property
     def position(self) -> Position:
         """Where the log will stand once the batch is in it."""
-        return Position(self._log, self._first + len(self.bodies) - 1)
+        return Position(self._log, self._first + len(self.bodies) - 1, self._first)
 
     @property
     def before(self) -> Position:

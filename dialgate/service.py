@@ -1,9 +1,9 @@
 """The gate: it reads the clock, gathers facts, decides, reserves, records, counts and answers. In that order.
 
 Calls that arrive while a batch is in flight form the next batch. Each batch has one clock reading, one read of the
-store, one atomic step that reserves its attempts against the very state that was read, one append to the log and one
-sync; only then do its answers leave. While a shared store commits one batch it may be read for the next already; what of
-the former that reading may lack is found out. Whatever of this fails, the answer is a deny: no log, no call.
+store (or a guess of what it holds), one atomic step that reserves its attempts against the very state that was read, one append to
+the log and one sync; only then do its answers leave. While a shared store commits one batch it may be read for the next already; what
+of the former that reading may lack is found out. Whatever of this fails, the answer is a deny: no log, no call.
 """
 
 import asyncio
@@ -48,10 +48,8 @@ from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
-from dialgate.waiting import Asked, Awaited, reply
+from dialgate.waiting import Asked, Awaited, Waiting, reply
 
-# Calls that are fewer than a half, and yet worth a batch; and as many as go together, whoever else is there.
-_WORTH_A_BATCH, _AT_ONCE = 8, 16
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
 
@@ -136,13 +134,10 @@ class Gate:
             maxlen=_RECENT
         )  # for who watches, to take out
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Asked] = []
+        crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
+        self._waiting = Waiting(config.settings.batch_calls, crowded=crowded)
         self._batches: set[asyncio.Task[None]] = set()
-        # The batch that is being decided, up to its commit; and how many calls are in batches that are not answered yet.
-        self._deciding: asyncio.Task[None] | None = None
-        self._in_flight = 0
-        # While one waits for the store or the disk, another of the node's workers has the processor.
-        self._crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
+        self._deciding: asyncio.Task[None] | None = None  # of the batches one, up to its commit
 
     @classmethod
     async def open(
@@ -199,7 +194,7 @@ class Gate:
 
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
         """The same for who does without a future."""
-        self._waiting.append(Asked(call, client, time.monotonic(), answer))
+        self._waiting.add(Asked(call, client, time.monotonic(), answer))
         if self._deciding is None:
             self._next_batch()
 
@@ -224,32 +219,18 @@ class Gate:
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 
     def _next_batch(self) -> None:
-        """Begin one, if it is time: no other is being decided, and a half of those who are there wait, or nobody else is waited
-        for. A lone call never waits, and a batch is decided while others are synced."""
-        enough = self._together(_WORTH_A_BATCH) if self._in_flight else 1
-        if self._deciding is None and len(self._waiting) >= enough:
+        """Begin one, if no other is being decided, and enough wait."""
+        if self._deciding is None and self._waiting.ready:
             self._deciding = asyncio.create_task(self._batch())
             self._batches.add(self._deciding)
             self._deciding.add_done_callback(self._batches.discard)
 
-    def _together(self, least: int) -> int:
-        """How many go together: a half of the calls that wait or are in a batch. Smaller batches cost more for each call, and larger
-        ones leave the processor idle while all of them wait for the store or the disk; where others take it, all go."""
-        if self._crowded:
-            return self.config.settings.batch_calls
-        there = len(self._waiting) + self._in_flight
-        return min(self.config.settings.batch_calls, max(least, there // 2))
-
     async def _batch(self) -> None:
-        """Of those who are there, in the same turn of the event loop too, and still wait, at most a half goes together: the others
-        are read and decided while these wait for the store or the disk."""
-        if self._crowded:
-            await self._everybody()
-        begun, size = time.monotonic(), self._together(_AT_ONCE)
-        batch = [each for each in self._waiting[:size] if not each.answer.done()]
-        self._waiting = self._waiting[size:]
-        self._in_flight += len(batch)
+        """Of those who are there, in the same turn of the event loop too."""
+        batch: list[Asked] = []
         try:
+            batch = await self._waiting.taken()
+            begun = time.monotonic()
             answers = await self._answers(batch)
             reply(zip(batch, answers, strict=True), self.metrics.calls.took)
             if self.traces is not None:
@@ -258,15 +239,8 @@ class Gate:
                 campaigns = [self._campaign(each) for each in batch]
                 observed.trace(self.traces, campaigns, asked, answers, span)
         finally:
-            self._in_flight -= len(batch)
-            self._next_batch()
-
-    async def _everybody(self) -> None:
-        """Who could go is there: a turn of the event loop has brought nobody else."""
-        there = 0
-        while there < len(self._waiting) < self.config.settings.batch_calls:
-            there = len(self._waiting)
-            await asyncio.sleep(0)
+            self._waiting.answered(batch)
+            self._leave(asyncio.current_task())
 
     async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
         """Never raises: one answer for each call, a deny where the gate could not do its work."""
@@ -302,7 +276,7 @@ class Gate:
         """The next may be begun, if that was the one being decided."""
         if self._deciding is batch:
             self._deciding = None
-            self._next_batch()
+        self._next_batch()
 
     def _count(self, batch: list[Asked], decided: Batch) -> None:
         observed.count(self.metrics, [asked.call for asked in batch], decided)
@@ -357,6 +331,7 @@ class Gate:
             )
         kept.keep(config.data / "kept", config)
         self.config = self.registrar.config = config
+        self._waiting.most = config.settings.batch_calls
         self._gatherer = self._gatherer.configured(config)
         self._upkeep.works("config")
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})

@@ -133,6 +133,17 @@ async def test_what_is_in_doubt_is_settled_before_the_next_is_guessed(line: Line
     assert (await ask(line.gate, "a", UNLISTED)).decision_id not in {"", other.decision_id}
 
 
+async def test_what_follows_a_doubt_is_counted_again_after_a_power_cut(line: Line) -> None:
+    """The log goes on where the batch in doubt began, also where that begins with a denial: from there on it is settled."""
+    assert (await ask(line.gate)).decision == "allow"
+    line.proxy.fail("lost", COMMIT)
+    answers = await asyncio.gather(ask(line.gate, to=UNLISTED), ask(line.gate), ask(line.gate, "a", UNLISTED))
+    assert {each.decision_id for each in answers} == {""}
+    line.proxy.heal()
+    await line.read()
+    assert await line.gate._store.positions() == {line.gate._gatherer.keys.log: line.gate.status().records}
+
+
 async def test_what_was_read_while_a_commit_failed_is_not_gone_by(line: Line) -> None:
     """The second half is read for while the first is committed, and so finds answers that will never be recorded."""
     line.proxy.fail("lost", COMMIT)

@@ -314,6 +314,7 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     assert (await ask(gate)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
         await gate.registrar.revoke(gate.config.settings.clients[0], stop)
+    assert ask_server(tmp_path, "DBSIZE") == "0", "who starts there finds nothing of ours"
     await gate.tick()
     assert "emptied" in gate.readiness()["store"]
     ask_server(tmp_path, "SWAPDB", "0", "1")
@@ -339,6 +340,33 @@ async def test_a_guess_is_not_committed_to_a_server_that_was_emptied(tmp_path: P
     assert await store.commit(guess, reservations, [], Position("log", 1))
     await store.close()
     redises.ended(process)
+
+
+async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(tmp_path: Path) -> None:
+    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    assert await store.claim("ours")
+    store._doubt(Position("log", 1))
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    with pytest.raises(StoreUnavailable, match="emptied"):
+        await store.read([ANNA])
+    assert ask_server(tmp_path, "DBSIZE") == "0"
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await store.read([ANNA])
+    assert await store.positions() == {"log": 1}
+    await store.close()
+    redises.ended(process)
+
+
+async def test_the_copy_of_a_ledger_without_entries_is_guessed_right(tmp_path: Path) -> None:
+    """Where that ends stands there as a nought."""
+    store = RedisStore(redises.alone(), name=tmp_path.name)
+    await store.script("whole", [store.key("seq"), store.key("copying")], [0])
+    await strangers_only(store)
+    guess = store.guess([ANNA])
+    assert guess is not None
+    assert await store.commit(guess, [], [], Position("log", 1))
+    await store.close()
 
 
 async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_what_it_lacks(
@@ -522,9 +550,10 @@ async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(
     assert process.returncode == 1
 
 
-def ask_server(folder: Path, *words: str) -> None:
+def ask_server(folder: Path, *words: str) -> str:
     """As who may do everything."""
-    subprocess.run(["redis-cli", "-s", str(folder / "socket"), *words], check=True, capture_output=True)
+    command = ["redis-cli", "-s", str(folder / "socket"), *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,12 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """How far a decision log had got when a commit was made; after a crash, log and store are settled from here."""
+    """How far a decision log has got once what is committed is in it; after a crash, log and store are settled from here. `first`: where
+    that begins; if it is not told, after `seq`."""
 
     log: str
     seq: int
+    first: int = 0
 
 
 class CallList(Struct, frozen=True, kw_only=True):

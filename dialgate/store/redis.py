@@ -21,7 +21,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:lead:TASK           which node does what only one should do
 
 A batch is read by one MGET. A commit sends back what was read, and writes where that still holds; a subject that nobody knows
-is an empty value. Where of batch after batch nobody is known, the next is not read but guessed to be such, and its commit looks at
+is an empty value. Where reading after reading found nobody known, the next is a guess that it is so again, and its commit looks at
 everything that a reading would have. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
 default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here and on as
 many replicas as the settings ask for (WAITAOF).
@@ -81,11 +81,15 @@ _Keys: TypeAlias = bytes | tuple[bytes, Sequence[bytes]]  # one, or several as `
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
-    """And the value of each subject; the keys that answers were asked for under; `seq`: where the ledger ended."""
+    """And the value of each subject; the keys that answers were asked for under; what stood where the ledger's end does."""
 
     values: Mapping[bytes, bytes]
     keys: Sequence[bytes]
-    seq: int
+    end: bytes
+
+    @property
+    def seq(self) -> int:
+        return int(self.end or 0)
 
 
 class RedisStore:
@@ -111,6 +115,7 @@ class RedisStore:
         self._disk = patience + _SYNC_SECONDS
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
+        self._end = b""  # and the ledger's end that it tells
         self._server = Server(place(url, patience, self._name), patience)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
@@ -293,7 +298,7 @@ class RedisStore:
             guessed=guessed,
             values=dict.fromkeys(subjects, b""),
             keys=keys,
-            seq=self._nothing.seq,
+            end=self._end,
         )
 
     def _refuse_unless_claimed(self, held: bytes | None) -> None:
@@ -311,11 +316,11 @@ class RedisStore:
         since: Instant,
         told: Sequence[bytes | None],
     ) -> Seen:
-        seq = int(told[0] or 0)
-        if self._nothing.seq != seq:
-            self._nothing = Known(seq=seq)
+        end = told[0] or b""
+        if self._end != end:
+            self._nothing, self._end = Known(seq=int(end or 0)), end
         if not any(told[2:]):  # as it is of most
-            self._strangers += bool(subjects)
+            self._strangers += any(subjects)
             return self._of_nobody(subjects, keys, guessed=False)
         self._strangers = 0
         values: dict[bytes, bytes] = {}
@@ -325,7 +330,7 @@ class RedisStore:
                 values[subject] = b""
             else:
                 values[subject] = value
-                known[subject] = redis_lines.known(value, seq)
+                known[subject] = redis_lines.known(value, self._nothing.seq)
         answers: list[Remembered | None] = [None] * len(keys)
         for at, value in enumerate(told[2 + len(different) :]):
             if value is not None:
@@ -337,7 +342,7 @@ class RedisStore:
             answers=answers,
             values=values,
             keys=keys,
-            seq=seq,
+            end=end,
         )
 
     async def commit(
@@ -348,14 +353,16 @@ class RedisStore:
         position: Position,
     ) -> bool:
         command = self._commit(reading, reservations, remembered, position)
-        decisions = [each.attempt.decision for each in reservations] + [each.decision for each in remembered]
         try:
             told = await self._committed(position.log, command)
             while told == _TAKEN:  # by what was never recorded: its name was free to be given again
-                await self._uncount(position.log, [seq_of(each) for each in decisions])
+                names = [each.attempt.decision for each in reservations] + [
+                    each.decision for each in remembered
+                ]
+                await self._uncount(position.log, map(seq_of, names))
                 told = await self._committed(position.log, command)
         except StoreUnavailable:
-            self._doubt(decisions or [f"{position.log}-{position.seq + 1}"])
+            self._doubt(position)
             raise
         if told:
             self._strangers = 0
@@ -386,7 +393,7 @@ class RedisStore:
         held = [values[subject] for subject in watched]
         besides: list[_Keys] = []
         if reading.guessed and isinstance(reading, Seen):
-            held += [b"%d" % reading.seq if reading.seq else b"", self._mark or b""]
+            held += [reading.end, self._mark or b""]
             besides = [self._of_ledger, self._of_keys, (self._of_answer, list(reading.keys))]
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         given = [(seq_of(each.decision), each.key) for each in remembered]
@@ -423,7 +430,7 @@ class RedisStore:
                 await self._uncount(log, seqs)
             await self._note(position)
         except StoreUnavailable:
-            self._doubt(decisions)
+            self._doubt(position)
             raise
 
     async def _note(self, position: Position) -> None:
@@ -487,14 +494,16 @@ class RedisStore:
             await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
         await self._note(Position(log, position))
 
-    def _doubt(self, decisions: Sequence[str]) -> None:
-        """Nobody knows whether these were committed. They will not be recorded, and others will be given their names."""
-        for log, seqs in _by_log(decisions).items():
-            self._doubtful[log] = min(*seqs, self._doubtful.get(log, seqs[0]))
+    def _doubt(self, position: Position) -> None:
+        """Nobody knows whether what begins there was committed. It will not be recorded, and others will be given its names."""
+        first = position.first or position.seq + 1
+        self._doubtful[position.log] = min(first, self._doubtful.get(position.log, first))
 
     async def _settle_doubts(self) -> None:
         """Before anything is read: else an answer that was never recorded could be given again."""
         async with self._settling:
+            if self._doubtful:  # nothing is put right on another server than that where it went wrong
+                self._refuse_unless_claimed(await self.run("GET", self._of_keys))
             for log, lowest in list(self._doubtful.items()):
                 await self._fence(log)
                 await self._drop(log, lowest, lowest - 1)

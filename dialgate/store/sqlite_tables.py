@@ -267,11 +267,11 @@ def _write(
 def write_down(db: sqlite3.Connection, part: Part, position: Position | None, pause: float) -> None:
     """Of what was gathered up to `position`. `pause`: seconds between two statements, for who needs processor or disk sooner."""
     if position is not None:
-        db.execute(_REACH, structs.astuple(position))
+        db.execute(_REACH, (position.log, position.seq))
     count_attempts(db, part.attempts, pause)
     remember(db, part.answers, pause)
     if position is not None and part.last:
-        db.execute(NOTE, structs.astuple(position))
+        db.execute(NOTE, (position.log, position.seq))
 
 
 def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:

@@ -23,9 +23,6 @@ end
 
 local function instant(value) return number(string.match(value, '^%d+')) end
 
-local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
-if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
-
 local seen, read, ages = watched > 0 and values(2, 1 + watched) or {}, {}, {}
 for n = 13, 10 + 3 * known, 3 do
     local place = number(ARGV[n]) + 1
@@ -34,6 +31,10 @@ end
 for n = 1, watched do
     if seen[n] ~= (read[n] or false) then return {-3} end
 end
+
+-- Only here, for a server that was emptied has another fence too.
+local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
+if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 
 local line, piece = 12 + 3 * known, 1 + watched
 local run = line + changed
