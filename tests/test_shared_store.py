@@ -325,37 +325,41 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     redises.ended(process)
 
 
-async def test_a_guess_is_not_committed_to_a_server_that_was_emptied(tmp_path: Path) -> None:
-    """Also where the ledger holds nothing yet, so that it is as long as before."""
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[RedisStore]:
+    """On a server that no other test uses."""
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = RedisStore(at(tmp_path))
-    assert await store.claim("ours")
-    await strangers_only(store)
-    guess = store.guess([ANNA])
+    yield store
+    await store.close()
+    redises.ended(process)
+
+
+async def test_a_guess_is_not_committed_to_a_server_that_was_emptied(own: RedisStore, tmp_path: Path) -> None:
+    """Also where the ledger holds nothing yet, so that it is as long as before."""
+    assert await own.claim("ours")
+    await strangers_only(own)
+    guess = own.guess([ANNA])
     assert guess is not None
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    assert not await store.commit(guess, reservations, [], Position("log", 1))
+    assert not await own.commit(guess, reservations, [], Position("log", 1))
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    assert await store.commit(guess, reservations, [], Position("log", 1))
-    await store.close()
-    redises.ended(process)
+    assert await own.commit(guess, reservations, [], Position("log", 1))
 
 
-async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(tmp_path: Path) -> None:
-    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = RedisStore(at(tmp_path))
-    assert await store.claim("ours")
-    store._doubt(Position("log", 1))
+async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(
+    own: RedisStore, tmp_path: Path
+) -> None:
+    assert await own.claim("ours")
+    own._doubt(Position("log", 1))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="emptied"):
-        await store.read([ANNA])
+        await own.read([ANNA])
     assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    await store.read([ANNA])
-    assert await store.positions() == {"log": 1}
-    await store.close()
-    redises.ended(process)
+    await own.read([ANNA])
+    assert await own.positions() == {"log": 1}
 
 
 async def test_the_copy_of_a_ledger_without_entries_is_guessed_right(tmp_path: Path) -> None:
@@ -576,22 +580,20 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
     redises.ended(process)
 
 
-async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(tmp_path: Path) -> None:
+async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(own: RedisStore) -> None:
     """Also over the end of a piece; and what one gives up, the others keep."""
-    process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = RedisStore(at(tmp_path))
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     wanted = [Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()]
-    reading = await store.read(list(subjects.values()))
-    assert await store.commit(reading, wanted, [], Position("log", 257))
+    reading = await own.read(list(subjects.values()))
+    assert await own.commit(reading, wanted, [], Position("log", 257))
 
     async def found() -> dict[str, bytes]:
-        held = {f"log-{seq}": await store.attempt(f"log-{seq}") for seq in range(300)}
+        held = {f"log-{seq}": await own.attempt(f"log-{seq}") for seq in range(300)}
         return {decision: each[0] for decision, each in held.items() if each is not None}
 
     assert await found() == subjects
-    await store.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
+    await own.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
     assert await found() == {
         decision: subject
         for decision, subject in subjects.items()
@@ -599,9 +601,7 @@ async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(tmp_pa
     }
     short = [Reservation(b"short", attempt("log-300"), (b"short",))]
     with pytest.raises(ValueError, match="has 16 bytes"):
-        await store.commit(await store.read([b"short"]), short, [], Position("log", 300))
-    await store.close()
-    redises.ended(process)
+        await own.commit(await own.read([b"short"]), short, [], Position("log", 300))
 
 
 async def test_a_store_is_known_again_by_its_layout(tmp_path: Path) -> None:
