@@ -36,7 +36,11 @@ async def opened(dialer: Dialer, among: set[str] | None = None) -> set[str]:
 
 
 async def finding(dialer: Dialer, case: Case) -> Finding:
-    (found,) = [each async for each in kit.run(dialer, cases=[case])]
+    """A call that is to get through is closed where the machine is too busy to answer in the dialer's time: it is placed again."""
+    for _ in range(3 if case.through else 1):
+        (found,) = [each async for each in kit.run(dialer, cases=[case])]
+        if found.ok:
+            break
     return found
 
 

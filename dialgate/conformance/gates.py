@@ -118,9 +118,15 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 async def playing(plays: Iterator[Play], port: int = 0) -> AsyncIterator[int]:
     """A gate on a port of this machine that does one of `plays` to each caller, and hangs up."""
     writers: set[asyncio.StreamWriter] = set()
+    serving: set[asyncio.Task[None]] = set()
+
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)  # at once: the case may be done before it is served
+        task = asyncio.create_task(served(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
         try:
             asked = await _asked(reader)
             await next(plays, early)(asked, reader, writer)
@@ -130,7 +136,7 @@ async def playing(plays: Iterator[Play], port: int = 0) -> AsyncIterator[int]:
             writers.discard(writer)
             writer.close()
 
-    server = await asyncio.start_server(served, "127.0.0.1", port)
+    server = await asyncio.start_server(accepted, "127.0.0.1", port)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
