@@ -273,7 +273,7 @@ class Gate:
         return Inquiry(gatherer, now, since, [gatherer.read(each.call, each.client) for each in batch])
 
     def _leave(self, batch: asyncio.Task[None] | None) -> None:
-        """The next may be begun, if that was the one being decided."""
+        """If that was the one being decided, none is. The next may be begun, for others wait now, or are answered."""
         if self._deciding is batch:
             self._deciding = None
         self._next_batch()

@@ -69,15 +69,13 @@ _FENCED: Final = -2
 _SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
 _READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
+_Keys: TypeAlias = bytes | tuple[bytes, Sequence[bytes]]  # one, or several as `wired` takes them
 
 encoded = msgspec.json.Encoder().encode
 _call_list = msgspec.json.Decoder(CallList)
 _proof = msgspec.json.Decoder(CallerIdProof)
 _delivery = msgspec.json.Decoder(Delivery)
 _presence = msgspec.json.Decoder(Presence)
-
-
-_Keys: TypeAlias = bytes | tuple[bytes, Sequence[bytes]]  # one, or several as `wired` takes them
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
@@ -90,6 +88,9 @@ class Seen(Reading, frozen=True, gc=False, kw_only=True):
     @property
     def seq(self) -> int:
         return int(self.end or 0)
+
+
+_UNREAD: Final = Seen((), (), (), values={}, keys=(), end=b"")
 
 
 class RedisStore:
@@ -124,10 +125,8 @@ class RedisStore:
         self._overtaken = ""  # the log that another gate writes too
         self._durable = 0  # an entry of the ledger that cannot be lost
         self._mark: bytes | None = None  # what was claimed
-        self._strangers = (
-            0  # readings in a row that found nobody known, and after how many it is guessed of the next
-        )
-        self._sure = 4
+        self._strangers = 0  # readings in a row that found nobody known,
+        self._sure = 4  # and after how many it is guessed of the next
         self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
@@ -352,7 +351,8 @@ class RedisStore:
         remembered: Sequence[Remembered],
         position: Position,
     ) -> bool:
-        command = self._commit(reading, reservations, remembered, position)
+        seen = reading if isinstance(reading, Seen) else _UNREAD
+        command = self._commit(seen, reservations, remembered, position)
         try:
             told = await self._committed(position.log, command)
             while told == _TAKEN:  # by what was never recorded: its name was free to be given again
@@ -366,8 +366,8 @@ class RedisStore:
             raise
         if told:
             self._strangers = 0
-        elif self._replicas and isinstance(reading, Seen):
-            self._durable = max(self._durable, reading.seq)
+        elif self._replicas:
+            self._durable = max(self._durable, seen.seq)
         return not told
 
     async def _committed(self, log: str, command: tuple[Any, ...]) -> list[int]:
@@ -379,22 +379,21 @@ class RedisStore:
 
     def _commit(
         self,
-        reading: Reading,
+        seen: Seen,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
     ) -> tuple[Any, ...]:
-        log = position.log
-        values = reading.values if isinstance(reading, Seen) else {}
+        log, values = position.log, seen.values
         lines = _lines(values, reservations)
         subjects = [each.subject for each in reservations]
-        every = values if reading.guessed else ()
+        every = values if seen.guessed else ()
         watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations], every)))
         held = [values[subject] for subject in watched]
         besides: list[_Keys] = []
-        if reading.guessed and isinstance(reading, Seen):
-            held += [reading.end, self._mark or b""]
-            besides = [self._of_ledger, self._of_keys, (self._of_answer, list(reading.keys))]
+        if seen.guessed:
+            held += [seen.end, self._mark or b""]
+            besides = [self._of_ledger, self._of_keys, (self._of_answer, list(seen.keys))]
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         given = [(seq_of(each.decision), each.key) for each in remembered]
         attempts, answers = redis_names.runs(counted), redis_names.runs(given)
