@@ -26,13 +26,14 @@ from dialgate.service import wall_clock
 from dialgate.shipping.standing import tell
 from dialgate.shipping.target import Folder
 from tests import redises, world
+from tests.damage import flip
 from tests.scrapes import Scrapes
 from tests.serving import serving
 from tests.shippingworld import both, closed, written
 from tests.test_alerts import NAMES
 from tests.test_metrics import LINE, change_controller
 from tests.test_notices import listening, telling, until
-from tests.test_shipping import damage_byte, shipping
+from tests.test_shipping import shipping
 from tests.world import (
     CALL,
     CALLER,
@@ -386,7 +387,7 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
     next(path for path in closed(data / "log") if int(path.stem) > made.standings[1].last).unlink()
     await look(7 * 60 + 10, "DialgateShippingMissed")
     written(data)
-    damage_byte(closed(data / "log")[-1])
+    flip(closed(data / "log")[-1])
     await look(7 * 60 + 11, "DialgateShippingMissed", "DialgateShippingRefused")
 
 

@@ -28,6 +28,7 @@ from dialgate.model import HOUR, Call
 from dialgate.records import Reader
 from dialgate.service import Gate
 from dialgate.settings import load as settings_of
+from tests.damage import flip
 from tests.logged import NOW, Said, write
 from tests.world import CALLER, CLEAR, Hand, running
 
@@ -267,9 +268,8 @@ def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
 
 def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
     segment = closed(folder, NOW + HOUR)[0]
-    damaged = bytearray(segment.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    segment.write_bytes(damaged)
+    flip(segment)
+    damaged = segment.read_bytes()
     with pytest.raises(LogDamaged, match=r"byte \d+: this line"):
         pack(segment)
     assert segment.read_bytes() == damaged

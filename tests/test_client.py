@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialgate.client import Dialgate, NotRecorded, Verdict
+from dialgate.conformance.gates import Serve, listening
 from tests.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, World
 
 ASKED: dict[str, Any] = {"to": CLEAR, "from_": CALLER, "campaign": CALL["campaign"]}
@@ -81,20 +82,13 @@ async def test_a_wrong_key_or_a_closed_client_is_a_denial(running: World) -> Non
 
 
 @asynccontextmanager
-async def answering(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[int]:
+async def answering(serve: Serve) -> AsyncIterator[int]:
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"}")
-            await serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        await reader.readuntil(b"}")
+        await serve(reader, writer)
 
-    async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
+    async with listening(served) as port:
+        yield port
 
 
 def raw(status: str, body: bytes, headers: str = "") -> bytes:
@@ -170,10 +164,8 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
         writer.write(told())
         if len(bodies) == 1:
             bodies.append((await reader.readuntil(b"}")).rpartition(b"\r\n")[2])
-        writer.close()
 
-    server = await asyncio.start_server(served, "127.0.0.1", 0)
-    async with server, client(server.sockets[0].getsockname()[1]) as gate:
+    async with listening(served) as port, client(port) as gate:
         for _ in range(2):
             assert await gate.check(**ASKED)
     assert bodies[0] != bodies[1] == bodies[2], "each call has a name of its own, and keeps it"

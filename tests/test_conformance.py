@@ -1,12 +1,15 @@
 """The shipped configurations stay closed whatever the gate does, and the kit finds those that do not."""
 
 import asyncio
+import gc
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from typer.testing import CliRunner
 from dialgate.conformance import kit
 from dialgate.conformance.dialers import PLAYED, TO, Commanded, Configured, Dialer, Python, shipped
 from dialgate.conformance.dialplan import Unknown
+from dialgate.conformance.gates import playing, silent
 from dialgate.conformance.kit import CASES, Case, Finding
 from dialgate.interfaces import cli
 from dialgate.webhooks import parse_profile, read
@@ -50,6 +54,24 @@ async def test_every_shipped_configuration_and_our_client_are_closed() -> None:
     assert list(zip([*PLAYED, "python"], found, strict=True)) == [
         (name, set()) for name in (*PLAYED, "python")
     ]
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_gate_that_ends_whatever_the_moment_keeps_no_caller(turns: int) -> None:
+    """Also one who was accepted and not served yet. An open socket that is forgotten is an error here."""
+
+    async def called() -> None:
+        async with playing(iter([silent])) as port:
+            caller = socket.create_connection(("127.0.0.1", port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        with caller:
+            caller.settimeout(20)
+            with suppress(ConnectionResetError):
+                assert caller.recv(1) == b""
+
+    asyncio.run(called())
+    gc.collect()
 
 
 class Lua(Struct, frozen=True):

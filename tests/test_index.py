@@ -20,6 +20,7 @@ from dialgate.backup import back_up
 from dialgate.keys import Keys
 from dialgate.model import HOUR, OutcomeRecord
 from dialgate.records import Reader, Record
+from tests.damage import flip
 from tests.logged import NOW, Said, write
 from tests.world import write_folder
 
@@ -299,9 +300,7 @@ def test_a_damaged_index_is_not_merged_but_made_anew(folder: Path, keys: Keys) -
     for segment in first:
         pack(segment)
     newest = index.indexes(folder)[-1].path
-    raw = bytearray(newest.read_bytes())
-    raw[200] ^= 1
-    newest.write_bytes(raw)
+    flip(newest, 200)
     pack(last)
     assert not newest.exists()
     assert (kinds(folder), everything(folder, keys)) == ([], before)
@@ -358,7 +357,7 @@ def test_an_officer_is_told_what_is_wrong_with_an_index_and_makes_it_anew(tmp_pa
     write(folder, keys, [Said(NUMBERS[at % 30], NOW + at) for at in range(60)], segment_bytes=6_000)
     pack_all(folder)
     each = index.indexes(folder)[0]
-    each.path.write_bytes(each.path.read_bytes()[:-1] + b"x")
+    flip(each.path, -1)
     log = [sys.executable, "-m", "dialgate", "log"]
     done = subprocess.run(
         [*log, "verify", "--data", folder.parent], capture_output=True, text=True, check=False

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from dialgate.model import RegistryAnswer
 from dialgate.snapshot import Manifest, Snapshot
 from registry_sync.cli import app
+from tests.damage import flip
 
 EARLY, LATE, LATER = "2026-01-10T08:00:00+01:00", "2026-01-20T08:00:00+01:00", "2026-01-30T08:00:00Z"
 AT = {EARLY: 1_768_028_400_000, LATE: 1_768_892_400_000, LATER: 1_769_760_000_000}
@@ -248,12 +249,6 @@ def _bomb(path: Path) -> None:
         archive.writestr("numbers.txt", b"0" * 1_000_000)
 
 
-def _flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-
-
 def _encrypted(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -263,7 +258,7 @@ def _encrypted(path: Path) -> None:
 def _stored_with_a_wrong_sum(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("numbers.txt", GOOD)
-    _flip(path, path.read_bytes().index(b",0") + 1)  # a 0 becomes a 1: well-formed, and wrong
+    flip(path, path.read_bytes().index(b",0") + 1)  # a 0 becomes a 1: well-formed, and wrong
 
 
 ZIPS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -428,7 +423,7 @@ def test_nothing_is_built_on_a_damaged_set(desk: Desk) -> None:
     """Merging would carry the damage over, under a good checksum."""
     desk.take(GOOD, EARLY)
     (path,) = desk.snapshots.glob("*.numbers")
-    _flip(path, -1)
+    flip(path, -1)
     status, report = desk.take(GOOD, LATE, "--same-answer", "")
     assert status == 1
     assert report["error"]["message"].endswith(f"{path.name}: body checksum differs")

@@ -22,6 +22,7 @@ from dialgate.requests import OutcomeRequest, RevocationRequest
 from dialgate.service import Gate
 from dialgate.settings import Client
 from tests import world
+from tests.damage import flip
 from tests.world import CALLER, CLEAR, LISTED, NOW, Hand, World
 
 
@@ -165,9 +166,7 @@ async def test_what_a_stranger_guesses_is_not_remembered_for_the_owner(running: 
 
 async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: World) -> None:
     (path,) = (running.gate.config.data / "lists").glob("*.numbers")
-    changed = bytearray(path.read_bytes())
-    changed[-1] ^= 1
-    path.write_bytes(changed)
+    flip(path, -1)
     running.gate._gatherer.use_lists({})
     await running.gate.tick()
     assert "list.unknown" in codes(await ask(running))

@@ -5,11 +5,12 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from dialgate.shipping.shipper import alone
 from dialgate.shipping.standing import Standing, measured
 from dialgate.shipping.target import Folder, Objects, Refused, Target, TargetFailed, credentials
 from tests import shippingworld as of
+from tests.damage import flip
 from tests.logged import NOW
 from tests.serving import ROOT
 from tests.shippingworld import ACCESS, NUMBERS, both, bucket, closed, fetched, files, store, written
@@ -150,12 +152,6 @@ def test_a_strange_key_is_named_where_ones_own_is_given(data: Path, tmp_path: Pa
     assert (done.exit_code, "named after" in done.output) == (1, True)
 
 
-def damage_byte(path: Path) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    path.write_bytes(raw)
-
-
 @pytest.mark.parametrize("end", [".parquet", ".sha256", ".checkpoints"])
 @pytest.mark.parametrize("what", ["changed", "removed"])
 def test_a_damaged_copy_is_told_by_itself(data: Path, tmp_path: Path, end: str, what: str) -> None:
@@ -167,7 +163,7 @@ def test_a_damaged_copy_is_told_by_itself(data: Path, tmp_path: Path, end: str, 
     if what == "removed":
         path.unlink()
     else:
-        damage_byte(path)
+        flip(path)
     assert verified(copy, "--worker", "1")[0] == 1
     assert verified(copy, "--worker", "2")[0] == 0
 
@@ -296,7 +292,7 @@ def test_other_objects_are_refused_and_left(data: Path, tmp_path: Path) -> None:
 
 def test_what_is_damaged_here_does_not_become_the_copy(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
-    damage_byte(closed(data / "log")[1])
+    flip(closed(data / "log")[1])
     made = shipping(data, place.target)
     assert not made.round()
     assert made.standings[1].refused
@@ -493,7 +489,7 @@ def test_a_file_that_was_lost_there_is_shipped_anew_on_request(data: Path, tmp_p
     assert not lost.exists()
     assert command(config, "--anew")[0] == 0
     assert files(place.seen()) == before
-    damage_byte(lost)
+    flip(lost)
     code, told = command(config, "--anew")
     assert code == 1
     assert told[0]["refused"]
@@ -551,24 +547,36 @@ def whole(copy: Path, data: Path) -> Iterator[str]:
             yield name
 
 
+# Ends at once, within two milliseconds of the given look at the log or the given change of a name.
+DIES = """
+import os, random, runpy, signal, sys
+log, left = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+def seen(event, args):
+    global left
+    if event == "os.rename" or (event == "open" and str(args[0]).startswith(log)):
+        left -= 1
+        if left == 0:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))
+sys.addaudithook(seen)
+runpy.run_module("dialgate", run_name="__main__", alter_sys=True)
+"""
+
+
 async def test_killed_at_any_point_nothing_stands_there_half_and_all_comes_in_the_end(
     place: Place, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     both(data, 1200)
     config = config_of(tmp_path / "config", data, **place.to)
-    words = [sys.executable, "-m", "dialgate", "ship", "--once", "--config", str(config)]
     reached = set()
-    for _ in range(KILLS):
-        process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=DEVNULL, stderr=PIPE)
-        assert process.stderr is not None
-        for _ in range(random.randrange(4)):  # segments shipped
-            await process.stderr.readline()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), random.random() * 0.05)
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
+    for turn in range(KILLS):
+        moment = (
+            1 + (23 * turn + random.randrange(23)) % 115
+        )  # of some 560, so that five turns do not come to the end
+        words = ["-c", DIES, str(data / "log"), str(moment), "ship", "--once", "--config", str(config)]
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stderr=DEVNULL)
+        assert await process.wait() in {-signal.SIGALRM, 0}
         reached.add(len(files(place.seen())) if place.seen().exists() else 0)
         copy = home(place.seen(), data)
         if copy.exists():

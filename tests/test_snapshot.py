@@ -28,6 +28,7 @@ from dialgate.snapshot import (
     read_contents,
     read_manifest,
 )
+from tests.damage import flip
 
 FIRST, SECOND = 1_000, 2_000
 LISTED, CLEAR, AGAIN, NEVER = 393330000001, 393330000002, 393330000003, 393330000004
@@ -264,10 +265,7 @@ def test_damage_behind_the_header_raises_where_it_shows_and_verify_finds_it_all(
     assert snapshot.answer("rpo", "acme", CLEAR).answer == "clear"
     with pytest.raises(DamagedFile, match="an offset or a tag points nowhere: import again"):
         snapshot.answer("rpo", "acme", NEVER)
-    path = folder / "rpo.acme.numbers"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    flip(folder / "rpo.acme.numbers", -1)
     with pytest.raises(DamagedFile, match="body checksum differs"):
         Snapshot.open(folder).verify()
 

@@ -307,19 +307,24 @@ async def test_killed_at_any_point_no_record_is_missing_or_there_twice(tmp_path:
     shipping = {"stream": {"url": alone(), "name": name}}
     config = write_folder(tmp_path / "config", data=str(data), shipping=shipping)
     words = [sys.executable, "-m", "dialgate", "ship", "--config", str(config)]
-    reached = set()
+    client, key = consumer(alone()), f"{{{name}}}:decisions:{log_of(data)}"
+    reached = set[int]()
     for turn in range(1, KILLS + 1):
         for worker, whole in wholes.items():  # some of it more in each turn
             tell(chains.folder(data, worker), whole * turn // KILLS)
         process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=DEVNULL, stderr=PIPE)
         assert process.stderr is not None
         await process.stderr.readline()  # it has begun
+        if turn % 2 == 0:  # some of this turn has come
+            assert await client.xread({key: f"{max(reached)}-0"}, block=20_000)
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), random.random() * 0.05 * turn)  # a busy machine is slow
         with suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
-        reached.add(len(await stream(alone(), name, log_of(data))))
+        found = await stream(alone(), name, log_of(data))
+        reached.add(found[-1][0] if found else 0)
+    await client.aclose()
     assert len(reached) > 1
     done = await asyncio.create_subprocess_exec(*words, "--once", cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL)
     assert await done.wait() == 0

@@ -6,11 +6,13 @@ An HTTP answer has the form that the path asks for, so that a dialer under test 
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 from urllib.parse import unquote_plus
 
+Serve: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Play: TypeAlias = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 _FAR: Final = "2099-01-01T00:00:00.000Z"
@@ -117,32 +119,55 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0) -> AsyncIterator[int]:
     """A gate on a port of this machine that does one of `plays` to each caller, and hangs up."""
-    writers: set[asyncio.StreamWriter] = set()
-    serving: set[asyncio.Task[None]] = set()
-
-    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)  # at once: the case may be done before it is served
-        task = asyncio.create_task(served(reader, writer))
-        serving.add(task)
-        task.add_done_callback(serving.discard)
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            asked = await _asked(reader)
-            await next(plays, early)(asked, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the dialer, or the case, is done
-        finally:
-            writers.discard(writer)
-            writer.close()
+        asked = await _asked(reader)
+        await next(plays, early)(asked, reader, writer)
 
-    server = await asyncio.start_server(accepted, "127.0.0.1", port)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        for writer in list(writers):
+    async with listening(served, port) as at:
+        yield at
+
+
+@asynccontextmanager
+async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
+    """A port of this machine where `serve` has each caller to itself; who is left at the end is cut off.
+
+    asyncio's own server (3.11) loses who was accepted but not yet served when it is closed.
+    """
+    accepted: list[socket.socket] = []
+    serving: list[asyncio.Task[None]] = []
+
+    async def served(caller: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=caller)
+        try:
+            await serve(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the caller is done
+        finally:
             writer.transport.abort()
+
+    def accept() -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            caller, _ = server.accept()
+            caller.settimeout(0)
+            accepted.append(caller)
+            serving.append(asyncio.create_task(served(caller)))
+
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", port), backlog=100) as server:
+        server.settimeout(0)
+        loop.add_reader(server, accept)
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            loop.remove_reader(server)
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
+            for caller in accepted:
+                caller.close()
 
 
 async def _asked(reader: asyncio.StreamReader) -> bytes:
