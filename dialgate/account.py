@@ -126,6 +126,18 @@ def none_found(language: Language, *, dated: bool = False) -> str:
     return say.none_dated if dated else say.none
 
 
+def notices(
+    language: Language, retired: list[str], missing: Mapping[str, str], *, nothing: bool, dated: bool = False
+) -> list[str]:
+    """What is not there, in words: no decision at all (`nothing`), months whose keys are gone, gates that could not be asked."""
+    told = [none_found(language, dated=dated)] if nothing else []
+    if retired:
+        told.append(of_retired(retired, language))
+    if missing:
+        told.append(texts.of(language).phrases.missing.format(nodes=", ".join(sorted(missing))))
+    return told
+
+
 def of_retired(months: list[str], language: Language) -> str:
     """`months`: as `2026-11`."""
     text = texts.of(language)

@@ -77,12 +77,16 @@ class Chains:
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
         """What became of these decisions, by id, in the order in which it was reported. Raises `LogDamaged`."""
         found: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
-        for reader in self.readers.values():
-            for outcome in reader.reports(found.keys()):
-                found[outcome.decision].append(outcome)
+        for outcome in self.reports(found.keys()):
+            found[outcome.decision].append(outcome)
         for reports in found.values():
             reports.sort(key=lambda report: (report.at, report.seq))
         return found
+
+    def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
+        """What became of these, which may be of other logs than this node's. Raises `LogDamaged`."""
+        for reader in self.readers.values():
+            yield from reader.reports(decisions)
 
     def within(
         self, chosen: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
@@ -92,5 +96,6 @@ class Chains:
             yield from chosen(reader)
 
 
-def _at(found: tuple[Line, Record]) -> tuple[int, int]:
-    return found[1].at, found[1].seq
+def _at(found: tuple[Line, Record]) -> tuple[int, str, int]:
+    record = found[1]
+    return record.at, record.id.rpartition("-")[0], record.seq

@@ -6,7 +6,7 @@ away when its time is over.
 """
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,7 @@ _PROOF = (
     "GDPR art. 17(3)(e), 18(2); L. 689/1981 art. 28",
 )
 _HELD = ("a legal hold keeps it as evidence; nobody may call on it", "GDPR art. 17(3)(e), 18(2)")
+_UNHEARD = "whether a call was allowed on it could not be asked of: {nodes}"
 _FORBIDS = ("it forbids calls, and would be undone", "GDPR art. 17(3)(b), 21(3)")
 
 
@@ -57,11 +58,17 @@ def last_used(records: Iterable[Record]) -> dict[str, Instant]:
     return used
 
 
+def keeps(*, held: bool, unheard: Sequence[str]) -> tuple[str, str] | None:
+    """Why nothing may be destroyed, whatever was done with it, and by what law: a legal hold, or gates that were not heard."""
+    if held:
+        return _HELD
+    return (_UNHEARD.format(nodes=", ".join(unheard)), _PROOF[1]) if unheard else None
+
+
 def split(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """The entries that go, and those that are put out of use, each with the end of its time. Of a number under a legal
-    hold none goes."""
+    """The entries that go, and those that are put out of use, each with the end of its time. Of what is `held` none goes."""
     goes: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
@@ -88,10 +95,9 @@ def told(
     entries: Iterable[Entry],
     restricted: Iterable[tuple[Entry, Instant]],
     shown: Callable[[Entry], str],
-    *,
-    held: bool,
+    kept: tuple[str, str] | None,
 ) -> list[Erased]:
-    """What became of each ledger entry; `shown` names it."""
+    """What became of each ledger entry; `shown` names it. `kept`: see `keeps`."""
     ends = {entry.seq: until for entry, until in restricted}
     found = []
     for entry in entries:
@@ -100,7 +106,7 @@ def told(
         if not isinstance(entry.event, PERMITS):
             found.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
-            why, law = _HELD if held else _PROOF
+            why, law = kept or _PROOF
             until = rfc3339(ends[entry.seq])
             found.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
         else:
@@ -109,7 +115,7 @@ def told(
 
 
 def about_files(
-    lists: Iterable[str], registries: Iterable[FromRegistry], records: Iterable[Record], *, held: bool
+    lists: Iterable[str], registries: Iterable[FromRegistry], decisions: int, *, held: bool
 ) -> list[Erased]:
     """What became of what is held beside the ledger."""
     found = [
@@ -132,12 +138,11 @@ def about_files(
         )
         for each in registries
     ]
-    count = sum(1 for _ in records)
-    if count:
+    if decisions:
         found.append(
             Erased(
                 what="decisions",
-                name=str(count),
+                name=str(decisions),
                 done="restricted",
                 why="each is the proof of why a call was made or not, under a key that is thrown away after its time",
                 law=_PROOF[1],

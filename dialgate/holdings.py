@@ -3,6 +3,7 @@
 Reads the decision log, call lists and registry answers from the disk, so it is not for the event loop.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +40,9 @@ def records(held: Held) -> list[Record]:
     ]
 
 
-def decisions(held: Held, attempts: tuple[Attempt, ...]) -> list[DecisionLine]:
+def decisions(found: Iterable[Record], attempts: tuple[Attempt, ...]) -> list[DecisionLine]:
     results = {attempt.decision: attempt.result for attempt in attempts}
-    return [_line(record, results.get(record.id)) for record in records(held)]
+    return [_line(record, results.get(record.id)) for record in found]
 
 
 def _line(record: Record, result: Result | None) -> DecisionLine:

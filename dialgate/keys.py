@@ -66,6 +66,26 @@ class _KeyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     months: dict[_Month, _MonthFile] = {}
 
 
+class Envelope:
+    """For what goes from one holder of the key to another, and stays with them."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def close(self, content: bytes, nonce: bytes, about: bytes) -> bytes:
+        """The 12-byte nonce, then AES-256-GCM with its 16-byte tag. It opens with the same `about` only."""
+        return nonce + self._cipher.encrypt(nonce, content, about)
+
+    def open(self, closed: bytes, about: bytes) -> bytes:
+        """Raises `KeysUnusable`."""
+        try:
+            return self._cipher.decrypt(closed[:_NONCE_BYTES], closed[_NONCE_BYTES:], about)
+        except (InvalidTag, ValueError) as error:
+            raise KeysUnusable(
+                "closed with another key, or about something else, or changed on its way"
+            ) from error
+
+
 class Sealer:
     """Keeps a number for who may see it."""
 
@@ -126,6 +146,7 @@ class Keys:
         self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        self.peers = Envelope(blake2b(b"peer cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=stored.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
         self._controllers: dict[str, Keyed] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.

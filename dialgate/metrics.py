@@ -171,15 +171,21 @@ class Metrics:
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
         self._state(counter, gauge)
-        self.nodes = gauge("dialgate_nodes", "Gates that share the store, this one among them.")
-        outdated = "Gates that share the store and run an older configuration or version than another."
-        self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
-        unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
-        self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
+        self._shared(counter, gauge)
         info = "Version, whether the hot path is compiled, and the hash of the configuration."
         self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)
+
+    def _shared(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
+        """Of those who share the store."""
+        self.nodes = gauge("dialgate_nodes", "Gates that share the store, this one among them.")
+        outdated = "Gates that share the store and run an older configuration or version than another."
+        self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
+        peers = "Questions that other gates on the store asked, by what they were about."
+        self.peers = counter("dialgate_peer_questions", peers, ("kind",))
+        unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
+        self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
 
     def _state(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         """What upkeep finds, once a second."""

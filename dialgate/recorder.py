@@ -124,15 +124,14 @@ class LogRecorder:
             self._write([_encode(record)])
         await self.sync()
 
-    async def about(self, decision: str) -> tuple[str, str]:
+    async def about(self, decision: str) -> tuple[str, str] | None:
+        """Its controller, and the number that was to be called; None where its record is not in this node's logs."""
         return await asyncio.to_thread(self._about, decision)
 
-    def _about(self, decision: str) -> tuple[str, str]:
+    def _about(self, decision: str) -> tuple[str, str] | None:
         found = Chains(self._data).find(decision)
         if found is None:
-            raise LogUnavailable(
-                f"the record of decision {decision} is not on this node; report it where it was decided"
-            )
+            return None
         number = self._keys.month(found.record.at).unseal(found.record.sealed).split(" ", 1)[0]
         return found.record.facts.controller.id, number
 

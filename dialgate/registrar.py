@@ -7,7 +7,7 @@ is not bound to; that such a thing exists is not told either.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -81,8 +81,12 @@ class Recorder(Protocol):
     async def result(self, decision: str, result: Result, client: str) -> None:
         """Record what became of a call; durable on return. Raises `LogUnavailable`."""
 
-    async def about(self, decision: str) -> tuple[str, str]:
-        """Whose call it was (the controller) and to whom (the number, in E.164)."""
+    async def about(self, decision: str) -> tuple[str, str] | None:
+        """Whose call it was (the controller) and to whom (the number, in E.164); None where its record is not here."""
+
+
+async def _nobody(_: str) -> None:
+    return None
 
 
 class Registrar:
@@ -100,6 +104,8 @@ class Registrar:
         self._keys, self._store, self._clock, self._metrics = keys, store, clock, metrics
         self.notices = Notices(store, keys)
         self._recorder = recorder
+        # As `Recorder.about`, of the other gates on the store.
+        self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _nobody
         self._nonces = nonces()
 
     @classmethod
@@ -359,7 +365,7 @@ class Registrar:
         if ask.outcome == "opt_out" or not mine:
             # The campaign may be another controller's by now: the stop is for the one who called.
             try:
-                owner, number = await self._recorder.about(ask.decision_id)
+                owner, number = await self._called(ask.decision_id)
             except Unavailable:
                 if line and not mine:
                     raise _unknown_decision() from None  # nor is a stranger told that there is one
@@ -384,6 +390,17 @@ class Registrar:
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
+
+    async def _called(self, decision: str) -> tuple[str, str]:
+        """Here, or at another gate on the store. Raises `Unavailable` where nobody can tell."""
+        found = await self.called_here(decision) or await self.elsewhere(decision)
+        if found is None:
+            raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
+        return found
+
+    async def called_here(self, decision: str) -> tuple[str, str] | None:
+        """Whose call it was, and to which number."""
+        return await self._recorder.about(decision) if self._recorder is not None else None
 
     # ---- call lists --------------------------------------------------------------------------------------------------
 

@@ -30,8 +30,10 @@ from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.keys import Keys
 from dialgate.ledger import merge
+from dialgate.listcopies import ListCopies
 from dialgate.metrics import Metrics
 from dialgate.model import HOUR, SECOND, Call, Instant, Known
+from dialgate.peers import Called
 from dialgate.permit import permitted
 from dialgate.permit_key import PermitKey
 from dialgate.primitives import COMPILED
@@ -124,9 +126,14 @@ class Gate:
         self._reserver = Reserver(store, self._recorder, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
+        self.registrar.elsewhere = self._called_elsewhere
+        self._copies = ListCopies(config.data, self.subjects.peers, self.registrar.changed)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
         self._own = _presence(config, keys.log)
+        self._first = (
+            chains.folder(config.data, 1) == upkeep.chain
+        )  # of the node's workers, which share their files
         self.roster = Roster(store, metrics)
         self._stamper = _stamper(config, upkeep.chain)
         self.traces: Traces | None = None
@@ -316,6 +323,10 @@ class Gate:
         snapshot = self._gatherer.snapshot
         return snapshot.parts() if snapshot else ()
 
+    async def _called_elsewhere(self, decision: str) -> tuple[str, str] | None:
+        told = await self.subjects.peers.first(Called(decision), list[tuple[str, str]], unlike=[])
+        return next(iter(told), None)
+
     async def proofs(self) -> list[CallerIdProof]:
         """Raises `StoreUnavailable`."""
         return await self._store.proofs()
@@ -352,6 +363,8 @@ class Gate:
         await self._upkeep.round(self._gatherer, now)
         await self.roster.tick(structs.replace(self._own, at=now, laws=self.config.law_hash), self.config)
         await self.subjects.observe(now)
+        if self._first:
+            self._copies.look(self._upkeep.lists, now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
 
@@ -374,6 +387,7 @@ class Gate:
         """After the answers that are still awaited."""
         while self._batches:
             await asyncio.wait(self._batches)
+        await self._copies.close()
         await self.subjects.close()
         await self.roster.leave()
         await self._store.close()

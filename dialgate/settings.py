@@ -4,7 +4,7 @@ when anything in it is wrong, with every error at once."""
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from itertools import combinations
 from pathlib import Path
@@ -28,6 +28,7 @@ Scope: TypeAlias = Literal[
     "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "admin",
 ]  # fmt: skip
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^/?#@]+/?$")]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _T = TypeVar("_T")
@@ -89,6 +90,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     permit_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     store: SharedStore | None = None
+    peers: Mapping[Name, Url] = {}
     store_patience: Seconds = 0.1
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
@@ -204,6 +206,10 @@ class _Reader:
         self.problems.extend(sip_faults(settings.sip, {each.name: each.sources for each in settings.clients}))
         if settings.workers > 1 and settings.store is None:
             self.problems.append(f"workers: {ONE_PROCESS}")
+        if settings.peers and settings.store is None:
+            self.problems.append(
+                "peers: only gates that share a `store` ask each other; give one, or leave them out"
+            )
         self.problems.extend(terms.faults(settings.retention, laws))
         store = settings.store or SharedStore()
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))

@@ -107,8 +107,9 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """Everything held about a number on behalf of one controller (GDPR 15). `restricted`: ledger entries out of use,
-    kept for legal claims alone. `days_of_storage`: after its use is over, by kind."""
+    """Everything held about a number on behalf of one controller (GDPR 15), by every gate on the store. `restricted`: ledger
+    entries out of use, kept for legal claims alone. `days_of_storage`: after its use is over, by kind. `missing`: of each gate
+    that could not be asked, why; what it alone holds is not told."""
 
     number: str
     controller: str
@@ -122,6 +123,7 @@ class Report(Struct, frozen=True, kw_only=True):
     lookups: list[Seen]
     requests: list[CaseInfo]
     days_of_storage: dict[str, int]
+    missing: dict[str, str] = {}
 
 
 class Portable(Struct, frozen=True, kw_only=True):
@@ -150,11 +152,13 @@ class Erased(Struct, frozen=True, kw_only=True):
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
-    """`suppression`: the ledger entry by which nobody of this controller may call the number again."""
+    """`suppression`: the ledger entry by which nobody of this controller may call the number again. `missing`: of each gate
+    that could not be asked, why; what permitted calls is then restricted, and its own call lists are as they were."""
 
     request: str
     suppression: Receipt
     items: list[Erased]
+    missing: dict[str, str] = {}
 
 
 class Rectified(Struct, frozen=True, kw_only=True):

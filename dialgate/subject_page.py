@@ -43,6 +43,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "Questi dati servono a decidere, prima di ogni chiamata commerciale, se la legge la permette, e a provarlo dopo.",
         "This data is used to decide before each commercial call whether the law permits it, and to prove that later.",
     ),
+    "missing": (
+        "Non è stato possibile consultare tutte le registrazioni. Non hanno risposto:",
+        "Not everything could be looked up. Not heard:",
+    ),
     "nothing": ("Nulla.", "Nothing."),
     "decisions": ("Chiamate chieste e decise", "Calls that were asked for, and decided"),
     "ledger": ("Consensi, contratti, richieste e revoche", "Consents, contracts, requests and revocations"),
@@ -176,12 +180,14 @@ def page(report: Report, language: Language) -> str:
     _people(made, report)
     say = made.say
     title = f"{say('title')} {report.controller_name}"
+    unheard = ", ".join(sorted(report.missing))
+    missing = f"<p><strong>{escape(say('missing'))} {escape(unheard)}.</strong></p>" if unheard else ""
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style></head>'
         f"<body><main><h1>{escape(title)}</h1>"
         f"<p>{escape(say('intro'))} <strong>{escape(report.number)}</strong>. {escape(say('made'))}"
-        f" {escape(day(report.made_at))}.</p><p>{escape(say('purpose'))}</p>"
+        f" {escape(day(report.made_at))}.</p><p>{escape(say('purpose'))}</p>{missing}"
         f"{''.join(made.parts)}<h2>{escape(say('rights_title'))}</h2><p>{escape(say('rights'))}</p></main></body></html>"
     )
 

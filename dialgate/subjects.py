@@ -20,7 +20,7 @@ from dialgate.deadlines import Deadlines
 from dialgate.expiry import Removal, Retiring
 from dialgate.faults import Unavailable
 from dialgate.holdings import Held
-from dialgate.holds import HoldRefused, Holds, UnderHold
+from dialgate.holds import Holds
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import Draft, Entry, Revoked
 from dialgate.localtime import rfc3339
@@ -28,10 +28,12 @@ from dialgate.lookups import Lookups
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, Instant
+from dialgate.peers import OffLists, OfPerson, Peers, Share, together
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
 from dialgate.settings import Client, Config
-from dialgate.store import Store, StoreUnavailable
+from dialgate.shared_holds import SharedHolds
+from dialgate.store import Store
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subject_answers import (
     CaseInfo,
@@ -64,10 +66,11 @@ class Subjects:
         self._registrar, self._keys, self._store = registrar, keys, store
         self._clock, self._metrics = clock, metrics
         self._file = SubjectStore.open(registrar.config.data / "subjects.db")
-        self._holds = Holds(registrar.config.data, keys)
         self._nonces = nonces()
         self._removing: asyncio.Task[None] | None = None
         self._problem = ""
+        self.peers = Peers(lambda: registrar.config, keys, store, clock)
+        self.holds = SharedHolds(Holds(registrar.config.data, keys), keys, self.peers)
         self.lookups = Lookups(self._file, keys, clock, metrics)
         self.deadlines = Deadlines(self._file, keys, clock)
 
@@ -93,6 +96,7 @@ class Subjects:
     async def close(self) -> None:
         if self._removing is not None:
             await self._removing
+        self.peers.close()
         await self._file.close()
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -132,24 +136,44 @@ class Subjects:
                 await self.lookups.note(client, settings, owner, e164, "simulation", f"campaign {campaign}")
 
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
-        """GDPR 15. The decision log is read as far as it names the number."""
+        """GDPR 15, by every gate on the store. The decision logs are read as far as they name the number."""
         held = self._held(*await self.look_up(client, controller, number, "everything", purpose))
-        subject = self._keys.subject(held.controller, held.number)
-        known = (await self._store.read([subject])).known[0]
-        lists = await self._store.lists()
+        told, own = await asyncio.gather(
+            self.peers.ask(OfPerson(held.controller, held.number), Share),
+            self.share(held.controller, held.number),
+        )
+        share = together([own, *told.answers.values()])
         return Report(
             number=held.number,
             controller=held.controller,
             controller_name=self.config.controllers[held.controller].name,
             made_at=rfc3339(self._clock()),
             ledger=await self._registrar.history(client, held.controller, held.number),
+            restricted=share.restricted,
+            lists=share.lists,
+            registries=share.registries,
+            decisions=share.decisions,
+            lookups=share.lookups,
+            requests=share.requests,
+            days_of_storage=_days(self.config),
+            missing=told.missing,
+        )
+
+    async def share(self, controller: str, number: str) -> Share:
+        """What this gate alone holds about it (E.164). Raises `StoreUnavailable`."""
+        held = self._held(controller, number)
+        subject = self._keys.subject(controller, number)
+        known = (await self._store.read([subject])).known[0]
+        lists = await self._store.lists()
+        records = await asyncio.to_thread(holdings.records, held)
+        return Share(
             restricted=[self._registrar.told(entry) for entry in await self._restricted(subject)],
             lists=await asyncio.to_thread(holdings.on_lists, held, lists),
             registries=await asyncio.to_thread(holdings.from_registries, held),
-            decisions=await asyncio.to_thread(holdings.decisions, held, known.attempts),
-            lookups=await self.lookups.seen(held.controller, held.number),
+            decisions=holdings.decisions(records, known.attempts),
+            lookups=await self.lookups.seen(controller, number),
             requests=await self.deadlines.of(subject),
-            days_of_storage=_days(self.config),
+            used=erasure.last_used(records),
         )
 
     async def portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
@@ -202,36 +226,36 @@ class Subjects:
     # ---- erasure -----------------------------------------------------------------------------------------------------
 
     async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
-        """GDPR 17. The suppression binds first, together with the ledger's share; the files follow. Should it break
-        off in between, it may be asked again."""
+        """GDPR 17. The suppression binds first, together with the ledger's share; the files follow, those of the other gates on
+        the store too. Should it break off in between, it may be asked again. Where a gate cannot be asked whether a call was
+        allowed on what permits calls, that is put out of use, as if it were so."""
         owner, e164 = self._registrar.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
         begun = await self.deadlines.opened(ask.request, "erasure", subject)
-        held = self._held(owner.id, e164)
-        evidence = e164 in (await self._under_hold()).numbers
-        records = await asyncio.to_thread(holdings.records, held)
+        evidence = e164 in (await self.holds.under()).numbers
+        told = await self.peers.ask(OfPerson(owner.id, e164), Share)
+        share = together([await self.share(owner.id, e164), *told.answers.values()])
+        kept = erasure.keeps(held=evidence, unheard=list(told.missing))
         entries = await self._store.history(subject)
-        goes, restricted = erasure.split(
-            entries,
-            erasure.last_used(records),
-            self._clock(),
-            self.config.settings.storage.restricted_days,
-            held=evidence,
-        )
+        now, days = self._clock(), self.config.settings.storage.restricted_days
+        goes, restricted = erasure.split(entries, share.used, now, days, held=kept is not None)
         await self._file.restrict(
             [erasure.sealed(*each, self._keys.ledger, next(self._nonces)) for each in restricted]
         )
         gone = [entry.seq for entry in (*goes, *(entry for entry, _ in restricted))]
         seq = (await self._store.remove(gone, [self._suppression(client, owner.id, e164, ask)]))[0]
         receipt = Receipt(seq, rfc3339(self._clock()))
-        items = erasure.told(entries, restricted, self._named, held=evidence)
-        lists = await (self._on_lists(held) if evidence else self._off_lists(held))
-        registries = await asyncio.to_thread(holdings.from_registries, held)
-        items += erasure.about_files(lists, registries, records, held=evidence)
+        items = erasure.told(entries, restricted, self._named, kept)
+        lists = set(await self.off_lists(owner.id, e164))
+        others = await self.peers.ask(OffLists(owner.id, e164), list[str])
+        lists.update(*others.answers.values())
+        items += erasure.about_files(sorted(lists), share.registries, len(share.decisions), held=evidence)
         await self.deadlines.take(
             begun, Answered(what=_summary(items), actor=ask.actor or client.name, entries=(seq,))
         )
-        return Erasure(request=ask.request, suppression=receipt, items=items)
+        return Erasure(
+            request=ask.request, suppression=receipt, items=items, missing=told.missing | others.missing
+        )
 
     def _named(self, entry: Entry) -> str:
         name: str = Masker(self._keys, entry.controller).shown(getattr(entry.event, "id", ""))
@@ -251,12 +275,11 @@ class Subjects:
             sealed=self._keys.ledger.seal(number, next(self._nonces)),
         )
 
-    async def _under_hold(self) -> UnderHold:
-        """Where that cannot be told, nothing is destroyed. Raises `StoreUnavailable`."""
-        try:
-            return await asyncio.to_thread(self._holds.under)
-        except (HoldRefused, OSError) as fault:
-            raise StoreUnavailable(f"legal holds: {fault}") from fault
+    async def off_lists(self, controller: str, number: str) -> list[str]:
+        """It is taken off this gate's call lists; not where it is under a legal hold. The names of those it was on."""
+        held = self._held(controller, number)
+        evidence = number in (await self.holds.under()).numbers
+        return await (self._on_lists(held) if evidence else self._off_lists(held))
 
     async def _on_lists(self, held: Held) -> list[str]:
         lists = await self._store.lists()
@@ -307,8 +330,9 @@ class Subjects:
         self._removing = None
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """What is past its time of storage; with `drop`, it is gone on return."""
-        retiring = Retiring(self.config, self._store, self._file, await self._under_hold())
+        """What is past its time of storage; with `drop`, it is gone on return. Raises as `SharedHolds.take_up`."""
+        await self.holds.take_up()
+        retiring = Retiring(self.config, self._store, self._file, await self.holds.under())
         removed = await retiring.run(now, drop=drop)
         for each in removed if drop else ():
             self._metrics.retired.labels(each.kind).inc(each.count)

@@ -3,23 +3,52 @@
 A month's keys name its numbers. Where they are retired its records belong to nobody, and what is told is that.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from itertools import chain, islice, takewhile
+from collections.abc import Collection, Iterator
+from itertools import chain, dropwhile, islice, takewhile
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from dialgate import phone, span
-from dialgate.chains import Chains, Place
+from dialgate.chains import Chains
 from dialgate.decision_log import Line
 from dialgate.holds import Holds
 from dialgate.keys import Keys
-from dialgate.model import OutcomeRecord
+from dialgate.model import Instant, OutcomeRecord
 from dialgate.numberset import DamagedFile, NumberSet
 from dialgate.records import Record
 from dialgate.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 
-Sees = Callable[[Record], bool]
+# Of a decision among those of all gates: when it was made, in which log, and where there. A newer one comes after.
+Position: TypeAlias = tuple[Instant, str, int]
+BEGINNING: Final[Position] = (0, "", 0)
+_FOR_EVER: Final[Instant] = 1 << 62
+
+
+class Sees(Struct, frozen=True, kw_only=True):
+    """Whose decisions are told: of `controllers`, or of every one and also of campaigns that nobody has (None); of these last, else,
+    what `client` asked for itself. Within [`since`, `until`)."""
+
+    controllers: tuple[str, ...] | None = None
+    client: str = ""
+    since: Instant = 0
+    until: Instant = _FOR_EVER
+
+    @classmethod
+    def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Sees":
+        """As a client sees: of its controllers, or of one of them alone."""
+        if not controller:
+            return cls(controllers=controllers, client=client)
+        return cls(controllers=(controller,) if controller in controllers else ())
+
+    def __call__(self, record: Record) -> bool:
+        owner = record.facts.controller.id
+        if not self.since <= record.at < self.until:
+            return False
+        if self.controllers is None:
+            return True
+        return owner in self.controllers if owner else bool(self.client) and record.client == self.client
 
 
 class NumberUnreadable(ValueError):
@@ -42,15 +71,17 @@ class Inquiry:
     def __init__(self, data: Path, keys: Keys) -> None:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
 
-    def about(self, number: str, sees: Sees, *, before: str = "", most: int | None = None) -> list[Found]:
-        """Newest first; of those older than decision `before`, if given. `number`: in E.164. Also those of retired months
-        that a legal hold keeps. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`."""
+    def about(
+        self, number: str, sees: Sees, *, before: Position | None = None, most: int | None = None
+    ) -> list[Found]:
+        """Newest first; of those older than `before`, if given. `number`: in E.164. Also those of retired months that a legal
+        hold keeps. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`."""
         chains = Chains(self._data)
         every: Iterator[tuple[Line, Record]] = chain(
             chains.about(set(self._keys.hashes(number).values())), self._held(chains, number)
         )
-        if before:
-            every = _after(every, chains.find(before))
+        if before is not None:
+            every = dropwhile(lambda each: position(each[1]) >= before, every)
         found = ((line, record) for line, record in every if sees(record))
         return self._joined(chains, list(islice(found, most)))
 
@@ -72,6 +103,10 @@ class Inquiry:
         if found is None or not sees(found.record):
             return None
         return self._joined(chains, [(found.line, found.record)])[0]
+
+    def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
+        """The reports here of what became of these decisions' calls, which may be another gate's. Raises `LogDamaged`."""
+        return list(Chains(self._data).reports(decisions))
 
     def retired(self) -> list[str]:
         """The months (`YYYY-MM`) in which something was decided and whose keys are gone."""
@@ -95,14 +130,8 @@ class Inquiry:
         ]
 
 
-def _after(every: Iterator[tuple[Line, Record]], cursor: Place | None) -> Iterator[tuple[Line, Record]]:
-    """Of decisions, newest first, those that come after `cursor`; none if it is not there."""
-    if cursor is None:
-        return
-    place = cursor.record.at, cursor.record.seq
-    for line, record in every:
-        if (record.at, record.seq) < place:
-            yield line, record
+def position(record: Record) -> Position:
+    return record.at, record.id.rpartition("-")[0], record.seq
 
 
 def e164(raw: str, home: str) -> str:

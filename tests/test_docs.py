@@ -15,10 +15,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from dialgate.doors import FastAgi, Limits, Listen, Sip, SipTrunk
-from dialgate.interfaces import cli, openapi, siblings
-from dialgate.interfaces.http_endpoints import ENDPOINTS
+from dialgate.interfaces import cli, http, openapi, siblings
 from dialgate.interfaces.http_errors import CODES
-from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.metrics import Calls, Metrics
 from dialgate.model import REASONS
 from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
@@ -59,9 +57,7 @@ def test_every_error_with_its_status_and_text() -> None:
 
 
 def test_every_endpoint_with_its_scope() -> None:
-    served = [
-        [f"{each.method} {openapi.plain(each.path)}", each.scope or ""] for each in (*ENDPOINTS, *OPERATIONS)
-    ]
+    served = [[f"{each.method} {openapi.plain(each.path)}", each.scope or ""] for each in http.EVERY]
     assert [row[:2] for row in rows("## Endpoints", 3)] == served
 
 

@@ -21,7 +21,6 @@ from dialgate import settings
 from dialgate.interfaces import http, http_server, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES, Fault
-from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.localtime import rfc3339
 from dialgate.model import HOUR, REASONS
 from dialgate.settings import ConfigError
@@ -488,11 +487,11 @@ async def test_metrics_count_decisions_and_hold_no_number(running: World, accept
 async def test_the_description_names_every_endpoint_error_and_reason(running: World) -> None:
     """And every example is what its type says it is."""
     told = await get(running, "/openapi.json")
-    assert sum(len(methods) for methods in told["paths"].values()) == len((*ENDPOINTS, *OPERATIONS))
+    assert sum(len(methods) for methods in told["paths"].values()) == len(http.EVERY)
     schemas = told["components"]["schemas"]
     assert {each["const"] for each in schemas["ReasonCode"]["oneOf"]} == set(REASONS)
     assert {each["const"] for each in schemas["ErrorCode"]["oneOf"]} == set(CODES)
-    for endpoint in (*ENDPOINTS, *OPERATIONS):
+    for endpoint in http.EVERY:
         for kind, example in (
             (endpoint.ask, endpoint.ask_example),
             (endpoint.answer, endpoint.answer_example),

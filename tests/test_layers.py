@@ -71,6 +71,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
     "dialgate.subject_page": {"model", "requests", "subject_answers", "texts"},
     "dialgate.chains": {"model", "decision_log", "keys", "records", "span"},
+    "dialgate.peers": {"model", "keys", "lookups", "requests", "settings", "store", "subject_answers", "why"},
+    "dialgate.shared_holds": {"holds", "keys", "peers", "store"},
+    "dialgate.everywhere": {"model", "peers", "why"},
+    "dialgate.listcopies": {"model", "calllist", "decision_log", "peers", "store"},
     "dialgate.holdings": {
         "model", "chains", "localtime", "numberset", "records", "settings", "snapshot", "store", "subject_answers",
     },
@@ -85,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.breach": {"model", "chains", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
         "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
-        "phone", "registrar", "requests", "expiry", "settings", "store", "stores", "subject_answers",
+        "peers", "phone", "registrar", "requests", "expiry", "settings", "shared_holds", "store", "stores", "subject_answers",
     },
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "primitives", "snapshot", "settings", "store",
@@ -134,8 +138,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
     "dialgate.service": {
-        "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "localtime",
-        "metrics", "observed", "permit", "permit_key", "primitives",
+        "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "listcopies", "localtime",
+        "metrics", "observed", "peers", "permit", "permit_key", "primitives",
         "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
     },
     # For those who ask: what it is told, and nothing of the gate.
@@ -150,11 +154,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {"lookups",
-        "model", "account", "interfaces", "keys", "records", "service", "settings", "texts", "why",
+        "model", "account", "interfaces", "everywhere", "keys", "peers", "service", "settings", "texts", "why",
     },
+    "dialgate.interfaces.http_peers": {"everywhere", "interfaces", "listcopies", "peers", "service"},
     "dialgate.interfaces.cli_answers": {
-        "model", "account", "chains", "decision_log", "faults", "interfaces", "keys", "kept", "law", "records", "replay", "search",
-        "settings", "span", "texts", "why", "terminal",
+        "model", "account", "chains", "decision_log", "everywhere", "faults", "interfaces", "keys", "kept", "law", "peers", "records", "replay", "search",
+        "settings", "span", "subjects", "texts", "why", "terminal",
     },
     "dialgate.interfaces.console_reports": {"console", "interfaces", "localtime"},
     "dialgate.interfaces.console_requests": {"model", "console", "interfaces", "localtime", "lookups", "subject_answers"},
@@ -176,14 +181,14 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
-        "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "subject_answers", "subject_page", "subjects",
+        "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {
         "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts", "waiting",
     },
     "dialgate.interfaces.console": {
-        "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "proofs", "records", "requests",
+        "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "peers", "proofs", "records", "requests",
         "service", "settings", "signing", "stores", "texts", "why",
     },
     "dialgate.__main__": {"interfaces"},

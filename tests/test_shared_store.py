@@ -54,12 +54,7 @@ async def load_numbers(gate: Gate, numbers: list[str]) -> None:
 
 def share(first: Path, folder: Path) -> None:
     """The keys and the call lists of another node."""
-    (folder / "data").mkdir(exist_ok=True)
-    keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
-    shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
-    path = folder / "data/keys.json"
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.encode(shared))
+    world.share_keys(first, folder)
     shutil.copytree(first / "data/lists", folder / "data/lists")
 
 

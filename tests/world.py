@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import yaml
 from aiohttp import ClientSession, ClientTimeout
@@ -76,6 +77,16 @@ def write_folder(folder: Path, **changes: Any) -> Path:
     path = folder / "dialgate.yaml"
     path.write_text(yaml.safe_dump(written))
     return path
+
+
+def share_keys(first: Path, folder: Path) -> None:
+    """What a node that is to share the store of another begins with."""
+    (folder / "data").mkdir(exist_ok=True)
+    keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
+    shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
+    path = folder / "data/keys.json"
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(shared))
 
 
 def publish_answers(

@@ -1,11 +1,11 @@
 """Commands that answer for what was decided: why a number was called, which decisions there were, and whether they would
 be made again. They read the data folder, beside a running gate or without one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import typer
 import yaml
@@ -15,10 +15,11 @@ from dialgate import replay as replaying
 from dialgate import search as searching
 from dialgate.account import Account
 from dialgate.chains import Chains
+from dialgate.everywhere import Everywhere, Missing
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
 from dialgate.interfaces.cli_instants import Since, Until, instant
-from dialgate.interfaces.cli_subjects import Purpose, act
+from dialgate.interfaces.cli_subjects import Purpose, act, show_missing
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -30,18 +31,21 @@ from dialgate.interfaces.cli_terminal import (
 from dialgate.keys import Keys
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import OutcomeRecord
+from dialgate.peers import AboutNumber, Decisions
 from dialgate.records import Reader, Record
 from dialgate.replay import Replay
 from dialgate.search import Hit, Query
-from dialgate.settings import Config
+from dialgate.settings import Client, Config
 from dialgate.span import Span
+from dialgate.subjects import Subjects
 from dialgate.terminal import MISUSE, NO, Bars, bars, console, show_json, show_table, utc
 from dialgate.texts import Language
-from dialgate.why import Inquiry
+from dialgate.why import Inquiry, Sees
 
 app = typer.Typer()
 _EVERY = 2_000  # records between two movements of the bar
 _SHOWN = 20
+_T = TypeVar("_T")
 
 First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="From this entry of the log on.")]
 Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Up to this entry.")]
@@ -63,32 +67,39 @@ def why_number(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Every decision about a number, newest first, with what it rested on, in words for the person it was about.
+    """Every decision about a number, newest first, with what it rested on, in words for the person it was about. Where gates
+    share a store, those of all of them.
 
-    Exit 0: there are some. 1: there is none on record, or none that can still be found.
+    Exit 0: there are some. 1: there is none on record, or none that can still be found, or a gate could not be asked.
 
     dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00"""
     with reporting(as_json=as_json), _reading():
-        loaded = load_config(config)
-        inquiry, within = Inquiry(loaded.data, _keys(loaded)), _span(since, until)
+        loaded, within = load_config(config), _span(since, until)
+        keys = _keys(loaded)
         names = {each.id: each.name for each in loaded.controllers.values()}
         e164 = _number(number, controller, loaded)
-        act(config, lambda subjects, client: subjects.saw(client, controller, e164, "decisions", purpose))
-        found = inquiry.about(
-            e164,
-            lambda record: (
-                controller in {"", record.facts.controller.id} and within.since <= record.at < within.until
-            ),
-        )
-        told = [account.account(each, language, names) for each in found]
-        retired = inquiry.retired()
-    notices = [] if told else [account.none_found(language, dated=bool(since or until))]
-    notices += [account.of_retired(retired, language)] if retired else []
+        sees = Sees(controllers=(controller,) if controller else None, since=within.since, until=within.until)
+        asked = AboutNumber(number=e164, sees=sees)
+
+        async def own(look_up: Callable[[Inquiry], _T], /) -> _T:
+            return look_up(Inquiry(loaded.data, keys))
+
+        async def look_up(subjects: Subjects, client: Client) -> tuple[Decisions, Missing]:
+            await subjects.saw(client, controller, e164, "decisions", purpose)
+            return await Everywhere(own, subjects.peers).about(asked)
+
+        decisions, missing = act(config, look_up)
+        told = [account.account(each, language, names) for each in decisions.found]
+    notices = account.notices(
+        language, decisions.retired, missing, nothing=not told, dated=bool(since or until)
+    )
     if as_json:
-        show_json({"decisions": told, "retired_months": retired, "notices": notices, "language": language})
+        show_json({"decisions": told, "retired_months": decisions.retired, "notices": notices, "language": language,
+                   "missing": missing})  # fmt: skip
     else:
         _show_accounts(told, notices)
-    raise typer.Exit(0 if told else NO)
+        show_missing(missing)
+    raise typer.Exit(NO if missing or not told else 0)
 
 
 def _show_accounts(told: list[Account], notices: list[str]) -> None:

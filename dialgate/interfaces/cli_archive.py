@@ -1,6 +1,6 @@
 """Commands that keep a log small, and no longer than the law lets it: archive, retire, hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,7 @@ from dialgate.archive import due, indexing, packing
 from dialgate.faults import Unavailable
 from dialgate.holds import Hold, HoldRefused, Holds, read_number
 from dialgate.interfaces.cli_audit import log_app
+from dialgate.interfaces.cli_subjects import act, show_missing
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -22,10 +23,11 @@ from dialgate.interfaces.cli_terminal import (
 )
 from dialgate.interfaces.cli_writing import Actor
 from dialgate.keys import Keys
+from dialgate.peers import HoldLifted, HoldPlaced, Told
 from dialgate.retention import Month, months, retire
 from dialgate.service import wall_clock
 from dialgate.settings import Config
-from dialgate.terminal import bars, show_json, show_table, utc
+from dialgate.terminal import NO, bars, show_json, show_table, utc
 
 hold_app = typer.Typer(no_args_is_help=True, help="Legal holds: numbers that no retirement touches.")
 log_app.add_typer(hold_app, name="hold")
@@ -101,7 +103,8 @@ def log_retire(
     """Make the months anonymous whose time is over (`retention` in the configuration), by destroying their keys.
 
     The records stay and the chain holds, but no key links them to a number any more, and nothing brings that back. Decisions
-    about held numbers stay linked to these. Backups of the key file are yours to destroy.
+    about held numbers stay linked to these; where gates share a store, also those that another holds. Backups of the key file are
+    yours to destroy.
 
     dialgate log retire --yes"""
     with reporting(as_json=as_json), _foreseen():
@@ -110,6 +113,7 @@ def log_retire(
         found = months(loaded, keys, wall_clock())
         due = [month for month in found if month.over]
         if yes:
+            act(config, lambda subjects, _: subjects.holds.take_up())
             for month in due:
                 retire(loaded, keys, month.month)
     if as_json:
@@ -142,26 +146,41 @@ def _show_months(found: list[Month], *, done: bool) -> None:
 def hold_add(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Keep every decision about this number linked to it, whatever month is retired. What is retired already stays so.
+    """Keep every decision about this number linked to it, whatever month is retired. What is retired already stays so. Where gates
+    share a store, each of them holds it; exit 1 where one could not be told: run the same again.
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo"""
     with reporting(as_json=as_json), _foreseen():
         holds, e164 = _holds(config, number)
-        hold = holds.add(e164, at=wall_clock(), by=by, reason=reason)
-    _say(hold, f"Hold {hold.id} is in force.", as_json=as_json)
+        held = holds.find(e164)
+        hold = held or holds.add(e164, at=wall_clock(), by=by, reason=reason)
+        told = _everywhere(config, HoldPlaced(e164, wall_clock(), by, reason))
+        if held is not None and not told.missing and not any(told.answers.values()):
+            raise HoldRefused("this number is held already; lift that hold first")
+    _say(hold, f"Hold {hold.id} is in force.", told.missing, as_json=as_json)
 
 
 @hold_app.command("lift")
 def hold_lift(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """End the hold. What links its decisions of retired months to the number is destroyed.
+    """End the hold. What links its decisions of retired months to the number is destroyed. Where gates share a store, by each of
+    them; exit 1 where one could not be told: run the same again.
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo"""
     with reporting(as_json=as_json), _foreseen():
         holds, e164 = _holds(config, number)
-        hold = holds.lift(e164, at=wall_clock(), by=by, reason=reason)
-    _say(hold, f"Hold {hold.id} is lifted.", as_json=as_json)
+        held = holds.find(e164)
+        lifted = holds.lift(e164, at=wall_clock(), by=by, reason=reason) if held else None
+        told = _everywhere(config, HoldLifted(e164, wall_clock(), by, reason))
+        if lifted is None and not told.missing and not any(told.answers.values()):
+            raise HoldRefused("this number is not held")
+    _say(
+        lifted,
+        f"Hold {lifted.id} is lifted." if lifted else "Lifted elsewhere.",
+        told.missing,
+        as_json=as_json,
+    )
 
 
 @hold_app.command("list")
@@ -195,11 +214,22 @@ def _told(hold: Hold) -> dict[str, object]:
     return {name: getattr(hold, name) for name in Hold.__struct_fields__ if name != "number"}
 
 
-def _say(hold: Hold, words: str, *, as_json: bool) -> None:
+def _say(hold: Hold | None, words: str, missing: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
-        show_json(_told(hold))
+        show_json({**(_told(hold) if hold else {}), "missing": missing})
     else:
         typer.echo(words)
+        show_missing(missing)
+    if missing:
+        raise typer.Exit(NO)
+
+
+def _everywhere(config: Path, asked: HoldPlaced | HoldLifted) -> Told[bool]:
+    """What is done here is done, also where the store is away and nobody can be told."""
+    try:
+        return act(config, lambda subjects, _: subjects.peers.ask(asked, bool))
+    except Failure as failure:
+        return Told({}, {"the other gates": str(failure)})
 
 
 def _holds(config: Path, number: str) -> tuple[Holds, str]:

@@ -1,6 +1,7 @@
 """`dialgate nodes`: the gates that share a store."""
 
 import asyncio
+from typing import Annotated
 
 import typer
 
@@ -28,15 +29,24 @@ def nodes_app() -> None:
 
 
 @app.command()
-def nodes(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def nodes(
+    *,
+    forget: Annotated[
+        str, typer.Option(metavar="NODE", help="Take a silent one off the list, that will not come back.")
+    ] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
     """Show the gates that share the store: what they run, and which are silent or on an old configuration or version.
+
+    One that is forgotten is no longer missed by whoever asks about a person: keep its log where it can be looked into.
 
     Exit 0: all are as they should be. 1: one is not.
 
     dialgate nodes --json"""
     with reporting(as_json=as_json):
         try:
-            muster = asyncio.run(_muster(load_config(config)))
+            muster = asyncio.run(_muster(load_config(config), forget))
         except (ConfigError, Unavailable) as error:
             raise Failure("store.unavailable", str(error)) from None
     found = roster.problems(muster, wall_clock())
@@ -56,13 +66,26 @@ def nodes(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> No
     raise typer.Exit(NO if found else 0)
 
 
-async def _muster(config: Config) -> Muster:
+async def _muster(config: Config, forget: str) -> Muster:
     store = await stores.opened(config)
     try:
         if not isinstance(store, Shared):
             raise Failure(
                 "store.embedded", "The store is this gate's own: there is no other node.", status=MISUSE
             )
+        if forget:
+            await _forget(store, forget)
         return await store.muster()
     finally:
         await store.close()
+
+
+async def _forget(store: Shared, name: str) -> None:
+    """All workers of a gate, or one of them."""
+    known = [each for each in (await store.muster()).present if name in {each.node, roster.gate_of(each)}]
+    if not known:
+        raise Failure("node.unknown", "No gate of this name is on the list.", field="forget", status=MISUSE)
+    if any(wall_clock() - each.at < roster.SILENT for each in known):
+        raise Failure("node.at_work", "It is at work: stop it first.", field="forget")
+    for each in known:
+        await store.dismiss(each.node)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import pwd
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -83,6 +83,17 @@ def _who() -> str:
         return f"uid-{os.getuid()}"
 
 
+def show_missing(missing: Mapping[str, str]) -> None:
+    for node, why in missing.items():
+        typer.echo(f"{node} was not asked: {why}.", err=True)
+
+
+def _end(missing: Mapping[str, str]) -> None:
+    show_missing(missing)
+    if missing:
+        raise typer.Exit(NO)
+
+
 def write_out(path: Path, text: str) -> None:
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -107,19 +118,20 @@ def subject_show(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything held about a number, and who saw it (GDPR art. 15).
+    """Show everything held about a number, and who saw it (GDPR art. 15). Where gates share a store, by all of them; exit 1 where
+    one could not be asked.
 
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html"""
     with reporting(as_json=as_json):
         told = act(config, lambda subjects, client: subjects.report(client, controller, number, purpose))
-        if language is None and out is None:
-            _show(told, as_json=as_json)
-            return
         text = subject_page.page(told, language) if language else f"{msgspec.json.encode(told).decode()}\n"
-        if out is None:
-            typer.echo(text)
-        else:
+        if out is not None:
             write_out(out, text)
+        elif language is None:
+            _show(told, as_json=as_json)
+        else:
+            typer.echo(text)
+    _end(told.missing)
 
 
 def _show(told: Report, *, as_json: bool) -> None:
@@ -306,7 +318,8 @@ def subject_erase(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Erase what may go, put out of use what must stay, and suppress the number (GDPR art. 17). It cannot be undone.
+    """Erase what may go, put out of use what must stay, and suppress the number (GDPR art. 17). It cannot be undone. Where gates
+    share a store, by all of them; exit 1 where one could not be asked.
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703"""
     options = locals()
@@ -314,6 +327,7 @@ def subject_erase(
         asked = request(ErasureRequest, options)
         told = act(config, lambda subjects, client: subjects.erase(client, number, asked))
         _show_erasure(told, as_json=as_json)
+    _end(told.missing)
 
 
 def _show_erasure(told: Erasure, *, as_json: bool) -> None:

@@ -1,27 +1,26 @@
 """For the officer: a number and what is held about it, one decision, and its evidence."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 from msgspec import Struct
 
-from dialgate import account, chains, evidence, stores, why
+from dialgate import account, chains, evidence, stores
 from dialgate.account import Account
 from dialgate.interfaces.console_visit import Visit
-from dialgate.interfaces.http_decisions import TURN
+from dialgate.interfaces.http_decisions import TURN, everywhere, known
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
+from dialgate.peers import AboutNumber
 from dialgate.proofs import NoEvidence
 from dialgate.records import Record
 from dialgate.requests import ConsentStanding, HistoryEntry
-from dialgate.settings import Client, Config
+from dialgate.settings import Config
 from dialgate.signing import Signer
-from dialgate.why import Found, Inquiry
+from dialgate.why import Found, Sees
 
-_T = TypeVar("_T")
 _MOST: Final = 25
 _KINDS: Final = (
     "revoked", "lifted", "consent", "consent_confirmed", "consent_withdrawn", "consents_voided", "contract",
@@ -42,7 +41,7 @@ class Held(Struct, frozen=True, kw_only=True):
     controller: str
     decisions: list[Account]
     more: bool
-    retired: str
+    notices: list[str]
     ledger: list[HistoryEntry]
     consents: list[ConsentStanding]
 
@@ -80,48 +79,23 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
     owner, number = await gate.subjects.look_up(
         client, asked.controller, asked.number, "account", asked.purpose
     )
-    sees = _sees(client, owner)
-
-    def read(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
-        return inquiry.about(number, sees, most=_MOST + 1), inquiry.retired()
-
-    found, retired = await _inquire(visit, read)
-    language, names = visit.words.language, _names(gate.config)
+    sees = Sees.of(client.name, client.controllers, owner)
+    question = AboutNumber(number=number, sees=sees, most=_MOST + 1)
+    decisions, missing = await everywhere(visit.request.app, gate, client.name).about(question)
+    found, language, names = decisions.found, visit.words.language, _names(gate.config)
     return Held(
         number=number,
         controller=owner,
         decisions=[account.account(each, language, names) for each in found[:_MOST]],
         more=len(found) > _MOST,
-        retired=account.of_retired(retired, language) if retired else "",
+        notices=account.notices(language, decisions.retired, missing, nothing=False),
         ledger=await gate.registrar.history(client, owner, number, _KINDS),
         consents=await gate.registrar.consents(client, owner, number),
     )
 
 
-def _sees(client: Client, controller: str = "") -> why.Sees:
-    """Of its own controllers, or of one of them; of a campaign that nobody has what it asked for itself."""
-
-    def sees(record: Record) -> bool:
-        owner = record.facts.controller.id
-        if not owner:
-            return record.client == client.name and not controller
-        return owner in client.controllers and controller in {"", owner}
-
-    return sees
-
-
 def _names(config: Config) -> dict[str, str]:
     return {controller.id: controller.name for controller in config.controllers.values()}
-
-
-async def _inquire(visit: Visit, look_up: Callable[[Inquiry], _T]) -> _T:
-    data = visit.gate.config.data
-
-    def run() -> _T:
-        return look_up(Inquiry(data, Keys.open(data / "keys.json")))
-
-    async with visit.request.app[TURN].of(visit.client.name):
-        return await asyncio.to_thread(run)
 
 
 # ---- one decision ----------------------------------------------------------------------------------------------------
@@ -143,18 +117,17 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
         outcomes=record.decision.outcomes,
         facts=_facts(record),
         node=record.node,
-        provable=visit.may("subjects") and _sees_whole_gate(visit),
+        provable=visit.may("subjects")
+        and _sees_whole_gate(visit)
+        and await asyncio.to_thread(_here, visit, record),
         error=error,
     )
 
 
 async def _found(visit: Visit) -> Found:
     """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
-    name, sees = visit.request.match_info["id"], _sees(visit.client)
-    found = await _inquire(visit, lambda inquiry: inquiry.one(name, sees))
-    if found is None:
-        raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
-    return found
+    name, sees = visit.request.match_info["id"], Sees.of(visit.client.name, visit.client.controllers)
+    return known(*await everywhere(visit.request.app, visit.gate, visit.client.name).one(name, sees))
 
 
 def _facts(record: Record) -> dict[str, Any]:
@@ -172,6 +145,12 @@ def _facts(record: Record) -> dict[str, Any]:
     }
 
 
+def _here(visit: Visit, record: Record) -> bool:
+    """Not in the log of another gate on the store, which alone can prove it."""
+    data = visit.gate.config.data
+    return chains.of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
+
+
 # ---- evidence --------------------------------------------------------------------------------------------------------
 
 
@@ -185,8 +164,11 @@ async def evidence_of(visit: Visit) -> web.StreamResponse:
     asked = await visit.form()
     if not _sees_whole_gate(visit):
         raise Fault(403, "console.evidence", "It would name other controllers; the operator can make it.")
+    found = await _found(visit)
+    if not await asyncio.to_thread(_here, visit, found.record):
+        return await _decision(visit, 409, "console.elsewhere")
     try:
-        body = await _bundle(visit, await _found(visit), asked.get("purpose", ""))
+        body = await _bundle(visit, found, asked.get("purpose", ""))
     except NoEvidence:
         return await _decision(visit, 409, "console.uncovered")
     except FAILURES as error:

@@ -18,6 +18,7 @@ from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response, too_large
 from dialgate.interfaces.http_lane import Lane
 from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, REGISTRY, SIBLINGS
+from dialgate.interfaces.http_peers import PEERS
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.turns import Turns
@@ -26,6 +27,7 @@ from dialgate.settings import Client, Config, Scope
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+EVERY: Final = (*ENDPOINTS, *OPERATIONS, *PEERS)
 _PATH_UNKNOWN: Final = Fault(404, "path.unknown", "No such path; /docs shows those there are.")
 _NOT_EXPECTED: Final = Fault(
     417, "request.expectation", "Only `Expect: 100-continue` is understood; leave it out."
@@ -34,7 +36,7 @@ _NOT_EXPECTED: Final = Fault(
 
 def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     app = web.Application(client_max_size=gate.config.settings.limits.body_bytes)
-    every = sorted((*ENDPOINTS, *OPERATIONS), key=lambda endpoint: endpoint.path)
+    every = sorted(EVERY, key=lambda endpoint: endpoint.path)
     app[GATE], app[REGISTRY] = gate, registry
     app[DESCRIPTION] = _described()
     app.on_response_prepare.append(http_authzen.echo_request_id)
@@ -92,7 +94,7 @@ def _lane(
 
 @cache
 def _described() -> bytes:
-    return msgspec.json.encode(openapi.document((*ENDPOINTS, *OPERATIONS)))
+    return msgspec.json.encode(openapi.document(EVERY))
 
 
 def _add(gate: Gate, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> None:

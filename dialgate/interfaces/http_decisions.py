@@ -5,15 +5,17 @@ of others it is told what it would be told if there were none.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from dialgate import account, texts, why
 from dialgate.account import Account
+from dialgate.everywhere import Everywhere
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.http_subjects import PURPOSE
@@ -21,11 +23,11 @@ from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.interfaces.turns import Turns
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
-from dialgate.records import Record
+from dialgate.peers import AboutNumber
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
 from dialgate.texts import Language
-from dialgate.why import Found, Inquiry
+from dialgate.why import BEGINNING, Found, Inquiry, Sees
 
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
@@ -34,14 +36,16 @@ TURN: Final = web.AppKey("TURN", Turns)
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
-    """Newest first. `more`: there are older ones; ask again with `before`. `notices` say in words what is not there:
-    that nothing was decided, or that the keys of `retired_months` are gone."""
+    """Newest first, of every gate on the store. `more`: there are older ones; ask again with `before`. `notices` say in words what
+    is not there: that nothing was decided, that the keys of `retired_months` are gone, or that the gates in `missing` could not be
+    asked, each with why."""
 
     decisions: list[Account]
     more: bool
     retired_months: list[str]
     notices: list[str]
     language: Language
+    missing: Mapping[str, str] = {}
 
 
 class _AboutNumber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,42 +67,59 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
         fields["number"] = f"+{fields['number'][1:]}"
     asked = convert(fields, _AboutNumber)
     language = asked.language or _preferred(request)
-    number, sees = _number(asked, client, gate.config), _sees(client, asked.controller)
+    number = _number(asked, client, gate.config)
+    sees = Sees.of(client.name, client.controllers, asked.controller)
     await gate.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
-
-    def look_up(inquiry: Inquiry) -> tuple[list[Found], list[str]]:
-        return inquiry.about(number, sees, before=asked.before, most=asked.limit + 1), inquiry.retired()
-
-    found, retired = await _inquire(request, gate, client, look_up)
-    told = [account.account(each, language, _names(gate.config)) for each in found[: asked.limit]]
-    nothing = [] if told or asked.before else [account.none_found(language)]
+    logs = everywhere(request.app, gate, client.name)
+    question = AboutNumber(number=number, sees=sees, most=asked.limit + 1)
+    if asked.before:
+        question = structs.replace(question, before=await logs.position(asked.before, sees) or BEGINNING)
+    decisions, missing = await logs.about(question)
+    names = _names(gate.config)
+    told = [account.account(each, language, names) for each in decisions.found[: asked.limit]]
     answer = Accounts(
         decisions=told,
-        more=len(found) > asked.limit,
-        retired_months=retired,
-        notices=nothing + ([account.of_retired(retired, language)] if retired else []),
+        more=len(decisions.found) > asked.limit,
+        retired_months=decisions.retired,
+        notices=account.notices(language, decisions.retired, missing, nothing=not told and not asked.before),
         language=language,
+        missing=missing,
     )
     return http_body.reply(request, _encode(answer))
 
 
 async def one_decision(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _OneDecision)
-    name, sees = request.match_info["id"], _sees(client, "")
-    found = await _inquire(request, gate, client, lambda inquiry: inquiry.one(name, sees))
-    if found is None:
-        raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
+    sees = Sees.of(client.name, client.controllers)
+    found = known(*await everywhere(request.app, gate, client.name).one(request.match_info["id"], sees))
     told = account.account(found, asked.language or _preferred(request), _names(gate.config))
     return http_body.reply(request, _encode(told))
 
 
-async def _inquire(request: web.Request, gate: Gate, client: Client, look_up: Callable[[Inquiry], _T]) -> _T:
+def everywhere(app: web.Application, gate: Gate, client: str) -> Everywhere:
+    return Everywhere(partial(inquire, app, gate, client), gate.subjects.peers)
+
+
+def known(found: Found | None, missing: Mapping[str, str]) -> Found:
+    """Raises `Fault` where there is none, or where that cannot be told."""
+    if found is not None:
+        return found
+    if missing:
+        raise Fault(
+            503,
+            "peer.unheard",
+            f"Nothing here has this id, and these gates could not be asked: {', '.join(missing)}.",
+        )
+    raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
+
+
+async def inquire(app: web.Application, gate: Gate, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
     data = gate.config.data
 
     def run() -> _T:
         return look_up(Inquiry(data, Keys.open(data / "keys.json")))
 
-    async with request.app[TURN].of(client.name):
+    async with app[TURN].of(client):
         return await asyncio.to_thread(run)
 
 
@@ -121,16 +142,6 @@ def _number(asked: _AboutNumber, client: Client, config: Config) -> str:
         raise Fault(
             400, "number.invalid", f"The number {problem}; send it in E.164.", field="number"
         ) from None
-
-
-def _sees(client: Client, controller: str) -> why.Sees:
-    def sees(record: Record) -> bool:
-        owner = record.facts.controller.id
-        if not owner:  # a campaign that nobody has
-            return record.client == client.name and not controller
-        return owner in client.controllers and controller in {"", owner}
-
-    return sees
 
 
 _EXAMPLE: Final = {
@@ -228,6 +239,6 @@ DECISIONS: Final = (
         ),
         answer=Account,
         answer_example=_EXAMPLE,
-        errors=("decision.unknown", *_ERRORS),
+        errors=("decision.unknown", "peer.unheard", *_ERRORS),
     ),
 )

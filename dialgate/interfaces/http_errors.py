@@ -82,6 +82,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "auth.missing": (401, "No key was sent, and the source address is no client's."),
     "auth.unknown": (401, "No client has this key."),
     "auth.scope": (403, "The client may not do this."),
+    "peer.refused": (403, "It is no question of a gate that shares this one's keys, name and time."),
     "path.unknown": (404, "No such path."),
     "controller.unknown": (404, "No such controller, or none of this client's."),
     "campaign.unknown": (404, "No such campaign of this controller."),
@@ -107,6 +108,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "gate.error": (500, "An error in the gate; its log has the details. No call was allowed."),
     "store.unavailable": (503, "The store cannot be reached; nothing was written."),
+    "peer.unheard": (503, "It is not here, and another gate that may have it could not be asked."),
     "gate.unavailable": (503, "The gate cannot do this now: its log, its keys or its clock is out of order."),
 }
 FAILURES: Final = (

@@ -48,6 +48,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
     none: str
     none_dated: str
     retired: str
+    missing: str
 
 
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,89 @@
+"""Where the other gates on the store ask (`dialgate.peers`). No key of a client: what is sealed rightly is a gate's."""
+
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from dialgate import everywhere, listcopies
+from dialgate.interfaces import http_decisions
+from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
+from dialgate.interfaces.http_operations import GATE
+from dialgate.interfaces.openapi import Endpoint
+from dialgate.peers import (
+    PATH,
+    AboutNumber,
+    Called,
+    HoldLifted,
+    HoldPlaced,
+    HoldsKept,
+    ListPart,
+    OffLists,
+    OfPerson,
+    OneDecision,
+    OutcomesOf,
+    PeerRefused,
+    Question,
+)
+from dialgate.service import Gate
+
+_TURN: Final = "another gate"  # no client's name: these have no spaces
+_log = structlog.get_logger(__name__)
+
+
+async def _ask(request: web.Request) -> web.StreamResponse:
+    gate = request.app[GATE]
+    try:
+        body = await request.read()
+        asked = gate.subjects.peers.opened(body)
+        gate.metrics.peers.labels(type(asked.question).__struct_config__.tag).inc()
+        answer = await _answer(request.app, gate, asked.question)
+    except PeerRefused as refused:
+        _log.warning("a question to this gate was refused", problem=str(refused))
+        return response(Fault(403, "peer.refused", f"It says: {refused}."))
+    except FAILURES as error:
+        return response(fault_of(error))
+    return web.Response(body=gate.subjects.peers.sealed(answer, body))
+
+
+async def _answer(app: web.Application, gate: Gate, question: Question) -> Any:
+    inquire = partial(http_decisions.inquire, app, gate, _TURN)
+    match question:
+        case AboutNumber():
+            return await inquire(lambda inquiry: everywhere.about(inquiry, question))
+        case OneDecision(id=name, sees=sees):
+            found = await inquire(lambda inquiry: inquiry.one(name, sees))
+            return [found] if found is not None else []
+        case OutcomesOf(decisions=names):
+            return await inquire(lambda inquiry: inquiry.outcomes(names))
+        case Called(decision=name):
+            called = await gate.registrar.called_here(name)
+            return [called] if called is not None else []
+        case OfPerson(controller=controller, number=number):
+            return await gate.subjects.share(controller, number)
+        case OffLists(controller=controller, number=number):
+            return await gate.subjects.off_lists(controller, number)
+        case HoldPlaced() | HoldLifted():
+            return await gate.subjects.holds.change(question)
+        case HoldsKept():
+            return await gate.subjects.holds.kept()
+        case ListPart():
+            return await listcopies.part(gate.config.data, question)
+
+
+PEERS: Final = (
+    Endpoint(
+        method="POST",
+        path=PATH,
+        group="Between gates",
+        about=(
+            "For the other gates on the store: what this one alone holds, asked and answered in bytes that only their keys open. "
+            "Not for a client."
+        ),
+        serve=_ask,
+        media="application/octet-stream",
+        answer_example="…",
+        errors=("peer.refused", "store.unavailable", "gate.unavailable"),
+    ),
+)

@@ -1,0 +1,530 @@
+"""Gates on one store ask each other: whoever is asked about a person answers for all of them, and a call list is everywhere."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import structs
+from typer.testing import CliRunner
+
+from dialgate import settings
+from dialgate.conformance.gates import listening
+from dialgate.holds import Holds
+from dialgate.interfaces.cli import app
+from dialgate.keys import Keys, nonces
+from dialgate.listcopies import part
+from dialgate.model import HOUR, MINUTE
+from dialgate.peers import Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
+from dialgate.service import wall_clock
+from dialgate.settings import ConfigError
+from dialgate.store import StoreUnavailable
+from dialgate.why import Sees
+from tests import redises, test_console, world
+from tests.damage import flip
+from tests.ports import free_port
+from tests.serving import program
+from tests.test_subjects import CLIENTS, CONSENT, PERSON, ask, get, report, send
+from tests.world import CALL, CLEAR, KEY, NOW, World
+
+PURPOSE = "purpose=letter+of+24+November"
+
+
+@pytest.fixture
+async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
+    """`rome`, which has a call list, and `milan`, which has its keys and nothing else. What either misses, a test ends."""
+    ports = {"rome": free_port(), "milan": free_port()}
+    peers = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    store = {"url": redises.alone(), "name": tmp_path.name, "patience": 5}
+    async with AsyncExitStack() as running:
+        made: list[World] = []
+        for name, port in ports.items():
+            folder = tmp_path / name
+            folder.mkdir()
+            if made:
+                world.share_keys(made[0].folder, folder)
+            listen = {"host": "127.0.0.1", "port": port}
+            settled: dict[str, Any] = {
+                "listen": listen,
+                "node": name,
+                "store": store,
+                "peers": peers,
+                "clients": CLIENTS,
+            }
+            made.append(await running.enter_async_context(world.running(folder, **settled)))
+        await world.load_list(made[0])
+        yield made
+
+
+async def copied(gate: World) -> None:
+    """Until what it lacked is there, or was not got."""
+    gate.hand.at += 11_000
+    await gate.gate.tick()
+    assert gate.gate._copies._task is not None
+    await gate.gate._copies._task
+    await gate.gate.tick()
+
+
+async def called(gate: World, **changes: Any) -> str:
+    answer = await send(gate, "/v1/check", {**CALL, **changes}, 200)
+    return str(answer["decision_id"])
+
+
+async def decisions(gate: World, *more: str) -> Any:
+    return await get(gate, f"/v1/decisions?{'&'.join((f'number={PERSON}', PURPOSE, *more))}")
+
+
+def keys_of(gate: World) -> Keys:
+    return Keys.open(gate.folder / "data/keys.json")
+
+
+def ids(told: Any) -> list[str]:
+    return [each["decision_id"] for each in told["decisions"]]
+
+
+async def command(gates: list[World], gate: World, *words: str) -> tuple[int, str, str]:
+    """By the real clock, as the gates must go for it."""
+    for each in gates:
+        each.hand.at = wall_clock()
+    process = await asyncio.create_subprocess_exec(
+        *program(*words, "--config", str(gate.folder / "dialgate.yaml")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, complained = await process.communicate()
+    return process.returncode or 0, said.decode(), complained.decode()
+
+
+def without(gate: World, name: str) -> None:
+    """It does not know any more where that gate is."""
+    config = gate.gate.config
+    peers = {node: url for node, url in config.settings.peers.items() if node != name}
+    gate.gate.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+
+
+def elsewhere(gate: World, name: str, url: str) -> None:
+    config = gate.gate.config
+    peers = {**config.settings.peers, name: url}
+    gate.gate.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+
+
+# ---- why was I called? ---------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_is_asked_tells_what_every_gate_decided(gates: list[World]) -> None:
+    rome, milan = gates
+    await copied(milan)
+    made = []
+    for at in range(6):
+        gate = gates[at % 2]
+        gate.hand.at = NOW + 20_000 + at * MINUTE
+        made.append(await called(gate, call_id=f"call-{at}"))
+    for gate in gates:
+        told = await decisions(gate)
+        assert (ids(told), told["missing"], told["notices"]) == (made[::-1], {}, [])
+    code, said, _ = await command(gates, milan, "why", CLEAR, "--purpose", "letter of 24 November", "--json")
+    assert (code, ids(msgspec.json.decode(said))) == (0, made[::-1])
+    assert rome.sample("dialgate_peer_questions_total", kind="decisions") == 2
+
+
+async def test_pages_go_on_across_gates(gates: list[World]) -> None:
+    """Also where two decisions are of one millisecond."""
+    await copied(gates[1])
+    for gate in gates:
+        gate.hand.at = NOW + HOUR
+    made = {await called(gates[at % 2], call_id=f"call-{at}") for at in range(5)}
+    seen: list[str] = []
+    more = True
+    while more:
+        told = await decisions(gates[0], "limit=2", *([f"before={seen[-1]}"] if seen else []))
+        seen += ids(told)
+        more = told["more"]
+    assert (len(seen), set(seen)) == (5, made)
+    assert ids(await decisions(gates[0], "before=00000000-1")) == []
+
+
+async def test_one_decision_is_found_wherever_it_was_made(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    assert (await get(milan, f"/v1/decisions/{name}"))["decision_id"] == name
+    unknown = await get(milan, "/v1/decisions/00000000-1", 404)
+    assert unknown["error"]["code"] == "decision.unknown"
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    unheard = await get(milan, f"/v1/decisions/{name}", 503)
+    assert (unheard["error"]["code"], "rome" in unheard["error"]["message"]) == ("peer.unheard", True)
+
+
+async def test_another_client_is_told_nothing_by_a_detour(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    stranger = structs.replace(milan.gate.config.settings.clients[0], name="stranger", controllers=())
+    sees = Sees.of(stranger.name, stranger.controllers)
+    told = await milan.gate.subjects.peers.ask(OneDecision(name, sees), list[Any])
+    assert told.answers == {"rome": []}
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "rome could not be asked"), ("it", "rome non ha risposto")]
+)
+async def test_that_a_gate_could_not_be_asked_is_told(gates: list[World], language: str, words: str) -> None:
+    rome, milan = gates
+    await called(rome)
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    told = await decisions(milan, f"language={language}")
+    assert (ids(told), list(told["missing"]), words in told["notices"][-1]) == ([], ["rome"], True)
+    assert "not reached" in told["missing"]["rome"]
+
+
+async def test_a_gate_that_nobody_knows_the_way_to_is_missing_all_the_same(gates: list[World]) -> None:
+    rome, milan = gates
+    without(milan, "rome")
+    await rome.gate.tick()  # it says that it is there
+    assert (await decisions(milan))["missing"] == {
+        "rome": "it shares the store, but `peers` does not say where it is"
+    }
+
+
+async def test_the_console_shows_what_another_gate_decided_and_where_its_evidence_is(
+    gates: list[World],
+) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    page = f"/console/decisions/{name}"
+    async with test_console.browser(rome, KEY) as session:
+        assert f"{page}/evidence" in await test_console.get(session, page)
+    async with test_console.browser(milan, KEY) as session:
+        asked = {"number": CLEAR, "purpose": "letter of 24 November", "controller": "acme"}
+        assert name in await test_console.send(session, "/console/lookup", 200, **asked)
+        assert f"{page}/evidence" not in await test_console.get(session, page)
+        said = await test_console.send(session, f"{page}/evidence", 409, purpose="case 4711")
+        assert "Another gate made this decision" in said
+
+
+# ---- rights --------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_report_is_of_every_gate(gates: list[World]) -> None:
+    rome, milan = gates
+    await copied(milan)
+    made = {await called(rome, call_id="one"), await called(milan, call_id="two")}
+    await ask(rome, "access")
+    await report(rome)
+    told = await report(milan)
+    assert {each["id"] for each in told["decisions"]} == made
+    assert [each["kind"] for each in told["requests"]] == ["access"]
+    assert len(told["lookups"]) == 2
+    assert [each["list"] for each in told["lists"]] == ["rome"]
+    assert [each["registry"] for each in told["registries"]] == ["rpo"]
+    assert told["missing"] == {}
+    page = f"/v1/subjects/{PERSON}?{PURPOSE}&language=it"
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    async with milan.client.get(page) as answer:
+        assert "Non hanno risposto: rome." in await answer.text()
+
+
+async def erased(gate: World) -> Any:
+    request = await ask(gate, "erasure")
+    return await send(gate, f"/v1/subjects/{PERSON}/erasure", {"request": request["id"]}, 200)
+
+
+def about(told: Any, what: str) -> dict[str, Any]:
+    (found,) = [each for each in told["items"] if each["what"] == what]
+    return dict(found)
+
+
+async def test_what_a_call_of_another_gate_rests_on_is_not_destroyed(gates: list[World]) -> None:
+    rome, milan = gates
+    await send(rome, "/v1/consents", CONSENT)
+    await called(rome)
+    told = await erased(milan)
+    assert about(told, "consent")["done"] == "restricted"
+    assert about(told, "decisions")["name"] == "1"
+
+
+async def test_what_nobody_called_on_is_destroyed(gates: list[World]) -> None:
+    rome, milan = gates
+    await send(rome, "/v1/consents", CONSENT)
+    told = await erased(milan)
+    assert (about(told, "consent")["done"], told["missing"]) == ("erased", {})
+
+
+async def test_where_a_gate_cannot_be_asked_nothing_is_destroyed(gates: list[World]) -> None:
+    rome, milan = gates
+    await send(rome, "/v1/consents", CONSENT)
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    told = await erased(milan)
+    found = about(told, "consent")
+    assert (found["done"], list(told["missing"]), "rome" in found["why"]) == ("restricted", ["rome"], True)
+    assert (await send(rome, "/v1/check", CALL, 200))["reasons"][0]["code"] == "revocation.revoked"
+
+
+@pytest.mark.parametrize("has", ["both", "the other"])
+async def test_an_erasure_takes_the_number_off_every_gates_lists(gates: list[World], has: str) -> None:
+    milan = gates[1]
+    if has == "both":
+        await copied(milan)
+    told = await erased(milan)
+    assert about(told, "call list")["name"] == "rome"
+    for gate in gates:
+        await gate.gate.tick()
+        await copied(gate)
+        folder = gate.folder / "data" / "lists"
+        for path in folder.iterdir():
+            os.utime(path, times=(1, 1))
+        await copied(gate)
+        (record,) = await gate.gate._store.lists()
+        assert [path.name for path in folder.iterdir()] == [record.file]
+    assert (await report(milan))["lists"] == []
+
+
+async def test_a_version_that_was_just_made_is_not_removed(gates: list[World]) -> None:
+    """It may be about to be recorded."""
+    folder = gates[0].folder / "data" / "lists"
+    (path,) = folder.iterdir()
+    fresh = path.with_name("acme.rome.0123456789abcdef.numbers")
+    fresh.write_bytes(b"")
+    os.utime(fresh, times=(NOW / 1000, NOW / 1000))
+    await copied(gates[0])
+    assert fresh.exists()
+
+
+async def test_a_hold_is_everywhere_or_it_is_told_where_not(gates: list[World]) -> None:
+    rome, milan = gates
+    both = [Holds(gate.folder / "data", keys_of(gate)) for gate in gates]
+    words = ["log", "hold", "add", CLEAR, "--reason", "Garante, case 4711", "--by", "dpo"]
+    code, _, complained = await command(gates, milan, *words)
+    assert (code, complained) == (0, "")
+    assert [held.find(CLEAR) is not None for held in both] == [True, True]
+    assert (await command(gates, milan, *words))[0] == 1  # it is held already
+    both[0].lift(CLEAR, at=NOW, by="dpo", reason="by mistake, at one gate alone")
+    code, said, _ = await command(gates, milan, *words)
+    assert (code, "in force" in said, both[0].find(CLEAR) is not None) == (0, True, True)
+    lift = ["log", "hold", "lift", CLEAR, "--reason", "closed", "--by", "dpo"]
+    assert (await command(gates, rome, *lift))[0] == 0
+    assert [held.find(CLEAR) for held in both] == [None, None]
+    assert (await command(gates, rome, *lift))[0] == 1  # none is held
+
+
+async def test_a_lift_that_somebody_took_down_lifts_no_later_hold(gates: list[World]) -> None:
+    rome, milan = gates
+    asked = {"by": "dpo", "reason": "Garante, case 4711", "number": CLEAR}
+    await told(milan, HoldPlaced(at=NOW + 1_000, **asked))
+    lifted = await told(milan, HoldLifted(at=NOW + 500, **asked))
+    assert (lifted, Holds(rome.folder / "data", keys_of(rome)).find(CLEAR) is not None) == (
+        {"rome": False},
+        True,
+    )
+    assert await told(milan, HoldLifted(at=NOW + 2_000, **asked)) == {"rome": True}
+
+
+async def told(gate: World, asked: HoldPlaced | HoldLifted) -> dict[str, bool]:
+    return (await gate.gate.subjects.peers.ask(asked, bool)).answers
+
+
+async def test_who_came_later_takes_up_what_others_hold_before_anything_is_destroyed(
+    gates: list[World],
+) -> None:
+    rome, milan = gates
+    Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
+    await milan.gate.subjects.retire(NOW, drop=False)
+    assert Holds(milan.folder / "data", keys_of(milan)).find(CLEAR) is not None
+    assert (await command(gates, milan, "log", "retire", "--yes"))[0] == 0
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailable, match=r"nothing is destroyed .rome: not reached"):
+        await milan.gate.subjects.retire(NOW, drop=True)
+
+
+def test_months_are_not_retired_while_a_gate_cannot_be_asked(tmp_path: Path) -> None:
+    peers = {"rome": f"http://127.0.0.1:{free_port()}"}
+    store = {"url": redises.alone(), "name": tmp_path.name}
+    path = world.write_folder(tmp_path, peers=peers, store=store, node="milan")
+    (tmp_path / "data").mkdir()
+    done = CliRunner().invoke(app, ["log", "retire", "--yes", "--config", str(path)])
+    assert (done.exit_code, "nothing is destroyed" in done.output) == (1, True)
+
+
+# ---- what became of a call -----------------------------------------------------------------------------------------------
+
+
+async def test_what_became_of_a_call_may_be_reported_to_any_gate(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
+    for gate in gates:
+        for found in ((await decisions(gate))["decisions"][0], await get(gate, f"/v1/decisions/{name}")):
+            assert [each["result"] for each in found["outcomes"]] == ["answered"]
+
+
+async def test_a_stop_during_a_call_binds_whichever_gate_is_told(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    done = await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+    assert done["revocation"]["seq"] == 1
+    answer = await send(rome, "/v1/check", {**CALL, "call_id": "again"}, 200)
+    assert answer["reasons"][0]["code"] == "revocation.revoked"
+
+
+async def test_a_stop_that_no_gate_can_place_is_refused_and_not_lost_without_a_word(
+    gates: list[World],
+) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 503)
+
+
+# ---- who is gone ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_gate_that_is_gone_for_good_can_be_forgotten(gates: list[World]) -> None:
+    rome, milan = gates
+    forget = ["nodes", "--forget", "rome"]
+    rome.hand.at = wall_clock()
+    await rome.gate.tick()
+    code, _, complained = await command(gates, milan, *forget)
+    assert (code, "stop it first" in complained) == (1, True)
+    rome.hand.at = wall_clock() - HOUR
+    rome.gate.roster._due = 0
+    await rome.gate.roster.tick(structs.replace(rome.gate._own, at=rome.hand.at), rome.gate.config)
+    without(milan, "rome")
+    assert list((await decisions(milan))["missing"]) == ["rome"]
+    code, said, _ = await command([milan], milan, *forget)
+    assert "rome" not in said
+    assert (await decisions(milan))["missing"] == {}
+    assert (await command([milan], milan, *forget))[0] == 2
+
+
+# ---- call lists ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_that_one_gate_took_is_on_every_gate(gates: list[World]) -> None:
+    _, milan = gates
+    assert (await send(milan, "/v1/check", CALL, 200))["reasons"][0]["code"] == "list.unknown"
+    await copied(milan)
+    assert (await send(milan, "/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
+    paths = [next((gate.folder / "data" / "lists").iterdir()) for gate in gates]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+async def test_a_list_comes_in_parts(gates: list[World]) -> None:
+    gates[1].gate._copies.part = 7
+    await copied(gates[1])
+    rome, milan = (next((gate.folder / "data" / "lists").iterdir()) for gate in gates)
+    assert milan.read_bytes() == rome.read_bytes()
+
+
+async def test_a_list_that_is_damaged_there_is_not_taken(gates: list[World]) -> None:
+    rome, milan = gates
+    (path,) = (rome.folder / "data" / "lists").iterdir()
+    whole = path.read_bytes()
+    flip(path)
+    await copied(milan)
+    assert list((milan.folder / "data" / "lists").iterdir()) == []
+    assert (await send(milan, "/v1/check", CALL, 200))["reasons"][0]["code"] == "list.unknown"
+    path.write_bytes(whole)
+    await copied(milan)
+    assert (await send(milan, "/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
+
+
+@pytest.mark.parametrize(
+    "file", ["../keys.json", "/etc/passwd", "nothing.numbers", "../lists/x.numbers", "keys.json"]
+)
+async def test_no_other_file_is_given_away(gates: list[World], file: str) -> None:
+    assert await part(gates[0].folder / "data", ListPart(file, 0, 100)) == b""
+
+
+# ---- the seal ------------------------------------------------------------------------------------------------------------
+
+QUESTION = OfPerson("acme", CLEAR)
+
+
+def sealed(gate: World, node: str, asked: Asked) -> bytes:
+    about = f"question to {node}".encode()
+    return keys_of(gate).peers.close(msgspec.msgpack.encode(asked), next(nonces()), about)
+
+
+async def posted(gate: World, body: bytes) -> tuple[int, bytes]:
+    async with gate.client.post("/v1/peer", data=body) as answer:
+        return answer.status, await answer.read()
+
+
+async def test_what_is_no_gates_question_is_refused(gates: list[World]) -> None:
+    rome, milan = gates
+    right = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
+    assert (await posted(rome, right))[0] == 200
+    wrong = {
+        "of nobody": b"",
+        "no seal": b'{"question":"who is it?"}',
+        "changed": right[:-1] + bytes([right[-1] ^ 1]),
+        "for another": sealed(milan, "milan", Asked(milan.hand.at, "milan", QUESTION)),
+        "old": sealed(milan, "rome", Asked(milan.hand.at - 6 * MINUTE, "milan", QUESTION)),
+        "of the future": sealed(milan, "rome", Asked(milan.hand.at + 6 * MINUTE, "milan", QUESTION)),
+    }
+    for about_, body in wrong.items():
+        status, said = await posted(rome, body)
+        assert (status, msgspec.json.decode(said)["error"]["code"]) == (403, "peer.refused"), about_
+
+
+async def test_nothing_of_a_person_goes_over_the_wire_in_clear(gates: list[World]) -> None:
+    rome, milan = gates
+    await called(rome)
+    question = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
+    _, answer = await posted(rome, question)
+    for seen in (question, answer):
+        assert CLEAR.encode()[1:] not in seen
+        assert b"acme" not in seen
+
+
+async def test_an_answer_is_of_its_own_question_alone(gates: list[World]) -> None:
+    """Somebody on the way who gives an older answer, or makes one up, gives none."""
+    rome, milan = gates
+    older = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
+    _, answer = await posted(rome, older)
+
+    async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+
+    async with listening(replay) as port:
+        elsewhere(milan, "rome", f"http://127.0.0.1:{port}")
+        told = await decisions(milan)
+    assert told["missing"] == {"rome": "its answer cannot be read: other keys, or another version"}
+
+
+async def test_a_gate_with_other_keys_or_another_name_says_so(gates: list[World]) -> None:
+    rome, milan = gates
+    elsewhere(milan, "turin", f"http://127.0.0.1:{rome.port}")
+    told = await decisions(milan)
+    assert "a gate of another name or with other keys" in told["missing"]["turin"]
+    assert list(told["missing"]) == ["turin"]
+
+
+async def test_what_answers_nothing_is_not_waited_for_without_end(gates: list[World]) -> None:
+    gates[1].gate.subjects.peers.patience = 0.3
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with listening(silent) as port:
+        elsewhere(gates[1], "rome", f"http://127.0.0.1:{port}")
+        told = await decisions(gates[1])
+    assert "rome" in told["missing"]
+
+
+@pytest.mark.parametrize(
+    "peers", [{"rome": "rome.example"}, {"rome": "http://rome.example/gate"}, {"Rome": "http://rome.example"}]
+)
+def test_an_address_that_leads_nowhere_is_refused(tmp_path: Path, peers: dict[str, str]) -> None:
+    path = world.write_folder(tmp_path, peers=peers, store={"url": "redis://localhost:6379/0"})
+    with pytest.raises(ConfigError, match="peers"):
+        settings.load(path)
+
+
+def test_a_gate_alone_has_nobody_to_ask(tmp_path: Path) -> None:
+    path = world.write_folder(tmp_path, peers={"rome": "http://rome.example:8080"})
+    with pytest.raises(ConfigError, match="only gates that share a `store`"):
+        settings.load(path)
