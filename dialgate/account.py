@@ -60,7 +60,8 @@ class Became(Struct, frozen=True):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """One decision. `words` tell it to a citizen, a sentence each; the rest is the same for a program."""
+    """One decision. `words` tell it to a citizen, a sentence each; the rest is the same for a program. `missing`: of each gate that
+    could not be asked what became of the call, why; where many decisions are told, that stands beside them."""
 
     decision_id: str
     at: str
@@ -83,6 +84,7 @@ class Account(Struct, frozen=True, kw_only=True):
     config: str
     snapshot: str
     words: list[str]
+    missing: Mapping[str, str] = {}
 
 
 def account(found: Found, language: Language, names: Mapping[str, str]) -> Account:

@@ -6,7 +6,7 @@ away when its time is over.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +32,9 @@ _PROOF = (
     "GDPR art. 17(3)(e), 18(2); L. 689/1981 art. 28",
 )
 _HELD = ("a legal hold keeps it as evidence; nobody may call on it", "GDPR art. 17(3)(e), 18(2)")
-_UNHEARD = "whether a call was allowed on it could not be asked of: {nodes}"
+_UNHEARD = (
+    "whether it is evidence could not be asked of: {nodes}. Ask again; the number may not be called meanwhile"
+)
 _FORBIDS = ("it forbids calls, and would be undone", "GDPR art. 17(3)(b), 21(3)")
 
 
@@ -58,17 +60,11 @@ def last_used(records: Iterable[Record]) -> dict[str, Instant]:
     return used
 
 
-def keeps(*, held: bool, unheard: Sequence[str]) -> tuple[str, str] | None:
-    """Why nothing may be destroyed, whatever was done with it, and by what law: a legal hold, or gates that were not heard."""
-    if held:
-        return _HELD
-    return (_UNHEARD.format(nodes=", ".join(unheard)), _PROOF[1]) if unheard else None
-
-
 def split(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """The entries that go, and those that are put out of use, each with the end of its time. Of what is `held` none goes."""
+    """The entries that go, and those that are put out of use, each with the end of its time. Of a number under a legal
+    hold none goes."""
     goes: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
@@ -95,9 +91,10 @@ def told(
     entries: Iterable[Entry],
     restricted: Iterable[tuple[Entry, Instant]],
     shown: Callable[[Entry], str],
-    kept: tuple[str, str] | None,
+    *,
+    held: bool,
 ) -> list[Erased]:
-    """What became of each ledger entry; `shown` names it. `kept`: see `keeps`."""
+    """What became of each ledger entry; `shown` names it."""
     ends = {entry.seq: until for entry, until in restricted}
     found = []
     for entry in entries:
@@ -106,12 +103,31 @@ def told(
         if not isinstance(entry.event, PERMITS):
             found.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
-            why, law = kept or _PROOF
+            why, law = _HELD if held else _PROOF
             until = rfc3339(ends[entry.seq])
             found.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
         else:
             found.append(Erased(what=kind, name=name, done="erased", why=_GONE[0], law=_GONE[1]))
     return found
+
+
+def put_off(
+    entries: Iterable[Entry], lists: Iterable[str], shown: Callable[[Entry], str], unheard: Iterable[str]
+) -> list[Erased]:
+    """Nothing was destroyed: gates that share the store were not heard, and may have allowed a call on it, or hold it."""
+    why, law = _UNHEARD.format(nodes=", ".join(sorted(unheard))), _PROOF[1]
+    found = [
+        Erased(
+            what=str(type(entry.event).__struct_config__.tag),
+            name=shown(entry),
+            done="kept",
+            why=why,
+            law=law,
+        )
+        for entry in entries
+        if isinstance(entry.event, PERMITS)
+    ]
+    return found + [Erased(what="call list", name=name, done="kept", why=why, law=law) for name in lists]
 
 
 def about_files(

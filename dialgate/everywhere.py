@@ -37,11 +37,9 @@ class Everywhere:
             self._peers.ask(asked, Decisions), self._own(lambda inquiry: about(inquiry, asked))
         )
         every = [own, *told.answers.values()]
-        found = sorted(
-            chain.from_iterable(each.found for each in every),
-            key=lambda each: position(each.record),
-            reverse=True,
-        )[: asked.most]
+        # A gate may have begun with a copy of another's log.
+        once = {each.record.id: each for each in chain.from_iterable(each.found for each in every)}
+        found = sorted(once.values(), key=lambda each: position(each.record), reverse=True)[: asked.most]
         retired = sorted({month for each in every for month in each.retired})
         joined, unheard = await self._with_outcomes(found)
         return Decisions(joined, retired), {**told.missing, **unheard}
@@ -54,10 +52,10 @@ class Everywhere:
         joined, unheard = await self._with_outcomes([found])
         return joined[0], unheard
 
-    async def position(self, name: str, sees: Sees) -> Position | None:
+    async def position(self, name: str, sees: Sees) -> tuple[Position | None, Missing]:
         """Of a decision, if there is one."""
-        found, _ = await self._one(name, sees)
-        return position(found.record) if found is not None else None
+        found, missing = await self._one(name, sees)
+        return (position(found.record) if found is not None else None), missing
 
     async def _one(self, name: str, sees: Sees) -> tuple[Found | None, Missing]:
         if (found := await self._own(lambda inquiry: inquiry.one(name, sees))) is not None:
@@ -73,8 +71,10 @@ class Everywhere:
             self._peers.ask(OutcomesOf(names), list[OutcomeRecord]),
             self._own(lambda inquiry: inquiry.outcomes(names)),
         )
-        reports = sorted(chain(own, *told.answers.values()), key=lambda each: (each.at, each.seq))
-        return [structs.replace(each, outcomes=_of(each, reports)) for each in found], told.missing
+        reports: dict[str, list[OutcomeRecord]] = {}
+        for report in chain(own, *told.answers.values()):
+            reports.setdefault(report.decision, []).append(report)
+        return [_joined(each, reports.get(each.record.id, [])) for each in found], told.missing
 
 
 def about(inquiry: Inquiry, asked: AboutNumber) -> Decisions:
@@ -83,5 +83,7 @@ def about(inquiry: Inquiry, asked: AboutNumber) -> Decisions:
     return Decisions(found, inquiry.retired())
 
 
-def _of(found: Found, reports: Iterable[OutcomeRecord]) -> tuple[OutcomeRecord, ...]:
-    return tuple(each for each in reports if each.decision == found.record.id)
+def _joined(found: Found, reports: Iterable[OutcomeRecord]) -> Found:
+    """With those that came with it: who told it may be away by now."""
+    every = {(each.at, each.seq, each.result): each for each in (*found.outcomes, *reports)}
+    return structs.replace(found, outcomes=tuple(every[at] for at in sorted(every)))

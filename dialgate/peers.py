@@ -1,6 +1,6 @@
 """What gates on one store ask each other: what each alone holds of a person, that a hold be kept by each, and a call list's file.
 
-A question is the body of a POST to `/v1/peer` of another gate, and its answer the body that comes back. Both are sealed under a key
+A question is the body of a POST to `/peer` of another gate, and its answer the body that comes back. Both are sealed under a key
 that comes of those all the gates share (`Keys.peers`): a question for the one gate that it names, an answer for the one question that
 it answers. So who has not the keys asks nothing, is told nothing and can answer nothing, also where there is no TLS. `at` keeps a
 question that somebody took down from being asked again later, to see how long the answer is.
@@ -8,15 +8,13 @@ question that somebody took down from being asked again later, to see how long t
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
+from http import HTTPStatus
 from itertools import chain
-from typing import Any, Final, Generic, TypeAlias, TypeVar
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Struct
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from msgspec import Meta, Struct
 
 from dialgate.keys import Keys, KeysUnusable, nonces
 from dialgate.lookups import Seen
@@ -27,11 +25,11 @@ from dialgate.store import Shared, Store, StoreUnavailable
 from dialgate.subject_answers import CaseInfo, DecisionLine, FromRegistry, OnList
 from dialgate.why import Found, Position, Sees
 
-PATH: Final = "/v1/peer"
-_SECONDS: Final = 10.0
+PATH: Final = "/peer"
+_SECONDS: Final = 20.0
 _LATE: Final = 5 * MINUTE
 _MOST: Final = 256 << 20  # bytes of an answer
-_AT_ONCE: Final = 8
+_LARGE: Final = 1 << 16  # bytes: opened and read beside the event loop
 
 _T = TypeVar("_T")
 
@@ -95,6 +93,9 @@ def together(shares: Sequence[Share]) -> Share:
         for each in sorted(_every(shares, "registries"), key=lambda each: each.consulted_at)
     }
     lists = {each.list: each for each in _every(shares, "lists")}
+    decisions = {
+        each.id: each for each in _every(shares, "decisions")
+    }  # a gate may have begun with a copy of another's log
     used: dict[str, Instant] = {}
     for share in shares:
         used |= {basis: max(at, used.get(basis, 0)) for basis, at in share.used.items()}
@@ -102,7 +103,7 @@ def together(shares: Sequence[Share]) -> Share:
         restricted=sorted(_every(shares, "restricted"), key=lambda each: each.seq),
         lists=list(lists.values()),
         registries=[newest[name] for name in sorted(newest)],
-        decisions=sorted(_every(shares, "decisions"), key=lambda each: each.at, reverse=True),
+        decisions=sorted(decisions.values(), key=lambda each: each.at, reverse=True),
         lookups=sorted(_every(shares, "lookups"), key=lambda each: each.at),
         requests=sorted(_every(shares, "requests"), key=lambda each: each.received_at),
         used=used,
@@ -139,13 +140,13 @@ class ListPart(Struct, frozen=True, tag="list"):
     """Of a file of call lists. Answered by at most so many bytes; none where the file is not there, or ends before."""
 
     file: str
-    offset: int
-    most: int
+    offset: Annotated[int, Meta(ge=0)]
+    most: Annotated[int, Meta(ge=0)]
 
 
 class OffLists(Struct, frozen=True, tag="erase"):
-    """Of the call lists whose files are there, in the version that is recorded, the number is taken off, or under a legal hold is not.
-    Answered by the names of the lists it was on."""
+    """Of the call lists whose files are there, in the version that is recorded, the number is taken off, unless it is held there.
+    Answered by the names of those it was on."""
 
     controller: str
     number: str
@@ -183,7 +184,7 @@ class PeerRefused(Exception):
 
 
 class _Failed(Exception):
-    pass
+    """`str()`: why a gate gave no answer."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -199,8 +200,7 @@ class Peers:
         self._config, self._seal, self._store, self._clock = config, keys.peers, store, clock
         self.patience = _SECONDS
         self._nonces = nonces()
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "peers")
-        self._open = build_opener(ProxyHandler({})).open
+        self._session: ClientSession | None = None
 
     @property
     def _node(self) -> str:
@@ -212,15 +212,16 @@ class Peers:
         """Whether there may be anybody to ask."""
         return isinstance(self._store, Shared)
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
     async def ask(self, question: Question, kind: type[_T]) -> Told[_T]:
         """Everybody, all at once; `kind`: of an answer. Raises nothing."""
         others, missing = await self._others()
-        told = await asyncio.gather(*(self._one(node, url, question, kind) for node, url in others.items()))
+        told = await asyncio.gather(*(self._tried(node, question, kind) for node in others))
         answers = {}
         for node, answer in zip(others, told, strict=True):
             if isinstance(answer, _Failed):
@@ -229,58 +230,81 @@ class Peers:
                 answers[node] = answer
         return Told(answers, missing)
 
-    async def first(self, question: Question, kind: type[_T], *, unlike: _T) -> _T:
-        """The first answer that says more than `unlike`; one after the other, for it may be long. Raises nothing."""
-        for node, url in (await self._others())[0].items():
-            answer = await self._one(node, url, question, kind)
-            if not isinstance(answer, _Failed) and answer != unlike:
-                return answer
-        return unlike
+    async def first(self, question: Question, kind: type[list[_T]]) -> list[_T]:
+        """The first answer that has something in it, of all who are asked at once; else none. Raises nothing."""
+        asking = [
+            asyncio.create_task(self._tried(node, question, kind)) for node in (await self._others())[0]
+        ]
+        try:
+            for each in asyncio.as_completed(asking):
+                answer = await each
+                if not isinstance(answer, _Failed) and answer:
+                    return answer
+        finally:
+            for task in asking:
+                task.cancel()
+        return []
+
+    async def nodes(self) -> list[str]:
+        """Who can be asked. Raises nothing."""
+        return list((await self._others())[0])
+
+    async def one(self, node: str, question: Question, kind: type[_T]) -> _T | None:
+        """One of them; None where it gives no answer. Raises nothing."""
+        answer = await self._tried(node, question, kind)
+        return None if isinstance(answer, _Failed) else answer
 
     async def _others(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Where each is; and who shares the store, but cannot be asked."""
+        """Where each is; and who writes, or wrote, a log on this store, but cannot be asked."""
         if not isinstance(self._store, Shared):
             return {}, {}
         own = self._node
         others = {node: url for node, url in self._config().settings.peers.items() if node != own}
         try:
-            present = {each.node.partition("/")[0] for each in (await self._store.muster()).present}
+            gates = (await self._store.muster()).gates
         except StoreUnavailable:
             return others, {"store": "it is away: whether there are more gates is not known"}
         return others, dict.fromkeys(
-            sorted(present - others.keys() - {own}),
-            "it shares the store, but `peers` does not say where it is",
+            sorted(gates - others.keys() - {own}),
+            "it has a log on this store, but `peers` does not say where it is; if it is gone for good: dialgate nodes --forget",
         )
 
-    async def _one(self, node: str, url: str, question: Question, kind: type[_T]) -> _T | _Failed:
+    async def _tried(self, node: str, question: Question, kind: type[_T]) -> _T | _Failed:
         asked = Asked(self._clock(), self._node, question)
         sealed = self._seal.close(_encode(asked), next(self._nonces), _to(node))
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self.patience):
-                answer = await loop.run_in_executor(
-                    self._threads, self._post, f"{url.rstrip('/')}{PATH}", sealed
-                )
-            return msgspec.msgpack.decode(self._seal.open(answer, _of(sealed)), type=kind)
+            answer = await self._post(self._config().settings.peers[node], sealed)
+            if len(answer) > _LARGE:
+                return await asyncio.to_thread(self._read, answer, sealed, kind)
+            return self._read(answer, sealed, kind)
         except _Failed as failed:
             return failed
-        except TimeoutError:
-            return _Failed(f"no answer within {self.patience:g} seconds")
         except (KeysUnusable, msgspec.DecodeError):
             return _Failed("its answer cannot be read: other keys, or another version")
 
-    def _post(self, url: str, body: bytes) -> bytes:
+    def _read(self, answer: bytes, sealed: bytes, kind: type[_T]) -> _T:
+        return msgspec.msgpack.decode(self._seal.open(answer, _of(sealed)), type=kind)
+
+    async def _post(self, url: str, body: bytes) -> bytes:
+        if self._session is None:
+            self._session = ClientSession()
+        limit = ClientTimeout(total=self.patience)
         try:
-            with self._open(Request(url, body, {"Content-Type": _MEDIA}), timeout=self.patience) as answer:  # noqa: S310 - the settings' own
-                said: bytes = answer.read(_MOST)
-        except HTTPError as error:
-            with error:
-                raise _Failed(
-                    _refusal(error.read(10_000)) or f"it answered with status {error.code}"
-                ) from None
-        except (OSError, HTTPException, ValueError) as error:
-            raise _Failed(f"not reached: {getattr(error, 'reason', None) or error}") from None
-        return said
+            async with self._session.post(
+                url.rstrip("/") + PATH, data=body, timeout=limit, allow_redirects=False
+            ) as answer:
+                said = bytearray()
+                async for chunk in answer.content.iter_any():
+                    said += chunk
+                    if len(said) > _MOST:
+                        raise _Failed(f"its answer is longer than {_MOST >> 20} MiB")
+        except TimeoutError:
+            raise _Failed(f"no answer within {self.patience:g} seconds") from None
+        except (ClientError, OSError, ValueError) as error:
+            raise _Failed(f"not reached: {str(error) or type(error).__name__}") from None
+        if answer.status != HTTPStatus.OK:
+            raise _Failed(_refusal(bytes(said)) or f"it answered with status {answer.status}")
+        return bytes(said)
 
     # ---- being asked -------------------------------------------------------------------------------------------------
 
@@ -294,6 +318,8 @@ class Peers:
             ) from None
         except msgspec.DecodeError:
             raise PeerRefused("the question is of another version of dialgate; install the same") from None
+        if asked.node not in self._config().settings.peers:
+            raise PeerRefused("the gate that asks is not among `peers` here")
         if abs(self._clock() - asked.at) > _LATE:
             raise PeerRefused("the clocks of the two gates are more than five minutes apart; set them")
         return asked
@@ -301,9 +327,6 @@ class Peers:
     def sealed(self, answer: object, question: bytes) -> bytes:
         """`question`: as it came."""
         return self._seal.close(_encode(answer), next(self._nonces), _of(question))
-
-
-_MEDIA: Final = "application/octet-stream"
 
 
 def _to(node: str) -> bytes:

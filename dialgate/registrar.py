@@ -359,7 +359,25 @@ class Registrar:
             raise _unknown_decision()
         if self._recorder is None:
             raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
-        line = self.config.lines.get(found[1].campaign)
+        subject, attempt = found
+        line = self.config.lines.get(attempt.campaign)
+        owner, number = await self._whose(client, ask, line)
+        stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
+        if not stricter and ask.outcome != "opt_out":
+            raise Refused(
+                "outcome.known", f"This call was reported as {attempt.result}; that stands.", "outcome", 409
+            )
+        receipt = None
+        if ask.outcome == "opt_out":
+            receipt = await self._stop(client, owner, number, subject, f"decision:{ask.decision_id}")
+        if stricter:
+            await self._store.result(ask.decision_id, ask.outcome, self._clock())
+        await self._recorder.result(ask.decision_id, ask.outcome, client.name)
+        self._metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
+        return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
+
+    async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
+        """The controller; and, for a stop, the number, empty where only a gate that is gone could tell it."""
         owner, number = line.controller.id if line else "", ""
         mine = owner in client.controllers
         if ask.outcome == "opt_out" or not mine:
@@ -367,29 +385,33 @@ class Registrar:
             try:
                 owner, number = await self._called(ask.decision_id)
             except Unavailable:
-                if line and not mine:
+                if line is None:
+                    raise
+                if not mine:
                     raise _unknown_decision() from None  # nor is a stranger told that there is one
-                raise
         if owner not in client.controllers:
             raise _unknown_decision()
-        known = found[1].result
-        stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[known]
-        if not stricter and ask.outcome != "opt_out":
-            raise Refused("outcome.known", f"This call was reported as {known}; that stands.", "outcome", 409)
-        receipt = None
-        if ask.outcome == "opt_out":
-            stop = RevocationRequest(
-                controller=owner,
-                number=number,
-                channel="call",
-                proof=f"decision:{ask.decision_id}",
-            )
-            receipt = await self.revoke(client, stop)
-        if stricter:
-            await self._store.result(ask.decision_id, ask.outcome, self._clock())
-        await self._recorder.result(ask.decision_id, ask.outcome, client.name)
-        self._metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
-        return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
+        return owner, number
+
+    async def _stop(
+        self, client: Client, controller: str, number: str, subject: bytes, proof: str
+    ) -> Receipt:
+        """Without a number it is of the person whom the store knows by a keyed hash, which is what a stop binds by; nobody can be
+        told then whom to drop from a queue."""
+        if number:
+            stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
+            return await self.revoke(client, stop)
+        now = self._clock()
+        draft = Draft(
+            at=now,
+            controller=controller,
+            subject=subject,
+            event=Revoked(at=now),
+            actor=client.name,
+            channel="call",
+            proof=proof,
+        )
+        return await self._write(draft)
 
     async def _called(self, decision: str) -> tuple[str, str]:
         """Here, or at another gate on the store. Raises `Unavailable` where nobody can tell."""

@@ -127,7 +127,7 @@ class Gate:
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self.registrar.elsewhere = self._called_elsewhere
-        self._copies = ListCopies(config.data, self.subjects.peers, self.registrar.changed)
+        self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
         self._own = _presence(config, keys.log)
@@ -324,8 +324,7 @@ class Gate:
         return snapshot.parts() if snapshot else ()
 
     async def _called_elsewhere(self, decision: str) -> tuple[str, str] | None:
-        told = await self.subjects.peers.first(Called(decision), list[tuple[str, str]], unlike=[])
-        return next(iter(told), None)
+        return next(iter(await self.subjects.peers.first(Called(decision), list[tuple[str, str]])), None)
 
     async def proofs(self) -> list[CallerIdProof]:
         """Raises `StoreUnavailable`."""
@@ -363,8 +362,8 @@ class Gate:
         await self._upkeep.round(self._gatherer, now)
         await self.roster.tick(structs.replace(self._own, at=now, laws=self.config.law_hash), self.config)
         await self.subjects.observe(now)
-        if self._first:
-            self._copies.look(self._upkeep.lists, now)
+        if self._first and self._upkeep.lacking is not None:
+            self._copies.look(self._upkeep.lacking, now)
         if self._stamper:
             self._upkeep.stamp(self._stamper, now)
 

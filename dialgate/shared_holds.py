@@ -1,6 +1,7 @@
 """Legal holds where several gates share a store: each keeps the same, in its own data folder (`dialgate.holds`)."""
 
 import asyncio
+from collections.abc import Iterable
 from itertools import chain
 
 from dialgate.holds import HoldRefused, Holds, UnderHold
@@ -29,15 +30,19 @@ class SharedHolds:
             raise _unknown(fault) from fault
 
     def _change(self, asked: HoldPlaced | HoldLifted) -> bool:
+        """What somebody took down and sends again, minutes later, undoes nothing that was done since."""
         held = self._holds.find(asked.number)
         if isinstance(asked, HoldPlaced):
+            if held is None and any(each.lifted_at >= asked.at for each in self._holds.all()):
+                raise HoldRefused("a hold was lifted here since this one was placed; place it again")
             if held is None:
                 self._holds.add(asked.number, at=asked.at, by=asked.by, reason=asked.reason)
             return held is None
-        if held is None or held.at > asked.at:
-            return False
-        self._holds.lift(asked.number, at=asked.at, by=asked.by, reason=asked.reason)
-        return True
+        if held is not None and held.at > asked.at:
+            raise HoldRefused("the hold was placed since it was lifted; lift it again")
+        if held is not None:
+            self._holds.lift(asked.number, at=asked.at, by=asked.by, reason=asked.reason)
+        return held is not None
 
     async def kept(self) -> list[HoldPlaced]:
         """Here."""
@@ -51,17 +56,36 @@ class SharedHolds:
         except (HoldRefused, OSError) as fault:
             raise _unknown(fault) from fault
 
-    async def take_up(self) -> None:
-        """Those of the other gates that this one has not got, for it came later or was away. To be done before anything is
-        destroyed. Raises also where one of them cannot be asked."""
+    async def heard(self) -> tuple[list[HoldPlaced], dict[str, str]]:
+        """Of this gate and the others; and of each that could not be asked, why."""
         told = await self._peers.ask(HoldsKept(), list[HoldPlaced])
-        if told.missing:
-            reasons = "; ".join(f"{node}: {why}" for node, why in told.missing.items())
+        return [*await self.kept(), *chain.from_iterable(told.answers.values())], told.missing
+
+    async def everywhere(self) -> list[HoldPlaced]:
+        """The same, to be asked before anything is destroyed. Raises also where somebody cannot be asked."""
+        found, missing = await self.heard()
+        if missing:
+            reasons = "; ".join(f"{node}: {why}" for node, why in missing.items())
             raise StoreUnavailable(
                 f"what others hold as evidence is not known, so nothing is destroyed ({reasons})"
             )
-        for each in chain.from_iterable(told.answers.values()):
-            await self.change(each)
+        return found
+
+    async def under_everywhere(self) -> UnderHold:
+        """Raises as `everywhere`."""
+        return UnderHold(self._keys, sorted({each.number for each in await self.everywhere()}))
+
+    async def take_up(self) -> None:
+        """Those of the others, for this gate's own decisions: to be done before a month's keys go. Raises as `everywhere`."""
+        try:
+            await asyncio.to_thread(self._take_up, await self.everywhere())
+        except (HoldRefused, OSError) as fault:
+            raise _unknown(fault) from fault
+
+    def _take_up(self, holds: Iterable[HoldPlaced]) -> None:
+        for each in holds:
+            if self._holds.find(each.number) is None:
+                self._holds.add(each.number, at=each.at, by=each.by, reason=each.reason)
 
 
 def _unknown(fault: Exception) -> StoreUnavailable:

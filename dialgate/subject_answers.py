@@ -153,7 +153,7 @@ class Erased(Struct, frozen=True, kw_only=True):
 
 class Erasure(Struct, frozen=True, kw_only=True):
     """`suppression`: the ledger entry by which nobody of this controller may call the number again. `missing`: of each gate
-    that could not be asked, why; what permitted calls is then restricted, and its own call lists are as they were."""
+    that could not be asked, why; nothing that may be evidence there is destroyed then, and the request stays open: ask again."""
 
     request: str
     suppression: Receipt

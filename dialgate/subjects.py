@@ -27,7 +27,8 @@ from dialgate.localtime import rfc3339
 from dialgate.lookups import Lookups
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
-from dialgate.model import DAY, Instant
+from dialgate.model import DAY, HOUR, Instant
+from dialgate.offlists import off_lists
 from dialgate.peers import OffLists, OfPerson, Peers, Share, together
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
@@ -38,6 +39,7 @@ from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subject_answers import (
     CaseInfo,
     CaseRequest,
+    Erased,
     Erasure,
     ErasureRequest,
     Portable,
@@ -84,8 +86,10 @@ class Subjects:
         metrics = Metrics(CollectorRegistry())
         try:
             made = cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)
-            yield made
-            await made.close()
+            try:
+                yield made
+            finally:
+                await made.close()
         finally:
             await store.close()
 
@@ -96,7 +100,7 @@ class Subjects:
     async def close(self) -> None:
         if self._removing is not None:
             await self._removing
-        self.peers.close()
+        await self.peers.close()
         await self._file.close()
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -137,18 +141,17 @@ class Subjects:
 
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """GDPR 15, by every gate on the store. The decision logs are read as far as they name the number."""
-        held = self._held(*await self.look_up(client, controller, number, "everything", purpose))
+        owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         told, own = await asyncio.gather(
-            self.peers.ask(OfPerson(held.controller, held.number), Share),
-            self.share(held.controller, held.number),
+            self.peers.ask(OfPerson(owner, e164), Share), self.share(owner, e164)
         )
         share = together([own, *told.answers.values()])
         return Report(
-            number=held.number,
-            controller=held.controller,
-            controller_name=self.config.controllers[held.controller].name,
+            number=e164,
+            controller=owner,
+            controller_name=self.config.controllers[owner].name,
             made_at=rfc3339(self._clock()),
-            ledger=await self._registrar.history(client, held.controller, held.number),
+            ledger=await self._registrar.history(client, owner, e164),
             restricted=share.restricted,
             lists=share.lists,
             registries=share.registries,
@@ -161,7 +164,7 @@ class Subjects:
 
     async def share(self, controller: str, number: str) -> Share:
         """What this gate alone holds about it (E.164). Raises `StoreUnavailable`."""
-        held = self._held(controller, number)
+        held = await asyncio.to_thread(self._held, controller, number)
         subject = self._keys.subject(controller, number)
         known = (await self._store.read([subject])).known[0]
         lists = await self._store.lists()
@@ -226,36 +229,63 @@ class Subjects:
     # ---- erasure -----------------------------------------------------------------------------------------------------
 
     async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
-        """GDPR 17. The suppression binds first, together with the ledger's share; the files follow, those of the other gates on
-        the store too. Should it break off in between, it may be asked again. Where a gate cannot be asked whether a call was
-        allowed on what permits calls, that is put out of use, as if it were so."""
+        """GDPR 17. The suppression binds first, then goes what no gate on the store needs as proof or holds, and the files follow.
+        Should it break off in between, or a gate not be heard, it may be asked again: until then nothing that may be evidence is
+        destroyed, and the request stays open."""
         owner, e164 = self._registrar.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
         begun = await self.deadlines.opened(ask.request, "erasure", subject)
-        evidence = e164 in (await self.holds.under()).numbers
+        receipt = await self._suppressed(client, owner.id, e164, ask)
+        # Asked after it: no gate allows a call from then on, so what they tell stays true.
+        holds, deaf = await self.holds.heard()
         told = await self.peers.ask(OfPerson(owner.id, e164), Share)
         share = together([await self.share(owner.id, e164), *told.answers.values()])
-        kept = erasure.keeps(held=evidence, unheard=list(told.missing))
-        entries = await self._store.history(subject)
+        held = any(each.number == e164 for each in holds)
+        entries = [each for each in await self._store.history(subject) if each.seq != receipt.seq]
+        missing = told.missing | deaf
+        if missing:
+            names = [each.list for each in share.lists]
+            items = erasure.put_off(entries, names, self._named, missing)
+        else:
+            items = await self._ledger_erased(entries, share, held=held)
+            lists, unheard = await self._lists_erased(owner.id, e164, share, held=held)
+            missing |= unheard
+            items += erasure.about_files(lists, share.registries, len(share.decisions), held=held)
+        if not missing:
+            answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
+            await self.deadlines.take(begun, answered)
+        return Erasure(request=ask.request, suppression=receipt, items=items, missing=missing)
+
+    async def _suppressed(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Receipt:
+        """Once for a request."""
+        draft = self._suppression(client, controller, number, ask)
+        for entry in await self._store.history(draft.subject):
+            if isinstance(entry.event, Revoked) and (entry.channel, entry.proof) == (
+                draft.channel,
+                draft.proof,
+            ):
+                return Receipt(entry.seq, rfc3339(entry.at))
+        (seq,) = await self._store.append([draft])
+        return Receipt(seq, rfc3339(self._clock()))
+
+    async def _ledger_erased(self, entries: list[Entry], share: Share, *, held: bool) -> list[Erased]:
         now, days = self._clock(), self.config.settings.storage.restricted_days
-        goes, restricted = erasure.split(entries, share.used, now, days, held=kept is not None)
+        goes, restricted = erasure.split(entries, share.used, now, days, held=held)
         await self._file.restrict(
             [erasure.sealed(*each, self._keys.ledger, next(self._nonces)) for each in restricted]
         )
-        gone = [entry.seq for entry in (*goes, *(entry for entry, _ in restricted))]
-        seq = (await self._store.remove(gone, [self._suppression(client, owner.id, e164, ask)]))[0]
-        receipt = Receipt(seq, rfc3339(self._clock()))
-        items = erasure.told(entries, restricted, self._named, kept)
-        lists = set(await self.off_lists(owner.id, e164))
-        others = await self.peers.ask(OffLists(owner.id, e164), list[str])
-        lists.update(*others.answers.values())
-        items += erasure.about_files(sorted(lists), share.registries, len(share.decisions), held=evidence)
-        await self.deadlines.take(
-            begun, Answered(what=_summary(items), actor=ask.actor or client.name, entries=(seq,))
-        )
-        return Erasure(
-            request=ask.request, suppression=receipt, items=items, missing=told.missing | others.missing
-        )
+        await self._store.remove([entry.seq for entry in (*goes, *(entry for entry, _ in restricted))])
+        return erasure.told(entries, restricted, self._named, held=held)
+
+    async def _lists_erased(
+        self, controller: str, number: str, share: Share, *, held: bool
+    ) -> tuple[list[str], dict[str, str]]:
+        """The names of those it was on, everywhere; and of each gate that was not heard, why. Of what is held none is changed."""
+        if held:
+            return [each.list for each in share.lists], {}
+        names = set(await self.off_lists(controller, number))
+        told = await self.peers.ask(OffLists(controller, number), list[str])
+        return sorted(names.union(*told.answers.values())), told.missing
 
     def _named(self, entry: Entry) -> str:
         name: str = Masker(self._keys, entry.controller).shown(getattr(entry.event, "id", ""))
@@ -276,25 +306,10 @@ class Subjects:
         )
 
     async def off_lists(self, controller: str, number: str) -> list[str]:
-        """It is taken off this gate's call lists; not where it is under a legal hold. The names of those it was on."""
-        held = self._held(controller, number)
-        evidence = number in (await self.holds.under()).numbers
-        return await (self._on_lists(held) if evidence else self._off_lists(held))
-
-    async def _on_lists(self, held: Held) -> list[str]:
-        lists = await self._store.lists()
-        return [each.list for each in await asyncio.to_thread(holdings.on_lists, held, lists)]
-
-    async def _off_lists(self, held: Held) -> list[str]:
-        folder = held.config.data / "lists"
-        names = []
-        for record in await self._store.lists():
-            if record.controller != held.controller or not (folder / record.file).exists():
-                continue
-            fresh = await asyncio.to_thread(erasure.without, record, folder, held.number)
-            if fresh is not None and await self._store.replace_list(fresh, record.sha256):
-                await asyncio.to_thread(erasure.drop, folder / record.file)
-                names.append(record.id)
+        """It is taken off the call lists whose files are here, unless it is under a legal hold here. The names of those it was on."""
+        if number in (await self.holds.under()).numbers:
+            return []
+        names = await off_lists(self._store, self.config.data / "lists", controller, number)
         if names:
             self._registrar.changed.set()
         return names
@@ -326,13 +341,15 @@ class Subjects:
         try:
             await self.retire(now, drop=True)
         except (Unavailable, OSError) as fault:
-            _log.error("what is past its time was not removed", problem=str(fault))
-        self._removing = None
+            _log.error("what is past its time was not removed; in an hour again", problem=str(fault))
+            with suppress(Unavailable):
+                await self._file.put_off("retention", now + HOUR - DAY)
+        finally:
+            self._removing = None
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """What is past its time of storage; with `drop`, it is gone on return. Raises as `SharedHolds.take_up`."""
-        await self.holds.take_up()
-        retiring = Retiring(self.config, self._store, self._file, await self.holds.under())
+        """What is past its time of storage; with `drop`, it is gone on return. Raises as `SharedHolds.everywhere`."""
+        retiring = Retiring(self.config, self._store, self._file, await self.holds.under_everywhere())
         removed = await retiring.run(now, drop=drop)
         for each in removed if drop else ():
             self._metrics.retired.labels(each.kind).inc(each.count)

@@ -17,7 +17,7 @@ from dialgate.model import DAY, HOUR, MINUTE, Instant
 from dialgate.numberset import DamagedFile
 from dialgate.reached import Reached
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
-from dialgate.store import CallList, Store
+from dialgate.store import Store
 from dialgate.timestamps import NoTimestamp, Stamper
 from dialgate.vitals import Vitals
 
@@ -27,7 +27,8 @@ _log = structlog.get_logger(__name__)
 
 class Upkeep:
     """`problems` says, for each component that does not work, why; the gate is ready while it is empty. `chain`: the
-    folder of its log. `lists`: as the store had them last."""
+    folder of its log. `lacking`: the files of call lists that are recorded, and missing or damaged here; None
+    while the store is away."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class Upkeep:
         self._stamping: asyncio.Task[None] | None = None
         self._refused: tuple[int, int, int] | None = None
         self.chain = chain
-        self.lists: tuple[CallList, ...] = ()
+        self.lacking: frozenset[str] | None = None
         self._archiving = Background(chain)
         self._reached = Reached(folder)
         self._vitals = Vitals(folder, metrics)
@@ -125,10 +126,13 @@ class Upkeep:
             await self._stamping
 
     async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
+        self.lacking = None
         await self._reached.keep(self._store)  # first: it writes, and `maintain` tidies up after whoever did
         lists, folder = await self._store.lists(), self._folder / "lists"
-        self.lists = tuple(lists)
-        gatherer.use_lists(await asyncio.to_thread(gatherer.open_lists, lists, folder))
+        opened = await asyncio.to_thread(gatherer.open_lists, lists, folder)
+        gatherer.use_lists(opened)
+        used = {each.record.file for each in opened.values()}
+        self.lacking = frozenset(each.file for each in lists if not each.retired_at) - used
         gatherer.load_proofs(await self._store.proofs())
         await self._store.maintain(now - gatherer.config.settings.remember_hours * HOUR)
         return ""

@@ -4,7 +4,8 @@ A month's keys name its numbers. Where they are retired its records belong to no
 """
 
 from collections.abc import Collection, Iterator
-from itertools import chain, dropwhile, islice, takewhile
+from heapq import merge
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -77,20 +78,25 @@ class Inquiry:
         """Newest first; of those older than `before`, if given. `number`: in E.164. Also those of retired months that a legal
         hold keeps. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`."""
         chains = Chains(self._data)
-        every: Iterator[tuple[Line, Record]] = chain(
-            chains.about(set(self._keys.hashes(number).values())), self._held(chains, number)
+        every = merge(
+            chains.about(set(self._keys.hashes(number).values())),
+            self._held(chains, number),
+            key=lambda each: position(each[1]),
+            reverse=True,
         )
-        if before is not None:
-            every = dropwhile(lambda each: position(each[1]) >= before, every)
-        found = ((line, record) for line, record in every if sees(record))
+        found = (
+            (line, record)
+            for line, record in every
+            if sees(record) and (before is None or position(record) < before)
+        )
         return self._joined(chains, list(islice(found, most)))
 
     def _held(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
-        """Of months whose keys are gone, newest first: they are older than those that have keys."""
+        """Of months whose keys are gone, newest first."""
         hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
         found = filter(None, map(chains.find, hold.records if hold else ()))
-        for each in sorted(found, key=lambda each: (each.record.at, each.record.seq), reverse=True):
+        for each in sorted(found, key=lambda each: position(each.record), reverse=True):
             if each.record.number not in live:
                 yield each.line, each.record
 

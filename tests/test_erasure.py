@@ -198,7 +198,9 @@ async def test_nothing_is_erased_while_nobody_can_tell_what_is_held(made: World)
     (made.gate.config.data / "holds.json").write_text("{")
     told = await send(made, f"/v1/subjects/{PERSON}/erasure", {"request": name}, 503)
     assert told["error"]["code"] == "store.unavailable"
-    assert [each["kind"] for each in (await report(made))["ledger"]] == ["consent"]
+    assert [each["kind"] for each in (await report(made))["ledger"]] == ["consent", "revoked"], (
+        "a stop binds first"
+    )
 
 
 # ---- no byte of it ---------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.erasure": {
         "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
     },
+    "dialgate.offlists": {"erasure", "numberset", "store"},
     "dialgate.expiry": {"model", "erasure", "holdings", "holds", "ledger", "localtime", "settings", "store"},
     "dialgate.deadlines": {
         "model", "cases", "keys", "localtime", "lookups", "masking", "metrics", "registrar", "settings", "store",
@@ -89,7 +90,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.breach": {"model", "chains", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
         "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
-        "peers", "phone", "registrar", "requests", "expiry", "settings", "shared_holds", "store", "stores", "subject_answers",
+        "offlists", "peers", "phone", "registrar", "requests", "expiry", "settings", "shared_holds", "store", "stores", "subject_answers",
     },
     "dialgate.gather": {
         "model", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "primitives", "snapshot", "settings", "store",
@@ -205,6 +206,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "dialgate.interfaces",
         "dialgate.bench",
         "dialgate.client",
+        "dialgate.peers",
         "dialgate.demo",
         "registry_sync.sources.https",
         "registry_sync.simulator",

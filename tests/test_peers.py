@@ -12,18 +12,18 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
-from dialgate import settings
+from dialgate import everywhere, settings
 from dialgate.conformance.gates import listening
 from dialgate.holds import Holds
 from dialgate.interfaces.cli import app
 from dialgate.keys import Keys, nonces
 from dialgate.listcopies import part
 from dialgate.model import HOUR, MINUTE
-from dialgate.peers import Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
+from dialgate.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
 from dialgate.service import wall_clock
 from dialgate.settings import ConfigError
 from dialgate.store import StoreUnavailable
-from dialgate.why import Sees
+from dialgate.why import Inquiry, Sees
 from tests import redises, test_console, world
 from tests.damage import flip
 from tests.ports import free_port
@@ -147,6 +147,14 @@ async def test_pages_go_on_across_gates(gates: list[World]) -> None:
     assert ids(await decisions(gates[0], "before=00000000-1")) == []
 
 
+async def test_a_page_that_cannot_be_found_is_no_last_page(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await called(rome)
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    told = await get(milan, f"/v1/decisions?number={PERSON}&{PURPOSE}&before={name}", 503)
+    assert told["error"]["code"] == "peer.unheard"
+
+
 async def test_one_decision_is_found_wherever_it_was_made(gates: list[World]) -> None:
     rome, milan = gates
     name = await called(rome)
@@ -179,13 +187,23 @@ async def test_that_a_gate_could_not_be_asked_is_told(gates: list[World], langua
     assert "not reached" in told["missing"]["rome"]
 
 
+async def test_a_gate_that_ended_as_it_should_is_missing_too(gates: list[World]) -> None:
+    """Its log is its own, and it may come again."""
+    rome, milan = gates
+    without(milan, "rome")
+    rome.gate.roster._due = 0
+    await rome.gate.tick()
+    await rome.gate.roster.leave()
+    assert list((await decisions(milan))["missing"]) == ["rome"]
+
+
 async def test_a_gate_that_nobody_knows_the_way_to_is_missing_all_the_same(gates: list[World]) -> None:
     rome, milan = gates
     without(milan, "rome")
     await rome.gate.tick()  # it says that it is there
-    assert (await decisions(milan))["missing"] == {
-        "rome": "it shares the store, but `peers` does not say where it is"
-    }
+    missing = (await decisions(milan))["missing"]
+    assert list(missing) == ["rome"]
+    assert missing["rome"].startswith("it has a log on this store, but `peers` does not say where it is")
 
 
 async def test_the_console_shows_what_another_gate_decided_and_where_its_evidence_is(
@@ -252,14 +270,27 @@ async def test_what_nobody_called_on_is_destroyed(gates: list[World]) -> None:
     assert (about(told, "consent")["done"], told["missing"]) == ("erased", {})
 
 
-async def test_where_a_gate_cannot_be_asked_nothing_is_destroyed(gates: list[World]) -> None:
+async def test_where_a_gate_cannot_be_asked_the_number_is_stopped_and_nothing_destroyed_until_it_is_heard(
+    gates: list[World],
+) -> None:
     rome, milan = gates
+    await copied(milan)
     await send(rome, "/v1/consents", CONSENT)
-    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    told = await erased(milan)
-    found = about(told, "consent")
-    assert (found["done"], list(told["missing"]), "rome" in found["why"]) == ("restricted", ["rome"], True)
+    away = f"http://127.0.0.1:{free_port()}"
+    elsewhere(milan, "rome", away)
+    path = f"/v1/subjects/{PERSON}/erasure"
+    asked = {"request": (await ask(milan, "erasure"))["id"]}
+    told = await send(milan, path, asked, 200)
+    for what in ("consent", "call list"):
+        assert (about(told, what)["done"], "rome" in about(told, what)["why"]) == ("kept", True)
+    assert list(told["missing"]) == ["rome"]
     assert (await send(rome, "/v1/check", CALL, 200))["reasons"][0]["code"] == "revocation.revoked"
+    code, _, complained = await command(
+        gates, milan, "subject", "erase", CLEAR, "--request", asked["request"]
+    )
+    assert (code, complained) == (0, "")  # that process knows where rome is
+    assert [each["kind"] for each in (await report(rome))["ledger"]] == ["revoked"]
+    await send(milan, path, asked, 409)  # it is closed now
 
 
 @pytest.mark.parametrize("has", ["both", "the other"])
@@ -281,15 +312,26 @@ async def test_an_erasure_takes_the_number_off_every_gates_lists(gates: list[Wor
     assert (await report(milan))["lists"] == []
 
 
-async def test_a_version_that_was_just_made_is_not_removed(gates: list[World]) -> None:
-    """It may be about to be recorded."""
-    folder = gates[0].folder / "data" / "lists"
-    (path,) = folder.iterdir()
-    fresh = path.with_name("acme.rome.0123456789abcdef.numbers")
-    fresh.write_bytes(b"")
-    os.utime(fresh, times=(NOW / 1000, NOW / 1000))
-    await copied(gates[0])
-    assert fresh.exists()
+@pytest.mark.parametrize(
+    ("name", "age", "stays"),
+    [
+        ("acme.rome.0123456789abcdef.numbers", MINUTE, True),  # it may be about to be recorded
+        ("acme.rome.0123456789abcdef.numbers", 2 * HOUR, False),
+        ("acme.other.0123456789abcdef.numbers", 2 * HOUR, True),  # of a list that is being loaded
+        ("0123456789abcdef.new", MINUTE, True),
+        ("0123456789abcdef.new", 2 * HOUR, False),
+    ],
+)
+async def test_what_is_left_of_a_list_goes_after_an_hour(
+    gates: list[World], name: str, age: int, *, stays: bool
+) -> None:
+    rome = gates[0]
+    path = rome.folder / "data" / "lists" / name
+    path.write_bytes(b"")
+    made = (rome.hand.at - age) / 1000
+    os.utime(path, times=(made, made))
+    await copied(rome)
+    assert path.exists() is stays
 
 
 async def test_a_hold_is_everywhere_or_it_is_told_where_not(gates: list[World]) -> None:
@@ -309,33 +351,61 @@ async def test_a_hold_is_everywhere_or_it_is_told_where_not(gates: list[World]) 
     assert (await command(gates, rome, *lift))[0] == 1  # none is held
 
 
-async def test_a_lift_that_somebody_took_down_lifts_no_later_hold(gates: list[World]) -> None:
+async def test_what_somebody_took_down_undoes_nothing_that_was_done_since(gates: list[World]) -> None:
     rome, milan = gates
+    held = Holds(rome.folder / "data", keys_of(rome))
     asked = {"by": "dpo", "reason": "Garante, case 4711", "number": CLEAR}
-    await told(milan, HoldPlaced(at=NOW + 1_000, **asked))
-    lifted = await told(milan, HoldLifted(at=NOW + 500, **asked))
-    assert (lifted, Holds(rome.folder / "data", keys_of(rome)).find(CLEAR) is not None) == (
-        {"rome": False},
-        True,
+    placed, early, late = (
+        HoldPlaced(at=NOW + 1_000, **asked),
+        HoldLifted(at=NOW + 500, **asked),
+        HoldLifted(at=NOW + 2_000, **asked),
     )
-    assert await told(milan, HoldLifted(at=NOW + 2_000, **asked)) == {"rome": True}
+    steps: list[tuple[HoldPlaced | HoldLifted, bool | None]] = [
+        (placed, True),
+        (placed, False),
+        (early, None),
+        (late, True),
+        (late, False),
+        (placed, None),
+    ]
+    for step, changed in steps:
+        heard = await milan.gate.subjects.peers.ask(step, bool)
+        assert (heard.answers.get("rome"), "rome" in heard.missing) == (changed, changed is None), step
+    assert held.find(CLEAR) is None
 
 
-async def told(gate: World, asked: HoldPlaced | HoldLifted) -> dict[str, bool]:
-    return (await gate.gate.subjects.peers.ask(asked, bool)).answers
+async def test_what_another_gate_holds_is_not_destroyed(gates: list[World]) -> None:
+    rome, milan = gates
+    await copied(milan)
+    await send(milan, "/v1/consents", CONSENT)
+    Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
+    before = {path.name for path in (rome.folder / "data" / "lists").iterdir()}
+    told = await erased(milan)
+    assert {about(told, what)["done"] for what in ("consent", "call list")} == {"restricted"}
+    assert {path.name for path in (milan.folder / "data" / "lists").iterdir()} == before
+    assert CLEAR in (await milan.gate.subjects.holds.under_everywhere()).numbers
 
 
-async def test_who_came_later_takes_up_what_others_hold_before_anything_is_destroyed(
-    gates: list[World],
-) -> None:
+async def test_before_a_months_keys_go_what_others_hold_is_held(gates: list[World]) -> None:
     rome, milan = gates
     Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
-    await milan.gate.subjects.retire(NOW, drop=False)
-    assert Holds(milan.folder / "data", keys_of(milan)).find(CLEAR) is not None
     assert (await command(gates, milan, "log", "retire", "--yes"))[0] == 0
+    assert Holds(milan.folder / "data", keys_of(milan)).find(CLEAR) is not None
+
+
+async def test_what_is_past_its_time_stays_while_a_gate_cannot_be_asked_and_an_hour_later_it_is_tried_again(
+    gates: list[World],
+) -> None:
+    milan = gates[1]
+    subjects = milan.gate.subjects
     elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match=r"nothing is destroyed .rome: not reached"):
-        await milan.gate.subjects.retire(NOW, drop=True)
+        await subjects.retire(NOW, drop=True)
+    for hours, begins in ((25, True), (25.5, False), (26, True)):
+        await subjects.observe(NOW + int(hours * HOUR))
+        assert (subjects._removing is not None) is begins
+        if subjects._removing is not None:
+            await subjects._removing
 
 
 def test_months_are_not_retired_while_a_gate_cannot_be_asked(tmp_path: Path) -> None:
@@ -368,13 +438,31 @@ async def test_a_stop_during_a_call_binds_whichever_gate_is_told(gates: list[Wor
     assert answer["reasons"][0]["code"] == "revocation.revoked"
 
 
-async def test_a_stop_that_no_gate_can_place_is_refused_and_not_lost_without_a_word(
-    gates: list[World],
-) -> None:
+async def test_a_stop_binds_also_when_the_gate_that_allowed_the_call_is_gone(gates: list[World]) -> None:
+    """The store knows the person by a keyed hash only; who follows the stream cannot be told whom to drop."""
     rome, milan = gates
     name = await called(rome)
     elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 503)
+    done = await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+    assert done["revocation"]["seq"] == 1
+    for gate in gates:
+        answer = await send(gate, "/v1/check", {**CALL, "call_id": gate.gate.config.settings.node}, 200)
+        assert answer["reasons"][0]["code"] == "revocation.revoked"
+    (entry,) = (await report(rome))["ledger"]
+    assert (entry["kind"], entry["channel"], entry["proof"]) == ("revoked", "call", f"decision:{name}")
+    assert (await rome.gate.registrar.notices.after(0, ["acme"]))[0] == []
+
+
+async def test_a_report_is_not_forgotten_because_who_took_it_is_away_when_the_rest_is_asked(
+    gates: list[World],
+) -> None:
+    rome = gates[0]
+    name = await called(rome)
+    await send(rome, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
+    asked = AboutNumber(number=CLEAR, sees=Sees())
+    (found,) = everywhere.about(Inquiry(rome.folder / "data", keys_of(rome)), asked).found
+    for reports in ((), found.outcomes):
+        assert [each.result for each in everywhere._joined(found, reports).outcomes] == ["answered"]
 
 
 # ---- who is gone ---------------------------------------------------------------------------------------------------------
@@ -430,8 +518,41 @@ async def test_a_list_that_is_damaged_there_is_not_taken(gates: list[World]) -> 
     assert (await send(milan, "/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
 
 
+async def test_a_damaged_file_is_got_anew(gates: list[World]) -> None:
+    milan = gates[1]
+    await copied(milan)
+    (path,) = (milan.folder / "data" / "lists").iterdir()
+    whole = path.read_bytes()
+    flip(path)
+    milan.gate._gatherer.use_lists({})
+    await copied(milan)
+    assert path.read_bytes() == whole
+    assert (await send(milan, "/v1/check", CALL, 200))["decision"] == "allow"
+
+
+async def test_a_list_comes_from_the_gate_that_has_it_whole(gates: list[World]) -> None:
+    """And not from one before it that is away."""
+    milan = gates[1]
+    elsewhere(milan, "genoa", f"http://127.0.0.1:{free_port()}")
+    config = milan.gate.config
+    peers = dict(sorted(config.settings.peers.items()))
+    milan.gate.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+    assert next(iter(peers)) == "genoa"
+    await copied(milan)
+    assert (await send(milan, "/v1/check", CALL, 200))["decision"] == "allow"
+
+
 @pytest.mark.parametrize(
-    "file", ["../keys.json", "/etc/passwd", "nothing.numbers", "../lists/x.numbers", "keys.json"]
+    "file",
+    [
+        "a\0.numbers",
+        ".numbers",
+        "../keys.json",
+        "/etc/passwd",
+        "nothing.numbers",
+        "../lists/x.numbers",
+        "keys.json",
+    ],
 )
 async def test_no_other_file_is_given_away(gates: list[World], file: str) -> None:
     assert await part(gates[0].folder / "data", ListPart(file, 0, 100)) == b""
@@ -448,7 +569,7 @@ def sealed(gate: World, node: str, asked: Asked) -> bytes:
 
 
 async def posted(gate: World, body: bytes) -> tuple[int, bytes]:
-    async with gate.client.post("/v1/peer", data=body) as answer:
+    async with gate.client.post("/peer", data=body) as answer:
         return answer.status, await answer.read()
 
 
@@ -462,6 +583,7 @@ async def test_what_is_no_gates_question_is_refused(gates: list[World]) -> None:
         "changed": right[:-1] + bytes([right[-1] ^ 1]),
         "for another": sealed(milan, "milan", Asked(milan.hand.at, "milan", QUESTION)),
         "old": sealed(milan, "rome", Asked(milan.hand.at - 6 * MINUTE, "milan", QUESTION)),
+        "of a stranger with the keys": sealed(milan, "rome", Asked(milan.hand.at, "turin", QUESTION)),
         "of the future": sealed(milan, "rome", Asked(milan.hand.at + 6 * MINUTE, "milan", QUESTION)),
     }
     for about_, body in wrong.items():

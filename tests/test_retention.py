@@ -21,6 +21,7 @@ from dialgate.records import Reader, Record
 from dialgate.retention import Month, months, retire
 from dialgate.settings import Config
 from dialgate.terms import Retention
+from dialgate.why import Inquiry, Position, Sees, position
 from tests.logged import NOW, Said, write
 from tests.test_archive import chain_holds
 from tests.world import write_folder
@@ -154,6 +155,20 @@ def test_what_is_held_stays_linked_to_its_number_and_nothing_else_does(config: C
     hold = holds.find(HELD)
     assert hold is not None
     assert len(hold.records) == 3
+
+
+def test_a_held_numbers_decisions_are_told_in_order_whichever_month_is_retired(
+    config: Config, keys: Keys
+) -> None:
+    Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
+    retire(config, keys, "2020-02")  # the month before it has its keys still
+    inquiry = Inquiry(config.data, Keys.open(config.data / "keys.json"))
+    every = [position(each.record) for each in inquiry.about(HELD, Sees())]
+    assert (len(every), every) == (4, sorted(every, reverse=True))
+    seen: list[Position] = []
+    while page := inquiry.about(HELD, Sees(), before=seen[-1] if seen else None, most=1):
+        seen += [position(each.record) for each in page]
+    assert seen == every
 
 
 def test_a_damaged_log_is_not_retired(config: Config, keys: Keys) -> None:

@@ -624,6 +624,10 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     assert shorter in await store.lists()
     assert await store.replace_list(structs.replace(shorter, sha256="00", numbers=3), "11")
     assert not await store.replace_list(structs.replace(spring, id="winter"), "00")
+    erased = structs.replace(spring, file="rewritten", sha256="22", numbers=2)  # read before it was retired
+    assert await store.replace_list(erased, "00")
+    assert structs.replace(erased, retired_at=9) in await store.lists(), "a list stays retired"
+    assert await store.replace_list(spring, "22")
     others = structs.replace(spring, controller="another")
     assert await store.add_list(others)
     assert sorted(await store.lists(), key=lambda each: (each.id, each.controller)) == [

@@ -81,11 +81,10 @@ async def _muster(config: Config, forget: str) -> Muster:
 
 
 async def _forget(store: Shared, name: str) -> None:
-    """All workers of a gate, or one of them."""
-    known = [each for each in (await store.muster()).present if name in {each.node, roster.gate_of(each)}]
-    if not known:
-        raise Failure("node.unknown", "No gate of this name is on the list.", field="forget", status=MISUSE)
-    if any(wall_clock() - each.at < roster.SILENT for each in known):
+    muster = await store.muster()
+    if name not in muster.gates:
+        raise Failure("node.unknown", "No gate of this name was ever there.", field="forget", status=MISUSE)
+    own = (each for each in muster.present if roster.gate_of(each) == name)
+    if any(wall_clock() - each.at < roster.SILENT for each in own):
         raise Failure("node.at_work", "It is at work: stop it first.", field="forget")
-    for each in known:
-        await store.dismiss(each.node)
+    await store.forget(name)

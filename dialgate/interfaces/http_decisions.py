@@ -73,7 +73,10 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     logs = everywhere(request.app, gate, client.name)
     question = AboutNumber(number=number, sees=sees, most=asked.limit + 1)
     if asked.before:
-        question = structs.replace(question, before=await logs.position(asked.before, sees) or BEGINNING)
+        before, unheard = await logs.position(asked.before, sees)
+        if before is None and unheard:
+            known(None, unheard)
+        question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.about(question)
     names = _names(gate.config)
     told = [account.account(each, language, names) for each in decisions.found[: asked.limit]]
@@ -91,9 +94,9 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
 async def one_decision(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _OneDecision)
     sees = Sees.of(client.name, client.controllers)
-    found = known(*await everywhere(request.app, gate, client.name).one(request.match_info["id"], sees))
-    told = account.account(found, asked.language or _preferred(request), _names(gate.config))
-    return http_body.reply(request, _encode(told))
+    found, missing = await everywhere(request.app, gate, client.name).one(request.match_info["id"], sees)
+    told = account.account(known(found, missing), asked.language or _preferred(request), _names(gate.config))
+    return http_body.reply(request, _encode(structs.replace(told, missing=missing)))
 
 
 def everywhere(app: web.Application, gate: Gate, client: str) -> Everywhere:

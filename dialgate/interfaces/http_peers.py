@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from dialgate import everywhere, listcopies
-from dialgate.interfaces import http_decisions
+from dialgate.interfaces import http_body, http_decisions
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http_operations import GATE
 from dialgate.interfaces.openapi import Endpoint
@@ -35,12 +35,15 @@ _log = structlog.get_logger(__name__)
 async def _ask(request: web.Request) -> web.StreamResponse:
     gate = request.app[GATE]
     try:
-        body = await request.read()
+        body = await http_body.whole(request, gate.config.settings.limits)
         asked = gate.subjects.peers.opened(body)
-        gate.metrics.peers.labels(type(asked.question).__struct_config__.tag).inc()
+        kind = str(type(asked.question).__struct_config__.tag)
+        gate.metrics.peers.labels(kind).inc()
+        if isinstance(asked.question, OffLists | HoldPlaced | HoldLifted):
+            _log.info("another gate has this one act", node=asked.node, act=kind)
         answer = await _answer(request.app, gate, asked.question)
     except PeerRefused as refused:
-        _log.warning("a question to this gate was refused", problem=str(refused))
+        gate.metrics.peers.labels("refused").inc()
         return response(Fault(403, "peer.refused", f"It says: {refused}."))
     except FAILURES as error:
         return response(fault_of(error))

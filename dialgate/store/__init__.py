@@ -128,11 +128,16 @@ class Presence(Struct, frozen=True, kw_only=True):
 
 
 class Muster(Struct, frozen=True):
-    """Every gate that was ever there and did not leave, by name; and when a configuration or version (`config:HASH`,
-    `version:V`) was first seen."""
+    """Every process of a gate that was ever there and did not leave, by name; and when a configuration, a version or a gate
+    (`config:HASH`, `version:V`, `node:NAME`) was first seen."""
 
     present: list[Presence]
     seen: dict[str, Instant]
+
+    @property
+    def gates(self) -> set[str]:
+        """By their `node`, those that left too: each has a log that nobody else has."""
+        return {name.removeprefix("node:") for name in self.seen if name.startswith("node:")}
 
 
 @runtime_checkable
@@ -142,7 +147,11 @@ class Shared(Protocol):
     async def muster(self, presence: Presence | None = None) -> Muster:
         """After `presence` has been noted, if given."""
 
-    async def dismiss(self, node: str) -> None: ...
+    async def dismiss(self, node: str) -> None:
+        """It ended as it should, and comes again or not."""
+
+    async def forget(self, gate: str) -> None:
+        """It will not come again, and is missed by nobody."""
 
     async def claim(self, mark: str) -> bool:
         """Whether the store is, from now on at the latest, of those whose keys have this mark."""
@@ -226,7 +235,8 @@ class Store(Protocol):
         """False where its controller has one of this id, retired or not; then nothing is written."""
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        """Put it in the place of the list of its controller and id, if the file of that still has this sum."""
+        """Its file takes the place of that of the list of its controller and id, if that still has this sum. What else is known of
+        the list stays as it is."""
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         """The list as it stands then, with the instant of its first retirement; None where there is none."""

@@ -738,11 +738,15 @@ class RedisStore:
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         key, field = self.key("lists"), f"{call_list.controller}\0{call_list.id}"
-        while True:  # what else of the list changes meanwhile, such as its retirement, is no matter
+        while True:
             body = await self.run("HGET", key, field)
-            if body is None or _call_list.decode(body).sha256 != sha256:
+            if body is None or (held := _call_list.decode(body)).sha256 != sha256:
                 return False
-            if await self.script("retire", [key], [field, body, encoded(call_list)], durably=True):
+            # What else became of the list meanwhile, such as its retirement, stays.
+            fresh = structs.replace(
+                held, file=call_list.file, sha256=call_list.sha256, numbers=call_list.numbers
+            )
+            if await self.script("retire", [key], [field, body, encoded(fresh)], durably=True):
                 return True
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
@@ -789,6 +793,7 @@ class RedisStore:
             noted = [
                 ("HSETNX", seen, f"config:{presence.config}", presence.at),
                 ("HSETNX", seen, f"version:{presence.version}", presence.at),
+                ("HSETNX", seen, f"node:{presence.node.partition('/')[0]}", presence.at),
                 ("HSET", nodes, presence.node, encoded(presence)),
             ]
         *_, present, instants = await self.together([*noted, ("HGETALL", nodes), ("HGETALL", seen)])
@@ -800,6 +805,12 @@ class RedisStore:
 
     async def dismiss(self, node: str) -> None:
         await self.run("HDEL", self.key("nodes"), node)
+
+    async def forget(self, gate: str) -> None:
+        present = (each.node for each in (await self.muster()).present if each.node.partition("/")[0] == gate)
+        for node in present:
+            await self.dismiss(node)
+        await self.run("HDEL", self.key("seen"), f"node:{gate}")
 
     async def claim(self, mark: str) -> bool:
         asked = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._durably()]

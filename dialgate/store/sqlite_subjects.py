@@ -244,6 +244,10 @@ class SubjectStore:
         )
         return await self._write(lambda db: db.execute(query, (job, at, every)).rowcount == 1)
 
+    async def put_off(self, job: str, at: Instant) -> None:
+        """It is noted as run at `at`, for it was not done."""
+        await self._write(lambda db: db.execute("UPDATE job SET at = ? WHERE name = ?", (at, job)))
+
     async def maintain(self) -> None:
         """Keep the write-ahead log short. For a regular tick."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())

@@ -295,10 +295,12 @@ def remove(db: sqlite3.Connection, seqs: Sequence[int], drafts: Sequence[Draft])
 
 
 def replace_list(db: sqlite3.Connection, call_list: CallList, sha256: str) -> bool:
-    body = encode(call_list).decode()
-    held = "json_extract(body, '$.sha256') = ?"
-    update = f"UPDATE call_list SET body = ? WHERE controller = ? AND id = ? AND {held}"  # noqa: S608 - constants
-    return db.execute(update, (body, call_list.controller, call_list.id, sha256)).rowcount == 1
+    update = (
+        "UPDATE call_list SET body = json_set(body, '$.file', ?, '$.sha256', ?, '$.numbers', ?)"
+        " WHERE controller = ? AND id = ? AND json_extract(body, '$.sha256') = ?"
+    )
+    fresh = call_list.file, call_list.sha256, call_list.numbers
+    return db.execute(update, (*fresh, call_list.controller, call_list.id, sha256)).rowcount == 1
 
 
 def attempts_before(db: sqlite3.Connection, before: Instant) -> int:

@@ -1,0 +1,31 @@
+"""A number is taken off the call lists whose files are here, while others may be doing the same with another number."""
+
+import asyncio
+from pathlib import Path
+
+from dialgate import erasure
+from dialgate.numberset import DamagedFile
+from dialgate.store import CallList, Store
+
+
+async def off_lists(store: Store, folder: Path, controller: str, number: str) -> list[str]:
+    """The names of the controller's lists it was on. `number` in E.164. Raises `StoreUnavailable`, `OSError`."""
+    lists = [each for each in await store.lists() if each.controller == controller]
+    return [each.id for each in lists if await _off(store, folder, each, number)]
+
+
+async def _off(store: Store, folder: Path, record: CallList | None, number: str) -> bool:
+    """Again, where somebody else was quicker. What was made in vain is left: it may be that one's file, if the same was done."""
+    while record is not None:
+        try:
+            fresh = await asyncio.to_thread(erasure.without, record, folder, number)
+        except (FileNotFoundError, DamagedFile):
+            return False  # not here, or nobody can be called from it
+        if fresh is None:
+            return False
+        if await store.replace_list(fresh, record.sha256):
+            await asyncio.to_thread(erasure.drop, folder / record.file)
+            return True
+        name = record.controller, record.id
+        record = next((each for each in await store.lists() if (each.controller, each.id) == name), None)
+    return False
