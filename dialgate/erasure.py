@@ -8,6 +8,7 @@ away when its time is over.
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -17,8 +18,8 @@ from dialgate import calllist, numberset
 from dialgate.keys import Sealer
 from dialgate.ledger import CallRequested, ConsentConfirmed, ConsentGiven, ContractMade, Entry
 from dialgate.localtime import rfc3339
-from dialgate.model import DAY, Instant
-from dialgate.numberset import NumberSet
+from dialgate.model import DAY, Attempt, Instant
+from dialgate.numberset import DamagedFile, NumberSet
 from dialgate.records import Record
 from dialgate.store import CallList
 from dialgate.store.sqlite_subjects import Restricted
@@ -51,12 +52,12 @@ def basis_of(entry: Entry) -> str:
             return ""
 
 
-def last_used(records: Iterable[Record]) -> dict[str, Instant]:
-    """Of each basis, the newest call that was allowed on it."""
+def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[str, Instant]:
+    """Of each basis, the newest call that was allowed on it: by a log, or by what the store counts, which may come first."""
     used: dict[str, Instant] = {}
-    for record in records:
-        if record.decision.allow:
-            used[record.decision.basis] = max(record.at, used.get(record.decision.basis, 0))
+    allowed = ((record.decision.basis, record.at) for record in records if record.decision.allow)
+    for basis, at in chain(allowed, ((attempt.basis, attempt.at) for attempt in attempts)):
+        used[basis] = max(at, used.get(basis, 0))
     return used
 
 
@@ -180,6 +181,8 @@ def without(record: CallList, folder: Path, number: str) -> CallList | None:
     """The list in a new file without this number; None where it is not on it. Reads and writes the whole file, which
     is durable on return; `drop` the old one once the record is replaced. Raises `DamagedFile`, `OSError`."""
     digits = int(number.removeprefix("+"))
+    if calllist.sha256_of(folder / record.file) != record.sha256:
+        raise DamagedFile(record.file, "it is not what was loaded")  # rewritten it would be the valid one
     held = NumberSet.open(folder / record.file)
     try:
         if held.tag(digits) < 0:

@@ -116,6 +116,7 @@ class Gatherer:
         self._snapshot: Snapshot | None = None
         self._files: dict[tuple[str, str], _Files] = {}
         self._lists: Lists = {}
+        self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
         self._caller_ids: dict[tuple[str, str, str], CallerId] = {}
@@ -153,17 +154,22 @@ class Gatherer:
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
         """What is to be used: what is new is opened, what was retired left out. Reads every byte of it, so it is for a
-        thread, and changes nothing: a call that is asked meanwhile would keep what it found half arranged. A list that is
+        thread, and changes nothing of it: a call that is asked meanwhile would keep what it found half arranged. A list that is
         damaged is left out: its numbers are then on no list, which is a deny."""
-        held, found = self._lists, dict[tuple[str, str], _Loaded]()
+        held, found, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
         for record in records:
             if record.retired_at:
                 continue
             key = (record.controller, record.id)
             old = held.get(key)
             opened = old if old is not None and old.record == record else _open_list(record, folder)
-            if opened is not None:
+            if isinstance(opened, str):
+                left_out[record.id] = opened
+            else:
                 found[key] = opened
+        for name, problem in left_out.items() - self._left_out.items():  # it is looked for every second
+            _log.error("call list left out", list=name, problem=problem)
+        self._left_out = left_out
         return found
 
     def use_lists(self, lists: Lists) -> None:
@@ -380,18 +386,15 @@ def _printable(text: str) -> str:
     return text[:_RAW_LENGTH].encode("ascii", "backslashreplace").decode()
 
 
-def _open_list(record: CallList, folder: Path) -> _Loaded | None:
+def _open_list(record: CallList, folder: Path) -> _Loaded | str:
+    """Or why not."""
     path = folder / record.file
     try:
         whole = calllist.sha256_of(path) == record.sha256
         numbers = NumberSet.open(path)
     except (DamagedFile, OSError) as error:
-        _log.error("call list left out", list=record.id, problem=str(error))
-        return None
+        return str(error)
     if not whole:
-        _log.error(
-            "call list left out", list=record.id, problem=f"{path.name} is not the file that was loaded"
-        )
-        return None
+        return f"{path.name} is not the file that was loaded"
     listings = tuple(Listing(list=record.id, basis=basis, origin=record.origin) for basis in record.bases)
     return _Loaded(record, numbers, listings)

@@ -66,7 +66,7 @@ def on_lists(held: Held, records: list[CallList]) -> list[OnList]:
     found = []
     for record in records:
         place = tag(held.config.data / "lists" / record.file, held.number)
-        if record.controller == held.controller and place >= 0:
+        if record.controller == held.controller and 0 <= place < len(record.bases):  # else it is damaged
             found.append(
                 OnList(
                     list=record.id,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import yaml
+from msgspec import Struct
 
 from dialgate.law import Law, LawError, parse_law
 from dialgate.settings import Config, Settings
@@ -58,6 +59,28 @@ def content(folder: Path, digest: str) -> bytes:
             f"{folder / digest} was changed: its name is no longer its SHA-256; restore it from a copy"
         )
     return raw
+
+
+def owners(folder: Path, campaign: str) -> set[str]:
+    """The controllers that a campaign of this id was of, in any configuration. Reads all of them."""
+    found = set()
+    for path in folder.iterdir():
+        with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
+            read = msgspec.convert(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader), _Owner)
+            if any(each.id == campaign for each in read.campaigns):
+                found.add(read.id)
+    return found
+
+
+class _Campaign(Struct):
+    id: str
+
+
+class _Owner(Struct):
+    """As much of a controller's file, of whatever version."""
+
+    id: str
+    campaigns: list[_Campaign]
 
 
 def answer_seconds(folder: Path, digest: str) -> float:

@@ -14,18 +14,20 @@ async def off_lists(store: Store, folder: Path, controller: str, number: str) ->
     return [each.id for each in lists if await _off(store, folder, each, number)]
 
 
-async def _off(store: Store, folder: Path, record: CallList | None, number: str) -> bool:
+async def _off(store: Store, folder: Path, record: CallList, number: str) -> bool:
     """Again, where somebody else was quicker. What was made in vain is left: it may be that one's file, if the same was done."""
-    while record is not None:
+    name = record.controller, record.id
+    while True:
         try:
             fresh = await asyncio.to_thread(erasure.without, record, folder, number)
+            if fresh is None:
+                return False
+            if await store.replace_list(fresh, record.sha256):
+                await asyncio.to_thread(erasure.drop, folder / record.file)
+                return True
         except (FileNotFoundError, DamagedFile):
-            return False  # not here, or nobody can be called from it
-        if fresh is None:
+            pass  # not here, or nobody can be called from it; unless somebody has just replaced it
+        newest = next(each for each in await store.lists() if (each.controller, each.id) == name)
+        if newest.sha256 == record.sha256:
             return False
-        if await store.replace_list(fresh, record.sha256):
-            await asyncio.to_thread(erasure.drop, folder / record.file)
-            return True
-        name = record.controller, record.id
-        record = next((each for each in await store.lists() if (each.controller, each.id) == name), None)
-    return False
+        record = newest

@@ -221,7 +221,7 @@ class Peers:
     async def ask(self, question: Question, kind: type[_T]) -> Told[_T]:
         """Everybody, all at once; `kind`: of an answer. Raises nothing."""
         others, missing = await self._others()
-        told = await asyncio.gather(*(self._tried(node, question, kind) for node in others))
+        told = await asyncio.gather(*(self._tried(node, url, question, kind) for node, url in others.items()))
         answers = {}
         for node, answer in zip(others, told, strict=True):
             if isinstance(answer, _Failed):
@@ -230,10 +230,13 @@ class Peers:
                 answers[node] = answer
         return Told(answers, missing)
 
-    async def first(self, question: Question, kind: type[list[_T]]) -> list[_T]:
-        """The first answer that has something in it, of all who are asked at once; else none. Raises nothing."""
+    async def first(self, question: Question, kind: type[list[_T]], *, within: float) -> list[_T]:
+        """The first answer that has something in it, of all who are asked at once; else, after so many seconds, none. Raises
+        nothing."""
+        others, _ = await self._others()
         asking = [
-            asyncio.create_task(self._tried(node, question, kind)) for node in (await self._others())[0]
+            asyncio.create_task(self._tried(node, url, question, kind, within))
+            for node, url in others.items()
         ]
         try:
             for each in asyncio.as_completed(asking):
@@ -245,13 +248,13 @@ class Peers:
                 task.cancel()
         return []
 
-    async def nodes(self) -> list[str]:
-        """Who can be asked. Raises nothing."""
-        return list((await self._others())[0])
+    async def nodes(self) -> dict[str, str]:
+        """Who can be asked, and where. Raises nothing."""
+        return (await self._others())[0]
 
-    async def one(self, node: str, question: Question, kind: type[_T]) -> _T | None:
+    async def one(self, node: str, url: str, question: Question, kind: type[_T]) -> _T | None:
         """One of them; None where it gives no answer. Raises nothing."""
-        answer = await self._tried(node, question, kind)
+        answer = await self._tried(node, url, question, kind)
         return None if isinstance(answer, _Failed) else answer
 
     async def _others(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -269,11 +272,13 @@ class Peers:
             "it has a log on this store, but `peers` does not say where it is; if it is gone for good: dialgate nodes --forget",
         )
 
-    async def _tried(self, node: str, question: Question, kind: type[_T]) -> _T | _Failed:
+    async def _tried(
+        self, node: str, url: str, question: Question, kind: type[_T], within: float = 0
+    ) -> _T | _Failed:
         asked = Asked(self._clock(), self._node, question)
         sealed = self._seal.close(_encode(asked), next(self._nonces), _to(node))
         try:
-            answer = await self._post(self._config().settings.peers[node], sealed)
+            answer = await self._post(url, sealed, within or self.patience)
             if len(answer) > _LARGE:
                 return await asyncio.to_thread(self._read, answer, sealed, kind)
             return self._read(answer, sealed, kind)
@@ -285,10 +290,10 @@ class Peers:
     def _read(self, answer: bytes, sealed: bytes, kind: type[_T]) -> _T:
         return msgspec.msgpack.decode(self._seal.open(answer, _of(sealed)), type=kind)
 
-    async def _post(self, url: str, body: bytes) -> bytes:
+    async def _post(self, url: str, body: bytes, seconds: float) -> bytes:
         if self._session is None:
             self._session = ClientSession()
-        limit = ClientTimeout(total=self.patience)
+        limit = ClientTimeout(total=seconds)
         try:
             async with self._session.post(
                 url.rstrip("/") + PATH, data=body, timeout=limit, allow_redirects=False
@@ -299,8 +304,8 @@ class Peers:
                     if len(said) > _MOST:
                         raise _Failed(f"its answer is longer than {_MOST >> 20} MiB")
         except TimeoutError:
-            raise _Failed(f"no answer within {self.patience:g} seconds") from None
-        except (ClientError, OSError, ValueError) as error:
+            raise _Failed(f"no answer within {seconds:g} seconds") from None
+        except (ClientError, OSError, ValueError, RuntimeError) as error:  # the last where it was closed
             raise _Failed(f"not reached: {str(error) or type(error).__name__}") from None
         if answer.status != HTTPStatus.OK:
             raise _Failed(_refusal(bytes(said)) or f"it answered with status {answer.status}")
@@ -324,9 +329,10 @@ class Peers:
             raise PeerRefused("the clocks of the two gates are more than five minutes apart; set them")
         return asked
 
-    def sealed(self, answer: object, question: bytes) -> bytes:
+    async def sealed(self, answer: object, question: bytes) -> bytes:
         """`question`: as it came."""
-        return self._seal.close(_encode(answer), next(self._nonces), _of(question))
+        nonce = next(self._nonces)  # here: it is not for several threads
+        return await asyncio.to_thread(lambda: self._seal.close(_encode(answer), nonce, _of(question)))
 
 
 def _to(node: str) -> bytes:

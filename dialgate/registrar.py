@@ -15,10 +15,11 @@ from tempfile import TemporaryFile
 from typing import IO, Protocol
 
 import msgspec
+import structlog
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, entering, localtime, phone, revoking, stores, tabular
+from dialgate import calllist, entering, kept, localtime, phone, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
 from dialgate.events import Misstated, event_of, past
 from dialgate.faults import Unavailable
@@ -65,6 +66,8 @@ from dialgate.requests import (
 from dialgate.scrub import Judge, numbers_of
 from dialgate.settings import Client, Config, ControllerFile, Line
 from dialgate.store import CallerIdProof, CallList, Store
+
+_log = structlog.get_logger(__name__)
 
 
 class Refused(Exception):
@@ -385,10 +388,10 @@ class Registrar:
             try:
                 owner, number = await self._called(ask.decision_id)
             except Unavailable:
-                if line is None:
-                    raise
-                if not mine:
+                if line and not mine:
                     raise _unknown_decision() from None  # nor is a stranger told that there is one
+                if line is None or await asyncio.to_thread(self._moved, line.campaign.id):
+                    raise  # the hash is of whoever had the campaign then
         if owner not in client.controllers:
             raise _unknown_decision()
         return owner, number
@@ -411,7 +414,15 @@ class Registrar:
             channel="call",
             proof=proof,
         )
-        return await self._write(draft)
+        receipt = await self._write(draft)
+        _log.warning(
+            "a stop binds, but nobody could tell the number: no subscriber is told", entry=receipt.seq
+        )
+        return receipt
+
+    def _moved(self, campaign: str) -> bool:
+        """Whether, by all configurations that are kept, it ever was of more than one controller."""
+        return len(kept.owners(self.config.data / "kept", campaign)) > 1
 
     async def _called(self, decision: str) -> tuple[str, str]:
         """Here, or at another gate on the store. Raises `Unavailable` where nobody can tell."""

@@ -53,6 +53,7 @@ from dialgate.upkeep import Upkeep
 from dialgate.waiting import Asked, Awaited, Waiting, reply
 
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
+_STOP = 2.0  # seconds in which other gates are asked whose number it was: then it is stopped by what the store knows
 _log = structlog.get_logger(__name__)
 
 
@@ -324,7 +325,9 @@ class Gate:
         return snapshot.parts() if snapshot else ()
 
     async def _called_elsewhere(self, decision: str) -> tuple[str, str] | None:
-        return next(iter(await self.subjects.peers.first(Called(decision), list[tuple[str, str]])), None)
+        return next(
+            iter(await self.subjects.peers.first(Called(decision), list[tuple[str, str]], within=_STOP)), None
+        )
 
     async def proofs(self) -> list[CallerIdProof]:
         """Raises `StoreUnavailable`."""

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Iterable
 from itertools import chain
 
+import structlog
+
 from dialgate.holds import HoldRefused, Holds, UnderHold
 from dialgate.keys import Keys
 from dialgate.peers import HoldLifted, HoldPlaced, HoldsKept, Peers
 from dialgate.store import StoreUnavailable
+
+_log = structlog.get_logger(__name__)
 
 
 class SharedHolds:
@@ -85,7 +89,8 @@ class SharedHolds:
     def _take_up(self, holds: Iterable[HoldPlaced]) -> None:
         for each in holds:
             if self._holds.find(each.number) is None:
-                self._holds.add(each.number, at=each.at, by=each.by, reason=each.reason)
+                hold = self._holds.add(each.number, at=each.at, by=each.by, reason=each.reason)
+                _log.warning("another gate's hold is in force here too", hold=hold.id, by=hold.by)
 
 
 def _unknown(fault: Exception) -> StoreUnavailable:

@@ -11,27 +11,26 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct, structs
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import breach, erasure, holdings, phone, stores
 from dialgate.cases import Answered
 from dialgate.deadlines import Deadlines
+from dialgate.erasing import Erasing
 from dialgate.expiry import Removal, Retiring
 from dialgate.faults import Unavailable
 from dialgate.holdings import Held
 from dialgate.holds import Holds
 from dialgate.keys import Keys, nonces
-from dialgate.ledger import Draft, Entry, Revoked
+from dialgate.ledger import Entry
 from dialgate.localtime import rfc3339
 from dialgate.lookups import Lookups
-from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, HOUR, Instant
-from dialgate.offlists import off_lists
-from dialgate.peers import OffLists, OfPerson, Peers, Share, together
+from dialgate.peers import OfPerson, Peers, Share, together
 from dialgate.registrar import Refused, Registrar
-from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest, Receipt
+from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest
 from dialgate.settings import Client, Config
 from dialgate.shared_holds import SharedHolds
 from dialgate.store import Store
@@ -39,9 +38,6 @@ from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subject_answers import (
     CaseInfo,
     CaseRequest,
-    Erased,
-    Erasure,
-    ErasureRequest,
     Portable,
     RectificationRequest,
     Rectified,
@@ -75,6 +71,17 @@ class Subjects:
         self.holds = SharedHolds(Holds(registrar.config.data, keys), keys, self.peers)
         self.lookups = Lookups(self._file, keys, clock, metrics)
         self.deadlines = Deadlines(self._file, keys, clock)
+        self.erasing = Erasing(
+            registrar=registrar,
+            keys=keys,
+            store=store,
+            clock=clock,
+            file=self._file,
+            deadlines=self.deadlines,
+            holds=self.holds,
+            peers=self.peers,
+            share=self.share,
+        )
 
     @classmethod
     @asynccontextmanager
@@ -176,7 +183,7 @@ class Subjects:
             decisions=holdings.decisions(records, known.attempts),
             lookups=await self.lookups.seen(controller, number),
             requests=await self.deadlines.of(subject),
-            used=erasure.last_used(records),
+            used=erasure.last_used(records, known.attempts),
         )
 
     async def portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
@@ -225,94 +232,6 @@ class Subjects:
             begun, Answered(what=what, actor=ask.actor or client.name, entries=(receipt.seq,))
         )
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
-
-    # ---- erasure -----------------------------------------------------------------------------------------------------
-
-    async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
-        """GDPR 17. The suppression binds first, then goes what no gate on the store needs as proof or holds, and the files follow.
-        Should it break off in between, or a gate not be heard, it may be asked again: until then nothing that may be evidence is
-        destroyed, and the request stays open."""
-        owner, e164 = self._registrar.person(client, ask.controller, number)
-        subject = self._keys.subject(owner.id, e164)
-        begun = await self.deadlines.opened(ask.request, "erasure", subject)
-        receipt = await self._suppressed(client, owner.id, e164, ask)
-        # Asked after it: no gate allows a call from then on, so what they tell stays true.
-        holds, deaf = await self.holds.heard()
-        told = await self.peers.ask(OfPerson(owner.id, e164), Share)
-        share = together([await self.share(owner.id, e164), *told.answers.values()])
-        held = any(each.number == e164 for each in holds)
-        entries = [each for each in await self._store.history(subject) if each.seq != receipt.seq]
-        missing = told.missing | deaf
-        if missing:
-            names = [each.list for each in share.lists]
-            items = erasure.put_off(entries, names, self._named, missing)
-        else:
-            items = await self._ledger_erased(entries, share, held=held)
-            lists, unheard = await self._lists_erased(owner.id, e164, share, held=held)
-            missing |= unheard
-            items += erasure.about_files(lists, share.registries, len(share.decisions), held=held)
-        if not missing:
-            answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
-            await self.deadlines.take(begun, answered)
-        return Erasure(request=ask.request, suppression=receipt, items=items, missing=missing)
-
-    async def _suppressed(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Receipt:
-        """Once for a request."""
-        draft = self._suppression(client, controller, number, ask)
-        for entry in await self._store.history(draft.subject):
-            if isinstance(entry.event, Revoked) and (entry.channel, entry.proof) == (
-                draft.channel,
-                draft.proof,
-            ):
-                return Receipt(entry.seq, rfc3339(entry.at))
-        (seq,) = await self._store.append([draft])
-        return Receipt(seq, rfc3339(self._clock()))
-
-    async def _ledger_erased(self, entries: list[Entry], share: Share, *, held: bool) -> list[Erased]:
-        now, days = self._clock(), self.config.settings.storage.restricted_days
-        goes, restricted = erasure.split(entries, share.used, now, days, held=held)
-        await self._file.restrict(
-            [erasure.sealed(*each, self._keys.ledger, next(self._nonces)) for each in restricted]
-        )
-        await self._store.remove([entry.seq for entry in (*goes, *(entry for entry, _ in restricted))])
-        return erasure.told(entries, restricted, self._named, held=held)
-
-    async def _lists_erased(
-        self, controller: str, number: str, share: Share, *, held: bool
-    ) -> tuple[list[str], dict[str, str]]:
-        """The names of those it was on, everywhere; and of each gate that was not heard, why. Of what is held none is changed."""
-        if held:
-            return [each.list for each in share.lists], {}
-        names = set(await self.off_lists(controller, number))
-        told = await self.peers.ask(OffLists(controller, number), list[str])
-        return sorted(names.union(*told.answers.values())), told.missing
-
-    def _named(self, entry: Entry) -> str:
-        name: str = Masker(self._keys, entry.controller).shown(getattr(entry.event, "id", ""))
-        return name or f"entry {entry.seq}"
-
-    def _suppression(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Draft:
-        now = self._clock()
-        ask = Masker(self._keys, controller).masked(ask, number)
-        return Draft(
-            at=now,
-            controller=controller,
-            subject=self._keys.subject(controller, number),
-            event=Revoked(at=now),
-            actor=ask.actor or client.name,
-            channel="erasure",
-            proof=ask.proof or f"request:{ask.request}",
-            sealed=self._keys.ledger.seal(number, next(self._nonces)),
-        )
-
-    async def off_lists(self, controller: str, number: str) -> list[str]:
-        """It is taken off the call lists whose files are here, unless it is under a legal hold here. The names of those it was on."""
-        if number in (await self.holds.under()).numbers:
-            return []
-        names = await off_lists(self._store, self.config.data / "lists", controller, number)
-        if names:
-            self._registrar.changed.set()
-        return names
 
     async def exposed(self, span: breach.Span) -> breach.Exposure:
         """What a key or a node was shown, and could have been (GDPR 33). Reads the whole decision log."""
@@ -380,11 +299,6 @@ def _corrected(
 
 
 _NOT_RECTIFIED = frozenset({"id", "number", "controller", "actor", "channel", "proof"})
-
-
-def _summary(items: Iterable[Struct]) -> str:
-    done = [str(getattr(each, "done", "")) for each in items]
-    return ", ".join(f"{done.count(name)} {name}" for name in ("erased", "restricted", "kept"))
 
 
 def _days(config: Config) -> dict[str, int]:

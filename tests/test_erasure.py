@@ -12,14 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dialgate.erasure import last_used
 from dialgate.holds import Holds
 from dialgate.ledger import ContractMade, Draft
-from dialgate.model import DAY, HOUR
+from dialgate.model import DAY, HOUR, Attempt
+from dialgate.offlists import off_lists
 from dialgate.store.sqlite import SqliteStore
 from tests import world
+from tests.damage import flip
 from tests.world import CALLER, CLEAR, LIST, LISTED, NOW, World
 
 MOBILE = "+393289876543"
+NUMBERS = [MOBILE, CLEAR, LISTED]
 PERSON = quote(MOBILE)
 TAIL = MOBILE[-7:]
 CLIENTS = [world.client("tests", world.KEY, *world.SCOPES, "subjects")]
@@ -108,6 +112,68 @@ async def test_an_erased_number_is_refused_from_the_receipt_on_also_when_it_come
     suppression = (await report(made))["ledger"][0]
     assert suppression["seq"] == told["suppression"]["seq"]
     assert (suppression["channel"], suppression["proof"]) == ("erasure", f"letter of {MOBILE}")
+
+
+async def test_an_erasure_stops_again_what_was_lifted_since_another(made: World) -> None:
+    """On the same proof, at the same instant, or later."""
+    first = (await erase(made, proof="letter 7"))["suppression"]["seq"]
+    lift = {"ground": "error", "reason": "typed wrong"}
+    await send(made, f"/v1/revocations/{first}/lift", lift)
+    second = (await erase(made, proof="letter 7"))["suppression"]["seq"]
+    await send(made, f"/v1/revocations/{second}/lift", lift)
+    made.hand.at += DAY
+    third = (await erase(made, proof="letter 7"))["suppression"]["seq"]
+    assert first < second < third
+    assert "revocation.revoked" in [
+        each["code"] for each in (await send(made, "/v1/check", CALL, 200))["reasons"]
+    ]
+
+
+async def test_a_stop_of_one_campaign_is_no_erasures_stop(made: World) -> None:
+    asked = await send(made, f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "id card"})
+    stop = {
+        "number": MOBILE,
+        "scope": "campaign",
+        "campaign": "acme-fibre",
+        "channel": "erasure",
+        "proof": "letter 7",
+    }
+    seq = (await send(made, "/v1/revocations", stop))["seq"]
+    told = await send(
+        made, f"/v1/subjects/{PERSON}/erasure", {"request": asked["id"], "proof": "letter 7"}, 200
+    )
+    assert told["suppression"]["seq"] > seq
+
+
+async def test_a_damaged_list_is_not_made_the_valid_one(made: World) -> None:
+    """A bit that moved somebody to another basis would do so at every gate."""
+    store, folder = made.gate._store, made.gate.config.data / "lists"
+    await send(
+        made,
+        "/v1/lists",
+        {**LIST, "id": "mixed", "numbers": ["numero;basis", f"{CLEAR};directory", f"{MOBILE};consent"]},
+    )
+    before = await store.lists()
+    for record in before:
+        flip(folder / record.file, -1)
+    told = await erase(made)
+    assert "call list" not in [each["what"] for each in told["items"]]
+    assert await store.lists() == before
+
+
+async def test_two_numbers_leave_a_list_at_once(made: World) -> None:
+    store, folder = made.gate._store, made.gate.config.data / "lists"
+    await send(made, "/v1/lists", {**LIST, "id": "mixed", "numbers": NUMBERS})
+    done = await asyncio.gather(*(off_lists(store, folder, "acme", number) for number in NUMBERS))
+    assert all("mixed" in names for names in done)
+    assert {each.id: each.numbers for each in await store.lists()}["mixed"] == 0
+
+
+def test_what_the_store_counts_is_used_also_before_a_log_says_so() -> None:
+    counted = [
+        Attempt(decision="log-1", at=at, campaign="acme-fibre", basis="consent:form-1") for at in (7, 9, 8)
+    ]
+    assert last_used([], counted) == {"consent:form-1": 9}
 
 
 async def test_the_confirmation_of_a_consent_goes_with_it(made: World) -> None:

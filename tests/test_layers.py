@@ -81,6 +81,10 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.erasure": {
         "model", "calllist", "keys", "ledger", "localtime", "numberset", "records", "store", "subject_answers",
     },
+    "dialgate.erasing": {
+        "model", "cases", "deadlines", "erasure", "keys", "ledger", "localtime", "masking", "offlists", "peers", "registrar",
+        "requests", "settings", "shared_holds", "store", "subject_answers",
+    },
     "dialgate.offlists": {"erasure", "numberset", "store"},
     "dialgate.expiry": {"model", "erasure", "holdings", "holds", "ledger", "localtime", "settings", "store"},
     "dialgate.deadlines": {
@@ -89,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.breach": {"model", "chains", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
-        "model", "breach", "cases", "deadlines", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
+        "model", "breach", "cases", "deadlines", "erasing", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
         "offlists", "peers", "phone", "registrar", "requests", "expiry", "settings", "shared_holds", "store", "stores", "subject_answers",
     },
     "dialgate.gather": {
@@ -123,7 +127,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records"},
     "dialgate.settling": {"model", "answers", "keys", "records", "store"},
     "dialgate.registrar": {
-        "model", "ledger", "calllist", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
+        "model", "ledger", "calllist", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
         "notices", "reached", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular",
     },
     "dialgate.scrub": {
@@ -157,7 +161,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.http_decisions": {"lookups",
         "model", "account", "interfaces", "everywhere", "keys", "peers", "service", "settings", "texts", "why",
     },
-    "dialgate.interfaces.http_peers": {"everywhere", "interfaces", "listcopies", "peers", "service"},
+    "dialgate.interfaces.http_peers": {"everywhere", "faults", "interfaces", "listcopies", "peers", "service"},
     "dialgate.interfaces.cli_answers": {
         "model", "account", "chains", "decision_log", "everywhere", "faults", "interfaces", "keys", "kept", "law", "peers", "records", "replay", "search",
         "settings", "span", "subjects", "texts", "why", "terminal",

@@ -1,7 +1,6 @@
 """Gates on one store ask each other: whoever is asked about a person answers for all of them, and a call list is everywhere."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from msgspec import structs
 from typer.testing import CliRunner
 
@@ -16,9 +16,10 @@ from dialgate import everywhere, settings
 from dialgate.conformance.gates import listening
 from dialgate.holds import Holds
 from dialgate.interfaces.cli import app
+from dialgate.kept import owners
 from dialgate.keys import Keys, nonces
 from dialgate.listcopies import part
-from dialgate.model import HOUR, MINUTE
+from dialgate.model import HOUR, MINUTE, SECOND
 from dialgate.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
 from dialgate.service import wall_clock
 from dialgate.settings import ConfigError
@@ -304,8 +305,7 @@ async def test_an_erasure_takes_the_number_off_every_gates_lists(gates: list[Wor
         await gate.gate.tick()
         await copied(gate)
         folder = gate.folder / "data" / "lists"
-        for path in folder.iterdir():
-            os.utime(path, times=(1, 1))
+        gate.gate._copies.rest = 0
         await copied(gate)
         (record,) = await gate.gate._store.lists()
         assert [path.name for path in folder.iterdir()] == [record.file]
@@ -313,25 +313,39 @@ async def test_an_erasure_takes_the_number_off_every_gates_lists(gates: list[Wor
 
 
 @pytest.mark.parametrize(
-    ("name", "age", "stays"),
+    ("name", "goes"),
     [
-        ("acme.rome.0123456789abcdef.numbers", MINUTE, True),  # it may be about to be recorded
-        ("acme.rome.0123456789abcdef.numbers", 2 * HOUR, False),
-        ("acme.other.0123456789abcdef.numbers", 2 * HOUR, True),  # of a list that is being loaded
-        ("0123456789abcdef.new", MINUTE, True),
-        ("0123456789abcdef.new", 2 * HOUR, False),
+        ("acme.rome.0123456789abcdef.numbers", True),
+        ("acme.other.0123456789abcdef.numbers", False),  # of a list that is being loaded
+        ("0123456789abcdef.new", True),
     ],
 )
-async def test_what_is_left_of_a_list_goes_after_an_hour(
-    gates: list[World], name: str, age: int, *, stays: bool
+async def test_what_is_left_of_a_list_goes_when_it_has_lain_there(
+    gates: list[World], name: str, *, goes: bool
 ) -> None:
     rome = gates[0]
-    path = rome.folder / "data" / "lists" / name
+    (kept,) = (rome.folder / "data" / "lists").iterdir()
+    path = kept.with_name(name)
     path.write_bytes(b"")
-    made = (rome.hand.at - age) / 1000
-    os.utime(path, times=(made, made))
+    rome.hand.at += 365 * 24 * HOUR  # it may just have been made: the time may have been set
     await copied(rome)
-    assert path.exists() is stays
+    assert path.exists()
+    rome.gate._copies.rest = 0
+    await copied(rome)
+    assert path.exists() is not goes
+    assert kept.exists()
+
+
+async def test_an_old_version_stays_until_the_new_one_is_here(gates: list[World]) -> None:
+    """It is all there is, if whoever made the new one is gone."""
+    rome, milan = gates
+    await copied(milan)
+    await erased(milan)
+    elsewhere(rome, "milan", f"http://127.0.0.1:{free_port()}")
+    rome.gate._copies.rest = 0
+    before = set((rome.folder / "data" / "lists").iterdir())
+    await copied(rome)
+    assert set((rome.folder / "data" / "lists").iterdir()) == before
 
 
 async def test_a_hold_is_everywhere_or_it_is_told_where_not(gates: list[World]) -> None:
@@ -451,6 +465,33 @@ async def test_a_stop_binds_also_when_the_gate_that_allowed_the_call_is_gone(gat
     (entry,) = (await report(rome))["ledger"]
     assert (entry["kind"], entry["channel"], entry["proof"]) == ("revoked", "call", f"decision:{name}")
     assert (await rome.gate.registrar.notices.after(0, ["acme"]))[0] == []
+
+
+async def test_a_stop_is_not_bound_to_who_did_not_have_the_campaign_then(gates: list[World]) -> None:
+    """The hash is of the person and of the controller for whom the call was allowed."""
+    rome, milan = gates
+    name = await called(rome)
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    path = milan.folder / "controllers" / "acme.yaml"
+    another = yaml.safe_load(path.read_text()) | {"id": "acme-2"}
+    kept = milan.folder / "data" / "kept"
+    (kept / "0").write_text(yaml.safe_dump(another))
+    assert owners(kept, "acme-fibre") == {"acme", "acme-2"}
+    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 503)
+    (kept / "0").unlink()
+    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+
+
+async def test_what_nobody_has_is_looked_for_less_and_less_often(gates: list[World]) -> None:
+    milan = gates[1]
+    copies = milan.gate._copies
+    elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    waits = []
+    for _ in range(9):
+        await copied(milan)
+        waits.append((copies._due - milan.hand.at) // SECOND)
+        milan.hand.at = copies._due
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
 
 async def test_a_report_is_not_forgotten_because_who_took_it_is_away_when_the_rest_is_asked(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
 from dialgate import kept, settings
 from dialgate.answers import Answer
@@ -168,7 +169,10 @@ async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: Wor
     (path,) = (running.gate.config.data / "lists").glob("*.numbers")
     flip(path, -1)
     running.gate._gatherer.use_lists({})
-    await running.gate.tick()
+    with capture_logs() as said:
+        for _ in range(3):
+            await running.gate.tick()
+    assert [each["event"] for each in said].count("call list left out") == 1, "not once a second"
     assert "list.unknown" in codes(await ask(running))
 
 

@@ -325,7 +325,7 @@ def subject_erase(
     options = locals()
     with reporting(as_json=as_json):
         asked = request(ErasureRequest, options)
-        told = act(config, lambda subjects, client: subjects.erase(client, number, asked))
+        told = act(config, lambda subjects, client: subjects.erasing.erase(client, number, asked))
         _show_erasure(told, as_json=as_json)
     _end(told.missing)
 

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from dialgate import everywhere, listcopies
+from dialgate.faults import Unavailable
 from dialgate.interfaces import http_body, http_decisions
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http_operations import GATE
@@ -41,13 +42,15 @@ async def _ask(request: web.Request) -> web.StreamResponse:
         gate.metrics.peers.labels(kind).inc()
         if isinstance(asked.question, OffLists | HoldPlaced | HoldLifted):
             _log.info("another gate has this one act", node=asked.node, act=kind)
-        answer = await _answer(request.app, gate, asked.question)
+        answer = await gate.subjects.peers.sealed(await _answer(request.app, gate, asked.question), body)
     except PeerRefused as refused:
         gate.metrics.peers.labels("refused").inc()
         return response(Fault(403, "peer.refused", f"It says: {refused}."))
+    except Unavailable as error:
+        return response(Fault(503, "gate.unavailable", f"It says: {error}."))
     except FAILURES as error:
         return response(fault_of(error))
-    return web.Response(body=gate.subjects.peers.sealed(answer, body))
+    return web.Response(body=answer)
 
 
 async def _answer(app: web.Application, gate: Gate, question: Question) -> Any:
@@ -66,7 +69,7 @@ async def _answer(app: web.Application, gate: Gate, question: Question) -> Any:
         case OfPerson(controller=controller, number=number):
             return await gate.subjects.share(controller, number)
         case OffLists(controller=controller, number=number):
-            return await gate.subjects.off_lists(controller, number)
+            return await gate.subjects.erasing.off_lists(controller, number)
         case HoldPlaced() | HoldLifted():
             return await gate.subjects.holds.change(question)
         case HoldsKept():

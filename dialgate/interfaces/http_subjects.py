@@ -91,7 +91,7 @@ async def rectify(request: web.Request, gate: Gate, client: Client) -> web.Strea
 
 async def erase(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     body = decode(_erasure, await http_body.whole(request, gate.config.settings.limits))
-    told = await gate.subjects.erase(client, request.match_info["number"], body)
+    told = await gate.subjects.erasing.erase(client, request.match_info["number"], body)
     return http_body.reply(request, _encode(told))
 
 

@@ -137,7 +137,8 @@ class Muster(Struct, frozen=True):
     @property
     def gates(self) -> set[str]:
         """By their `node`, those that left too: each has a log that nobody else has."""
-        return {name.removeprefix("node:") for name in self.seen if name.startswith("node:")}
+        left = {name.removeprefix("node:") for name in self.seen if name.startswith("node:")}
+        return left | {each.node.partition("/")[0] for each in self.present}
 
 
 @runtime_checkable
