@@ -163,6 +163,8 @@ class Metrics:
         self.retired = counter(
             "dialgate_retention_removed", "What was removed at the end of its time.", ("kind",)
         )
+        age = "Time since what was past its time was last removed; 0 where it is not removed daily."
+        self.retention_age = gauge("dialgate_retention_age_seconds", age)
         messages = "Messages posted to a webhook, by what came of it."
         self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
         untold = "Ledger entries that a webhook has not been told of yet."

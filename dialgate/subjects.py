@@ -27,7 +27,7 @@ from dialgate.ledger import Entry
 from dialgate.localtime import rfc3339
 from dialgate.lookups import Lookups
 from dialgate.metrics import Metrics
-from dialgate.model import DAY, HOUR, Instant
+from dialgate.model import DAY, HOUR, SECOND, Instant
 from dialgate.peers import OfPerson, Peers, Share, together
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest
@@ -49,6 +49,7 @@ _REQUESTS: dict[str, type[LedgerRequest]] = {
     "contract": ContractRequest,
     "call_request": CallRequestRequest,
 }
+_REMOVED = "retention done"
 _log = structlog.get_logger(__name__)
 
 
@@ -246,9 +247,8 @@ class Subjects:
         try:
             await self.deadlines.count(self._metrics, now)
             await self._file.maintain()
-            daily = self.config.settings.storage.daily and self._removing is None
-            if daily and await self._file.due("retention", now, DAY):
-                self._removing = asyncio.create_task(self._remove(now))
+            if self.config.settings.storage.daily:
+                await self._remove_daily(now)
         except Unavailable as fault:
             if str(fault) != self._problem:  # it is asked every second
                 _log.error("subjects not available", problem=str(fault))
@@ -256,13 +256,23 @@ class Subjects:
         else:
             self._problem = ""
 
+    async def _remove_daily(self, now: Instant) -> None:
+        if self._removing is None and await self._file.due("retention", now, DAY):
+            self._removing = asyncio.create_task(self._remove(now))
+        removed = await self._file.last(_REMOVED)
+        if not removed:  # from the first start on
+            await self._file.note_job(_REMOVED, now)
+        self._metrics.retention_age.set((now - removed) / SECOND if removed else 0)
+
     async def _remove(self, now: Instant) -> None:
         try:
             await self.retire(now, drop=True)
+            await self._file.note_job(_REMOVED, now)
+            self._metrics.retention_age.set(0)
         except (Unavailable, OSError) as fault:
             _log.error("what is past its time was not removed; in an hour again", problem=str(fault))
             with suppress(Unavailable):
-                await self._file.put_off("retention", now + HOUR - DAY)
+                await self._file.note_job("retention", now + HOUR - DAY)
         finally:
             self._removing = None
 

@@ -158,6 +158,21 @@ async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path)
         await watch.fire("DialgateReplicasUnasked")
 
 
+async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Watch) -> None:
+    holds = watch.made.gate.config.data / "holds.json"
+    holds.write_text("{")
+    await watch.pass_(48 * 60, every=60)
+    await watch.pass_(124, every=4)
+    await watch.fire("DialgateRetentionPostponed")
+    holds.unlink()
+    await watch.pass_(61, every=61)
+    removing = watch.made.gate.subjects._removing
+    if removing is not None:
+        await removing
+    await watch.pass_(2)
+    await watch.fire()
+
+
 async def test_disk_filling_and_then_nearly_full(small_disk: Path, tmp_path: Path) -> None:
     async with world.running(small_disk / "gate") as made, watching(made) as watch:
         room, ballast = shutil.disk_usage(small_disk).total, small_disk / "ballast"

@@ -244,9 +244,16 @@ class SubjectStore:
         )
         return await self._write(lambda db: db.execute(query, (job, at, every)).rowcount == 1)
 
-    async def put_off(self, job: str, at: Instant) -> None:
-        """It is noted as run at `at`, for it was not done."""
-        await self._write(lambda db: db.execute("UPDATE job SET at = ? WHERE name = ?", (at, job)))
+    async def note_job(self, job: str, at: Instant) -> None:
+        """That it was run at `at`, whatever stands there."""
+        query = "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2"
+        await self._write(lambda db: db.execute(query, (job, at)))
+
+    async def last(self, job: str) -> Instant:
+        """When it was run, in any process; 0 if never."""
+        query = "SELECT coalesce(max(at), 0) FROM job WHERE name = ?"
+        found: Instant = await self._read(lambda db: db.execute(query, (job,)).fetchone()[0])
+        return found
 
     async def maintain(self) -> None:
         """Keep the write-ahead log short. For a regular tick."""
