@@ -214,15 +214,16 @@ async def test_a_half_closed_socket_is_told_no_more_than_a_denial(asterisk: Pbx)
 
 
 async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) -> None:
-    """Even where the answer is on its way: the log's turn is taken, so that no decision can be written."""
-    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.1}) as asterisk:
+    """Even where the answer is on its way: the log's turn is taken, so that no decision can be written. Nobody gives it back before
+    the answer is here."""
+    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
         gate, loop = asterisk.made.gate, asyncio.get_running_loop()
         async with gate._recorder.turn:
             begun = loop.time()
             channel = await asterisk.checked(CLEAR)
             took = loop.time() - begun
         assert told(channel) == ("deny", "gate.unavailable")
-        assert 0.05 < took < 1
+        assert took > 1
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 1
         assert told(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
 
