@@ -69,8 +69,8 @@ class ListCopies:
         self._task = asyncio.create_task(self._round(lacking))
 
     async def close(self) -> None:
+        """After `Peers.close`, which ends what is being got. Not cancelled: the store's connections outlive no half of a command."""
         if self._task is not None:
-            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _round(self, lacking: Collection[str]) -> None:

@@ -201,6 +201,8 @@ class Peers:
         self.patience = _SECONDS
         self._nonces = nonces()
         self._session: ClientSession | None = None
+        self._asking: set[asyncio.Task[bytes]] = set()
+        self._closed = False
 
     @property
     def _node(self) -> str:
@@ -213,6 +215,11 @@ class Peers:
         return isinstance(self._store, Shared)
 
     async def close(self) -> None:
+        """Who is being asked gives no answer any more."""
+        self._closed = True
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -291,6 +298,21 @@ class Peers:
         return msgspec.msgpack.decode(self._seal.open(answer, _of(sealed)), type=kind)
 
     async def _post(self, url: str, body: bytes, seconds: float) -> bytes:
+        if self._closed:
+            raise _Failed("this gate is ending")
+        asking = asyncio.create_task(self._posted(url, body, seconds))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            await asyncio.wait([asking])
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        if asking.cancelled():
+            raise _Failed("this gate is ending")
+        return asking.result()
+
+    async def _posted(self, url: str, body: bytes, seconds: float) -> bytes:
         if self._session is None:
             self._session = ClientSession()
         limit = ClientTimeout(total=seconds)
@@ -305,7 +327,7 @@ class Peers:
                         raise _Failed(f"its answer is longer than {_MOST >> 20} MiB")
         except TimeoutError:
             raise _Failed(f"no answer within {seconds:g} seconds") from None
-        except (ClientError, OSError, ValueError, RuntimeError) as error:  # the last where it was closed
+        except (ClientError, OSError, ValueError) as error:
             raise _Failed(f"not reached: {str(error) or type(error).__name__}") from None
         if answer.status != HTTPStatus.OK:
             raise _Failed(_refusal(bytes(said)) or f"it answered with status {answer.status}")

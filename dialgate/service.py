@@ -389,6 +389,7 @@ class Gate:
         """After the answers that are still awaited."""
         while self._batches:
             await asyncio.wait(self._batches)
+        await self.subjects.peers.close()
         await self._copies.close()
         await self.subjects.close()
         await self.roster.leave()

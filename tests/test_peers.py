@@ -539,6 +539,34 @@ async def test_a_list_that_one_gate_took_is_on_every_gate(gates: list[World]) ->
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+async def test_a_gate_that_ends_waits_for_nobody_it_asked(gates: list[World]) -> None:
+    """Also one that takes the question and never answers."""
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        begun.set()
+        await reader.read()
+
+    milan, begun = gates[1], asyncio.Event()
+    copies, peers = milan.gate._copies, milan.gate.subjects.peers
+    await copied(milan)
+    (path,) = (milan.folder / "data" / "lists").iterdir()
+    path.unlink()
+    async with listening(silent) as port:
+        elsewhere(milan, "rome", f"http://127.0.0.1:{port}")
+        milan.gate._gatherer.use_lists({})
+        milan.hand.at += 11_000
+        await milan.gate.tick()
+        await begun.wait()
+        asking = asyncio.create_task(peers.ask(QUESTION, list[Any]))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await peers.close()
+            await copies.close()
+        assert (await asking).missing == {"rome": "this gate is ending"}
+        assert (await peers.ask(QUESTION, list[Any])).missing == {"rome": "this gate is ending"}
+    assert list((milan.folder / "data" / "lists").iterdir()) == []
+
+
 async def test_a_list_comes_in_parts(gates: list[World]) -> None:
     gates[1].gate._copies.part = 7
     await copied(gates[1])
