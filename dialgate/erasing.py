@@ -59,14 +59,18 @@ class Erasing(Struct, kw_only=True, eq=False):
         share = together([await self.share(controller, number), *told.answers.values()])
         held = any(each.number == number for each in holds)
         missing, lists = told.missing | deaf, [each.list for each in share.lists]
-        if not missing and not held:
-            lists, missing = await self._off_every_list(controller, number)
         entries = [each for each in await self.store.history(subject) if each.seq != receipt.seq]
         if missing:
             items = erasure.put_off(entries, lists, self._named, missing)
+            return Erasure(request=ask.request, suppression=receipt, items=items, missing=missing)
+        if not held:
+            lists, missing = await self._off_every_list(controller, number)
+        if missing:
+            items = erasure.put_off(entries, (), self._named, missing)
         else:
             items = await self._ledger_erased(subject, entries, share, held=held)
-            items += erasure.about_files(lists, share.registries, len(share.decisions), held=held)
+        items += erasure.about_files(lists, share.registries, len(share.decisions), held=held)
+        if not missing:
             answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
             await self.deadlines.take(begun, answered)
         return Erasure(request=ask.request, suppression=receipt, items=items, missing=missing)

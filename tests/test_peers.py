@@ -23,6 +23,7 @@ from dialgate.model import HOUR, MINUTE, SECOND
 from dialgate.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
 from dialgate.service import wall_clock
 from dialgate.settings import ConfigError
+from dialgate.shared_holds import SharedHolds
 from dialgate.store import StoreUnavailable
 from dialgate.why import Inquiry, Sees
 from tests import redises, test_console, world
@@ -292,6 +293,26 @@ async def test_where_a_gate_cannot_be_asked_the_number_is_stopped_and_nothing_de
     assert (code, complained) == (0, "")  # that process knows where rome is
     assert [each["kind"] for each in (await report(rome))["ledger"]] == ["revoked"]
     await send(milan, path, asked, 409)  # it is closed now
+
+
+async def test_where_a_gate_cannot_clear_its_lists_the_request_stays_open(gates: list[World]) -> None:
+    """What went, went; what permits calls goes when all have done it."""
+    rome, milan = gates
+    await copied(milan)
+    await send(rome, "/v1/consents", CONSENT)
+    lost = rome.folder / "lost"
+    lost.mkdir()
+    (lost / "holds.json").write_text("{")
+    erasing, keys = rome.gate.subjects.erasing, keys_of(rome)
+    whole, erasing.holds = erasing.holds, SharedHolds(Holds(lost, keys), keys, erasing.peers)
+    request = {"request": (await ask(milan, "erasure"))["id"]}
+    path = f"/v1/subjects/{PERSON}/erasure"
+    told = await send(milan, path, request, 200)
+    assert list(told["missing"]) == ["rome"]
+    assert (about(told, "call list")["done"], about(told, "consent")["done"]) == ("erased", "kept")
+    erasing.holds = whole
+    told = await send(milan, path, request, 200)
+    assert (told["missing"], about(told, "consent")["done"]) == ({}, "erased")
 
 
 @pytest.mark.parametrize("has", ["both", "the other"])
