@@ -86,13 +86,8 @@ def _twins(muster: Muster, own: Presence, now: Instant) -> dict[str, Presence]:
         for each in muster.present
         if each.place not in {"", own.place}
         and now - each.at < SILENT
-        and (each.log == own.log or gate_of(each) == gate_of(own))
+        and (each.log == own.log or each.gate == own.gate)
     }
-
-
-def gate_of(presence: Presence) -> str:
-    """Without the worker's number."""
-    return presence.node.partition("/")[0]
 
 
 def _told(own: Presence, twin: Presence) -> str:

@@ -84,7 +84,7 @@ async def _forget(store: Shared, name: str) -> None:
     muster = await store.muster()
     if name not in muster.gates:
         raise Failure("node.unknown", "No gate of this name was ever there.", field="forget", status=MISUSE)
-    own = (each for each in muster.present if roster.gate_of(each) == name)
+    own = (each for each in muster.present if each.gate == name)
     if any(wall_clock() - each.at < roster.SILENT for each in own):
         raise Failure("node.at_work", "It is at work: stop it first.", field="forget")
     await store.forget(name)

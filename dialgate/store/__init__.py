@@ -126,6 +126,11 @@ class Presence(Struct, frozen=True, kw_only=True):
     log: str = ""
     place: str = ""
 
+    @property
+    def gate(self) -> str:
+        """Its node, without the worker's number."""
+        return self.node.partition("/")[0]
+
 
 class Muster(Struct, frozen=True):
     """Every process of a gate that was ever there and did not leave, by name; and when a configuration, a version or a gate
@@ -138,7 +143,7 @@ class Muster(Struct, frozen=True):
     def gates(self) -> set[str]:
         """By their `node`, those that left too: each has a log that nobody else has."""
         left = {name.removeprefix("node:") for name in self.seen if name.startswith("node:")}
-        return left | {each.node.partition("/")[0] for each in self.present}
+        return left | {each.gate for each in self.present}
 
 
 @runtime_checkable

@@ -793,7 +793,7 @@ class RedisStore:
             noted = [
                 ("HSETNX", seen, f"config:{presence.config}", presence.at),
                 ("HSETNX", seen, f"version:{presence.version}", presence.at),
-                ("HSETNX", seen, f"node:{presence.node.partition('/')[0]}", presence.at),
+                ("HSETNX", seen, f"node:{presence.gate}", presence.at),
                 ("HSET", nodes, presence.node, encoded(presence)),
             ]
         *_, present, instants = await self.together([*noted, ("HGETALL", nodes), ("HGETALL", seen)])
@@ -807,7 +807,7 @@ class RedisStore:
         await self.run("HDEL", self.key("nodes"), node)
 
     async def forget(self, gate: str) -> None:
-        present = (each.node for each in (await self.muster()).present if each.node.partition("/")[0] == gate)
+        present = (each.node for each in (await self.muster()).present if each.gate == gate)
         for node in present:
             await self.dismiss(node)
         await self.run("HDEL", self.key("seen"), f"node:{gate}")
