@@ -33,6 +33,8 @@ async def stream(request: web.Request, gate: Gate, _: Client) -> web.StreamRespo
     seq = await notices.head() if asked.after is None else asked.after
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
+    if request.method == "HEAD":  # aiohttp would send what is written to a stream
+        return response
     try:
         await _follow(request, response, gate, notices, seq)
     except (Unavailable, Fault) as error:  # the answer has begun: a line says why it ends
