@@ -16,7 +16,7 @@ from dialgate.keys import Keys
 from dialgate.metrics import Metrics
 from dialgate.model import Instant, OutcomeRecord, Result
 
-# Syncs that wait for the disk, each of which holds a file descriptor. Where it stalls, who comes later is served by the next.
+# Syncs that wait for the disk at once. Later callers share the next one.
 _AT_ONCE = 64
 _encode = msgspec.json.Encoder().encode
 

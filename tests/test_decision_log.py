@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
-from dialgate.decision_log.syncing import ThreadSyncing
+from dialgate.decision_log.syncing import Done, ThreadSyncing
 
 ONE = "0000000000000001.ndjson"
 ROOT = Path(__file__).parents[1]
@@ -317,6 +317,25 @@ def test_what_did_not_reach_the_disk_is_not_taken_for_synced_because_a_segment_b
         refuses(log)
         log.recover(NOW)
         log.end_sync(written, error)  # it has been written anew
+
+
+def test_a_full_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
+    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
+        append(log, 1)
+        first = log._fd
+        written = [log.begin_sync(under_way, ticket) for ticket in range(2)]
+        log.turn_over(NOW)
+        assert log._fd != first
+        told: list[Done] = []
+        while len(told) < 2:
+            select.select([under_way.fileno()], [], [])
+            told += under_way.done()
+        assert [error for _, error in told] == [0, 0]
+        log.end_sync(written[0], 0)
+        os.fstat(first)
+        log.end_sync(written[1], 0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(first)
 
 
 def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:

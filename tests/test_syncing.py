@@ -18,6 +18,10 @@ WAYS: list[Callable[[], Syncing]] = [
 ]
 
 
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def heard(syncing: Syncing, count: int) -> list[Done]:
     done: list[Done] = []
     while len(done) < count:
@@ -28,18 +32,21 @@ def heard(syncing: Syncing, count: int) -> list[Done]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> None:
-    """In order, also where many are under way, some of them of another file, and the file has been closed meanwhile."""
+    """In order, also where many are under way, some of them of another file. None takes a descriptor."""
     syncing = way()
     assert syncing.done() == []
+    files = [os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("log", "another")]
+    before = descriptors()
     for ticket in range(40):
-        name = "log" if ticket % 7 else "another"
-        fd = os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fd = files[ticket % 7 == 0]
         os.write(fd, b"x" * 1000)
         syncing.begin(fd, ticket)
-        os.close(fd)
+    assert descriptors() == before
     assert heard(syncing, 40) == [Done(ticket, 0) for ticket in range(40)]
     assert syncing.done() == []
     syncing.close()
+    for fd in files:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -3,21 +3,17 @@
 
 #include "primitives.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { AT_ONCE = 1024 };
 
 typedef struct {
     unsigned long long ticket;
-    int fd, error;
-    dev_t device;
-    ino_t file;
+    int fd, error; /* the caller keeps `fd` open until `done` returns the ticket */
 } Sync;
 
 typedef struct {
@@ -34,13 +30,10 @@ typedef struct {
 /* How many, from the first, are of the same file: all were written before, so one sync serves them. */
 static unsigned together(const Syncer *self)
 {
-    const Sync *first = &self->syncs[self->begun % AT_ONCE];
+    int first = self->syncs[self->begun % AT_ONCE].fd;
     unsigned count = 1;
-    for (; self->begun + count != self->taken; count++) {
-        const Sync *next = &self->syncs[(self->begun + count) % AT_ONCE];
-        if (next->file != first->file || next->device != first->device)
-            break;
-    }
+    while (self->begun + count != self->taken && self->syncs[(self->begun + count) % AT_ONCE].fd == first)
+        count++;
     return count;
 }
 
@@ -56,11 +49,8 @@ static void *sync_all(void *given)
         unsigned count = together(self);
         pthread_mutex_unlock(&self->lock);
         int error = fdatasync(self->syncs[self->begun % AT_ONCE].fd) < 0 ? errno : 0;
-        for (unsigned at = self->begun; at != self->begun + count; at++) {
-            Sync *each = &self->syncs[at % AT_ONCE];
-            each->error = error;
-            close(each->fd);
-        }
+        for (unsigned at = self->begun; at != self->begun + count; at++)
+            self->syncs[at % AT_ONCE].error = error;
         pthread_mutex_lock(&self->lock);
         self->begun += count;
         uint64_t one = 1;
@@ -126,23 +116,14 @@ static PyObject *syncer_begin(Syncer *self, PyObject *args)
         return NULL;
     if (!self->running)
         return refused();
-    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    struct stat told;
-    if (own >= 0 && fstat(own, &told) < 0) {
-        close(own);
-        own = -1;
-    }
-    if (own < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
     pthread_mutex_lock(&self->lock); /* never held for long */
     int full = self->taken - self->done == AT_ONCE;
     if (!full) {
-        self->syncs[self->taken++ % AT_ONCE] = (Sync){ticket, own, 0, told.st_dev, told.st_ino};
+        self->syncs[self->taken++ % AT_ONCE] = (Sync){ticket, fd, 0};
         pthread_cond_signal(&self->asked);
     }
     pthread_mutex_unlock(&self->lock);
     if (full) {
-        close(own);
         errno = EAGAIN;
         return PyErr_SetFromErrno(PyExc_OSError);
     }

@@ -40,7 +40,8 @@ class Syncing(Protocol):
         """Readable while `done` has something to tell."""
 
     def begin(self, fd: int, ticket: int) -> None:
-        """What was written to the file by now goes to the disk; `fd` may be closed meanwhile. Raises `OSError`."""
+        """Bring everything written to the file so far to the disk. The caller keeps `fd` open until `done` returns the ticket:
+        a copy of it for each sync would need descriptors, and there are none left in a crowded process. Raises `OSError`."""
 
     def done(self) -> list[Done]:
         """In the order in which they were begun. One ends before the next is: of two at once, the kernel tells an error of the
@@ -50,22 +51,13 @@ class Syncing(Protocol):
 
 
 class _Asked(NamedTuple):
-    """`file`: which one it is, whatever descriptor names it."""
-
     fd: int
     ticket: int
-    file: tuple[int, int]
-
-    @classmethod
-    def of(cls, fd: int, ticket: int) -> "_Asked":
-        own = os.dup(fd)
-        told = os.fstat(own)
-        return cls(own, ticket, (told.st_dev, told.st_ino))
 
 
 def _together(asked: Sequence[_Asked]) -> int:
-    """How many, from the first, one sync serves: all of them were written before it."""
-    return next((count for count, each in enumerate(asked) if each.file != asked[0].file), len(asked))
+    """Count the requests, from the first, that one sync serves: they are of one file, and were written before it."""
+    return next((count for count, request in enumerate(asked) if request.fd != asked[0].fd), len(asked))
 
 
 def syncing() -> Syncing:
@@ -125,10 +117,10 @@ class KernelSyncing:
         return self._eventfd
 
     def begin(self, fd: int, ticket: int) -> None:
-        self._asked.append(_Asked.of(fd, ticket))
+        self._asked.append(_Asked(fd, ticket))
         if not self._under_way and (error := self._begin_first()):
             self._under_way = 0
-            os.close(self._asked.pop().fd)
+            self._asked.pop()
             raise OSError(error, os.strerror(error))
 
     def _begin_first(self) -> int:
@@ -153,10 +145,7 @@ class KernelSyncing:
     def _end_first(self, error: int, told: list[Done]) -> None:
         """And those after them that cannot be begun."""
         while self._under_way:
-            for _ in range(self._under_way):
-                ended = self._asked.popleft()
-                os.close(ended.fd)
-                told.append(Done(ended.ticket, error))
+            told += [Done(self._asked.popleft().ticket, error) for _ in range(self._under_way)]
             self._under_way = 0
             if self._asked and not (error := self._begin_first()):
                 return
@@ -164,11 +153,9 @@ class KernelSyncing:
     def close(self) -> None:
         """Waits for what is under way."""
         self._call(self._destroy, self._context)
-        for place, each in enumerate(self._asked):
-            with suppress(OSError):  # nobody asks any more
-                if place >= self._under_way:
-                    os.fdatasync(each.fd)
-            os.close(each.fd)
+        for request in list(self._asked)[self._under_way :]:
+            with suppress(OSError):  # nobody reads the result any more
+                os.fdatasync(request.fd)
         os.close(self._eventfd)
 
     def _call(self, number: int, *values: object) -> int:
@@ -192,7 +179,7 @@ class ThreadSyncing:
         return self._eventfd
 
     def begin(self, fd: int, ticket: int) -> None:
-        self._asked.append(_Asked.of(fd, ticket))
+        self._asked.append(_Asked(fd, ticket))
         self._woken.put(True)  # noqa: FBT003 - a queue of nothing else
 
     def _run(self) -> None:
@@ -208,9 +195,7 @@ class ThreadSyncing:
         except OSError as error:
             fault = error.errno or errno.EIO
         for _ in range(count):
-            ended = self._asked.popleft()
-            os.close(ended.fd)
-            self._done.append(Done(ended.ticket, fault))
+            self._done.append(Done(self._asked.popleft().ticket, fault))
         os.eventfd_write(self._eventfd, 1)
 
     def done(self) -> list[Done]:

@@ -43,10 +43,11 @@ class _End(NamedTuple):
 
 
 class Written(NamedTuple):
-    """How far the log had been written, and how often it had been mended by then."""
+    """How far the log had been written, how often it had been mended by then, and the segment's descriptor."""
 
     mended: int
     end: _End
+    fd: int
 
 
 class DecisionLog:
@@ -72,6 +73,10 @@ class DecisionLog:
         self._unsynced: list[bytes] = []
         self._broken: OSError | None = None
         self._mended = 0
+        # Syncs under way, by descriptor: that of a segment is closed once it is replaced and no sync needs it. The lock is
+        # never held while a disk works.
+        self._syncs: dict[int, int] = {}
+        self._counting = Lock()
 
     @classmethod
     def open(
@@ -146,21 +151,24 @@ class DecisionLog:
             self._settle(end)
 
     def begin_sync(self, syncing: Syncing, ticket: int) -> Written:
-        """What was written by now goes to the disk, unless this raises. To be ended by `end_sync`."""
+        """Begin to bring what was written so far to the disk. `end_sync` must follow each, once `syncing` is done with it."""
         self._refuse_if_broken()  # at once, as in `write`
         with self._file:
             self._refuse_if_broken()
-            written = Written(self._mended, self._end)
+            written = Written(self._mended, self._end, self._fd)
             try:
                 syncing.begin(self._fd, ticket)
             except OSError as error:
                 raise self._break(error) from error
+            with self._counting:
+                self._syncs[self._fd] = self._syncs.get(self._fd, 0) + 1
         return written
 
     def end_sync(self, written: Written, error: int) -> None:
         """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk.
 
         The kernel tells an error once: whoever synced the file after it, for a new segment too, has heard of none."""
+        self._release(written.fd)
         self._refuse_if_broken()
         with self._file:
             if written.mended != self._mended:
@@ -194,8 +202,10 @@ class DecisionLog:
             if self._broken is None:
                 self.sync()
         finally:
-            os.close(self._fd)
+            for fd in {self._fd, *self._syncs}:
+                os.close(fd)
             os.close(self._lock)
+            self._syncs.clear()
             self._fd = -1  # the number may soon be another file's
 
     def _resume(self, now: Instant) -> None:
@@ -236,13 +246,28 @@ class DecisionLog:
         )
         data, head = chained(previous, [msgspec.json.encode(header), *bodies])
         path = self._folder / f"{end.seq:016}.ndjson"
-        fd = publish(path, data)
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._path, self._first, self._previous = fd, path, end.seq, previous
+        self._replace(publish(path, data))
+        self._path, self._first, self._previous = path, end.seq, previous
         self._opened_at = now
         self._end = self._durable = _End(len(data), end.seq + len(bodies), head)
         self._unsynced.clear()
+
+    def _replace(self, fd: int) -> None:
+        with self._counting:
+            old, self._fd = self._fd, fd
+            unused = old >= 0 and old not in self._syncs
+        if unused:
+            os.close(old)
+
+    def _release(self, fd: int) -> None:
+        """Count a sync as ended."""
+        with self._counting:
+            left = self._syncs.pop(fd, 0) - 1
+            if left > 0:
+                self._syncs[fd] = left
+            replaced = left == 0 and fd != self._fd
+        if replaced:
+            os.close(fd)
 
     def _rotate(self, now: Instant) -> None:
         with self._file:
