@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Literal
 
-from dialgate.law import Binding
+from dialgate.law import Binding, Consents, Finding
 from dialgate.model import DAY, HOUR, Basis, CallRequest, Consent, Contract, Facts, Instant, Listing, Origin
 
 # A call request is used up by a call that reached somebody, or by one of which we do not know that it did not.
@@ -84,19 +84,25 @@ def consent(facts: Facts, law: Binding) -> Consent | None:
     return next((given for given in facts.known.consents if not objection(given, facts, law)), None)
 
 
-def objection(given: Consent, facts: Facts, law: Binding) -> str:
-    """The reason code that keeps this consent from opening this call, or nothing."""
-    if not given.proved or not _was_given(given, facts) or not _came_here(given, facts, law):
-        return "consent.void"
+def objection(given: Consent, facts: Facts, law: Binding) -> Finding | None:
+    """Return what keeps this consent from opening this call, or None."""
+    if not given.proved or not _was_given(given, facts):
+        return "proof"
+    if missing := _lacks_cession(given, facts, law):
+        return missing
     if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
-        return "consent.withdrawn"
+        return "withdrawal"
     if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
-        return "consent.void"
+        return "enrolment"
     if 0 < ends_at(given, law) <= facts.at:
-        return "consent.expired"
-    if not _covers(given, facts, law):
-        return "consent.out_of_scope"
-    return ""
+        limit = age_limit(law)
+        aged = limit is not None and _too_old_at(given, limit) == ends_at(given, law)
+        return "age" if aged else "end"
+    if not _covers(given, facts):
+        return "scope"
+    if facts.campaign.profiling and not given.profiling and _separate(law, "profiling"):
+        return "profiling"
+    return None
 
 
 def _was_given(given: Consent, facts: Facts) -> bool:
@@ -104,17 +110,17 @@ def _was_given(given: Consent, facts: Facts) -> bool:
     return given.collected_at <= facts.at and (not given.double_opt_in or 0 < given.confirmed_at <= facts.at)
 
 
-def _came_here(given: Consent, facts: Facts, law: Binding) -> bool:
+def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None:
     """L. 5/2018 art. 1 c. 5 to 8: a consent that somebody else collected opens nothing without its whole chain of
     cessions to this controller."""
     origin = given.origin
     if origin is None:
-        return True
+        return None
     if not origin.transfers:
-        return origin.collected_by == facts.controller.id
+        return None if origin.collected_by == facts.controller.id else "cession"
     if not given.third_party and _separate(law, "third_party"):
-        return False
-    return not broken_chain(origin, facts, law)
+        return "third_party"
+    return "cession" if broken_chain(origin, facts, law) else None
 
 
 def _stopped_at(facts: Facts) -> Instant:
@@ -151,22 +157,28 @@ def listed_at(facts: Facts) -> Instant:
 
 def ends_at(given: Consent, law: Binding) -> Instant:
     """0: no end."""
-    ends = [
-        given.collected_at + section.max_age_days * DAY
-        for section in law.consents
-        if section.max_age_days is not None
-    ]
+    limit = age_limit(law)
+    ends = [_too_old_at(given, limit)] if limit is not None else []
     if given.expires_at:
         ends.append(given.expires_at)
     return min(ends, default=0)
 
 
-def _covers(given: Consent, facts: Facts, law: Binding) -> bool:
+def age_limit(law: Binding) -> Consents | None:
+    """Return the section that lets a consent grow the least old."""
+    limits = (section for section in law.consents if section.max_age_days is not None)
+    return min(limits, key=lambda section: section.max_age_days or 0, default=None)
+
+
+def _too_old_at(given: Consent, limit: Consents) -> Instant:
+    return given.collected_at + (limit.max_age_days or 0) * DAY
+
+
+def _covers(given: Consent, facts: Facts) -> bool:
     return (
         facts.campaign.purpose in given.purposes
         and facts.call_type in given.call_types
         and (not given.goods or facts.campaign.goods in given.goods)
-        and (given.profiling or not facts.campaign.profiling or not _separate(law, "profiling"))
     )
 
 

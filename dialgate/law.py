@@ -7,9 +7,10 @@ that the law does not list, since a misspelt one would escape what is said of it
 """
 
 import re
+from collections.abc import Iterable
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +20,10 @@ from dialgate.model import SECONDS_A_DAY, Basis, Callee, CallType, Facts, Kind, 
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
 DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
 Window: TypeAlias = tuple[int, int]
+# Findings of the rules that no key of a section forbids by itself.
+Finding: TypeAlias = Literal[
+    "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "origin",
+]  # fmt: skip
 
 
 class LawError(ValueError):
@@ -26,7 +31,10 @@ class LawError(ValueError):
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`from` and `until` are days where the law is made; `until` is the last day in force."""
+    """`from` and `until` are days where the law is made; `until` is the last day in force.
+
+    `cited_for`: the findings for which a denial cites this section's source and severity. A finding that no section is
+    cited for cites what it cited before the key existed, so that archived files replay to the same words."""
 
     source: str
     starts: date = msgspec.field(name="from")
@@ -37,6 +45,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sectors: tuple[str, ...] = ()
     callees: tuple[Callee, ...] = ()
     adherents_of: str = ""
+    cited_for: tuple[Finding, ...] = ()
 
     def binds(self, facts: Facts) -> bool:
         campaign = facts.campaign
@@ -49,6 +58,14 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             and (not self.callees or campaign.callee in self.callees)
             and (not self.adherents_of or self.adherents_of in facts.controller.adheres_to)
         )
+
+
+_Section = TypeVar("_Section", bound=Section)
+
+
+def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
+    """Return the first of `sections` that is cited for `finding`."""
+    return next((section for section in sections if finding in section.cited_for), None)
 
 
 class Diallable(Section, frozen=True, kw_only=True):
@@ -256,6 +273,11 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
 
 SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "advised"})
+# Which findings a section of each list can be cited for.
+_CITABLE: dict[str, frozenset[Finding]] = {
+    "consents": frozenset(get_args(Finding)) - {"origin"},
+    "lists": frozenset({"cession", "origin"}),
+}
 _MEMORY = 512
 _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
@@ -300,6 +322,13 @@ def _check(name: str, section: Section, law: Law) -> None:
             raise LawError(
                 f"{name}: sector {sector!r} is not among `sectors`; add it there, or mend the name"
             )
+    for finding in section.cited_for:
+        if finding not in _CITABLE.get(name, ()):
+            raise LawError(
+                f"{name}: no denial cites such a section for {finding!r}; remove it from `cited_for`"
+            )
+        if finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
+            raise LawError(f"{name}: a section cited for 'age' needs `max_age_days`")
     if section.adherents_of and section.adherents_of not in law.codes:
         raise LawError(
             f"{name}: code {section.adherents_of!r} is not among `codes`; add it there, or mend the name"

@@ -57,7 +57,8 @@ BASE: dict[str, Any] = {
 
 class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
     """`reasons` in the order in which they are told; `outcomes`: rule to `pass`, `skip` or `deny`, for those that
-    matter; instants as RFC 3339, an empty text for none."""
+    matter; instants as RFC 3339, an empty text for none. `cites`: reason code to the severity that the denial carries and
+    how its source begins."""
 
     decision: str
     reasons: list[str] = []
@@ -65,6 +66,7 @@ class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
     outcomes: dict[str, str] = {}
     valid_until: str | None = None
     not_before: str | None = None
+    cites: dict[str, str] = {}
 
 
 class Case(Struct, forbid_unknown_fields=True, kw_only=True):

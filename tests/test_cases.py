@@ -22,6 +22,8 @@ def test_the_case_is_decided_as_wanted(case: Case) -> None:
     )
     kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
     assert {name: kinds[name] for name in want.outcomes} == want.outcomes
+    cited = {reason.code: f"{reason.severity} {reason.law}" for reason in decision.reasons}
+    assert [code for code, source in want.cites.items() if not cited[code].startswith(source)] == [], cited
     assert want.basis is None or decision.basis == want.basis
     for wanted, given in ((want.valid_until, decision.valid_until), (want.not_before, decision.not_before)):
         assert wanted is None or given == (instant(wanted) if wanted else 0), rfc3339(given)

@@ -6,7 +6,7 @@ controller must be able to demonstrate it. GDPR art. 6(1)(b): calls about the co
 """
 
 from dialgate import basis
-from dialgate.law import Binding, LegalBasis
+from dialgate.law import Binding, Finding, LegalBasis, Section, cited
 from dialgate.model import Deny, Facts, Outcome, Pass
 
 _TEXTS = {
@@ -16,6 +16,17 @@ _TEXTS = {
     "consent.withdrawn": "the consent was withdrawn",
     "consent.expired": "the consent has expired",
     "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
+}
+_CODES: dict[Finding, str] = {
+    "proof": "consent.void",
+    "cession": "consent.void",
+    "third_party": "consent.void",
+    "withdrawal": "consent.withdrawn",
+    "enrolment": "consent.void",
+    "age": "consent.expired",
+    "end": "consent.expired",
+    "scope": "consent.out_of_scope",
+    "profiling": "consent.out_of_scope",
 }
 
 
@@ -41,6 +52,19 @@ def _opened(facts: Facts, law: Binding) -> Pass | None:
 def _refused(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
     """Of several consents that fall short, the newest says why: it is the one the caller meant to rely on."""
     newest = max(facts.known.consents, key=lambda given: given.collected_at, default=None)
-    objection = basis.objection(newest, facts, law) if newest is not None else ""
-    code = objection or "consent.missing"  # a good consent that the law does not accept is as none
+    finding = basis.objection(newest, facts, law) if newest is not None else None
+    if finding is None:  # no consent, or the law does not accept one here
+        return _deny("consent.missing", section)
+    return _deny(_CODES[finding], _authority(finding, law) or section)
+
+
+def _authority(finding: Finding, law: Binding) -> Section | None:
+    """Return the section that a denial for `finding` cites."""
+    if finding == "age":
+        limit = basis.age_limit(law)
+        return limit if limit is not None and finding in limit.cited_for else None
+    return cited(law.consents, finding) or cited(law.lists, finding)
+
+
+def _deny(code: str, section: Section) -> Deny:
     return Deny(code, _TEXTS[code], section.source, section.severity)

@@ -6,7 +6,7 @@ at every cession the people concerned are told who receives their data.
 """
 
 from dialgate import basis
-from dialgate.law import Binding
+from dialgate.law import Binding, Lists, cited
 from dialgate.model import Deny, Facts, Outcome, Pass
 
 
@@ -19,8 +19,15 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
     if basis.request(facts, law) or any(basis.related(facts, law)) or basis.consent(facts, law):
         return Pass("a basis of its own")
     if problem:
-        return Deny("list.ceded", problem, _source(law))
-    return Deny("list.unknown", "the number is on no list loaded for this campaign", _source(law))
+        return _deny("list.ceded", problem, cited(law.lists, "cession"), law)
+    text = "the number is on no list loaded for this campaign"
+    return _deny("list.unknown", text, cited(law.lists, "origin"), law)
+
+
+def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
+    if authority is None:
+        return Deny(code, text, _source(law))
+    return Deny(code, text, authority.source, authority.severity)
 
 
 def _source(law: Binding) -> str:

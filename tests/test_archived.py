@@ -1,0 +1,30 @@
+"""Records of the version before `cited_for` and the keys that came with it: under the law archived then, each is decided
+again exactly as it was, to the wording and the source that it cites."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+import yaml
+
+from dialgate.decision import decide
+from dialgate.law import parse_law
+from dialgate.model import Decision, Facts
+
+FOLDER = Path(__file__).parent / "archived"
+LAW = parse_law(yaml.safe_load((FOLDER / "it.yaml").read_text("utf-8")))
+
+
+class Archived(NamedTuple):
+    about: str
+    facts: Facts
+    decision: Decision
+
+
+RECORDS = msgspec.json.Decoder(Archived).decode_lines((FOLDER / "decisions.jsonl").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.about)
+def test_an_archived_record_is_decided_again_as_it_was(record: Archived) -> None:
+    assert decide(record.facts, LAW) == record.decision
