@@ -283,6 +283,14 @@ def said(history: list[Entry], event: Ending) -> Entry | None:
     return next(same, None) if holds else None
 
 
+def binds(known: Known, scope: str, campaign: str) -> bool:
+    """Whether a revocation in force is at least as wide as `scope`, in which `campaign` is the only one or empty."""
+    return any(
+        not held.lifted and (held.scope != "campaign" or (scope == "campaign" and held.campaign == campaign))
+        for held in known.revocations
+    )
+
+
 def merge(own: Known, everyone: Known) -> Known:
     """What binds a call: this controller's entries and those that bind every controller."""
     if not everyone.revocations:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from dialgate import bulk
 from dialgate.calllist import RowProblem, number_of
 from dialgate.keys import Keys, nonces
-from dialgate.ledger import Draft, Revoked
+from dialgate.ledger import Draft, Revoked, binds
 from dialgate.masking import Masker
-from dialgate.model import Instant, Known
+from dialgate.model import Instant
 from dialgate.store import Store
 from dialgate.tabular import Table, Unreadable
 
@@ -128,15 +128,9 @@ async def _bound(store: Store, order: Order, subjects: list[bytes]) -> set[bytes
     """Of whom a stop holds that is as wide. One that was lifted does not."""
     held = list(await store.entered(subjects))
     known = (await store.read(held)).known if held else []
-    return {subject for subject, each in zip(held, known, strict=True) if _binds(each, order)}
-
-
-def _binds(known: Known, order: Order) -> bool:
-    return any(
-        not held.lifted
-        and (held.scope != "campaign" or (order.scope == "campaign" and held.campaign == order.campaign))
-        for held in known.revocations
-    )
+    return {
+        subject for subject, each in zip(held, known, strict=True) if binds(each, order.scope, order.campaign)
+    }
 
 
 def _drafter(keys: Keys, order: Order) -> Callable[[bytes, str, Instant], Draft]:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import structs
 
+from dialgate import __version__
 from dialgate.metrics import Metrics
 from dialgate.model import SECOND, Instant
 from dialgate.settings import Config
@@ -65,6 +66,19 @@ def place(data: Path) -> str:
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
+def presence(config: Config, log: str) -> Presence:
+    """This process in the muster, at no instant yet; `log` is the name of its log."""
+    return Presence(
+        node=config.settings.node,
+        config=config.hash,
+        version=__version__,
+        at=0,
+        laws=config.law_hash,
+        log=log,
+        place=place(config.data),
+    )
+
+
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Of two gates whose logs have one name each takes the other's decisions for its own, and undoes the attempts they counted. One
     that was killed is still on the list: whether it lives shows within two beats. Raises `StoreUnavailable`."""
@@ -110,13 +124,13 @@ class Roster:
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
 
-    async def tick(self, presence: Presence, config: Config) -> None:
+    async def tick(self, own: Presence, config: Config) -> None:
         """Raises nothing: that the store is away is told elsewhere."""
-        now = presence.at
+        now = own.at
         if self._store is None or now < self._due:
             return
         self._due = now + _BEAT
-        own = self._own = structs.replace(presence, config=shared_hash(config))
+        own = self._own = structs.replace(own, config=shared_hash(config))
         try:
             muster = await self._store.muster(own)
             self._unasked(await self._store.unasked())

@@ -45,7 +45,8 @@ from dialgate.settings import Client, Config, ConfigError
 from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.snapshot import Part
-from dialgate.store import CallerIdProof, Presence, Store
+from dialgate.stop_retries import StopRetries
+from dialgate.store import CallerIdProof, Store
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
@@ -90,18 +91,6 @@ def _fixed(config: Config) -> dict[str, object]:
     return {"data": config.data, "store": told.store, "node": told.node, "listen": told.listen, **where}
 
 
-def _presence(config: Config, log: str) -> Presence:
-    return Presence(
-        node=config.settings.node,
-        config=config.hash,
-        version=__version__,
-        at=0,
-        laws=config.law_hash,
-        log=log,
-        place=roster.place(config.data),
-    )
-
-
 class Status(Struct, frozen=True, kw_only=True):
     ready: bool
     problems: dict[str, str]
@@ -129,9 +118,10 @@ class Gate:
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self.registrar.elsewhere = self._called_elsewhere
         self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
+        self._stops = StopRetries(config.data, keys, store, self._called_elsewhere)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = Gatherer(config, keys)
-        self._own = _presence(config, keys.log)
+        self._own = roster.presence(config, keys.log)
         self._first = (
             chains.folder(config.data, 1) == upkeep.chain
         )  # of the node's workers, which share their files
@@ -166,7 +156,7 @@ class Gate:
             # Before the log: who is refused here leaves none that would be in the way later.
             store = await stores.opened(config, keys)
             undo.push_async_callback(store.close)
-            await roster.refuse_twins(store, _presence(config, keys.log), clock())
+            await roster.refuse_twins(store, roster.presence(config, keys.log), clock())
             log = DecisionLog.open(
                 folder,
                 log=keys.log,
@@ -184,10 +174,12 @@ class Gate:
                 durable=log.durable,
             )
             answer_span = int(config.settings.answer_seconds * SECOND)
-            latest = await settle(folder, keys, store, log.next_seq - 1, answer_span)
+            head = log.next_seq - 1
+            settled = await settle(config.data, folder, keys, store, head, answer_span, clock())
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
-            gate = cls(config, keys, store, log, upkeep, Clock(clock, latest))
+            gate = cls(config, keys, store, log, upkeep, Clock(clock, settled.latest))
             gate.reload(config)
+            gate._stops.add(settled.unentered)
             undo.pop_all()
         await gate.tick()
         return gate
@@ -266,6 +258,7 @@ class Gate:
     async def _decided(self, batch: list[Asked]) -> Sequence[Answer]:
         leave = partial(self._leave, asyncio.current_task())
         try:
+            self._stops.refuse_if_unentered()
             decided = await self._reserver.decide(partial(self._inquiry, batch), leave)
         finally:
             leave()
@@ -363,6 +356,8 @@ class Gate:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(self._gatherer, now)
+        self._stops.look(now)
+        self._upkeep.report("ledger", self._stops.problem)
         await self.roster.tick(structs.replace(self._own, at=now, laws=self.config.law_hash), self.config)
         await self.subjects.observe(now)
         if self._first and self._upkeep.lacking is not None:
@@ -391,6 +386,7 @@ class Gate:
             await asyncio.wait(self._batches)
         await self.subjects.peers.close()
         await self._copies.close()
+        await self._stops.close()
         await self.subjects.close()
         await self.roster.leave()
         await self._store.close()

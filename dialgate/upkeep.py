@@ -21,7 +21,7 @@ from dialgate.store import Store
 from dialgate.timestamps import NoTimestamp, Stamper
 from dialgate.vitals import Vitals
 
-COMPONENTS = ("clock", "config", "gate", "keys", "log", "snapshot", "store")
+COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store")
 _log = structlog.get_logger(__name__)
 
 
@@ -65,6 +65,13 @@ class Upkeep:
             _log.info("available again", component=component)
         self.metrics.ready.labels(component).set(1)
 
+    def report(self, component: str, problem: str) -> None:
+        """An empty `problem`: it works."""
+        if problem:
+            self.failed(component, problem)
+        else:
+            self.works(component)
+
     async def round(self, gatherer: Gatherer, now: Instant) -> None:
         """One round at `now`. Raises nothing that was foreseen."""
         for component in ("clock", "gate", "keys"):
@@ -82,10 +89,7 @@ class Upkeep:
             problem = await step()
         except (Unavailable, SnapshotMissing, DamagedFile, OSError) as error:
             problem = str(error)
-        if problem:
-            self.failed(component, problem)
-        else:
-            self.works(component)
+        self.report(component, problem)
 
     async def _mend_log(self, gatherer: Gatherer, now: Instant) -> str:
         await asyncio.to_thread(self._log.recover, now)

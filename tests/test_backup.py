@@ -75,5 +75,5 @@ def test_a_copy_is_never_made_over_another_nor_of_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data/keys.json").write_text("{}")
-    with pytest.raises(BackupFailed, match="is there already"):
+    with pytest.raises(BackupFailed, match="exists already"):
         back_up(tmp_path / "data", tmp_path, lambda *_: None)

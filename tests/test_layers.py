@@ -125,7 +125,9 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
     "dialgate.roster": {"model", "metrics", "settings", "store"},
     "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records"},
-    "dialgate.settling": {"model", "answers", "keys", "records", "store"},
+    "dialgate.stop_recovery": {"model", "chains", "kept", "keys", "ledger", "masking", "records", "store"},
+    "dialgate.stop_retries": {"model", "faults", "keys", "stop_recovery", "store"},
+    "dialgate.settling": {"model", "answers", "keys", "records", "stop_recovery", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
         "notices", "reached", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular",
@@ -145,7 +147,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "listcopies", "localtime",
         "metrics", "observed", "peers", "permit", "permit_key", "primitives",
-        "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
+        "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dialgate.store import StoreUnavailable
+from dialgate.store import sqlite_tables as tables
 
 _PAGES = 4_096  # at once, after which writers get their turn
 _WAIT = 10.0  # seconds for a lock
@@ -30,3 +31,12 @@ def copy_database(path: Path, out: Path) -> None:
             source.backup(target, pages=_PAGES)
     except sqlite3.DatabaseError as fault:
         raise StoreUnavailable(f"{path}: it cannot be copied ({fault})") from fault
+
+
+def newest_entry(path: Path) -> int:
+    """The newest ledger sequence in a copied database. Raises `StoreUnavailable`."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return tables.newest(db)
+    except sqlite3.DatabaseError as fault:
+        raise StoreUnavailable(f"{path}: it cannot be read ({fault})") from fault
