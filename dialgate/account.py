@@ -97,7 +97,7 @@ def account(found: Found, language: Language, names: Mapping[str, str]) -> Accou
         decision="allow" if decision.allow else "deny",
         controller=facts.controller.id,
         campaign=facts.campaign.id,
-        caller_id=facts.caller_id.number,
+        caller_id=record.caller_id,
         call_type=facts.call_type,
         reasons=reasons(decision),
         basis=_basis(record),
@@ -157,7 +157,8 @@ class _Teller:
     def sentences(self) -> Iterator[str]:
         yield self._verdict()
         yield from self._campaign()
-        yield self._shown()
+        if not self._found.record.caller_sealed:  # it was refused, and may be somebody else's number
+            yield self._shown()
         if self._found.record.decision.allow:
             yield from self._rests()
         yield from self._registries()

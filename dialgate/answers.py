@@ -70,17 +70,17 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 
 
 def stored(answer: Answer) -> bytes:
-    """To be remembered: without the called number, which no key or value of the store holds in clear, and without the
-    decision's id, so that it serves for all that are answered alike."""
+    """Encode an answer for the store, without what differs between calls that are answered alike: the decision's id and
+    the called number, which the store never holds in clear."""
     return _encode(structs.replace(answer, to="", decision_id=""))
 
 
-def recalled(remembered: bytes, decision: str, to: str) -> Answer:
-    return structs.replace(_decode(remembered), decision_id=decision, to=to)
+def recalled(remembered: bytes, decision: str, to: str, from_: str) -> Answer:
+    return structs.replace(_decode(remembered), decision_id=decision, to=to, from_=from_)
 
 
 def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """What is told of a decision, but for its id and the number. `most`: the instant after which an allow must be asked
+    """Word a decision, without its id and the two numbers in full. `most`: the instant after which an allow must be asked
     for again, whatever the law says."""
     if decision.allow:
         return Answer(
@@ -96,12 +96,12 @@ def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
     )
 
 
-def simulated(decision: Decision, facts: Facts, to: str) -> Simulation:
+def simulated(decision: Decision, facts: Facts, to: str, from_: str) -> Simulation:
     return Simulation(
         decision="allow" if decision.allow else "deny",
         at=when(facts.at),
         to=to,
-        from_=facts.caller_id.number,
+        from_=from_,
         basis=decision.basis,
         reasons=reasons(decision),
         outcomes=[_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],

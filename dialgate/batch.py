@@ -8,8 +8,9 @@ from msgspec import Struct, structs
 
 from dialgate import localtime
 from dialgate.answers import Answer, recalled, stored, told
+from dialgate.caller_ids import Shown
 from dialgate.decision import decide, lasts_until
-from dialgate.gather import Found, Gatherer, Question, without_number
+from dialgate.gather import Found, Gatherer, Question, call_id
 from dialgate.ledger import merge
 from dialgate.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
 from dialgate.store import Position, Remembered, Reservation
@@ -122,10 +123,11 @@ class Batch:
             earlier = None
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier)
-        judged = self._judge(question, self._known(question, known, earlier))
+        shown = self._gatherer.shown(question)
+        judged = self._judge(question, shown.fact, self._known(question, known, earlier))
         if earlier is not None and judged.grounds.decision.allow:
             return self._repeat(earlier)
-        return self._conclude(question, judged)
+        return self._conclude(question, shown, judged)
 
     def _earlier(self, question: Question, remembered: Remembered | None) -> Answer | None:
         if not question.key:
@@ -133,7 +135,8 @@ class Batch:
         given = self._given.get(question.key)
         if given is not None or remembered is None:
             return given
-        return recalled(remembered.answer, remembered.decision, question.e164)
+        shown = self._gatherer.shown(question)
+        return recalled(remembered.answer, remembered.decision, question.e164, shown.number)
 
     def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:
         return earlier.valid_until <= self._time or any(
@@ -155,8 +158,8 @@ class Batch:
         counted = tuple(each for each in (*merged.attempts, *(pending or ())) if each.decision != name)
         return structs.replace(merged, attempts=counted)
 
-    def _judge(self, question: Question, known: Known) -> Judged:
-        found, shown = self._gatherer.files(question), self._gatherer.caller_id(question)
+    def _judge(self, question: Question, shown: CallerId, known: Known) -> Judged:
+        found = self._gatherer.files(question)
         # By identity, which is quick. Equal objects that are not the same are merely judged again.
         key = (
             id(question.line), id(question.number), id(question.zones), id(shown), id(known), id(found),
@@ -212,14 +215,14 @@ class Batch:
         self.answers.append(earlier)
         self.codes.append(REPEATED)
 
-    def _conclude(self, question: Question, judged: Judged) -> None:
+    def _conclude(self, question: Question, shown: Shown, judged: Judged) -> None:
         given = self._tell(judged)
         grounds = self._grounds(judged)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
-        answer = structs.replace(given.answer, decision_id=name, to=question.e164)
+        answer = structs.replace(given.answer, decision_id=name, to=question.e164, from_=shown.number)
         decision = judged.grounds.decision
-        self.bodies.append(_encode(self._decided(question, grounds, decision.allow, name, seq)))
+        self.bodies.append(_encode(self._decided(question, shown, grounds, decision.allow, name, seq)))
         self.names.append(name)
         self.answers.append(answer)
         self.codes.append(given.code)
@@ -235,20 +238,24 @@ class Batch:
         self._attempts.setdefault(subject, []).append(attempt)
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 
-    def _decided(self, question: Question, grounds: int, allow: bool, name: str, seq: int) -> Decided:  # noqa: FBT001 - as it is recorded
-        call = question.call
+    def _decided(
+        self, question: Question, shown: Shown, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - as it is recorded
+    ) -> Decided:  # fmt: skip
+        call, month = question.call, self._month
         return Decided(
             seq=seq,
             id=name,
             at=self.now,
-            number=self._month.pseudonym(question.e164 or question.spoken),
-            sealed=self._month.seal(question.spoken, next(self._nonces)),
+            number=month.pseudonym(question.e164 or question.spoken),
+            sealed=month.seal(question.spoken, next(self._nonces)),
             grounds=grounds,
             allow=allow,
             client=call.client,
             interface=call.interface,
-            call_id=without_number(call.call_id, question.e164),
-            question=self._month.masked(question.key, name) if question.key else b"",
+            call_id=call_id(question, shown),
+            question=month.masked(question.key, name) if question.key else b"",
+            caller=month.pseudonym(shown.number) if shown.sealed else b"",
+            caller_sealed=month.seal(shown.number, next(self._nonces)) if shown.sealed else b"",
         )
 
 

@@ -6,13 +6,14 @@ one is named basis.
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from msgspec import Struct
 
-from dialgate import numberset, phone, tabular
+from dialgate import numberset, phone, redaction, tabular
 from dialgate.model import Basis
 
 BASES: tuple[Basis, ...] = get_args(Basis)
@@ -110,6 +111,20 @@ def _nothing(tally: Tally) -> str:
         return "The file has no rows; send a number a row."
     first = tally.problems[0]
     return f"None of its {tally.rows} rows holds a telephone number. Line {first.line}: {first.problem}."
+
+
+def names_one_of(path: Path, text: str, home: str) -> bool:
+    """Return whether a text about the list holds one of its numbers. Such a text is stored in clear with every decision."""
+    numbers = numberset.NumberSet.open(path)
+    try:
+        for reading in redaction.readings(text):
+            for raw in (f"+{reading}", reading):
+                with suppress(phone.NotANumber):
+                    if numbers.tag(int(phone.parse(raw, home).e164.removeprefix("+"))) >= 0:
+                        return True
+        return False
+    finally:
+        numbers.close()
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 Rules never look anything up; this is where it is done. Nothing here decides, and nothing here knows the clock.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import structlog
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from dialgate import calllist, localtime, phone
+from dialgate import calllist, localtime, phone, redaction
+from dialgate.caller_ids import CallerIds, Shown
 from dialgate.keys import Keys
 from dialgate.law import Law
 from dialgate.model import (
@@ -33,7 +33,6 @@ from dialgate.model import (
     RegistryAnswer,
 )  # fmt: skip
 from dialgate.numberset import DamagedFile, NumberSet
-from dialgate.primitives import digits
 from dialgate.settings import Client, Config, Line
 from dialgate.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
@@ -41,9 +40,6 @@ from dialgate.store import CallerIdProof, CallList
 _EPOCH = date(1970, 1, 1).toordinal()
 _REMEMBERED = 10_000
 _RAW_LENGTH = 64
-# What may hold a telephone number, in a place where none belongs.
-_DIGITS = re.compile(r"\+?\d{6,}")
-_TAIL = 7  # digits at the end of a number that give it away, however it begins
 _log = structlog.get_logger(__name__)
 
 
@@ -118,8 +114,7 @@ class Gatherer:
         self._lists: Lists = {}
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
-        self._proofs: dict[tuple[str, str], CallerIdProof] = {}
-        self._caller_ids: dict[tuple[str, str, str], CallerId] = {}
+        self._caller_ids = CallerIds(config.laws.values())
         # Each with the span of its local day, for which it is good.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
@@ -132,7 +127,8 @@ class Gatherer:
         """A gatherer for another configuration that shares what was loaded."""
         fresh = Gatherer(config, self.keys)
         fresh._snapshot = self._snapshot
-        fresh._lists, fresh._proofs = self._lists, self._proofs
+        fresh._lists = self._lists
+        fresh.load_proofs(tuple(self.proofs.values()))
         fresh._arrange()
         return fresh
 
@@ -192,14 +188,10 @@ class Gatherer:
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
-        """The newest of each controller and caller ID, whatever it says."""
-        return self._proofs
+        return self._caller_ids.proofs
 
     def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
-        fresh = {(proof.controller, proof.caller_id): proof for proof in proofs}
-        if fresh != self._proofs:
-            self._proofs = fresh
-            self._caller_ids = {}
+        self._caller_ids.load_proofs(proofs)
 
     # ---- one question ------------------------------------------------------------------------------------------------
 
@@ -232,7 +224,7 @@ class Gatherer:
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
-            campaign=Campaign(id=_DIGITS.sub("#", _printable(call.campaign)), known=False),
+            campaign=Campaign(id=_printable(redaction.blanked(call.campaign)), known=False),
             controller=Controller(id=""),
             controller_name="",
             home=home,
@@ -312,28 +304,8 @@ class Gatherer:
             known = self._places[key] = (place.instant(day, 0), place.instant(day + 1, 0), place)
         return known[2]
 
-    def caller_id(self, question: Question) -> CallerId:
-        line = question.line
-        key = (
-            question.call.from_,
-            line.controller.id,
-            line.campaign.id,
-        )  # a stranger's guess is not the owner's
-        shown = self._caller_ids.get(key)
-        if shown is None:
-            if len(self._caller_ids) >= _REMEMBERED:
-                self._caller_ids.clear()
-            shown = self._caller_ids[key] = self._look_up_caller_id(question)
-        return shown
-
-    def _look_up_caller_id(self, question: Question) -> CallerId:
-        line = question.line
-        shown = phone.parse_caller_id(question.call.from_, line.dial_region or line.home)
-        shown = line.caller_ids.get(shown.number, shown)
-        proof = self._proofs.get((line.controller.id, shown.number))
-        if proof is None or not proof.answered:
-            return shown
-        return structs.replace(shown, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
+    def shown(self, question: Question) -> Shown:
+        return self._caller_ids.of(question.call.from_, question.line)
 
     def files(self, question: Question) -> Found:
         if not question.subjects:
@@ -368,17 +340,17 @@ def _stricter(asked: CallType | None, declared: CallType) -> CallType:
     return asked if asked is not None and STRICTNESS[asked] > STRICTNESS[declared] else declared
 
 
-def without_number(text: str, e164: str) -> str:
-    """A client's own words, as they may be stored: should the called number stand in them, it is taken out."""
-    tail = e164[-_TAIL:]
-    if not tail or not _gives_away(text, tail):
+def call_id(question: Question, shown: Shown) -> str:
+    """The dialer's name for the call as it may be stored: it must not give away the called number, nor an unassigned
+    caller ID, which may be a called number too."""
+    call = question.call
+    if question.e164:
+        text = redaction.without(call.call_id, question.e164)
+    else:
+        text = redaction.without_raw(call.call_id, call.to)
+    if shown.fact.assigned or shown.fact.form == "short":
         return text
-    left = _DIGITS.sub("#", text)
-    return "#" if _gives_away(left, tail) else left
-
-
-def _gives_away(text: str, tail: str) -> bool:
-    return tail in text or (len(text) > len(tail) and tail in digits(text))
+    return redaction.without(text, shown.number) if shown.number else redaction.without_raw(text, call.from_)
 
 
 def _printable(text: str) -> str:

@@ -53,7 +53,7 @@ def _line(record: Record, result: Result | None) -> DecisionLine:
         decision="allow" if decision.allow else "deny",
         campaign=facts.campaign.id,
         purpose=facts.campaign.purpose,
-        caller_id=facts.caller_id.number,
+        caller_id=record.caller_id,
         basis=decision.basis,
         result=result or "",
         asked_by=record.client,

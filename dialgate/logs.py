@@ -7,7 +7,6 @@ quote what a dialer sent, so all that looks like a number is blanked there. What
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -16,11 +15,11 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from dialgate import redaction
 from dialgate.telling import ServiceLog
 
 _ENVIRONMENT: Final = "DIALGATE_LOG"
-# Seven digits or more, also as people write them and as a URL carries them.
-_NUMBER = re.compile(r"(?:\+|%2B)?(?:\d[ ./()-]?){6,}\d", re.IGNORECASE | re.ASCII)
+_FEWEST = 7  # digits: fewer are taken for ports, sizes and line numbers
 
 
 class LogMisset(ValueError):
@@ -28,7 +27,7 @@ class LogMisset(ValueError):
 
 
 def blanked(text: str) -> str:
-    return _NUMBER.sub("<number>", text)
+    return redaction.blanked(text, "<number>", _FEWEST)
 
 
 def configure(wanted: ServiceLog | None = None, environment: Mapping[str, str] = os.environ) -> None:

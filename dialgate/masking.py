@@ -17,15 +17,12 @@ from typing import Any, TypeVar
 from msgspec import Struct, structs
 
 from dialgate.keys import Keys, KeysUnusable
+from dialgate.redaction import TAIL, digits_of, taken_out
 
 S = TypeVar("S", bound=Struct)
 
-_TAIL = 7  # digits at the end of a number that give it away, however it begins
 _PHRASE = 256  # the end of a stored phrase, see `model.Phrase`
-_NOT_DIGITS = re.compile(r"[^0-9]")
 _OTHER_BYTES = bytes(set(range(256)) - set(b"0123456789"))
-# Digits as people write them: a blank, a dash or a bracket may part them.
-_FRAGMENT = re.compile(r"\d(?:[^0-9A-Za-z]{0,3}\d)*")
 _SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
 # Names of our own configuration, and a sum: none of them can be the person's number.
 _EXEMPT = frozenset(
@@ -54,18 +51,18 @@ class Masker:
         return _replaced(value, self._unsealed)
 
     def text(self, text: str, number: str) -> str:
-        return _without(text, number, self._seal)
+        return taken_out(text, number, self._seal)
 
     def many(self, text: str) -> Callable[[str], str]:
         """`text` for one number after another."""
-        digits = _NOT_DIGITS.sub("", text)
-        return lambda number: self.text(text, number) if number[-_TAIL:] in digits else text
+        held = digits_of(text)
+        return lambda number: self.text(text, number) if number[-TAIL:] in held else text
 
     def _field(self, name: str, value: Any, number: str) -> Any:
         if isinstance(value, str):
-            return _without(value, number, self._hide if name in _COMPARED else self._seal)
+            return taken_out(value, number, self._hide if name in _COMPARED else self._seal)
         if isinstance(value, tuple) and name in _COMPARED:
-            return tuple(_without(each, number, self._hide) for each in value)
+            return tuple(taken_out(each, number, self._hide) for each in value)
         if isinstance(value, Struct):  # an origin: its phrases have an end, also when they are read
             return self._phrases(value, number)
         return value
@@ -75,7 +72,7 @@ class Masker:
         for name in value.__struct_fields__:
             held = getattr(value, name)
             if isinstance(held, str):
-                changes[name] = _without(held, number, self._hide)[:_PHRASE]
+                changes[name] = taken_out(held, number, self._hide)[:_PHRASE]
             elif isinstance(held, tuple):
                 changes[name] = tuple(self._phrases(each, number) for each in held)
         return structs.replace(value, **changes)
@@ -119,13 +116,7 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
 
 def may_stand_in(texts: Iterable[str], number: str) -> bool:
     """False where none of these texts names it: most rows of a file are clean, and one look at all of a row says so."""
-    return number[-_TAIL:].encode() in "".join(texts).encode("utf-8", "replace").translate(None, _OTHER_BYTES)
-
-
-def _without(text: str, number: str, replacement: Callable[[str], str]) -> str:
-    tail = number[-_TAIL:]
-    if len(text) < _TAIL or not tail or tail not in _NOT_DIGITS.sub("", text):
-        return text
-    return _FRAGMENT.sub(
-        lambda found: replacement(found[0]) if tail in _NOT_DIGITS.sub("", found[0]) else found[0], text
-    )
+    joined = "".join(texts)
+    if not joined.isascii():
+        return number[-TAIL:] in digits_of(joined)
+    return number[-TAIL:].encode() in joined.encode().translate(None, _OTHER_BYTES)

@@ -322,9 +322,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """What one or more decisions rest on, and what was decided, as it is stored: most calls of a campaign rest on the
-    same, for facts hold nothing of the number. `facts.at` is 0 here; the record says when. `law`, `config` and
-    `snapshot` are content hashes: what they name is kept as long as the record."""
+    """The facts and the decision that many calls share, as stored: facts hold nothing of the number. `facts.at` is 0 here.
+    `law`, `config` and `snapshot` are content hashes: what they name is kept as long as the record."""
 
     seq: int
     facts: Facts
@@ -337,9 +336,9 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
 
 
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
-    """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its
-    ciphertext. `grounds` is the sequence of an entry before this one; `allow` is that of its decision. `question` is the
-    keyed hash of client, call id and content, by which the same question is known again, under the month's mask."""
+    """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its ciphertext;
+    `caller` and `caller_sealed` are those of a caller ID that is not the campaign's. `grounds`: the sequence of an earlier
+    entry. `question`: the keyed hash of client, call id and content, under the month's mask; it finds a repeated call."""
 
     seq: int
     id: str
@@ -352,6 +351,8 @@ class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     interface: str = ""
     call_id: str = ""
     question: bytes = b""
+    caller: bytes = b""
+    caller_sealed: bytes = b""
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):

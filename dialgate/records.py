@@ -21,8 +21,10 @@ decode: Callable[[bytes], Stored] = msgspec.json.Decoder(Stored).decode
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A decision together with its grounds, as whoever reads the log has it, for ever: `decide(facts, law) == decision`.
-    The caller's own number stands in the facts, in clear. `grounds`: the sequence of the entry that held them."""
+    """A decision together with its grounds. For any record, for ever: `decide(facts, law) == decision`.
+
+    An assigned caller ID is in the facts, in clear; any other is in `caller_sealed`. `grounds`: the sequence of the entry
+    that held them."""
 
     seq: int
     id: str
@@ -41,6 +43,13 @@ class Record(Struct, frozen=True, kw_only=True):
     call_id: str
     node: str
     question: bytes
+    caller: bytes = b""
+    caller_sealed: bytes = b""
+
+    @property
+    def caller_id(self) -> str:
+        """The caller ID, or "" if it is sealed."""
+        return "" if self.caller_sealed else self.facts.caller_id.number
 
 
 class Reader:
@@ -154,6 +163,8 @@ def joined(stored: Decided, grounds: Grounds) -> Record:
         call_id=stored.call_id,
         node=grounds.node,
         question=stored.question,
+        caller=stored.caller,
+        caller_sealed=stored.caller_sealed,
     )
 
 

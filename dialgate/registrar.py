@@ -19,7 +19,7 @@ import structlog
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, entering, kept, localtime, phone, revoking, stores, tabular
+from dialgate import calllist, entering, kept, localtime, phone, redaction, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
 from dialgate.events import Misstated, event_of, past
 from dialgate.faults import Unavailable
@@ -135,7 +135,7 @@ class Registrar:
         owner = "*" if ask.scope == "everyone" else controller.id
         number = self._number(ask.number, controller)
         ask = Masker(self._keys, owner).masked(ask, number)
-        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=ask.campaign)
+        event = Revoked(at=self._past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
         receipt = await self._append(client, ask, owner, number, event, now)
         self._metrics.revocation_seconds.observe(time.monotonic() - begun)
         return receipt
@@ -172,7 +172,7 @@ class Registrar:
         order = revoking.Order(
             owner="*" if ask.scope == "everyone" else controller.id,
             scope=ask.scope,
-            campaign=ask.campaign,
+            campaign=_campaign(ask),
             channel=ask.channel,
             proof=ask.proof,
             actor=ask.actor or client.name,
@@ -487,6 +487,7 @@ class Registrar:
     async def _publish(
         self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, tally: Tally
     ) -> CallList:
+        await asyncio.to_thread(_refuse_numbers, ask, temporary, controller.country)
         digest = await asyncio.to_thread(calllist.sha256_of, temporary)
         file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
         await asyncio.to_thread(temporary.replace, file)
@@ -671,6 +672,27 @@ def _built(
 ) -> tuple[tabular.Table, Tally]:
     table = tabular.read(file, home, hints)
     return table, calllist.build(table, path, home=home, basis=basis, note=note)
+
+
+def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
+    """Raise `Refused` if a text about the list holds one of its numbers: every decision would record it in clear."""
+    texts = {
+        "id": ask.id,
+        "collected_by": ask.collected_by,
+        "source": ask.source,
+        "actor": ask.actor,
+        "transfers": " | ".join(word for each in ask.transfers for word in (each.by, each.to)),
+    }
+    for name, text in texts.items():
+        if calllist.names_one_of(path, text, home):
+            raise Refused(
+                "request.invalid", "It contains a telephone number of the list. Leave that out.", name
+            )
+
+
+def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
+    """The campaign's id. Where the scope is wider nothing has checked it, and it may hold any text."""
+    return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)
 
 
 def _unknown_decision() -> Refused:

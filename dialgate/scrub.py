@@ -136,8 +136,8 @@ class Judge:
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            shown = self._gatherer.caller_id(question)
-            facts = self._gatherer.facts(question, shown, _NOTHING, found, self.at)
+            shown = self._gatherer.shown(question)
+            facts = self._gatherer.facts(question, shown.fact, _NOTHING, found, self.at)
             verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
             judged = self._judged[key] = _Judged(verdict, facts, (question.number, found))
         return judged

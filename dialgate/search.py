@@ -140,7 +140,7 @@ def _hit(record: Record, outcome: Result) -> Hit:
         codes=[reason.code for reason in decision.reasons],
         controller=facts.controller.id,
         campaign=facts.campaign.id,
-        caller_id=facts.caller_id.number,
+        caller_id=record.caller_id,
         basis=decision.basis,
         client=record.client,
         interface=record.interface,

@@ -207,14 +207,16 @@ class Gate:
         """Raises `StoreUnavailable`, `ClockSteppedBack`. The attempts and the ledger are those of now, whatever `at`."""
         question = self._gatherer.read(call, client)
         known = (await self._store.read(question.subjects)).known
+        shown = self._gatherer.shown(question)
         facts = self._gatherer.facts(
             question,
-            self._gatherer.caller_id(question),
+            shown.fact,
             merge(*known) if known else Known(),
             self._gatherer.files(question),
             self._clock() if at is None else at,
         )
-        return simulated(decide(facts, self.config.laws[question.country]), facts, question.e164)
+        decision = decide(facts, self.config.laws[question.country])
+        return simulated(decision, facts, question.e164, shown.number)
 
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 

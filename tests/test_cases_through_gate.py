@@ -15,6 +15,7 @@ from dialgate import localtime, phone
 from dialgate.decision import decide
 from dialgate.model import (
     SECOND,
+    CallerId,
     Campaign,
     Controller,
     Decision,
@@ -82,11 +83,13 @@ def expected(each: Staged) -> Facts:
 
 def unnamed(facts: Facts) -> Facts:
     """Without what merely names: sequences, ids of consultations and decisions; and in the order of the store."""
-    known = facts.known
+    known, shown = facts.known, facts.caller_id
     return structs.replace(
         facts,
         number=structs.replace(facts.number, problem=""),
-        caller_id=structs.replace(facts.caller_id, proof=""),
+        caller_id=structs.replace(
+            shown, proof="", number=shown.number if shown.assigned else reserved(shown)
+        ),
         known=structs.replace(
             known,
             seq=0,
@@ -101,6 +104,11 @@ def unnamed(facts: Facts) -> Facts:
         listings=tuple(sorted(facts.listings, key=lambda listing: listing.list)),
         registries=tuple(structs.replace(each, consultation="", snapshot="") for each in facts.registries),
     )
+
+
+def reserved(shown: CallerId) -> str:
+    """What a record keeps of an unassigned caller ID: the prefix of its class."""
+    return shown.number[:7] if shown.number.startswith(("+390843", "+390844")) else ""
 
 
 @cache

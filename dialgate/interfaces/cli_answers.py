@@ -2,13 +2,14 @@
 be made again. They read the data folder, beside a running gate or without one."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import typer
 import yaml
+from msgspec import structs
 
 from dialgate import account, kept, span, why
 from dialgate import replay as replaying
@@ -28,7 +29,7 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
-from dialgate.keys import Keys
+from dialgate.keys import Keys, KeysUnusable
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import OutcomeRecord
 from dialgate.peers import AboutNumber, Decisions
@@ -89,7 +90,10 @@ def why_number(
             return await Everywhere(own, subjects.peers).about(asked)
 
         decisions, missing = act(config, look_up)
-        told = [account.account(each, language, names) for each in decisions.found]
+        told = [
+            structs.replace(account.account(each, language, names), caller_id=_caller_id(each.record, keys))
+            for each in decisions.found
+        ]
     notices = account.notices(
         language, decisions.retired, missing, nothing=not told, dated=bool(since or until)
     )
@@ -100,6 +104,15 @@ def why_number(
         _show_accounts(told, notices)
         show_missing(missing)
     raise typer.Exit(NO if missing or not told else 0)
+
+
+def _caller_id(record: Record, keys: Keys) -> str:
+    """Also one that is not assigned to the campaign, if it was sealed under these keys."""
+    if not record.caller_sealed:
+        return record.caller_id
+    with suppress(KeysUnusable):
+        return keys.month(record.at).unseal(record.caller_sealed)
+    return ""
 
 
 def _show_accounts(told: list[Account], notices: list[str]) -> None:

@@ -206,7 +206,8 @@ def told(finding: dict[str, Any], decided: dict[str, Any], grounds: dict[str, An
     reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in outcomes if outcome[0] == "deny"]
     verdict = "allow" if decided["allow"] else "deny"
     called = finding["number"] or "a number whose keys are destroyed"
-    caller = grounds["facts"]["caller_id"]["number"]
+    sealed = decided.get("caller_sealed")
+    caller = "an unassigned caller ID" if sealed else grounds["facts"]["caller_id"]["number"]
     receipts = [f"registry receipt {each['receipt']}" for each in finding["consultations"]]
     consents = [
         f"consent {each['id']}: {each['artefact']} {each['artefact_sha256']}" for each in finding["consents"]

@@ -1,0 +1,58 @@
+"""A number in free text is blanked however it is written, and nothing else is."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from dialgate.redaction import blanked, digits_of, readings, taken_out, without, without_raw
+
+NUMBER = "+393331234567"
+WRITTEN = [
+    "3331234567",
+    "+39 333 123 4567",
+    "333.123.4567",
+    "333-123-4567",
+    "333/1234567",
+    "333_123_4567",
+    "(+39) 333 - 123 -- 4567",
+    "333\u200b123\u200b4567",
+    "333\u00a0123\u20604567",
+    "".join(chr(0x660 + int(digit)) for digit in "3331234567"),
+    "".join(chr(0xFF10 + int(digit)) for digit in "3331234567"),
+    "\u00b3\u00b3\u00b3\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077",
+]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_a_number_is_blanked_however_it_is_written(written: str) -> None:
+    for text in (written, f"lead {written} of May", f"{written}, again {written}"):
+        for left in (blanked(text), without(text, NUMBER), without_raw(text, f"{NUMBER} ext. 5")):
+            assert digits_of(left) == ""
+        assert digits_of(taken_out(text, NUMBER, lambda _: "[x]")) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "acme-fibre", "winter 2024", "1732524.1", "a1b2c3d4e5f6", "call 17, agent 4"]
+)
+def test_what_is_no_number_stays(text: str) -> None:
+    assert without(text, NUMBER) == without_raw(text, NUMBER) == text
+    assert taken_out(text, NUMBER, lambda _: "[x]") == text
+
+
+def test_an_id_with_the_digits_of_another_number_stays_what_it_was() -> None:
+    assert without("1795510800.4711", NUMBER) == "1795510800.4711"
+    assert taken_out("20261124 and 333 1234567", NUMBER, lambda _: "#") == "20261124 and #"
+
+
+@given(some.text(some.sampled_from(string.printable + "\u200b\u0661\u00b2\uff11"), max_size=40))
+def test_no_run_of_six_digits_is_left_and_blanking_twice_changes_nothing(text: str) -> None:
+    left = blanked(text)
+    assert not any(readings(left))
+    assert blanked(left) == left
+
+
+def test_a_reading_joins_neighbouring_groups() -> None:
+    assert set(readings("2026-11 333 1234567")) >= {"3331234567", "202611", "1234567"}
+    assert list(readings("17 and 4")) == []
