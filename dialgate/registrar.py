@@ -59,6 +59,7 @@ from dialgate.requests import (
     OutcomeRequest,
     Receipt,
     Request,
+    RetiredList,
     RevocationRequest,
     RevocationsReport,
     RevocationsRequest,
@@ -78,6 +79,12 @@ class Refused(Exception):
         self.code, self.message, self.field, self.status = code, message, at, status
 
 
+class NotInForce(Unavailable):
+    """A list or a proof was written, but this gate does not use it yet."""
+
+    component = "gate"
+
+
 class Recorder(Protocol):
     """The decision log, as far as the registrar needs it."""
 
@@ -92,6 +99,14 @@ async def _nobody(_: str) -> None:
     return None
 
 
+async def _no_gate() -> None:
+    return None
+
+
+async def _no_workers() -> bool:
+    return True
+
+
 class Registrar:
     def __init__(
         self,
@@ -103,7 +118,11 @@ class Registrar:
         recorder: Recorder | None = None,
     ) -> None:
         self.config = config
-        self.changed = asyncio.Event()  # a list or a proof is new: look them up again
+        self.changed = asyncio.Event()  # a list's file is new: upkeep looks again at once
+        # Have the gate in this process, or those in other processes of this node, use the lists and proofs that the store
+        # holds. The first raises `Unavailable`, the second returns whether every process confirmed.
+        self.refresh: Callable[[], Awaitable[None]] = _no_gate
+        self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
         self._keys, self._store, self._clock, self._metrics = keys, store, clock, metrics
         self.notices = Notices(store, keys)
         self._recorder = recorder
@@ -467,6 +486,7 @@ class Registrar:
                 temporary.unlink()
         return ListReport(
             info=_info(record),
+            in_force=await self._put_in_force(),
             rows=tally.rows,
             accepted=tally.accepted,
             duplicates=tally.duplicates,
@@ -510,14 +530,14 @@ class Registrar:
         )
         if not await self._store.add_list(record):  # another load was quicker
             raise _exists()
-        self.changed.set()
         return record
 
     async def lists(self, client: Client) -> list[ListInfo]:
         return [_info(each) for each in await self._store.lists() if each.controller in client.controllers]
 
-    async def retire_list(self, client: Client, name: str, controller: str = "") -> ListInfo:
-        """`controller` may be left out where only one of the client's has such a list."""
+    async def retire_list(self, client: Client, name: str, controller: str = "") -> RetiredList:
+        """Take a list out of use. On return no gate of this node opens a call from it. `controller` may be left out where
+        only one of the client's has such a list. Raises `Refused`, `Unavailable`."""
         owners = [
             each.controller
             for each in await self._store.lists()
@@ -532,8 +552,7 @@ class Registrar:
         retired = await self._store.retire_list(owners[0], name, self._clock()) if owners else None
         if retired is None:
             raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
-        self.changed.set()
-        return _info(retired)
+        return RetiredList(**structs.asdict(_info(retired)), in_force=await self._put_in_force())
 
     # ---- exports -----------------------------------------------------------------------------------------------------
 
@@ -596,7 +615,8 @@ class Registrar:
 
     # ---- caller IDs --------------------------------------------------------------------------------------------------
 
-    async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> None:
+    async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> str:
+        """Record a proof; on return the gates of this node use it. Return where it binds from when, in words."""
         controller = self._controller(client, ask.controller)
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
         if shown.form != "number":
@@ -612,7 +632,21 @@ class Registrar:
             actor=ask.actor or client.name,
         )
         await self._store.put_proof(proof)
-        self.changed.set()
+        return await self._put_in_force()
+
+    async def _put_in_force(self) -> str:
+        """Have every gate of this node use what was just written. Return where it binds from when, in words. Raises
+        `NotInForce`."""
+        try:
+            _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
+        except (Unavailable, OSError) as error:
+            raise NotInForce(
+                f"It is recorded. This gate does not use it yet ({error}) and tries again every second."
+            ) from error
+        if not confirmed:
+            return "recorded; a gate of this node has not confirmed it yet, and denies calls until it uses it"
+        shared = self.config.settings.store is not None
+        return "now on this node, on other nodes within 1 second" if shared else "now"
 
     # ---- common ground -----------------------------------------------------------------------------------------------
 

@@ -240,7 +240,15 @@ class ListInfo(Struct, frozen=True, kw_only=True):
     retired_at: str = ""
 
 
+class RetiredList(ListInfo, frozen=True, kw_only=True):
+    """`in_force`: where the retirement binds from when, in words."""
+
+    in_force: str = ""
+
+
 class ListReport(Struct, frozen=True, kw_only=True):
+    """`in_force`: where the list may be called from when, in words."""
+
     info: ListInfo = field(name="list")
     rows: int
     accepted: int
@@ -248,6 +256,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     refused: int
     problems: list[RowProblem] = field(default_factory=list)
     layout: Layout | None = None
+    in_force: str = ""
 
 
 LedgerRequest: TypeAlias = (

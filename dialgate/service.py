@@ -120,7 +120,8 @@ class Gate:
         self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
         self._stops = StopRetries(config.data, keys, store, self._called_elsewhere)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
-        self._gatherer = Gatherer(config, keys)
+        self._gatherer = upkeep.gatherer = Gatherer(config, keys)
+        self.refresh = self.registrar.refresh = upkeep.refresh
         self._own = roster.presence(config, keys.log)
         self._first = (
             chains.folder(config.data, 1) == upkeep.chain
@@ -340,7 +341,7 @@ class Gate:
         kept.keep(config.data / "kept", config)
         self.config = self.registrar.config = config
         self._waiting.most = config.settings.batch_calls
-        self._gatherer = self._gatherer.configured(config)
+        self._gatherer = self._upkeep.gatherer = self._gatherer.configured(config)
         self._upkeep.works("config")
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 
@@ -357,7 +358,7 @@ class Gate:
         except ClockSteppedBack as error:
             self._upkeep.failed("clock", str(error))
             return
-        await self._upkeep.round(self._gatherer, now)
+        await self._upkeep.round(now)
         self._stops.look(now)
         self._upkeep.report("ledger", self._stops.problem)
         await self.roster.tick(structs.replace(self._own, at=now, laws=self.config.law_hash), self.config)
@@ -368,7 +369,7 @@ class Gate:
             self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
-        """Upkeep once a second, or sooner when a list or a proof was written here; until cancelled."""
+        """Run upkeep once a second, or sooner when a list was copied here; until cancelled."""
         while True:
             self.registrar.changed.clear()
             try:

@@ -16,6 +16,7 @@ from dialgate.metrics import Metrics
 from dialgate.model import DAY, HOUR, MINUTE, Instant
 from dialgate.numberset import DamagedFile
 from dialgate.reached import Reached
+from dialgate.shared_run import SharedRun
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import Store
 from dialgate.timestamps import NoTimestamp, Stamper
@@ -26,9 +27,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """`problems` says, for each component that does not work, why; the gate is ready while it is empty. `chain`: the
-    folder of its log. `lacking`: the files of call lists that are recorded, and missing or damaged here; None
-    while the store is away."""
+    """`problems` says, for each component that does not work, why; the gate is ready while it is empty. `gatherer`: the
+    one in use, which its owner replaces when the configuration changes. `chain`: the folder of its log. `lacking`: the
+    files of call lists that are recorded, and missing or damaged here; None while the store is away."""
+
+    gatherer: Gatherer
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Upkeep:
         self._archiving = Background(chain)
         self._reached = Reached(folder)
         self._vitals = Vitals(folder, metrics)
+        self.refresh = SharedRun(self._refresh)
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)
             metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
@@ -72,14 +76,15 @@ class Upkeep:
         else:
             self.works(component)
 
-    async def round(self, gatherer: Gatherer, now: Instant) -> None:
+    async def round(self, now: Instant) -> None:
         """One round at `now`. Raises nothing that was foreseen."""
+        gatherer = self.gatherer
         for component in ("clock", "gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
         gatherer.prepare(now)
         await self._try("log", lambda: self._mend_log(gatherer, now))
-        await self._try("store", lambda: self._look_up(gatherer, now))
-        await self._try("snapshot", lambda: self._renew(gatherer, now))
+        await self._try("store", lambda: self._look_up(now))
+        await self._try("snapshot", lambda: self._renew(now))
         self.metrics.log_records.set(self._log.next_seq - 1)
         self._vitals.observe(gatherer, now)
         await self._checkpoint(now)
@@ -128,39 +133,47 @@ class Upkeep:
             _log.error("no checkpoint can be made", problem=str(error))
         if self._stamping is not None:
             await self._stamping
+        await self.refresh.close()
 
-    async def _look_up(self, gatherer: Gatherer, now: Instant) -> str:
+    async def _look_up(self, now: Instant) -> str:
         self.lacking = None
-        await self._reached.keep(self._store)  # first: it writes, and `maintain` tidies up after whoever did
-        lists, folder = await self._store.lists(), self._folder / "lists"
-        opened = await asyncio.to_thread(gatherer.open_lists, lists, folder)
+        await self.refresh()
+        await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
+        await self._store.maintain(now - self.gatherer.config.settings.remember_hours * HOUR)
+        return ""
+
+    async def _refresh(self) -> None:
+        """Use the call lists and proofs that the store holds. Only one runs at a time: else an older reading could replace
+        a newer one, and a retired list would open calls again. Raises `StoreUnavailable`."""
+        lists, proofs = await self._store.lists(), await self._store.proofs()
+        opened = await asyncio.to_thread(self.gatherer.open_lists, lists, self._folder / "lists")
+        gatherer = self.gatherer  # a reload may have replaced it meanwhile
         gatherer.use_lists(opened)
+        gatherer.load_proofs(proofs)
         used = {each.record.file for each in opened.values()}
         self.lacking = frozenset(each.file for each in lists if not each.retired_at) - used
-        gatherer.load_proofs(await self._store.proofs())
-        await self._store.maintain(now - gatherer.config.settings.remember_hours * HOUR)
-        return ""
 
     # ---- the snapshot ------------------------------------------------------------------------------------------------
 
-    async def _renew(self, gatherer: Gatherer, now: Instant) -> str:
+    async def _renew(self, now: Instant) -> str:
         folder = self._folder / "snapshots"
-        if changed(folder, gatherer.snapshot):
-            await self._replace(gatherer, folder)
+        if changed(folder, self.gatherer.snapshot):
+            await self._replace(folder)
+        gatherer = self.gatherer
         if gatherer.snapshot is None:
             return "no registry answers are published yet; run `registry-sync import`"
         behind = _behind(folder, gatherer.config.settings.snapshot_behind_minutes, now)
         return behind or self._freshness(gatherer, gatherer.snapshot, now)
 
-    async def _replace(self, gatherer: Gatherer, folder: Path) -> None:
+    async def _replace(self, folder: Path) -> None:
         """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
         try:
-            key = gatherer.config.settings.snapshot_key
+            key = self.gatherer.config.settings.snapshot_key
             opened = await asyncio.to_thread(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
-        gatherer.snapshot = opened
+        self.gatherer.snapshot = opened  # of now: a reload may have replaced the one that was there before
         _log.info("snapshot in use", version=opened.version)
 
     def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:

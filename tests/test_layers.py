@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.webhooks": set(),
     "dialgate.terms": set(),
     "dialgate.reached": {"lockfile", "store"},
+    "dialgate.shared_run": set(),
     "dialgate.stores": {"model", "keys", "reached", "settings", "store"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
@@ -143,7 +144,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.waiting": {"model", "answers", "settings"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
-        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "reached", "snapshot", "store", "timestamps",
+        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "reached", "shared_run", "snapshot", "store", "timestamps",
     },
     "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
     "dialgate.service": {

@@ -236,8 +236,10 @@ def caller_id_prove(
     options = locals()
     with reporting(as_json=as_json):
         ask = request(CallerIdProofRequest, options)
-        write(config, lambda registrar, client: registrar.prove_caller_id(client, ask))
+        in_force = write(config, lambda registrar, client: registrar.prove_caller_id(client, ask))
     if as_json:
-        show_json({"caller_id": caller_id, "answered": answered})
+        show_json({"caller_id": caller_id, "answered": answered, "in_force": in_force})
     else:
-        typer.echo(f"recorded: calls back to it {'are' if answered else 'are not'} answered")
+        typer.echo(
+            f"recorded: calls back to it {'are' if answered else 'are not'} answered; in force: {in_force}"
+        )

@@ -120,7 +120,8 @@ def _show_report(report: ListReport) -> None:
         "duplicates": report.duplicates,
         "left out, no number": report.refused,
     }
-    show_fields(f"List {report.info.id}", {name: f"{count:,}" for name, count in counts.items()})
+    fields = {name: f"{count:,}" for name, count in counts.items()} | {"in force": report.in_force}
+    show_fields(f"List {report.info.id}", fields)
     if report.problems:
         rows = [(str(row.line), row.problem) for row in report.problems]
         show_table(
@@ -161,6 +162,8 @@ def list_retire(
 ) -> None:
     """Stop calling a list. What it was stays on record.
 
+    A gate that runs on this node has stopped before the command ends; other nodes follow within a second.
+
     dialgate list retire november"""
     with reporting(as_json=as_json):
         retired = write(config, lambda registrar, client: registrar.retire_list(client, id_, controller))
@@ -168,6 +171,7 @@ def list_retire(
         show_json(retired)
     else:
         _show_lists([retired])
+        typer.echo(f"in force: {retired.in_force}")
 
 
 @list_app.command("preview")

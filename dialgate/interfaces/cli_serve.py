@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Annotated
 
 import structlog
@@ -90,10 +90,13 @@ async def _serve(post: Post) -> None:
         if gate.traces is not None:
             closing.push_async_callback(asyncio.to_thread, gate.traces.close)
         stop, hangup, relieve = _signals(post)
-        siblings = await Siblings.open(gate.config.data, post.worker, registry) if post.doors else None
-        if siblings is not None:
-            closing.push_async_callback(siblings.close)
-        runner = await http.start(gate, registry, inherited(post.doors.get("listen", ())), siblings)
+        siblings = await Siblings.open(gate.config.data, post.worker, registry, gate.refresh)
+        closing.push_async_callback(siblings.close)
+        gate.registrar.refresh_workers = siblings.refresh_others
+        with suppress(Unavailable):  # then upkeep says so
+            await gate.refresh()  # what was written before this worker could be asked to
+        sockets = inherited(post.doors.get("listen", ()))
+        runner = await http.start(gate, registry, sockets, siblings if post.doors else None)
         closing.push_async_callback(runner.cleanup)
         doors = await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ())))
         doors |= await _sip(gate, closing, shared=post.workers > 1)

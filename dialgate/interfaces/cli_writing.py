@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
@@ -10,6 +11,7 @@ import msgspec
 import typer
 
 from dialgate.faults import Unavailable
+from dialgate.interfaces import siblings
 from dialgate.interfaces.cli_terminal import Failure, load_config
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import Receipt, Request
@@ -45,6 +47,7 @@ async def _write(config: Config, act: Act[T]) -> T:
     client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         registrar = await Registrar.open(config, wall_clock)
+        registrar.refresh_workers = partial(siblings.refresh_gates, config.data)
         try:
             return await act(registrar, client)
         finally:

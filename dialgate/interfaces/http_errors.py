@@ -14,7 +14,7 @@ from msgspec import Struct
 from dialgate.faults import Unavailable
 from dialgate.lookups import TooManyLookups
 from dialgate.primitives import repeated
-from dialgate.registrar import Refused
+from dialgate.registrar import NotInForce, Refused
 
 _T = TypeVar("_T")
 
@@ -133,6 +133,8 @@ def fault_of(error: Exception) -> Fault:
                 "The store cannot be reached; nothing was written. Ask again shortly.",
                 headers=_AGAIN,
             )
+        case NotInForce():
+            return Fault(503, "gate.unavailable", str(error), headers=_AGAIN)
         case Unavailable():
             return Fault(
                 503, "gate.unavailable", "The gate cannot do this now; /readyz says why.", headers=_AGAIN

@@ -34,6 +34,7 @@ LIST_FILES: Final = (
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
 _LIST_BYTES: Final = 1 << 30
+IN_FORCE: Final = "Dialgate-In-Force"  # a header, where the answer has no body
 _encode: Final = msgspec.json.Encoder().encode
 CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
@@ -117,8 +118,8 @@ _proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
 
 async def prove_caller_id(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     ask = decode(_proof, await http_body.whole(request, gate.config.settings.limits))
-    await gate.registrar.prove_caller_id(client, ask)
-    return web.Response(status=204, headers={"Cache-Control": "no-store"})
+    in_force = await gate.registrar.prove_caller_id(client, ask)
+    return web.Response(status=204, headers={"Cache-Control": "no-store", IN_FORCE: in_force})
 
 
 # ---- call lists ------------------------------------------------------------------------------------------------------

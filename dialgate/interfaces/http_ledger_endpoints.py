@@ -19,6 +19,7 @@ from dialgate.requests import (
     ListReport,
     ListRequest,
     Receipt,
+    RetiredList,
     RevocationRequest,
     WithdrawalRequest,
 )
@@ -245,7 +246,7 @@ LEDGER_ENDPOINTS: Final = (
         group=_LISTS,
         about=(
             "Load a call list. As JSON with its `numbers`, or as a text, CSV or XLSX file with the other fields in the query "
-            "(`campaigns` once for each, `transfers` as a JSON array)."
+            "(`campaigns` once for each, `transfers` as a JSON array). It is in use on this node before the answer."
         ),
         serve=http_ledger.load_list,
         scope="lists",
@@ -255,7 +256,7 @@ LEDGER_ENDPOINTS: Final = (
         parameters=_UPLOADED,
         answer=ListReport,
         answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
-                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT},
+                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now"},
         status=201,
         errors=(*ASKING, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
                 "store.unavailable"),
@@ -276,19 +277,25 @@ LEDGER_ENDPOINTS: Final = (
         method="POST",
         path="/v1/lists/{id}/retire",
         group=_LISTS,
-        about="Take a call list out of use. It stays on record.",
+        about=(
+            "Take a call list out of use. It stays on record. On this node no check after the answer is allowed by it; other "
+            "nodes follow within a second, as `in_force` says."
+        ),
         serve=http_ledger.retire_list,
         scope="lists",
         parameters=(_ID, _WHOSE_LIST),
-        answer=ListInfo,
-        answer_example={**_LIST, "retired_at": "2026-11-30T18:00:00.000Z"},
+        answer=RetiredList,
+        answer_example={**_LIST, "retired_at": "2026-11-30T18:00:00.000Z", "in_force": "now"},
         errors=("controller.unknown", "list.unknown", "store.unavailable"),
     ),
     Endpoint(
         method="POST",
         path="/v1/caller-ids/proofs",
         group=_LISTS,
-        about="Prove that a caller ID is called back and answered, or that it was not.",
+        about=(
+            "Prove that a caller ID is called back and answered, or that it was not. It binds on this node before the answer; "
+            f"the header `{http_ledger.IN_FORCE}` says when on others."
+        ),
         serve=http_ledger.prove_caller_id,
         scope="ledger",
         ask=CallerIdProofRequest,
