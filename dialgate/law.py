@@ -183,9 +183,11 @@ class Frequency(Section, frozen=True, kw_only=True):
 
 
 class Rest(Section, frozen=True, kw_only=True):
-    """After a silent or abandoned call: that many whole days without another."""
+    """After a silent or abandoned call: that many whole days without another. `until_answered`: from then on, until a
+    later call was answered, only these call types; empty: any."""
 
     days: Days
+    until_answered: tuple[CallType, ...] = ()
 
 
 class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -394,7 +394,7 @@ REASONS: dict[str, str] = {
     "hours.outside": "Outside the hours in which the person may be called.",
     "hours.holiday": "A public holiday where the person is.",
     "frequency.exceeded": "The person has been called as often as is allowed.",
-    "frequency.rest": "A silent or abandoned call was made; the person must be left alone for some days.",
+    "frequency.rest": "A silent or abandoned call was made: no call for some days, and until a later call is answered only an agent's.",
     "gate.unavailable": "The gate cannot decide or cannot record: not now, ask again.",
     "gate.rule_error": "A rule failed. No call is allowed on a broken rule.",
 }

@@ -24,7 +24,7 @@ from dialgate.doors import FastAgi, Listen, Sip
 from dialgate.interfaces.cli import app
 from dialgate.keys import KeysUnusable
 from dialgate.lockfile import locked
-from dialgate.model import DAY, Call
+from dialgate.model import DAY, Call, Result
 from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.service import Gate
@@ -779,3 +779,19 @@ async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) ->
     assert [await store.append([revoked(ANNA)]) for _ in range(3)] == [[1], [2], [3]]
     await store.close()
     redises.ended(process)
+
+
+async def test_a_subject_with_an_unanswered_silent_call_never_expires(
+    own: RedisStore, tmp_path: Path
+) -> None:
+    """PTTL gives the life of its value in ms, -1 without end. ANNA's key is the same text as her 16 bytes."""
+    results: list[Result] = ["answered", "abandoned", "answered", "no_answer"]
+    lives = []
+    for seq, result in enumerate(results, 1):
+        each = msgspec.structs.replace(attempt(f"log-{seq}"), at=seq)
+        reading = await own.read([ANNA])
+        assert await own.commit(reading, [Reservation(ANNA, each, (ANNA,))], [], Position("log", seq))
+        assert await own.result(each.decision, result, seq)
+        lives.append(int(ask_server(tmp_path, "PTTL", own.key("s:", ANNA).decode())))
+    assert [life > 0 for life in lives] == [True, False, False, True]
+    assert lives[1:3] == [-1, -1]

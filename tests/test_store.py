@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from msgspec import Struct, structs
 
 from dialgate.ledger import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
-from dialgate.model import Attempt, Known, Origin
+from dialgate.model import Attempt, Known, Origin, Result
 from dialgate.store import (
     CallerIdProof,
     CallList,
@@ -651,6 +651,28 @@ async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) 
     assert await store.attempt("log-1") is None
     assert [len(known.attempts) for known in (await store.read([ANNA, BRUNO])).known] == [0, 1]
     assert await store.drop_attempts(20, drop=True) == 0
+
+
+async def test_an_abandoned_call_stays_until_a_later_call_was_answered(store: Store) -> None:
+    """Of ANNA none was answered later; of BRUNO one was, so his abandoned call is dropped with the rest."""
+    calls: list[tuple[bytes, Result]] = [
+        (ANNA, "answered"), (ANNA, "abandoned"), (ANNA, "no_answer"), (ANNA, "abandoned"), (ANNA, "busy"),
+        (BRUNO, "abandoned"), (BRUNO, "opt_out"), (BRUNO, "abandoned"), (BRUNO, "answered"),
+    ]  # fmt: skip
+    for at, (subject, result) in enumerate(calls, 1):
+        each = structs.replace(attempt(f"log-{at}"), at=at)
+        reading = await store.read([subject])
+        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE)
+        assert await store.result(each.decision, result, at)
+    for drop in (False, True):
+        assert await store.drop_attempts(100, drop=drop) == len(calls) - 1
+    held = [[each.decision for each in known.attempts] for known in (await store.read([ANNA, BRUNO])).known]
+    assert held == [["log-4"], []]
+    later = structs.replace(attempt("log-10"), at=10)
+    assert await store.commit(await store.read([ANNA]), [Reservation(ANNA, later, (ANNA,))], [], HERE)
+    assert await store.result("log-10", "answered", 10)
+    assert await store.drop_attempts(100, drop=True) == 2
+    assert (await store.read([ANNA])).known[0].attempts == ()
 
 
 async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:

@@ -1,12 +1,14 @@
 """How often the person may be called.
 
-Garante, provv. 83 of 2014-02-20 (GU 14A02670): after a silent call the person is left alone for five days. How often
-a person may be called otherwise is the operator's limit in Italy (the code of conduct's figure is not confirmed), law
+Garante, provv. 83 of 2014-02-20 (GU 14A02670): after a silent call the person is left alone for five days, and the next
+call must have a guaranteed agent. How often a person may be called otherwise is the operator's limit in Italy (the code of conduct's figure is not confirmed), law
 elsewhere. It counts over all campaigns and call centres of the controller.
 """
 
+import math
 from collections.abc import Iterator
 
+from dialgate.abandonment import open_silence
 from dialgate.law import Binding, Frequency, Rest
 from dialgate.model import DAY, HOUR, Attempt, Deny, Facts, Instant, Outcome, Pass, Place
 
@@ -62,8 +64,9 @@ def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
 
 
 def rest_kept(facts: Facts, law: Binding) -> Outcome:
+    """Of several denials, one that time does not lift comes first, then the one that lasts longest."""
     resting = [deny for section in law.rest for deny in _rests(section, facts)]
-    return max(resting, key=lambda deny: deny.not_before, default=Pass())
+    return max(resting, key=lambda deny: deny.not_before or math.inf, default=Pass())
 
 
 def _rests(section: Rest, facts: Facts) -> Iterator[Deny]:
@@ -74,3 +77,15 @@ def _rests(section: Rest, facts: Facts) -> Iterator[Deny]:
         if facts.at < ends:
             text = f"a silent call was made; {section.days} days of rest follow"
             yield Deny("frequency.rest", text, section.source, section.severity, ends)
+    if _needs_another_type(section, facts):
+        allowed = " or ".join(section.until_answered)
+        text = f"a silent call was made; until a later call is answered the call type must be {allowed}"
+        yield Deny("frequency.rest", text, section.source, section.severity)
+
+
+def _needs_another_type(section: Rest, facts: Facts) -> bool:
+    return (
+        bool(section.until_answered)
+        and facts.call_type not in section.until_answered
+        and open_silence(facts.known.attempts) is not None
+    )

@@ -229,7 +229,8 @@ class Store(Protocol):
         """The attempt that a decision counted, and for which subject."""
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
-        """How many attempts are older; with `drop`, they are gone on return."""
+        """How many attempts are older; with `drop`, they are gone on return. An abandoned call stays, however old, until a
+        later call to its subject was answered or abandoned: a rule asks for an agent until then."""
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         """Note what became of an allowed call; of two results the later `at` stands. False where no such attempt is

@@ -671,7 +671,7 @@ class RedisStore:
                 old = {
                     key: (value, names)
                     for key, value in zip(left, values, strict=True)
-                    if value and (names := _older(value, before))
+                    if value and (names := redis_lines.droppable(value, before))
                 }
                 for key, (_, names) in old.items():
                     found[key] = found.get(key, 0) + len(names) if drop else len(names)
@@ -701,6 +701,7 @@ class RedisStore:
             self._of_subject,
             redis_lines.named(decision),
             redis_lines.result_line(decision, result, at),
+            int(result == "abandoned"),
         ]
         return bool(await self.script("result", [self.of_attempt(log, seq)], values, durably=True))
 
@@ -901,10 +902,6 @@ def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -
 
 def _count(keys: Iterable[_Keys]) -> int:
     return sum(len(key[1]) if isinstance(key, tuple) else 1 for key in keys)
-
-
-def _older(value: bytes, before: Instant) -> list[str]:
-    return [attempt.decision for attempt, _ in redis_lines.attempts(value) if attempt.at < before]
 
 
 def _life(value: bytes) -> int:

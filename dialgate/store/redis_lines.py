@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct, structs
 
+from dialgate.abandonment import open_silence
 from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import Attempt, Instant, Known, Result
 from dialgate.store import StoreUnavailable
@@ -132,8 +133,17 @@ def known(value: bytes, seq: int) -> Known:
 
 
 def mortal(value: bytes) -> bool:
-    """It holds no entry of the ledger, which never ages."""
-    return not any(isinstance(line, _Written) for line in _decode(value))
+    """Return whether the value may expire: it holds no entry of the ledger, and no abandoned call without a later answer."""
+    lines = _decode(value)
+    entered = any(isinstance(line, _Written) for line in lines)
+    return not entered and open_silence(attempt for attempt, _ in _attempts(lines)) is None
+
+
+def droppable(value: bytes, before: Instant) -> list[str]:
+    """Return the decisions of the attempts older than `before`, without an abandoned call that no later answer followed."""
+    held = [attempt for attempt, _ in attempts(value)]
+    silent = open_silence(held)
+    return [attempt.decision for attempt in held if attempt.at < before and attempt is not silent]
 
 
 def uncounted(value: bytes, decisions: Collection[str]) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import structs
 from msgspec.json import Decoder, encode
 
+from dialgate.abandonment import ANSWERED
 from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.primitives import packed
@@ -135,6 +136,14 @@ FORGET = """
         SELECT id FROM (SELECT id, at FROM answer ORDER BY id LIMIT 20000) WHERE at < ? LIMIT ?
     )
 """
+# An abandoned call stays until a later one was answered (`abandonment.open_silence`).
+_FOLLOWED = f"""
+    EXISTS (
+        SELECT 1 FROM attempt AS later WHERE later.subject = old.subject AND later.at > old.at
+        AND later.result IN ({", ".join(f"'{result}'" for result in sorted((*ANSWERED, "abandoned")))})
+    )
+"""  # noqa: S608 - constants
+_DROPPED = (f"result = 'abandoned' AND {_FOLLOWED}", "result <> 'abandoned'")
 _NAMED = "decision IN (SELECT value FROM json_each(?))"
 DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
 DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
@@ -304,14 +313,19 @@ def replace_list(db: sqlite3.Connection, call_list: CallList, sha256: str) -> bo
 
 
 def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
-    (found,) = db.execute("SELECT count(*) FROM attempt WHERE at < ?", (before,)).fetchone()
-    return int(found)
+    counts = (f"SELECT count(*) FROM attempt AS old WHERE at < ? AND {kind}" for kind in _DROPPED)  # noqa: S608 - constants
+    return sum(int(db.execute(count, (before,)).fetchone()[0]) for count in counts)
 
 
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
-    old = "SELECT decision FROM attempt WHERE at < ? LIMIT ?"
-    delete = f"DELETE FROM attempt WHERE decision IN ({old})"  # noqa: S608 - constants
-    return db.execute(delete, (before, _DROPPED_AT_ONCE)).rowcount
+    """Drop some, and return how many. Abandoned calls go first: whether one was followed by an answered call must be seen
+    before that call goes too."""
+    for kind in _DROPPED:
+        old = f"SELECT decision FROM attempt AS old WHERE at < ? AND {kind} LIMIT ?"  # noqa: S608 - constants
+        delete = f"DELETE FROM attempt WHERE decision IN ({old})"  # noqa: S608 - constants
+        if dropped := db.execute(delete, (before, _DROPPED_AT_ONCE)).rowcount:
+            return dropped
+    return 0
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
