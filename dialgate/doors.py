@@ -21,14 +21,17 @@ class Listen(Strict, frozen=True, kw_only=True):
 
 
 class Limits(Strict, frozen=True, kw_only=True):
-    """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds to
-    send a request, seconds an idle connection is kept (longer than any dialer keeps it), numbers to look up."""
+    """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds until the first
+    byte of a new connection, seconds to send a request, seconds an idle connection is kept (longer than any dialer keeps it),
+    connections of one process, numbers to look up."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
     batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    first_byte_seconds: Seconds = 5
     read_seconds: Seconds = 10
     idle_seconds: Seconds = 90
+    connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 

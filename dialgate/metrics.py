@@ -143,6 +143,8 @@ class Metrics:
             "dialgate_stale_batches",
             "Batches decided again: a number's state had changed, or was not as guessed.",
         )
+        closed = "HTTP connections closed for want of a place: `evicted` had sent no admitted request, `refused` was new."
+        self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))
         self.sync = histogram("dialgate_log_sync_seconds", "Time to bring a batch of decisions to the disk.")
         self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
         covered = "Sequence of the newest record that a signed checkpoint covers."

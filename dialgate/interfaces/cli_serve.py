@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate import logs, traces
 from dialgate.faults import Unavailable
-from dialgate.interfaces import http, http_server, subscribers
+from dialgate.interfaces import connections, http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi import FastAgi
 from dialgate.interfaces.listening import inherited
@@ -81,6 +81,7 @@ def work(post: Post) -> int:
 
 
 async def _serve(post: Post) -> None:
+    connections.raise_limit()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:

@@ -20,6 +20,7 @@ from dialgate.interfaces import (
     console_reports,
     console_requests,
     http_body,
+    http_server,
 )
 from dialgate.interfaces.console_sessions import LONGEST, Sessions
 from dialgate.interfaces.console_visit import (
@@ -132,7 +133,10 @@ async def _let_go(app: web.Application) -> None:
 def visitor(request: web.Request) -> Visit | None:
     name, gate = request.cookies.get(COOKIE, ""), request.app[CONSOLE_GATE]
     found = request.app[SESSIONS].find(name, gate.config) if name else None
-    return Visit(request, gate, *found, name) if found else None
+    if found is None:
+        return None
+    http_server.note_admitted(request)
+    return Visit(request, gate, *found, name)
 
 
 def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Answer:

@@ -15,7 +15,6 @@ who asked earlier have waited long already, else when the time is nearly over.
 
 import asyncio
 import re
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from dialgate.interfaces.agi import (
     set_variable,
     set_variables,
 )
+from dialgate.interfaces.connections import is_scarce, most, raise_limit
 from dialgate.interfaces.due import Due
 from dialgate.interfaces.http_check import CheckRequest
 from dialgate.interfaces.http_errors import Fault, convert
@@ -76,6 +76,7 @@ class FastAgi:
         self._servers: list[asyncio.Server] = []
         self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
         self._emptied: asyncio.Future[None] | None = None
+        self._most = 0
 
     def client(self, remote: str) -> Client | None:
         """Whose address this is; remembered, as long as the configuration is the same."""
@@ -91,7 +92,8 @@ class FastAgi:
         listen there."""
         listen = self.gate.config.settings.fastagi
         assert listen is not None
-        _allow_files(listen.connections)
+        raise_limit()
+        self._most = most(self.gate.config.settings, "fastagi")
         loop = asyncio.get_running_loop()
         try:
             self._servers = [
@@ -135,8 +137,7 @@ class FastAgi:
         self.gate.metrics.faults.labels("fastagi").inc()
 
     def full(self) -> bool:
-        listen = self.gate.config.settings.fastagi
-        return listen is None or len(self.calls) >= listen.connections
+        return len(self.calls) >= self._most or is_scarce()
 
 
 class Talk(asyncio.Protocol):
@@ -328,11 +329,3 @@ def _asked(environment: Environment, script: str, client: Client) -> Call:
         client=client.name,
         interface="fastagi",
     )
-
-
-def _allow_files(connections: int) -> None:
-    """As many open files as calls and some, if the system lets us; Debian's soft limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 1024
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

@@ -64,7 +64,11 @@ async def start(
     app = build(gate, registry)
     if siblings is not None:
         app[SIBLINGS] = siblings
-    return await http_server.serve(app, gate.config, partial(_lane, gate), sockets)
+
+    def count_closed(why: str) -> None:
+        gate.metrics.connections_closed.labels(why).inc()
+
+    return await http_server.serve(app, gate.config, partial(_lane, gate), count_closed, sockets)
 
 
 def _lane(
@@ -116,7 +120,9 @@ def _guarded(gate: Gate, endpoint: Endpoint, scope: Scope) -> _Answer:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            return await serve(request, gate, admit(request, gate.config, scope))
+            client = admit(request, gate.config, scope)
+            http_server.note_admitted(request)
+            return await serve(request, gate, client)
         except FAILURES as error:
             return refuse(fault_of(error))
 

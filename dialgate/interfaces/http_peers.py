@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dialgate import everywhere, listcopies
 from dialgate.faults import Unavailable
-from dialgate.interfaces import http_body, http_decisions
+from dialgate.interfaces import http_body, http_decisions, http_server
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http_operations import GATE
 from dialgate.interfaces.openapi import Endpoint
@@ -38,6 +38,7 @@ async def _ask(request: web.Request) -> web.StreamResponse:
     try:
         body = await http_body.whole(request, gate.config.settings.limits)
         asked = gate.subjects.peers.opened(body)
+        http_server.note_admitted(request)
         kind = str(type(asked.question).__struct_config__.tag)
         gate.metrics.peers.labels(kind).inc()
         if isinstance(asked.question, OffLists | HoldPlaced | HoldLifted):

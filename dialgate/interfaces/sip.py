@@ -23,6 +23,7 @@ from msgspec import Struct
 from dialgate.answers import Answer
 from dialgate.doors import Sip, SipTrunk
 from dialgate.faults import Unavailable
+from dialgate.interfaces.connections import is_scarce, most
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.sip_answers import FAULT, told
@@ -85,6 +86,7 @@ class SipDoor:
         listen = gate.config.settings.sip
         assert listen is not None
         self._gate, self._listen = gate, listen
+        self._most = most(gate.config.settings, "sip") if listen.tcp else 0
         timers = timers or Timers(deadline=int(listen.deadline_seconds * 1000))
         self._transactions = Transactions(timers, listen.transactions)
         self._secret = os.urandom(16)
@@ -141,7 +143,7 @@ class SipDoor:
 
     @property
     def full(self) -> bool:
-        return len(self.connections) >= self._listen.connections
+        return len(self.connections) >= self._most or is_scarce()
 
     # ---- what is heard -----------------------------------------------------------------------------------------------
 
