@@ -11,23 +11,17 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 from pyarrow import csv
+
+from dialgate.cdr_asterisk import ANSWERED, Seen, Trunks, column_names, departed
 
 Format: TypeAlias = Literal["kamailio", "asterisk", "csv"]
 Longs: TypeAlias = NDArray[np.int64]
 
 UNREADABLE: Final = -1  # an instant
 _SAMPLE: Final = 1 << 14
-# As cdr_csv writes them (Master.csv); uniqueid and userfield are there if the operator wants them.
-_ASTERISK: Final = (
-    "accountcode", "src", "dst", "dcontext", "clid", "channel", "dstchannel", "lastapp", "lastdata", "start", "answer",
-    "end", "duration", "billsec", "disposition", "amaflags", "uniqueid", "userfield",
-)  # fmt: skip
-_ASTERISK_CELLS: Final = range(16, 19)
-# What was dialled is in Dial's argument: the extension may have had a prefix. `&` rings several.
-_DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^@,&/]*/)?(?:sips?:)?(?P<number>\+?[0-9]+)(?:@[^,&]*)?(?:,|$)"
 _LOGGED: Final = "timestamp=[0-9]+;method="
 _ISO: Final = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?$"
 _OFFSET: Final = r"(?:Z|[+-]\d\d:?\d\d)$"
@@ -65,7 +59,7 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
             "time": ("start",), "called": ("called",), "caller": ("src",), "call_id": ("uniqueid",),
             "decision": ("userfield",), "status": ("disposition",),
         },
-        ("ANSWERED",),
+        (ANSWERED,),
     ),
     "csv": (
         {
@@ -80,7 +74,8 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
 
 class Calls(Struct, frozen=True, kw_only=True):
     """`line`: in its file, from 1; `at`: ms, or `UNREADABLE`; `called` and `caller`: places in `numbers` and `callers`, the
-    texts as they stand; `call`: equal for legs of one call, or -1; `answered`: where that is not known, true."""
+    texts as they stand; `call`: equal for legs of one call, or -1; `answered`: where that is not known, true; `originated`:
+    at the trunk, without a number; `seen`: by an Asterisk."""
 
     file: str
     line: Longs
@@ -93,14 +88,22 @@ class Calls(Struct, frozen=True, kw_only=True):
     call_ids: list[str]
     decision: list[str] | None
     answered: NDArray[np.bool_]
+    originated: NDArray[np.bool_]
+    seen: Seen = Seen()
 
 
-def read(path: Path, format_: Format, columns: Columns, zone: str, strip: str = "") -> Calls:
-    """`zone`: of times without an offset, as `Europe/Rome`; `strip`: a prefix of the trunk's before each number. Raises
-    `CdrUnreadable`, `OSError`."""
+def read(
+    path: Path, format_: Format, columns: Columns, zone: str, strip: str = "", trunks: Trunks | None = None
+) -> Calls:
+    """`zone`: of times without an offset, as `Europe/Rome`; `strip`: a prefix of the trunk's before each number; `trunks`:
+    of an Asterisk. Raises `CdrUnreadable`, `OSError`."""
     try:
         table = _table(path, format_)
-        return _calls(path.name, _chosen(table, format_, columns), format_, columns, zone, strip)
+        seen = Seen()
+        if format_ == "asterisk":
+            table, seen = departed(table, trunks or Trunks())
+        calls = _calls(path.name, _chosen(table, format_, columns), format_, columns, zone, strip)
+        return structs.replace(calls, seen=seen)
     except pa.ArrowInvalid as error:
         what = str(error).partition(":")[0].partition("\n")[0]
         raise CdrUnreadable(f"{path.name} cannot be read as {format_}: {what}") from None
@@ -114,17 +117,20 @@ def _table(path: Path, format_: Format) -> pa.Table:
     if not head.strip():
         raise CdrUnreadable(f"{path.name} is empty")
     if format_ == "asterisk":
-        return _asterisk(_numbered(_parsed(path, ",", _columns_of(path)), 1))
+        return _numbered(_parsed(path, ",", _columns_of(path)), 1)
     line = head.partition(b"\n")[0]
     return _numbered(_parsed(path, max(",;\t|", key=lambda each: line.count(each.encode())), None), 2)
 
 
 def _columns_of(path: Path) -> list[str]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        cells = len(next(plain_csv.reader(file), []))
-    if cells not in _ASTERISK_CELLS:
-        raise CdrUnreadable(f"{path.name} is no Master.csv of Asterisk: its first row has {cells} cells")
-    return list(_ASTERISK[:cells])
+        first = next(plain_csv.reader(file), [])
+    names = column_names(first)
+    if names is None:
+        raise CdrUnreadable(
+            f"{path.name} is not a Master.csv of Asterisk: its first row has {len(first)} cells, not 16 to 21"
+        )
+    return names
 
 
 def _parsed(path: Path, delimiter: str, names: list[str] | None) -> pa.Table:
@@ -156,16 +162,6 @@ def _logged(path: Path) -> pa.Table:
             values = pc.fill_null(pc.struct_field(found, "value"), "")
             table = table.append_column(name, values)
     return table
-
-
-def _asterisk(table: pa.Table) -> pa.Table:
-    """Only what was dialled out."""
-    table = table.filter(pc.equal(table.column("lastapp"), "Dial"))
-    argument = table.column("lastdata")
-    found = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
-    several = pc.match_substring(argument, "&")
-    called = pc.if_else(several, "", pc.coalesce(found, table.column("dst")))
-    return table.append_column("called", called)
 
 
 def _chosen(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
@@ -219,7 +215,14 @@ def _calls(name: str, table: pa.Table, format_: Format, columns: Columns, zone: 
         call_ids=call_ids,
         decision=None if column["decision"] is None else column["decision"].to_pylist(),
         answered=answered,
+        originated=_originated(table),
     )
+
+
+def _originated(table: pa.Table) -> NDArray[np.bool_]:
+    if "originated" not in table.column_names:
+        return np.zeros(len(table), np.bool_)
+    return np.asarray(table.column("originated"))
 
 
 def _encoded(column: Any) -> tuple[Longs, list[str]]:

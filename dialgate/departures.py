@@ -26,6 +26,7 @@ class Departures:
         self.numbers = list(places)
         self.caller = _joined([_read_callers(each, home, callers)[each.caller] for each in files])
         self.at = _joined([each.at for each in files])
+        self.originated = np.concatenate([np.zeros(0, np.bool_), *(each.originated for each in files)])
         called = np.array([number in own for number in self.numbers], np.bool_)
         is_own = (self.number >= 0) & called[self.number] if len(called) else np.zeros(len(self.at), np.bool_)
         is_leg = self._legs() & ~is_own

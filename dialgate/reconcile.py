@@ -22,11 +22,18 @@ from dialgate.archive.decided import Longs, Part, Prefixes
 from dialgate.cdr import UNREADABLE, Calls
 from dialgate.departures import Departures
 from dialgate.keys import KeyRetired, Keys, MonthKeys
-from dialgate.model import DAY, SECOND, Instant
+from dialgate.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.records import Reader, month_of
 
 Kind: TypeAlias = Literal[
-    "undecided", "denied", "expired", "twice", "other_caller_id", "other_number", "unreadable"
+    "undecided",
+    "denied",
+    "expired",
+    "twice",
+    "other_caller_id",
+    "other_number",
+    "unreadable",
+    "originated",
 ]
 KINDS: Final[dict[Kind, str]] = {
     "undecided": "Nobody asked about this number.",
@@ -36,8 +43,13 @@ KINDS: Final[dict[Kind, str]] = {
     "other_caller_id": "It was allowed with another caller ID.",
     "other_number": "Its call was allowed to another number.",
     "unreadable": "Its number or its time cannot be read, so nothing can be said for it.",
+    "originated": "It was originated at the trunk without Dial, so its record holds no called number.",
 }
 
+_OFFSET: Final = 14 * HOUR  # the most by which a wrong time zone can shift the calls
+_ZONE_STEP: Final = 30 * MINUTE  # almost all time zones differ by a multiple of this
+_SOON: Final = 5 * MINUTE  # a call leaves soon after its allow, so a shift is known by more than chance
+_SAMPLE: Final = 10_000
 _BEFORE: Final = DAY  # how long before a call its decisions are looked at, to say what is wrong with it
 _FOREVER: Final = np.iinfo(np.int64).max
 _NO_CALLER: Final = -1
@@ -73,7 +85,8 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 class Report(Struct, frozen=True, kw_only=True):
     """`calls`: that left; `legs`: rows of a call that went on to another trunk; `own`: to the controllers' own numbers, as
-    probes are; `matched`: that had their allow."""
+    probes are; `matched`: that had their allow; `offset`: by which most findings would have to be earlier to have theirs, as
+    where the time zone is wrong; 0 if there is none."""
 
     calls: int
     legs: int
@@ -81,6 +94,7 @@ class Report(Struct, frozen=True, kw_only=True):
     matched: int
     decisions: int
     findings: list[Finding]
+    offset: Instant
 
     @property
     def counts(self) -> dict[Kind, int]:
@@ -144,8 +158,8 @@ class _Reconciling:
         rows = Departures(files, self._home, self._own, self._callers)
         times = rows.at[rows.at != UNREADABLE]
         since, until = (int(times.min()), int(times.max())) if len(times) else (0, 0)
-        decisions = self._decisions(since - _BEFORE - self._skew, until + self._skew)
-        of_call, of_decision = self._numbered(rows, decisions, since - _BEFORE, until + self._skew)
+        decisions = self._decisions(since - _BEFORE - self._skew, until + _OFFSET)
+        of_call, of_decision = self._numbered(rows, decisions, since - _BEFORE, until + _OFFSET)
         judging = _Judging(rows, decisions, self._skew)
         matched, findings = judging.all(of_call, of_decision)
         findings = self._linked(rows, decisions, findings, since - _BEFORE - self._skew)
@@ -154,8 +168,9 @@ class _Reconciling:
             legs=rows.legs,
             own=rows.own,
             matched=matched,
-            decisions=len(decisions.seq),
+            decisions=int((decisions.at <= until + self._skew).sum()),
             findings=[self._finding(rows, decisions, *each) for each in findings],
+            offset=judging.offset(of_call, of_decision, findings),
         )
 
     def _linked(
@@ -274,7 +289,11 @@ class _Judging:
         """How many calls had their allow; of the others the row, what is wrong, and a decision or -1."""
         rows = self._rows
         unread = ((of_call < 0) | (rows.at == UNREADABLE)) & ~rows.skipped
-        findings: list[_Fault] = [(row, "unreadable", -1) for row in np.flatnonzero(unread).tolist()]
+        originated = rows.originated.tolist()
+        findings: list[_Fault] = [
+            (row, "originated" if originated[row] else "unreadable", -1)
+            for row in np.flatnonzero(unread).tolist()
+        ]
         wanted = np.flatnonzero(~unread & ~rows.skipped)
         calls = wanted[np.lexsort((rows.at[wanted], of_call[wanted]))]
         about = np.flatnonzero(of_decision >= 0)
@@ -322,6 +341,21 @@ class _Judging:
         if before:
             return ("expired" if self._allow[before[-1]] else "denied"), before[-1]
         return "undecided", -1
+
+    def offset(self, of_call: Longs, of_decision: Longs, findings: list[_Fault]) -> Instant:
+        """Find the shift by which more than half of the calls without an allow, and at least two, would have one."""
+        lost = [row for row, kind, _ in findings if kind in {"undecided", "expired"}][:_SAMPLE]
+        allows = np.flatnonzero((of_decision >= 0) & self._made.allow)
+        numbers, order = of_decision[allows], np.argsort(of_decision[allows], kind="stable")
+        votes: Counter[int] = Counter()
+        for row in lost:
+            begin, end = np.searchsorted(numbers, (of_call[row], of_call[row] + 1), sorter=order)
+            late = self._times[row] - self._made.at[allows[order[begin:end]]]
+            steps, rest = np.divmod(late + self._skew, _ZONE_STEP)
+            fits = (rest <= _SOON + self._skew) & (abs(late) <= _OFFSET) & (steps != 0)
+            votes.update(set(steps[fits].tolist()))
+        step, votes_for_it = max(votes.items(), key=lambda each: each[1], default=(0, 0))
+        return step * _ZONE_STEP if votes_for_it > max(1, len(lost) // 2) else 0
 
 
 def _groups(keys: Longs, rows: Longs) -> Iterator[tuple[int, list[int]]]:

@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.ledger": {"model"},
     "dialgate.basis": {"model", "law"},
     "dialgate.sip": set(),
-    "dialgate.cdr": set(),
+    "dialgate.cdr": {"cdr_asterisk"},
+    "dialgate.cdr_asterisk": set(),
     "dialgate.departures": {"model", "cdr", "phone"},
     "dialgate.reconcile": {"model", "archive", "chains", "cdr", "departures", "kept", "keys", "records", "span"},
     "dialgate.rules": {"model", "abandonment", "law", "basis"},
@@ -185,7 +186,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.interfaces.cli_probe": {"interfaces", "phone", "registrar", "requests", "service", "settings", "sip", "terminal"},
     "dialgate.interfaces.cli_reconcile": {
-        "model", "cdr", "faults", "interfaces", "keys", "kept", "phone", "reconcile", "service", "settings", "terminal",
+        "model", "cdr", "cdr_asterisk", "faults", "interfaces", "keys", "kept", "phone", "reconcile", "service", "settings", "terminal",
     },
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dialgate import cdr, reconcile
 from dialgate.archive import due
 from dialgate.archive.packing import pack
 from dialgate.cdr import CdrUnreadable, Columns
+from dialgate.cdr_asterisk import Trunks
 from dialgate.interfaces import cli
 from dialgate.keys import KeyRetired, Keys
 from dialgate.model import DAY, MINUTE, SECOND, Call
@@ -212,6 +214,125 @@ async def test_asterisk_is_read_by_what_it_dialled(gate: World, tmp_path: Path) 
     assert (kinds(report), report.matched, report.legs) == ([(6, "undecided"), (7, "unreadable")], 3, 1)
 
 
+TRUNKS = Trunks(names=("trunk",), incoming=("from-trunk",))
+
+
+def cdr_row(app: str, data: str, a: str, b: str = "", **others: str) -> str:
+    """A row as cdr_csv writes it, by Asterisk 22.10.1; times in UTC. `a` and `b`: the names of the channels."""
+    cells = {
+        "accountcode": "", "src": CALLER, "dst": "s", "dcontext": "out", "clid": f'"" <{CALLER}>', "channel": a,
+        "dstchannel": b, "lastapp": app, "lastdata": data, "start": "2026-11-24 09:00:02", "answer": "",
+        "end": "2026-11-24 09:00:12", "duration": "10", "billsec": "0", "disposition": "ANSWERED",
+        "amaflags": "DOCUMENTATION", "uniqueid": "1795510800.1", "userfield": "",
+    } | others  # fmt: skip
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells.values())
+
+
+def trunked(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS) -> Report:
+    path.write_text("\n".join(rows) + "\n")
+    calls = cdr.read(path, "asterisk", Columns(), "UTC", "", trunks)
+    nodes = Node.all(gate.gate.config.data)
+    return reconcile.reconcile([calls], nodes, home="IT", own=frozenset({LINE}), skew=5 * SECOND)
+
+
+INTERNAL = [
+    cdr_row("Dial", "PJSIP/1001,10", "PJSIP/dialer-00000001", "PJSIP/1001-00000002", dst="1001"),
+    cdr_row("Dial", f"Local/{OTHERS[0]}@out/n", "PJSIP/dialer-00000003", "Local/9@out-00000001;1", dst=OTHERS[0]),
+    cdr_row("Wait", "2", "Local/9@out-00000001;1", dst=OTHERS[0]),
+    cdr_row("Dial", f"PJSIP/1001&PJSIP/{OTHERS[1]}@trunk", "PJSIP/dialer-00000005", "PJSIP/1001-00000006"),
+    cdr_row("ConfBridge", "5", "PJSIP/agent-00000007", "PJSIP/trunk-00000010"),  # the first call of `CALLS`, later
+    cdr_row("AGI", "agi://127.0.0.1/recall,it", "PJSIP/trunk-00000008", dcontext="from-trunk", dst=LINE),
+]  # fmt: skip
+CALLS = [
+    cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk,60", "Local/9@out-00000001;2", "PJSIP/trunk-00000010"),
+    cdr_row("Dial", f"PJSIP/1001&PJSIP/{OTHERS[1]}@trunk", "PJSIP/dialer-00000005", "PJSIP/trunk-00000011"),
+]
+
+
+async def test_of_an_asterisk_only_what_used_the_trunk_is_a_call(gate: World, tmp_path: Path) -> None:
+    for number in OTHERS[:2]:
+        await decided(gate, number)
+    report = trunked(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
+    assert (kinds(report), report.calls, report.matched) == ([], 2, 2)
+
+
+BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
+    # Originated at the trunk for an application: the row has the trunk's own context, and no number at all.
+    ([cdr_row("Wait", "1", "PJSIP/trunk-00000001", dcontext="from-trunk", src="")], [(1, "originated")]),
+    # Led into the dialplan afterwards, where it rings two agents one after the other: one call.
+    ([cdr_row("Dial", "PJSIP/1001", "PJSIP/trunk-00000001", "PJSIP/1001-00000002", dcontext="agents", dst="100"),
+      cdr_row("Dial", "PJSIP/1002", "PJSIP/trunk-00000001", "PJSIP/1002-00000003", dcontext="agents", dst="100",
+              start="2026-11-24 09:00:12")],
+     [(1, "originated")]),
+    # Led to an allowed number: that one is a call with its allow, the first is not.
+    ([cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk", "PJSIP/trunk-00000001", "PJSIP/trunk-00000002", dst=OTHERS[0])],
+     [(1, "originated")]),
+    # A queue whose member is a number at the trunk.
+    ([cdr_row("Queue", "sales", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002", dst="600")], [(1, "originated")]),
+    ([cdr_row("RetryDial", "Retrying", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002", dst=LISTED)], [(1, "undecided")]),
+    # RetryDial rings again: each time is a call.
+    ([cdr_row("RetryDial", "Retrying", "PJSIP/dialer-00000001", f"PJSIP/trunk-0000000{at}", dst=OTHERS[0],
+              disposition="NO ANSWER") for at in (2, 3)],
+     [(2, "twice")]),
+    # No channel could be made.
+    ([cdr_row("Dial", f"PJSIP/{LISTED}@trunk,60", "PJSIP/dialer-00000001", disposition="FAILED"),
+      cdr_row("Dial", "PJSIP/1001", "PJSIP/dialer-00000002", disposition="FAILED")], [(1, "undecided")]),
+    ([cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk&PJSIP/{LISTED}@trunk", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002")],
+     [(1, "unreadable")]),
+    # The same channel name after a restart, hours later, is another channel.
+    ([CALLS[0], cdr_row("Wait", "1", "PJSIP/trunk-00000010", start="2026-11-24 12:00:00", end="2026-11-24 12:00:09")],
+     [(2, "originated")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "found"), BY_PASSES)
+async def test_a_call_past_the_dialplan_is_found(
+    gate: World, tmp_path: Path, rows: list[str], found: list[tuple[int, str]]
+) -> None:
+    await decided(gate, OTHERS[0])
+    assert kinds(trunked(gate, tmp_path / "Master.csv", rows)) == found
+
+
+@pytest.mark.parametrize("name", ["trunk", "IAX2/trunk", "DAHDI/i1", "SIP/trunk"])
+async def test_a_trunk_is_known_by_its_endpoint(gate: World, tmp_path: Path, name: str) -> None:
+    rows = [
+        cdr_row("Dial", f"IAX2/me:secret@trunk/{LISTED},60", "PJSIP/dialer-1", "IAX2/trunk-13668"),
+        cdr_row("Dial", f"DAHDI/g1/{LISTED}", "PJSIP/dialer-2", f"DAHDI/i1/{LISTED}-1f"),
+        cdr_row("Dial", f"SIP/trunk/{LISTED}", "PJSIP/dialer-3", "SIP/trunk-0000002a"),
+    ]
+    lines = {"trunk": [1, 3], "IAX2/trunk": [1], "DAHDI/i1": [2], "SIP/trunk": [3]}[name]
+    report = trunked(gate, tmp_path / "Master.csv", rows, Trunks(names=(name,)))
+    assert kinds(report) == [(line, "undecided") for line in lines]
+
+
+@pytest.mark.parametrize("incoming", ["from-trunk", "from-trunk/s"])
+async def test_what_came_in_without_a_number_is_only_a_call_in_where_that_is_said(
+    gate: World, tmp_path: Path, incoming: str
+) -> None:
+    rows = [cdr_row("AGI", "x", "PJSIP/trunk-00000001", dcontext="from-trunk", dst="s")]
+    report = trunked(gate, tmp_path / "Master.csv", rows, Trunks(names=("trunk",), incoming=(incoming,)))
+    assert kinds(report) == ([] if incoming.endswith("/s") else [(1, "originated")])
+
+
+@pytest.mark.parametrize("settings_", list(product((False, True), repeat=3)))
+async def test_a_master_csv_is_read_with_any_columns(
+    gate: World, tmp_path: Path, settings_: tuple[bool, bool, bool]
+) -> None:
+    """Two trunks, one after the other: two rows of a call where they have its id, else two calls."""
+    await decided(gate, OTHERS[0])
+    has_id, has_field, has_new = settings_
+    rows = [
+        cdr_row("Dial", f"PJSIP/{OTHERS[0]}@{trunk}", "PJSIP/dialer-00000001", f"PJSIP/{trunk}-00000002",
+                disposition="NO ANSWER")
+        for trunk in ("trunk", "other")
+    ]  # fmt: skip
+    cells = [row.split(",") for row in rows]
+    shown = [[*each[:16], *each[16:17] * has_id, *each[17:] * has_field] for each in cells]
+    lines = [",".join([*each, *['"","1795510800.1",7'] * has_new]) for each in shown]
+    report = trunked(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
+    assert (kinds(report), report.legs) == (([], 1) if has_id else ([(2, "twice")], 0))
+
+
 LOGGED = "Nov 24 09:00:01 sbc /usr/sbin/kamailio[77]: NOTICE: acc [acc.c:287]: acc_log_request(): ACC: transaction answered: timestamp={};method={};from_tag=a;to_tag=b;call_id={};code=200;reason=OK;src_user={};dst_user={}"  # fmt: skip
 
 
@@ -259,6 +380,7 @@ UNREADABLE: list[tuple[cdr.Format, str, str, Columns]] = [
     ("csv", "time,called,caller\n1,+39061234,3\n", "UTC", Columns(called="number")),
     ("csv", "time,called,caller\n1,+39061234,3\n", "UTC", Columns(only=(("trunk", "x"),))),
     ("asterisk", "time,called,caller\n1,2,3\n", "UTC", Columns()),
+    ("asterisk", ",".join(["+39061234"] * 22), "UTC", Columns()),
 ]
 
 
@@ -303,6 +425,64 @@ async def test_the_command_tells_and_alarms_without_a_number_unless_it_is_given_
     assert told["findings"][0]["number"] == LISTED
     seen = await gate.gate.subjects.lookups.seen("acme", LISTED)
     assert [(each.what, each.purpose) for each in seen] == [("reconciliation", "a by-pass of 24 November")]
+
+
+async def test_a_wrong_time_zone_is_named(gate: World, tmp_path: Path) -> None:
+    """usegmtime=yes writes UTC; read as Rome, every call is an hour early."""
+    for number in OTHERS[:5]:
+        await decided(gate, number)
+    path = tmp_path / "Master.csv"
+    rows = [cdr_row("Dial", f"PJSIP/{number}@trunk", "PJSIP/a-1", "PJSIP/trunk-2") for number in OTHERS[:5]]
+    path.write_text("\n".join(rows) + "\n")
+    words = (str(path), "--format", "asterisk", "--trunk", "trunk")
+    code, told = await command(gate, *words)
+    assert (code, told["hints"]) == (0, [])
+    code, told = await command(gate, *words, "--timezone", "Europe/Rome")
+    assert (code, told["counts"]["undecided"]) == (1, 5)
+    (hint,) = told["hints"]
+    assert "off by exactly 1 h" in hint
+    assert "usegmtime" in hint
+    _, told = await command(gate, *words, "--timezone", "America/New_York")
+    assert "exactly 5 h" in told["hints"][0]
+
+
+async def test_calls_without_a_decision_are_not_taken_for_a_wrong_time_zone(
+    gate: World, tmp_path: Path
+) -> None:
+    await decided(gate, OTHERS[0])
+    rows = [Row(OTHERS[0], after=3_602), *(Row(number) for number in OTHERS[1:5])]
+    _, told = await command(gate, str(written(tmp_path, rows)), "--format", "csv")
+    assert (told["counts"]["undecided"], told["counts"]["expired"], told["hints"]) == (4, 1, [])
+
+
+async def test_the_command_says_which_trunks_there_are(gate: World, tmp_path: Path) -> None:
+    await decided(gate, OTHERS[0])
+    path = tmp_path / "Master.csv"
+    rows = [
+        *CALLS, *INTERNAL,
+        cdr_row("Dial", "PJSIP/7@2", "PJSIP/a-2", f"PJSIP/{OTHERS[0][1:]}-00000001"),
+        cdr_row("Wait", "1", "PJSIP/trunk-00000001", dcontext="agents"),
+    ]  # fmt: skip
+    path.write_text("\n".join(rows) + "\n")
+    words = (str(path), "--format", "asterisk")
+    _, told = await command(gate, *words)
+    assert "PJSIP/trunk (5), PJSIP/dialer (4), PJSIP/1001 (2)" in told["hints"][0]
+    code, told = await command(gate, *words, "--trunk", "tunk")
+    assert (code, told["error"]["code"]) == (2, "cdr.unreadable")
+    assert "check --trunk" in told["error"]["message"]
+    assert OTHERS[0][1:] not in told["error"]["message"]
+    _, told = await command(gate, *words, "--trunk", "trunk", "--incoming", "from-trunk")
+    assert told["counts"]["originated"] == 1
+    assert "agents (1)" in told["hints"][0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--format", "csv", "--trunk", "trunk"), ("--format", "asterisk", "--incoming", "from-trunk")],
+)
+def test_a_trunk_is_refused_where_it_means_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = written(tmp_path, [Row(OTHERS[0])])
+    assert CliRunner().invoke(cli.app, ["reconcile", str(path), *words]).exit_code == 2
 
 
 async def test_calls_that_all_had_their_allow_are_told_so(gate: World, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`dialgate reconcile`: the calls that left against those that were allowed. It reads the data folder, beside a running gate
 or without one."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from dialgate import cdr, kept, phone, reconcile
-from dialgate.cdr import CdrUnreadable, Columns, Format
+from dialgate.cdr import Calls, CdrUnreadable, Columns, Format
+from dialgate.cdr_asterisk import Trunks, masked
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_subjects import act
 from dialgate.interfaces.cli_terminal import (
@@ -22,11 +24,13 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
-from dialgate.model import SECOND
+from dialgate.model import HOUR, SECOND, Instant
 from dialgate.reconcile import KINDS, Finding, Node, Report
 from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.terminal import MISUSE, NO, console, show_json, show_table, utc
+
+_MOST_NAMES = 12
 
 app = typer.Typer()
 _ColumnName = Annotated[
@@ -44,6 +48,21 @@ _Also: TypeAlias = Annotated[
 _Textfile: TypeAlias = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="For the node exporter, as /var/lib/node_exporter/reconcile.prom."),
+]
+_TrunkNames: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--trunk",
+        metavar="NAME",
+        help="Asterisk: the endpoint of a trunk, as trunk or PJSIP/trunk. Only its channels count. May be repeated.",
+    ),
+]
+_Incoming: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        metavar="CONTEXT",
+        help="Asterisk: a context that calls from the trunk enter, as from-trunk or from-trunk/s. May be repeated.",
+    ),
 ]
 _Files: TypeAlias = Annotated[
     list[Path], typer.Argument(exists=True, dir_okay=False, help="Call detail records of the trunk.")
@@ -64,6 +83,8 @@ def reconcile_files(
     only: _Only = [],
     timezone: Annotated[str, typer.Option(help="Of times without an offset, as Europe/Rome.")] = "UTC",
     home: Annotated[str, typer.Option(help="Country of numbers without a country code, as IT.")] = "",
+    trunk: _TrunkNames = [],
+    incoming: _Incoming = [],
     strip: Annotated[str, typer.Option(help="A prefix that the trunk has before each called number.")] = "",
     skew: Annotated[float, typer.Option(min=0, max=3600, help="Seconds by which the clocks may differ.")] = 5,
     also: _Also = [],
@@ -75,22 +96,18 @@ def reconcile_files(
     as_json: AsJson = False,
 ) -> None:
     """Find every call that passed by the gate: that left without a decision, with another number or caller ID than was
-    decided, after its allow had ended, or as the second on one allow.
+    decided, after its allow had ended, or as the second on one allow. With --trunk also calls that were originated at the
+    trunk, past the dialplan.
 
     Exit 0: every call had its allow. 1: some had none.
 
-    dialgate reconcile Master.csv --format asterisk --timezone Europe/Rome --textfile /var/lib/node_exporter/reconcile.prom
+    dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming from-trunk --timezone Europe/Rome --textfile /var/lib/node_exporter/reconcile.prom
 
     dialgate reconcile trunk.csv --format csv --time start --called dst --caller cli"""
     columns = Columns(
-        time=time,
-        called=called,
-        caller=caller,
-        call_id=call_id,
-        decision=decision,
-        status=status,
-        only=_pairs(only),
-    )
+        time=time, called=called, caller=caller, call_id=call_id, decision=decision, status=status, only=_pairs(only)
+    )  # fmt: skip
+    trunks = _trunks(trunk, incoming, format_)
     with reporting(as_json=as_json), _reading(), console(stderr=True).status("reconciling"):
         if show and not purpose.strip():
             raise Failure(
@@ -99,17 +116,19 @@ def reconcile_files(
         loaded = load_config(config)
         home = home or _home(loaded)
         nodes = [node for data in (loaded.data, *also) for node in _nodes(data)]
-        calls = [cdr.read(path, format_, columns, timezone, strip) for path in files]
+        calls = [cdr.read(path, format_, columns, timezone, strip, trunks) for path in files]
+        _check_seen(calls, trunks)
         own = frozenset(number for line in loaded.lines.values() for number in line.caller_ids)
         report = reconcile.reconcile(calls, nodes, home=home, own=own, skew=int(skew * SECOND))
         if textfile is not None:
             _tell(report, textfile)
         numbers = _noted(config, report.findings[: None if as_json else limit], home, purpose) if show else {}
         found = [_Told.of(each, home, own, numbers) for each in report.findings]
+        hints = _hints(report, calls, trunks, format_)
     if as_json:
-        show_json(_as_builtins(report, found))
+        show_json(_as_builtins(report, found, hints))
     else:
-        _show(report, found, limit)
+        _show(report, found, hints, limit)
     raise typer.Exit(NO if report.findings else 0)
 
 
@@ -118,6 +137,63 @@ def _pairs(only: list[str]) -> tuple[tuple[str, str], ...]:
     if any(len(pair) < 2 for pair in pairs):  # noqa: PLR2004 - a name and a value
         raise typer.BadParameter("write it as COLUMN=VALUE", param_hint="--only")
     return tuple((name, value) for name, value in pairs)
+
+
+def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
+    if (names or incoming) and format_ != "asterisk":
+        raise typer.BadParameter("only for --format asterisk; use --only COLUMN=VALUE", param_hint="--trunk")
+    if incoming and not names:
+        raise typer.BadParameter("name the trunk with --trunk too", param_hint="--incoming")
+    return Trunks(names=tuple(names), incoming=tuple(incoming))
+
+
+def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
+    """A misspelt trunk must not look like a day without a by-pass. Raises `CdrUnreadable`."""
+    channels = _channels(calls)
+    if trunks.names and not any(trunks.has(name) for name in channels):
+        raise CdrUnreadable(
+            f"no call used the trunk {', '.join(trunks.names)}; check --trunk. Channels in these files: {_listed(channels)}"
+        )
+
+
+def _channels(calls: list[Calls]) -> Counter[str]:
+    return sum((each.seen.channels for each in calls), Counter[str]())
+
+
+def _listed(counts: Counter[str]) -> str:
+    """The most frequent names."""
+    named = [f"{masked(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
+    return ", ".join(named) or "none"
+
+
+def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) -> list[str]:
+    """List options that are wrong or missing, with what the files show."""
+    hints = []
+    if report.offset:
+        hints.append(
+            f"Most of these calls are off by exactly {_span(report.offset)} from an allow. Check --timezone."
+            + (
+                " Does cdr.conf say usegmtime=yes? Then leave --timezone out."
+                if format_ == "asterisk"
+                else ""
+            )
+        )
+    if format_ == "asterisk" and not trunks.names:
+        hints.append(
+            "Without --trunk every Dial counts, also one to an extension, and calls that were originated at the trunk are "
+            f"missed. Channels in these files: {_listed(_channels(calls))}"
+        )
+    contexts = sum((each.seen.contexts for each in calls), Counter[str]())
+    if contexts:
+        hints.append(
+            "Calls at the trunk without a Dial were in these contexts: "
+            f"{_listed(contexts)}. If one holds incoming calls, name it with --incoming."
+        )
+    return hints
+
+
+def _span(offset: Instant) -> str:
+    return f"{abs(offset) / HOUR:g} h"
 
 
 def _home(config: Config) -> str:
@@ -219,7 +295,7 @@ class _Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )  # fmt: skip
 
 
-def _as_builtins(report: Report, found: list[_Told]) -> dict[str, object]:
+def _as_builtins(report: Report, found: list[_Told], hints: list[str]) -> dict[str, object]:
     return {
         "ok": not found,
         "calls": report.calls,
@@ -229,14 +305,17 @@ def _as_builtins(report: Report, found: list[_Told]) -> dict[str, object]:
         "decisions": report.decisions,
         "counts": report.counts,
         "findings": found,
+        "hints": hints,
     }
 
 
-def _show(report: Report, found: list[_Told], limit: int) -> None:
+def _show(report: Report, found: list[_Told], hints: list[str], limit: int) -> None:
     typer.echo(
         f"{report.calls:,} calls, {report.matched:,} allowed, {len(found):,} that passed by the gate"
         f" ({report.legs:,} rows were further legs of a call, {report.own:,} calls to your own numbers)"
     )
+    for hint in hints:
+        typer.echo(f"Hint: {hint}")
     if not found:
         return
     counts = [(kind, f"{count:,}", KINDS[kind]) for kind, count in report.counts.items() if count]
