@@ -167,6 +167,8 @@ class Metrics:
         )
         age = "Time since what was past its time was last removed; 0 where it is not removed daily."
         self.retention_age = gauge("dialgate_retention_age_seconds", age)
+        waits = "1 while retention destroys nothing because the clock jumped; see `dialgate clock confirm`."
+        self.retention_unconfirmed = gauge("dialgate_retention_unconfirmed", waits)
         messages = "Messages posted to a webhook, by what came of it."
         self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
         untold = "Ledger entries that a webhook has not been told of yet."

@@ -28,6 +28,7 @@ from dialgate.decision import decide
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
+from dialgate.kept_instants import KeptInstants
 from dialgate.keys import Keys
 from dialgate.ledger import merge
 from dialgate.listcopies import ListCopies
@@ -177,8 +178,10 @@ class Gate:
             answer_span = int(config.settings.answer_seconds * SECOND)
             head = log.next_seq - 1
             settled = await settle(config.data, folder, keys, store, head, answer_span, clock())
+            instants = KeptInstants(config.data)
+            instants.advance(settled.latest)
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
-            gate = cls(config, keys, store, log, upkeep, Clock(clock, settled.latest))
+            gate = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest()))
             gate.reload(config)
             gate._stops.add(settled.unentered)
             undo.pop_all()

@@ -22,6 +22,7 @@ from dialgate.expiry import Removal, Retiring
 from dialgate.faults import Unavailable
 from dialgate.holdings import Held
 from dialgate.holds import Holds
+from dialgate.kept_instants import KeptInstants
 from dialgate.keys import Keys, nonces
 from dialgate.ledger import Entry
 from dialgate.localtime import rfc3339
@@ -277,7 +278,10 @@ class Subjects:
             self._removing = None
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """What is past its time of storage; with `drop`, it is gone on return. Raises as `SharedHolds.everywhere`."""
+        """What is past its time of storage; with `drop`, it is gone on return. Raises `ClockUnconfirmed`, `OSError`, and as
+        `SharedHolds.everywhere`."""
+        if drop:
+            await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)
         retiring = Retiring(self.config, self._store, self._file, await self.holds.under_everywhere())
         removed = await retiring.run(now, drop=drop)
         for each in removed if drop else ():

@@ -11,6 +11,7 @@ from dialgate.archive import Background
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
+from dialgate.kept_instants import KeptInstants
 from dialgate.law import Registry
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, HOUR, MINUTE, Instant
@@ -52,6 +53,7 @@ class Upkeep:
         self.lacking: frozenset[str] | None = None
         self._archiving = Background(chain)
         self._reached = Reached(folder)
+        self._instants = KeptInstants(folder)
         self._vitals = Vitals(folder, metrics)
         self.refresh = SharedRun(self._refresh)
         for component in COMPONENTS:
@@ -79,9 +81,10 @@ class Upkeep:
     async def round(self, now: Instant) -> None:
         """One round at `now`. Raises nothing that was foreseen."""
         gatherer = self.gatherer
-        for component in ("clock", "gate", "keys"):
+        for component in ("gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
         gatherer.prepare(now)
+        await self._try("clock", lambda: self._keep_instant(now))
         await self._try("log", lambda: self._mend_log(gatherer, now))
         await self._try("store", lambda: self._look_up(now))
         await self._try("snapshot", lambda: self._renew(now))
@@ -95,6 +98,11 @@ class Upkeep:
         except (Unavailable, SnapshotMissing, DamagedFile, OSError) as error:
             problem = str(error)
         self.report(component, problem)
+
+    async def _keep_instant(self, now: Instant) -> str:
+        await asyncio.to_thread(self._instants.advance, now)
+        self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
+        return ""
 
     async def _mend_log(self, gatherer: Gatherer, now: Instant) -> str:
         await asyncio.to_thread(self._log.recover, now)
@@ -139,7 +147,8 @@ class Upkeep:
         self.lacking = None
         await self.refresh()
         await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
-        await self._store.maintain(now - self.gatherer.config.settings.remember_hours * HOUR)
+        remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
+        await self._store.maintain(self._instants.elapsed(now, remembered))
         return ""
 
     async def _refresh(self) -> None:

@@ -97,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.breach": {"model", "chains", "keys", "localtime", "records", "settings", "store"},
     "dialgate.subjects": {
-        "model", "breach", "cases", "deadlines", "erasing", "erasure", "faults", "holdings", "holds", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
+        "model", "breach", "cases", "deadlines", "erasing", "erasure", "faults", "holdings", "holds", "kept_instants", "keys", "ledger", "localtime", "lookups", "masking", "metrics",
         "offlists", "peers", "phone", "registrar", "requests", "expiry", "settings", "shared_holds", "store", "stores", "subject_answers",
     },
     "dialgate.caller_ids": {"model", "law", "phone", "redaction", "settings", "store"},
@@ -142,15 +142,16 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialgate.export": {"model", "answers", "calllist", "ledger", "registrar", "scrub", "settings", "tabular"},
     "dialgate.clock": {"model", "answers", "faults"},
+    "dialgate.kept_instants": {"model", "answers", "faults", "lockfile"},
     "dialgate.observed": {"model", "answers", "batch", "metrics", "traces"},
     "dialgate.waiting": {"model", "answers", "settings"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
-        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "metrics", "numberset", "reached", "shared_run", "snapshot", "store", "timestamps",
+        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "kept_instants", "metrics", "numberset", "reached", "shared_run", "snapshot", "store", "timestamps",
     },
     "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
     "dialgate.service": {
-        "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "keys", "ledger", "listcopies", "localtime",
+        "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "kept_instants", "keys", "ledger", "listcopies", "localtime",
         "metrics", "observed", "peers", "permit", "permit_key", "primitives",
         "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "waiting",
     },
@@ -192,7 +193,7 @@ ALLOWED: dict[str, set[str]] = {
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
         "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
-        "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
+        "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "kept_instants", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.

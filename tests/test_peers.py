@@ -424,6 +424,7 @@ async def test_what_another_gate_holds_is_not_destroyed(gates: list[World]) -> N
 async def test_before_a_months_keys_go_what_others_hold_is_held(gates: list[World]) -> None:
     rome, milan = gates
     Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
+    world.confirm_clock(milan.folder / "data", wall_clock())
     assert (await command(gates, milan, "log", "retire", "--yes"))[0] == 0
     assert Holds(milan.folder / "data", keys_of(milan)).find(CLEAR) is not None
 

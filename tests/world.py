@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.interfaces import http
+from dialgate.kept_instants import KeptInstants
 from dialgate.model import DAY, HOUR, Instant
 from dialgate.service import Gate
 from dialgate.snapshot import Consultation
@@ -77,6 +78,11 @@ def write_folder(folder: Path, **changes: Any) -> Path:
     path = folder / "dialgate.yaml"
     path.write_text(yaml.safe_dump(written))
     return path
+
+
+def confirm_clock(data: Path, at: Instant) -> None:
+    """As an operator does after the clock went on by more than a day, so that retention does not wait."""
+    KeptInstants(data).confirm(at, "tests", "time is an argument")
 
 
 def share_keys(first: Path, folder: Path) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "subject": "cli_subjects",
     "retention": "cli_storage",
     "breach": "cli_storage",
+    "clock": "cli_clock",
     "nodes": "cli_nodes",
     "store": "cli_store",
     "backup": "cli_backup",

@@ -22,6 +22,7 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.cli_writing import Actor
+from dialgate.kept_instants import KeptInstants
 from dialgate.keys import Keys
 from dialgate.peers import HoldLifted, HoldPlaced, Told
 from dialgate.retention import Month, months, retire
@@ -113,6 +114,7 @@ def log_retire(
         found = months(loaded, keys, wall_clock())
         due = [month for month in found if month.over]
         if yes:
+            KeptInstants(loaded.data).refuse_jump(wall_clock())
             act(config, lambda subjects, _: subjects.holds.take_up())
             for month in due:
                 retire(loaded, keys, month.month)
