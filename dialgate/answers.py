@@ -7,6 +7,7 @@ from msgspec import Struct, field, structs
 
 from dialgate import localtime
 from dialgate.model import Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+from dialgate.reason_classes import ReasonClass, classify
 
 
 class Reason(Struct, frozen=True):
@@ -18,7 +19,8 @@ class Reason(Struct, frozen=True):
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
-    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see permit.py."""
+    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see permit.py. `reason_class` of a denial says what to do next:
+    see reason_classes.py; empty in an allow."""
 
     decision: Literal["allow", "deny"]
     decision_id: str = ""
@@ -28,6 +30,7 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     valid_until: str = ""
     not_before: str = ""
     permit: str = ""
+    reason_class: ReasonClass | Literal[""] = ""
 
 
 class RuleOutcome(Struct, frozen=True):
@@ -51,10 +54,16 @@ class Simulation(Struct, frozen=True, kw_only=True):
     outcomes: list[RuleOutcome]
     valid_until: str
     not_before: str
+    reason_class: ReasonClass | Literal[""] = ""
 
 
 def unavailable(text: str) -> Answer:
-    return Answer(decision="deny", reasons=[Reason("gate.unavailable", "gate", "", text)])
+    return refusal("gate.unavailable", text)
+
+
+def refusal(code: str, text: str = "") -> Answer:
+    """Return a denial without a decision."""
+    return Answer(decision="deny", reasons=[Reason(code, "gate", "", text)], reason_class=classify([code]))
 
 
 def reasons(decision: Decision) -> list[Reason]:
@@ -76,7 +85,10 @@ def stored(answer: Answer) -> bytes:
 
 
 def recalled(remembered: bytes, decision: str, to: str, from_: str) -> Answer:
-    return structs.replace(_decode(remembered), decision_id=decision, to=to, from_=from_)
+    answer = _decode(remembered)
+    # An answer that an earlier version stored has no class.
+    known = answer.reason_class or classify(reason.code for reason in answer.reasons)
+    return structs.replace(answer, decision_id=decision, to=to, from_=from_, reason_class=known)
 
 
 def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
@@ -93,7 +105,12 @@ def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
         from_=facts.caller_id.number,
         reasons=reasons(decision),
         not_before=when(decision.not_before),
+        reason_class=_class(decision),
     )
+
+
+def _class(decision: Decision) -> ReasonClass | Literal[""]:
+    return classify(deny.code for deny in decision.reasons)
 
 
 def simulated(decision: Decision, facts: Facts, to: str, from_: str) -> Simulation:
@@ -107,6 +124,7 @@ def simulated(decision: Decision, facts: Facts, to: str, from_: str) -> Simulati
         outcomes=[_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
         valid_until=when(decision.valid_until),
         not_before=when(decision.not_before),
+        reason_class=_class(decision),
     )
 
 

@@ -35,7 +35,8 @@ class NotRecorded(Exception):
 
 class Verdict(Struct, frozen=True, kw_only=True):
     """Dial `to` and show `from_`, exactly so, and only if `allow`. `again`: nothing was decided; ask again shortly.
-    `reason` is a reason's code, or `client.` and what went wrong on the way. Instants are RFC 3339."""
+    `reason` is a reason's code, or `client.` and what went wrong on the way. Instants are RFC 3339. `reason_class` of a
+    denial is `number`, `call` or `gate`."""
 
     allow: bool
     again: bool = False
@@ -46,9 +47,14 @@ class Verdict(Struct, frozen=True, kw_only=True):
     from_: str = ""
     valid_until: str = ""
     not_before: str = ""
+    reason_class: str = ""
 
     def __bool__(self) -> bool:
         return self.allow
+
+
+def _failed(reason: str) -> Verdict:
+    return Verdict(allow=False, again=True, reason=reason, reason_class="gate")
 
 
 class Dialgate:
@@ -98,7 +104,7 @@ class Dialgate:
                 )
         except (ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             slow = isinstance(error, TimeoutError)
-            return Verdict(allow=False, again=True, reason="client.timeout" if slow else "client.unreachable")
+            return _failed("client.timeout" if slow else "client.unreachable")
         return self._verdict(status, body, to)
 
     async def outcome(self, decision_id: str, outcome: Result) -> None:
@@ -137,7 +143,7 @@ class Dialgate:
         try:
             answer = _answer.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Verdict(allow=False, again=True, reason="client.not_understood")
+            return _failed("client.not_understood")
         first = answer.reasons[0].code if answer.reasons else ""
         verdict = Verdict(
             allow=False,
@@ -149,11 +155,13 @@ class Dialgate:
             from_=answer.from_,
             valid_until=answer.valid_until,
             not_before=answer.not_before,
+            reason_class=answer.reason_class,
         )
         if answer.decision != "allow":
             return verdict
         problem = self._doubt(status, answer, to)
-        return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), reason=problem)
+        changes = {"reason": problem, "reason_class": "gate"} if problem else {}
+        return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), **changes)
 
     def _doubt(self, status: int, answer: Answer, to: str) -> str:
         """Why an allow is not to be believed: it must be a decision, on this number, and hold still."""

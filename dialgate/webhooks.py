@@ -16,7 +16,18 @@ import msgspec
 from msgspec import Struct
 
 FIELDS: Final = ("to", "from", "campaign", "call_id", "call_type")
-TOLD: Final = ("decision", "decision_id", "to", "from", "reason", "text", "law", "valid_until", "not_before")
+TOLD: Final = (
+    "decision",
+    "decision_id",
+    "to",
+    "from",
+    "reason",
+    "text",
+    "law",
+    "valid_until",
+    "not_before",
+    "reason_class",
+)
 _NEEDED: Final = ("to", "from", "campaign")
 _PLACE: Final = re.compile(r"body(\.[A-Za-z0-9_-]+)+|query\.[A-Za-z0-9_-]+|=.*")
 _HOLE: Final = re.compile(r"\{([a-z_]*)\}")

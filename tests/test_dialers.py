@@ -237,7 +237,11 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
     assert ("bridge", f"sofia/gateway/trunk/{CLEAR}") in told
     assert ("set", f"effective_caller_id_number={CALLER}") in told
     told = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
-    assert told == [("set", "dg_reason=registry.listed"), ("hangup", "CALL_REJECTED")]
+    assert told == [
+        ("set", "dg_reason=registry.listed"),
+        ("set", "dg_class=number"),
+        ("hangup", "CALL_REJECTED"),
+    ]
 
 
 @pytest.mark.parametrize("bridge", ["", "sofia/gateway/x,sofia/gateway/y", "{a=b}sofia/x", "x'y"])

@@ -55,7 +55,8 @@ async def test_deny_is_said_first_and_then_the_answer_at_once_with_the_decision_
     assert first == 'SET VARIABLE DG_DECISION "deny"'
     name = channel.variables["DG_DECISION_ID"]
     assert (
-        answer == f'SET VARIABLE ARRAY(DG_REASON,DG_DECISION_ID,DG_NOT_BEFORE,DG_DECISION) ",{name},,allow"'
+        answer
+        == f'SET VARIABLE ARRAY(DG_REASON,DG_DECISION_ID,DG_NOT_BEFORE,DG_CLASS,DG_DECISION) ",{name},,,allow"'
     )
 
 

@@ -65,7 +65,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.kept": {"law", "settings"},
     "dialgate.tabular": {"phone"},
     "dialgate.calllist": {"model", "phone", "numberset", "redaction", "tabular"},
-    "dialgate.answers": {"model", "localtime"},
+    "dialgate.reason_classes": set(),
+    "dialgate.answers": {"model", "localtime", "reason_classes"},
     "dialgate.permit": {"model", "answers"},
     "dialgate.permit_key": {"model", "keys"},
     "dialgate.requests": {"model", "calllist", "tabular"},
@@ -163,7 +164,7 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
-        "lookups", "notices", "primitives", "subject_answers", "subject_page", "waiting",
+        "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page", "waiting",
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {"lookups",

@@ -6,8 +6,8 @@
 | `vicidial` | to, from, call code, campaign | the same, and on a denial `DIALSTATUS` and `HANGUPCAUSE` |
 | `recall` | language (else the channel's) | speaks to who calls back: see recall.py |
 
-`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from
-which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
+`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_CLASS` its class (`number`, `call`, `gate`);
+`DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
 limit. So the first thing said is `deny`, while the gate decides; then the answer is said in one command, which is taken whole
 or not at all, and ends with the decision. Who cannot be answered by the deadline is denied before it: at once where those
 who asked earlier have waited long already, else when the time is nearly over.
@@ -22,7 +22,7 @@ from typing import Final, cast
 
 import structlog
 
-from dialgate.answers import Answer, Reason
+from dialgate.answers import Answer, refusal
 from dialgate.interfaces.agi import (
     Command,
     Environment,
@@ -52,7 +52,7 @@ _SET: Final = Reply(200, "1")
 _IS_SET: Final = b"200 result=1\n"
 _DENY: Final = set_variable("DG_DECISION", "deny")
 _LONG: Final = 0.6  # of the deadline
-# Asterisk's names: a number that may not be called, as VICIdial's carrier log knows it, and one to be tried again.
+# DIALSTATUS and HANGUPCAUSE: VICIdial makes the first a DNC status of the lead, and calls after the second again.
 _NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
 # Auto-dial V…, manual M…, three-way DC…: a moment in digits, and the lead in the last ten.
 _CALL_CODE: Final = re.compile(r"[A-Z]{1,2}\d{13,30}")
@@ -207,7 +207,7 @@ class Talk(asyncio.Protocol):
             call = _asked(environment, script, client)
             door.admit()
         except Fault as fault:
-            self._say(self._told(_refusal(fault.problem.code)))
+            self._say(self._told(refusal(fault.problem.code)))
         else:
             self._say(_DENY)
             self._asked = door.gate.check(call, client)
@@ -248,7 +248,7 @@ class Talk(asyncio.Protocol):
         """The deadline. Where the gate is what is late, the reason is the last word."""
         if self._asked is not None and not self._asked.done():
             if not self._awaits_reply:
-                self._say(self._told(_refusal("gate.unavailable")))
+                self._say(self._told(refusal("gate.unavailable")))
             self._door.shed()
         self._transport.close()
 
@@ -268,7 +268,7 @@ class Talk(asyncio.Protocol):
             self._transport.close()
         except Fault as fault:
             self._due = self._door.due.add(self, self._door.deadline())
-            self._say(self._told(_refusal(fault.problem.code)))
+            self._say(self._told(refusal(fault.problem.code)))
         else:
             self._transport.close()
 
@@ -290,14 +290,11 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before
+    yield "DG_CLASS", answer.reason_class
     if vicidial and answer.decision != "allow":
-        status, cause = _NEVER if answer.decision_id else _AGAIN
+        status, cause = _NEVER if answer.reason_class == "number" else _AGAIN
         yield "DIALSTATUS", status
         yield "HANGUPCAUSE", cause
-
-
-def _refusal(code: str) -> Answer:
-    return Answer(decision="deny", reasons=[Reason(code, "gate", "", "")])
 
 
 def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:

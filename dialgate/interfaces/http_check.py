@@ -15,6 +15,7 @@ from dialgate.answers import Answer
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, encoded, fault_of
 from dialgate.model import Call, CallType
+from dialgate.reason_classes import classify
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
 from dialgate.waiting import Awaited
@@ -170,6 +171,7 @@ async def check_form(request: web.Request, gate: Gate, client: Client) -> web.St
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
         "permit": answer.permit,
+        "reason_class": answer.reason_class,
     }
     return _plain(request, urlencode({name: value for name, value in told.items() if value}), answer, _FORM)
 
@@ -177,6 +179,8 @@ async def check_form(request: web.Request, gate: Gate, client: Client) -> web.St
 def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
     """Who sends HEAD sees no more than the status: for them a denial has one of its own."""
     headers = {**headers, "Dialgate-Decision": answer.decision}
+    if answer.reason_class:
+        headers["Dialgate-Class"] = answer.reason_class
     if not answer.decision_id:
         return web.Response(body=text.encode(), status=503, headers=headers | _AGAIN)
     refused = request.method == "HEAD" and answer.decision != "allow"
@@ -191,6 +195,7 @@ def refuse_text(fault: Fault) -> web.Response:
 
 def refuse_form(fault: Fault) -> web.Response:
     told = {"decision": "deny", "error": fault.problem.code, "message": fault.problem.message}
+    told["reason_class"] = classify([fault.problem.code])
     return web.Response(
         body=urlencode(told).encode(), status=fault.status, headers={**_FORM, **fault.headers}
     )

@@ -32,11 +32,15 @@ _REASON: Final = {
     "law": "L. 5/2018 art. 1 c. 5",
     "text": "enrolled",
 }
-_DENY: Final = {"decision": False, "context": {"decision_id": "9f2c01ab-4712", "reasons": [_REASON]}}
+_DENY: Final = {
+    "decision": False,
+    "context": {"decision_id": "9f2c01ab-4712", "reasons": [_REASON], "reason_class": "number"},
+}
 _UNDECIDED: Final = {
     "decision": False,
     "context": {
-        "reasons": [{"code": "gate.unavailable", "severity": "gate", "law": "", "text": "ask again"}]
+        "reasons": [{"code": "gate.unavailable", "severity": "gate", "law": "", "text": "ask again"}],
+        "reason_class": "gate",
     },
 }
 _CALL: Final = (
@@ -104,7 +108,7 @@ DIALERS: Final = (
         also_asks=("application/x-www-form-urlencoded",),
         answer=dict,
         answer_example={"allowed": True, "decision": "allow", "decision_id": "9f2c01ab-4711"},
-        denial_example={"allowed": False, "decision": "deny", "reason": "registry.listed"},
+        denial_example={"allowed": False, "decision": "deny", "reason": "registry.listed", "reason_class": "number"},
         errors=("webhook.unknown",),
     ),
     Endpoint(

@@ -34,6 +34,7 @@ _DENY: Final = {
     "to": "+390612345679",
     "from": "+390844123456",
     "reasons": [_REASON],
+    "reason_class": "number",
 }
 _UNDECIDED: Final = {
     "decision": "deny",
@@ -45,6 +46,7 @@ _UNDECIDED: Final = {
             "text": "the gate cannot decide now (log); ask again",
         }
     ],
+    "reason_class": "gate",
 }
 _SIMULATION: Final = {
     "decision": "deny",
@@ -58,9 +60,10 @@ _SIMULATION: Final = {
     ],
     "valid_until": "",
     "not_before": "",
+    "reason_class": "number",
 }
 _FORM_ALLOW: Final = "decision=allow&decision_id=9f2c01ab-4711&to=%2B390612345678&from=%2B390844123456"
-_FORM_DENY: Final = "decision=deny&reason=gate.unavailable"
+_FORM_DENY: Final = "decision=deny&reason=gate.unavailable&reason_class=gate"
 _CALL_TYPES: Final = {"enum": get_args(CallType)}
 _ASKED: Final = (
     Parameter(name="to", about="The number to be dialled.", example=NUMBER, required=True),

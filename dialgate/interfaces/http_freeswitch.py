@@ -17,6 +17,7 @@ from dialgate.answers import Answer
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import Fault, convert
+from dialgate.reason_classes import classify
 from dialgate.service import Gate
 from dialgate.settings import Client
 
@@ -40,6 +41,7 @@ async def httapi(request: web.Request, gate: Gate, client: Client) -> web.Stream
         "dg_decision": answer.decision,
         "dg_decision_id": answer.decision_id,
         "dg_reason": _reason(answer),
+        "dg_class": answer.reason_class,
     }
     if answer.decision == "allow":
         return _work("<break/>", told)
@@ -59,7 +61,12 @@ async def dialplan(request: web.Request, gate: Gate, client: Client) -> web.Stre
     context = given.get("Caller-Context", _ANY)
     answer = await _asked(given, given.get("Unique-ID", ""), gate, client, "freeswitch.dialplan")
     if answer.decision != "allow":
-        return _actions(context, ("set", f"dg_reason={_reason(answer)}"), ("hangup", _cause(answer)))
+        return _actions(
+            context,
+            ("set", f"dg_reason={_reason(answer)}"),
+            ("set", f"dg_class={answer.reason_class}"),
+            ("hangup", _cause(answer)),
+        )
     return _actions(
         context,
         ("set", f"dg_decision_id={answer.decision_id}"),
@@ -71,11 +78,18 @@ async def dialplan(request: web.Request, gate: Gate, client: Client) -> web.Stre
 
 
 def refuse_httapi(fault: Fault) -> web.Response:
-    return _work(f'<hangup cause="{_REFUSED}"/>', {"dg_decision": "deny", "dg_reason": fault.problem.code})
+    told = {
+        "dg_decision": "deny",
+        "dg_reason": fault.problem.code,
+        "dg_class": classify([fault.problem.code]),
+    }
+    return _work(f'<hangup cause="{_REFUSED}"/>', told)
 
 
 def refuse_dialplan(fault: Fault) -> web.Response:
-    return _actions(_ANY, ("set", f"dg_reason={fault.problem.code}"), ("hangup", _REFUSED))
+    code = fault.problem.code
+    told = ("set", f"dg_reason={code}"), ("set", f"dg_class={classify([code])}")
+    return _actions(_ANY, *told, ("hangup", _REFUSED))
 
 
 async def _given(request: web.Request, gate: Gate) -> dict[str, str]:

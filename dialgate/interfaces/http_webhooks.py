@@ -13,6 +13,7 @@ from dialgate.answers import Answer
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import FAILURES, JSON_HEADERS, Fault, convert, decode, fault_of
+from dialgate.reason_classes import classify
 from dialgate.service import Gate
 from dialgate.settings import Client
 from dialgate.webhooks import TOLD, Profile, Told, fill, read
@@ -38,7 +39,11 @@ async def webhook(request: web.Request, gate: Gate, client: Client) -> web.Strea
         )
     except FAILURES as error:
         problem = fault_of(error).problem
-        return _reply(profile.deny, "deny", {"reason": problem.code, "text": problem.message})
+        return _reply(
+            profile.deny,
+            "deny",
+            {"reason": problem.code, "text": problem.message, "reason_class": classify([problem.code])},
+        )
     answer = await gate.check(call(asked, client, f"webhook.{profile.id}"), client)
     return _reply(_kind(profile, answer), answer.decision, _told(answer))
 
@@ -77,6 +82,7 @@ def _told(answer: Answer) -> dict[str, str]:
         "law": first.law if first else "",
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
+        "reason_class": answer.reason_class,
     }
 
 

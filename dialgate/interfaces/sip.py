@@ -6,7 +6,8 @@
 | deny | the trunk's `refusal` (608, 603 or 403) with `Reason` (Q.850;cause=21), and `Call-Info` where one is set |
 | it cannot say | 500 with `Retry-After`: never 503, on which a caller tries another server (RFC 3261 section 21.5.4) |
 
-`X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Not-Before` and `X-Dialgate-Valid-Until` tell more. The campaign is
+`X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and `X-Dialgate-Valid-Until` tell
+more. The campaign is
 `X-Dialgate-Campaign` of the INVITE, or the trunk's. Who asks is known by the source address; a stranger is not answered.
 OPTIONS has 200 while the gate is ready, and 500 while it is not.
 """

@@ -10,7 +10,7 @@ from dialgate.sip.message import Fields
 FAULT: Final = (
     500,
     "Server Internal Error",
-    (("Retry-After", "1"), ("X-Dialgate-Reason", "gate.unavailable")),
+    (("Retry-After", "1"), ("X-Dialgate-Reason", "gate.unavailable"), ("X-Dialgate-Class", "gate")),
 )
 _REFUSED: Final = {608: "Rejected", 603: "Decline", 403: "Forbidden"}
 
@@ -37,6 +37,7 @@ def _reasons(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
     yield "Reason", f'SIP;cause={trunk.refusal};text="dialgate {code}"'
     yield "X-Dialgate-Decision", answer.decision_id
     yield "X-Dialgate-Reason", code
+    yield "X-Dialgate-Class", answer.reason_class
     if answer.not_before:
         yield "X-Dialgate-Not-Before", answer.not_before
     if trunk.call_info:
