@@ -88,7 +88,7 @@ def _round(port: int, key: str, turn: Callable[[], Turn], *, first: bool) -> Rou
 @contextmanager
 def _watching(port: int, key: str) -> Iterator[None]:
     words = [sys.executable, "-c", _WATCHING, str(port), key, str(CONSOLES)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             if process.stdout.readline() != b"watching\n":

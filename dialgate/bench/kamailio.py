@@ -84,7 +84,10 @@ def words(config: Path) -> list[str]:
 def standing(config: Path) -> Iterator[None]:
     """Runs until left. Raises `BenchError` where it does not come up."""
     log = config.parent / "kamailio.log"
-    with log.open("ab") as out, subprocess.Popen(words(config), stdout=out, stderr=out) as process:
+    with (
+        log.open("ab") as out,
+        subprocess.Popen(words(config), stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process,
+    ):
         try:
             until = time.monotonic() + _BEGINS_WITHIN
             while not (config.parent / "run" / "pid").exists():

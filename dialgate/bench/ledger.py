@@ -100,7 +100,9 @@ def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[st
         "--json",
     ]
     began = time.perf_counter()
-    subprocess.run([*words, "--proof", "exports/bench"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*words, "--proof", "exports/bench"], stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL
+    )
     took = time.perf_counter() - began
     file.unlink()
     return Figure(name, round(count / took), "rows/s")
@@ -136,7 +138,9 @@ def _scrubbed(made: world.World, folder: Path, rows: int) -> Iterator[Figure]:
     words = [sys.executable, "-m", "dialgate", "scrub", str(file), "--campaign", world.CAMPAIGN, "--yes"]
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*words, "--config", str(made.config), "--out", str(folder / "out.csv")], stdout=subprocess.DEVNULL
+        [*words, "--config", str(made.config), "--out", str(folder / "out.csv")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
     _, status, used = os.wait4(process.pid, 0)

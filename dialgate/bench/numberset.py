@@ -95,7 +95,11 @@ def lookup(numbers: NumberSet, asked: NDArray[np.uint64]) -> float:
 
 def _reader_memory(path: Path) -> tuple[float, float]:
     done = subprocess.run(
-        [sys.executable, "-c", READER, str(path)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", READER, str(path)],
+        stdin=subprocess.DEVNULL,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     own, resident = done.stdout.split()
     return int(own) / 1e3, int(resident) / 1e3

@@ -96,7 +96,7 @@ def _reconciled(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
         "--json",
     ]
     began = time.perf_counter()
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, _, used = os.wait4(process.pid, 0)

@@ -188,7 +188,7 @@ def _job(folder: Path) -> Job:
     """`registry-sync run --once`, which must end well."""
     command = [sys.executable, "-c", NIGHT, str(folder / "registries.yaml"), str(folder / "peak")]
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     if done.returncode:
         raise BenchError((done.stdout + done.stderr)[:500])

@@ -43,7 +43,7 @@ def _clock(pid: int) -> int:
 def bare(program: str, port: int = 0) -> Iterator[Server]:
     """A server that does nothing. `program` prints its port once it listens; it is given one, 0 for any."""
     words = [sys.executable, "-c", program, str(port)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             yield Server(process.pid, int(process.stdout.readline()))
@@ -55,7 +55,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
     """`dialgate serve`. `door`: which of the URLs that its event "ready" names is to be asked."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             yield Server(process.pid, _port(process, door))
         finally:
@@ -79,7 +79,7 @@ def redis(folder: Path) -> Iterator[str]:
     settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
                 "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip
     words = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             if not any(b"Ready to accept" in line for line in process.stdout):
@@ -92,5 +92,7 @@ def redis(folder: Path) -> Iterator[str]:
 def memory(url: str) -> int:
     """Bytes that a Redis on a socket uses."""
     words = ["redis-cli", "-s", url.removeprefix("unix://"), "info", "memory"]
-    told = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    told = subprocess.run(
+        words, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     return int(dict(line.split(":", 1) for line in told.splitlines() if ":" in line)["used_memory"])

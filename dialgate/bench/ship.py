@@ -97,7 +97,7 @@ def _silent() -> Iterator[str]:
 @contextmanager
 def _shipper(config: Path) -> Iterator[None]:
     words = ["nice", "-n", "19", sys.executable, "-m", "dialgate", "ship", "--config", str(config)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None
             process.stderr.readline()  # it has begun

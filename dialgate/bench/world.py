@@ -147,7 +147,9 @@ def _load(folder: Path, config: Path, numbers: list[int]) -> None:
 
 def _command(words: list[str], options: dict[str, object]) -> None:
     given = [str(part) for option in options.items() for part in option]
-    subprocess.run([sys.executable, *words, *given], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *words, *given], stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def bodies(numbers: Iterator[int], count: int) -> bytes:

@@ -126,7 +126,9 @@ class Commanded(Struct, frozen=True):
 
     async def _ran(self, port: int) -> int | None:
         environment = {**os.environ, "DIALGATE_PORT": str(port), "DIALGATE_TO": TO}
-        process = await asyncio.create_subprocess_exec(*shlex.split(self.command), env=environment)
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(self.command), stdin=asyncio.subprocess.DEVNULL, env=environment
+        )
         try:
             async with asyncio.timeout(self.patience):
                 return await process.wait()

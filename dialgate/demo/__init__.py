@@ -2,6 +2,6 @@
 is called. It uses the commands that an operator uses, and the client that a dialer uses."""
 
 from dialgate.demo.traffic import FAULTS, Seen, drive
-from dialgate.demo.world import Demo, DemoError, Wanted, build
+from dialgate.demo.world import Demo, DemoError, Wanted, build, console_of
 
-__all__ = ["FAULTS", "Demo", "DemoError", "Seen", "Wanted", "build", "drive"]
+__all__ = ["FAULTS", "Demo", "DemoError", "Seen", "Wanted", "build", "console_of", "drive"]

@@ -59,18 +59,25 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 def build(wanted: Wanted, now: Instant, tell: Callable[[str], None]) -> Demo:
-    """`tell` is told of each step. A demonstration that was there before is replaced; nothing else is. Raises `DemoError`."""
+    """Replace an earlier demonstration in the folder, and nothing else. `tell` receives the address and key first, then each step.
+    Raises `DemoError`."""
     folder, port = wanted.folder, wanted.port
     _emptied(folder)
     numbers, key = _drawn(wanted.numbers), secrets.token_urlsafe(24)
-    tell("writing the configuration")
+    tell(f"{console_of(port)}   key: {key}")
+    tell("writing the configuration …")
     config = _configured(folder, wanted.countries, now, port, key)
-    tell(f"loading {wanted.numbers:,} numbers as call lists")
+    tell(f"loading {wanted.numbers:,} numbers as call lists …")
     for each in _lists(numbers):
         _load(folder, config, each)
-    tell("asking the registry, which is simulated")
+    tell("asking the registry, which is simulated …")
     _asked(folder, config, numbers, now)
     return Demo(config=config, textfile=folder / "registry_sync.prom", port=port, key=key, numbers=numbers)
+
+
+def console_of(port: int) -> str:
+    """Return the address of the console."""
+    return f"http://127.0.0.1:{port}/console"
 
 
 def _emptied(folder: Path) -> None:
@@ -280,6 +287,7 @@ def _load(folder: Path, config: Path, each: _List) -> None:
         each.controller,
         "--basis",
         each.basis,
+        "--yes",
     )
     _run("dialgate", *words, *called, *collected, *each.more, "--config", str(config))
 
@@ -329,7 +337,11 @@ def _answered(folder: Path, config: Path, numbers: list[str], at: Instant, *more
 
 def _run(program: str, *words: str, also: int = 0) -> None:
     done = subprocess.run(  # noqa: S603 - our own programs
-        [sys.executable, "-m", program, *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", program, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode not in {0, also}:
         raise DemoError(f"`{program} {words[0]}` failed: {(done.stderr or done.stdout).strip()}")

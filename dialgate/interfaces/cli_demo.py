@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from dialgate.demo import Demo, DemoError, Seen, Wanted, build, drive
+from dialgate.demo import Demo, DemoError, Seen, Wanted, build, console_of, drive
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.localtime import day_in
 from dialgate.service import wall_clock
@@ -48,7 +48,7 @@ def demo(
     with reporting(as_json=as_json):
         try:
             wanted = Wanted(folder=folder, countries=countries, port=port, numbers=numbers)
-            made = build(wanted, wall_clock(), lambda step: typer.echo(f"{step} …", err=True))
+            made = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
         except DemoError as error:
             raise Failure("demo.failed", str(error)) from None
         seen = Seen()
@@ -74,16 +74,20 @@ def _summary(seen: Seen) -> dict[str, object]:
 
 
 async def _run(made: Demo, seen: Seen, rate: float, seconds: float) -> str:
-    """Why it could not go on, if so."""
+    """Run the gate and the made-up traffic until a signal. Return why it could not go on, if so."""
+    stop = _stopped()  # from the start: a signal that ended this process only would leave the gate behind
     log = made.config.parent / "gate.log"
     words = (sys.executable, "-m", "dialgate", "serve", "--config", str(made.config))
     with log.open("wb") as said:
-        gate = await asyncio.create_subprocess_exec(*words, stderr=said, start_new_session=True)
+        gate = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
     try:
-        if not await _ready(made.port, gate):
-            return f"the gate did not start; {log} says why"
+        if not await _ready(made.port, gate, stop):
+            return "" if stop.is_set() else f"the gate did not start; {log} says why"
+        typer.echo(f"ready: {console_of(made.port)}", err=True)
         driving = asyncio.create_task(drive(made, seen, rate, wall_clock))
-        await _watched(made, seen, seconds, {driving, asyncio.create_task(gate.wait())})
+        await _watched(made, seen, seconds, stop, {driving, asyncio.create_task(gate.wait())})
         driving.cancel()
         with suppress(asyncio.CancelledError):
             await driving
@@ -94,9 +98,17 @@ async def _run(made: Demo, seen: Seen, rate: float, seconds: float) -> str:
         await gate.wait()
 
 
-async def _ready(port: int, gate: asyncio.subprocess.Process, tries: int = 300) -> bool:
+def _stopped() -> asyncio.Event:
+    """Return an event that Ctrl-C, a closed terminal and SIGTERM set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _ready(port: int, gate: asyncio.subprocess.Process, stop: asyncio.Event, tries: int = 300) -> bool:
     for _ in range(tries):
-        if gate.returncode is not None:
+        if gate.returncode is not None or stop.is_set():
             return False
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -106,11 +118,10 @@ async def _ready(port: int, gate: asyncio.subprocess.Process, tries: int = 300) 
     return False
 
 
-async def _watched(made: Demo, seen: Seen, seconds: float, until: set[asyncio.Task[int | None]]) -> None:
-    stop = asyncio.Event()
+async def _watched(
+    made: Demo, seen: Seen, seconds: float, stop: asyncio.Event, until: set[asyncio.Task[int | None]]
+) -> None:
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop.set)
     ends = loop.time() + seconds if seconds else float("inf")
     out = console(stderr=True)
     with Live(_screen(made, seen), console=out, auto_refresh=False, screen=out.is_terminal) as live:
@@ -134,9 +145,8 @@ def _screen(made: Demo, seen: Seen) -> Group:
     latest = "\n".join(
         f"{name:24} {campaign:16} {verdict}" for name, campaign, verdict in reversed(seen.latest)
     )
-    return Group(
-        Panel(title), grid, Panel(latest, title="newest decisions"), Panel(_where(made), title="look")
-    )
+    # First what a small terminal must not cut off.
+    return Group(Panel(_where(made), title=title), grid, Panel(latest, title="newest decisions"))
 
 
 def _table(title: str, rows: list[tuple[str, int]]) -> Table:
@@ -147,14 +157,18 @@ def _table(title: str, rows: list[tuple[str, int]]) -> Table:
 
 
 def _where(made: Demo) -> str:
-    url = f"http://127.0.0.1:{made.port}"
+    return (
+        f"{console_of(made.port)}   key: {made.key}\n"
+        "/docs, /metrics and /readyz are there too. Ctrl-C ends it."
+    )
+
+
+def _commands(made: Demo) -> str:
+    """Return the commands that work during the demonstration and after it."""
     config = f"--config {made.config}"
     return (
-        f"{url}/console   with this key: {made.key}\n"
-        f"{url}/docs   {url}/metrics   {url}/readyz\n"
         f"dialgate log search {config}\n"
-        f"dialgate report {config} --controller acme --day {_today()} --out report.html\n"
-        "Ctrl-C ends it."
+        f"dialgate report {config} --controller acme --day {_today()} --out report.html"
     )
 
 
@@ -165,5 +179,6 @@ def _today() -> str:
 def _parting(made: Demo, seen: Seen) -> str:
     unseen = f"; not seen: {', '.join(seen.missing)}" if seen.missing else "; every reason was seen"
     return (
-        f"{seen.calls:,} calls, {seen.allowed:,} allowed, {len(seen.reasons)} reasons{unseen}\n{_where(made)}"
+        f"{seen.calls:,} calls, {seen.allowed:,} allowed, {len(seen.reasons)} reasons{unseen}\n"
+        f"Look at the result with:\n{_commands(made)}"
     )

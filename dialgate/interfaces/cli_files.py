@@ -41,13 +41,14 @@ def home_of(config: Path, controller: str) -> str:
 
 
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
-    """Shows how the file was understood and asks a person, where one is there. Raises Failure."""
+    """Show how the file was understood and ask whether that is right. Ask only on a terminal where the question can be seen as well
+    as answered: a program that runs this command and captures its output would wait for ever. Raises Failure."""
     try:
         with file.open("rb") as opened:
             layout = tabular.read(opened, home, hints).layout
     except tabular.Unreadable as error:
         raise Failure("list.unreadable", str(error), field="file") from None
-    if ask and sys.stdin.isatty():
+    if ask and sys.stdin.isatty() and sys.stderr.isatty():
         show_fields(file.name, _shown(layout))
         if not typer.confirm("Is this right?", default=True, err=True):
             raise Failure(

@@ -100,7 +100,9 @@ class Workers:
         )
         passed = [writing, self._alive, *(each for many in post.doors.values() for each in many)]
         words = ["-m", "dialgate.interfaces.worker", msgspec.json.encode(post).decode()]
-        process = await asyncio.create_subprocess_exec(sys.executable, *words, pass_fds=passed)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed
+        )
         os.close(writing)
         try:
             ready = await asyncio.wait_for(_heard(reading), _READY_SECONDS)

@@ -82,7 +82,9 @@ async def fill_aside(path: Path) -> tuple[Sieve, int]:
     try:
         words = (sys.executable, "-m", __name__, str(path), str(fd))
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*words, pass_fds=[fd], stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.DEVNULL, pass_fds=[fd], stdout=pipe, stderr=pipe
+        )
         try:
             told, why = await process.communicate()
         finally:

@@ -1,0 +1,18 @@
+"""The entry point of `registry-sync`. Ctrl-C ends it without a traceback, also while its modules are still being imported."""
+
+import sys
+
+INTERRUPTED = 130  # as a shell reports SIGINT
+
+
+def main() -> None:
+    try:
+        from registry_sync.cli import main as run  # noqa: PLC0415 - the import takes most of a second
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
