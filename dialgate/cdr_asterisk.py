@@ -37,7 +37,7 @@ _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 
 class Trunks(Struct, frozen=True, kw_only=True):
     """`names`: endpoints, as `trunk` or `PJSIP/trunk`; empty: every Dial counts, and nothing that was originated.
-    `incoming`: contexts that calls from these trunks enter, as `from-trunk` or `from-trunk/s`."""
+    `incoming`: contexts in which calls from these trunks end, as `dialgate-recall` or `ivr/s`."""
 
     names: tuple[str, ...] = ()
     incoming: tuple[str, ...] = ()

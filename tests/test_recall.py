@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dialgate.conformance import dialplan
 from dialgate.conformance.asterisk import Temper
 from dialgate.interfaces.recall import LANGUAGES, PROMPTS
 from tests import pbx
@@ -15,6 +16,7 @@ from tests.world import CALLER, CLEAR, CONFIG
 
 LINE = "+390299000000"  # a caller ID that must be recallable
 ASKED = count()
+DIALPLAN = CONFIG.parent / "deploy" / "asterisk" / "dialgate-recall.conf"
 MENU = 'GET DATA "dialgate/it/menu" 5000 1'
 
 
@@ -53,8 +55,8 @@ async def test_who_calls_back_hears_who_called_and_for_whom(asterisk: Pbx) -> No
     said = await called_back(asterisk)
     assert said == [
         "ANSWER",
-        'STREAM FILE "dialgate/it/welcome" ""',
-        'STREAM FILE "dialgate/it/who-acme" ""',
+        'STREAM FILE "dialgate/it/welcome" "1"',
+        'STREAM FILE "dialgate/it/who-acme" "1"',
         MENU,
         MENU,
         'STREAM FILE "dialgate/it/goodbye" ""',
@@ -73,6 +75,38 @@ async def test_a_key_press_stops_the_calls(asterisk: Pbx) -> None:
     ) as answer:
         entry = (await answer.json())["entries"][0]
     assert (entry["channel"], entry["proof"], entry["actor"]) == ("recall", "recall:1795510800.1", "pbx")
+
+
+@pytest.mark.parametrize("during", ["welcome", "who-acme"])
+async def test_a_key_pressed_before_the_menu_stops_the_calls(asterisk: Pbx, during: str) -> None:
+    """Who calls is announced all the same, and the menu is not read any more."""
+    assert await checked(asterisk) == ("allow", "")
+    said = await called_back(asterisk, temper=Temper(early={f"dialgate/it/{during}": "1"}))
+    keys = '""' if during == "welcome" else '"1"'
+    assert said[2:] == [
+        f'STREAM FILE "dialgate/it/who-acme" {keys}',
+        'STREAM FILE "dialgate/it/stopped" ""',
+        'STREAM FILE "dialgate/it/goodbye" ""',
+        "HANGUP",
+    ]
+    assert await checked(asterisk) == ("deny", "revocation.revoked")
+
+
+async def test_a_key_pressed_early_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
+    await asterisk.made.gate._store.close()
+    said = await called_back(asterisk, temper=Temper(early={"dialgate/it/welcome": "1"}))
+    assert 'STREAM FILE "dialgate/it/failed" ""' in said
+    assert not [line for line in said if "stopped" in line]
+
+
+@pytest.mark.parametrize("called", ["+390299000000", "390299000000", "0299000000"])
+async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: str) -> None:
+    """Also on a default Asterisk, whose channels are English."""
+    text = DIALPLAN.read_text().replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}")
+    channel = asterisk.channel(called, language="en")
+    assert await dialplan.call(text, "dialgate-recall", channel) == ""
+    assert channel.said[:2] == ["ANSWER", 'STREAM FILE "dialgate/it/welcome" "1"']
+    assert channel.ended
 
 
 async def test_another_key_stops_nothing(asterisk: Pbx) -> None:
@@ -129,7 +163,7 @@ async def test_a_number_that_is_not_the_clients_is_not_answered(asterisk: Pbx, c
 
 @pytest.mark.parametrize(("language", "spoken"), [("en", "en"), ("en_GB", "en"), ("de", "it")])
 async def test_it_speaks_the_channels_language_or_italian(asterisk: Pbx, language: str, spoken: str) -> None:
-    assert f'STREAM FILE "dialgate/{spoken}/welcome" ""' in await called_back(asterisk, language=language)
+    assert f'STREAM FILE "dialgate/{spoken}/welcome" "1"' in await called_back(asterisk, language=language)
 
 
 def test_every_prompt_has_its_text_in_every_language() -> None:

@@ -26,13 +26,14 @@ _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", 
 class Temper(Struct, frozen=True, kw_only=True):
     """`extra`: environment lines of a version to come; `arguments_first`: another order. `hangup_before`: the caller
     hangs up before the reply to that command (1 is the first). `replies`: what is said to commands that begin so.
-    `keys`: what the caller presses at each question. `patience`: seconds until the caller hangs up."""
+    `keys`: what the caller presses at each question; `early`: and during which file. `patience`: seconds until the caller hangs up."""
 
     extra: tuple[str, ...] = ()
     arguments_first: bool = False
     hangup_before: int = 0
     replies: Mapping[str, str] = {}
     keys: tuple[str, ...] = ()
+    early: Mapping[str, str] = {}
     patience: float = 5.0
 
 
@@ -165,8 +166,11 @@ class _Session:
     def _noted(self, _: list[str]) -> str:
         return "200 result=1"
 
-    def _played(self, _: list[str]) -> str:
-        return "200 result=0 endpos=8000"
+    def _played(self, given: list[str]) -> str:
+        """A key ends the file if it is among the escape digits, else it is lost."""
+        name, escapes = given[:2]
+        key = self._channel.temper.early.get(name, "")
+        return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"
 
     def _asked(self, _: list[str]) -> str:
         pressed = next(self._keys, "")

@@ -61,7 +61,7 @@ _Incoming: TypeAlias = Annotated[
     list[str],
     typer.Option(
         metavar="CONTEXT",
-        help="Asterisk: a context that calls from the trunk enter, as from-trunk or from-trunk/s. May be repeated.",
+        help="Asterisk: a context in which calls from the trunk end, as dialgate-recall or ivr/s. May be repeated.",
     ),
 ]
 _Files: TypeAlias = Annotated[
@@ -101,7 +101,7 @@ def reconcile_files(
 
     Exit 0: every call had its allow. 1: some had none.
 
-    dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming from-trunk --timezone Europe/Rome --textfile /var/lib/node_exporter/reconcile.prom
+    dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome --textfile /var/lib/node_exporter/reconcile.prom
 
     dialgate reconcile trunk.csv --format csv --time start --called dst --caller cli"""
     columns = Columns(

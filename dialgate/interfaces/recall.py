@@ -24,6 +24,7 @@ _log = structlog.get_logger(__name__)
 LANGUAGES: Final = ("it", "en")
 PROMPTS: Final = ("welcome", "menu", "stopped", "withheld", "failed", "goodbye")
 _STOP: Final = "1"
+_STOP_CODE: Final = str(ord(_STOP))  # how STREAM FILE reports the key
 _OK: Final = 200
 _ASKED: Final = 2  # times the menu is read
 _PATIENCE_MS: Final = 5_000
@@ -45,13 +46,22 @@ class Recall:
             raise Fault(404, "controller.unknown", "The dialled number is no caller ID of this client.")
         language = _language((*environment.arguments, known.get("language", "")))
         evidence = f"recall:{known.get('uniqueid', '')}"[:256]
-        if not _worked(await self._say(ANSWER)) or not await self._played(language, "welcome"):
+        caller, controllers = _shown(known.get("callerid", "")), list(caller_ids)
+        if not _worked(await self._say(ANSWER)):
             return
-        for controller in caller_ids:
-            await self._played(language, f"who-{controller}")
+        stopped: bool | None = None  # None: no key was pressed yet
+        for prompt in ("welcome", *(f"who-{controller}" for controller in controllers)):
+            reply = await self._play(language, prompt, _STOP if caller and stopped is None else "")
+            if prompt == "welcome" and not _worked(reply):
+                return
+            if reply.result == _STOP_CODE:
+                stopped = await self._stopped(caller, controllers, evidence)
         await self._proved(caller_ids, evidence)
-        await self._offer(language, _shown(known.get("callerid", "")), list(caller_ids), evidence)
-        await self._played(language, "goodbye")
+        if stopped is None:
+            stopped = await self._offer(language, caller, controllers, evidence)
+        if stopped is not None:
+            await self._play(language, "stopped" if stopped else "failed")
+        await self._play(language, "goodbye")
         await self._say(HANG_UP)
 
     def _caller_ids(self, called: str) -> dict[str, str]:
@@ -63,16 +73,17 @@ class Recall:
             if line.controller.id in self._client.controllers and _same(called, shown)
         }
 
-    async def _played(self, language: str, name: str) -> bool:
-        played = _worked(await self._say(stream_file(f"dialgate/{language}/{name}")))
-        if not played:
+    async def _play(self, language: str, name: str, keys: str = "") -> Reply:
+        """Play a prompt. Asterisk drops a key pressed meanwhile, unless `keys` has it: then it ends the prompt."""
+        reply = await self._say(stream_file(f"dialgate/{language}/{name}", keys))
+        if not _worked(reply):
             _log.warning(
                 "a prompt was not played: no such file, or the call ended", prompt=f"{language}/{name}"
             )
-        return played
+        return reply
 
     async def _proved(self, caller_ids: dict[str, str], evidence: str) -> None:
-        """Only now: someone called the number, was answered, and heard who it is."""
+        """Record the proof after the announcement: somebody called, was answered, and was told who it is."""
         for controller, shown in caller_ids.items():
             ask = CallerIdProofRequest(
                 controller=controller, caller_id=shown, kind="probe", answered=True, evidence=evidence
@@ -84,18 +95,18 @@ class Recall:
                     "a call back was answered and could not be recorded as proof", problem=str(error)
                 )
 
-    async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> None:
+    async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> bool | None:
+        """Read the menu. Returns whether a stop was recorded; None if none was wanted."""
         if not caller:
-            await self._played(language, "withheld")
-            return
+            await self._play(language, "withheld")
+            return None
         for _ in range(_ASKED):
             pressed = await self._say(get_data(f"dialgate/{language}/menu", _PATIENCE_MS, 1))
             if pressed.result == "-1":
-                return
+                return None
             if pressed.result == _STOP:
-                stopped = await self._stopped(caller, controllers, evidence)
-                await self._played(language, "stopped" if stopped else "failed")
-                return
+                return await self._stopped(caller, controllers, evidence)
+        return None
 
     async def _stopped(self, caller: str, controllers: list[str], evidence: str) -> bool:
         """Also after the person hung up: the key was pressed."""
