@@ -313,6 +313,10 @@ class Cycle:
             # Two questions of ours have receipts of their own, so that the same text twice is no old answer made new.
             if checks.already_imported(new, old.contents.consultations, same_answer=True):
                 return True
+            others = publish.consultations_of_others(
+                self._desk.press.folder, self._asked.registry, self._asked.controller
+            )
+            checks.refuse_foreign(new, others, same_answer=True)
             turned = changes.newly_listed + changes.newly_clear
             why = checks.upheaval(turned, changes.known, self._asked.max_change, few)
             if why and not self._dry:
@@ -322,7 +326,8 @@ class Cycle:
             self._alarm("held", str(held))
             self._shelf.note(package, package.state, "held")
         except Refused as refused:
-            self._shelf.note(package, package.state, str(refused))
+            # Without the receipt: the next run reads it again, for its file may have been put right.
+            self._shelf.note(package, package.state, str(refused), receipt="")
         else:
             return True
         return False

@@ -4,7 +4,7 @@ The dates and the receipt are the operator's word; these checks catch the word t
 answer that would pass for a new one (DPR 26/2022 art. 8 c. 2: an answer is good for 15 days from its consultation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from dialgate.model import Instant
@@ -61,6 +61,25 @@ def already_imported(
                 " answer, say so with --same-answer"
             )
     return None
+
+
+def refuse_foreign(
+    new: Consultation, others: Iterable[tuple[str, Consultation]], *, same_answer: bool
+) -> None:
+    """Refuse what another controller's consultation brought: one controller's answers never serve another. `others`: with the
+    controller of each. A short answer is easily the same by chance, so there only the receipt counts."""
+    for controller, known in others:
+        whose = f"the consultation of {utc(known.submitted_at)} for controller {controller}"
+        if known.receipt == new.receipt:
+            raise Refused(
+                f"receipt {new.receipt} belongs to {whose}, and answers serve only the controller that asked: consult the"
+                f" registry for this one, or import it with --controller {controller}"
+            )
+        if known.answer_sha256 == new.answer_sha256 and new.lines >= FEW and not same_answer:
+            raise Refused(
+                f"this is the answer to {whose}, receipt {known.receipt}, and answers serve only the controller that asked; if"
+                " the registry was asked for this one as well and gave the very same answer, say so with --same-answer"
+            )
 
 
 def misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:

@@ -112,7 +112,8 @@ MaxChange = Annotated[
 SameAnswer = Annotated[
     bool,
     typer.Option(
-        "--same-answer", help="Asked again, with a new receipt, the registry gave the very same answer."
+        "--same-answer",
+        help="Asked again, or for another controller, with a new receipt, the registry gave the very same answer.",
     ),
 ]
 Expired = Annotated[

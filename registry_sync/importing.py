@@ -74,6 +74,8 @@ def run(order: Order, bar: Bar, now: Instant) -> Report:
             return _report("already imported", order, known, Merged(*old, 0, 0, 0), version)
         if order.correct:
             return _correct(order, old, new.consultation, now)
+        others = publish.consultations_of_others(order.press.folder, order.registry, order.controller)
+        checks.refuse_foreign(new.consultation, others, same_answer=order.same_answer)
         _guard(order, old, new, now)
         merged = merging.merge(old, [new])
         return _publish(order, new.consultation, merged, now)

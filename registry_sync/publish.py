@@ -76,6 +76,23 @@ def current(folder: Path, registry: str, controller: str) -> Current:
     return no_answers(registry, controller)
 
 
+def consultations_of_others(
+    folder: Path, registry: str, controller: str
+) -> Iterator[tuple[str, Consultation]]:
+    """The consultations of every other controller, in this publication and in those before that are kept. Raises
+    DamagedFile."""
+    manifests = [published(folder), *earlier(folder)]
+    entries = {file.file: file for each in manifests for file in each.files}
+    for entry in entries.values():
+        if entry.registry == registry and entry.controller not in {controller, ""}:
+            opened = NumberSet.open(folder / entry.file)
+            try:
+                contents = read_contents(opened, folder / entry.file)
+            finally:
+                opened.close()
+            yield from ((entry.controller, each) for each in contents.consultations)
+
+
 def no_answers(registry: str, controller: str) -> Current:
     contents = Contents(registry=registry, controller=controller, mode="answers", consultations=(), states=())
     return Current(contents, np.empty(0, np.uint64), np.empty(0, np.uint16))

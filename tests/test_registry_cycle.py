@@ -19,7 +19,7 @@ from registry_sync.alarms import Summary
 from registry_sync.checks import Refused
 from registry_sync.simulator import FAULTS, enrolled
 from tests.registryworld import NUMBERS, Night, load_list, registrar
-from tests.world import NOW
+from tests.world import NOW, publish_answers
 
 LISTED = [number for number in NUMBERS if enrolled(number[3:])]
 CLEAR = [number for number in NUMBERS if not enrolled(number[3:])]
@@ -272,6 +272,27 @@ async def test_two_controllers_have_answers_of_their_own(night: Night) -> None:
     assert (acme.answered, beta.answered) == (300, 10)
     assert night.registry.submitted[NUMBERS[0][3:]] == 2
     assert night.says(NUMBERS[10], "beta").answer == "unknown"
+
+
+async def test_a_receipt_of_another_controller_is_refused_until_it_is_put_right(night: Night) -> None:
+    publish_answers(
+        night.plan.gate.data, {NUMBERS[0]: False}, NOW - DAY, controller="beta"
+    )  # receipt TICKET-1
+    await night.part()
+    night.registry.work()
+    receipts = sorted((night.folder / "rpo" / "inbox").glob("*.receipt.txt"))
+    right = receipts[0].read_text()
+    receipts[0].write_text("TICKET-1\n")
+    part = await night.part()
+    assert part.answered == 200
+    (alarm,) = (alarm for alarm in part.alarms if alarm.kind == "answer_faulty")
+    assert (
+        "receipt TICKET-1 belongs to the consultation of 2026-11-23T09:00:00Z for controller beta"
+        in alarm.text
+    )
+    receipts[0].write_text(right)
+    part = await night.part()
+    assert (part.answered, kinds(part)) == (100, set())
 
 
 async def test_the_months_duty_and_the_end_of_enrolment_are_alarms_of_their_own(night: Night) -> None:

@@ -191,6 +191,60 @@ def test_a_new_consultation_with_the_very_same_answer_counts_when_it_is_said_to_
     assert desk.says(MOBILE).consulted_at == AT[LATE]
 
 
+SHORT, LONG = lines(MOBILE + ",0"), many(150, lambda n: n % 3 == 0)
+FOREIGN = {
+    "receipt and answer": (LONG, ("--receipt", "R"), "receipt R belongs to the consultation of"),
+    "the receipt, with another answer": (SHORT, ("--receipt", "R"), "for controller acme"),
+    "the receipt, stated": (LONG, ("--receipt", "R", "--same-answer", ""), "receipt R belongs"),
+    "the answer, under a made-up receipt": (LONG, ("--receipt", "S"), "--same-answer"),
+    "the answer, under another date": (LONG, ("--receipt", "S"), "for controller acme"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_an_answer_to_one_controller_is_refused_for_another(desk: Desk, case: str) -> None:
+    """Trap 5: one controller's answers never serve another."""
+    assert desk.take(LONG, EARLY, "--receipt", "R")[0] == 0
+    before = desk.held()
+    answers, more, fault = FOREIGN[case]
+    at = LATE if case.endswith("date") else EARLY
+    status, report = desk.take(answers, at, "--controller", "beta", *more)
+    assert status == 1
+    assert fault in report["error"]["message"]
+    assert desk.held() == before
+    assert desk.take(LONG, EARLY, "--receipt", "R")[1]["outcome"] == "already imported"
+
+
+def test_an_answer_is_refused_for_another_controller_after_newer_ones_and_by_another_process(
+    desk: Desk,
+) -> None:
+    desk.take(LONG, EARLY, "--receipt", "R")
+    for day in (21, 22):
+        desk.take(
+            many(150, lambda n: n % 3 == 1),
+            f"2026-01-{day}T08:00:00Z",
+            "--same-answer",
+            "",
+            "--max-change",
+            "100",
+        )
+    request = desk.file("request.txt", "".join(line.split(",")[0] + "\r\n" for line in LONG.split()))
+    command = desk.command(
+        request, desk.file("answer.txt", LONG), EARLY, "--controller", "beta", "--receipt", "R"
+    )
+    status, report = desk.run_process(command)
+    assert (status, "receipt R belongs" in report["error"]["message"]) == (1, True)
+
+
+def test_two_controllers_that_asked_the_same_are_both_answered(desk: Desk) -> None:
+    """Each under its own receipt: of a few numbers as they come, of many where the operator says that both asked."""
+    for name in ("acme", "beta"):
+        assert desk.take(SHORT, EARLY, "--controller", name)[0] == 0
+    assert desk.take(LONG, LATE)[0] == 0
+    assert desk.take(LONG, LATE, "--controller", "beta", "--same-answer", "")[0] == 0
+    assert [desk.says(MOBILE, name).answer for name in ("acme", "beta")] == ["clear", "clear"]
+
+
 ASKED = lines(MOBILE, FIXED)
 GOOD = lines(MOBILE + ",0", FIXED + ",0")
 FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
