@@ -162,13 +162,6 @@ class Metrics:
         self.open_cases = gauge("dialgate_subject_requests_open", "Requests of people to answer.", ("kind",))
         due = "Time left to answer the most urgent request; negative once it is late."
         self.case_left = gauge("dialgate_subject_request_left_seconds", due)
-        self.retired = counter(
-            "dialgate_retention_removed", "What was removed at the end of its time.", ("kind",)
-        )
-        age = "Time since what was past its time was last removed; 0 where it is not removed daily."
-        self.retention_age = gauge("dialgate_retention_age_seconds", age)
-        waits = "1 while retention destroys nothing because the clock jumped; see `dialgate clock confirm`."
-        self.retention_unconfirmed = gauge("dialgate_retention_unconfirmed", waits)
         messages = "Messages posted to a webhook, by what came of it."
         self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
         untold = "Ledger entries that a webhook has not been told of yet."
@@ -176,12 +169,22 @@ class Metrics:
         dead = "Messages to a webhook that were given up."
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
+        self._retention(counter, gauge)
         self._state(counter, gauge)
         self._shared(counter, gauge)
         info = "Version, whether the hot path is compiled, and the hash of the configuration."
         self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)
+
+    def _retention(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
+        self.retired = counter(
+            "dialgate_retention_removed", "What was removed at the end of its time.", ("kind",)
+        )
+        age = "Time since what was past its time was last removed; 0 where it is not removed daily."
+        self.retention_age = gauge("dialgate_retention_age_seconds", age)
+        waits = "1 while retention destroys nothing because the clock jumped; see `dialgate clock confirm`."
+        self.retention_unconfirmed = gauge("dialgate_retention_unconfirmed", waits)
 
     def _shared(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         """Of those who share the store."""
