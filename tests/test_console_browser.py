@@ -19,6 +19,7 @@ import pytest_asyncio
 from msgspec import Struct
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from dialgate.rules import RULES
 from tests.consoleworld import AGENT, MARKUP, NUMBERS, OFFICER, SUPERVISOR, check, looked_at, post
 from tests.ports import free_port
 from tests.world import CALLER, CLEAR, LIST, LISTED, World
@@ -195,6 +196,19 @@ async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Scree
         assert (await download.value).suggested_filename.startswith("evidence-")
 
 
+async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
+    """Also those that a call skips: their rows had the CSS class of the link that skips the navigation, which is hidden."""
+    decided = (await check(screen.made, CLEAR))["decision_id"]
+    await screen.made.gate.tick()
+    async with opened(screen, OFFICER) as page:
+        await page.goto(f"{screen.url}/decisions/{decided}")
+        rows = page.locator("table.rules tbody tr")
+        boxes = [await row.bounding_box() for row in await rows.all()]
+        assert len(boxes) == len(RULES)
+        assert [box for box in boxes if box is None or box["height"] < 20 or box["width"] < 200] == []
+        assert await rows.filter(has=page.locator(".result.skip")).count() > 0
+
+
 async def test_an_officer_closes_a_request(screen: Screen) -> None:
     ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
     await post(screen.made, f"/v1/subjects/{LISTED}/requests", ask)
@@ -259,8 +273,8 @@ async def test_everything_is_done_with_the_keyboard_alone(screen: Screen) -> Non
         await expect(page.locator("#answer")).to_be_focused()
         await expect(page.locator(".outcome .verdict")).to_have_text("Denied")
         await page.goto(f"{screen.url}/revoke")
-        await page.locator(".skip").focus()
-        await expect(page.locator(".skip")).to_be_in_viewport()
+        await page.locator(".skip-link").focus()
+        await expect(page.locator(".skip-link")).to_be_in_viewport()
         await page.keyboard.press("Enter")
         await expect(page.locator("main")).to_be_focused()
 
