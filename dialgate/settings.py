@@ -129,8 +129,9 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
-    """`adheres_to`: the codes of conduct that bind it, of the countries' `codes`. The other two: see
-    `model.Controller`."""
+    """`adheres_to`: the codes of conduct that bind it, of the countries' `codes`. `sistan`, `consent_after_listing`: see
+    `model.Controller`. `contact` and `officer`: how a data subject reaches the controller and its data protection officer
+    (GDPR 13(1)(a) and (b)); access reports show them."""
 
     id: Name
     name: str
@@ -139,6 +140,8 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     adheres_to: tuple[str, ...] = ()
     sistan: bool = False
     consent_after_listing: bool = False
+    contact: str = ""
+    officer: str = ""
 
 
 class Line(Struct, frozen=True, kw_only=True):

@@ -109,7 +109,8 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """Everything held about a number on behalf of one controller (GDPR 15), by every gate on the store. `restricted`: ledger
     entries out of use, kept for legal claims alone. `days_of_storage`: after its use is over, by kind. `missing`: of each gate
-    that could not be asked, why; what it alone holds is not told."""
+    that could not be asked, why; what it alone holds is not told. `controller_contact` and `officer`: from the controller's file;
+    `zone`: of its country, in which the page shows times."""
 
     number: str
     controller: str
@@ -124,6 +125,9 @@ class Report(Struct, frozen=True, kw_only=True):
     requests: list[CaseInfo]
     days_of_storage: dict[str, int]
     missing: dict[str, str] = {}
+    controller_contact: str = ""
+    officer: str = ""
+    zone: str = "UTC"
 
 
 class Portable(Struct, frozen=True, kw_only=True):

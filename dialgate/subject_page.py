@@ -3,23 +3,32 @@
 What was recorded in somebody's own words stands as it was recorded; everything around it is translated.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from html import escape
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from dialgate import texts
+from dialgate import localtime, texts
 from dialgate.requests import HistoryEntry
 from dialgate.subject_answers import Report, Why
 
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
+# Lines break between words. Only a word wider than any column (a hash, an address) is broken.
 _STYLE: Final = (
+    "@page{size:A4;margin:18mm 15mm}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}"
-    "table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}caption{text-align:left}"
-    "th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #999;overflow-wrap:anywhere}"
-    "@media print{body{margin:0;max-width:none}tr{break-inside:avoid}}"
+    "address{font-style:normal;margin:0 0 2rem}h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.15rem;break-after:avoid}"
+    "table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem;font-size:.9rem;line-height:1.4}"
+    "th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #999}"
+    ".long{overflow-wrap:anywhere}.time{white-space:nowrap}"
+    "@media print{body{margin:0;padding:0;max-width:none;font-size:10.5pt}table{font-size:8.5pt}tr{break-inside:avoid}}"
 )
+_LONG: Final = re.compile(r"\S{21,}")
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 _RIGHTS_IT: Final = """\
 Può chiedere la rettifica, la cancellazione, la limitazione e la portabilità dei dati (artt. 16-20 GDPR) e opporsi in ogni
@@ -39,6 +48,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "Answer to the request for access (GDPR art. 15) for the number",
     ),
     "made": ("Preparata il", "Made on"),
+    "zone": ("Gli orari sono quelli di", "Times are those of"),
+    "controller": ("Titolare del trattamento", "Controller"),
+    "officer": ("Responsabile della protezione dei dati", "Data protection officer"),
     "purpose": (
         "Questi dati servono a decidere, prima di ogni chiamata commerciale, se la legge la permette, e a provarlo dopo.",
         "This data is used to decide before each commercial call whether the law permits it, and to prove that later.",
@@ -127,26 +139,77 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "attempts": ("tentativi di chiamata", "attempts to call"),
     "lookups_days": ("consultazioni", "look-ups"),
     "subject_requests": ("richieste evase", "closed requests"),
+    "detail.id": ("riferimento", "reference"),
+    "detail.at": ("detto il", "said on"),
+    "detail.collected_at": ("raccolto il", "collected on"),
+    "detail.expires_at": ("scade il", "expires on"),
+    "detail.requested_at": ("chiesta il", "asked on"),
+    "detail.before": ("raccolti prima del", "collected before"),
+    "detail.purposes": ("scopi", "purposes"),
+    "detail.call_types": ("tipi di chiamata", "kinds of call"),
+    "detail.goods": ("beni o servizi", "goods or services"),
+    "detail.text_version": ("testo accettato", "text accepted"),
+    "detail.artefact": ("prova conservata", "proof held"),
+    "detail.artefact_sha256": ("impronta della prova (SHA-256)", "fingerprint of the proof (SHA-256)"),
+    "detail.origin": ("provenienza", "origin"),
+    "detail.collection_channel": ("raccolto tramite", "collected through"),
+    "detail.profiling": ("profilazione", "profiling"),
+    "detail.third_party": ("cessione a terzi", "cession to third parties"),
+    "detail.double_opt_in": ("doppia conferma", "double opt-in"),
+    "detail.registry": ("registro", "registry"),
+    "detail.receipt": ("ricevuta", "receipt"),
+    "detail.starts": ("dal", "from"),
+    "detail.ends": ("fino al", "until"),
+    "detail.sector": ("settore", "sector"),
+    "detail.marketing": ("chiamate commerciali consentite", "commercial calls consented to"),
+    "detail.own_interface": ("chiesta direttamente al titolare", "asked of the controller itself"),
+    "detail.scope": ("vale per", "binds"),
+    "detail.campaign": ("campagna", "campaign"),
+    "detail.of": ("voce", "entry"),
+    "detail.ground": ("motivo", "ground"),
+    "detail.reason": ("spiegazione", "explanation"),
+    "detail.consent": ("consenso", "consent"),
+    "detail.collected_by": ("raccolto da", "collected by"),
+    "detail.collected_on": ("raccolto il", "collected on"),
+    "detail.source": ("fonte", "source"),
+    "detail.transfers": ("cessioni", "cessions"),
+    "detail.by": ("da", "from"),
+    "detail.to": ("a", "to"),
+    "detail.on": ("il", "on"),
+    "detail.subjects_told": ("persone informate", "people informed"),
+    "value.True": ("sì", "yes"),
+    "value.False": ("no", "no"),
+    "scope.campaign": ("una campagna", "one campaign"),
+    "scope.controller": ("tutto il titolare", "the whole controller"),
+    "scope.everyone": ("tutti i titolari", "every controller"),
+    "ground.error": ("registrata per errore", "entered by mistake"),
+    "ground.new_consent": ("nuovo consenso", "new consent"),
 }
 _STORED: Final = {"restricted": "restricted_days", "lists": "lists_days", "lookups": "lookups_days"}
 
 
 class _Page:
-    def __init__(self, language: Language) -> None:
+    def __init__(self, language: Language, zone: str) -> None:
         self._at = LANGUAGES.index(language)
         self._texts = texts.of(language)
+        self._zone = zone
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """As it is where there is no translation: an id, a name, a kind that came later."""
+        """Translate; return the key where there is no translation: an id, a name, a kind that came later."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:
         text = self._texts.reasons.get(why.code, why.text)
         return f"{text} ({self._texts.law(why.law)})" if why.law else text
 
+    def instant(self, at: str) -> str:
+        """Return the time in the controller's country, to the minute: 24/11/2026 10:00 CET."""
+        clock = localtime.clock_in(self._zone, datetime.fromisoformat(at))
+        return f"{clock:%d/%m/%Y %H:%M} {clock.tzname()}"
+
     def table(self, title: str, columns: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
         self.parts.append(f"<h2>{escape(self.say(title))}</h2>")
         if not body:
             self.parts.append(f"<p>{escape(self.say('nothing'))}</p>")
@@ -160,19 +223,64 @@ class _Page:
             ("when", "what", "who", "how", "details"),
             (
                 (
-                    day(each.at),
+                    self.instant(each.at),
                     self.say(each.kind),
                     each.actor,
-                    f"{each.channel} {each.proof}",
-                    _pairs(each.details),
+                    f"{each.channel}\n{each.proof}".strip(),
+                    self.details(each.details),
                 )
                 for each in entries
             ),
         )
 
+    def details(self, details: Mapping[str, object]) -> str:
+        """Return a line for each field that is not empty."""
+        return "\n".join(
+            f"{self._named(name)}: {self._value(name, value)}"
+            for name, value in details.items()
+            if value not in (None, "", (), [])
+        )
+
+    def _named(self, name: str) -> str:
+        return self.say(f"detail.{name}").removeprefix("detail.")
+
+    def _value(self, name: str, value: object) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(
+                f"{self._named(key)} {self._value(key, each)}"
+                for key, each in value.items()
+                if each not in (None, "", (), [])
+            )
+        if isinstance(value, list | tuple):
+            return "; ".join(self._value(name, each) for each in value)
+        if isinstance(value, bool):
+            return self.say(f"value.{value}")
+        text = str(value)
+        if _INSTANT.fullmatch(text):
+            return self.instant(text)
+        if _DAY.fullmatch(text):
+            return f"{date.fromisoformat(text):%d/%m/%Y}"
+        tables: Any = {"purposes": self._texts.purposes, "call_types": self._texts.call_types}
+        words = tables.get(name, {})
+        return words.get(text) or self.say(f"{name}.{text}").removeprefix(f"{name}.")
+
+
+def _cell(text: str) -> str:
+    kind = ' class="time"' if re.fullmatch(r"\d\d/\d\d/\d{4} \d\d:\d\d \S+", text) else ""
+    return f"<td{kind}>{_marked(text)}</td>"
+
+
+def _marked(text: str) -> str:
+    """Return HTML that keeps the line ends, and may break only a word that is wider than a column."""
+    parts = [
+        f'<span class="long">{escape(part)}</span>' if _LONG.fullmatch(part) else escape(part)
+        for part in re.split(r"(\s+)", text)
+    ]
+    return "".join(parts).replace("\n", "<br>")
+
 
 def page(report: Report, language: Language) -> str:
-    made = _Page(language)
+    made = _Page(language, report.zone)
     _calls(made, report)
     made.history("ledger", report.ledger)
     made.history("restricted", report.restricted)
@@ -185,11 +293,21 @@ def page(report: Report, language: Language) -> str:
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>"
+        f"<body><main>{_sender(made, report)}<h1>{escape(title)}</h1>"
         f"<p>{escape(say('intro'))} <strong>{escape(report.number)}</strong>. {escape(say('made'))}"
-        f" {escape(day(report.made_at))}.</p><p>{escape(say('purpose'))}</p>{missing}"
+        f" {escape(made.instant(report.made_at))}. {escape(say('zone'))} {escape(report.zone)}.</p>"
+        f"<p>{escape(say('purpose'))}</p>{missing}"
         f"{''.join(made.parts)}<h2>{escape(say('rights_title'))}</h2><p>{escape(say('rights'))}</p></main></body></html>"
     )
+
+
+def _sender(made: _Page, report: Report) -> str:
+    """Name the controller and the data protection officer, with their contacts (GDPR 13(1)(a) and (b))."""
+    controller = "\n".join(filter(None, (report.controller_name, report.controller_contact)))
+    lines = [f"<strong>{escape(made.say('controller'))}</strong>: {_marked(controller)}"]
+    if report.officer:
+        lines.append(f"<strong>{escape(made.say('officer'))}</strong>: {_marked(report.officer)}")
+    return f"<address>{'<br>'.join(lines)}</address>"
 
 
 def _calls(made: _Page, report: Report) -> None:
@@ -198,7 +316,7 @@ def _calls(made: _Page, report: Report) -> None:
         ("when", "answer", "campaign", "shown", "basis", "why"),
         (
             (
-                day(each.at),
+                made.instant(each.at),
                 " ".join(
                     filter(None, (made.say(each.decision), each.result and f"({made.say(each.result)})"))
                 ),
@@ -228,11 +346,11 @@ def _sources(made: _Page, report: Report) -> None:
                 made.say(each.basis),
                 " → ".join(
                     (
-                        f"{each.origin.collected_by}, {each.origin.collected_on} {each.origin.source}".strip(),
-                        *(f"{step.by} → {step.to}, {step.on}" for step in each.origin.transfers),
+                        f"{each.origin.collected_by}, {each.origin.collected_on:%d/%m/%Y} {each.origin.source}".strip(),
+                        *(f"{step.by} → {step.to}, {step.on:%d/%m/%Y}" for step in each.origin.transfers),
                     )
                 ),
-                day(each.loaded_at),
+                made.instant(each.loaded_at),
             )
             for each in report.lists
         ),
@@ -240,7 +358,10 @@ def _sources(made: _Page, report: Report) -> None:
     made.table(
         "registries",
         ("when", "what", "answer"),
-        ((day(each.consulted_at), each.registry, made.say(each.answer)) for each in report.registries),
+        (
+            (made.instant(each.consulted_at), each.registry, made.say(each.answer))
+            for each in report.registries
+        ),
     )
 
 
@@ -248,16 +369,16 @@ def _people(made: _Page, report: Report) -> None:
     made.table(
         "lookups",
         ("when", "who", "what", "why"),
-        ((day(each.at), each.client, made.say(each.what), each.purpose) for each in report.lookups),
+        ((made.instant(each.at), each.client, made.say(each.what), each.purpose) for each in report.lookups),
     )
     made.table(
         "requests",
         ("when", "what", "until", "answer"),
         (
             (
-                day(each.received_at),
+                made.instant(each.received_at),
                 made.say(each.kind),
-                day(each.due_at),
+                made.instant(each.due_at),
                 f"{made.say('refused' if each.refused else 'answered')}: {each.outcome}"
                 if each.closed_at
                 else made.say("open"),
@@ -270,16 +391,3 @@ def _people(made: _Page, report: Report) -> None:
         ("what", "days"),
         ((made.say(_STORED.get(kind, kind)), str(days)) for kind, days in report.days_of_storage.items()),
     )
-
-
-def day(at: str) -> str:
-    """To the minute: 2026-11-24 09:00 UTC."""
-    return f"{at[:10]} {at[11:16]} UTC"
-
-
-def _pairs(details: dict[str, object]) -> str:
-    return ", ".join(f"{name}: {_plain(value)}" for name, value in details.items())
-
-
-def _plain(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -155,10 +155,11 @@ class Subjects:
             self.peers.ask(OfPerson(owner, e164), Share), self.share(owner, e164)
         )
         share = together([own, *told.answers.values()])
+        file = self.config.controllers[owner]
         return Report(
             number=e164,
             controller=owner,
-            controller_name=self.config.controllers[owner].name,
+            controller_name=file.name,
             made_at=rfc3339(self._clock()),
             ledger=await self._registrar.history(client, owner, e164),
             restricted=share.restricted,
@@ -169,6 +170,9 @@ class Subjects:
             requests=share.requests,
             days_of_storage=_days(self.config),
             missing=told.missing,
+            controller_contact=file.contact,
+            officer=file.officer,
+            zone=self.config.laws[file.country].zone,
         )
 
     async def share(self, controller: str, number: str) -> Share:

@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.masking": {"model", "keys", "redaction"},
     "dialgate.lookups": {"model", "keys", "localtime", "masking", "metrics", "registrar", "settings", "store"},
     "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
-    "dialgate.subject_page": {"model", "requests", "subject_answers", "texts"},
+    "dialgate.subject_page": {"model", "localtime", "requests", "subject_answers", "texts"},
     "dialgate.chains": {"model", "decision_log", "keys", "records", "span"},
     "dialgate.peers": {"model", "keys", "lookups", "requests", "settings", "store", "subject_answers", "why"},
     "dialgate.shared_holds": {"holds", "keys", "peers", "store"},

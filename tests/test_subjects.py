@@ -1,5 +1,6 @@
 """The rights of the person called, asked over HTTP of a gate that runs."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -128,6 +129,54 @@ async def test_the_report_is_a_page_to_read(
     for word in (*words, CLEAR, "rome"):
         assert word in page
     assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("language", "lines"),
+    [
+        (
+            "it",
+            [
+                "Titolare del trattamento</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1, 00100 Roma",
+                "Responsabile della protezione dei dati</strong>: Dott.ssa Maria Esempio, dpo@acme.example",
+                "Preparata il 24/11/2026 10:00 CET. Gli orari sono quelli di Europe/Rome.",
+                "scopi: vendita; pubblicità<br>tipi di chiamata: ",
+                "raccolto il: 20/10/2026 09:00 CEST",
+                "provenienza: raccolto da Lead Srl, raccolto il 01/10/2026, cessioni da Lead Srl, a acme, il 02/10/2026, persone informate sì",
+            ],
+        ),
+        (
+            "en",
+            [
+                "Controller</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1",
+                "Made on 24/11/2026 10:00 CET. Times are those of Europe/Rome.",
+                "purposes: to sell something; to advertise<br>",
+                "cession to third parties: yes",
+            ],
+        ),
+    ],
+)
+async def test_the_page_names_who_answers_and_shows_values_as_people_write_them(
+    made: World, language: str, lines: list[str]
+) -> None:
+    transfer = {"by": "Lead Srl", "to": "acme", "on": "2026-10-02", "subjects_told": True}
+    origin = {"collected_by": "Lead Srl", "collected_on": "2026-10-01", "transfers": [transfer]}
+    given = {
+        "id": "c2",
+        "purposes": ["sale", "advertising"],
+        "collected_at": "2026-10-20T07:00:00Z",
+        "artefact": "recordings/1.wav",
+    }
+    await send(made, "/v1/consents", {**CONSENT, **given, "origin": origin, "third_party": True})
+    async with made.client.get(f"/v1/subjects/{PERSON}?purpose=case%207&language={language}") as answer:
+        page = await answer.text()
+    for line in lines:
+        assert line in page
+    for code in ("UTC", "(&#x27;", "&#x27;,", "collected_at", "T07:00"):
+        assert code not in page
+    # A word is broken only where no column could hold it.
+    assert "a" * 64 in page
+    assert re.findall(r'<span class="long">(.*?)</span>', page) == ["a" * 64]
 
 
 async def test_nothing_is_shown_without_a_reason(made: World) -> None:

@@ -169,6 +169,10 @@ _REPORT: Final = {
     "lookups": [{"at": _AT, "client": "dpo", "what": "everything", "purpose": f"request {_ID}"}],
     "requests": [_CASE],
     "days_of_storage": {"consents": 1826},
+    "missing": {},
+    "controller_contact": "Via Esempio 1, 00100 Roma, privacy@acme.example",
+    "officer": "Dott.ssa Maria Esempio, dpo@acme.example",
+    "zone": "Europe/Rome",
 }
 _RECEIPT: Final = {"seq": 813, "at": _AT}
 _ERASURE: Final = {
