@@ -29,9 +29,11 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
     """The request that asks for this very call: its object, its window, one use."""
     if not facts.known.requests or not _accepts(law, "request"):
         return None
+    wrong = _wrong_at(facts)
     for asked in facts.known.requests:
         if (
             asked.requested_at <= facts.at < asked.expires_at
+            and (wrong < 0 or (asked.proved and asked.requested_at > wrong))
             and asked.goods == facts.campaign.goods
             and not _used(facts, f"request:{asked.id}")
         ):
@@ -56,7 +58,7 @@ def related(facts: Facts, law: Binding) -> Iterator[Contract]:
 
     L. 5/2018 art. 1 c. 5; the contract for one product does not open another."""
     tail = timedelta(days=law.contracts[0].tail_days if law.contracts else 0)
-    for held in facts.known.contracts:
+    for held in contracts(facts):
         if (
             held.starts <= facts.today
             and (held.ends is None or facts.today - tail <= held.ends)
@@ -64,6 +66,28 @@ def related(facts: Facts, law: Binding) -> Iterator[Contract]:
             and (not held.goods or facts.campaign.goods in held.goods)
         ):
             yield held
+
+
+def contracts(facts: Facts) -> Iterator[Contract]:
+    """Yield the recorded contracts of which no report says that the number is another person's."""
+    wrong = _wrong_at(facts)
+    for held in facts.known.contracts:
+        if wrong < 0 or (held.proved and held.starts.toordinal() - _EPOCH > _day(wrong, facts)):
+            yield held
+
+
+def _wrong_at(facts: Facts) -> Instant:
+    """Return when the number was last reported to be another person's, or -1. Earlier bases open nothing since."""
+    return max((wrong.at for wrong in facts.known.wrong_numbers if not wrong.lifted), default=-1)
+
+
+def closed_by_wrong_number(facts: Facts) -> bool:
+    """Return whether a contract or call request is recorded, and the number was reported wrong since."""
+    known = facts.known
+    return _wrong_at(facts) >= 0 and (
+        len(list(contracts(facts))) < len(known.contracts)
+        or any(not asked.proved or asked.requested_at <= _wrong_at(facts) for asked in known.requests)
+    )
 
 
 def marketing(held: Contract, facts: Facts) -> bool:
@@ -92,6 +116,8 @@ def objection(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         return missing
     if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
         return "withdrawal"
+    if given.collected_at <= _wrong_at(facts):
+        return "wrong_number"
     if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
         return "enrolment"
     if 0 < ends_at(given, law) <= facts.at:

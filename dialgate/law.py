@@ -22,7 +22,8 @@ DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_ho
 Window: TypeAlias = tuple[int, int]
 # Findings of the rules that no key of a section forbids by itself.
 Finding: TypeAlias = Literal[
-    "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "origin",
+    "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
+    "origin",
 ]  # fmt: skip
 
 

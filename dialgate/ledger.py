@@ -20,6 +20,7 @@ from dialgate.model import (
     Origin,
     Purpose,
     Revocation,
+    WrongNumber,
 )
 
 
@@ -106,6 +107,23 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     own_interface: bool = False
 
 
+class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
+    """A call reached another person than expected. `decision` allowed that call. What was given for the number before
+    opens nothing until a newer consent, contract or request with a proof is entered, or a `NumberConfirmed`."""
+
+    at: Instant
+    decision: str = ""
+
+
+class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number_confirmed"):
+    """A `NumberWrong` no longer binds; `of` is its sequence. `error`: the report was a mistake; `confirmed`: the person
+    showed that the number is theirs."""
+
+    of: int
+    ground: Literal["error", "confirmed"]
+    reason: str
+
+
 class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
     """A list left with verdicts on its rows (L. 5/2018 art. 1 c. 7). Of no person: its subject is the controller's exports.
     `sha256`: of what left."""
@@ -126,6 +144,8 @@ Event: TypeAlias = (
     | ContractMade
     | ContractEnded
     | CallRequested
+    | NumberWrong
+    | NumberConfirmed
     | Exported
 )
 
@@ -163,6 +183,7 @@ def fold(entries: Iterable[Entry]) -> Known:
         consents=_consents(history),
         contracts=_contracts(history),
         requests=_requests(history),
+        wrong_numbers=_wrong_numbers(history),
     )
 
 
@@ -240,7 +261,7 @@ def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
     for entry in history:
         match entry.event:
             case ContractMade() as made:
-                found[made.id] = _contract(made, ended.get(made.id))
+                found[made.id] = _contract(made, ended.get(made.id), proved=bool(entry.proof))
             case ContractEnded(id=key, ends=ends):
                 ended[key] = ends
                 if key in found:
@@ -250,16 +271,33 @@ def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
     return tuple(found.values())
 
 
-def _contract(made: ContractMade, ended: date | None) -> Contract:
-    contract = Contract(**structs.asdict(made))
+def _contract(made: ContractMade, ended: date | None, *, proved: bool) -> Contract:
+    contract = Contract(**structs.asdict(made), proved=proved)
     if ended is None or made.starts > ended:
         return contract
     return structs.replace(contract, ends=min(ended, made.ends or ended))
 
 
 def _requests(history: list[Entry]) -> tuple[CallRequest, ...]:
-    found = (entry.event for entry in history if isinstance(entry.event, CallRequested))
-    return tuple({each.id: CallRequest(**structs.asdict(each)) for each in found}.values())
+    found: dict[str, CallRequest] = {}
+    for entry in history:
+        if isinstance(entry.event, CallRequested):
+            request = CallRequest(**structs.asdict(entry.event), proved=bool(entry.proof))
+            found[request.id] = request
+    return tuple(found.values())
+
+
+def _wrong_numbers(history: list[Entry]) -> tuple[WrongNumber, ...]:
+    found: dict[int, WrongNumber] = {}
+    for entry in history:
+        match entry.event:
+            case NumberWrong(at=at, decision=decision):
+                found[entry.seq] = WrongNumber(seq=entry.seq, at=at, decision=decision)
+            case NumberConfirmed(of=of) if of in found:
+                found[of] = structs.replace(found[of], lifted=True)
+            case _:
+                pass
+    return tuple(found.values())
 
 
 Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded

@@ -206,7 +206,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A contract with this controller. `ends` is its last day. `marketing`: within it the person consented to commercial
-    calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b)."""
+    calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b). `proved`: its entry names a proof."""
 
     id: str
     starts: date
@@ -214,17 +214,29 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sector: str = ""
     goods: tuple[str, ...] = ()
     marketing: bool = False
+    proved: bool = False
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """That the person asked to be called, once, about one thing. `own_interface`: the request was made directly to this
-    controller through its own web site or app (Codice del consumo art. 51 c. 8-bis a)."""
+    controller through its own web site or app (Codice del consumo art. 51 c. 8-bis a). `proved`: its entry names a proof."""
 
     id: str
     requested_at: Instant
     expires_at: Instant
     goods: str = ""
     own_interface: bool = False
+    proved: bool = False
+
+
+class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A report that a call reached another person than the one who gave the consent, contract or request. `lifted`: an
+    officer established that the number is that person's."""
+
+    seq: int
+    at: Instant
+    decision: str = ""
+    lifted: bool = False
 
 
 Result: TypeAlias = Literal[
@@ -257,6 +269,7 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
     contracts: tuple[Contract, ...] = ()
     requests: tuple[CallRequest, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    wrong_numbers: tuple[WrongNumber, ...] = ()
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -391,6 +404,7 @@ REASONS: dict[str, str] = {
     "consent.out_of_scope": "The consent does not cover this purpose, kind of goods or type of call, or no profiling.",
     "consent.void": "The consent is void: no artefact proves it, its double opt-in was not confirmed, a later enrolment with "
     "the registry voided it, or it was ceded without its whole chain of origin or without a consent to that.",
+    "consent.wrong_number": "The number was reported to be another person's: nothing given for it opens a call until it is confirmed again.",
     "hours.outside": "Outside the hours in which the person may be called.",
     "hours.holiday": "A public holiday where the person is.",
     "frequency.exceeded": "The person has been called as often as is allowed.",

@@ -36,6 +36,7 @@ REASON_CLASSES: Final[dict[str, ReasonClass]] = {
     "consent.withdrawn": "number",
     "consent.out_of_scope": "number",
     "consent.void": "number",
+    "consent.wrong_number": "number",
     "hours.outside": "call",
     "hours.holiday": "call",
     "frequency.exceeded": "call",

@@ -35,6 +35,8 @@ from dialgate.ledger import (
     Event,
     Exported,
     Lifted,
+    NumberConfirmed,
+    NumberWrong,
     Revoked,
     fold,
     said,
@@ -55,6 +57,7 @@ from dialgate.requests import (
     ListInfo,
     ListReport,
     ListRequest,
+    NumberConfirmation,
     OutcomeReceipt,
     OutcomeRequest,
     Receipt,
@@ -267,6 +270,36 @@ class Registrar:
             return
         raise Refused("ledger.unknown", "Record the new consent first, and name its id.", "consent", 404)
 
+    async def confirm_number(self, client: Client, seq: int, ask: NumberConfirmation) -> Receipt:
+        """Lift the wrong-number report of ledger entry `seq`. Repeating it returns the first receipt."""
+        entry = next(iter(await self._store.since(seq - 1, 1)), None)
+        if (
+            entry is None
+            or entry.seq != seq
+            or not isinstance(entry.event, NumberWrong)
+            or not self._may(client, entry)
+        ):
+            raise Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
+        if not ask.reason.strip():
+            raise Refused("request.invalid", "Say why the report is lifted.", "reason")
+        if entry.sealed:
+            ask = Masker(self._keys, entry.controller).masked(ask, self._keys.ledger.unseal(entry.sealed))
+        for earlier in await self._store.history(entry.subject):
+            if isinstance(earlier.event, NumberConfirmed) and earlier.event.of == seq:
+                await self._store.append([])
+                return Receipt(earlier.seq, localtime.rfc3339(self._clock()))
+        draft = Draft(
+            at=self._clock(),
+            controller=entry.controller,
+            subject=entry.subject,
+            event=NumberConfirmed(of=seq, ground=ask.ground, reason=ask.reason),
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+            sealed=entry.sealed,
+        )
+        return await self._write(draft)
+
     async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
         controller = self._controller(client, ask.controller)
         number = self._number(ask.number, controller)
@@ -375,7 +408,8 @@ class Registrar:
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
-        """What became of an allowed call. `opt_out` revokes for the controller, at once."""
+        """Record the result of an allowed call. `opt_out` revokes for the controller, at once; `wrong_number` closes what was
+        given for the number, at once."""
         found = await self._store.attempt(ask.decision_id)
         if found is None:
             raise _unknown_decision()
@@ -385,24 +419,26 @@ class Registrar:
         line = self.config.lines.get(attempt.campaign)
         owner, number = await self._whose(client, ask, line)
         stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
-        if not stricter and ask.outcome != "opt_out":
+        if not stricter and ask.outcome not in _IN_LEDGER:
             raise Refused(
                 "outcome.known", f"This call was reported as {attempt.result}; that stands.", "outcome", 409
             )
-        receipt = None
+        stop = wrong = None
         if ask.outcome == "opt_out":
-            receipt = await self._stop(client, owner, number, subject, f"decision:{ask.decision_id}")
+            stop = await self._stop(client, owner, number, subject, f"decision:{ask.decision_id}")
+        elif ask.outcome == "wrong_number":
+            wrong = await self._number_wrong(client, owner, number, subject, ask.decision_id)
         if stricter:
             await self._store.result(ask.decision_id, ask.outcome, self._clock())
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
-        return OutcomeReceipt(ask.decision_id, ask.outcome, receipt)
+        return OutcomeReceipt(ask.decision_id, ask.outcome, stop, wrong)
 
     async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
         """The controller; and, for a stop, the number, empty where only a gate that is gone could tell it."""
         owner, number = line.controller.id if line else "", ""
         mine = owner in client.controllers
-        if ask.outcome == "opt_out" or not mine:
+        if ask.outcome in _IN_LEDGER or not mine:
             # The campaign may be another controller's by now: the stop is for the one who called.
             try:
                 owner, number = await self._called(ask.decision_id)
@@ -424,20 +460,37 @@ class Registrar:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
             return await self.revoke(client, stop)
         now = self._clock()
-        draft = Draft(
-            at=now,
-            controller=controller,
-            subject=subject,
-            event=Revoked(at=now),
-            actor=client.name,
-            channel="call",
-            proof=proof,
-        )
-        receipt = await self._write(draft)
+        receipt = await self._write(self._of_call(client, controller, subject, Revoked(at=now), proof))
         _log.warning(
             "a stop binds, but nobody could tell the number: no subscriber is told", entry=receipt.seq
         )
         return receipt
+
+    async def _number_wrong(
+        self, client: Client, controller: str, number: str, subject: bytes, decision: str
+    ) -> Receipt:
+        """One entry a decision, also where it was lifted: a report that is repeated tells nothing new."""
+        if number:
+            subject = self._keys.subject(controller, number)
+        for entry in await self._store.history(subject):
+            if isinstance(entry.event, NumberWrong) and entry.event.decision == decision:
+                await self._store.append([])
+                return Receipt(entry.seq, localtime.rfc3339(self._clock()))
+        event = NumberWrong(at=self._clock(), decision=decision)
+        draft = self._of_call(client, controller, subject, event, f"decision:{decision}")
+        sealed = self._keys.ledger.seal(number, next(self._nonces)) if number else b""
+        return await self._write(structs.replace(draft, sealed=sealed))
+
+    def _of_call(self, client: Client, controller: str, subject: bytes, event: Event, proof: str) -> Draft:
+        return Draft(
+            at=self._clock(),
+            controller=controller,
+            subject=subject,
+            event=event,
+            actor=client.name,
+            channel="call",
+            proof=proof,
+        )
 
     def _moved(self, campaign: str) -> bool:
         """Whether, by all configurations that are kept, it ever was of more than one controller."""
@@ -748,6 +801,7 @@ def _exists() -> Refused:
     return Refused("list.exists", text, "id", 409)
 
 
+_IN_LEDGER = frozenset({"opt_out", "wrong_number"})  # outcomes that bind later calls
 _EXPORTS = "exports"  # in the place of a number, which it is not
 _ID_LENGTH = 64
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")

@@ -68,6 +68,14 @@ class LiftRequest(Request, frozen=True, kw_only=True):
     consent: Name = ""
 
 
+class NumberConfirmation(Request, frozen=True, kw_only=True):
+    """The ground on which a wrong-number report is lifted. `error`: the report was a mistake; `confirmed`: the person
+    showed that the number is theirs."""
+
+    ground: Literal["error", "confirmed"]
+    reason: Words
+
+
 class ConsentRequest(Request, frozen=True, kw_only=True):
     """Without `artefact` and its SHA-256 the consent is kept as unproved and opens nothing. `origin`: where somebody else
     collected it, who, and every cession since, the last of them to this controller by its id; that needs `third_party`.
@@ -196,6 +204,7 @@ class OutcomeReceipt(Struct, frozen=True):
     decision_id: str
     outcome: str
     revocation: Receipt | None = None
+    wrong_number: Receipt | None = None
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):

@@ -1,12 +1,13 @@
 """Recovery of stops: enter what the decision log proves and the ledger lacks.
 
-A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out`, and a
-decision whose facts hold a revocation or a withdrawn consent. A stop that is lost would allow an unlawful call, one that is
+A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
+`wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A stop that is lost would allow an unlawful call, one that is
 entered twice changes nothing. So a stop is entered unless the ledger holds it, lifted or not, or binds the number as widely.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -14,13 +15,14 @@ from msgspec import Struct
 from dialgate import kept
 from dialgate.chains import Chains
 from dialgate.keys import KeyRetired, Keys, MonthKeys, nonces
-from dialgate.ledger import ConsentWithdrawn, Draft, Entry, Revoked, binds, fold
+from dialgate.ledger import ConsentWithdrawn, Draft, Entry, NumberWrong, Revoked, binds, fold
 from dialgate.masking import Masker
 from dialgate.model import Instant, OutcomeRecord
 from dialgate.records import Record
 from dialgate.store import Store
 
 _ACTOR = "recovery"
+StopEvent: TypeAlias = Revoked | ConsentWithdrawn | NumberWrong
 _log = structlog.get_logger(__name__)
 
 
@@ -30,7 +32,7 @@ class Stop(Struct, frozen=True, kw_only=True):
 
     controller: str
     subject: bytes
-    event: Revoked | ConsentWithdrawn
+    event: StopEvent
     number: str = ""
     actor: str = _ACTOR
     channel: str = "log"
@@ -46,7 +48,9 @@ class KnownStops:
 
     def add(self, record: Record, month: MonthKeys) -> None:
         known, controller = record.facts.known, record.facts.controller.id
-        if not known.revocations and not known.consents:  # most records: spare the decryption
+        if (
+            not known.revocations and not known.consents and not known.wrong_numbers
+        ):  # most records: spare the decryption
             return
         number, proof = dialled(record, month), _proof(record.id)
         for each in known.revocations:
@@ -59,12 +63,16 @@ class KnownStops:
                 withdrawn = ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
                 stop = _stop(self._keys, controller, number, withdrawn, proof=proof)
                 self._found[stop.subject, consent.id] = stop
+        for wrong in known.wrong_numbers:
+            reported = NumberWrong(at=wrong.at, decision=wrong.decision)
+            stop = _stop(self._keys, controller, number, reported, channel="call", proof=proof)
+            self._found[stop.subject, reported] = None if wrong.lifted else stop
 
     def __iter__(self) -> Iterator[Stop]:
         return (stop for stop in self._found.values() if stop is not None)
 
 
-def _stop(keys: Keys, controller: str, number: str, event: Revoked | ConsentWithdrawn, **more: str) -> Stop:
+def _stop(keys: Keys, controller: str, number: str, event: StopEvent, **more: str) -> Stop:
     subject = keys.subject(controller, number)
     return Stop(controller=controller, subject=subject, number=number, event=event, **more)
 
@@ -72,11 +80,11 @@ def _stop(keys: Keys, controller: str, number: str, event: Revoked | ConsentWith
 async def enter_opt_outs(
     data: Path, store: Store, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
 ) -> tuple[int, list[OutcomeRecord]]:
-    """Enter the stops of `opt_out` outcomes. Return how many the ledger lacked, and the outcomes of which neither the logs of
+    """Enter the stops of `opt_out` and `wrong_number` outcomes. Return how many the ledger lacked, and the outcomes of which neither the logs of
     this data folder nor the store tell the called person. Raises `LogDamaged`, `StoreUnavailable`."""
     chains, entered, unentered = Chains(data), 0, list[OutcomeRecord]()
     for outcome in outcomes:
-        if outcome.result != "opt_out":
+        if outcome.result not in {"opt_out", "wrong_number"}:
             continue
         found = chains.find(outcome.decision)
         try:
@@ -99,7 +107,13 @@ async def enter_opt_outs(
 
 def opt_out(keys: Keys, outcome: OutcomeRecord, controller: str, number: str) -> Stop:
     more = {"actor": outcome.client or _ACTOR, "channel": "call", "proof": _proof(outcome.decision)}
-    return _stop(keys, controller, number, Revoked(at=outcome.at), **more)
+    return _stop(keys, controller, number, _event(outcome), **more)
+
+
+def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
+    if outcome.result == "wrong_number":
+        return NumberWrong(at=outcome.at, decision=outcome.decision)
+    return Revoked(at=outcome.at)
 
 
 async def _by_attempt(data: Path, store: Store, outcome: OutcomeRecord) -> Stop | None:
@@ -116,7 +130,7 @@ async def _by_attempt(data: Path, store: Store, outcome: OutcomeRecord) -> Stop 
     return Stop(
         controller=min(owners, default=""),
         subject=subject,
-        event=Revoked(at=outcome.at),
+        event=_event(outcome),
         actor=outcome.client or _ACTOR,
         channel="call",
         proof=proof,
@@ -156,9 +170,14 @@ async def enter(store: Store, keys: Keys, stops: Iterable[Stop], now: Instant) -
     return entered
 
 
-def _holds(history: list[Entry], event: Revoked | ConsentWithdrawn, proof: str) -> bool:
+def _holds(history: list[Entry], event: StopEvent, proof: str) -> bool:
     if any(entry.event == event for entry in history):
         return True
+    if isinstance(event, NumberWrong):
+        return any(
+            isinstance(entry.event, NumberWrong) and entry.event.decision == event.decision
+            for entry in history
+        )
     if isinstance(event, ConsentWithdrawn):
         return any(each.id == event.id and each.withdrawn_at >= event.at for each in fold(history).consents)
     entered = any(isinstance(entry.event, Revoked) and entry.proof == proof for entry in history)

@@ -115,6 +115,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "contract": ("contratto", "contract"),
     "contract_ended": ("contratto finito", "contract ended"),
     "call_request": ("richiesta di chiamata", "request to be called"),
+    "number_confirmed": ("numero confermato", "number confirmed"),
     "directory": ("elenco telefonico", "directory"),
     "request": ("richiesta", "request"),
     "open": ("aperta", "open"),
@@ -158,6 +159,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "detail.double_opt_in": ("doppia conferma", "double opt-in"),
     "detail.registry": ("registro", "registry"),
     "detail.receipt": ("ricevuta", "receipt"),
+    "detail.decision": ("decisione", "decision"),
     "detail.starts": ("dal", "from"),
     "detail.ends": ("fino al", "until"),
     "detail.sector": ("settore", "sector"),
@@ -184,6 +186,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "scope.everyone": ("tutti i titolari", "every controller"),
     "ground.error": ("registrata per errore", "entered by mistake"),
     "ground.new_consent": ("nuovo consenso", "new consent"),
+    "ground.confirmed": ("numero confermato dalla persona", "number confirmed by the person"),
 }
 _STORED: Final = {"restricted": "restricted_days", "lists": "lists_days", "lookups": "lookups_days"}
 

@@ -19,7 +19,9 @@ from dialgate.model import (
     HOUR,
     Attempt,
     Call,
+    CallRequest,
     Consent,
+    Contract,
     Facts,
     Instant,
     RegistryAnswer,
@@ -216,9 +218,18 @@ async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
             lifted = ledger.Lifted(of=seq, ground=revoked.lifted, reason="a test")
             await store.append([draft(subject, lifted)])
     events: list[Event] = [event for consent in known.consents for event in events_of(consent)]
-    events += [ledger.ContractMade(**structs.asdict(contract)) for contract in known.contracts]
-    events += [ledger.CallRequested(**structs.asdict(request)) for request in known.requests]
     await store.append([draft(own, event) for event in events])
+    permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
+    for held in permits:
+        kind = ledger.ContractMade if isinstance(held, Contract) else ledger.CallRequested
+        fields = {name: getattr(held, name) for name in kind.__struct_fields__}
+        await store.append([draft(own, kind(**fields), proof="archive" if held.proved else "")])
+    for wrong in known.wrong_numbers:
+        reported = ledger.NumberWrong(at=wrong.at, decision=wrong.decision)
+        (seq,) = await store.append([draft(own, reported)])
+        if wrong.lifted:
+            confirmed = ledger.NumberConfirmed(of=seq, ground="confirmed", reason="a test")
+            await store.append([draft(own, confirmed)])
     attempts = sorted(known.attempts, key=order_of_attempts)
     named = [
         structs.replace(attempt, decision=f"{each.to}-{place}") for place, attempt in enumerate(attempts)
@@ -239,8 +250,10 @@ def events_of(consent: Consent) -> Iterator[Event]:
         yield ledger.ConsentsVoided(before=consent.voided_at, registry="rpo")
 
 
-def draft(subject: bytes, event: Event) -> Draft:
-    return Draft(at=0, controller="acme", subject=subject, event=event, actor="tests", channel="", proof="")
+def draft(subject: bytes, event: Event, proof: str = "") -> Draft:
+    return Draft(
+        at=0, controller="acme", subject=subject, event=event, actor="tests", channel="", proof=proof
+    )
 
 
 async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, Asked]]:

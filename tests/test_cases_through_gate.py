@@ -97,6 +97,7 @@ def unnamed(facts: Facts) -> Facts:
                 structs.replace(each, seq=0, channel="")
                 for each in sorted(known.revocations, key=lambda revoked: revoked.seq)
             ),
+            wrong_numbers=tuple(structs.replace(each, seq=0) for each in known.wrong_numbers),
             attempts=tuple(
                 structs.replace(each, decision="") for each in sorted(known.attempts, key=order_of_attempts)
             ),

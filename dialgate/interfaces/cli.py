@@ -17,6 +17,7 @@ COMMANDS = {
     "simulate": "cli_ask",
     "scrub": "cli_scrub",
     "revoke": "cli_revoke",
+    "number": "cli_numbers",
     "consent": "cli_ledger",
     "contract": "cli_ledger",
     "request": "cli_ledger",

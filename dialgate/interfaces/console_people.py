@@ -24,7 +24,7 @@ from dialgate.why import Found, Sees
 _MOST: Final = 25
 _KINDS: Final = (
     "revoked", "lifted", "consent", "consent_confirmed", "consent_withdrawn", "consents_voided", "contract",
-    "contract_ended", "call_request",
+    "contract_ended", "call_request", "wrong_number", "number_confirmed",
 )  # fmt: skip
 
 
@@ -44,6 +44,11 @@ class Held(Struct, frozen=True, kw_only=True):
     notices: list[str]
     ledger: list[HistoryEntry]
     consents: list[ConsentStanding]
+
+    @property
+    def wrong_number(self) -> bool:
+        lifted = {entry.details.get("of") for entry in self.ledger if entry.kind == "number_confirmed"}
+        return any(entry.kind == "wrong_number" and entry.seq not in lifted for entry in self.ledger)
 
     @property
     def stopped(self) -> bool:

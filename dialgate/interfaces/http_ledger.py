@@ -21,6 +21,7 @@ from dialgate.requests import (
     LiftRequest,
     ListInfo,
     ListRequest,
+    NumberConfirmation,
 )
 from dialgate.service import Gate
 from dialgate.settings import Client
@@ -110,6 +111,15 @@ _lift: Final = msgspec.json.Decoder(LiftRequest)
 async def lift(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     ask = decode(_lift, await http_body.whole(request, gate.config.settings.limits))
     receipt = await gate.registrar.lift(client, int(request.match_info["seq"]), ask)
+    return http_body.reply(request, _encode(receipt), 201)
+
+
+_confirmation: Final = msgspec.json.Decoder(NumberConfirmation)
+
+
+async def confirm_number(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    ask = decode(_confirmation, await http_body.whole(request, gate.config.settings.limits))
+    receipt = await gate.registrar.confirm_number(client, int(request.match_info["seq"]), ask)
     return http_body.reply(request, _encode(receipt), 201)
 
 

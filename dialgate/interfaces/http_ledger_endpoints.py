@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from msgspec import structs
+
 from dialgate.interfaces import http_ledger, http_stream
 from dialgate.interfaces.http_subjects import PURPOSE
 from dialgate.interfaces.openapi import Endpoint, Parameter
@@ -18,6 +20,7 @@ from dialgate.requests import (
     ListInfo,
     ListReport,
     ListRequest,
+    NumberConfirmation,
     Receipt,
     RetiredList,
     RevocationRequest,
@@ -108,6 +111,7 @@ _ABOUT_WHOM: Final = (
     Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
 )
 _SEQ: Final = Parameter(name="seq", about="The revocation.", example="812", required=True, place="path")
+_WRONG_SEQ: Final = structs.replace(_SEQ, about="The ledger entry of the report.")
 _ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
 _WHOSE_LIST: Final = Parameter(
     name="controller", about="May be left out where only one of yours has such a list.", example="acme"
@@ -199,6 +203,23 @@ LEDGER_ENDPOINTS: Final = (
         status=201,
         errors=(*ASKING, "revocation.unknown", "revocation.lifted", "ledger.unknown", "controller.unknown",
                 "store.unavailable", "gate.unavailable"),
+    ),
+    _history("/v1/wrong-numbers", "The wrong-number reports of a number, and what lifted them.", "wrong_number",
+             "number_confirmed"),
+    Endpoint(
+        method="POST",
+        path="/v1/wrong-numbers/{seq:[0-9]{1,18}}/lift",
+        group=_LEDGER,
+        about="Lift a wrong-number report: what was given for the number opens calls again.",
+        serve=http_ledger.confirm_number,
+        scope="subjects",
+        parameters=(_WRONG_SEQ,),
+        ask=NumberConfirmation,
+        ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"},
+        answer=Receipt,
+        answer_example=RECEIPT,
+        status=201,
+        errors=(*ASKING, "ledger.unknown", "store.unavailable", "gate.unavailable"),
     ),
     _written("/v1/consents", "Record a consent. Without an artefact and its SHA-256 it opens nothing.",
              Registrar.record, ConsentRequest, "ledger", _CONSENT),

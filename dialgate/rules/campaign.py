@@ -56,7 +56,7 @@ def _own_customer(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
     """In force: the thirty days after a contract's end do not make a customer."""
     held = [
         contract
-        for contract in facts.known.contracts
+        for contract in basis.contracts(facts)
         if contract.sector in ban.sectors
         and contract.starts <= facts.today
         and (contract.ends is None or facts.today <= contract.ends)

@@ -15,6 +15,8 @@ _TEXTS = {
     "enrolled with the registry after it, or it came here without its whole chain of cessions or a consent to them",
     "consent.withdrawn": "the consent was withdrawn",
     "consent.expired": "the consent has expired",
+    "consent.wrong_number": "the number was reported to be another person's after this was given; record a newer consent, "
+    "contract or request with its proof, or lift the report",
     "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
 }
 _CODES: dict[Finding, str] = {
@@ -27,6 +29,7 @@ _CODES: dict[Finding, str] = {
     "end": "consent.expired",
     "scope": "consent.out_of_scope",
     "profiling": "consent.out_of_scope",
+    "wrong_number": "consent.wrong_number",
 }
 
 
@@ -53,6 +56,8 @@ def _refused(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
     """Of several consents that fall short, the newest says why: it is the one the caller meant to rely on."""
     newest = max(facts.known.consents, key=lambda given: given.collected_at, default=None)
     finding = basis.objection(newest, facts, law) if newest is not None else None
+    if finding is None and basis.closed_by_wrong_number(facts):
+        finding = "wrong_number"
     if finding is None:  # no consent, or the law does not accept one here
         return _deny("consent.missing", section)
     return _deny(_CODES[finding], _authority(finding, law) or section)
