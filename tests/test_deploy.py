@@ -1,9 +1,12 @@
 """What is shipped to run the gate with starts commands that are there, with options that they have, and is what systemd reads."""
 
+import asyncio
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from typer.main import get_command
 from dialgate.interfaces.cli import app
 from dialgate.interfaces.http_operations import OPERATIONS
 from dialgate.settings import load
+from tests import world
 from tests.test_registry_deploy import DEPLOY, unit
 
 
@@ -152,3 +156,117 @@ def test_systemd_reads_the_unit_as_it_is_meant(name: str, tmp_path: Path) -> Non
     )  # fmt: skip
     said = [line for line in done.stderr.splitlines() if name.partition(".")[0] in line]
     assert [line for line in said if "is not executable" not in line] == []
+
+
+SERVICES = sorted(path.name for path in (DEPLOY / "systemd").glob("*.service"))
+MOST_EXPOSED = 25  # tenths
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_is_confined(name: str) -> None:
+    words = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSED}"]
+    done = subprocess.run([*words, DEPLOY / "systemd" / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-100:] + done.stderr
+    service = unit(name)["Service"]
+    assert (service["LimitCORE"], service["MemorySwapMax"]) == ("0", "0")
+
+
+def system_calls(group: str) -> set[str]:
+    done = subprocess.run(
+        ["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True
+    )
+    words = [line.strip() for line in done.stdout.splitlines()[1:]]
+    named = {word for word in words if word and word[0] not in "#@"}
+    return named.union(*(system_calls(word) for word in words if word.startswith("@")))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_may_do_what_the_programs_do(name: str) -> None:
+    """The sync of the log, limits and priorities of child processes, shared memory. A name that is refused comes last."""
+    lines = [
+        line.partition("=")[2]
+        for line in (DEPLOY / "systemd" / name).read_text("utf-8").splitlines()
+        if line.startswith("SystemCallFilter=")
+    ]
+    allowed: set[str] = set()
+    for line in lines:
+        named = set[str]().union(*(system_calls(group) for group in line.removeprefix("~").split()))
+        allowed = allowed - named if line.startswith("~") else allowed | named
+    needed = {
+        "io_setup", "io_submit", "io_getevents", "fdatasync", "flock", "prlimit64", "setpriority",
+        "sched_setscheduler", "memfd_create", "execve", "kill",
+    }  # fmt: skip
+    assert needed <= allowed
+    assert not {"ptrace", "mount", "chroot", "bpf", "setuid"} & allowed
+
+
+async def test_the_container_is_healthy_while_the_gate_answers(tmp_path: Path) -> None:
+    text = (DEPLOY / "container" / "Containerfile").read_text("utf-8")
+    found = re.search(r"^HEALTHCHECK .*\\\n *CMD (\[.*\])$", text, re.MULTILINE)
+    default = re.search(r"^ENV DIALGATE_HEALTH=(\S+)$", text, re.MULTILINE)
+    assert found
+    assert default
+    program, *words = yaml.safe_load(found[1])
+    assert program == "python"
+
+    async def checked(port: int) -> int:
+        environment = {"DIALGATE_HEALTH": default[1].replace("8080", str(port))}
+        done = await asyncio.create_subprocess_exec(
+            sys.executable, *words, env=environment, stderr=asyncio.subprocess.DEVNULL
+        )
+        return await done.wait()
+
+    async with world.running(tmp_path) as made:
+        assert await checked(made.port) == 0
+    assert await checked(made.port) != 0
+
+
+def test_the_image_is_built_from_the_programs_alone() -> None:
+    """Neither keys nor history may get into it."""
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text("utf-8"))
+    lines = (DEPLOY.parent / ".dockerignore").read_text("utf-8").splitlines()
+    first, *others = [line for line in lines if line and not line.startswith("#")]
+    packages = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"], *packages}
+    assert first == "*"
+    assert {line[1:] for line in others if line.startswith("!")} == needed
+    assert {"**/*.so", "**/__pycache__"} <= set(others)
+
+
+def manifests() -> list[dict[str, Any]]:
+    return [
+        each
+        for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+        if path.name != "kustomization.yaml"
+        for each in yaml.safe_load_all(path.read_text("utf-8"))
+    ]
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """The pod templates, by the label `app`."""
+    found = [each["spec"] for each in manifests() if each["kind"] in {"StatefulSet", "CronJob"}]
+    templates = [spec.get("template") or spec["jobTemplate"]["spec"]["template"] for spec in found]
+    return {each["metadata"]["labels"]["app"]: each["spec"] for each in templates}
+
+
+def test_no_pod_has_a_token_of_the_cluster_and_each_has_its_policy() -> None:
+    assert set(pods()) == {"dialgate", "registry-sync"}
+    assert [spec["automountServiceAccountToken"] for spec in pods().values()] == [False, False]
+    policies = [each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"]
+    assert {each["podSelector"]["matchLabels"]["app"] for each in policies} == set(pods())
+    assert all(each["policyTypes"] == ["Ingress", "Egress"] for each in policies)
+    for spec in policies:
+        (container,) = pods()[spec["podSelector"]["matchLabels"]["app"]]["containers"]
+        names = {port["name"] for port in container.get("ports", ())}
+        opened = {port["port"] for rule in spec.get("ingress", ()) for port in rule["ports"]}
+        assert opened == names
+        assert all(rule["from"] for rule in spec.get("ingress", ()))
+        assert all(rule["to"] and rule["ports"] for rule in spec["egress"])
+
+
+def test_every_manifest_is_applied() -> None:
+    folder = DEPLOY / "kubernetes"
+    applied = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))["resources"]
+    assert set(applied) == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
