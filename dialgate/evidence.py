@@ -14,8 +14,10 @@ as stored: so no byte can be changed and none added. The body is a JSON object:
     entries             decisions and grounds as the log stores them, with the checkpoint (an index) they are in and the
                         way to its root (RFC 6962, 2.1.1)
     checkpoints, keys   as the log stores them; and the public keys they are signed by, by name
-    kept                law and configuration by their SHA-256: what grounds name, and the files that a configuration lists
-    manifest            of the registry answers, where those of the decision are still the ones in use
+    kept                texts by their SHA-256: the law and the list of the configuration (see `dialgate.kept`) that grounds
+                        name; of the configuration's files, with their entries, only the law and the controller's own
+    manifest            of the registry answers, where those of the decision are still the ones in use; other controllers'
+                        files are left out, and then the signature too
     covered             the last entry that a checkpoint covers: what was reported later of a call is not in it
     elsewhere           what other logs of the same gate hold of what became of the calls: for each its log, entries and
                         checkpoints, as above
@@ -25,7 +27,8 @@ as stored: so no byte can be changed and none added. The body is a JSON object:
 A decision is proved by the first checkpoint that covers it; by the first of the day after that bears a time stamp, if one does.
 What entries prove is what the log held when the checkpoint was signed. That a number in clear belongs to its record, and
 what a receipt says, is the word of whoever signed the bundle: the keys that would show it open everybody else's records
-too. How it may change: fields are appended; anything else is a new `format`. `dialgate/verifier/verify_evidence.py` checks it all and needs none of this package.
+too. Format 1 held every file of the configuration. How it may change: fields are appended; anything else is a new
+`format`. `dialgate/verifier/verify_evidence.py` checks it all and needs none of this package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +40,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field, structs
 
-from dialgate import chains
+from dialgate import chains, kept
 from dialgate.decision_log import Stored
 from dialgate.holds import Holds
 from dialgate.keys import KeyRetired, Keys
@@ -51,7 +54,7 @@ from dialgate.snapshot import Consultation, Manifest, SnapshotMissing, read_cont
 from dialgate.store import Store
 from dialgate.timestamps import timestamps
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 _NEVER: Instant = 1 << 62
 
 
@@ -89,7 +92,7 @@ class Elsewhere(Struct, frozen=True, kw_only=True):
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     log: str
     made_at: Instant
     decisions: list[Finding] = []
@@ -316,25 +319,27 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
         manifest = read_manifest(folder)
     except (SnapshotMissing, DamagedFile):
         return None
-    return manifest if manifest.version in {record.snapshot for record in records} else None
+    if manifest.version not in {record.snapshot for record in records}:
+        return None
+    owners = {"", *(record.facts.controller.id for record in records)}
+    files = tuple(each for each in manifest.files if each.controller in owners)
+    return manifest if files == manifest.files else structs.replace(manifest, files=files, signature="")
 
 
 def _kept(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Raises `NoEvidence` where a text is not there: it is kept for as long as the record."""
-    for config in sorted({record.config for record in records}):
-        listing = _text(folder, config)
-        yield config, listing
-        for line in listing.splitlines():
-            digest = line.rpartition(" ")[2]
-            yield digest, _text(folder, digest)
-    for law in sorted({record.law for record in records}):
-        yield law, _text(folder, law)
-
-
-def _text(folder: Path, digest: str) -> str:
+    """What the records rest on, and nothing of other controllers. Raises `NoEvidence` if a text is missing."""
+    laws = {record.law for record in records}
     try:
-        return (folder / digest).read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NoEvidence(
-            f"{folder / digest}: {error}; a decision rests on it: restore it from a copy"
-        ) from None
+        for config in sorted({record.config for record in records}):
+            owners = {record.facts.controller.id for record in records if record.config == config} - {""}
+            yield config, kept.content(folder, config).decode()
+            for file in kept.config_files(folder, config):
+                raw = kept.content(folder, file.digest)
+                if file.digest in laws or kept.controller_of(raw) in owners:
+                    yield file.digest, raw.decode()
+                    if file.entry:
+                        yield file.entry, f"{file.name} {file.digest}"
+        for law in sorted(laws):
+            yield law, kept.content(folder, law).decode()
+    except (kept.NotKept, UnicodeDecodeError) as error:
+        raise NoEvidence(str(error)) from None

@@ -1,7 +1,10 @@
 """What a record refers to by content hash, kept as long as the record: retired law and retired configuration.
 
-A folder of files named by the SHA-256 of their content, 64 hexadecimal digits, written once and never changed. The
-configuration's own hash names a list of `<file name> <hash>` lines.
+A folder of files named by the SHA-256 of their content, 64 hexadecimal digits, written once and never changed.
+
+The hash of a configuration names a list of hashes, one a line, sorted. Each is that of an entry `<file name> <hash>`, and
+the hash in it that of the file. So evidence can show one file and prove that it is part of the whole, without the names
+or the contents of the others. Up to version 1 of the evidence the list held the entries themselves.
 """
 
 import os
@@ -61,6 +64,31 @@ def content(folder: Path, digest: str) -> bytes:
     return raw
 
 
+class ConfigFile(Struct, frozen=True):
+    """A file of a configuration. `entry` is the hash of its entry, or "" in a list of the older form."""
+
+    entry: str
+    name: str
+    digest: str
+
+
+def config_files(folder: Path, digest: str) -> list[ConfigFile]:
+    """The files of the configuration that a record names. Raises `NotKept`."""
+    found = []
+    for line in content(folder, digest).decode().splitlines():
+        older = " " in line
+        name, _, file = (line if older else content(folder, line).decode()).rpartition(" ")
+        found.append(ConfigFile("" if older else line, name, file))
+    return found
+
+
+def controller_of(raw: bytes) -> str:
+    """The id of the controller whose file this is, or "" for any other file."""
+    with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
+        return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), _Owner).id
+    return ""
+
+
 def owners(folder: Path, campaign: str) -> set[str]:
     """The controllers that a campaign of this id was of, in any configuration. Reads all of them."""
     found = set()
@@ -85,8 +113,8 @@ class _Owner(Struct):
 
 def answer_seconds(folder: Path, digest: str) -> float:
     """For how long an allow held at most under the configuration that a record names. Raises `NotKept`."""
-    for line in content(folder, digest).decode().splitlines():
-        read = yaml.load(content(folder, line.rpartition(" ")[2]), Loader=yaml.CSafeLoader)
+    for file in config_files(folder, digest):
+        read = yaml.load(content(folder, file.digest), Loader=yaml.CSafeLoader)
         with suppress(msgspec.ValidationError):  # a law or a controller
             return msgspec.convert(read or {}, Settings).answer_seconds
     raise NotKept(f"{folder / digest} names no configuration of the gate that this version reads")

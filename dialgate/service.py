@@ -20,7 +20,7 @@ import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, chains, kept, localtime, observed, roster, stores
+from dialgate import __version__, chains, kept, localtime, observed, roster, stores, url_secrets
 from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Inquiry
 from dialgate.clock import Clock, ClockSteppedBack
@@ -72,11 +72,11 @@ def spare_collector() -> None:
 
 def _stamper(config: Config, chain: Path) -> Stamper | None:
     """Raises `ConfigError`."""
-    asked = config.settings
-    roots = config.folder / asked.timestamp_roots
+    asked, roots = config.settings, config.folder / config.settings.timestamp_roots
     interval = int(asked.timestamp_seconds * SECOND)
     try:
-        return Stamper(chain, asked.timestamp_url, roots, interval) if asked.timestamp_url else None
+        url = url_secrets.read_url(asked.timestamp_url, asked.timestamp_url_file, config.folder)
+        return Stamper(chain, url, roots, interval) if url else None
     except (OSError, ValueError) as error:
         problem = (
             f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"

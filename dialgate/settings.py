@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from dialgate import phone, terms, webhook, yamlfile
+from dialgate import phone, terms, url_secrets, webhook, yamlfile
 from dialgate.doors import FastAgi, Limits, Listen, Seconds, Sip, Strict, sip_faults
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
@@ -99,6 +99,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
     checkpoint_seconds: Seconds = 60
     timestamp_url: str = ""
+    timestamp_url_file: str = ""
     timestamp_roots: str = ""
     timestamp_seconds: Seconds = 3_600
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
@@ -156,8 +157,8 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything read, checked and joined. `hash` names the whole; `contents` maps each file's hash to its bytes, so
-    that what a record refers to can be kept; `law_hash` names each country's file."""
+    """Everything read, checked and joined. `hash` names the whole, file by file: see `kept`. `contents` maps hashes to
+    bytes, so that what a record refers to can be kept; `law_hash` names each country's file."""
 
     settings: Settings
     path: Path
@@ -191,7 +192,7 @@ class _Reader:
         self.folder = path.resolve().parent
         self.problems: list[str] = []
         self.contents: dict[str, bytes] = {}
-        self.names: list[str] = []
+        self.entries: list[bytes] = []
         # Where a file was refused, what it would have named is not said to be missing.
         self.laws_whole = self.controllers_whole = True
 
@@ -204,22 +205,12 @@ class _Reader:
         lines = self._lines(controllers, laws)
         keys, networks = self._clients(settings, controllers)
         webhooks = self._webhooks(self.folder / settings.webhooks)
-        if settings.listen.tls_key and not settings.listen.tls_certificate:
-            self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
-        self.problems.extend(sip_faults(settings.sip, {each.name: each.sources for each in settings.clients}))
-        if settings.workers > 1 and settings.store is None:
-            self.problems.append(f"workers: {ONE_PROCESS}")
-        if settings.peers and settings.store is None:
-            self.problems.append(
-                "peers: only gates that share a `store` ask each other; give one, or leave them out"
-            )
-        self.problems.extend(terms.faults(settings.retention, laws))
-        store = settings.store or SharedStore()
-        self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
+        self._check(settings, laws)
         hooks = tuple(self._hooks(settings, controllers))
         if self.problems:
             raise ConfigError(self.problems)
-        digest = _digest(names := "\n".join(sorted(self.names)).encode())
+        entries = {_digest(entry): entry for entry in self.entries}
+        digest = _digest(listing := "\n".join(sorted(entries)).encode())
         return Config(
             settings=settings,
             path=self.path.resolve(),
@@ -232,10 +223,28 @@ class _Reader:
             keys=keys,
             networks=networks,
             webhooks=webhooks,
-            contents=self.contents | {digest: names},
+            contents={**self.contents, **entries, digest: listing},
             hash=digest,
             hooks=hooks,
         )
+
+    def _check(self, settings: Settings, laws: dict[str, Law]) -> None:
+        """Check keys against each other."""
+        if settings.listen.tls_key and not settings.listen.tls_certificate:
+            self.problems.append("listen: tls_key without tls_certificate; the gate would speak plain HTTP")
+        self.problems.extend(sip_faults(settings.sip, {each.name: each.sources for each in settings.clients}))
+        if settings.workers > 1 and settings.store is None:
+            self.problems.append(f"workers: {ONE_PROCESS}")
+        if settings.peers and settings.store is None:
+            self.problems.append(
+                "peers: only gates that share a `store` ask each other; give one, or leave them out"
+            )
+        self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
+        if settings.timestamp_url and settings.timestamp_url_file:
+            self.problems.append("timestamp_url: give either this or `timestamp_url_file`")
+        self.problems.extend(terms.faults(settings.retention, laws))
+        store = settings.store or SharedStore()
+        self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
         data, raw, problems = yamlfile.read(path)
@@ -244,7 +253,7 @@ class _Reader:
             return None
         digest = _digest(raw)
         self.contents[digest] = raw
-        self.names.append(f"{path.name} {digest}")
+        self.entries.append(f"{path.name} {digest}".encode())
         return data, digest
 
     def _read(self, path: Path, kind: type[_T]) -> _T | None:

@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
+from dialgate import url_secrets
 from dialgate.keys import Keys, KeysUnusable
 from dialgate.model import HOUR, Instant
 from dialgate.reached import Reached
@@ -71,7 +72,7 @@ def redis(config: Config, patience: float | None = None) -> RedisStore | None:
     if shared is None:
         return None
     try:
-        url = (config.folder / shared.url_file).read_text("utf-8").strip() if shared.url_file else shared.url
+        url = url_secrets.read_url(shared.url, shared.url_file, config.folder)
         return RedisStore(
             url,
             name=shared.name,

@@ -9,7 +9,9 @@ import re
 import subprocess
 import venv
 from base64 import b64decode, b64encode
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from hashlib import sha256
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -20,21 +22,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import load_pem_x509_certificates
 from msgspec import structs
 
-from dialgate import chains, evidence
+from dialgate import chains, evidence, kept
 from dialgate.decision_log import DecisionLog, cover, last_checkpoint, segments
 from dialgate.evidence import Sources
 from dialgate.holds import Holds
 from dialgate.keys import Keys
 from dialgate.model import DAY
 from dialgate.proofs import NoEvidence
-from dialgate.records import Reader
+from dialgate.records import Reader, Record
 from dialgate.signing import Signer, renew
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.verifier import verify_evidence
 from dialgate.verifier.verify_evidence import Refused, checked
-from tests import logged
+from tests import logged, world
 from tests.test_cli import command, ended
 from tests.test_timestamps import authority, serving
 from tests.world import CALL, CLEAR, LISTED, NOW, World
@@ -339,6 +341,104 @@ def flipped(response: str) -> str:
     raw = bytearray(b64decode(response))
     raw[-1] ^= 1
     return b64encode(raw).decode()
+
+
+# ---- what it does not show -------------------------------------------------------------------------------------------
+
+STRANGER = "beta"  # another tenant
+SHOWN_HASHES = "of 4 files of the configuration 2 are shown by their hash alone"
+
+
+@asynccontextmanager
+async def two_tenants(folder: Path, *, older: bool = False) -> AsyncIterator[World]:
+    """A gate whose configuration holds a client and a controller's file of somebody else. `older`: its records name the
+    configuration as they did before the list of its files held hashes alone."""
+    other = {
+        "name": f"dialer-of-{STRANGER}",
+        "controllers": [STRANGER],
+        "scopes": ["check"],
+        "sources": ["10.9.8.7/32"],
+    }
+    clients = [world.client("tests", world.KEY, *world.SCOPES), other]
+    async with world.running(folder / "gate", clients=clients, prepare=add_stranger) as made:
+        if older:
+            config = made.gate.config
+            listing = b"\n".join(sorted(each for each in config.contents.values() if is_entry(each)))
+            digest = sha256(listing).hexdigest()
+            contents = config.contents | {digest: listing}
+            made.gate.reload(structs.replace(config, hash=digest, contents=contents))
+        yield made
+
+
+def is_entry(raw: bytes) -> bool:
+    return re.fullmatch(rb"\S+ [0-9a-f]{64}", raw) is not None
+
+
+def add_stranger(folder: Path) -> None:
+    text = (folder / "controllers/acme.yaml").read_text()
+    text = text.replace("acme", STRANGER).replace("Acme", "Beta").replace("0844123456", "0844999999")
+    (folder / f"controllers/{STRANGER}.yaml").write_text(text)
+
+
+async def test_a_bundle_shows_what_the_decision_rests_on_and_nothing_of_another_tenant(
+    tmp_path: Path,
+) -> None:
+    async with two_tenants(tmp_path) as made:
+        told = await ask(made, to=LISTED)
+        await covered(made)
+        bundle = await evidence_of(made, told["decision_id"])
+    for secret in (STRANGER.encode(), b"10.9.8.7", b"clients"):
+        assert secret not in bundle.lower()
+    body = body_of(bundle)
+    assert body["format"] == 2
+    assert any("country: IT" in text for text in body["kept"].values())
+    assert any("id: acme" in text for text in body["kept"].values())
+    assert checked(bundle)[-1].endswith(SHOWN_HASHES)
+
+
+async def test_a_record_of_before_is_proved_too_and_shows_no_other_file(tmp_path: Path) -> None:
+    async with two_tenants(tmp_path, older=True) as made:
+        told = await ask(made, to=LISTED)
+        await covered(made)
+        bundle = await evidence_of(made, told["decision_id"])
+        data = made.gate.config.data
+        (record,) = (entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
+        assert kept.answer_seconds(data / "kept", record.config) == 900
+    assert f"{STRANGER}.yaml " in bundle.decode(), "the record's own hash is of a list that holds the name"
+    assert f"dialer-of-{STRANGER}" not in bundle.decode()
+    assert checked(bundle)[-1].endswith(SHOWN_HASHES)
+
+
+async def test_a_bundle_of_format_1_is_held_to_the_whole_configuration(tmp_path: Path) -> None:
+    async with two_tenants(tmp_path, older=True) as made:
+        told = await ask(made, to=LISTED)
+        await covered(made)
+        body = body_of(await evidence_of(made, told["decision_id"]))
+        every = {path.name: path.read_text() for path in (made.gate.config.data / "kept").iterdir()}
+    older = {**body, "format": 1}
+    with pytest.raises(Refused, match="a file of the configuration is missing"):
+        checked(resigned(older))
+    assert "hash alone" not in checked(resigned({**older, "kept": every}))[-1]
+
+
+async def test_a_law_that_the_configuration_does_not_list_is_refused(running: World) -> None:
+    told = await ask(running)
+    await covered(running)
+    body = body_of(await evidence_of(running, told["decision_id"]))
+    (entry,) = (digest for digest, text in body["kept"].items() if text.startswith("it.yaml "))
+    del body["kept"][entry]
+    with pytest.raises(Refused, match="is not among its configuration's files"):
+        checked(resigned(body))
+
+
+async def test_a_bundle_lists_the_registry_answers_of_its_own_controller_alone(running: World) -> None:
+    world.publish_answers(running.gate.config.data, {CLEAR: False}, NOW - DAY, controller=STRANGER)
+    await running.gate.tick()
+    told = await ask(running, to=LISTED)
+    await covered(running)
+    bundle = await evidence_of(running, told["decision_id"])
+    assert [each["controller"] for each in body_of(bundle)["manifest"]["files"]] == ["acme"]
+    assert STRANGER.encode() not in bundle
 
 
 # ---- the sceptic -----------------------------------------------------------------------------------------------------

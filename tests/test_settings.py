@@ -258,11 +258,49 @@ def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None
     }
 
 
+SECRETS = {
+    "store": ({"store": {"url": "redis://:s3cret@redis:6379/0"}}, "store.url", "`url_file`"),
+    "with a user": ({"store": {"url": "rediss://gate:s3cret@redis/0"}}, "store.url", "`url_file`"),
+    "in the query": ({"store": {"url": "unix:///run/redis?db=0&password=s3cret"}}, "store.url", "`url_file`"),
+    "stream": (
+        {"shipping": {"stream": {"url": "redis://x:s3cret@h/0"}}},
+        "shipping.stream.url",
+        "`url_file`",
+    ),
+    "stamps": ({"timestamp_url": "https://u:s3cret@tsa.example/"}, "timestamp_url", "`timestamp_url_file`"),
+    "traces": (
+        {"traces": {"endpoint": "https://u:s3cret@otel.example/"}},
+        "traces.endpoint",
+        "leave them out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "where", "advice"), SECRETS.values(), ids=SECRETS)
+def test_a_password_in_a_url_is_refused_and_not_repeated(
+    folder: Folder, changes: dict[str, Any], where: str, advice: str
+) -> None:
+    folder.files["dialgate.yaml"] |= changes
+    (problem,) = (each for each in folder.problems() if "password" in each)
+    assert problem.startswith(f"dialgate.yaml: {where} holds a password.")
+    assert advice in problem
+    assert "s3cret" not in problem
+
+
+@pytest.mark.parametrize("url", ["redis://redis:6379/0", "redis://gate@redis/0", "unix:///run/a:b@c.sock"])
+def test_a_url_without_a_password_is_taken(folder: Folder, url: str) -> None:
+    folder.files["dialgate.yaml"] |= {"store": {"url": url}}
+    assert settings.load(folder.write()).settings.store is not None
+
+
 def test_the_hash_names_the_whole_and_every_file_is_kept_by_its_own(folder: Folder) -> None:
     first = settings.load(folder.write())
     assert settings.load(folder.write()).hash == first.hash
-    files = {name for name in first.contents[first.hash].decode().split() if name.endswith(".yaml")}
-    assert files == {"dialgate.yaml", "it.yaml", "acme.yaml"}
+    entries = [
+        first.contents[line].decode().split(" ") for line in first.contents[first.hash].decode().split("\n")
+    ]
+    assert {name for name, _ in entries} == {"dialgate.yaml", "it.yaml", "acme.yaml"}
+    assert all(digest in first.contents for _, digest in entries)
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in first.contents)
     folder.change(*acme(*FIRST, "paused", to=True))
     assert settings.load(folder.write()).hash != first.hash

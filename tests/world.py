@@ -5,7 +5,7 @@ The clock is a value that the test turns: it stands on Tuesday 2026-11-24, 10:00
 
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,10 @@ def write_folder(folder: Path, **changes: Any) -> Path:
         "clients": [client("tests", KEY, *SCOPES)],
         **changes,
     }
+    if store := written.get("store"):
+        written["store"] = with_url_file(folder / "store.url", store)
+    if stream := written.get("shipping", {}).get("stream"):
+        written["shipping"] = written["shipping"] | {"stream": with_url_file(folder / "stream.url", stream)}
     path = folder / "dialgate.yaml"
     path.write_text(yaml.safe_dump(written))
     return path
@@ -83,6 +87,15 @@ def write_folder(folder: Path, **changes: Any) -> Path:
 def confirm_clock(data: Path, at: Instant) -> None:
     """As an operator does after the clock went on by more than a day, so that retention does not wait."""
     KeptInstants(data).confirm(at, "tests", "time is an argument")
+
+
+def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a Redis, with its URL in a file if there is a password in it."""
+    if "@" not in settings.get("url", ""):
+        return settings
+    path.write_text(settings["url"])
+    others = {name: value for name, value in settings.items() if name != "url"}
+    return others | {"url_file": str(path)}
 
 
 def share_keys(first: Path, folder: Path) -> None:
@@ -134,9 +147,14 @@ LIST = {
 
 
 @asynccontextmanager
-async def running(folder: Path, hand: Hand | None = None, **changes: Any) -> AsyncIterator[World]:
-    """A gate and its server, with registry answers of the day before; no call list is loaded yet."""
-    config = settings.load(write_folder(folder, **changes))
+async def running(
+    folder: Path, hand: Hand | None = None, prepare: Callable[[Path], None] = lambda _: None, **changes: Any
+) -> AsyncIterator[World]:
+    """A gate and its server, with registry answers of the day before; no call list is loaded yet. `prepare` may change
+    the folder of the configuration first."""
+    path = write_folder(folder, **changes)
+    prepare(folder)
+    config = settings.load(path)
     publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
     hand, registry = hand or Hand(), CollectorRegistry()
     gate = await Gate.open(config, registry=registry, clock=hand)

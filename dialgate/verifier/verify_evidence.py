@@ -84,7 +84,7 @@ def opened(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
     need_signature(public, bytes.fromhex(signature.decode()), b"dialgate evidence\n" + body, "the bundle")
     evidence: dict[str, Any] = json.loads(body)
     need(
-        evidence["format"] == 1,
+        evidence["format"] in (1, 2),
         f"format {evidence['format']} is not known here: take the verifier of that version",
     )
     names = {key_name(public), *evidence["keys"]}
@@ -126,8 +126,31 @@ def need_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
         grounds["law"] in kept and grounds["config"] in kept,
         f"law or configuration of {grounds['seq']} is missing",
     )
-    files = [line.split(" ")[-1] for line in kept[grounds["config"]].splitlines()]
-    need(all(digest in kept for digest in files), "a file of the configuration is missing")
+    files = listed(evidence, grounds["config"])
+    need(grounds["law"] in files, f"the law of {grounds['seq']} is not among its configuration's files")
+    need(evidence["format"] > 1 or all(files), "a file of the configuration is missing")
+
+
+def listed(evidence: dict[str, Any], config: str) -> list[str]:
+    """The hash of each file of a configuration, or "" for one that the bundle does not show. The list holds the hash of
+    the entry of each file, or, in older logs, the entry itself: its name and its hash."""
+    kept = evidence["kept"]
+    entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
+    hashes = [entry.split(" ")[-1] for entry in entries]
+    return [digest if digest in kept else "" for digest in hashes]
+
+
+def configuration(evidence: dict[str, Any]) -> str:
+    """How much of the configuration the bundle shows."""
+    kept = evidence["kept"]
+    names = {json.loads(each["body"]).get("config") for each in evidence["entries"]} - {None}
+    files = [digest for name in names for digest in listed(evidence, name)] if names <= kept.keys() else []
+    hidden = files.count("")
+    return (
+        f"; of {len(files)} files of the configuration {hidden} are shown by their hash alone"
+        if hidden
+        else ""
+    )
 
 
 def need_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -367,6 +390,7 @@ def checked(
             need(held >= set(asked["decisions"]), "a decision that was asked for is missing")
             lines.append(f"{asked['number']}: {len(asked['decisions'])} decisions{within(evidence)}")
         stamps = list(time_stamps(evidence, signed, roots or []))
+        shown = configuration(evidence)
         without = len(signed) - len({each["checkpoint"] for each in evidence.get("stamps", ())})
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise Refused(f"it is not as a bundle must be: {error!r}") from None
@@ -374,7 +398,7 @@ def checked(
     if evidence["asked"]:
         lines.append("that there are no other decisions about these numbers is the signer's word")
     more = f"; {without} of {len(signed)} checkpoints bear no time stamp: when they were made is the signer's word"
-    return [*lines, *stamps, by + more * bool(without)]
+    return [*lines, *stamps, by + more * bool(without) + shown]
 
 
 def main() -> None:
