@@ -7,7 +7,7 @@ that the law does not list, since a misspelt one would escape what is said of it
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
@@ -28,7 +28,11 @@ Finding: TypeAlias = Literal[
 
 
 class LawError(ValueError):
-    """The data is no law. The text names the key and what is wrong with it."""
+    """The data is no law. Each of `problems` names a key and what is wrong with it."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -307,32 +311,34 @@ def parse_law(data: Any) -> Law:
         law = msgspec.convert(data, Law)
     except msgspec.ValidationError as error:
         raise LawError(str(error)) from error
-    for name in SECTIONS:
-        for section in getattr(law, name):
-            _check(name, section, law)
-    for hours in law.hours:
-        _ = hours.windows  # read once now, so that a wrong window stops the load and not a call
+    problems = [
+        problem
+        for name in SECTIONS
+        for section in getattr(law, name)
+        for problem in _faults(name, section, law)
+    ]
     if not law.diallable or not law.legal_basis:
-        raise LawError("a law must say which numbers are diallable and what makes a call lawful")
+        problems.append("a law must say which numbers are diallable and what makes a call lawful")
+    if problems:
+        raise LawError(*problems)
     return law
 
 
-def _check(name: str, section: Section, law: Law) -> None:
+def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
     if section.ends is not None and section.ends < section.starts:
-        raise LawError(f"{name}: a section is in force until {section.ends}, before it begins")
+        yield f"{name}: a section is in force until {section.ends}, before it begins"
     for sector in section.sectors:
         if sector not in law.sectors:
-            raise LawError(
-                f"{name}: sector {sector!r} is not among `sectors`; add it there, or mend the name"
-            )
+            yield f"{name}: sector {sector!r} is not among `sectors`; add it there, or mend the name"
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
-            raise LawError(
-                f"{name}: no denial cites such a section for {finding!r}; remove it from `cited_for`"
-            )
-        if finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
-            raise LawError(f"{name}: a section cited for 'age' needs `max_age_days`")
+            yield f"{name}: no denial cites such a section for {finding!r}; remove it from `cited_for`"
+        elif finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
+            yield f"{name}: a section cited for 'age' needs `max_age_days`"
     if section.adherents_of and section.adherents_of not in law.codes:
-        raise LawError(
-            f"{name}: code {section.adherents_of!r} is not among `codes`; add it there, or mend the name"
-        )
+        yield f"{name}: code {section.adherents_of!r} is not among `codes`; add it there, or mend the name"
+    if isinstance(section, Hours):
+        try:
+            _ = section.windows  # read once now, so that a wrong window stops the load and not a call
+        except LawError as error:
+            yield from error.problems

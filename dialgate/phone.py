@@ -45,6 +45,7 @@ class Parsed(Struct, frozen=True):
     zones: tuple[str, ...]
 
 
+COUNTRIES = phonenumbers.SUPPORTED_REGIONS  # as ISO 3166 writes them
 _KINDS: dict[int, Kind] = {
     PhoneNumberType.FIXED_LINE: "fixed",
     PhoneNumberType.MOBILE: "mobile",

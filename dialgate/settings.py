@@ -34,6 +34,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _T = TypeVar("_T")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _COUNTRY = re.compile("[A-Z]{2}")
+_MISTAKEN = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA": "IT"}
 # The bans of whole trades are about these; a campaign without a sector would escape them.
 _OFFERS = frozenset({"sale", "advertising"})
 ONE_PROCESS = "the embedded store counts attempts for one process; set `store` to a Redis, or `workers` to 1"
@@ -199,6 +200,7 @@ class _Reader:
     def config(self) -> Config:
         settings = self._read(self.path, Settings)
         if settings is None:
+            self._read_the_rest()
             raise ConfigError(self.problems)
         laws, hashes = self._laws(self.folder / settings.countries)
         controllers = self._controllers(self.folder / settings.controllers, laws)
@@ -246,6 +248,18 @@ class _Reader:
         store = settings.store or SharedStore()
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
+    def _read_the_rest(self) -> None:
+        """Find the problems of the other files as well, where the first can be parsed but not used."""
+        data = yamlfile.read(self.path)[0]
+        if isinstance(data, dict):
+            names = {
+                name: str(data.get(name, getattr(Settings(), name)))
+                for name in ("countries", "controllers", "webhooks")
+            }
+            laws, _ = self._laws(self.folder / names["countries"])
+            self._lines(self._controllers(self.folder / names["controllers"], laws), laws)
+            self._webhooks(self.folder / names["webhooks"])
+
     def _load(self, path: Path) -> tuple[Any, str] | None:
         data, raw, problems = yamlfile.read(path)
         self.problems.extend(f"{path.name}: {problem}" for problem in problems)
@@ -278,17 +292,26 @@ class _Reader:
             if loaded is None:
                 self.laws_whole = False
                 continue
-            try:
-                law = parse_law(loaded[0])
-            except LawError as error:
+            law = self._law(path.name, loaded[0])
+            if law is None:
                 self.laws_whole = False
-                self.problems.append(f"{path.name}: {error}")
                 continue
             if law.country in laws:
                 self.problems.append(f"{path.name}: a second law for {law.country}")
             laws[law.country] = law
             hashes[law.country] = loaded[1]
         return laws, hashes
+
+    def _law(self, name: str, data: Any) -> Law | None:
+        read, faults = yamlfile.convert(data, Law)
+        if read is not None:
+            faults = [] if _COUNTRY.fullmatch(read.country) else [f"country {_no_country(read.country)}"]
+            try:
+                law = parse_law(data)
+            except LawError as error:
+                faults += error.problems
+        self.problems.extend(f"{name}: {fault}" for fault in faults)
+        return None if faults else law
 
     def _controllers(self, folder: Path, laws: dict[str, Law]) -> dict[str, ControllerFile]:
         controllers: dict[str, ControllerFile] = {}
@@ -300,7 +323,14 @@ class _Reader:
             if read.id in controllers:
                 self.problems.append(f"{path.name}: a second controller {read.id}")
             if self.laws_whole and read.country not in laws:
-                self.problems.append(f"{path.name}: country {read.country} has no file among the countries")
+                known = (
+                    f"write {read.country.upper()}"
+                    if read.country.upper() in laws
+                    else f"there is one for {', '.join(laws)}"
+                )
+                self.problems.append(
+                    f"{path.name}: country {read.country} has no file among the countries; {known}"
+                )
             self.problems.extend(
                 f"{path.name}: adheres to {code!r}, which is not among the `codes` of any country"
                 for code in read.adheres_to
@@ -452,8 +482,8 @@ def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
     """`sector` is held to every country's list: a campaign may call abroad, where that country's bans hold."""
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)
-        if not _COUNTRY.fullmatch(value) and (value or key == "trunk_country"):
-            yield f"{key} {value!r} is no country; write the two capitals of ISO 3166, as in IT"
+        if value not in phone.COUNTRIES and (value or key == "trunk_country"):
+            yield f"{key} {_no_country(value)}"
     if not campaign.caller_ids:
         yield "caller_ids is empty; name the numbers that its calls may show"
     if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
@@ -466,6 +496,12 @@ def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
             yield f"sector {campaign.sector!r} is none of those of {names}"
         elif campaign.purpose in _OFFERS:
             yield f"an offer needs a sector, one of those of {names}"
+
+
+def _no_country(value: str) -> str:
+    meant = _MISTAKEN.get(value.upper(), value.upper())
+    advice = f"write {meant}" if meant in phone.COUNTRIES else "write the two capitals of ISO 3166, as in IT"
+    return f"{value!r} is no country; {advice}"
 
 
 def _digest(raw: bytes) -> str:

@@ -1,8 +1,11 @@
 """A file of YAML, read with suspicion."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -10,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 _T = TypeVar("_T")
+_LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number, and drops the +
 
 
 def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
@@ -25,7 +29,7 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
 
 
 def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
-    """What was read as `kind`, or everything that is wrong with it: msgspec ends at the first fault."""
+    """Return the data as `kind`, or every fault in it: msgspec ends at the first. Each says what to write instead."""
     try:
         return msgspec.convert(data, kind), []
     except msgspec.ValidationError as error:
@@ -33,17 +37,56 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 
 
 def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
-    if isinstance(data, dict) and isinstance(kind, type) and issubclass(kind, Struct):
-        yield from _faults_of_keys(data, kind, at)
-    elif isinstance(data, list) and get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
+    plain = _plain(data, kind)
+    if isinstance(data, dict) and isinstance(plain, type) and issubclass(plain, Struct):
+        yield from _faults_of_keys(data, plain, at)
+    elif isinstance(data, dict) and get_origin(plain) is Mapping:
+        for name, value in data.items():
+            yield from _faults(value, get_args(plain)[1], f"{at}.{name}")
+    elif isinstance(data, list) and get_origin(plain) is tuple and get_args(plain)[-1] is Ellipsis:
         for place, each in enumerate(data):
-            yield from _faults(each, get_args(kind)[0], f"{at}[{place}]")
+            yield from _faults(each, get_args(plain)[0], f"{at}[{place}]")
     else:
         try:
             msgspec.convert(data, kind)
         except msgspec.ValidationError as error:
             text, _, within = str(error).partition(" - at `$")
-            yield _placed(text, at + within.removesuffix("`"))
+            advice = _advice(data, plain) if not within else ""
+            yield f"{_placed(text, at + within.removesuffix('`'))}{advice and f'; {advice}'}"
+
+
+def _plain(data: Any, kind: Any) -> Any:
+    """Return the kind without its limits; of several, the one that the data is meant to be."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) not in {Union, UnionType}:
+        return kind
+    kinds = [_plain(data, each) for each in get_args(kind) if each is not type(None)]
+    tagged = [each for each in kinds if isinstance(data, dict) and _tag(each) == data.get(_tag_field(each))]
+    return kinds[0] if len(kinds) == 1 else tagged[0] if len(tagged) == 1 else kind
+
+
+def _tag(kind: Any) -> Any:
+    return kind.__struct_config__.tag if isinstance(kind, type) and issubclass(kind, Struct) else None
+
+
+def _tag_field(kind: Any) -> Any:
+    return kind.__struct_config__.tag_field if isinstance(kind, type) and issubclass(kind, Struct) else None
+
+
+def _advice(data: Any, kind: Any) -> str:
+    """Say what to write, where that is known."""
+    if get_origin(kind) is Literal:
+        return f"write one of {', '.join(map(str, get_args(kind)))}"
+    if kind is date:
+        return "write a day as 2026-11-24"
+    if kind is bool:
+        return "write true or false"
+    if kind is not str or data is None or isinstance(data, str | dict | list):
+        return ""
+    if isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
+        return f'put telephone numbers in quotes, as in "+{data}"'
+    return "put it in quotes"  # YAML reads NO as false, 12 as a number
 
 
 def _faults_of_keys(data: dict[Any, Any], kind: type[Struct], at: str) -> Iterator[str]:
@@ -53,7 +96,9 @@ def _faults_of_keys(data: dict[Any, Any], kind: type[Struct], at: str) -> Iterat
         if name in known:
             yield from _faults(value, known[name].type, f"{at}.{name}")
         elif shape.forbid_unknown_fields and name != shape.tag_field:
-            yield _placed(f"Object contains unknown field `{name}`", at)
+            near = get_close_matches(str(name), known, 1)
+            advice = f"; did you mean `{near[0]}`?" if near else ""
+            yield _placed(f"Object contains unknown field `{name}`", at) + advice
     for name, field in known.items():
         if name not in data and field.required:
             yield _placed(f"Object missing required field `{name}`", at)
