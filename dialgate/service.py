@@ -21,6 +21,7 @@ from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import __version__, chains, kept, localtime, observed, roster, stores, url_secrets
+from dialgate.admission_queue import Asked, Awaited, Waiting, reply
 from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Inquiry
 from dialgate.clock import Clock, ClockSteppedBack
@@ -52,7 +53,6 @@ from dialgate.subjects import Subjects
 from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
-from dialgate.waiting import Asked, Awaited, Waiting, reply
 
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _STOP = 2.0  # seconds in which other gates are asked whose number it was: then it is stopped by what the store knows

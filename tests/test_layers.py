@@ -146,7 +146,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.clock": {"model", "answers", "faults"},
     "dialgate.kept_instants": {"model", "answers", "faults", "lockfile"},
     "dialgate.observed": {"model", "answers", "batch", "metrics", "traces"},
-    "dialgate.waiting": {"model", "answers", "settings"},
+    "dialgate.admission_queue": {"model", "answers", "settings"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
         "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "kept_instants", "metrics", "numberset", "reached", "shared_run", "snapshot", "store", "timestamps",
@@ -155,7 +155,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.service": {
         "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "kept_instants", "keys", "ledger", "listcopies", "localtime",
         "metrics", "observed", "peers", "permit", "permit_key", "primitives",
-        "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "url_secrets", "waiting",
+        "admission_queue", "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "url_secrets",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
@@ -165,7 +165,7 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
-        "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page", "waiting",
+        "admission_queue", "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {"lookups",
@@ -200,7 +200,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {
-        "model", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts", "waiting",
+        "model", "admission_queue", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
     },
     "dialgate.interfaces.console": {
         "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "peers", "proofs", "records", "requests",

@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from dialgate.admission_queue import Asked
 from dialgate.answers import Answer
 from dialgate.batch import REPEATED
 from dialgate.console.masks import masked
@@ -25,7 +26,6 @@ from dialgate.localtime import rfc3339
 from dialgate.metrics import Calls
 from dialgate.model import SECOND, Instant
 from dialgate.service import Gate
-from dialgate.waiting import Asked
 
 SECONDS: Final = 300
 SHOWN: Final = 14  # rows

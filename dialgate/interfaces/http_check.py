@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from dialgate.admission_queue import Awaited
 from dialgate.answers import Answer
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, encoded, fault_of
@@ -18,7 +19,6 @@ from dialgate.model import Call, CallType
 from dialgate.reason_classes import classify
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
-from dialgate.waiting import Awaited
 
 _WINDOW: Final = 256
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100

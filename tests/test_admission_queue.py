@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from dialgate.admission_queue import Asked, reply
 from dialgate.answers import Answer
 from dialgate.model import Call
 from dialgate.settings import Client
-from dialgate.waiting import Asked, reply
 
 CALL = Call(to="+390612345678", from_="+390684400000", campaign="c", client="dialer", interface="http")
 
