@@ -1,12 +1,15 @@
-"""Those who wait for an answer, and which of them go together.
+"""Calls that wait for a decision, and which of them make the next batch.
 
-What a batch costs whatever its size is a good part of what it costs, so small ones are dear; and while all who are there wait for the
-store or the disk the processor is idle. So a half of them goes together, and the other half is decided meanwhile. Where others of the
-node's workers take the processor while one waits, nothing is gained by that, and all go together.
+Clients take turns: a batch has the same share of each client's calls, so that one with thousands waiting delays only its own.
+
+Batches have a high fixed cost, so small ones are expensive; and while every call waits for the store or the disk, the processor
+is idle. So one half of the calls makes a batch, and the other half is decided meanwhile. Where other workers of the node use the
+processor meanwhile, nothing is gained by that, and all calls make one batch.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -16,7 +19,7 @@ from dialgate.answers import Answer
 from dialgate.model import Call
 from dialgate.settings import Client
 
-# Calls that are fewer than a half, and yet worth a batch; and as many as go together, whoever else is there.
+# Fewer calls than a half that are still worth a batch; and the smallest batch while enough calls wait.
 _WORTH_A_BATCH: Final = 8
 _AT_ONCE: Final = 16
 
@@ -38,45 +41,68 @@ class Asked(Struct, gc=False):
     answer: Awaited
 
 
-class Waiting:
-    """`most`: calls of one batch. `crowded`: there are as many workers on this machine as processors."""
+class AdmissionQueue:
+    """A queue for each client. `most`: calls of one batch. `crowded`: this machine has as many workers as processors."""
 
     def __init__(self, most: int, *, crowded: bool) -> None:
         self.most = most
         self._crowded = crowded
-        self._asked: list[Asked] = []
+        self._queues: dict[str, deque[Asked]] = {}  # by client
+        self._turns: deque[deque[Asked]] = deque()  # the same; the first takes its turn next
+        self._count = 0
         self._in_batches = 0  # that are not answered yet
 
     def add(self, asked: Asked) -> None:
-        self._asked.append(asked)
+        queue = self._queues.get(asked.client.name)
+        if queue is None:
+            queue = self._queues[asked.client.name] = deque()
+            self._turns.append(queue)
+        queue.append(asked)
+        self._count += 1
 
     @property
     def ready(self) -> bool:
-        """As many wait as are worth a batch, or nobody else is waited for: a lone call never waits."""
-        return len(self._asked) >= (self._together(_WORTH_A_BATCH) if self._in_batches else 1)
+        """Whether enough calls wait for a batch, or no call is in a batch: a lone call never waits."""
+        return self._count >= (self._together(_WORTH_A_BATCH) if self._in_batches else 1)
 
-    async def taken(self) -> list[Asked]:
-        """The next batch, of those who still wait; to be `answered`."""
+    async def take(self) -> list[Asked]:
+        """Remove the next batch, without calls that were given up. `answered` must follow."""
         if self._crowded:
-            await self._everybody()
-        size = self._together(_AT_ONCE)
-        batch = [each for each in self._asked[:size] if not each.answer.done()]
-        self._asked = self._asked[size:]
+            await self._gather_all()
+        batch = [asked for asked in self._next(self._together(_AT_ONCE)) if not asked.answer.done()]
         self._in_batches += len(batch)
         return batch
+
+    def _next(self, size: int) -> list[Asked]:
+        """Equal shares of all clients. Where there are more clients than places, the rest come first in the next batch."""
+        taken: list[Asked] = []
+        turns, left = self._turns, size
+        while turns and left:
+            share = max(1, left // len(turns))
+            for _ in range(min(len(turns), left)):
+                queue = turns.popleft()
+                part = [queue.popleft() for _ in range(min(share, len(queue)))]
+                taken += part
+                left -= len(part)
+                if queue:
+                    turns.append(queue)
+                else:
+                    del self._queues[part[-1].client.name]
+        self._count -= len(taken)
+        return taken
 
     def answered(self, batch: Sequence[Asked]) -> None:
         self._in_batches -= len(batch)
 
     def _together(self, least: int) -> int:
-        there = len(self._asked) + self._in_batches
+        there = self._count + self._in_batches
         return self.most if self._crowded else min(self.most, max(least, there // 2))
 
-    async def _everybody(self) -> None:
-        """Who is about to come is there: a turn of the event loop has brought nobody else."""
+    async def _gather_all(self) -> None:
+        """Let calls that are about to arrive join: until a turn of the event loop brings no more."""
         there = 0
-        while there < len(self._asked) < self.most:
-            there = len(self._asked)
+        while there < self._count < self.most:
+            there = self._count
             await asyncio.sleep(0)
 
 

@@ -23,7 +23,7 @@ class Listen(Strict, frozen=True, kw_only=True):
 class Limits(Strict, frozen=True, kw_only=True):
     """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds until the first
     byte of a new connection, seconds to send a request, seconds an idle connection is kept (longer than any dialer keeps it),
-    connections of one process, numbers to look up."""
+    connections of one process, streams of one client and kind, numbers to look up."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
@@ -32,6 +32,7 @@ class Limits(Strict, frozen=True, kw_only=True):
     read_seconds: Seconds = 10
     idle_seconds: Seconds = 90
     connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
+    streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 

@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import __version__, chains, kept, localtime, observed, roster, stores, url_secrets
-from dialgate.admission_queue import Asked, Awaited, Waiting, reply
+from dialgate.admission_queue import AdmissionQueue, Asked, Awaited, reply
 from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Inquiry
 from dialgate.clock import Clock, ClockSteppedBack
@@ -135,7 +135,7 @@ class Gate:
         )  # for who watches, to take out
         self._loop = asyncio.get_running_loop()
         crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
-        self._waiting = Waiting(config.settings.batch_calls, crowded=crowded)
+        self._queue = AdmissionQueue(config.settings.batch_calls, crowded=crowded)
         self._batches: set[asyncio.Task[None]] = set()
         self._deciding: asyncio.Task[None] | None = None  # of the batches one, up to its commit
 
@@ -198,7 +198,7 @@ class Gate:
 
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
         """The same for who does without a future."""
-        self._waiting.add(Asked(call, client, time.monotonic(), answer))
+        self._queue.add(Asked(call, client, time.monotonic(), answer))
         if self._deciding is None:
             self._next_batch()
 
@@ -226,7 +226,7 @@ class Gate:
 
     def _next_batch(self) -> None:
         """Begin one, if no other is being decided, and enough wait."""
-        if self._deciding is None and self._waiting.ready:
+        if self._deciding is None and self._queue.ready:
             self._deciding = asyncio.create_task(self._batch())
             self._batches.add(self._deciding)
             self._deciding.add_done_callback(self._batches.discard)
@@ -235,7 +235,7 @@ class Gate:
         """Of those who are there, in the same turn of the event loop too."""
         batch: list[Asked] = []
         try:
-            batch = await self._waiting.taken()
+            batch = await self._queue.take()
             begun = time.monotonic()
             answers = await self._answers(batch)
             reply(zip(batch, answers, strict=True), self.metrics.calls.took)
@@ -245,7 +245,7 @@ class Gate:
                 campaigns = [self._campaign(each) for each in batch]
                 observed.trace(self.traces, campaigns, asked, answers, span)
         finally:
-            self._waiting.answered(batch)
+            self._queue.answered(batch)
             self._leave(asyncio.current_task())
 
     async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
@@ -343,7 +343,7 @@ class Gate:
             )
         kept.keep(config.data / "kept", config)
         self.config = self.registrar.config = config
-        self._waiting.most = config.settings.batch_calls
+        self._queue.most = config.settings.batch_calls
         self._gatherer = self._upkeep.gatherer = self._gatherer.configured(config)
         self._upkeep.works("config")
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})

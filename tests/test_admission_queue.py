@@ -1,10 +1,11 @@
-"""Whoever waits is told, whatever becomes of the others."""
+"""The order in which calls make batches, and that each is answered whatever becomes of the others."""
 
 import asyncio
+from itertools import groupby
 
 import pytest
 
-from dialgate.admission_queue import Asked, reply
+from dialgate.admission_queue import AdmissionQueue, Asked, reply
 from dialgate.answers import Answer
 from dialgate.model import Call
 from dialgate.settings import Client
@@ -43,3 +44,52 @@ async def test_one_that_cannot_be_told_is_no_loss_of_the_others() -> None:
     assert [line.told for line in lines] == [[answers[0]], [], [answers[2]], [], [], [answers[5]]]
     assert timed == [answer.decision_id for answer in answers]
     assert faults == ["the line is broken"]
+
+
+# ---- whose turn it is ------------------------------------------------------------------------------------------------
+
+# Calls as they come, by client; then the batches that they make, of eight at most.
+ORDERS = {
+    "one client: as they come": ("aaaaaaaaaa", ["aaaaaaaa", "aa"]),
+    "a lone call is in the next batch, whatever waits before it": (
+        "a" * 20 + "b",
+        ["aaaab" + "aaa", "a" * 8, "a" * 5],
+    ),
+    "equal shares": ("aaaaaaaabbbbbbbb", ["aaaabbbb", "aaaabbbb"]),
+    "what one does not need the others share": ("aaaaaaaaaabcc", ["aabccaaa", "aaaaa"]),
+    "more clients than places: the rest come first": (
+        "abcdefghijklabcdefghijkl",
+        ["abcdefgh", "ijklabcd", "efghijkl"],
+    ),
+}
+
+
+def queued(arriving: str) -> AdmissionQueue:
+    queue = AdmissionQueue(8, crowded=True)
+    for place, name in enumerate(arriving):
+        client = Client(name=name, key_sha256="", controllers=(), scopes=())
+        queue.add(Asked(CALL, client, float(place), Line()))
+    return queue
+
+
+@pytest.mark.parametrize("name", ORDERS)
+async def test_clients_take_turns(name: str) -> None:
+    arriving, wanted = ORDERS[name]
+    queue, batches = queued(arriving), []
+    while queue.ready:
+        batch = await queue.take()
+        queue.answered(batch)
+        batches.append(batch)
+    assert ["".join(asked.client.name for asked in batch) for batch in batches] == wanted
+    taken = sorted((asked for batch in batches for asked in batch), key=lambda asked: asked.client.name)
+    for _, of_one in groupby(taken, key=lambda asked: asked.client.name):
+        arrived = [asked.arrived for asked in of_one]
+        assert arrived == sorted(arrived)
+
+
+async def test_calls_that_were_given_up_are_left_out() -> None:
+    queue = queued("ab")
+    client = Client(name="a", key_sha256="", controllers=(), scopes=())
+    queue.add(Asked(CALL, client, 9.0, Line("gone")))
+    assert [asked.client.name for asked in await queue.take()] == ["a", "b"]
+    assert (await queue.take(), queue.ready) == ([], False)

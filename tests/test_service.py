@@ -144,7 +144,7 @@ async def test_however_many_wait_for_a_disk_that_stalls_all_are_answered(running
     loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
     held = descriptors()
     waiting = [recorder.sync() for _ in range(3_000)]
-    assert descriptors() == held
+    assert descriptors() <= held
     loop.add_reader(recorder._syncing.fileno(), recorder._synced)
     await asyncio.gather(*waiting)
     assert running.gate.readiness() == {}

@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from dialgate.interfaces import console, http_authzen, http_check, http_server, openapi
+from dialgate.interfaces.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http_access import admit, admit_key
 from dialgate.interfaces.http_decisions import TURN
 from dialgate.interfaces.http_endpoints import ENDPOINTS
@@ -21,7 +22,7 @@ from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, R
 from dialgate.interfaces.http_peers import PEERS
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
-from dialgate.interfaces.turns import Turns
+from dialgate.interfaces.turns import Caps, Turns
 from dialgate.service import Gate
 from dialgate.settings import Client, Config, Scope
 
@@ -40,7 +41,8 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     app[GATE], app[REGISTRY] = gate, registry
     app[DESCRIPTION] = _described()
     app.on_response_prepare.append(http_authzen.echo_request_id)
-    app[TURN] = Turns()
+    app[TURN], app[BULK] = Turns(), Turns()
+    app[CHECK_STREAMS], app[FOLLOWERS] = Caps(), Caps()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(gate, app.router.add_resource(path), tuple(endpoints))
     app.on_shutdown.append(_end_streams)

@@ -11,7 +11,9 @@ What else stands in properties or context is ignored, as the standard wants. `de
 on the disk.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,8 +22,10 @@ from msgspec import Struct
 
 from dialgate.answers import Answer
 from dialgate.interfaces import http_body
+from dialgate.interfaces.bulk import BULK, answer_each
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import JSON_HEADERS, Fault, convert, decode
+from dialgate.interfaces.turns import Turns
 from dialgate.service import Gate
 from dialgate.settings import Client
 
@@ -116,12 +120,14 @@ async def evaluations(request: web.Request, gate: Gate, client: Client) -> web.S
         raise Fault(
             413, "batch.too_large", f"Send at most {limits.batch_calls} evaluations.", field="evaluations"
         )
-    each = [_completed(one, whole) for one in whole.evaluations]
+    each = (_completed(one, whole) for one in whole.evaluations)
     stop = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(
         whole.options.evaluations_semantic
     )
     verdicts = (
-        await _in_turn(each, gate, client, stop) if stop is not None else await _at_once(each, gate, client)
+        await _in_turn(each, gate, client, stop)
+        if stop is not None
+        else await _at_once(each, gate, client, request.app[BULK])
     )
     return web.Response(body=msgspec.json.encode(Verdicts(verdicts)), headers=JSON_HEADERS)
 
@@ -150,21 +156,24 @@ async def _one(asked: CheckRequest, gate: Gate, client: Client) -> web.StreamRes
     )
 
 
-async def _at_once(each: Iterable[dict[str, Any]], gate: Gate, client: Client) -> list[Verdict]:
-    asked = [_submitted(one, gate, client) for one in each]
-    return [one if isinstance(one, Verdict) else _verdict(await one) for one in asked]
+async def _at_once(each: Iterable[dict[str, Any]], gate: Gate, client: Client, turns: Turns) -> list[Verdict]:
+    submit = partial(_submitted, gate, client)
+    return [
+        verdict async for some in answer_each(turns, client.name, each, submit, _verdict) for verdict in some
+    ]
 
 
-async def _in_turn(each: Sequence[dict[str, Any]], gate: Gate, client: Client, stop: bool) -> list[Verdict]:  # noqa: FBT001 - the verdict to stop at
+async def _in_turn(each: Iterable[dict[str, Any]], gate: Gate, client: Client, stop: bool) -> list[Verdict]:  # noqa: FBT001 - the verdict to stop at
     told: list[Verdict] = []
     for one in each:
-        told += await _at_once([one], gate, client)
+        answer = _submitted(gate, client, one)
+        told.append(answer if isinstance(answer, Verdict) else _verdict(await answer))
         if told[-1].decision is stop:
             break
     return told
 
 
-def _submitted(one: dict[str, Any], gate: Gate, client: Client) -> Any:
+def _submitted(gate: Gate, client: Client, one: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
     """The answer to come, or the verdict on what is no question: a denial in its place, and the others are served."""
     try:
         return gate.check(call(_question(convert(one, Evaluation)), client, _INTERFACE), client)

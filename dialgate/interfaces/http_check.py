@@ -1,9 +1,9 @@
 """The question before every call: in JSON, as plain text or a form for dialplans, many at once, and as a rehearsal."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -14,13 +14,13 @@ from msgspec import Meta, Struct
 from dialgate.admission_queue import Awaited
 from dialgate.answers import Answer
 from dialgate.interfaces import http_body
+from dialgate.interfaces.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, encoded, fault_of
 from dialgate.model import Call, CallType
 from dialgate.reason_classes import classify
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
 
-_WINDOW: Final = 256
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
@@ -230,8 +230,11 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
 async def checks(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     if request.content_type == "application/x-ndjson":
         return await _stream(request, gate, client)
-    limits = gate.config.settings.limits
-    calls = decode(_checks, await http_body.whole(request, limits), depth=1).calls
+    limits, turns = gate.config.settings.limits, request.app[BULK]
+    body = await http_body.whole(request, limits)
+    async with turns.of(client.name):
+        calls = decode(_checks, body, depth=1).calls
+        await asyncio.sleep(0)
     if len(calls) > limits.batch_calls:
         raise Fault(
             413,
@@ -239,25 +242,37 @@ async def checks(request: web.Request, gate: Gate, client: Client) -> web.Stream
             f"Send at most {limits.batch_calls} calls at once, or a stream of application/x-ndjson.",
             field="calls",
         )
-    answers = await _collected([_submit(gate, client, call) for call in calls])
+    answers = [
+        answer
+        async for some in answer_each(turns, client.name, calls, partial(_submit, gate, client), _encode)
+        for answer in some
+    ]
     return http_body.reply(request, b'{"answers":[%b]}' % b",".join(answers))
 
 
 async def _stream(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    """Line by line, in order. At most `_WINDOW` calls are on their way, and nothing more is read while a client leaves
-    its answers unread."""
-    response = web.StreamResponse(headers=_NDJSON)
-    await response.prepare(request)
-    try:
-        async for some in http_body.lines(request, gate.config.settings.limits):
-            calls = (line for line in some if line.strip())
-            while window := [_submit(gate, client, line) for line in islice(calls, _WINDOW)]:
-                await response.write(b"".join([line + b"\n" for line in await _collected(window)]))
-    except FAILURES as error:  # the status has gone out: the last line tells it
-        await response.write(encoded(fault_of(error).problem) + b"\n")
-        response.force_close()
-    await response.write_eof()
+    """Line by line, in order. Nothing more is read while a client leaves its answers unread."""
+    limits = gate.config.settings.limits
+    with request.app[CHECK_STREAMS].one(client.name, limits.streams, too_many_streams(limits.streams)):
+        response = web.StreamResponse(headers=_NDJSON)
+        await response.prepare(request)
+        try:
+            await _answer_lines(request, response, gate, client)
+        except FAILURES as error:  # the status has gone out: the last line tells it
+            await response.write(encoded(fault_of(error).problem) + b"\n")
+            response.force_close()
+        await response.write_eof()
     return response
+
+
+async def _answer_lines(
+    request: web.Request, response: web.StreamResponse, gate: Gate, client: Client
+) -> None:
+    turns, submit = request.app[BULK], partial(_submit, gate, client)
+    async for some in http_body.lines(request, gate.config.settings.limits):
+        calls = (line for line in some if line.strip())
+        async for answers in answer_each(turns, client.name, calls, submit, _encode):
+            await response.write(b"".join([answer + b"\n" for answer in answers]))
 
 
 def _submit(gate: Gate, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
@@ -266,7 +281,3 @@ def _submit(gate: Gate, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Fut
         return gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:
         return encoded(fault.problem)
-
-
-async def _collected(items: Iterable[asyncio.Future[Answer] | bytes]) -> list[bytes]:
-    return [item if isinstance(item, bytes) else _encode(await item) for item in items]

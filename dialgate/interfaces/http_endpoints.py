@@ -132,7 +132,7 @@ ENDPOINTS: Final = (
         also_asks=("application/x-ndjson",),
         answer=http_check.Answers,
         answer_example={"answers": [_ALLOW]},
-        errors=(*ASKING, "batch.too_large"),
+        errors=(*ASKING, "batch.too_large", "streams.too_many"),
     ),
     Endpoint(
         method="POST",

@@ -106,6 +106,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         429,
         "The client has looked up too many numbers; `Retry-After` says when it may go on.",
     ),
+    "streams.too_many": (429, "The client has as many streams open as it may; close one."),
     "gate.error": (500, "An error in the gate; its log has the details. No call was allowed."),
     "store.unavailable": (503, "The store cannot be reached; nothing was written."),
     "peer.unheard": (503, "It is not here, and another gate that may have it could not be asked."),

@@ -186,7 +186,7 @@ LEDGER_ENDPOINTS: Final = (
         parameters=(_AFTER,),
         answer=Notice,
         answer_example=_NOTICE,
-        errors=("store.unavailable", "gate.unavailable"),
+        errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
     ),
     Endpoint(
         method="POST",

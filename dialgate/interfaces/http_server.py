@@ -41,6 +41,9 @@ _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 16  # an evicted connection gives its descriptor back a few turns of the event loop later
 _DRAIN_SECONDS = 10
 _REST_SECONDS = 1
+_LINGER_SECONDS = (
+    2  # to read a body on after its refusal, so that the client sees that; reading takes time from others
+)
 _LOOK_SECONDS = 0.02
 _MOST_HEADERS = 64
 
@@ -336,7 +339,7 @@ async def serve(
         access_log=None,
         shutdown_timeout=_DRAIN_SECONDS,
         keepalive_timeout=limits.idle_seconds,
-        lingering_time=limits.read_seconds,
+        lingering_time=min(_LINGER_SECONDS, limits.read_seconds),
         max_line_size=limits.header_bytes,
         max_field_size=limits.header_bytes,
         max_headers=_MOST_HEADERS,

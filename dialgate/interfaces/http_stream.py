@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from dialgate.faults import Unavailable
 from dialgate.interfaces import http_body
+from dialgate.interfaces.bulk import FOLLOWERS, too_many_streams
 from dialgate.interfaces.http_access import admit
 from dialgate.interfaces.http_errors import Fault, convert, encoded, fault_of
 from dialgate.notices import Notices
@@ -26,8 +27,14 @@ class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0)] | None = None
 
 
-async def stream(request: web.Request, gate: Gate, _: Client) -> web.StreamResponse:
+async def stream(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     """Ends with the gate, with the key, or with the connection."""
+    most = gate.config.settings.limits.streams
+    with request.app[FOLLOWERS].one(client.name, most, too_many_streams(most)):
+        return await _streamed(request, gate)
+
+
+async def _streamed(request: web.Request, gate: Gate) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _Query)
     notices = gate.registrar.notices
     seq = await notices.head() if asked.after is None else asked.after

@@ -1,8 +1,9 @@
-"""What takes a core for a while is done one at a time, and clients take turns: who asks for much waits for themselves."""
+"""Fairness between clients: one CPU-heavy request at a time, and so many open streams for each."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
@@ -12,6 +13,24 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, client: str) -> AsyncIterator[None]:
-        """Of each client one waits for all the others, and the rest for that one."""
+        """Wait for a turn. Of each client only one request queues for it; its other requests wait behind that one."""
         async with self._own.setdefault(client, asyncio.Lock()), self._one:
             yield
+
+
+class Caps:
+    """What each client holds open, counted."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, client: str, most: int, fault: Exception) -> Iterator[None]:
+        """Count one for the client. Raises `fault` where it has `most` already."""
+        if self._open[client] >= most:
+            raise fault
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1

@@ -1,8 +1,8 @@
 """The embedded store: one SQLite file with a write-ahead log, on a local disk. Its tables are in `sqlite_tables`.
 
-Two ways in. The *near* connection serves `read`, `recall` and `commit` on the event loop's own thread: a hop to a
-thread would cost more than the query. It never waits. The *far* connection serves the rest in one worker thread; what
-it has acknowledged is on the disk.
+Three ways in. The *near* connection serves `read`, `recall` and `commit` on the event loop's own thread: a hop to a
+thread would cost more than the query. It never waits. The *ledger* connection writes in one thread, the *far* connection reads
+in another, so that no stop waits for reads; what has been acknowledged is on the disk.
 
 Attempts and remembered answers are gathered in memory and written thousands at a time (`recent`), by a connection and a
 thread of their own, which gives way to the one that decides: after a crash
@@ -151,11 +151,13 @@ class SqliteStore:
         self._patience = patience
         self._near = _Link(path, wait=0, synchronous="NORMAL")
         self._far = _Link(path, wait=WAIT, synchronous="FULL")
+        self._ledger = _Link(path, wait=WAIT, synchronous="FULL")
         # It need not be durable, for the log is, but whole.
         self._behind = _Link(path, wait=WAIT, synchronous="NORMAL")
         # To restart the log is to hold the write lock while readers end: only where there is nothing to wait for.
         self._tidy = _Link(path, wait=0, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-ledger")
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="store-aside", initializer=_give_way)
         self._one = Lock()
         self._closed = False
@@ -197,7 +199,7 @@ class SqliteStore:
 
     async def _in_thread(self, step: _Step[T], link: _Link | None = None) -> T:
         self._refuse_if_closed()
-        worker = self._aside if link is self._behind else self._worker
+        worker = {self._behind: self._aside, self._ledger: self._writer}.get(link or self._far, self._worker)
         return await asyncio.get_running_loop().run_in_executor(worker, (link or self._far).run, step)
 
     async def _write(self, step: _Step[T], link: _Link | None = None) -> T:
@@ -206,7 +208,7 @@ class SqliteStore:
             with self._one, tables.whole(db):
                 return step(db)
 
-        return await self._in_thread(whole, link)
+        return await self._in_thread(whole, link or self._ledger)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -585,9 +587,9 @@ class SqliteStore:
             with suppress(StoreUnavailable):  # the log has it
                 await self._flush()
             self._closed = True
-            for worker in (self._aside, self._worker):
+            for worker in (self._aside, self._worker, self._writer):
                 await asyncio.to_thread(worker.shutdown)
-            for link in (self._tidy, self._near, self._behind, self._far):
+            for link in (self._tidy, self._near, self._behind, self._far, self._ledger):
                 link.close()
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks that a user does not run: `python -m tests.bench NAME --json`."""

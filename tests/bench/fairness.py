@@ -1,0 +1,163 @@
+"""What a client notices of another that floods the gate.
+
+One client asks about one call at a time and writes a stop now and then. First alone; then while another sends ten batches
+of 10,000 calls at once, again and again; then while the other opens 400 streams.
+"""
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from statistics import quantiles
+from typing import Any, Final, Literal
+
+import msgspec
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+
+from dialgate.bench import Figure, servers, world
+from dialgate.bench.world import CALLER_ID, CAMPAIGN
+
+ROOT: Final = Path(__file__).parent.parent.parent
+QUIET, FLOOD = "key-quiet", "key-flood"
+BATCHES, BATCH = 10, 10_000
+STREAMS, WINDOW = 400, 256
+SECONDS: Final = 10.0
+_FIRST: Final = 390_630_000_000
+
+
+def run() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = world.write_config(Path(folder), ROOT / "config/countries", clients=_clients(), sip=None)
+        with servers.gate(config) as gate:
+            alone = asyncio.run(_probe(gate.port, SECONDS))
+            yield from _figures("alone", alone, None)
+            for kind in ("batches", "streams"):
+                with _flood(gate.port, kind):
+                    flooded = asyncio.run(_probe(gate.port, SECONDS))
+                yield from _figures(kind, flooded, alone)
+
+
+def _clients() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "controllers": [world.CLIENT],
+            "scopes": ["check", "revoke"],
+            "key_sha256": sha256(key.encode()).hexdigest(),
+        }
+        for name, key in ((world.CLIENT, QUIET), ("flood", FLOOD))
+    ]
+
+
+def _figures(
+    kind: str, measured: dict[str, list[float]], alone: dict[str, list[float]] | None
+) -> Iterator[Figure]:
+    for what, times in measured.items():
+        for percent in (50, 99):
+            value, baseline = _quantile(times, percent), _quantile(alone[what], percent) if alone else None
+            ratio = round(value / baseline, 2) if baseline else None
+            yield Figure(f"fairness.{kind}.{what}_p{percent}", value, "ms", baseline, ratio)
+
+
+def _quantile(times: list[float], percent: int) -> float:
+    return round(quantiles(times, n=100, method="inclusive")[percent - 1] * 1000, 2)
+
+
+# ---- the client that is measured -------------------------------------------------------------------------------------
+
+
+async def _probe(port: int, seconds: float) -> dict[str, list[float]]:
+    """The time of each check, one after the other, and of each stop."""
+    checks: list[float] = []
+    stops: list[float] = []
+    headers = {"Authorization": f"Bearer {QUIET}"}
+    async with ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+        ends = time.monotonic() + seconds
+        for turn in itertools.count():
+            if time.monotonic() > ends and len(stops) > 1:
+                break
+            number = f"+{_FIRST + 50_000_000 + turn}"
+            checks.append(await _timed(session, "/v1/check", _call(number)))
+            if turn % 20 == 0:
+                stop = {"number": number, "channel": "mail", "proof": f"mail/{turn}"}
+                stops.append(await _timed(session, "/v1/revocations", stop))
+    return {"check": checks, "stop": stops}
+
+
+async def _timed(session: ClientSession, path: str, body: dict[str, str]) -> float:
+    begun = time.perf_counter()
+    async with session.post(path, json=body) as answer:
+        await answer.read()
+        assert answer.status in {200, 201}, await answer.text()
+    return time.perf_counter() - begun
+
+
+def _call(number: str) -> dict[str, str]:
+    return {"to": number, "from": CALLER_ID, "campaign": CAMPAIGN}
+
+
+# ---- the other, in a process of its own ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _flood(port: int, kind: Literal["batches", "streams"]) -> Iterator[None]:
+    words = [sys.executable, "-m", "tests.bench.fairness", str(port), kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield
+        finally:
+            process.kill()
+
+
+async def _send(port: int, kind: str) -> None:
+    headers = {"Authorization": f"Bearer {FLOOD}"}
+    timeout, connector = ClientTimeout(total=None), TCPConnector(limit=0)
+    url = f"http://127.0.0.1:{port}"
+    async with ClientSession(url, headers=headers, timeout=timeout, connector=connector) as session:
+        if kind == "batches":
+            bodies = [_batch(place) for place in range(BATCHES)]
+            print("begins", flush=True)  # noqa: T201 - to the process that measures
+            await asyncio.gather(*(_repeat(session, body) for body in bodies))
+        else:
+            print("begins", flush=True)  # noqa: T201 - as above
+            await asyncio.gather(*(_stream(session, place) for place in range(STREAMS)))
+
+
+def _batch(place: int) -> bytes:
+    calls = [_call(f"+{_FIRST + place * BATCH + number}") for number in range(BATCH)]
+    return msgspec.json.encode({"calls": calls})
+
+
+async def _repeat(session: ClientSession, body: bytes) -> None:
+    while True:
+        async with session.post("/v1/checks", data=body) as answer:
+            await answer.read()
+
+
+async def _stream(session: ClientSession, place: int) -> None:
+    lines = b"".join(
+        msgspec.json.encode(_call(f"+{_FIRST + place * WINDOW + number}")) + b"\n" for number in range(WINDOW)
+    )
+
+    async def endless() -> Any:
+        while True:
+            yield lines
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    with suppress(ClientError):  # refused: the others go on
+        async with session.post("/v1/checks", data=endless(), headers=headers) as answer:
+            async for _ in answer.content.iter_any():
+                pass
+
+
+if __name__ == "__main__":
+    asyncio.run(_send(int(sys.argv[1]), sys.argv[2]))
