@@ -183,7 +183,10 @@ async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) ->
     async with running.client.get(f"/v1/check.txt?{QUERY}") as answer:
         assert (answer.status, await answer.text()) == (503, "deny gate.unavailable")
     async with running.client.get(f"/v1/check.form?{QUERY}") as answer:
-        assert (answer.status, await answer.text()) == (503, "decision=deny&reason=gate.unavailable")
+        assert (answer.status, await answer.text()) == (
+            503,
+            "decision=deny&reason=gate.unavailable&reason_class=gate",
+        )
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert (await answer.json())["error"]["code"] == "store.unavailable"
