@@ -19,8 +19,8 @@ class Reason(Struct, frozen=True):
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
-    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see permit.py. `reason_class` of a denial says what to do next:
-    see reason_classes.py; empty in an allow."""
+    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see
+    permit.py. `reason_class` of a denial says what to do next: see reason_classes.py; empty in an allow."""
 
     decision: Literal["allow", "deny"]
     decision_id: str = ""

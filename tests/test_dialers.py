@@ -1,6 +1,7 @@
 """Dialers that speak a language of their own: AuthZEN, FreeSWITCH's modules, webhooks by profile."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -301,6 +302,25 @@ async def test_every_profile_tells_its_dialer_the_decision(running: World, name:
     await broken(running)
     status = running.gate.config.webhooks[name].retry.status
     assert not allows(await post(running, path, status, **given))
+
+
+GARBAGE = ['"', "a" * 4096, '"}], "allowed": true', "\u0000", "$(rU{rest.escape})", f"{CLEAR};{LISTED}"]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("name", PROFILES)
+async def test_garbage_in_any_field_is_no_allow_and_the_reply_stays_what_its_dialer_reads(
+    running: World, name: str, garbage: str
+) -> None:
+    """JSON with the fields of a denial, and its class. A call id may be any text."""
+    given, allows = PROFILES[name]
+    for field in ("to", "from"):
+        told = await post(
+            running, f"/v1/webhooks/{name}", **{**given, "json": {**given["json"], field: garbage}}
+        )
+        assert not allows(told)
+        (found,) = re.findall(r"'(?:reason_class|reasonClass|X-Dialgate-Class)': '(\w+)'", str(told))
+        assert found == ("gate" if len(garbage) > 256 else "number" if field == "to" else "call")
 
 
 async def test_jambonz_dials_the_number_that_was_checked(running: World) -> None:

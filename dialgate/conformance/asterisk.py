@@ -1,7 +1,10 @@
 """An Asterisk as far as a FastAGI server sees it: the connection, the environment, the commands and their replies.
 
-It is as strict as the real one and notes what the real one would choke on. `Temper` makes it behave as Asterisk does on
+It is as strict as Asterisk 22.10.1 and notes what that would choke on. `Temper` makes it behave as Asterisk does on
 a bad day. It does not decide anything: the dialplan does (dialplan.py).
+
+AGI() has no time limit of its own. It ends when the server closes, or when the channel does: the caller hangs up, or
+`TIMEOUT(absolute)` expires, with `AGIEXITONHANGUP`. While a line is incomplete it looks at nothing but the server.
 """
 
 import asyncio
@@ -26,7 +29,8 @@ _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", 
 class Temper(Struct, frozen=True, kw_only=True):
     """`extra`: environment lines of a version to come; `arguments_first`: another order. `hangup_before`: the caller
     hangs up before the reply to that command (1 is the first). `replies`: what is said to commands that begin so.
-    `keys`: what the caller presses at each question; `early`: and during which file. `patience`: seconds until the caller hangs up."""
+    `keys`: what the caller presses at each question; `early`: and during which file. `patience`: seconds until the
+    caller hangs up; never, if None."""
 
     extra: tuple[str, ...] = ()
     arguments_first: bool = False
@@ -34,12 +38,15 @@ class Temper(Struct, frozen=True, kw_only=True):
     replies: Mapping[str, str] = {}
     keys: tuple[str, ...] = ()
     early: Mapping[str, str] = {}
-    patience: float = 5.0
+    patience: float | None = None
 
 
 class Channel(Struct, kw_only=True):
     """A call within Asterisk. `said` is every line that servers sent, `violations` those that it would choke on;
-    `ended` by `HANGUP` or because the caller hung up."""
+    `ended` by `HANGUP` or because the caller hung up.
+
+    `presentation` is `CALLERID(pres)`. `limit` is the loop's time at which `TIMEOUT(absolute)` ends the channel, and
+    `expired` says that it did."""
 
     extension: str
     caller: str = "unknown"
@@ -50,6 +57,9 @@ class Channel(Struct, kw_only=True):
     said: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     ended: bool = False
+    presentation: str = "allowed"
+    limit: float | None = None
+    expired: bool = False
     temper: Temper = Temper()
 
 
@@ -79,30 +89,27 @@ class _Session:
         self._channel, self._reader, self._writer = channel, reader, writer
         self._keys = iter(channel.temper.keys)
         self._commands = 0
+        self._begun = asyncio.get_running_loop().time()
+        self._gone = False
 
     async def run(self, url: str, arguments: tuple[str, ...]) -> str:
-        """Without a limit of its own: it waits for a server that hangs until the caller loses patience."""
         channel = self._channel
-        try:
-            async with asyncio.timeout(channel.temper.patience):
-                self._writer.write(environment(channel, url, arguments))
-                async for line in self._lines():
-                    self._writer.write(self._answered(line))
-                    await self._writer.drain()
-        except TimeoutError:
-            channel.ended = True
-            self._writer.write(b"HANGUP\n")
-            return "HANGUP"
-        except ConnectionError:
-            return "HANGUP" if channel.ended else "SUCCESS"
-        return "HANGUP" if channel.ended else "SUCCESS"
+        with suppress(ConnectionError):
+            self._writer.write(environment(channel, url, arguments))
+            async for line in self._lines():
+                self._writer.write(self._answered(line))
+                await self._writer.drain()
+        return "HANGUP" if channel.ended or channel.expired else "SUCCESS"
 
     async def _lines(self) -> AsyncIterator[str]:
         """One line each time that its socket has something, or has ended: what came with an earlier line lies in its
         stdio until then."""
         kept, piece = b"", b"."
         while piece or b"\n" in kept:
-            piece = await self._reader.read(_LINE_BYTES)
+            read = await self._read(begun=bool(kept) and b"\n" not in kept)
+            if read is None:
+                return
+            piece = read
             line, ended, kept = (kept + piece).partition(b"\n")
             if not ended:
                 kept = line
@@ -115,6 +122,26 @@ class _Session:
             yield line.decode("utf-8", "replace")
         if kept:
             self._channel.violations.append("a line without an end")
+
+    async def _read(self, *, begun: bool) -> bytes | None:
+        """None where the channel ended meanwhile. Within a line Asterisk does not look at the channel."""
+        ends = None if begun or self._gone else self._end_of_channel()
+        try:
+            async with asyncio.timeout_at(ends):
+                return await self._reader.read(_LINE_BYTES)
+        except TimeoutError:
+            self._gone = True
+            self._channel.expired = ends == self._channel.limit
+            self._channel.ended = not self._channel.expired
+            self._writer.write(b"HANGUP\n")
+        if self._channel.variables.get("AGIEXITONHANGUP") == "yes":
+            return None
+        return await self._read(begun=True)  # the server's own end is all that it waits for now
+
+    def _end_of_channel(self) -> float | None:
+        patience = self._channel.temper.patience
+        ends = (self._channel.limit, None if patience is None else self._begun + patience)
+        return min((end for end in ends if end is not None), default=None)
 
     def _answered(self, line: str) -> bytes:
         channel = self._channel
@@ -212,7 +239,7 @@ def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes
 def _described(channel: Channel, url: str) -> list[tuple[str, str]]:
     return [
         ("request", url), ("channel", "PJSIP/dialer-00000001"), ("language", channel.language), ("type", "PJSIP"),
-        ("uniqueid", channel.uniqueid), ("version", "22.6.0"), ("callerid", channel.caller),
+        ("uniqueid", channel.uniqueid), ("version", "22.10.1"), ("callerid", channel.caller),
         ("calleridname", channel.caller_name), ("callingpres", "0"), ("callingani2", "0"), ("callington", "0"),
         ("callingtns", "0"), ("dnid", channel.extension), ("rdnis", "unknown"), ("context", "dialer"),
         ("extension", channel.extension), ("priority", "3"), ("enhanced", "0.0"), ("accountcode", ""),

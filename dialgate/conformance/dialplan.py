@@ -1,27 +1,27 @@
 """Asterisk's dialplan, as much of it as ours use: extensions.conf read and run on a channel, until a call is placed or ended.
 
 An application or a function that is not known here ends the run with `Unknown`: what was not understood was not tested.
+It behaves as Asterisk 22.10.1 and 18.26.4 were seen to. Expressions are in expressions.py.
 """
 
 import asyncio
-import http.client
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from msgspec import Struct
 
 from dialgate.conformance.asterisk import Channel, agi
+from dialgate.conformance.expressions import Unknown, evaluate
+from dialgate.conformance.fetching import fetch
 
 _LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
 _STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
 _CURL_SECONDS: Final = 180.0  # without CURLOPT
 _MOST_STEPS: Final = 200
-
-
-class Unknown(Exception):
-    """The dialplan does what this emulator does not know."""
+_BUFFER: Final = 4096  # VAR_BUF_SIZE: what `${…}` and `$[…]` hold, with the NUL at the end
+_EXPIRED: Final = "T"  # the extension that a channel goes to when TIMEOUT(absolute) expires
 
 
 class Step(Struct, frozen=True):
@@ -67,24 +67,33 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 
 class Run:
-    """One channel in one context. `placed` is what was dialled."""
+    """One channel in one context. `placed` is what was dialled; `shown` the caller ID that left with it; `forwards` says
+    whether Dial() follows a trunk's 302 that Asterisk's core is told of (`redirect_method=uri_core`)."""
 
-    def __init__(self, channel: Channel, steps: list[Step]) -> None:
+    def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
         self.channel = channel
-        self.placed = ""
-        self._steps = steps
+        self.placed = self.shown = ""
+        self.forwards = False
+        self._extensions = extensions
+        self._steps = matching(extensions, channel.extension)
         self._at = 0
         self._curl_seconds = _CURL_SECONDS
 
     async def to_its_end(self) -> str:
         """The dial string, or nothing where the call was not placed."""
         for _ in range(_MOST_STEPS):
+            if self.channel.expired:
+                self._expire()
             if self._at >= len(self._steps) or self.channel.ended or self.placed:
                 return self.placed
             step = self._steps[self._at]
             self._at += 1
             await self._do(step.application, step.data)
         raise Unknown("the dialplan does not end")
+
+    def _expire(self) -> None:
+        self.channel.limit, self.channel.expired = None, False
+        self._steps, self._at = self._extensions.get(_EXPIRED, []), 0
 
     async def _do(self, application: str, data: str) -> None:
         if application == "ExecIf":
@@ -109,6 +118,11 @@ class Run:
             self._curl_seconds = float(value)
         elif name == "CALLERID(num)":
             self.channel.caller = value
+        elif name == "CALLERID(pres)":
+            self.channel.presentation = value
+        elif name == "TIMEOUT(absolute)":
+            now = asyncio.get_running_loop().time()
+            self.channel.limit = now + float(value) if float(value) else None
         elif "(" not in name:
             self.channel.variables[name.lstrip("_")] = value
         elif not name.startswith("CURLOPT("):
@@ -127,6 +141,8 @@ class Run:
 
     def _dial(self, data: str) -> None:
         self.placed = data
+        self.shown = self.channel.caller if self.channel.presentation.startswith("allowed") else "anonymous"
+        self.forwards = "i" not in re.sub(r"\([^)]*\)", "", data.split(",")[2] if data.count(",") > 1 else "")
 
     def _nothing(self, _: str) -> None:
         """Logs, on a real one."""
@@ -141,7 +157,8 @@ class Run:
                 continue
             end = _closing(text, begin + 1)
             inner = await self._filled(text[begin + 2 : end])
-            value = await self._value(inner) if text[begin + 1] == "{" else _true(inner)
+            inner = inner[: _BUFFER - 1]
+            value = await self._value(inner) if text[begin + 1] == "{" else evaluate(inner)
             done, text = done + text[:begin] + value, text[end + 1 :]
         return done + text
 
@@ -156,7 +173,7 @@ class Run:
 
     async def _function(self, name: str, data: str) -> str:
         if name == "CURL":
-            return await asyncio.to_thread(self._curl, data)
+            return await self._fetched(data)
         if name == "CALLERID":
             return {"num": self.channel.caller, "name": self.channel.caller_name}[data]
         known = _FUNCTIONS.get(name)
@@ -164,17 +181,10 @@ class Run:
             raise Unknown(f"the function {name}")
         return known(data)
 
-    def _curl(self, url: str) -> str:
-        """The body whatever the status; nothing at all where there was no answer in time."""
-        parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=self._curl_seconds)
-        try:
-            connection.request("GET", f"{parts.path}?{parts.query}")
-            return connection.getresponse().read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException):
-            return ""
-        finally:
-            connection.close()
+    async def _fetched(self, url: str) -> str:
+        """The body whatever the status, without a line end; nothing at all where it was not complete in time."""
+        answer = await fetch(url, self._curl_seconds)
+        return "" if answer is None else answer.body.removesuffix("\n")
 
 
 _APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
@@ -183,6 +193,7 @@ _APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
     "Hangup": Run._hangup,  # noqa: SLF001 - as above
     "Dial": Run._dial,  # noqa: SLF001 - as above
     "NoOp": Run._nothing,  # noqa: SLF001 - as above
+    "Log": Run._nothing,  # noqa: SLF001 - as above
     "AGI": Run._nothing,  # noqa: SLF001 - as above; it awaits, so it is done apart
 }
 
@@ -197,8 +208,15 @@ def _regex(data: str) -> str:
     return "1" if re.search(pattern, text.removeprefix(" ")) else "0"
 
 
+def _if(data: str) -> str:
+    condition, _, values = data.partition("?")
+    yes, _, no = values.partition(":")
+    return no if condition.strip() in {"", "0"} else yes
+
+
 _FUNCTIONS: Final[dict[str, Callable[[str], str]]] = {
     "FILTER": _filter,
+    "IF": _if,
     "REGEX": _regex,
     "URIENCODE": lambda data: quote(data, safe=""),
     "TOLOWER": str.lower,
@@ -216,17 +234,16 @@ def _closing(text: str, begin: int) -> int:
     raise Unknown(f"a bracket that is not closed: {text}")
 
 
-def _true(expression: str) -> str:
-    """`"a" = "b"` and `!=`, joined by `&`."""
-    terms = [re.fullmatch(r'\s*"([^"]*)"\s*(=|!=)\s*"([^"]*)"\s*', term) for term in expression.split("&")]
-    if not all(terms):
-        return "0"  # a syntax error, which Asterisk logs and takes for false
-    return str(int(all((term[1] == term[3]) is (term[2] == "=") for term in terms if term)))
+async def run(text: str, context: str, channel: Channel) -> Run:
+    """Place a call by a dialplan. Raises `Unknown`."""
+    extensions = read(text).get(context, {})
+    if not matching(extensions, channel.extension):
+        raise Unknown(f"nothing for this extension in the context [{context}]")
+    made = Run(channel, extensions)
+    await made.to_its_end()
+    return made
 
 
 async def call(text: str, context: str, channel: Channel) -> str:
     """Place a call by a dialplan. Returns the dial string, or nothing. Raises `Unknown`."""
-    steps = matching(read(text).get(context, {}), channel.extension)
-    if not steps:
-        raise Unknown(f"nothing for this extension in the context [{context}]")
-    return await Run(channel, steps).to_its_end()
+    return (await run(text, context, channel)).placed

@@ -1,19 +1,20 @@
 """FreeSWITCH's XML dialplan, as much of it as ours use: conditions hunted first, with inline actions run at once, and then
 the actions that were found. Whatever is not known here ends the run with `Unknown`."""
 
-import asyncio
-import http.client
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from dialgate.conformance.dialplan import Unknown
+from dialgate.conformance.expressions import Unknown
+from dialgate.conformance.fetching import Fetched, fetch
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _ENCODE: Final = re.compile(r"\$\{url_encode\(([^()]*)\)\}")
 _APPLICATIONS: Final = frozenset({"set", "curl", "httapi", "log", "export"})
+_OK: Final = 200
 _PROFILE_SECONDS: Final = 1.0  # `timeout` of the profile in httapi.conf.xml
 
 
@@ -79,21 +80,20 @@ class Call:
             variable, _, value = data.partition("=")
             self.variables[variable] = value
         elif name == "curl":
-            limit = float(
-                self.variables.get("curl_timeout", "") or 3600
-            )  # without the variable there is none
-            code, _, body = await asyncio.to_thread(_got, data.partition(" ")[0], limit)
+            limit = self.variables.get("curl_timeout", "")  # without the variable there is none
+            answer = await fetch(data.partition(" ")[0], float(limit) if limit else math.inf)
+            code, body = (str(answer.status), answer.body) if answer else ("0", "")
             self.variables |= {"curl_response_code": code, "curl_response_data": body}
         elif name == "httapi":
-            return self._worked(*await asyncio.to_thread(_got, data, _PROFILE_SECONDS))
+            return self._worked(await fetch(data, _PROFILE_SECONDS))
         return True
 
-    def _worked(self, code: str, media: str, body: str) -> bool:
+    def _worked(self, answer: Fetched | None) -> bool:
         """What is not a 200 with XML leaves the application, and the call goes on."""
-        if code != "200" or "text/xml" not in media:
+        if answer is None or answer.status != _OK or "text/xml" not in answer.media:
             return True
         try:
-            document = ET.fromstring(body)  # noqa: S314 - of the gate under test
+            document = ET.fromstring(answer.body)  # noqa: S314 - of the gate under test
         except ET.ParseError:
             return True
         for variable in document.findall("variables/*"):
@@ -103,21 +103,6 @@ class Call:
     def _filled(self, text: str) -> str:
         text = _VARIABLE.sub(lambda found: self.variables.get(found[1], ""), text)
         return _ENCODE.sub(lambda found: quote(found[1], safe=""), text)
-
-
-def _got(url: str, seconds: float) -> tuple[str, str, str]:
-    """Status, content type and body; 0 where there was no answer in time."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
-    try:
-        connection.request("GET", f"{parts.path}?{parts.query}")
-        answer = connection.getresponse()
-        body = answer.read().decode("utf-8", "replace")
-        return str(answer.status), answer.headers.get("Content-Type", ""), body
-    except (OSError, http.client.HTTPException):
-        return "0", "", ""
-    finally:
-        connection.close()
 
 
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:

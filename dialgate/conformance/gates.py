@@ -1,6 +1,7 @@
 """Gates that behave badly: one port that takes FastAGI and HTTP alike, and does to each caller what a case wants.
 
 An HTTP answer has the form that the path asks for, so that a dialer under test needs no other configuration than its own.
+As a real gate, it compares the numbers of the request with those of the call: see `mismatch`.
 """
 
 import asyncio
@@ -9,8 +10,10 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeAlias
-from urllib.parse import unquote_plus
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, unquote_plus
+
+from msgspec import Struct, field
 
 Serve: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Play: TypeAlias = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -22,9 +25,75 @@ _ALLOW: Final = (
     ("DECISION_ID", "conformance-1"),
     ("DECISION", "allow"),
 )
-_DENY: Final = (("DECISION", "deny"), ("REASON", "registry.listed"), ("DECISION_ID", "conformance-1"))
+_DENY: Final = (
+    ("DECISION", "deny"),
+    ("REASON", "registry.listed"),
+    ("CLASS", "number"),
+    ("DECISION_ID", "conformance-1"),
+)
 _TO: Final = re.compile(rb'(?:[?&]to=|^to=|"to"\s*:\s*"|"id"\s*:\s*"(?=\+))([^&"\s]+)', re.MULTILINE)
 _LATE_SECONDS: Final = 3.0
+_DRIP_SECONDS: Final = 1.0
+_LONG: Final = b"a" * 4096  # as much as a variable of Asterisk's dialplan holds
+_TO_NAMES: Final = ("to", "dnis", "phone_number", "number", "Caller-Destination-Number", "resource.id")
+_FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "subject.properties.caller_id")
+
+
+class TestCall(Struct, frozen=True):
+    """The call that a dialer was made to place. `shown`: its caller ID, or empty where the kit does not know it.
+    `notes`: what a request said otherwise."""
+
+    to: str
+    shown: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def mismatch(request: bytes, call: TestCall) -> str:
+    """Return what is wrong with the numbers that a request names, or nothing. A caller ID that the kit does not know
+    may be missing or any number."""
+    named = _named(request)
+    to = next((named[name] for name in _TO_NAMES if name in named), "")
+    shown = next((named[name] for name in _FROM_NAMES if name in named), "")
+    if not same_number(to, call.to):
+        return f"the gate was asked about {to[:64]!r}; the call goes to {call.to}"
+    if call.shown and not same_number(shown, call.shown):
+        return f"the gate was asked about the caller ID {shown[:64]!r}; the call shows {call.shown}"
+    if shown and not _national(shown):
+        return f"the gate was asked about the caller ID {shown[:64]!r}, which is no number"
+    return ""
+
+
+def same_number(one: str, other: str) -> bool:
+    return bool(_national(one)) and _national(one) == _national(other)
+
+
+def _national(number: str) -> str:
+    """+39 06…, 0039 06… and 06… are one number. Empty for what is none."""
+    plain = re.sub(r"[\s()./-]", "", number)
+    return re.sub(r"^(\+|00)?39", "", plain) if re.fullmatch(r"\+?\d{3,15}", plain) else ""
+
+
+def _named(request: bytes) -> dict[str, str]:
+    """The fields of a request by their names: AGI's arguments, and whatever stands in a URL, a form or JSON."""
+    text = request.decode("utf-8", "replace")
+    if text.startswith("agi_"):
+        values = dict(re.findall(r"^agi_([^:\n]*): ?([^\n]*)$", text, re.MULTILINE))
+        return {"to": values.get("arg_1", ""), "from": values.get("arg_2", "")}
+    head, _, body = text.partition("\r\n\r\n")
+    found = dict(parse_qsl(head.split(" ")[1].partition("?")[2]))
+    try:
+        sent = json.loads(body) if body else {}
+    except ValueError:
+        return dict(parse_qsl(body)) | found
+    return dict(_leaves(sent)) | found
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, str):
+        yield path, value
 
 
 async def _spoken(
@@ -87,6 +156,31 @@ async def empty(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWri
     writer.write(b"" if asked.startswith(b"agi_") else _http("200 OK", "text/plain", b""))
 
 
+async def quote(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A quote where the answer is due, on which an expression of a dialplan breaks off."""
+    await _garbage(asked, b'"', writer)
+
+
+async def long(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """More than a dialplan's variable holds."""
+    await _garbage(asked, _LONG, writer)
+
+
+async def _garbage(asked: bytes, value: bytes, writer: asyncio.StreamWriter) -> None:
+    escaped = value.replace(b'"', b'\\"')
+    line = b'SET VARIABLE DG_DECISION "%b"\n' % escaped
+    writer.write(line if asked.startswith(b"agi_") else _http("200 OK", "text/plain", value))
+
+
+async def drip(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An allow, one byte a second."""
+    agi = b'SET VARIABLE DG_DECISION "allow"\n'
+    for byte in agi if asked.startswith(b"agi_") else _answer(asked, allow=True):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(_DRIP_SECONDS)
+
+
 def _answer(asked: bytes, *, allow: bool) -> bytes:
     path = asked.split(b" ")[1].split(b"?")[0]
     found = _TO.search(asked)
@@ -94,7 +188,7 @@ def _answer(asked: bytes, *, allow: bool) -> bytes:
     said = "allow" if allow else "deny"
     told = {"decision": said, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
     if not allow:
-        told |= {"valid_until": "", "reason": "registry.listed"}
+        told |= {"valid_until": "", "reason": "registry.listed", "reason_class": "number"}
     if path.endswith(b".txt"):
         return _http("200 OK", "text/plain", (said if allow else "deny registry.listed").encode())
     if path.endswith(b".form"):
@@ -117,15 +211,27 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def playing(plays: Iterator[Play], port: int = 0) -> AsyncIterator[int]:
-    """A gate on a port of this machine that does one of `plays` to each caller, and hangs up."""
+async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
+    """A gate on a port of this machine that does one of `plays` to each caller, and hangs up. A request for other
+    numbers than those of `call` is denied."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await _asked(reader)
-        await next(plays, early)(asked, reader, writer)
+        play = next(plays, early)
+        if call is not None and (problem := mismatch(asked, call)):
+            call.notes.append(problem)
+            play = deny
+        await play(asked, reader, writer)
 
     async with listening(served, port) as at:
         yield at
+
+
+@asynccontextmanager
+async def frozen(port: int = 0) -> AsyncIterator[int]:
+    """A gate that was stopped (SIGSTOP): the kernel takes its connections and what is sent, and nothing ever answers."""
+    with socket.create_server(("127.0.0.1", port), backlog=100) as server:
+        yield int(server.getsockname()[1])
 
 
 @asynccontextmanager

@@ -1,23 +1,29 @@
-"""The cases: what a gate may do to a dialer, and whether a call may get through then. Only one may."""
+"""The cases: what a gate or a trunk may do to a dialer, and whether a call may get through then. Only one may."""
 
 import socket
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from msgspec import Struct
 
 from dialgate.conformance import gates
-from dialgate.conformance.dialers import Dialer
-from dialgate.conformance.gates import Play
+from dialgate.conformance.dialers import CALLER, TO, Amiss, Dialer, Held, Redirected
+from dialgate.conformance.gates import Play, TestCall
 
 
 class Case(Struct, frozen=True):
-    """`plays`: what each question gets, in turn; the last call is the one that counts. None: there is no gate."""
+    """`plays`: what each question gets, in turn; the last call is the one that counts. None: there is no gate, or it is
+    `frozen`. `may_hold`: Asterisk cannot end this by itself, so a call that waits is not open. `redirects`: the trunk
+    answers 302."""
 
     name: str
     about: str
     plays: tuple[Play, ...] = ()
     through: bool = False
+    frozen: bool = False
+    may_hold: bool = False
+    redirects: bool = False
 
 
 CASES: Final = (
@@ -32,35 +38,66 @@ CASES: Final = (
     Case("error", "answers with an error page", (gates.error,)),
     Case("empty", "answers nothing, politely", (gates.empty,)),
     Case("stale", "answers nothing, right after an allow to the call before", (gates.allow, gates.empty)),
+    Case("frozen", "accepts and never reads, as after SIGSTOP", frozen=True),
+    Case("quote", "answers a quote", (gates.quote,)),
+    Case("long", "answers 4,096 letters", (gates.long,)),
+    Case("drip", "allows, one byte a second", (gates.drip,), may_hold=True),
+)
+MOVED: Final = Case(
+    "moved", "allows, and the trunk redirects to another number", (gates.allow,), redirects=True
 )
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """`through`: how the call got through, or empty."""
+    """`through`: how the call got through, or empty. `note`: what else was wrong, or empty."""
 
     case: str
     about: str
     through: str
     ok: bool
+    note: str = ""
+
+
+def cases_for(dialer: Dialer) -> tuple[Case, ...]:
+    """Those of a trunk too, where the kit is or plays the dialer's trunk."""
+    return (*CASES, MOVED) if isinstance(dialer, Redirected) and dialer.has_trunk else CASES
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
     """`port`: where the dialer expects its gate; 0 for one that is told."""
     for case in cases:
-        through = await _down(dialer, port) if not case.plays else await _played(dialer, case, port)
-        yield Finding(case=case.name, about=case.about, through=through, ok=bool(through) is case.through)
+        yield await _find(dialer, case, port)
 
 
-async def _played(dialer: Dialer, case: Case, port: int) -> str:
+async def _find(dialer: Dialer, case: Case, port: int) -> Finding:
+    call = TestCall(TO, getattr(dialer, "caller_id", CALLER))
+    through, note, ok = "", "", False
+    try:
+        through = await _place(dialer, case, port, call)
+        ok = bool(through) is case.through
+    except Amiss as error:
+        note, through, ok = str(error), error.through, case.may_hold and isinstance(error, Held)
+    notes = [*dict.fromkeys(call.notes), *([note] if note else [])]
+    return Finding(case=case.name, about=case.about, through=through, ok=ok, note="; ".join(notes))
+
+
+async def _place(dialer: Dialer, case: Case, port: int, call: TestCall) -> str:
+    if not case.plays and not case.frozen:
+        return await dialer.place(port or _unused())
     through = ""
-    async with gates.playing(iter(case.plays), port) as listening:
-        for _ in case.plays:
-            through = await dialer.place(listening)
+    gate: AbstractAsyncContextManager[int] = (
+        gates.frozen(port) if case.frozen else gates.playing(iter(case.plays), port, call)
+    )
+    async with gate as listening:
+        for _ in case.plays or (None,):
+            if case.redirects and isinstance(dialer, Redirected):
+                await dialer.place_redirected(listening)
+            else:
+                through = await dialer.place(listening)
     return through
 
 
-async def _down(dialer: Dialer, port: int) -> str:
+def _unused() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        unused = int(free.getsockname()[1])
-    return await dialer.place(port or unused)
+        return int(free.getsockname()[1])

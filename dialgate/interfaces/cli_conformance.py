@@ -9,8 +9,8 @@ import typer
 
 from dialgate.conformance import kit
 from dialgate.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
-from dialgate.conformance.dialplan import Unknown
-from dialgate.conformance.kit import CASES, Finding
+from dialgate.conformance.expressions import Unknown
+from dialgate.conformance.kit import Finding
 from dialgate.interfaces.cli_terminal import AsJson, Failure, reporting
 from dialgate.terminal import MISUSE, NO, WITHOUT_END, progress, show_json, show_table
 
@@ -47,23 +47,28 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
             min=0, max=65_535, help=f"For {_OWN}: where it looks for its gate; 0: $DIALGATE_PORT says."
         ),
     ] = 0,
+    caller_id: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER", help=f"For {_OWN}: the caller ID that your dialer shows; else any number."
+        ),
+    ] = "",
     wait: Annotated[float, typer.Option(min=0.1, help="Seconds until a call counts as not placed.")] = 10,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Play the gate badly for a dialer, and say for each case whether a call got through.
 
-    A gate that allows must be obeyed, too: else nothing was tested. Asterisk, VICIdial and FreeSWITCH are played by an
-    emulator, on the configuration that is shipped in deploy/ or on yours. Without a trunk, exit 0 of COMMAND means that
-    the call was placed.
+    An allow must be obeyed, too; a request for other numbers than the call's gets none. An emulator runs the file in
+    deploy/, or yours, except for own: there, without a trunk, exit 0 of COMMAND means that the call was placed.
 
-    Exit 0: closed in every case. 1: a call got through, or none did where one must.
+    Exit 0: closed in every case. 1: a call got through, was held or called another number, or an allow was not obeyed.
 
     dialgate conformance asterisk
 
     dialgate conformance own --place "./place-a-call.sh" --trunk 5070 --port 8080"""
     with reporting(as_json=as_json):
-        dialer = _dialer(client, file, context, Commanded(place, wait, trunk) if place else None)
+        dialer = _dialer(client, file, context, Commanded(place, wait, trunk, caller_id) if place else None)
         try:
             findings = asyncio.run(_run(dialer, port, as_json=as_json))
         except Unknown as error:
@@ -101,11 +106,12 @@ def _dialer(client: str, file: Path | None, context: str, commanded: Commanded |
 
 async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
     findings: list[Finding] = []
+    cases = kit.cases_for(dialer)
     with progress(*WITHOUT_END, shown=not as_json) as bar:
-        task = bar.add_task(CASES[0].about)
-        async for finding in kit.run(dialer, port):
+        task = bar.add_task(cases[0].about)
+        async for finding in kit.run(dialer, port, cases):
             findings.append(finding)
-            bar.update(task, description=f"{len(findings)} of {len(CASES)}: {finding.about}")
+            bar.update(task, description=f"{len(findings)} of {len(cases)}: {finding.about}")
             if as_json:
                 show_json(finding)
     return findings
@@ -116,7 +122,7 @@ def _show(findings: Iterable[Finding]) -> None:
         (
             each.case,
             each.about,
-            f"through: {each.through}" if each.through else "no call",
+            "; ".join(filter(None, (f"through: {each.through}" if each.through else "no call", each.note))),
             "ok" if each.ok else "OPEN",
         )
         for each in findings
