@@ -32,13 +32,17 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
     wrong = _wrong_at(facts)
     for asked in facts.known.requests:
         if (
-            asked.requested_at <= facts.at < asked.expires_at
+            asked.requested_at <= facts.at < request_ends(asked, law)
             and (wrong < 0 or (asked.proved and asked.requested_at > wrong))
             and asked.goods == facts.campaign.goods
             and not _used(facts, f"request:{asked.id}")
         ):
             return asked
     return None
+
+
+def request_ends(asked: CallRequest, law: Binding) -> Instant:
+    return min([asked.expires_at, *(asked.requested_at + section.lasts for section in law.requests)])
 
 
 def _used(facts: Facts, basis: str) -> bool:

@@ -15,10 +15,24 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from dialgate.model import SECONDS_A_DAY, Basis, Callee, CallType, Facts, Kind, Purpose, Severity
+from dialgate.model import (
+    DAY,
+    HOUR,
+    SECONDS_A_DAY,
+    Basis,
+    Callee,
+    CallType,
+    Facts,
+    Instant,
+    Kind,
+    Purpose,
+    Severity,
+)
 
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
 DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
+# Days of 24 hours, or hours.
+Period: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[dh]$")]
 Window: TypeAlias = tuple[int, int]
 # Findings of the rules that no key of a section forbids by itself.
 Finding: TypeAlias = Literal[
@@ -38,7 +52,7 @@ class LawError(ValueError):
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`from` and `until` are days where the law is made; `until` is the last day in force.
 
-    `cited_for`: the findings for which a denial cites this section's source and severity. A finding that no section is
+    `profiled`: only campaigns whose calls are chosen by profiling. `cited_for`: the findings for which a denial cites this section's source and severity. A finding that no section is
     cited for cites what it cited before the key existed, so that archived files replay to the same words."""
 
     source: str
@@ -51,6 +65,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     callees: tuple[Callee, ...] = ()
     adherents_of: str = ""
     cited_for: tuple[Finding, ...] = ()
+    profiled: bool = False
 
     def binds(self, facts: Facts) -> bool:
         campaign = facts.campaign
@@ -61,6 +76,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             and (not self.call_types or facts.call_type in self.call_types)
             and (not self.sectors or campaign.sector in self.sectors)
             and (not self.callees or campaign.callee in self.callees)
+            and (not self.profiled or campaign.profiling)
             and (not self.adherents_of or self.adherents_of in facts.controller.adheres_to)
         )
 
@@ -100,9 +116,22 @@ class Contracts(Section, frozen=True, kw_only=True):
     tail_days: Annotated[int, Meta(ge=0, le=3660)] = 0
 
 
+class Requests(Section, frozen=True, kw_only=True, dict=True):
+    """`max_age`: how long a call request holds from the instant at which the person made it (`30d`, `72h`); it ends with
+    its own end, if that is earlier."""
+
+    max_age: Period
+
+    @cached_property
+    def lasts(self) -> Instant:
+        """Milliseconds."""
+        return int(self.max_age[:-1]) * (DAY if self.max_age.endswith("d") else HOUR)
+
+
 class Registry(Section, frozen=True, kw_only=True):
     """An opposition registry that must be consulted. `validity_days` run from the submission of the question, or from
-    the version of a full list, in units of 24 hours. `consent`: whether a consent opens a number that is listed."""
+    the version of a full list. `counting`: `rolling` days have 24 hours each; `earlier` ones also end at the same time of
+    day on the clocks where the person may be, whichever is first. `consent`: whether a consent opens a number that is listed."""
 
     id: str
     mode: Literal["answers", "full_list"]
@@ -111,6 +140,7 @@ class Registry(Section, frozen=True, kw_only=True):
     request_exempts: bool = False
     sistan_exempts: bool = False
     consent: Literal["never", "after_listing", "always"] = "never"
+    counting: Literal["rolling", "earlier"] = "rolling"
 
 
 class Lists(Section, frozen=True, kw_only=True):
@@ -134,13 +164,21 @@ class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     serves: tuple[Purpose, ...]
 
 
+class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Caller IDs of these kinds, or with these E.164 prefixes, serve no purpose."""
+
+    kinds: tuple[Kind, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+
 class CallerIds(Section, frozen=True, kw_only=True):
     """`proof_days`: how long a proof that the caller ID is recallable holds. `short_codes`: codes permitted as they
-    stand, in place of a number."""
+    stand, in place of a number. `forbidden`: numbers that no campaign may show."""
 
     classes: tuple[CallerIdClass, ...]
     proof_days: Days
     short_codes: tuple[str, ...] = ()
+    forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
 
 
 class UniqueCallerIds(Section, frozen=True, kw_only=True):
@@ -212,6 +250,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
     contracts: tuple[Contracts, ...]
+    requests: tuple[Requests, ...]
     registries: tuple[Registry, ...]
     lists: tuple[Lists, ...]
     sector_bans: tuple[SectorBan, ...]
@@ -236,6 +275,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...] = ()
     contracts: tuple[Contracts, ...] = ()
+    requests: tuple[Requests, ...] = ()
     registries: tuple[Registry, ...] = ()
     lists: tuple[Lists, ...] = ()
     sector_bans: tuple[SectorBan, ...] = ()
@@ -254,7 +294,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         campaign = facts.campaign
         key = (
             facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee,
-            facts.controller.adheres_to,
+            campaign.profiling, facts.controller.adheres_to,
         )  # fmt: skip
         found = self._bindings.get(key)
         if found is None:
@@ -285,6 +325,7 @@ _CITABLE: dict[str, frozenset[Finding]] = {
     "consents": frozenset(get_args(Finding)) - {"origin"},
     "lists": frozenset({"cession", "origin"}),
 }
+_CLOCKS_KNOWN = 31  # days back for which facts hold a change of the clocks
 _MEMORY = 512
 _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
@@ -324,17 +365,27 @@ def parse_law(data: Any) -> Law:
     return law
 
 
+def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
+    for finding in section.cited_for:
+        if finding not in _CITABLE.get(name, ()):
+            yield f"{name}: no denial cites such a section for {finding!r}; remove it from `cited_for`"
+        elif finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
+            yield f"{name}: a section cited for 'age' needs `max_age_days`"
+    if (
+        isinstance(section, Registry)
+        and section.counting == "earlier"
+        and section.validity_days > _CLOCKS_KNOWN
+    ):
+        yield f"{name}: `counting: earlier` needs `validity_days` of at most {_CLOCKS_KNOWN}"
+
+
 def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
     if section.ends is not None and section.ends < section.starts:
         yield f"{name}: a section is in force until {section.ends}, before it begins"
     for sector in section.sectors:
         if sector not in law.sectors:
             yield f"{name}: sector {sector!r} is not among `sectors`; add it there, or mend the name"
-    for finding in section.cited_for:
-        if finding not in _CITABLE.get(name, ()):
-            yield f"{name}: no denial cites such a section for {finding!r}; remove it from `cited_for`"
-        elif finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
-            yield f"{name}: a section cited for 'age' needs `max_age_days`"
+    yield from _faults_of_keys(name, section)
     if section.adherents_of and section.adherents_of not in law.codes:
         yield f"{name}: code {section.adherents_of!r} is not among `codes`; add it there, or mend the name"
     if isinstance(section, Hours):

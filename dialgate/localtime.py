@@ -14,6 +14,7 @@ from dialgate.law import HolidaySource
 from dialgate.model import DAY, SECOND, Instant, Place
 
 _DAYS_AHEAD = 16
+DAYS_BACK = 2 * _DAYS_AHEAD
 
 
 def versions() -> dict[str, str]:
@@ -53,12 +54,16 @@ def place(zone: str, source: HolidaySource, at: Instant) -> Place:
     start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
     offset = _offset(info, start)
     shift_at = _shift(info, start, start + _DAYS_AHEAD * DAY)
+    middle = start - _DAYS_AHEAD * DAY
+    shifted_at = _shift(info, middle, start) or _shift(info, start - DAYS_BACK * DAY, middle)
     return Place(
         zone=zone,
         offset=offset,
         shift_at=shift_at,
         shift_to=_offset(info, shift_at) if shift_at else 0,
         holidays=_holidays(source, today),
+        shifted_at=shifted_at,
+        shifted_from=_offset(info, shifted_at - SECOND) if shifted_at else 0,
     )
 
 

@@ -56,7 +56,7 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
 
 class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One time zone a called number may be in, as plain arithmetic: local = UTC + `offset`, from `shift_at` on UTC +
-    `shift_to` (seconds). `holidays` are the public holidays of the next weeks there, so that a rule and a replay need
+    `shift_to` (seconds), and before `shifted_at`, of the weeks past, UTC + `shifted_from`. `holidays` are the public holidays of the next weeks there, so that a rule and a replay need
     neither a time-zone database nor a holiday library."""
 
     zone: str
@@ -64,10 +64,14 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     shift_at: Instant = 0
     shift_to: int = 0
     holidays: tuple[date, ...] = ()
+    shifted_at: Instant = 0
+    shifted_from: int = 0
 
     def local(self, at: Instant) -> tuple[int, int]:
         """The local day, counted from 1970-01-01, and the second of it."""
         offset = self.shift_to if self.shift_at and at >= self.shift_at else self.offset
+        if at < self.shifted_at:
+            offset = self.shifted_from
         return divmod(at // SECOND + offset, SECONDS_A_DAY)
 
     def instant(self, day: int, second: int) -> Instant:

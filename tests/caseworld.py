@@ -47,6 +47,7 @@ NUMBERS = {
     ("mobile", ""): "+881612345678",
     ("premium", "IT"): "+39899123456",
     ("shared_cost", "IT"): "+39848123456",
+    ("personal", "IT"): "+39199123456",
     ("emergency", "IT"): "112",
     ("short", "IT"): "187",
     ("invalid", "IT"): "no number",

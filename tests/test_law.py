@@ -88,6 +88,17 @@ def test_a_key_that_no_law_has_is_refused_by_its_place(path: str, where: str) ->
             "code",
             "rest: code 'code' is not among `codes`; add it there, or mend the name",
         ),
+        (
+            "registries.0.validity_days",
+            32,
+            "registries: `counting: earlier` needs `validity_days` of at most 31",
+        ),
+        ("registries.0.counting", "calendar", "`$.registries[0].counting`"),
+        ("requests.0.max_age", "30", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "0d", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "P1M", "`$.requests[0].max_age`"),
+        ("caller_ids.0.forbidden", {"kinds": ["costly"]}, "`$.caller_ids[0].forbidden.kinds[0]`"),
+        ("caller_ids.0.forbidden", {"kind": ["premium"]}, "unknown field `kind`"),
         ("consents.0.cited_for", ["consent.void"], "`$.consents[0].cited_for[0]`"),
         ("consents.0.cited_for", ["origin"], "consents: no denial cites such a section for 'origin'"),
         ("lists.0.cited_for", ["age"], "lists: no denial cites such a section for 'age'"),
@@ -145,6 +156,7 @@ def facts(*, today: date = date(2026, 11, 24), adheres_to: tuple[str, ...] = (),
 def in_scope(section: Section, today: date) -> Facts:
     return facts(
         today=today,
+        profiling=section.profiled,
         adheres_to=(section.adherents_of,),
         purpose=next(iter(section.purposes), "sale"),
         call_type=next(iter(section.call_types), "agent"),
@@ -174,6 +186,7 @@ def test_every_section_binds_from_its_first_day_to_its_last_and_on_no_other(
         ({"call_types": ["automated"]}, {"call_type": "automated"}, {"call_type": "ai_voice"}),
         ({"sectors": ["gas"]}, {"sector": "gas"}, {"sector": ""}),
         ({"callees": ["consumer"]}, {"callee": "consumer"}, {"callee": "business"}),
+        ({"profiled": True}, {"profiling": True}, {"profiling": False}),
         ({"adherents_of": CODE}, {"adheres_to": ("a", CODE)}, {"adheres_to": (f"{CODE}s",)}),
     ],
 )

@@ -37,6 +37,9 @@ def _section_source(law: Binding) -> str:
 
 def caller_id_class(facts: Facts, law: Binding) -> Outcome:
     for section in law.caller_ids:
+        if _is_forbidden(section, facts):
+            text = f"a {facts.caller_id.kind.replace('_', ' ')} number must not be shown"
+            return Deny("caller_id.wrong_class", text, section.source, section.severity)
         found = _class(section, facts)
         if found is not None and facts.campaign.purpose not in found.serves:
             text = f"a {found.name} number must not be used for {facts.campaign.purpose.replace('_', ' ')}"
@@ -45,6 +48,13 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
             text = "this short code is not among those permitted"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
     return Pass()
+
+
+def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
+    shown, forbidden = facts.caller_id, section.forbidden
+    return shown.form == "number" and (
+        shown.kind in forbidden.kinds or any(shown.number.startswith(prefix) for prefix in forbidden.prefixes)
+    )
 
 
 def _class(section: CallerIds, facts: Facts) -> CallerIdClass | None:

@@ -46,7 +46,7 @@ def sector_allowed(facts: Facts, law: Binding) -> Outcome:
 def _exception(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
     asked = basis.request(facts, law)
     if "own_request" in ban.exceptions and asked is not None and asked.own_interface:
-        return Pass(f"request:{asked.id}", asked.expires_at)
+        return Pass(f"request:{asked.id}", basis.request_ends(asked, law))
     if "own_customer_consent" in ban.exceptions:
         return _own_customer(ban, facts, law)
     return None

@@ -41,7 +41,7 @@ def lawful_basis(facts: Facts, law: Binding) -> Outcome:
 def _opened(facts: Facts, law: Binding) -> Pass | None:
     asked = basis.request(facts, law)
     if asked is not None:
-        return Pass(f"request:{asked.id}", asked.expires_at)
+        return Pass(f"request:{asked.id}", basis.request_ends(asked, law))
     held = basis.contract(facts, law)
     if held is not None:
         return Pass(f"contract:{held.id}")

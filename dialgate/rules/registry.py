@@ -11,7 +11,7 @@ import math
 
 from dialgate import basis
 from dialgate.law import Binding, Registry
-from dialgate.model import DAY, Deny, Facts, Instant, Outcome, Pass, RegistryAnswer, Skip
+from dialgate.model import DAY, SECOND, Deny, Facts, Instant, Outcome, Pass, Place, RegistryAnswer, Skip
 
 
 def registry_clear(facts: Facts, law: Binding) -> Outcome:
@@ -35,7 +35,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
             return _listed(registry, answer, facts, law)
         case "clear":
             return _fresh(registry, answer, facts) or Pass(
-                f"clear:{answer.consultation}", _expiry(registry, answer)
+                f"clear:{answer.consultation}", _expiry(registry, answer, facts)
             )
         case "uncovered":
             text = f"outside the coverage subscribed with {registry.id}"
@@ -44,13 +44,22 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
     return Deny("registry.unknown", text, registry.source, registry.severity)
 
 
-def _expiry(registry: Registry, answer: RegistryAnswer) -> Instant:
-    return answer.consulted_at + registry.validity_days * DAY
+def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
+    """Clocks that go forward in between end the days an hour early; clocks that go back do not prolong them."""
+    ends = answer.consulted_at + registry.validity_days * DAY
+    if registry.counting == "earlier":
+        return min([ends, *(_same_time(place, answer.consulted_at, registry) for place in facts.places)])
+    return ends
+
+
+def _same_time(place: Place, at: Instant, registry: Registry) -> Instant:
+    day, second = place.local(at)
+    return place.instant(day + registry.validity_days, second) + at % SECOND
 
 
 def _fresh(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Deny | None:
     """A deny where the answer is too old to rest a call on, or is dated after the call."""
-    if answer.consulted_at <= facts.at < _expiry(registry, answer):
+    if answer.consulted_at <= facts.at < _expiry(registry, answer, facts):
         return None
     text = f"the answer to {registry.id} consultation {answer.consultation} no longer holds; consult again"
     return Deny("registry.expired", text, registry.source, registry.severity)
@@ -61,7 +70,7 @@ def _exemption(registry: Registry, facts: Facts, law: Binding) -> Outcome | None
         return Skip("statistics of the national system are exempt")
     asked = basis.request(facts, law)
     if registry.request_exempts and asked is not None:
-        return Pass(f"request:{asked.id}", asked.expires_at)
+        return Pass(f"request:{asked.id}", basis.request_ends(asked, law))
     held = basis.contract(facts, law)
     if registry.contract_exempts and held is not None:
         return Pass(f"contract:{held.id}")
@@ -86,7 +95,7 @@ def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Bindi
         and given.collected_at > answer.consulted_at
     ):
         # The duty to consult stays: an old answer knows nothing of a renewal since, which would void the consent.
-        ends = min(basis.ends_at(given, law) or math.inf, _expiry(registry, answer))
+        ends = min(basis.ends_at(given, law) or math.inf, _expiry(registry, answer, facts))
         return _fresh(registry, answer, facts) or Pass(f"consent:{given.id}", int(ends))
     text = f"enrolled, by {registry.id} consultation {answer.consultation}"
     return Deny("registry.listed", text, registry.source, registry.severity)
