@@ -168,6 +168,13 @@ class Gatherer:
         self._left_out = left_out
         return found
 
+    def drop_lists(self, records: Iterable[CallList]) -> None:
+        """Use no list that is retired by now, or no longer recorded; for the thread that decides. One whose file is another
+        stays until that is open."""
+        standing = {(each.controller, each.id) for each in records if not each.retired_at}
+        if not standing >= self._lists.keys():
+            self.use_lists({key: each for key, each in self._lists.items() if key in standing})
+
     def use_lists(self, lists: Lists) -> None:
         """From the next call on; for the thread that decides."""
         if lists != self._lists:

@@ -201,6 +201,8 @@ class Metrics:
         self.ready = gauge(
             "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)
         )
+        upkeep = "Time since upkeep last completed a round; the gate denies once it is over `upkeep_stale_seconds`."
+        self.upkeep_age = gauge("dialgate_upkeep_age_seconds", upkeep)
         each_snapshot = ("registry", "controller")
         age = "Age of the newest consultation, or of the version of a full list."
         self.snapshot_age = gauge("dialgate_snapshot_age_seconds", age, each_snapshot)

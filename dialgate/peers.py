@@ -23,6 +23,7 @@ from dialgate.requests import HistoryEntry
 from dialgate.settings import Config
 from dialgate.store import Shared, Store, StoreUnavailable
 from dialgate.subject_answers import CaseInfo, DecisionLine, FromRegistry, OnList
+from dialgate.threads import Threads
 from dialgate.why import Found, Position, Sees
 
 PATH: Final = "/peer"
@@ -202,6 +203,7 @@ class Peers:
         self._nonces = nonces()
         self._session: ClientSession | None = None
         self._asking: set[asyncio.Task[bytes]] = set()
+        self._threads = Threads("peers", 2)
         self._closed = False
 
     @property
@@ -222,6 +224,7 @@ class Peers:
         await asyncio.gather(*self._asking, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+        self._threads.close()
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -287,7 +290,7 @@ class Peers:
         try:
             answer = await self._post(url, sealed, within or self.patience)
             if len(answer) > _LARGE:
-                return await asyncio.to_thread(self._read, answer, sealed, kind)
+                return await self._threads.run(self._read, answer, sealed, kind)
             return self._read(answer, sealed, kind)
         except _Failed as failed:
             return failed
@@ -354,7 +357,7 @@ class Peers:
     async def sealed(self, answer: object, question: bytes) -> bytes:
         """`question`: as it came."""
         nonce = next(self._nonces)  # here: it is not for several threads
-        return await asyncio.to_thread(lambda: self._seal.close(_encode(answer), nonce, _of(question)))
+        return await self._threads.run(lambda: self._seal.close(_encode(answer), nonce, _of(question)))
 
 
 def _to(node: str) -> bytes:

@@ -6,20 +6,23 @@ named and nothing copied. Nobody opens such a one. In a backup there is none: a 
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from dialgate.lockfile import locked
 from dialgate.store import Store, StoreUnavailable
 
+InThread: TypeAlias = Callable[[Callable[[int], None], int], Awaitable[None]]
 _DIGITS: Final = 20
 
 
 class Reached:
-    """Of one data folder, which several processes may share: what they note only grows."""
+    """Of one data folder, which several processes may share: what they note only grows. `in_thread`: runs what waits for the
+    disk."""
 
-    def __init__(self, data: Path) -> None:
-        self._path = data / "ledger.durable"
+    def __init__(self, data: Path, in_thread: InThread = asyncio.to_thread) -> None:
+        self._path, self._in_thread = data / "ledger.durable", in_thread
         self._noted = 0
 
     def held(self) -> int:
@@ -39,7 +42,7 @@ class Reached:
         self._noted = self._noted or self.held()
         if newest > self._noted:
             await store.append([])  # what could be read is durable on its return
-            await asyncio.to_thread(self._write, newest)
+            await self._in_thread(self._write, newest)
             self._noted = newest
         store.hold_to(self._noted)
 

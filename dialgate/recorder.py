@@ -15,6 +15,7 @@ from dialgate.decision_log import DecisionLog, LogUnavailable, Written, syncing
 from dialgate.keys import Keys
 from dialgate.metrics import Metrics
 from dialgate.model import Instant, OutcomeRecord, Result
+from dialgate.threads import Threads
 
 # Syncs that wait for the disk at once. Later callers share the next one.
 _AT_ONCE = 64
@@ -58,6 +59,7 @@ class LogRecorder:
         self._begun = 0.0
         self._awaited: dict[int, _Sync] = {}
         self._later: list[asyncio.Future[None]] = []
+        self._threads = Threads("recorder", 2)  # a stop looks its call up in the log
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """The sequence of each grounds that stand in the newest segment, by digest; begins a segment where the last is
@@ -126,7 +128,7 @@ class LogRecorder:
 
     async def about(self, decision: str) -> tuple[str, str] | None:
         """Its controller, and the number that was to be called; None where its record is not in this node's logs."""
-        return await asyncio.to_thread(self._about, decision)
+        return await self._threads.run(self._about, decision)
 
     def _about(self, decision: str) -> tuple[str, str] | None:
         found = Chains(self._data).find(decision)
@@ -138,4 +140,5 @@ class LogRecorder:
     def close(self) -> None:
         self._loop.remove_reader(self._syncing.fileno())
         self._syncing.close()
+        self._threads.close()
         self.log.close()

@@ -70,6 +70,7 @@ from dialgate.requests import (
 from dialgate.scrub import Judge, numbers_of
 from dialgate.settings import Client, Config, ControllerFile, Line
 from dialgate.store import CallerIdProof, CallList, Store
+from dialgate.threads import Threads
 
 _log = structlog.get_logger(__name__)
 
@@ -132,6 +133,7 @@ class Registrar:
         # As `Recorder.about`, of the other gates on the store.
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _nobody
         self._nonces = nonces()
+        self._threads = Threads("registrar", 2)
 
     @classmethod
     async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":
@@ -445,7 +447,7 @@ class Registrar:
             except Unavailable:
                 if line and not mine:
                     raise _unknown_decision() from None  # nor is a stranger told that there is one
-                if line is None or await asyncio.to_thread(self._moved, line.campaign.id):
+                if line is None or await self._threads.run(self._moved, line.campaign.id):
                     raise  # the hash is of whoever had the campaign then
         if owner not in client.controllers:
             raise _unknown_decision()

@@ -14,16 +14,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, chains, kept, localtime, observed, roster, stores, url_secrets
+from dialgate import __version__, chains, kept, localtime, observed, roster, stores
 from dialgate.admission_queue import AdmissionQueue, Asked, Awaited, reply
 from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Inquiry
+from dialgate.beside import Beside
 from dialgate.clock import Clock, ClockSteppedBack
 from dialgate.decision import decide
 from dialgate.decision_log import Checkpointer, DecisionLog
@@ -50,9 +50,8 @@ from dialgate.snapshot import Part
 from dialgate.stop_retries import StopRetries
 from dialgate.store import CallerIdProof, Store
 from dialgate.subjects import Subjects
-from dialgate.timestamps import Stamper
 from dialgate.traces import Traces
-from dialgate.upkeep import Upkeep
+from dialgate.upkeep import PATIENCE, Upkeep, stamper_of
 
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _STOP = 2.0  # seconds in which other gates are asked whose number it was: then it is stopped by what the store knows
@@ -68,20 +67,6 @@ def spare_collector() -> None:
     callers waiting for 40 ms. What a call leaves behind holds no cycles, so there is little to look for."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _stamper(config: Config, chain: Path) -> Stamper | None:
-    """Raises `ConfigError`."""
-    asked, roots = config.settings, config.folder / config.settings.timestamp_roots
-    interval = int(asked.timestamp_seconds * SECOND)
-    try:
-        url = url_secrets.read_url(asked.timestamp_url, asked.timestamp_url_file, config.folder)
-        return Stamper(chain, url, roots, interval) if url else None
-    except (OSError, ValueError) as error:
-        problem = (
-            f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
-        )
-        raise ConfigError([problem]) from error
 
 
 def _fixed(config: Config) -> dict[str, object]:
@@ -117,6 +102,7 @@ class Gate:
         self._reserver = Reserver(store, self._recorder, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
+        self._observing = Beside(self.subjects.observe, ())
         self.registrar.elsewhere = self._called_elsewhere
         self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
         self._stops = StopRetries(config.data, keys, store, self._called_elsewhere)
@@ -128,7 +114,7 @@ class Gate:
             chains.folder(config.data, 1) == upkeep.chain
         )  # of the node's workers, which share their files
         self.roster = Roster(store, metrics)
-        self._stamper = _stamper(config, upkeep.chain)
+        self._stamper = stamper_of(config, upkeep.chain)
         self.traces: Traces | None = None
         self.recent: deque[tuple[Instant, list[Asked], list[Answer], list[str]]] = deque(
             maxlen=_RECENT
@@ -185,7 +171,7 @@ class Gate:
             gate.reload(config)
             gate._stops.add(settled.unentered)
             undo.pop_all()
-        await gate.tick()
+        await gate.tick(patience=None)
         return gate
 
     # ---- asking ------------------------------------------------------------------------------------------------------
@@ -265,6 +251,7 @@ class Gate:
         leave = partial(self._leave, asyncio.current_task())
         try:
             self._stops.refuse_if_unentered()
+            self._upkeep.refuse_if_late()
             decided = await self._reserver.decide(partial(self._inquiry, batch), leave)
         finally:
             leave()
@@ -354,26 +341,29 @@ class Gate:
         for problem in error.problems:
             _log.error("configuration refused; the last good one stays", problem=problem)
 
-    async def tick(self) -> None:
-        """One round of upkeep."""
+    async def tick(self, patience: float | None = PATIENCE) -> None:
+        """Do one round of upkeep; `patience`: see `Upkeep.round`."""
         try:
             now = self._clock()
         except ClockSteppedBack as error:
             self._upkeep.failed("clock", str(error))
             return
-        await self._upkeep.round(now)
+        await self._upkeep.round(now, patience)
         self._stops.look(now)
         self._upkeep.report("ledger", self._stops.problem)
         await self.roster.tick(structs.replace(self._own, at=now, laws=self.config.law_hash), self.config)
-        await self.subjects.observe(now)
+        await self._observing.run(patience, now)
         if self._first and self._upkeep.lacking is not None:
             self._copies.look(self._upkeep.lacking, now)
         if self._stamper:
-            self._upkeep.stamp(self._stamper, now)
+            await self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
-        """Run upkeep once a second, or sooner when a list was copied here; until cancelled."""
+        """Run upkeep once a second, or sooner when a list was copied here; until cancelled. From here on a gate whose last
+        complete round is older than `upkeep_stale_seconds` denies."""
+        self._upkeep.pulse.start()
         while True:
+            due = self._loop.time() + 1
             self.registrar.changed.clear()
             try:
                 await self.tick()
@@ -381,7 +371,7 @@ class Gate:
                 _log.exception("a round of upkeep failed")
                 self._upkeep.failed("gate", "an error in its upkeep; its log has the details")
             try:
-                async with asyncio.timeout(1):  # `wait_for` may swallow the cancellation
+                async with asyncio.timeout_at(due):  # `wait_for` may swallow the cancellation
                     await self.registrar.changed.wait()
             except TimeoutError:
                 continue
@@ -393,8 +383,10 @@ class Gate:
         await self.subjects.peers.close()
         await self._copies.close()
         await self._stops.close()
+        await self._observing.close()
         await self.subjects.close()
         await self.roster.leave()
+        await self._upkeep.rest()
         await self._store.close()
         await self._upkeep.close(self._clock.at_least())
         self._recorder.close()

@@ -93,6 +93,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     store: SharedStore | None = None
     peers: Mapping[Name, Url] = {}
     store_patience: Seconds = 0.1
+    upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=60)] = 3
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
     storage: Storage = Storage()

@@ -1,30 +1,77 @@
-"""What keeps a gate in repair, once a second: newly published snapshots, call lists, caller-ID proofs, a log or a store
-that failed and may work again. Nothing here decides; whatever fails here closes the gate and says so."""
+"""Upkeep of a gate, once a second: newly published snapshots, call lists, caller-ID proofs, a log or a store that failed
+and may work again. Nothing here decides; a failure here closes the gate and is reported.
 
-import asyncio
+Decisions rest on what upkeep takes up, so a gate whose last complete round is too old denies. What may take longer than a
+round, such as the verification of a large snapshot, runs beside it, in threads of its own.
+"""
+
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
+from dialgate import url_secrets
 from dialgate.archive import Background
+from dialgate.beside import Beside
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
 from dialgate.kept_instants import KeptInstants
 from dialgate.law import Registry
 from dialgate.metrics import Metrics
-from dialgate.model import DAY, HOUR, MINUTE, Instant
+from dialgate.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.numberset import DamagedFile
 from dialgate.reached import Reached
+from dialgate.settings import Config, ConfigError
 from dialgate.shared_run import SharedRun
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
-from dialgate.store import Store
+from dialgate.store import CallList, Store
+from dialgate.threads import Threads
 from dialgate.timestamps import NoTimestamp, Stamper
 from dialgate.vitals import Vitals
 
-COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store")
+COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
+# Seconds for which a round waits for what it started beside it: usually all of it is done by then.
+PATIENCE: Final = 1.0
+# recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
+_THREADS: Final = 7
+_LATE: Final = (
+    "no round of upkeep was completed within `upkeep_stale_seconds`; lists, proofs and registry answers may have changed since."
+    " See whether the processor, the disk or the store is overloaded"
+)
+_FAULTS: Final = (Unavailable, SnapshotMissing, DamagedFile, OSError)
 _log = structlog.get_logger(__name__)
+
+
+class UpkeepLate(Unavailable):
+    """What decisions rest on may have changed unseen."""
+
+    component = "upkeep"
+
+
+class Pulse:
+    """How long ago upkeep last completed a round, on the monotonic clock. Before `start` nothing is late: a gate whose
+    rounds are called by hand has no deadline."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._completed = clock()
+        self._started = False
+
+    def start(self) -> None:
+        self._started = True
+
+    def complete(self) -> None:
+        self._completed = self._clock()
+
+    @property
+    def age(self) -> float:
+        return self._clock() - self._completed
+
+    def late(self, seconds: float) -> bool:
+        return self._started and self._clock() - self._completed > seconds
 
 
 class Upkeep:
@@ -43,31 +90,55 @@ class Upkeep:
         metrics: Metrics,
         chain: Path,
     ) -> None:
-        self.problems: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
+        self.pulse = Pulse(time.monotonic)
         self.metrics = metrics
         self._folder, self._store, self._log = folder, store, log
         self._checkpoints, self._uncovered = checkpoints, ""
-        self._stamping: asyncio.Task[None] | None = None
         self._refused: tuple[int, int, int] | None = None
         self.chain = chain
         self.lacking: frozenset[str] | None = None
+        self._threads = Threads("upkeep", _THREADS)
         self._archiving = Background(chain)
-        self._reached = Reached(folder)
+        self._reached = Reached(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._vitals = Vitals(folder, metrics)
-        self.refresh = SharedRun(self._refresh)
+        self._records: list[CallList] = []  # as the store held them when they were last read
+        self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
+        self._opening = Beside(self._open_again, _FAULTS)
+        self._verifying = Beside(self._replace, _FAULTS)
+        self._tidying = Beside(store.maintain, _FAULTS)
+        self._covering = Beside(self._checkpoint, _FAULTS)
+        self._stamping = Beside(self._stamp, (NoTimestamp, *_FAULTS))
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)
             metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
+        metrics.ready.labels("upkeep").set_function(lambda: not self._late)
+        metrics.upkeep_age.set_function(lambda: self.pulse.age)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        if self._late:
+            return self._problems | {"upkeep": _LATE}
+        return self._problems
+
+    @property
+    def _late(self) -> bool:
+        return self.pulse.late(self.gatherer.config.settings.upkeep_stale_seconds)
+
+    def refuse_if_late(self) -> None:
+        """Raise `UpkeepLate` where no round was completed for too long."""
+        if self._late:
+            raise UpkeepLate(_LATE)
 
     def failed(self, component: str, problem: str) -> None:
-        if self.problems.get(component) != problem:
+        if self._problems.get(component) != problem:
             _log.error("not available", component=component, problem=problem)
-        self.problems[component] = problem
+        self._problems[component] = problem
         self.metrics.ready.labels(component).set(0)
 
     def works(self, component: str) -> None:
-        if self.problems.pop(component, None) is not None:
+        if self._problems.pop(component, None) is not None:
             _log.info("available again", component=component)
         self.metrics.ready.labels(component).set(1)
 
@@ -78,43 +149,46 @@ class Upkeep:
         else:
             self.works(component)
 
-    async def round(self, now: Instant) -> None:
-        """One round at `now`. Raises nothing that was foreseen."""
-        gatherer = self.gatherer
+    async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
+        """Do one round at `now`; wait up to `patience` seconds for each part that runs beside it. Raises nothing that was
+        foreseen."""
         for component in ("gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
-        gatherer.prepare(now)
+        self.gatherer.prepare(now)
         await self._try("clock", lambda: self._keep_instant(now))
-        await self._try("log", lambda: self._mend_log(gatherer, now))
-        await self._try("store", lambda: self._look_up(now))
-        await self._try("snapshot", lambda: self._renew(now))
+        await self._try("log", lambda: self._mend_log(now))
+        await self._try("store", lambda: self._look_up(now, patience))
+        await self._try("snapshot", lambda: self._renew(now, patience))
         self.metrics.log_records.set(self._log.next_seq - 1)
-        self._vitals.observe(gatherer, now)
-        await self._checkpoint(now)
+        self._vitals.observe(self.gatherer, now)
+        await self._covering.run(patience, now)
+        if "store" not in self._problems:  # else a list may have been retired elsewhere
+            self.pulse.complete()
+            self.works("upkeep")
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:
         try:
             problem = await step()
-        except (Unavailable, SnapshotMissing, DamagedFile, OSError) as error:
+        except _FAULTS as error:
             problem = str(error)
         self.report(component, problem)
 
     async def _keep_instant(self, now: Instant) -> str:
-        await asyncio.to_thread(self._instants.advance, now)
+        await self._threads.run(self._instants.advance, now)
         self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
         return ""
 
-    async def _mend_log(self, gatherer: Gatherer, now: Instant) -> str:
-        await asyncio.to_thread(self._log.recover, now)
-        keep = int(gatherer.config.settings.log_archive_hours * HOUR)
-        await asyncio.to_thread(self._archiving.round, now, keep)
+    async def _mend_log(self, now: Instant) -> str:
+        await self._threads.run(self._log.recover, now)
+        keep = int(self.gatherer.config.settings.log_archive_hours * HOUR)
+        await self._threads.run(self._archiving.round, now, keep)  # it starts a process, and waits for none
         return ""
 
     async def _checkpoint(self, now: Instant) -> None:
         """No call waits for a checkpoint, and none is refused for want of one."""
         problem = ""
         try:
-            covered = await asyncio.to_thread(self._checkpoints.advance, self._log.durable, now)
+            covered = await self._threads.run(self._checkpoints.advance, self._log.durable, now)
             self.metrics.log_covered.set(covered)
         except Unavailable as error:
             problem = str(error)
@@ -122,52 +196,72 @@ class Upkeep:
             _log.error("no checkpoint can be made", problem=problem)
         self._uncovered = problem
 
-    def stamp(self, stamper: Stamper, now: Instant) -> None:
-        """Begins to ask the authority, unless it is being asked still: nobody waits for it."""
-        if self._stamping is None or self._stamping.done():
-            self._stamping = asyncio.create_task(self._stamp(stamper, now))
+    async def stamp(self, stamper: Stamper, now: Instant) -> None:
+        """Begin to ask the authority, unless it is being asked still."""
+        await self._stamping.run(0, stamper, now)
 
     async def _stamp(self, stamper: Stamper, now: Instant) -> None:
         try:
-            await asyncio.to_thread(stamper.stamp, now)
+            await self._threads.run(stamper.stamp, now)
         except (NoTimestamp, Unavailable, OSError) as error:
             _log.error("no time stamp", problem=str(error))
 
+    async def rest(self) -> None:
+        """Wait for what runs beside the rounds; the store must be open till then."""
+        for part in (self._tidying, self._opening, self._verifying, self._covering):
+            await part.close()
+        await self._read_again.close()
+        await self._open_again.close()
+
     async def close(self, now: Instant) -> None:
-        """A log that rests is covered to its end."""
+        """Cover a log that rests to its end. After `rest`."""
         try:
-            await asyncio.to_thread(self._checkpoints.finish, self._log.durable, now)
+            await self._threads.run(self._checkpoints.finish, self._log.durable, now)
         except Unavailable as error:
             _log.error("no checkpoint can be made", problem=str(error))
-        if self._stamping is not None:
-            await self._stamping
-        await self.refresh.close()
+        await self._stamping.close()
+        self._threads.close()
 
-    async def _look_up(self, now: Instant) -> str:
+    # ---- call lists and proofs ---------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Use the call lists and proofs that the store holds. Raises `StoreUnavailable`."""
+        await self._read_again()
+        await self._open_again()
+
+    async def _look_up(self, now: Instant, patience: float | None) -> str:
         self.lacking = None
-        await self.refresh()
+        await self._read_again()
+        await self._opening.run(patience)
         await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
-        await self._store.maintain(self._instants.elapsed(now, remembered))
-        return ""
+        await self._tidying.run(patience, self._instants.elapsed(now, remembered))
+        return self._opening.problem or self._tidying.problem
 
-    async def _refresh(self) -> None:
-        """Use the call lists and proofs that the store holds. Only one runs at a time: else an older reading could replace
-        a newer one, and a retired list would open calls again. Raises `StoreUnavailable`."""
-        lists, proofs = await self._store.lists(), await self._store.proofs()
-        opened = await asyncio.to_thread(self.gatherer.open_lists, lists, self._folder / "lists")
+    async def _read_lists(self) -> None:
+        """Only one runs at a time: else an older reading could replace a newer one."""
+        records, proofs = await self._store.lists(), await self._store.proofs()
+        self._records = records
+        self.gatherer.drop_lists(records)
+        self.gatherer.load_proofs(proofs)
+
+    async def _open_lists(self) -> None:
+        """A list may be large, so its retirement does not wait for another list to be opened."""
+        opened = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
         gatherer = self.gatherer  # a reload may have replaced it meanwhile
         gatherer.use_lists(opened)
-        gatherer.load_proofs(proofs)
+        gatherer.drop_lists(self._records)  # as they were read meanwhile
         used = {each.record.file for each in opened.values()}
-        self.lacking = frozenset(each.file for each in lists if not each.retired_at) - used
+        self.lacking = frozenset(each.file for each in self._records if not each.retired_at) - used
 
     # ---- the snapshot ------------------------------------------------------------------------------------------------
 
-    async def _renew(self, now: Instant) -> str:
+    async def _renew(self, now: Instant, patience: float | None) -> str:
         folder = self._folder / "snapshots"
         if changed(folder, self.gatherer.snapshot):
-            await self._replace(folder)
+            await self._verifying.run(patience, folder)
+            if self._verifying.problem:
+                return self._verifying.problem
         gatherer = self.gatherer
         if gatherer.snapshot is None:
             return "no registry answers are published yet; run `registry-sync import`"
@@ -178,7 +272,7 @@ class Upkeep:
         """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
         try:
             key = self.gatherer.config.settings.snapshot_key
-            opened = await asyncio.to_thread(_verified, folder, key)
+            opened = await self._threads.run(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
@@ -201,6 +295,20 @@ class Upkeep:
         age = now - part.newest_consulted_at
         self.metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
         return ends
+
+
+def stamper_of(config: Config, chain: Path) -> Stamper | None:
+    """Return what time-stamps checkpoints, or None where no authority is set. Raises `ConfigError`."""
+    asked, roots = config.settings, config.folder / config.settings.timestamp_roots
+    interval = int(asked.timestamp_seconds * SECOND)
+    try:
+        url = url_secrets.read_url(asked.timestamp_url, asked.timestamp_url_file, config.folder)
+        return Stamper(chain, url, roots, interval) if url else None
+    except (OSError, ValueError) as error:
+        problem = (
+            f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
+        )
+        raise ConfigError([problem]) from error
 
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:

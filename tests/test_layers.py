@@ -54,6 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.terms": set(),
     "dialgate.reached": {"lockfile", "store"},
     "dialgate.shared_run": set(),
+    "dialgate.threads": set(),
+    "dialgate.beside": set(),
     "dialgate.stores": {"model", "keys", "reached", "settings", "store", "url_secrets"},
     "dialgate.settings": {"model", "doors", "law", "phone", "shipping", "storage_days", "telling", "terms", "url_secrets", "webhook", "webhooks", "yamlfile"},
     # The files of a log, read beside its writer; nothing of the gate that writes it.
@@ -77,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.subject_answers": {"model", "cases", "lookups", "requests"},
     "dialgate.subject_page": {"model", "localtime", "requests", "subject_answers", "texts"},
     "dialgate.chains": {"model", "decision_log", "keys", "records", "span"},
-    "dialgate.peers": {"model", "keys", "lookups", "requests", "settings", "store", "subject_answers", "why"},
+    "dialgate.peers": {"model", "keys", "lookups", "requests", "settings", "store", "subject_answers", "why", "threads"},
     "dialgate.shared_holds": {"holds", "keys", "peers", "store"},
     "dialgate.everywhere": {"model", "peers", "why"},
     "dialgate.listcopies": {"model", "calllist", "decision_log", "peers", "store"},
@@ -131,13 +133,13 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.why": {"model", "chains", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
     "dialgate.roster": {"model", "metrics", "settings", "store"},
-    "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records"},
+    "dialgate.recorder": {"model", "chains", "decision_log", "keys", "localtime", "metrics", "records", "threads"},
     "dialgate.stop_recovery": {"model", "chains", "kept", "keys", "ledger", "masking", "records", "store"},
     "dialgate.stop_retries": {"model", "faults", "keys", "stop_recovery", "store"},
     "dialgate.settling": {"model", "answers", "keys", "records", "stop_recovery", "store"},
     "dialgate.registrar": {
         "model", "ledger", "calllist", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
-        "notices", "reached", "redaction", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular",
+        "notices", "reached", "redaction", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular", "threads",
     },
     "dialgate.scrub": {
         "model", "answers", "decision", "faults", "gather", "keys", "ledger", "numberset", "settings", "snapshot", "store",
@@ -149,13 +151,13 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.admission_queue": {"model", "answers", "settings"},
     "dialgate.vitals": {"model", "gather", "law", "metrics"},
     "dialgate.upkeep": {
-        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "kept_instants", "metrics", "numberset", "reached", "shared_run", "snapshot", "store", "timestamps",
+        "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "kept_instants", "metrics", "numberset", "beside", "reached", "settings", "shared_run", "snapshot", "store", "threads", "timestamps", "url_secrets",
     },
     "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
     "dialgate.service": {
         "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "kept_instants", "keys", "ledger", "listcopies", "localtime",
         "metrics", "observed", "peers", "permit", "permit_key", "primitives",
-        "admission_queue", "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "timestamps", "traces", "upkeep", "url_secrets",
+        "admission_queue", "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "traces", "upkeep", "beside",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},

@@ -1,0 +1,42 @@
+"""Parts of upkeep that may lawfully take longer than a round, and so run beside the rounds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, ParamSpec
+
+P = ParamSpec("P")
+
+
+class Beside(Generic[P]):
+    """One piece of work, run again and again, at most once at a time. `problem`: why the last run failed, or empty.
+    `faults`: the exceptions that are a problem; any other ends the run and is raised by the next `run`."""
+
+    def __init__(self, work: Callable[P, Awaitable[None]], faults: tuple[type[Exception], ...]) -> None:
+        self.problem = ""
+        self._work, self._faults = work, faults
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
+        """Start the work, unless it is running still, and wait for it up to `patience` seconds; None: to its end."""
+        if self._task is not None and not self._task.done():
+            return
+        ended, self._task = self._task, asyncio.create_task(self._run(*args, **options))
+        if ended is not None:
+            ended.result()
+        done, _ = await asyncio.wait([self._task], timeout=patience)
+        if done:
+            ended, self._task = self._task, None
+            ended.result()
+
+    async def _run(self, *args: P.args, **options: P.kwargs) -> None:
+        try:
+            await self._work(*args, **options)
+        except self._faults as error:
+            self.problem = str(error)
+        else:
+            self.problem = ""
+
+    async def close(self) -> None:
+        """Wait for the work that runs."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)

@@ -1,0 +1,25 @@
+"""Thread pools for one purpose each, so that no other work can keep it waiting for a thread."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads:
+    """At most `most` threads, which are started as they are needed. asyncio's default pool is shared by everything in the
+    process: eight uploads in it kept upkeep and stops waiting for half a minute."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix=name)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: work(*args, **options))
+
+    def close(self) -> None:
+        """Refuse new work. What runs ends by itself."""
+        self._pool.shutdown(wait=False)
