@@ -1,6 +1,7 @@
 """Access to the decision log, one at a time: for batches of decisions, and for what became of them."""
 
 import asyncio
+import select
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -64,6 +65,8 @@ class LogRecorder:
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """The sequence of each grounds that stand in the newest segment, by digest; begins a segment where the last is
         full. So a segment can nearly always be read alone. Raises `LogUnavailable`."""
+        if self.log.is_full(now):
+            self._drain()
         first = self.log.turn_over(now)
         if first != self._segment:
             self._segment, self._grounds = first, {}
@@ -112,6 +115,14 @@ class LogRecorder:
             waiting, self._later = self._later, []
             self._begin_sync(waiting)
 
+    def _drain(self) -> None:
+        """Block until every sync is done. Nothing is requested meanwhile, so this ends after as many as are under way."""
+        done = select.poll()  # not `select`, which takes no descriptor above 1,023
+        done.register(self._syncing.fileno(), select.POLLIN)
+        while self._awaited:
+            done.poll()
+            self._synced()
+
     async def result(self, decision: str, result: Result, client: str) -> None:
         async with self.turn:
             now = self._clock()
@@ -138,6 +149,7 @@ class LogRecorder:
         return found.record.facts.controller.id, number
 
     def close(self) -> None:
+        self._drain()  # of a sync that failed the log must know before it is closed as whole
         self._loop.remove_reader(self._syncing.fileno())
         self._syncing.close()
         self._threads.close()

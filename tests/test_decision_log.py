@@ -8,7 +8,7 @@ import random
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import islice
@@ -19,9 +19,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
-from dialgate.decision_log.syncing import Done, ThreadSyncing
+from dialgate.decision_log.syncing import Done, Syncing, ThreadSyncing
+from dialgate.keys import Keys
+from dialgate.metrics import Metrics
+from dialgate.recorder import LogRecorder
+from tests.test_syncing import WAYS
 
 ONE = "0000000000000001.ndjson"
 ROOT = Path(__file__).parents[1]
@@ -298,44 +303,104 @@ def test_after_a_failed_sync_nothing_is_trusted_and_nothing_is_lost(tmp_path: Pa
     assert seqs(tmp_path) == list(range(1, 9))
 
 
-def test_what_did_not_reach_the_disk_is_not_taken_for_synced_because_a_segment_began_meanwhile(
-    tmp_path: Path,
-) -> None:
+def results(under_way: ThreadSyncing, count: int) -> list[Done]:
+    told: list[Done] = []
+    while len(told) < count:
+        select.select([under_way.fileno()], [], [])
+        told += under_way.done()
+    return told
+
+
+def test_a_segment_does_not_end_while_the_result_of_a_sync_is_not_known(tmp_path: Path) -> None:
     """The kernel tells an error of the disk once: to the sync that was under way, and not to that of the new segment."""
     with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
         append(log, 2)
         whole = os.dup(log._fd)
         break_under(log, "/dev/null")
         written = log.begin_sync(under_way, 1)
-        select.select([under_way.fileno()], [], [])
-        ((_, error),) = under_way.done()
+        ((_, error),) = results(under_way, 1)
         os.dup2(whole, log._fd)
         os.close(whole)
+        assert (log.turn_over(NOW), log.durable) == (1, 0)
         append(log, 1)
         with pytest.raises(LogUnavailable, match="Invalid argument"):
             log.end_sync(written, error)
         refuses(log)
         log.recover(NOW)
-        log.end_sync(written, error)  # it has been written anew
+        assert log.durable == 3
+        written = log.begin_sync(under_way, 2)
+        log.end_sync(written, results(under_way, 1)[0].error)
+        assert log.turn_over(NOW) == 4
 
 
-def test_a_full_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
-    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
+def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
+    """Recovery begins another meanwhile."""
+    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path)) as log:
         append(log, 1)
         first = log._fd
         written = [log.begin_sync(under_way, ticket) for ticket in range(2)]
-        log.turn_over(NOW)
+        assert [error for _, error in results(under_way, 2)] == [0, 0]
+        log._break(OSError(5, "a write failed"))
+        log.recover(NOW)
         assert log._fd != first
-        told: list[Done] = []
-        while len(told) < 2:
-            select.select([under_way.fileno()], [], [])
-            told += under_way.done()
-        assert [error for _, error in told] == [0, 0]
         log.end_sync(written[0], 0)
         os.fstat(first)
         log.end_sync(written[1], 0)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(first)
+
+
+@pytest.fixture
+def lossy_disk(small_disk: Path) -> Iterator[Path]:
+    """A real disk that is larger than what it lies on: where that is full a sync fails, once, and what it was to bring is lost."""
+    image, disk = small_disk / "image", small_disk / "disk"
+    disk.mkdir()
+    image.touch()
+    os.truncate(image, 32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def mount_again(disk: Path, image: Path) -> None:
+    """What is read after it comes from the disk."""
+    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_segment_that_fills_up_after_a_failed_sync_loses_nothing(
+    lossy_disk: Path, small_disk: Path, tmp_path: Path, way: Callable[[], Syncing]
+) -> None:
+    log = opened(lossy_disk, segment_bytes=200_000)
+    recorder = LogRecorder(
+        tmp_path, log, Keys.open(tmp_path / "keys.json"), lambda: NOW, Metrics(CollectorRegistry())
+    )
+    recorder._loop.remove_reader(recorder._syncing.fileno())
+    recorder._syncing.close()
+    recorder._syncing = under_way = way()
+    recorder._loop.add_reader(under_way.fileno(), recorder._synced)
+    with closing(recorder):
+        with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
+            while filling.write(bytes(1 << 12)):
+                pass
+        append(log, 2_500)  # a segment is full
+        synced = recorder.sync()
+        select.select(
+            [under_way.fileno()], [], []
+        )  # the disk has answered, and the event loop has not looked
+        (small_disk / "filling").unlink()
+        with pytest.raises(LogUnavailable, match="the disk is full"):
+            recorder.grounds(NOW)
+        assert isinstance(synced.exception(), LogUnavailable)
+        log.recover(NOW)
+        recorder.grounds(NOW)
+        append(log, 1)
+        await recorder.sync()
+    mount_again(lossy_disk, small_disk / "image")
+    assert verify(lossy_disk).faults == []
+    assert seqs(lossy_disk) == list(range(1, 2_502))
 
 
 def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:

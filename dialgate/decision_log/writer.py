@@ -128,8 +128,11 @@ class DecisionLog:
                 raise self._break(error) from error
 
     def turn_over(self, now: Instant) -> int:
-        """Begin a new segment if the newest is full. Returns the sequence that the newest begins with."""
-        if self._end.size >= self._segment_bytes or self._is_old(now):
+        """Begin a new segment if the newest is full. Returns the sequence that the newest begins with.
+
+        A segment does not end before `end_sync` was given the result of each of its syncs. The kernel reports an error of the
+        disk once: after a sync that failed, another one succeeds, and the segment would be taken for whole."""
+        if self.is_full(now) and not self._syncs.get(self._fd):
             self._refuse_if_broken()
             with self._chain:
                 self._refuse_if_broken()
@@ -138,6 +141,9 @@ class DecisionLog:
                 except OSError as error:
                     raise self._break(error) from error
         return self._first
+
+    def is_full(self, now: Instant) -> bool:
+        return self._end.size >= self._segment_bytes or self._is_old(now)
 
     def sync(self) -> None:
         """Returns when all that was written before it began is on disk. A `write` meanwhile is not waited for."""
@@ -165,9 +171,7 @@ class DecisionLog:
         return written
 
     def end_sync(self, written: Written, error: int) -> None:
-        """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk.
-
-        The kernel tells an error once: whoever synced the file after it, for a new segment too, has heard of none."""
+        """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk."""
         self._release(written.fd)
         self._refuse_if_broken()
         with self._file:
