@@ -87,6 +87,7 @@ class Taken:
 
     def __init__(self, spool: IO[bytes]) -> None:
         self.rows = self.problems = 0
+        self.first: RowProblem | None = None
         self._spool = spool
         self._subjects, self._ends = bytearray(), array("Q")
 
@@ -99,6 +100,7 @@ class Taken:
         self._subjects += drafted.subjects
         self._ends.extend([begin + end for end in drafted.ends])
         self.problems += len(drafted.problems)
+        self.first = self.first or next(iter(drafted.problems), None)
         self.rows += len(drafted.ends) + len(drafted.problems)
 
     def parts(self) -> Iterator[list[Draft]]:

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import calllist, entering, kept, localtime, phone, redaction, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
+from dialgate.choices import choose
 from dialgate.events import Misstated, event_of, past
 from dialgate.faults import Unavailable
 from dialgate.keys import Keys, nonces
@@ -170,7 +171,10 @@ class Registrar:
         if ask.scope == "everyone" and "admin" not in client.scopes:
             raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
         if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
-            raise Refused("campaign.unknown", "Name a campaign of this controller.", "campaign", 404)
+            known = (each.id for each in controller.campaigns)
+            raise Refused(
+                "campaign.unknown", choose("Name a campaign of this controller", known), "campaign", 404
+            )
 
     async def revoke_all(
         self,
@@ -192,7 +196,7 @@ class Registrar:
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
         if not len(stops.numbers) or (stops.problems and not ask.skip_bad):
-            raise _unfit(len(stops.numbers), stops.rows, stops.problems)
+            raise _unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
         order = revoking.Order(
             owner="*" if ask.scope == "everyone" else controller.id,
             scope=ask.scope,
@@ -349,7 +353,7 @@ class Registrar:
             except tabular.Unreadable as error:
                 raise Refused("list.unreadable", str(error), "file") from error
             if not len(taken) or (taken.problems and not ask.skip_bad):
-                raise _unfit(len(taken), taken.rows, taken.problems)
+                raise _unfit(len(taken), taken.rows, taken.problems, taken.first)
             recorded = await entering.write(self._store, taken, plan(len(taken)))
         self._metrics.ledger.labels(ask.kind).inc(recorded)
         self.notices.wake()
@@ -557,7 +561,9 @@ class Registrar:
             )
         own = {campaign.id for campaign in controller.campaigns}
         if not ask.campaigns or not set(ask.campaigns) <= own:
-            raise Refused("campaign.unknown", "Name campaigns of this controller.", "campaigns", 404)
+            raise Refused(
+                "campaign.unknown", choose("Name campaigns of this controller", own), "campaigns", 404
+            )
 
     async def _publish(
         self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, tally: Tally
@@ -602,7 +608,10 @@ class Registrar:
         ]
         if len(owners) > 1:
             raise Refused(
-                "controller.unknown", "More than one controller has such a list; name one.", "controller", 404
+                "controller.unknown",
+                choose("More than one controller has such a list; name one", owners),
+                "controller",
+                404,
             )
         retired = await self._store.retire_list(owners[0], name, self._clock()) if owners else None
         if retired is None:
@@ -656,7 +665,9 @@ class Registrar:
         if not found:
             raise Refused(
                 "campaign.unknown",
-                "None of the list's campaigns is there any more; name one.",
+                choose(
+                    "None of the list's campaigns exists any more. Name one", self.config.campaigns_of(client)
+                ),
                 "campaign",
                 404,
             )
@@ -665,7 +676,8 @@ class Registrar:
     def _line(self, client: Client, campaign: str) -> Line:
         line = self.config.line_of(campaign, client)
         if line is None:
-            raise Refused("campaign.unknown", "Name a campaign of yours.", "campaign", 404)
+            known = self.config.campaigns_of(client)
+            raise Refused("campaign.unknown", choose("Name one of your campaigns", known), "campaign", 404)
         return line
 
     # ---- caller IDs --------------------------------------------------------------------------------------------------
@@ -709,7 +721,10 @@ class Registrar:
         if not name and len(client.controllers) == 1:
             name = client.controllers[0]
         if name not in client.controllers or name not in self.config.controllers:
-            raise Refused("controller.unknown", "Name one of your controllers.", "controller", 404)
+            known = set(client.controllers) & self.config.controllers.keys()
+            raise Refused(
+                "controller.unknown", choose("Name one of your controllers", known), "controller", 404
+            )
         return self.config.controllers[name]
 
     @staticmethod
@@ -788,14 +803,14 @@ def _unknown_decision() -> Refused:
     return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)
 
 
-def _unfit(fit: int, rows: int, problems: int) -> Refused:
-    if not fit:
-        return Refused("list.unreadable", "No row of the file can be taken.", "file")
-    return Refused(
-        "list.unreadable",
-        f"Of {rows:,} rows {problems:,} cannot be read, and nothing was written. Mend them, or leave them out.",
-        "file",
+def _unfit(fit: int, rows: int, problems: int, first: RowProblem | None) -> Refused:
+    which = f" Line {first.line:,}: {first.problem}." if first else ""
+    text = (
+        f"Of {rows:,} rows {problems:,} cannot be read, and nothing was written.{which} Correct them, or leave them out."
+        if fit
+        else f"No row of the file can be taken.{which}"
     )
+    return Refused("list.unreadable", text, "file")
 
 
 def _exists() -> Refused:

@@ -42,13 +42,14 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """What a file holds: digits of the E.164 form, each once, and when each person said stop."""
+    """What a file holds: digits of the E.164 form, each once, and when each person said stop. `first` of the problems."""
 
     numbers: "NDArray[np.uint64]"
     at: "NDArray[np.int64]"
     rows: int
     duplicates: int
     problems: int
+    first: RowProblem | None = None
 
 
 def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], None]) -> Stops:
@@ -57,6 +58,7 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
     numbers, instants = array("Q"), array("q")
     rows = problems = 0
+    bad: RowProblem | None = None
     for line, cells in table.rows:
         rows += 1
         try:
@@ -64,7 +66,8 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
             said = _instant(cells[when_at].strip(), now) if 0 <= when_at < len(cells) else now
         except ValueError as error:
             problems += 1
-            note(RowProblem(line, str(error)))
+            note(problem := RowProblem(line, str(error)))
+            bad = bad or problem
             continue
         if len(numbers) >= _MOST:
             raise Unreadable(f"The file has more than {_MOST:,} rows; split it.")
@@ -72,7 +75,7 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
         instants.append(said)
     different, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)
     said_at = np.frombuffer(instants, np.int64)[first]
-    return Stops(different, said_at, rows, len(numbers) - len(different), problems)
+    return Stops(different, said_at, rows, len(numbers) - len(different), problems, bad)
 
 
 def _instant(text: str, now: Instant) -> Instant:

@@ -182,6 +182,9 @@ class Config(Struct, frozen=True, kw_only=True):
         line = self.lines.get(campaign)
         return line if line is not None and line.controller.id in client.controllers else None
 
+    def campaigns_of(self, client: Client) -> list[str]:
+        return [name for name, line in self.lines.items() if line.controller.id in client.controllers]
+
 
 def load(path: Path) -> Config:
     """Raises `ConfigError` with every problem found."""

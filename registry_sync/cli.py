@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from dialgate import settings
 from dialgate.model import Instant
+from dialgate.settings import ConfigError
 from dialgate.signature import Signer
 from dialgate.terminal import bars, show_fields, show_json, utc
 from registry_sync import cli_pull, cli_run, cli_simulate, cli_versions, job
 from registry_sync.cli_terminal import AsJson, Snapshots, private, reporting
+from registry_sync.config import gate_of
 from registry_sync.importing import Order, Report
 from registry_sync.publish import Press
 
@@ -45,9 +46,9 @@ def _controller(text: str) -> str:
 def _folder_of(path: Path, controller: str) -> Path:
     """Where the gate of this configuration looks for answers; an answer for a controller it does not know is lost."""
     try:
-        config = settings.load(path)
-    except settings.ConfigError as error:
-        hint = "give the gate's configuration with --config, or a folder with --snapshots"
+        config = gate_of(path)
+    except ConfigError as error:
+        hint = "give dialgate.yaml or registries.yaml with --config, or a folder with --snapshots"
         raise typer.BadParameter(f"{'; '.join(error.problems)}; {hint}", param_hint="--config") from None
     if controller not in config.controllers:
         known = ", ".join(sorted(config.controllers))
@@ -97,7 +98,7 @@ ConfigPath = Annotated[
         "--config",
         envvar="DIALGATE_CONFIG",
         dir_okay=False,
-        help="The gate's configuration: where it looks for answers, and its controllers.",
+        help="dialgate.yaml, or the registries.yaml that names it: where the gate looks for answers, and its controllers.",
     ),
 ]
 MaxChange = Annotated[

@@ -131,6 +131,9 @@ class Registries(Strict, frozen=True, kw_only=True):
     listed: tuple[Listed, ...] = ()
 
 
+_OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(settings.Settings.__struct_fields__)
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything read, checked and joined. `validity` is, for each registry, how long its answer holds by the law on
     file, in milliseconds."""
@@ -152,7 +155,7 @@ def load(path: Path) -> Plan:
     folder = path.resolve().parent
     registries = _read(path, problems)
     if registries is None:
-        raise ConfigError(problems)
+        raise ConfigError([*problems, *_problems_of_gate(path)])
     try:
         gate = settings.load(folder / registries.gate)
     except ConfigError as error:
@@ -172,6 +175,33 @@ def load(path: Path) -> Plan:
         work=(folder / registries.work).resolve(),
         validity=validity,
     )
+
+
+def gate_of(path: Path) -> settings.Config:
+    """Read the gate's configuration from dialgate.yaml, or from the registries.yaml that names it. Raises ConfigError."""
+    data = yamlfile.read(path)[0]
+    keys = set(data) if isinstance(data, dict) else set[str]()
+    if keys & _OWN_KEYS:
+        problems: list[str] = []
+        registries = _read(path, problems)
+        if registries is None or problems:
+            raise ConfigError(problems)
+        return settings.load(path.resolve().parent / registries.gate)
+    if keys and not keys & set(settings.Settings.__struct_fields__):
+        raise ConfigError([f"{path.name} is neither a gate's dialgate.yaml nor a registries.yaml"])
+    return settings.load(path)
+
+
+def _problems_of_gate(path: Path) -> list[str]:
+    """Return those of the gate's configuration, which a registries.yaml that cannot be used may still name."""
+    data = yamlfile.read(path)[0]
+    if not isinstance(data, dict):
+        return []
+    try:
+        settings.load(path.resolve().parent / str(data.get("gate", Registries().gate)))
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _read(path: Path, problems: list[str]) -> Registries | None:

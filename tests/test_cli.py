@@ -285,6 +285,16 @@ def test_a_list_is_accounted_for_row_by_row_and_never_shows_a_number(world: Worl
     assert world.run("list", "retire", "november", "--json").json["retired_at"]
 
 
+def test_an_unknown_controller_or_campaign_is_answered_with_the_option_and_the_choices(world: World) -> None:
+    sample = world.folder / "config/sample/list.csv"
+    refused = world.load(sample, "x", "--controller", "beta")
+    assert refused.err.startswith("controller.unknown: --controller: Name one of your controllers: acme.")
+    refused = world.run("scrub", str(sample), "--campaign", "no-such", "--out", "out.csv", "--yes")
+    assert refused.err.startswith(
+        "campaign.unknown: --campaign: Name one of the configuration's campaigns: acme-fibre."
+    )
+
+
 def test_a_transfer_that_cannot_be_read_is_misuse(world: World) -> None:
     refused = world.load(world.folder / "config/sample/list.csv", "x", "--transfer", "Data to Acme")
     assert refused.code == 2

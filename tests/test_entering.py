@@ -194,7 +194,10 @@ number,id,collected_at,purposes,call_types,artefact_sha256
 
 async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(registrar: Registrar) -> None:
     told: list[RowProblem] = []
-    with pytest.raises(Refused, match=r"Of 7 rows 6 cannot be read, and nothing was written"):
+    with pytest.raises(
+        Refused,
+        match=r"Of 7 rows 6 cannot be read, and nothing was written\. Line 3: is neither a national number",
+    ):
         await registrar.record_all(CRM, ASK, BytesIO(BAD.encode()), note=told.append)
     assert await registrar._store.since(0, 9) == []
     assert [(each.line, each.problem) for each in told[1:]] == [
@@ -218,6 +221,7 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
         (f"number,id,id\n{CLEAR},a,b\n", "One of two columns with the same name"),
         (f"{CLEAR},a\n", "The file has no header"),
         ("number,id,collected_at,purposes,call_types\n", "No row of the file"),
+        (f"number,id\n{CLEAR},a\n", r"No row of the file can be taken\. Line 2: it has no `collected_at`"),
         ('number,id\n"0612345678', "no CSV"),
         ("", "No row|no header"),
     ],

@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.evidence": {"model", "chains", "decision_log", "holds", "keys", "proofs", "kept", "ledger", "records", "signing", "snapshot", "numberset", "store", "timestamps"},
     "dialgate.store": {"model", "abandonment", "ledger", "lockfile", "faults", "piecemeal", "primitives"},
     "dialgate.storage_days": set(),
+    "dialgate.choices": set(),
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
     "dialgate.webhook": set(),
@@ -137,7 +138,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.stop_recovery": {"model", "chains", "kept", "keys", "ledger", "masking", "records", "store"},
     "dialgate.stop_retries": {"model", "faults", "keys", "stop_recovery", "store"},
     "dialgate.settling": {"model", "answers", "keys", "records", "stop_recovery", "store"},
-    "dialgate.registrar": {
+    "dialgate.registrar": {"choices",
         "model", "ledger", "calllist", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
         "notices", "reached", "redaction", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular", "threads",
     },
@@ -166,19 +167,19 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli_demo": {"demo", "interfaces", "localtime", "service", "terminal"},
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
-        "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
+        "choices", "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
         "admission_queue", "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
-    "dialgate.interfaces.http_decisions": {"lookups",
+    "dialgate.interfaces.http_decisions": {"choices", "lookups",
         "model", "account", "interfaces", "everywhere", "keys", "peers", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.http_peers": {"everywhere", "faults", "interfaces", "listcopies", "peers", "service"},
     "dialgate.interfaces.cli_answers": {
-        "model", "account", "chains", "decision_log", "everywhere", "faults", "interfaces", "keys", "kept", "law", "peers", "records", "replay", "search",
+        "choices", "model", "account", "chains", "decision_log", "everywhere", "faults", "interfaces", "keys", "kept", "law", "peers", "records", "replay", "search",
         "settings", "span", "subjects", "texts", "why", "terminal",
     },
-    "dialgate.interfaces.console_reports": {"console", "interfaces", "localtime"},
+    "dialgate.interfaces.console_reports": {"choices", "console", "interfaces", "localtime"},
     "dialgate.interfaces.console_requests": {"model", "console", "interfaces", "localtime", "lookups", "subject_answers"},
     "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service", "terminal"},
     "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces", "terminal"},
@@ -196,7 +197,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
-        "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
+        "choices", "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "kept_instants", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects",
     },

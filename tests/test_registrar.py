@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from msgspec import structs
 
 from dialgate import settings
@@ -171,6 +172,37 @@ async def test_a_refusal_is_a_sentence_that_names_the_field_and_no_number(
     assert (refused.value.code, refused.value.field) == (code, field)
     assert re.fullmatch(r"[A-Z`].*\.", refused.value.message)
     assert not re.search(r"\d{5}", refused.value.message)
+
+
+async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_path: Path) -> None:
+    config = write_folder(tmp_path)
+    acme = yaml.safe_load((tmp_path / "controllers/acme.yaml").read_text())
+    for name in ("beta", "zeta"):
+        campaigns = [acme["campaigns"][0] | {"id": f"{name}-{place}"} for place in range(2)]
+        (tmp_path / f"controllers/{name}.yaml").write_text(
+            yaml.safe_dump(acme | {"id": name, "campaigns": campaigns})
+        )
+    client = Client(name="two", controllers=("acme", "beta"), scopes=("lists",))
+    registrar = await Registrar.open(settings.load(config), lambda: NOW)
+    try:
+        for ask, told in (
+            ({"controller": "zeta"}, "Name one of your controllers: acme, beta."),
+            ({}, "Name one of your controllers: acme, beta."),
+            (
+                {"controller": "beta", "campaigns": ["zeta-0"]},
+                "Name campaigns of this controller: beta-0, beta-1.",
+            ),
+        ):
+            with pytest.raises(Refused) as refused:
+                await registrar.load_list(client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"]))
+            assert refused.value.message == told
+        with pytest.raises(Refused, match=r"^Name one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
+            await registrar.judge(client, "zeta-0")
+        nobody = Client(name="none", controllers=(), scopes=("lists",))
+        with pytest.raises(Refused, match=r"^Name one of your controllers: there is none\.$"):
+            await registrar.load_list(nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"]))
+    finally:
+        await registrar.close()
 
 
 async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:

@@ -1,14 +1,16 @@
 """registries.yaml: the example runs as it stands, and every mistake is named at once, in words that say what to do."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from dialgate.settings import ConfigError
-from registry_sync import config
+from registry_sync import cli, config
 from tests.registryworld import ASKED, Night
 from tests.test_registry_lists import US
 from tests.world import CONFIG
@@ -106,3 +108,51 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     night.path.write_text("kept: 3\nkept: 4\n")
     with pytest.raises(ConfigError, match="kept stands twice"):
         config.load(night.path)
+
+
+def test_either_file_names_the_gate(tmp_path: Path) -> None:
+    """For `registry-sync import --config`, where people give the file of the job as often as the gate's."""
+    shutil.copytree(CONFIG, tmp_path / "config")
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)
+    found = [config.gate_of(tmp_path / "config" / name) for name in ("dialgate.yaml", "registries.yaml")]
+    assert [each.path.name for each in found] == ["dialgate.yaml"] * 2
+    with pytest.raises(
+        ConfigError, match=r"acme.yaml is neither a gate's dialgate.yaml nor a registries.yaml"
+    ):
+        config.gate_of(tmp_path / "config" / "controllers" / "acme.yaml")
+    with pytest.raises(ConfigError, match=r"none.yaml: cannot be read"):
+        config.gate_of(tmp_path / "none.yaml")
+
+
+def test_import_takes_either_file(tmp_path: Path) -> None:
+    shutil.copytree(CONFIG, tmp_path / "config")
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)
+    sample = [
+        "--request",
+        str(CONFIG / "sample/rpo-request.txt"),
+        "--answer",
+        str(CONFIG / "sample/rpo-answer.txt"),
+    ]
+    words = ["import", "--registry", "rpo", "--controller", "acme", *sample, "--receipt", "R", "--json"]
+    words += ["--consulted-at", "2026-11-20T08:00:00+01:00", "--expired"]
+    for name, outcome in (("registries.yaml", "published"), ("dialgate.yaml", "already imported")):
+        told = CliRunner().invoke(cli.app, [*words, "--config", str(tmp_path / "config" / name)])
+        assert (told.exit_code, json.loads(told.stdout)["outcome"]) == (0, outcome)
+    neither = tmp_path / "config/controllers/acme.yaml"
+    refused = CliRunner().invoke(cli.app, [*words, "--config", str(neither)], env={"COLUMNS": "300"})
+    assert refused.exit_code == 2
+    assert "is neither a gate's dialgate.yaml nor a registries.yaml" in refused.stderr
+
+
+def test_mistakes_of_the_gate_are_named_with_those_of_the_job(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    night.path.write_text(yaml.safe_dump({"kept": 0, "gate": "dialgate.yaml"}))
+    gate = tmp_path / "dialgate.yaml"
+    gate.write_text(gate.read_text() + "answer_seconds: never\n")
+    with pytest.raises(ConfigError) as refused:
+        config.load(night.path)
+    told = "\n".join(refused.value.problems)
+    assert "`$.kept`" in told
+    assert "`$.answer_seconds`" in told

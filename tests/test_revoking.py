@@ -67,7 +67,10 @@ BAD = "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,
 
 async def test_one_bad_row_refuses_the_file_and_says_which_it_was(registrar: Registrar) -> None:
     told: list[RowProblem] = []
-    with pytest.raises(Refused, match=r"Of 5 rows 4 cannot be read, and nothing was written"):
+    with pytest.raises(
+        Refused,
+        match=r"Of 5 rows 4 cannot be read, and nothing was written\. Line 3: is neither a national number",
+    ):
         await registrar.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=told.append)
     assert [each.line for each in told] == [3, 4, 5, 6]
     assert await registrar._store.since(0, 9) == []

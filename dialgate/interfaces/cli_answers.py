@@ -16,6 +16,7 @@ from dialgate import replay as replaying
 from dialgate import search as searching
 from dialgate.account import Account
 from dialgate.chains import Chains
+from dialgate.choices import choose
 from dialgate.everywhere import Everywhere, Missing
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_audit import log_app
@@ -128,9 +129,8 @@ def _number(raw: str, controller: str, config: Config) -> str:
     """In E.164. Without a country code it is read as one of the controllers' country, if they have one country."""
     owners = [each for each in config.controllers.values() if controller in {"", each.id}]
     if not owners:
-        raise Failure(
-            "controller.unknown", "Name one of the configuration's controllers.", field="controller"
-        )
+        text = choose("Name one of the configuration's controllers", config.controllers)
+        raise Failure("controller.unknown", text, field="controller")
     homes = {each.country for each in owners}
     try:
         return why.e164(raw, homes.pop() if len(homes) == 1 else "")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dialgate import export, tabular
+from dialgate.choices import choose
 from dialgate.interfaces.cli_files import Column, Encoding, Separator, Yes, confirm, home_of, reading
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -48,9 +49,11 @@ def scrub(
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711"""
     with reporting(as_json=as_json):
-        line = load_config(config).lines.get(campaign)
+        lines = load_config(config).lines
+        line = lines.get(campaign)
         if line is None:
-            raise Failure("campaign.unknown", "no such campaign in the configuration", field="campaign")
+            text = choose("Name one of the configuration's campaigns", lines)
+            raise Failure("campaign.unknown", text, field="campaign")
         hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
         home = line.dial_region or home_of(config, line.controller.id)
         confirm(file, hints, home, ask=not (yes or as_json))

@@ -18,6 +18,8 @@ ConfigPath: TypeAlias = Annotated[
 ]
 DEFAULT_CONFIG = Path("config/dialgate.yaml")
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+# Fields of requests that a person sets by an option of another name.
+_OPTIONS = {"controller": "--controller", "campaign": "--campaign", "campaigns": "--campaign"}
 
 
 class Failure(Exception):
@@ -55,6 +57,6 @@ def fail(failure: Failure, *, as_json: bool) -> NoReturn:
         error = {"code": failure.code, "message": str(failure), "field": failure.field}
         show_json({"error": error})
     else:
-        field = f"{failure.field}: " if failure.field else ""
+        field = f"{_OPTIONS.get(failure.field, failure.field)}: " if failure.field else ""
         typer.echo(f"{failure.code}: {field}{failure}", err=True)
     raise typer.Exit(failure.status)

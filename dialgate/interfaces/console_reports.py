@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from dialgate.choices import choose
 from dialgate.interfaces.console_visit import PREVIEWING, Visit
 from dialgate.interfaces.http_errors import Fault
 from dialgate.localtime import day_in
@@ -53,7 +54,9 @@ def _controller(visit: Visit, asked: dict[str, str]) -> str:
     known = visit.client.controllers
     name = asked.get("controller", "") or (known[0] if len(known) == 1 else "")
     if name not in known:
-        raise Fault(404, "controller.unknown", "Name one of your controllers.", field="controller")
+        raise Fault(
+            404, "controller.unknown", choose("Name one of your controllers", known), field="controller"
+        )
     return name
 
 

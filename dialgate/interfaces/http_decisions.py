@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, structs
 
 from dialgate import account, texts, why
 from dialgate.account import Account
+from dialgate.choices import choose
 from dialgate.everywhere import Everywhere
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert
@@ -138,7 +139,8 @@ def _number(asked: _AboutNumber, client: Client, config: Config) -> str:
     """In E.164; without a country code it is read as one of the controller's country."""
     owned = [name for name in client.controllers if asked.controller in {"", name}]
     if not owned:
-        raise Fault(404, "controller.unknown", "Name one of your controllers.", field="controller")
+        text = choose("Name one of your controllers", client.controllers)
+        raise Fault(404, "controller.unknown", text, field="controller")
     try:
         return why.e164(asked.number, config.controllers[owned[0]].country)
     except why.NumberUnreadable as problem:
