@@ -27,7 +27,9 @@ from dialgate.interfaces.cli_terminal import (
     AsJson,
     ConfigPath,
     Failure,
+    Number,
     load_config,
+    number_given,
     reporting,
 )
 from dialgate.keys import Keys, KeysUnusable
@@ -60,7 +62,7 @@ ControllerId: TypeAlias = Annotated[str, typer.Option(help="Of this controller o
 @app.command(name="why")
 def why_number(
     *,
-    number: Annotated[str, typer.Argument(help="The person's number, best as +39…")],
+    number: Number,
     purpose: Purpose,
     language: Annotated[Language, typer.Option(help="Of the words.")] = "en",
     since: Since = "",
@@ -155,7 +157,12 @@ def log_search(
         str, typer.Option(help="Denied for this reason: registry.listed, or all of registry.")
     ] = "",
     client: Annotated[str, typer.Option(help="Asked by this client.")] = "",
-    number: Annotated[str, typer.Option(help="About this number; newest first.")] = "",
+    number: Annotated[
+        str,
+        typer.Option(
+            help="About this number; newest first. - reads it from standard input.", callback=number_given
+        ),
+    ] = "",
     purpose: Annotated[str, typer.Option(help="With --number: why you look; it is recorded.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all. All with --json.")] = 100,
     config: ConfigPath = DEFAULT_CONFIG,

@@ -18,7 +18,9 @@ from dialgate.interfaces.cli_terminal import (
     AsJson,
     ConfigPath,
     Failure,
+    Number,
     load_config,
+    number_given,
     reporting,
 )
 from dialgate.interfaces.cli_writing import Actor
@@ -33,7 +35,6 @@ from dialgate.terminal import NO, bars, show_json, show_table, utc
 hold_app = typer.Typer(no_args_is_help=True, help="Legal holds: numbers that no retirement touches.")
 log_app.add_typer(hold_app, name="hold")
 
-Number = Annotated[str, typer.Argument(help="The person's number, best as +39…")]
 Reason = Annotated[str, typer.Option(help="Why: a case, a letter. Stored in clear, so never the number.")]
 
 
@@ -187,7 +188,10 @@ def hold_lift(
 
 @hold_app.command("list")
 def hold_list(
-    number: Annotated[str, typer.Argument(help="Of this number only.")] = "",
+    number: Annotated[
+        str,
+        typer.Argument(help="Of this number only; - reads it from standard input.", callback=number_given),
+    ] = "",
     *,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,

@@ -18,6 +18,7 @@ from dialgate.interfaces.cli_terminal import (
     ConfigPath,
     Failure,
     load_config,
+    number_given,
     reporting,
 )
 from dialgate.model import CallType
@@ -27,9 +28,20 @@ app = typer.Typer()
 _SECONDS = 10
 _REFUSED = range(400, 500)
 
-To: TypeAlias = Annotated[str, typer.Option(metavar="NUMBER", help="The number to call.")]
+To: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER", help="The number to call; - reads it from standard input.", callback=number_given
+    ),
+]
 From: TypeAlias = Annotated[
-    str, typer.Option("--from", metavar="NUMBER", help="The number that the called person will see.")
+    str,
+    typer.Option(
+        "--from",
+        metavar="NUMBER",
+        help="The number that the called person will see; - reads it from standard input.",
+        callback=number_given,
+    ),
 ]
 CampaignId: TypeAlias = Annotated[str, typer.Option(help="The campaign that the call is for.")]
 CallTypeName: TypeAlias = Annotated[

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -11,12 +11,22 @@ from dialgate.conformance import kit
 from dialgate.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
 from dialgate.conformance.expressions import Unknown
 from dialgate.conformance.kit import Finding
-from dialgate.interfaces.cli_terminal import AsJson, Failure, reporting
+from dialgate.interfaces.cli_terminal import AsJson, Failure, number_given, reporting
 from dialgate.terminal import MISUSE, NO, WITHOUT_END, progress, show_json, show_table
 
 app = typer.Typer()
 _DEPLOY = Path("deploy")
 _PYTHON, _OWN = "python", "own"
+
+
+_CallerId: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER",
+        help=f"For {_OWN}: the caller ID that your dialer shows; else any number. - reads it from standard input.",
+        callback=number_given,
+    ),
+]
 
 
 @app.command()
@@ -47,12 +57,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
             min=0, max=65_535, help=f"For {_OWN}: where it looks for its gate; 0: $DIALGATE_PORT says."
         ),
     ] = 0,
-    caller_id: Annotated[
-        str,
-        typer.Option(
-            metavar="NUMBER", help=f"For {_OWN}: the caller ID that your dialer shows; else any number."
-        ),
-    ] = "",
+    caller_id: _CallerId = "",
     wait: Annotated[float, typer.Option(min=0.1, help="Seconds until a call counts as not placed.")] = 10,
     *,
     as_json: AsJson = False,

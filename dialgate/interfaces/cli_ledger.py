@@ -5,7 +5,14 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 
-from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Number,
+    number_given,
+    reporting,
+)
 from dialgate.interfaces.cli_writing import (
     Actor,
     Channel,
@@ -40,7 +47,6 @@ app.add_typer(contract_app, name="contract")
 app.add_typer(request_app, name="request")
 app.add_typer(caller_id_app, name="caller-id")
 
-Number: TypeAlias = Annotated[str, typer.Argument(help="The person's number, best as +39…")]
 Id: TypeAlias = Annotated[str, typer.Option("--id", help="Your own name for it, by which it is ended.")]
 Goods: TypeAlias = Annotated[list[str], typer.Option(help="For these goods only; may be given again.")]
 # Typer knows no list of literals; the request refuses what is none.
@@ -217,7 +223,14 @@ def request_add(
 @caller_id_app.command("prove")
 def caller_id_prove(
     *,
-    caller_id: Annotated[str, typer.Argument(metavar="NUMBER", help="As it is presented.")],
+    caller_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER",
+            help="As it is presented; - reads it from standard input.",
+            callback=number_given,
+        ),
+    ],
     kind: Annotated[
         Literal["attested", "probe"], typer.Option(help="Somebody answers for it, or a call back was made.")
     ],

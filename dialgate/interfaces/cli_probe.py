@@ -17,6 +17,8 @@ from dialgate.interfaces.cli_terminal import (
     ConfigPath,
     Failure,
     load_config,
+    number_given,
+    numbers_given,
     reporting,
 )
 from dialgate.interfaces.cli_writing import write
@@ -55,7 +57,11 @@ class _Line(Struct, frozen=True):
 
 _Shown: TypeAlias = Annotated[
     str,
-    typer.Option(metavar="NUMBER", help="The number that the probe itself shows; else the one it calls."),
+    typer.Option(
+        metavar="NUMBER",
+        help="The number that the probe itself shows; else the one it calls. - reads it from standard input.",
+        callback=number_given,
+    ),
 ]
 _PasswordFile: TypeAlias = Annotated[
     Path | None,
@@ -67,7 +73,12 @@ _PasswordFile: TypeAlias = Annotated[
     ),
 ]
 _Numbers: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="[NUMBER]...", help="As they are presented.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[NUMBER]...",
+        help="As they are presented; - reads them from standard input.",
+        callback=numbers_given,
+    ),
 ]
 _TrunkAt: TypeAlias = Annotated[
     str,

@@ -14,7 +14,14 @@ from dialgate.interfaces.cli_files import (
     Yes,
     taken,
 )
-from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
+from dialgate.interfaces.cli_terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    number_given,
+    reporting,
+)
 from dialgate.interfaces.cli_writing import (
     Actor,
     Channel,
@@ -58,7 +65,14 @@ app.add_typer(revoke_app, name="revoke")
 @revoke_app.command("add")
 def revoke_add(
     *,
-    number: Annotated[str, typer.Argument(help="Whose wish it is, best as +39…", show_default=False)] = "",
+    number: Annotated[
+        str,
+        typer.Argument(
+            help="Whose wish it is, best as +39…; - reads it from standard input.",
+            show_default=False,
+            callback=number_given,
+        ),
+    ] = "",
     controller: ControllerId = "",
     scope: RevocationScope = "controller",
     campaign: Annotated[str, typer.Option(help="With --scope campaign: which one.")] = "",

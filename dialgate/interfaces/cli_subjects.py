@@ -17,6 +17,7 @@ from dialgate.interfaces.cli_terminal import (
     AsJson,
     ConfigPath,
     Failure,
+    Number,
     load_config,
     reporting,
 )
@@ -44,7 +45,6 @@ app = typer.Typer()
 subject_app = typer.Typer(no_args_is_help=True, help="The rights of the person called (GDPR art. 12 to 20).")
 app.add_typer(subject_app, name="subject")
 
-Number: TypeAlias = Annotated[str, typer.Argument(help="The person's number, best as +39…")]
 Purpose: TypeAlias = Annotated[
     str, typer.Option(help="Why you look; it is recorded, and the person may ask.")
 ]

@@ -2,6 +2,7 @@
 `--json` they are an object on stdout, of the same shape as over HTTP.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,39 @@ DEFAULT_CONFIG = Path("config/dialgate.yaml")
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 # Fields of requests that a person sets by an option of another name.
 _OPTIONS = {"controller": "--controller", "campaign": "--campaign", "campaigns": "--campaign"}
+_STDIN = "-"
+
+
+def number_given(value: str) -> str:
+    """Typer callback of whatever takes a telephone number: `-` stands for the next line of standard input, because `ps`
+    shows arguments to every user of the machine."""
+    return next(_lines()) if value == _STDIN else value
+
+
+def numbers_given(values: list[str] | None) -> list[str] | None:
+    """The same of several numbers: `-` stands for all lines."""
+    return list(_lines()) if values == [_STDIN] else values
+
+
+def _lines() -> Iterator[str]:
+    if sys.stdin.isatty():
+        yield typer.prompt("Number", hide_input=True, err=True)
+        return
+    found = False
+    while line := sys.stdin.readline():
+        if line.strip():
+            found = True
+            yield line.strip()
+    if not found:
+        raise typer.BadParameter("standard input holds no number; write one a line")
+
+
+Number: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        help="The person's number, best as +39…; - reads it from standard input.", callback=number_given
+    ),
+]
 
 
 class Failure(Exception):
