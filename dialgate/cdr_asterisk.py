@@ -171,15 +171,20 @@ def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
     """Return the rows of calls at a trunk that no Dial placed and that did not come in; one row for each channel."""
-    by_dial = np.asarray(outgoing)
-    starts, ends = table.column("start").to_pylist(), table.column("end").to_pylist()
-    contexts, extensions = table.column("dcontext").to_pylist(), table.column("dst").to_pylist()
+    undialled = pc.and_(dialled_here, pc.invert(outgoing))
+    named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
+    suspects = pc.unique(
+        pa.chunked_array([chunk for column in named for chunk in column.chunks], pa.string())
+    )
+    touched = pc.or_(called_here, pc.and_(dialled_here, pc.is_in(table.column("dstchannel"), suspects)))
+    rows = np.flatnonzero(np.asarray(touched))
+    by_dial, called, dialled = (np.asarray(each)[rows] for each in (outgoing, called_here, dialled_here))
+    columns = table.select(["start", "end", "dcontext", "dst", "channel", "dstchannel"]).take(pa.array(rows))
+    starts, ends, contexts, extensions, *channels = (each.to_pylist() for each in columns.columns)
     uses: dict[str, list[_Use]] = defaultdict(list)
-    for name, here, is_caller in (("channel", called_here, True), ("dstchannel", dialled_here, False)):
-        rows = np.flatnonzero(np.asarray(here))
-        channels = table.column(name).take(pa.array(rows)).to_pylist()
-        for channel, row in zip(channels, rows.tolist(), strict=True):
-            uses[channel].append(_Use(starts[row], ends[row], row, is_caller))
+    for names, here, is_caller in zip(channels, (called, dialled), (True, False), strict=True):
+        for row in np.flatnonzero(here).tolist():
+            uses[names[row]].append(_Use(starts[row], ends[row], row, is_caller))
     found: list[int] = []
     for channel_uses in uses.values():
         until = ""
@@ -189,7 +194,7 @@ def _originated(
             came_in = use.is_caller and _came_in(contexts[use.row], extensions[use.row], trunks)
             if not (is_further or is_dialled or came_in):
                 found.append(use.row)
-    return sorted(found)
+    return sorted(rows[found].tolist())
 
 
 def _came_in(context: str, extension: str, trunks: Trunks) -> bool:
