@@ -7,17 +7,15 @@ name lines and never repeat a cell, which may hold a number.
 
 import csv
 import re
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from io import SEEK_END, BytesIO, TextIOWrapper
 from itertools import chain, islice
-from typing import IO, Any, Final, Literal
-from zipfile import BadZipFile, ZipFile
+from typing import IO, Final, Literal
 
 from msgspec import Struct
 
-from dialgate import phone
+from dialgate import phone, spreadsheet
 
 NUMBER_NAMES: Final = frozenset(
     {"number", "numero", "numero_telefono", "numero_di_telefono", "phone", "phone_number", "telefono", "telephone",
@@ -33,12 +31,6 @@ _LONGEST_LINE: Final = 1 << 21
 _MOST_HELD: Final = 1 << 23
 _OF_A_CELL: Final = 16  # characters' worth of memory, though it be empty
 _MOST_COLUMNS: Final = 1_024
-# What an XLSX may unpack to, in bytes: Excel's million rows with some columns, and texts that are held in memory.
-_MOST_UNPACKED: Final = 1 << 30
-_MOST_SHARED: Final = 1 << 27
-_MOST_PARTS: Final = 10_000
-_BOMB: Final = 500  # times smaller when packed: no table is
-_BOMB_BYTES: Final = 1 << 24
 _MARKS: Final = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -54,12 +46,6 @@ _FOREIGN: Final = (
     (b"7z\xbc\xaf", "packed with 7-Zip"),
 )
 _DIGIT: Final = re.compile(r"\d")
-_DTD: Final = re.compile(rb"<!(DOCTYPE|ENTITY)|\A(\xff\xfe|\xfe\xff)")
-# What openpyxl and zipfile meet in a file that is damaged, or made to do damage.
-_DAMAGE: Final = (
-    BadZipFile, zlib.error, EOFError, KeyError, ValueError, IndexError, TypeError,
-    AttributeError, SyntaxError, NotImplementedError, RuntimeError, OverflowError,
-)  # fmt: skip
 
 
 class Unreadable(ValueError):
@@ -274,58 +260,16 @@ def _bounded(cells: list[str], line: int) -> list[str]:
 
 
 def _sheet(file: IO[bytes]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """The name and the rows of the first sheet."""
-    from openpyxl import load_workbook  # noqa: PLC0415 - a gate that is sent none must stay small
-
+    """Return the name and the rows of the first sheet."""
     try:
-        _check_parts(file)
-        file.seek(0)
-        book = load_workbook(file, read_only=True, data_only=False, keep_links=False)
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # a file may claim any
-        return str(sheet.title), _sheet_rows(book, sheet)
-    except Unreadable:
-        raise
-    except _DAMAGE as error:
-        raise _damaged() from error
+        title, rows = spreadsheet.read(file)
+    except spreadsheet.Refused as refused:
+        raise Unreadable(str(refused)) from None
+    return title, _sheet_rows(rows)
 
 
-def _check_parts(file: IO[bytes]) -> None:
-    """Before anything is unpacked. zipfile unpacks no more of a part than it declares, so what is declared holds."""
-    with ZipFile(file) as parts:
-        every = parts.infolist()
-        if len(every) > _MOST_PARTS or sum(part.file_size for part in every) > _MOST_UNPACKED:
-            raise Unreadable("The spreadsheet unpacks to more than is taken; save it as CSV.")
-        for part in every:
-            bomb = part.file_size > max(_BOMB_BYTES, part.compress_size * _BOMB)
-            if bomb or (part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_SHARED):
-                raise Unreadable("The spreadsheet unpacks to more than is taken; save it as CSV.")
-            if part.filename.endswith((".xml", ".rels")):
-                with parts.open(part) as opened:
-                    if _DTD.search(opened.read(_SAMPLE_BYTES)):
-                        raise Unreadable("The spreadsheet defines entities, which no Excel writes.")
-
-
-def _sheet_rows(book: Any, sheet: Any) -> Iterator[tuple[int, list[str]]]:
+def _sheet_rows(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
     try:
-        with closing(book):
-            for line, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-                yield line, _bounded([_text(cell) for cell in cells], line)
-    except Unreadable:
-        raise
-    except _DAMAGE as error:
-        raise _damaged() from error
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _damaged() -> Unreadable:
-    return Unreadable(
-        "The spreadsheet is damaged, protected or cut short; open it and save it anew, or as CSV."
-    )
+        yield from rows
+    except spreadsheet.Refused as refused:
+        raise Unreadable(str(refused)) from None

@@ -1,7 +1,9 @@
 """What exports and spreadsheets write is read as it was meant; what is damaged or made to do damage is refused whole, in
 bounded memory, with a sentence that repeats no number."""
 
+import random
 import re
+import resource
 import subprocess
 import sys
 import zipfile
@@ -10,10 +12,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from openpyxl import Workbook
 
-from dialgate import tabular
+from dialgate import spreadsheet, tabular
 from dialgate.tabular import Hints, Layout, Unreadable
 
 ROWS = [["nome", "telefono"], ["Niccolò", "0612345678"], ["Zoë", "0298765432"]]
@@ -130,6 +133,36 @@ def lying(claimed: int) -> bytes:
 ENTITIES = (
     b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 )
+DOCTYPE = '<?xml version="1.0" encoding="UTF-16BE"?><!DOCTYPE x><x/>'
+
+
+def styles(size: int) -> bytes:
+    """A workbook with `size` bytes of cell formats, each of its own."""
+    formats = b"".join(b'<xf numFmtId="%d" fontId="%d"/>' % (n % 997, n) for n in range(size // 32))
+    return changed(
+        "styles.xml",
+        lambda body: re.sub(
+            rb"<cellXfs.*?</cellXfs>", b"<cellXfs>" + formats + b"</cellXfs>", body, flags=re.DOTALL
+        ),
+    )
+
+
+SHARED = (
+    b'<Override PartName="/xl/sharedStrings.xml" '
+    b'ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>'
+)
+
+
+def texts(many: int) -> bytes:
+    """A workbook that shares so many texts, which are held in memory."""
+    every = b"".join(b"<si><t>%d</t></si>" % n for n in range(many))
+    book = BytesIO(changed("[Content_Types].xml", lambda body: body.replace(b"</Types>", SHARED)))
+    with zipfile.ZipFile(book, "a", zipfile.ZIP_DEFLATED) as archive:
+        names = b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+        archive.writestr("xl/sharedStrings.xml", names + every + b"</sst>")
+    return book.getvalue()
+
+
 HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("cut short", lambda: workbook(ROWS)[:-300], "is damaged, protected or cut short"),
     ("half", lambda: workbook(ROWS)[:2000], "is damaged, protected or cut short"),
@@ -138,8 +171,13 @@ HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("sheet breaks off", lambda: changed("sheet1.xml", lambda body: body[:-60]), "is damaged, protected or cut short"),
     ("zip bomb", bomb, "unpacks to more than is taken"),
     ("zip bomb that lies", lambda: lying(1000), "is damaged, protected or cut short"),
-    ("entities", lambda: changed("sheet1.xml", lambda body: ENTITIES + body), "defines entities"),
-    ("entities in UTF-16", lambda: changed("sheet1.xml", lambda b: (ENTITIES + b).decode().encode("utf-16")), "defines entities"),
+    ("entities", lambda: changed("sheet1.xml", lambda body: ENTITIES + body), "has a DOCTYPE or defines entities"),
+    ("entities in UTF-16", lambda: changed("sheet1.xml", lambda b: (ENTITIES + b).decode().encode("utf-16")), "has a DOCTYPE or defines entities"),
+    ("entities behind a comment of 70 KB", lambda: changed("sheet1.xml", lambda b: b"<!--" + b" " * 70_000 + b"-->" + ENTITIES[21:] + b), "has a DOCTYPE"),
+    ("a DOCTYPE behind one of 70 KB", lambda: changed("styles.xml", lambda b: b"<!--" + b" " * 70_000 + b"--><!DOCTYPE x>" + b), "has a DOCTYPE"),
+    ("a DOCTYPE in UTF-16 without a mark", lambda: changed("workbook.xml", lambda _: DOCTYPE.encode("utf-16-be")), "has a DOCTYPE"),
+    ("styles of 16 MB", lambda: styles(16 << 20), "unpacks to more than is taken"),
+    ("a theme of 5 MB", lambda: changed("theme1.xml", lambda b: b + random.Random(1).randbytes(5 << 20)), "unpacks to more than is taken"),
     ("a cell of 1 MB", lambda: changed("sheet1.xml", lambda body: re.sub(
         rb'<c r="B2".*?</c>', b'<c r="B2" t="inlineStr"><is><t>' + b"9" * (1 << 20) + b"</t></is></c>", body)),
      "Line 2 has a cell of more than 32,767 characters"),
@@ -219,6 +257,33 @@ def test_what_is_read_has_no_influence_on_the_memory_it_takes(
         [sys.executable, "-c", READ, file, str(room)], check=True, capture_output=True, text=True
     )
     assert told in done.stdout
+
+
+@pytest.mark.parametrize(("memory", "seconds"), [(32 << 20, 600), (1 << 40, 1)], ids=["32 MB", "1 second"])
+def test_it_is_the_process_that_reads_which_meets_the_limits(memory: int, seconds: int) -> None:
+    """Here the file is refused in words, and nothing has grown."""
+    book = texts(500_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(spreadsheet.Refused, match="too much memory or time"):
+        spreadsheet.read(BytesIO(book), memory, seconds)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10  # KiB
+
+
+def test_spreadsheets_are_read_with_defusedxml() -> None:
+    assert openpyxl.DEFUSEDXML
+
+
+def test_a_reader_that_is_given_up_leaves_no_process() -> None:
+    table = tabular.read(BytesIO(workbook([["0612345678"]] * 5_000)), "IT")
+    assert next(table.rows)[1] == ["0612345678"]
+    reading = set(children())
+    assert reading
+    del table
+    assert not reading & set(children())
+
+
+def children() -> list[int]:
+    return [int(each) for each in Path("/proc/thread-self/children").read_text().split()]
 
 
 BULKY = {
