@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.doors": set(),
     "dialgate.webhook": set(),
     "dialgate.url_secrets": set(),
+    "dialgate.config_warnings": {"settings"},
     "dialgate.dnc": {"webhook"},
     "dialgate.notices": {"model", "keys", "ledger", "localtime", "store"},
     "dialgate.webhooks": set(),
@@ -184,7 +185,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.console_reports": {"choices", "console", "interfaces", "localtime"},
     "dialgate.interfaces.console_requests": {"model", "console", "interfaces", "localtime", "lookups", "subject_answers"},
     "dialgate.interfaces.cli_permit": {"interfaces", "permit_key", "service", "terminal"},
-    "dialgate.interfaces.cli_serve": {"faults", "interfaces", "logs", "service", "settings", "traces", "terminal"},
+    "dialgate.interfaces.cli_serve": {"config_warnings", "faults", "interfaces", "logs", "service", "settings", "traces", "terminal"},
     "dialgate.interfaces.cli_ship": {"interfaces", "logs", "service", "settings", "shipping", "terminal"},
     "dialgate.interfaces.cli_report": {
         "model", "faults", "interfaces", "localtime", "report", "service", "settings", "stores", "texts", "terminal",
@@ -199,7 +200,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
-        "choices", "model", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
+        "choices", "model", "config_warnings", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "kept_instants", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects",
     },

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dialgate import stores
+from dialgate import config_warnings, stores
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -34,7 +34,8 @@ app.add_typer(log_app, name="log")
 def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Read the configuration as `serve` would, and name every problem at once.
 
-    Changes nothing, and may be run beside a gate: do so before sending it SIGHUP.
+    Changes nothing, and may be run beside a gate: do so before sending it SIGHUP. What is likely a mistake is a warning, and
+    exit 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml"""
     with reporting(as_json=as_json):
@@ -46,10 +47,13 @@ def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
             raise
         except ConfigError as error:
             raise unusable(config, error, NO) from None
+        found = config_warnings.warnings(loaded)
         if as_json:
-            show_json(_summary(loaded))
+            show_json(_summary(loaded) | {"warnings": found})
         else:
             _show_summary(loaded)
+            for warning in found:
+                typer.echo(f"Warning: {warning}.", err=True)
 
 
 def _summary(config: Config) -> dict[str, object]:

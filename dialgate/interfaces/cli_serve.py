@@ -12,7 +12,7 @@ import typer
 import uvloop
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from dialgate import logs, traces
+from dialgate import config_warnings, logs, traces
 from dialgate.faults import Unavailable
 from dialgate.interfaces import connections, http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
@@ -111,6 +111,7 @@ async def _serve(post: Post) -> None:
             ]
             ready = {"url": _url(gate.config, runner.addresses[0]), "config": gate.config.hash, **doors}
             if not post.doors:
+                _warn(gate.config)
                 _log.info("ready", **ready)
             post.say_ready(ready)
             await stop.wait()
@@ -179,7 +180,13 @@ async def _reload(gate: Gate, load: Callable[[], Config], hangup: asyncio.Event)
             gate.config_rejected(ConfigError([f"the configuration cannot be kept: {error}"]))
         else:
             logs.configure(config.settings.service_log)
+            _warn(config)
             _log.info("configuration in force", config=config.hash)
+
+
+def _warn(config: Config) -> None:
+    for warning in config_warnings.warnings(config):
+        _log.warning("configuration", problem=warning)
 
 
 def _url(config: Config, address: tuple[str, int]) -> str:
