@@ -2,10 +2,14 @@
 
 import sys
 
+from dialgate.interfaces import held_signals
+
 INTERRUPTED = 130  # as a shell reports SIGINT
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["serve"]:
+        held_signals.hold()
     try:
         from dialgate.interfaces.cli import main as run  # noqa: PLC0415 - the import takes most of a second
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate import config_warnings, logs, traces
 from dialgate.faults import Unavailable
-from dialgate.interfaces import connections, http, http_server, subscribers
+from dialgate.interfaces import connections, held_signals, http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi import FastAgi
 from dialgate.interfaces.listening import inherited
@@ -82,15 +82,18 @@ def work(post: Post) -> int:
 
 async def _serve(post: Post) -> None:
     connections.raise_limit()
+    stop, hangup, relieve = _signals(post)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
-        gate = await Gate.open(post.load(), registry=registry, worker=post.worker)
+        gate = await _opened(Gate.open(post.load(), registry=registry, worker=post.worker), stop)
+        if gate is None:
+            _log.info("stopped")
+            return
         closing.push_async_callback(gate.close)
         gate.traces = traces.opened(gate.config.settings.traces, gate.config.settings.node)
         if gate.traces is not None:
             closing.push_async_callback(asyncio.to_thread, gate.traces.close)
-        stop, hangup, relieve = _signals(post)
         siblings = await Siblings.open(gate.config.data, post.worker, registry, gate.refresh)
         closing.push_async_callback(siblings.close)
         gate.registrar.refresh_workers = siblings.refresh_others
@@ -119,6 +122,17 @@ async def _serve(post: Post) -> None:
                 task.cancel()
         _log.info("stopping")
     _log.info("stopped")
+
+
+async def _opened(opening: Coroutine[None, None, Gate], stop: asyncio.Event) -> Gate | None:
+    """None if it is to stop before it is open: then what was opened is closed."""
+    gate, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
+    await asyncio.wait([gate, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not gate.done():
+        gate.cancel()
+        await asyncio.wait([gate])
+    return None if gate.cancelled() else gate.result()
 
 
 async def _relieved(
@@ -159,7 +173,13 @@ def _signals(post: Post) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    loop.add_signal_handler(signal.SIGUSR2, _refuse_to_roll)
+    held_signals.release()  # a SIGHUP that came before is remembered in `hangup`, for the gate may have read the older files
     return stop, hangup, relieve
+
+
+def _refuse_to_roll() -> None:
+    _log.warning("SIGUSR2 ignored: it restarts workers, so send it to the parent of `serve --workers`")
 
 
 def _orphaned(parent: int, stop: asyncio.Event) -> None:

@@ -1,4 +1,5 @@
-"""One of several gates of a node: what its parent (workers.py) tells it, and the pipe on which it answers.
+"""One of several gates of a node: what its parent (workers.py) tells it, and the pipe on which it answers. It begins in
+worker_process.py.
 
     argv[1]   a `Post`, in JSON; descriptors are those of sockets and pipes that were passed on
 
@@ -8,7 +9,6 @@ after its next answer, and then ends itself.
 """
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,30 +43,12 @@ class Post(Struct, frozen=True, kw_only=True):
         told = structs.replace(told, listen=listen, node=node, workers=self.workers)
         return structs.replace(config, settings=told)
 
+    @classmethod
+    def from_argument(cls, text: str) -> "Post":
+        return msgspec.json.decode(text, type=cls)
+
     def say_ready(self, event: dict[str, str]) -> None:
         if self.ready >= 0:
             with suppress(BrokenPipeError):  # the parent is gone: `parent` says so too
                 os.write(self.ready, msgspec.json.encode(event) + b"\n")
             os.close(self.ready)
-
-
-def _let_others_finish() -> None:
-    """Does not take the processor from another worker when something comes in: where there are more of them than processors each
-    change costs the one that comes the caches of the one that goes. Measured with four on two: a third of the changes, and a tenth less
-    processor time for each decision. Its threads do the same."""
-    if sys.platform == "linux":
-        with suppress(OSError):  # where that is forbidden it works as well
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def main() -> None:
-    """Run by the parent only."""
-    _let_others_finish()
-    from dialgate.interfaces.cli_serve import work  # noqa: PLC0415 - that module imports this one
-
-    os.umask(0o077)
-    sys.exit(work(msgspec.json.decode(sys.argv[1], type=Post)))
-
-
-if __name__ == "__main__":
-    main()

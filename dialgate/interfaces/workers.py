@@ -11,13 +11,13 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 from msgspec import Struct, structs
 
-from dialgate.interfaces import listening
+from dialgate.interfaces import held_signals, listening
 from dialgate.interfaces.worker import Post
 from dialgate.settings import Config, ConfigError
 
@@ -57,6 +57,8 @@ class Workers:
         self._slots = [_Slot(doors) for doors in _doors(config, self._count)]
         self._alive, self._parent = os.pipe()
         self._taken: set[int] = set()
+        self._processes: set[asyncio.subprocess.Process] = set()  # those that are being started, too
+        self._hangups = 0
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -64,25 +66,42 @@ class Workers:
         """Raises `NotReady` if they cannot be started at first."""
         self._listen_to_signals()
         try:
-            await asyncio.gather(*(self._serve(slot) for slot in self._slots))
-            first = self._slots[0].worker
-            _log.info("ready", **(first.ready if first else {}), workers=self._count)
-            await self._stopping.wait()
+            if await self._all_started():
+                first = self._slots[0].worker
+                _log.info("ready", **(first.ready if first else {}), workers=self._count)
+                await self._stopping.wait()
         finally:
             await self._end()
         _log.info("stopped")
+
+    async def _all_started(self) -> bool:
+        """False if it is to stop before."""
+        async with self._turn:  # a rolling restart waits
+            starting: asyncio.Future[Any] = asyncio.gather(*(self._serve(slot) for slot in self._slots))
+            stopping: asyncio.Future[Any] = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if starting.done():
+                starting.result()
+                return True
+            starting.cancel()
+            await asyncio.wait([starting])
+            return False
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for ending in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(ending, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_signal_handler(signal.SIGUSR2, self._begin_rolling)
+        held_signals.release()
 
-    def _tell(self, what: signal.Signals) -> None:
+    def _hang_up(self) -> None:
+        """A worker that is being started gets it once it is ready: before it holds signals, one would end it."""
+        self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:
-                _send(slot.worker.process, what)
+                _send(slot.worker.process, signal.SIGHUP)
 
     # ---- one worker --------------------------------------------------------------------------------------------------
 
@@ -98,22 +117,26 @@ class Workers:
         post = structs.replace(
             self._post, worker=number, doors=slot.descriptors(), ready=writing, parent=self._alive
         )
+        hangups = self._hangups
         passed = [writing, self._alive, *(each for many in post.doors.values() for each in many)]
-        words = ["-m", "dialgate.interfaces.worker", msgspec.json.encode(post).decode()]
+        words = ["-m", "dialgate.interfaces.worker_process", msgspec.json.encode(post).decode()]
         process = await asyncio.create_subprocess_exec(
             sys.executable, *words, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed
         )
         os.close(writing)
+        self._processes.add(process)
         try:
             ready = await asyncio.wait_for(_heard(reading), _READY_SECONDS)
         except TimeoutError:
             process.kill()
             ready = {}
         if not ready:
-            await process.wait()
+            await self._ended(process)
             self._taken.discard(number)
             raise NotReady(f"worker {number} did not start; what it said stands above")
         _log.info("worker ready", worker=number, pid=process.pid)
+        if self._hangups != hangups:  # it may have read the older files
+            _send(process, signal.SIGHUP)
         return _Worker(number, process, ready)
 
     async def _refuse_another_store(self) -> None:
@@ -127,7 +150,7 @@ class Workers:
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
         """Until it has ended; if nobody asked it to, another takes its place."""
-        await worker.process.wait()
+        await self._ended(worker.process)
         self._taken.discard(worker.number)
         if slot.worker is not worker or self._stopping.is_set():
             return
@@ -162,19 +185,24 @@ class Workers:
                     _log.error("rolling restart given up; the old workers stay", problem=str(problem))
                     return
                 _send(old.process, signal.SIGUSR1)
-                await old.process.wait()
+                await self._ended(old.process)
                 self._taken.discard(old.number)
             _log.info("rolled", workers=self._count)
 
     async def _end(self) -> None:
         self._stopping.set()
-        self._tell(signal.SIGTERM)
-        os.close(self._parent)  # also those that are being started see it
+        for process in self._processes:
+            _send(process, signal.SIGTERM)
+        os.close(self._parent)
+        for process in list(self._processes):
+            await self._ended(process)
         for slot in self._slots:
-            if slot.worker is not None:
-                await slot.worker.process.wait()
             if slot.watch is not None:
                 slot.watch.cancel()
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        self._processes.discard(process)
 
 
 def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:

@@ -1,0 +1,115 @@
+"""Signals while a gate starts: none ends it but SIGTERM, which does so cleanly; and a reload is not forgotten."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dialgate.model import DAY
+from dialgate.service import wall_clock
+from tests import redises, world
+from tests.serving import kill, spawn
+from tests.world import CLEAR
+
+# Before the first import, and when the gate has opened its files and is not ready yet.
+MOMENTS = ("held", "snapshot in use")
+
+
+class Start:
+    """`dialgate serve`, and what it has said."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.events: list[str] = []
+
+    async def until(self, moment: str) -> None:
+        if moment == "held":
+            while not self._holds(signal.SIGHUP):
+                pass
+        else:
+            await self.hears(moment)
+
+    def _holds(self, number: signal.Signals) -> bool:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
+
+    async def hears(self, event: str) -> dict[str, Any]:
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            said: dict[str, Any] = json.loads(line)
+            self.events.append(said["event"])
+            if said["event"] == event:
+                return said
+        raise AssertionError(f"it never said {event!r}: {self.events}, {await self.process.wait()}")
+
+
+@asynccontextmanager
+async def starting(folder: Path, **changes: Any) -> AsyncIterator[Start]:
+    path = world.write_folder(folder, **changes)
+    world.publish_answers(folder / "data", {CLEAR: False}, wall_clock() - DAY)
+    process = await spawn(path)
+    try:
+        yield Start(process)
+    finally:
+        await kill(process)
+
+
+def workers(folder: Path) -> dict[str, Any]:
+    return {"workers": 2, "store": {"url": redises.alone(), "name": folder.name, "patience": 5}}
+
+
+@pytest.fixture(params=["one process", "workers"])
+def changes(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    return workers(tmp_path) if request.param == "workers" else {}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_reload_during_the_start_is_done_after_it(
+    tmp_path: Path, moment: str, changes: dict[str, Any]
+) -> None:
+    async with starting(tmp_path, **changes) as gate:
+        await gate.until(moment)
+        gate.process.send_signal(signal.SIGHUP)
+        await gate.hears("ready")
+        if moment == "held" and changes:  # the workers read their files after it
+            return
+        if "configuration in force" not in gate.events:
+            await gate.hears("configuration in force")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_sigterm_during_the_start_ends_it_cleanly(
+    tmp_path: Path, moment: str, changes: dict[str, Any]
+) -> None:
+    async with starting(tmp_path, **changes) as gate:
+        await gate.until(moment)
+        gate.process.send_signal(signal.SIGTERM)
+        await gate.hears("stopped")
+        assert await gate.process.wait() == 0
+
+
+async def test_sigusr2_during_the_start_restarts_the_workers_after_it(tmp_path: Path) -> None:
+    async with starting(tmp_path, **workers(tmp_path)) as gate:
+        await gate.until("held")
+        gate.process.send_signal(signal.SIGUSR2)
+        await gate.hears("rolled")
+        assert gate.events.index("ready") < gate.events.index("rolled")
+
+
+@pytest.mark.parametrize("moment", ["held", "ready"])
+async def test_a_gate_without_workers_says_that_it_has_none_to_restart(tmp_path: Path, moment: str) -> None:
+    async with starting(tmp_path) as gate:
+        await gate.until(moment)
+        gate.process.send_signal(signal.SIGUSR2)
+        await gate.hears(
+            "SIGUSR2 ignored: it restarts workers, so send it to the parent of `serve --workers`"
+        )
+        gate.process.send_signal(signal.SIGTERM)
+        await gate.hears("stopped")
+        assert await gate.process.wait() == 0
