@@ -220,7 +220,8 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
     """An entry of the public directory, on a list that carries it."""
     if not _accepts(law, "directory") or _reconsented(facts):
         return None
-    entries = (on for on in facts.listings if on.basis == "directory")
+    unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
+    entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))
     return next((on for on in entries if not broken_chain(on.origin, facts, law)), None)
 
 

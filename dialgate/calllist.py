@@ -5,7 +5,7 @@ one is named basis.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import get_args
@@ -14,9 +14,10 @@ import numpy as np
 from msgspec import Struct
 
 from dialgate import numberset, phone, redaction, tabular
-from dialgate.model import Basis
+from dialgate.model import Basis, Kind
 
 BASES: tuple[Basis, ...] = get_args(Basis)
+_STATED = len(BASES)  # the tag, while a file is read, of a row that says `directory` itself
 SHOWN_PROBLEMS = 100
 _BASIS_NAMES = frozenset({"basis", "base", "base_giuridica"})
 
@@ -29,7 +30,8 @@ class RowProblem(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """`problems` holds the first `SHOWN_PROBLEMS` of `refused`; `bases` what the accepted rest on."""
+    """`problems` holds the first `SHOWN_PROBLEMS` of `refused`; `bases` what the accepted rest on, `stated` for which of these
+    the rows said `directory` themselves. `unstated`: accepted numbers for which a row must say so, and did not."""
 
     rows: int = 0
     accepted: int = 0
@@ -37,6 +39,8 @@ class Tally(Struct):
     refused: int = 0
     problems: list[RowProblem] = []
     bases: tuple[Basis, ...] = ()
+    stated: tuple[bool, ...] = ()
+    unstated: int = 0
 
 
 class CallListUnreadable(tabular.Unreadable):
@@ -47,11 +51,17 @@ def _quiet(_: RowProblem) -> None: ...
 
 
 def build(
-    table: tabular.Table, path: Path, *, home: str, basis: Basis, note: Callable[[RowProblem], None] = _quiet
+    table: tabular.Table,
+    path: Path,
+    *,
+    home: str,
+    basis: Basis,
+    stated_kinds: Collection[Kind] = (),
+    note: Callable[[RowProblem], None] = _quiet,
 ) -> Tally:
     """Write the number set to `path`; `basis` is for rows that name none. Its tags are places in the tally's `bases`; a
-    list that rests on one basis has none, which makes it smaller and quicker to look up. `note` is told of every row
-    that is left out.
+    list that rests on one basis has none, which makes it smaller and quicker to look up. `stated_kinds`: numbers that are
+    directory entries only if their own row says so. `note` is told of every row that is left out.
 
     Of two rows with the same number the first counts. Raises `tabular.Unreadable`."""
     tally = Tally()
@@ -60,7 +70,7 @@ def build(
     for line, cells in table.rows:
         tally.rows += 1
         try:
-            number, tag = _read(_cell(cells, at), _cell(cells, basis_at).strip().lower() or basis, home)
+            number, tag, kind = _read(_cell(cells, at), _cell(cells, basis_at), basis, home)
         except ValueError as error:
             tally.refused += 1
             problem = RowProblem(line, str(error))
@@ -73,33 +83,45 @@ def build(
             note(RowProblem(line, "stands on the list already"))
         else:
             found[number] = tag
+            tally.unstated += kind in stated_kinds and tag == BASES.index("directory")
     tally.accepted = len(found)
     if not found:
         raise CallListUnreadable(_nothing(tally))
-    tally.bases = _write(path, found)
+    tags = _write(path, found)
+    tally.bases = tuple("directory" if tag == _STATED else BASES[tag] for tag in tags)
+    tally.stated = tuple(tag == _STATED for tag in tags)
     return tally
 
 
-def _write(path: Path, found: dict[int, int]) -> tuple[Basis, ...]:
+def _write(path: Path, found: dict[int, int]) -> list[int]:
+    """Return the tags that occur, in the order in which the file numbers them."""
     numbers = np.fromiter(found.keys(), np.uint64, len(found))
     used, tags = np.unique(np.fromiter(found.values(), np.uint16, len(found)), return_inverse=True)
     order = np.argsort(numbers)
     tagged = tags[order].astype(np.uint16) if len(used) > 1 else None
     numberset.write(path, [numbers[order]], meta=b"{}", tags=tagged)
-    return tuple(BASES[at] for at in used)
+    return [int(tag) for tag in used]
 
 
-def _read(raw: str, basis: str, home: str) -> tuple[int, int]:
-    if basis not in BASES:
+def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
+    """`own`: the basis that the row names, if any."""
+    named = own.strip().lower() or basis
+    if named not in BASES:
         raise ValueError(f"basis must be one of {', '.join(BASES)}")
-    return int(number_of(raw, home).removeprefix("+")), BASES.index(basis)
+    parsed = _parsed(raw, home)
+    tag = _STATED if named == "directory" and own.strip() else BASES.index(named)
+    return int(parsed.e164.removeprefix("+")), tag, parsed.kind
 
 
 def number_of(raw: str, home: str) -> str:
     """In E.164. Raises ValueError, whose text is a phrase without a digit."""
+    return _parsed(raw, home).e164
+
+
+def _parsed(raw: str, home: str) -> phone.Parsed:
     if raw.startswith("="):
         raise ValueError("is a formula; save the list with its values")
-    return phone.parse(raw.strip(), home).e164
+    return phone.parse(raw.strip(), home)
 
 
 def _cell(cells: list[str], at: int) -> str:

@@ -375,5 +375,9 @@ def _open_list(record: CallList, folder: Path) -> _Loaded | str:
         return str(error)
     if not whole:
         return f"{path.name} is not the file that was loaded"
-    listings = tuple(Listing(list=record.id, basis=basis, origin=record.origin) for basis in record.bases)
+    said = record.stated or (False,) * len(record.bases)
+    listings = tuple(
+        Listing(list=record.id, basis=basis, origin=record.origin, stated=stated)
+        for basis, stated in zip(record.bases, said, strict=True)
+    )
     return _Loaded(record, numbers, listings)

@@ -149,6 +149,12 @@ class Lists(Section, frozen=True, kw_only=True):
     ceded_void_by_enrolment: bool = False
 
 
+class Directories(Section, frozen=True, kw_only=True):
+    """Numbers of `stated_kinds` are directory entries only if their own row of the list says so."""
+
+    stated_kinds: tuple[Kind, ...]
+
+
 class SectorBan(Section, frozen=True, kw_only=True):
     """Calls that are banned, but for the `exceptions`: a request made on the controller's own interface; an own
     customer of one of these sectors who consented."""
@@ -253,6 +259,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     requests: tuple[Requests, ...]
     registries: tuple[Registry, ...]
     lists: tuple[Lists, ...]
+    directories: tuple[Directories, ...]
     sector_bans: tuple[SectorBan, ...]
     caller_ids: tuple[CallerIds, ...]
     unique_caller_ids: tuple[UniqueCallerIds, ...]
@@ -278,6 +285,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     requests: tuple[Requests, ...] = ()
     registries: tuple[Registry, ...] = ()
     lists: tuple[Lists, ...] = ()
+    directories: tuple[Directories, ...] = ()
     sector_bans: tuple[SectorBan, ...] = ()
     caller_ids: tuple[CallerIds, ...] = ()
     unique_caller_ids: tuple[UniqueCallerIds, ...] = ()
@@ -302,6 +310,11 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
                 self._bindings.clear()
             found = self._bindings[key] = self._select(facts)
         return found
+
+    @property
+    def stated_kinds(self) -> frozenset[Kind]:
+        """Return the kinds for which a row itself must say that the number is in the directory, at any date."""
+        return frozenset(kind for section in self.directories for kind in section.stated_kinds)
 
     @cached_property
     def _bindings(self) -> dict[tuple[Any, ...], Binding]:

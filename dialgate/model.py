@@ -157,9 +157,12 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`stated`: the number's own row said `directory`, not the list as a whole."""
+
     list: str
     basis: Basis
     origin: Origin
+    stated: bool = False
 
 
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Protocol
@@ -44,7 +45,7 @@ from dialgate.ledger import (
 )
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
-from dialgate.model import RESULT_RANK, Basis, Consent, Instant, Origin, Result
+from dialgate.model import RESULT_RANK, Consent, Instant, Origin, Result
 from dialgate.notices import Notices
 from dialgate.reached import Reached
 from dialgate.requests import (
@@ -534,9 +535,15 @@ class Registrar:
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.new"
         try:
-            table, tally = await asyncio.to_thread(
-                _built, file, hints, temporary, controller.country, ask.basis, note
+            build = partial(
+                calllist.build,
+                path=temporary,
+                home=controller.country,
+                basis=ask.basis,
+                stated_kinds=self.config.laws[controller.country].stated_kinds,
+                note=note,
             )
+            table, tally = await asyncio.to_thread(_built, file, hints, controller.country, build)
             record = await self._publish(client, ask, controller, temporary, tally)
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "numbers") from error
@@ -552,6 +559,7 @@ class Registrar:
             refused=tally.refused,
             problems=tally.problems,
             layout=table.layout,
+            unstated=tally.unstated,
         )
 
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
@@ -577,6 +585,7 @@ class Registrar:
             controller=controller.id,
             campaigns=ask.campaigns,
             bases=tally.bases,
+            stated=tally.stated,
             origin=Origin(
                 collected_by=ask.collected_by,
                 collected_on=ask.collected_on,
@@ -767,15 +776,10 @@ class Registrar:
 
 
 def _built(
-    file: IO[bytes],
-    hints: tabular.Hints,
-    path: Path,
-    home: str,
-    basis: Basis,
-    note: Callable[[RowProblem], None],
+    file: IO[bytes], hints: tabular.Hints, home: str, build: Callable[[tabular.Table], Tally]
 ) -> tuple[tabular.Table, Tally]:
     table = tabular.read(file, home, hints)
-    return table, calllist.build(table, path, home=home, basis=basis, note=note)
+    return table, build(table)
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:

@@ -256,7 +256,8 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """`in_force`: where the list may be called from when, in words."""
+    """`in_force`: where the list may be called from when, in words. `unstated`: accepted numbers, such as mobiles, that are in
+    the directory only if their own row says `directory`; it did not, so the list opens no call to them."""
 
     info: ListInfo = field(name="list")
     rows: int
@@ -266,6 +267,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     problems: list[RowProblem] = field(default_factory=list)
     layout: Layout | None = None
     in_force: str = ""
+    unstated: int = 0
 
 
 LedgerRequest: TypeAlias = (

@@ -205,7 +205,10 @@ async def load_lists(gate: Gate, group: list[Staged]) -> None:
             basis=listing.basis,
             **structs.asdict(listing.origin),
         )
-        await gate.registrar.load_list(gate.config.settings.clients[0], ask, of_lines([*numbers, UNASKED]))
+        rows = [*numbers, UNASKED]
+        if listing.stated:
+            rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
+        await gate.registrar.load_list(gate.config.settings.clients[0], ask, of_lines(rows))
     await gate.tick()
 
 

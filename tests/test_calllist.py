@@ -153,3 +153,26 @@ def test_no_problem_holds_a_number_and_the_counts_add_up(
         assert len(held(path, tally)) == tally.accepted
         assert all(isinstance(each, RowProblem) for each in tally.problems)
     assert not any(NUMBER.search(text.replace("131072", "")) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "basis", "bases", "stated", "unstated"),
+    [
+        ("0612345678\n3331234567\n3331234567\n", "directory", ("directory",), (False,), 1),
+        ("number,basis\n0612345678,\n3331234567,directory\n", "directory", ("directory", "directory"), (False, True), 0),
+        ("number,basis\n0612345678,directory\n3331234567,directory\n", "consent", ("directory",), (True,), 0),
+        ("number,basis\n0612345678,\n3331234567,consent\n", "directory", ("directory", "consent"), (False, False), 0),
+        ("3331234567\n", "consent", ("consent",), (False,), 0),
+    ],
+)  # fmt: skip
+def test_a_mobile_is_in_the_directory_only_where_its_own_row_says_so(
+    tmp_path: Path, text: str, basis: Basis, bases: tuple[Basis], stated: tuple[bool], unstated: int
+) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(text)
+    with file.open("rb") as opened:
+        table = tabular.read(opened, "IT")
+        tally = calllist.build(
+            table, tmp_path / "set", home="IT", basis=basis, stated_kinds={"mobile"}, note=lambda _: None
+        )
+    assert (tally.bases, tally.stated, tally.unstated) == (bases, stated, unstated)

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from dialgate import settings
 from dialgate.calllist import RowProblem
+from dialgate.gather import _open_list
 from dialgate.ledger import fold
 from dialgate.model import Origin, Transfer
 from dialgate.registrar import Refused, Registrar
@@ -324,3 +325,20 @@ async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Re
         "one": ("directory",),
         "two": ("directory", "consent"),
     }
+
+
+async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_word_alone(
+    registrar: Registrar,
+) -> None:
+    """A list of an earlier version, which does not say it for any row, opens no call to them either."""
+    ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
+    rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
+    report = await registrar.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
+    assert (report.accepted, report.unstated) == (3, 1)
+    (record,) = await registrar._store.lists()
+    folder = registrar.config.data / "lists"
+    for stated, said in ((record.stated, [False, True]), ((), [False, False])):
+        loaded = _open_list(structs.replace(record, stated=stated), folder)
+        assert not isinstance(loaded, str)
+        assert [each.stated for each in loaded.listings] == said
+        loaded.numbers.close()

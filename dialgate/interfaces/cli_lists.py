@@ -66,7 +66,12 @@ def list_load(
     campaigns: Annotated[
         list[str], typer.Option("--campaign", help="The campaign that may call it; may be given again.")
     ],
-    basis: Annotated[Basis, typer.Option(help="What the rows rest on; a column `basis` may say it per row.")],
+    basis: Annotated[
+        Basis,
+        typer.Option(
+            help="What the rows rest on; a column `basis` may say it per row, and must for a mobile that is in the directory."
+        ),
+    ],
     collected_by: Annotated[str, typer.Option(help="Who collected the numbers.")],
     collected_on: Day,
     source: Annotated[str, typer.Option(help="From what.")] = "",
@@ -122,6 +127,11 @@ def _show_report(report: ListReport) -> None:
     }
     fields = {name: f"{count:,}" for name, count in counts.items()} | {"in force": report.in_force}
     show_fields(f"List {report.info.id}", fields)
+    if report.unstated:
+        typer.echo(
+            f"{report.unstated:,} numbers, such as mobiles, are in the directory only if their own row says so. Add a column"
+            " `basis` with `directory`, or record consents; until then the list opens no call to them."
+        )
     if report.problems:
         rows = [(str(row.line), row.problem) for row in report.problems]
         show_table(

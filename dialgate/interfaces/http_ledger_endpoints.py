@@ -277,7 +277,7 @@ LEDGER_ENDPOINTS: Final = (
         parameters=_UPLOADED,
         answer=ListReport,
         answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
-                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now"},
+                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
         status=201,
         errors=(*ASKING, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
                 "store.unavailable"),

@@ -75,7 +75,8 @@ class Position(Struct, frozen=True):
 
 
 class CallList(Struct, frozen=True, kw_only=True):
-    """A call list that was loaded. Its numbers lie in the number set `file`, whose tags are places in `bases`."""
+    """A call list that was loaded. Its numbers lie in the number set `file`, whose tags are places in `bases`. `stated`: for
+    each of these whether the rows themselves said `directory`; empty for a list of an earlier version."""
 
     id: str
     controller: str
@@ -88,6 +89,7 @@ class CallList(Struct, frozen=True, kw_only=True):
     loaded_at: Instant
     actor: str
     retired_at: Instant = 0
+    stated: tuple[bool, ...] = ()
 
 
 class CallerIdProof(Struct, frozen=True, kw_only=True):
