@@ -18,7 +18,7 @@ import yaml
 from msgspec import Struct
 from typer.testing import CliRunner
 
-from dialgate.conformance import dialplan, kit, vicidial
+from dialgate.conformance import dialplan, freeswitch, kit, vicidial
 from dialgate.conformance.asterisk import Channel, agi
 from dialgate.conformance.dialers import CALLER, PLAYED, TO, Commanded, Configured, Dialer, Python, shipped
 from dialgate.conformance.expressions import Unknown, evaluate
@@ -93,6 +93,18 @@ class Lua(Struct, frozen=True):
         return (await process.communicate())[0].decode()
 
 
+async def test_the_lua_script_forbids_redirects_and_shows_the_caller_id(tmp_path: Path) -> None:
+    if not (shutil.which("lua5.4") and shutil.which("curl")) and not os.environ.get("CI"):
+        pytest.skip("needs lua5.4 and curl")
+    async with playing(iter([allow])) as port:
+        dial_string = await Lua(tmp_path).place(port)
+    assert freeswitch.leg_variables(dial_string) == {
+        "outbound_redirect_fatal": "true",
+        "origination_privacy": "screen",
+        "origination_caller_id_number": CALLER,
+    }
+
+
 async def test_the_lua_script_is_closed(tmp_path: Path) -> None:
     if not (shutil.which("lua5.4") and shutil.which("curl")) and not os.environ.get("CI"):
         pytest.skip("needs lua5.4 and curl")
@@ -102,6 +114,7 @@ async def test_the_lua_script_is_closed(tmp_path: Path) -> None:
 SHIPPED = (DEPLOY / "asterisk/dialgate-agi.conf").read_text()
 CURL = (DEPLOY / "asterisk/dialgate-curl.conf").read_text()
 XML = (DEPLOY / "freeswitch/dialgate.xml").read_text()
+HTTAPI = (DEPLOY / "freeswitch/dialgate-httapi.xml").read_text()
 ENTRY = (DEPLOY / "vicidial/carrier-entry.conf").read_text()
 SIP = (DEPLOY / "opensips/dialgate.cfg").read_text()
 TEST = '${REGEX("^SUCCESS allow$" ${AGISTATUS} ${DG_DECISION})}'
@@ -143,6 +156,10 @@ OPEN = [
     ("asterisk-curl", CURL, "^allow$", "allow", {"nonsense"}),
     ("asterisk-curl", CURL, "httptimeout)=0.3", "httptimeout)=4", {"slow"}),
     ("freeswitch", XML, "^200 allow$", "allow", {"nonsense"}),
+    ("freeswitch", XML, "outbound_redirect_fatal=true", "x=y", {"moved"}),
+    ("freeswitch", XML, "origination_privacy=screen", "x=y", {"allow", "stale"}),
+    ("freeswitch", XML, "origination_caller_id_number", "x", {"allow", "stale"}),
+    ("freeswitch-httapi", HTTAPI, "outbound_redirect_fatal=true", "x=y", {"moved"}),
 ]  # fmt: skip
 
 

@@ -237,6 +237,11 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
     told = actions(document)
     assert ("bridge", f"sofia/gateway/trunk/{CLEAR}") in told
     assert ("set", f"effective_caller_id_number={CALLER}") in told
+    assert {
+        ("export", "nolocal:outbound_redirect_fatal=true"),
+        ("export", "nolocal:origination_privacy=screen"),
+        ("export", f"nolocal:origination_caller_id_number={CALLER}"),
+    } <= set(told[: told.index(("bridge", f"sofia/gateway/trunk/{CLEAR}"))])
     told = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
     assert told == [
         ("set", "dg_reason=registry.listed"),

@@ -28,6 +28,8 @@ end
 
 if allowed then
   session:setVariable("effective_caller_id_number", from) -- what was checked is what is shown
-  session:execute("bridge", TRUNK .. to)
+  -- In brackets, which win over what the dialer exported: no 302 is followed, and the caller ID is not withheld.
+  session:execute("bridge", "[outbound_redirect_fatal=true,origination_privacy=screen,origination_caller_id_number="
+    .. from .. "]" .. TRUNK .. to)
 end
 session:hangup("CALL_REJECTED")

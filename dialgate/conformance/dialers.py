@@ -71,7 +71,6 @@ class Played(Struct, frozen=True):
     file: str
     context: str
     run: Callable[[str, str], Awaitable[Left]]
-    has_trunk: bool = True
 
 
 async def _asterisk(text: str, context: str) -> Left:
@@ -103,9 +102,17 @@ def _departed(run: dialplan.Run) -> Left:
 
 
 async def _freeswitch(text: str, context: str) -> Left:
+    """By a dialer that exported another caller ID, and privacy. A 302 is followed unless the leg forbids it."""
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
-    return Left(how=await freeswitch.call(text, context, variables))
+    how = await freeswitch.call(text, context, variables)
+    leg = freeswitch.leg_variables(how)
+    shown = leg.get("origination_caller_id_number", ELSEWHERE)
+    return Left(
+        how=how,
+        shown=shown if leg.get("origination_privacy") == "screen" else "anonymous",
+        follows=leg.get("outbound_redirect_fatal") != "true",
+    )
 
 
 async def _opensips(text: str, context: str) -> Left:
@@ -148,11 +155,9 @@ PLAYED: Final = {
     "vicidial": Played(
         "VICIdial and GoAutodial, carrier entry", "vicidial/carrier-entry.conf", "", _vicidial
     ),
-    "freeswitch": Played(
-        "FreeSWITCH, mod_curl", "freeswitch/dialgate.xml", "dialgate", _freeswitch, has_trunk=False
-    ),
+    "freeswitch": Played("FreeSWITCH, mod_curl", "freeswitch/dialgate.xml", "dialgate", _freeswitch),
     "freeswitch-httapi": Played(
-        "FreeSWITCH, mod_httapi", "freeswitch/dialgate-httapi.xml", "dialgate", _freeswitch, has_trunk=False
+        "FreeSWITCH, mod_httapi", "freeswitch/dialgate-httapi.xml", "dialgate", _freeswitch
     ),
     "opensips": Played("OpenSIPS, rest_client", "opensips/dialgate.cfg", "DIALGATE", _opensips),
 }
@@ -165,7 +170,7 @@ class Configured(Struct, frozen=True):
 
     @property
     def has_trunk(self) -> bool:
-        return self.played.has_trunk
+        return True
 
     async def place(self, port: int) -> str:
         left = await self._run(port)

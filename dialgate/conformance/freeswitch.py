@@ -105,6 +105,12 @@ class Call:
         return _ENCODE.sub(lambda found: quote(found[1], safe=""), text)
 
 
+def leg_variables(dial_string: str) -> dict[str, str]:
+    """The variables of a leg, in brackets before its channel."""
+    found = re.match(r"\[([^]]*)\]", dial_string)
+    return dict(pair.split("=", 1) for pair in found[1].split(",") if "=" in pair) if found else {}
+
+
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:
     """Place a call by a dialplan. Returns the dial string, or nothing. Raises `Unknown`."""
     return await Call(ET.fromstring(text), variables).run(context)  # noqa: S314 - the operator's own file

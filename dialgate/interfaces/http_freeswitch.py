@@ -71,6 +71,10 @@ async def dialplan(request: web.Request, gate: Gate, client: Client) -> web.Stre
         context,
         ("set", f"dg_decision_id={answer.decision_id}"),
         ("set", f"effective_caller_id_number={answer.from_}"),
+        # For the leg to the trunk: no 302 is followed to an unchecked number, and the caller ID is not withheld.
+        ("export", "nolocal:outbound_redirect_fatal=true"),
+        ("export", "nolocal:origination_privacy=screen"),
+        ("export", f"nolocal:origination_caller_id_number={answer.from_}"),
         ("set", "hangup_after_bridge=true"),
         ("bridge", f"{given['bridge']}/{answer.to}"),
         ("hangup", ""),
