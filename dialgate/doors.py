@@ -36,6 +36,13 @@ class Limits(Strict, frozen=True, kw_only=True):
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 
+class Operations(Strict, frozen=True, kw_only=True):
+    """Where `/metrics`, the details of `/readyz` and the description of the API need no key. Plain HTTP."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 9464
+
+
 class FastAgi(Strict, frozen=True, kw_only=True):
     """The door for Asterisk, whose clients are known by their `sources`. `deadline_seconds`: from the connection to an
     answer, which is a deny if there is no better one; `connections`: at most so many at once, others are closed."""

@@ -72,20 +72,22 @@ def spare_collector() -> None:
 def _fixed(config: Config) -> dict[str, object]:
     """What a gate takes up as it starts, and never after."""
     told = config.settings
-    doors = {"fastagi": told.fastagi, "sip": told.sip}
+    doors = {"fastagi": told.fastagi, "sip": told.sip, "operations": told.operations}
     where = {name: (door.host, door.port) if door is not None else None for name, door in doors.items()}
     return {"data": config.data, "store": told.store, "node": told.node, "listen": told.listen, **where}
 
 
 class Status(Struct, frozen=True, kw_only=True):
+    """Only `ready` is for everybody."""
+
     ready: bool
-    problems: dict[str, str]
-    node: str
-    version: str
-    config: str
-    laws: dict[str, str]
-    snapshot: str
-    records: int
+    problems: dict[str, str] = {}
+    node: str = ""
+    version: str = ""
+    config: str = ""
+    laws: dict[str, str] = {}
+    snapshot: str = ""
+    records: int = 0
     nodes: dict[str, str] = {}
 
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dialgate import phone, terms, url_secrets, webhook, yamlfile
-from dialgate.doors import FastAgi, Limits, Listen, Seconds, Sip, Strict, sip_faults
+from dialgate.doors import FastAgi, Limits, Listen, Operations, Seconds, Sip, Strict, sip_faults
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.shipping.settings import Shipping
@@ -25,7 +25,7 @@ from dialgate.webhook import Hook, Webhook
 from dialgate.webhooks import Profile, WebhookError, parse_profile
 
 Scope: TypeAlias = Literal[
-    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "admin",
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "metrics", "admin",
 ]  # fmt: skip
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^/?#@]+/?$")]
@@ -80,6 +80,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     webhooks: str = "webhooks"
     listen: Listen = Listen()
     limits: Limits = Limits()
+    operations: Operations | None = None
     fastagi: FastAgi | None = None
     sip: Sip | None = None
     clients: tuple[Client, ...] = ()

@@ -15,6 +15,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from dialgate.model import MINUTE, SECOND, Instant
 from tests.watching import RULES
+from tests.world import KEY
 
 _GROUPS = re.findall(r"^  - name: (\S+)$", RULES.read_text("utf-8"), re.MULTILINE)
 _GONE = "stale"  # what Prometheus writes for a series that was there at the last scrape
@@ -31,10 +32,11 @@ class Scrapes:
 
     async def gate(self, at: Instant, port: int, name: str = "gate-1") -> None:
         """As the job `dialgate` scrapes it, and finds it down where it does not answer."""
+        headers = {"Authorization": f"Bearer {KEY}"}
         try:
             async with (
                 ClientSession(timeout=ClientTimeout(total=5)) as session,
-                session.get(f"http://127.0.0.1:{port}/metrics") as answer,
+                session.get(f"http://127.0.0.1:{port}/metrics", headers=headers) as answer,
             ):
                 text, up = await answer.text(), "1"
         except ClientError:

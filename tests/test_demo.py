@@ -73,11 +73,22 @@ async def begun(port: int, process: asyncio.subprocess.Process) -> None:
     raise AssertionError("the demonstration ended before it began")
 
 
+async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> str:
+    """Return host and port of the gate's operations listener, from its service log."""
+    while process.returncode is None:
+        for line in (folder / "gate.log").read_text("utf-8").splitlines():
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("event") == "ready":
+                return str(event["operations"]).removeprefix("http://")
+        await asyncio.to_thread(signal.sigtimedwait, [], 0.1)
+    raise AssertionError("the demonstration ended before it was ready")
+
+
 async def test_every_reason_is_seen_and_no_alert_fires(tmp_path: Path) -> None:
     port, folder = free_port(), tmp_path / "demo"
     async with demonstrated(folder, port) as process, exporter(folder / "registry_sync.prom") as node:
         await begun(port, process)
-        targets = {"dialgate": [f"127.0.0.1:{port}"], "node": [node]}
+        targets = {"dialgate": [await operations_of(folder, process)], "node": [node]}
         async with prometheus(tmp_path / "prometheus", targets, quick=QUICK) as watcher:
             summary = await told(process)
             fired = await watcher.fired()

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from dialgate.doors import FastAgi, Limits, Listen, Sip, SipTrunk
+from dialgate.doors import FastAgi, Limits, Listen, Operations, Sip, SipTrunk
 from dialgate.interfaces import cli, http, openapi, siblings
 from dialgate.interfaces.http_errors import CODES
 from dialgate.metrics import Calls, Metrics
@@ -57,7 +57,10 @@ def test_every_error_with_its_status_and_text() -> None:
 
 
 def test_every_endpoint_with_its_scope() -> None:
-    served = [[f"{each.method} {openapi.plain(each.path)}", each.scope or ""] for each in http.EVERY]
+    served = [
+        [f"{each.method} {openapi.plain(each.path)}", each.scope or "any" * each.any_key]
+        for each in http.EVERY
+    ]
     assert [row[:2] for row in rows("## Endpoints", 3)] == served
 
 
@@ -101,6 +104,7 @@ def default(field: Any) -> str:
 SECTIONS = [
     ("**`dialgate.yaml`**", Settings),
     ("**`listen`**", Listen),
+    ("**`operations`**", Operations),
     ("**`limits`**", Limits),
     ("**`storage`**", Storage),
     ("**`shipping`**", Shipping),

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dialgate import settings
-from dialgate.interfaces import http, http_server, openapi
+from dialgate.interfaces import http, http_tls, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES, Fault
 from dialgate.localtime import rfc3339
@@ -545,7 +545,7 @@ async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) 
             client.get(f"https://127.0.0.1:{made.port}/healthz", ssl=trust) as answer,
         ):
             assert await answer.text() == "ok"
-        context = http_server._tls(made.gate.config)
+        context = http_tls.context_of(made.gate.config)
         assert context is not None
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 

@@ -166,7 +166,7 @@ async def swapped(session: ClientSession, number: str) -> None:
 
 
 async def of_operations(url: str) -> str:
-    async with ClientSession(url) as session:
+    async with ClientSession(url, headers={"Authorization": f"Bearer {KEY}"}) as session:
         paths = ("/metrics", "/readyz", "/healthz", "/openapi.json")
         return "\n".join([await (await session.get(path, headers=OPEN)).text() for path in paths])
 

@@ -133,7 +133,7 @@ ALONE: list[tuple[Change, list[str]]] = [
     (gate("remember_hours", to=23), ["dialgate.yaml: Expected `int` >= 24 - at `$.remember_hours`"]),
     (gate("clients", 0, "scopes", to=["chekc"]),
      [("dialgate.yaml: Invalid enum value 'chekc' - at `$.clients[0].scopes[0]`; write one of check, simulate, outcome, revoke,"
-      " ledger, lists, read, stream, subjects, watch, admin")]),
+      " ledger, lists, read, stream, subjects, watch, metrics, admin")]),
     (acme(*FIRST, "purpose", to=GONE), ["acme.yaml: Object missing required field `purpose` - at `$.campaigns[0]`"]),
     (acme(*FIRST, "caller_ids", to=[390844123456]),
      [("acme.yaml: Expected `str`, got `int` - at `$.campaigns[0].caller_ids[0]`; put telephone numbers in quotes, as in"

@@ -29,7 +29,7 @@ NUMBERS = [f"+3906{number}" for number in range(12_345_000, 12_345_050)]
 
 def write(folder: Path, **changes: Any) -> Path:
     store = {"url": redises.alone(), "name": folder.name, "patience": 5}
-    file = world.write_folder(folder, **{"store": store, "workers": 2, **changes})
+    file = world.write_folder(folder, **{"store": store, "workers": 2, "operations": {"port": 0}, **changes})
     answers = dict.fromkeys(NUMBERS, False) | {CLEAR: False, LISTED: True}
     world.publish_answers(folder / "data", answers, wall_clock() - DAY)
     return file
@@ -62,7 +62,8 @@ async def in_use(gate: Gatehouse) -> bool:
 
 async def series(gate: Gatehouse, name: str) -> dict[str, float]:
     """Of a metric, the sum by worker."""
-    async with gate.client.get("/metrics") as answer:
+    """By the operations listener, which either worker may answer."""
+    async with gate.client.get(f"{gate.ready['operations']}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     found: dict[str, float] = {}
     for line in lines:

@@ -13,6 +13,8 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 from msgspec import Struct
 
+from tests.world import KEY
+
 # What fires for the machine that the test runs on, which may be slow or full.
 MACHINE = {
     "DialgateSlow",
@@ -123,7 +125,12 @@ def _configure(folder: Path, targets: Mapping[str, Sequence[str]], *, quick: boo
         "global": {"scrape_interval": every, "evaluation_interval": every, "scrape_timeout": every},
         "rule_files": ["rules.yml"],
         "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": list(hosts)}]} for job, hosts in targets.items()
+            {
+                "job_name": job,
+                "static_configs": [{"targets": list(hosts)}],
+                "authorization": {"credentials": KEY},
+            }
+            for job, hosts in targets.items()
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")

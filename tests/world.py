@@ -32,7 +32,7 @@ CALLER = "+390844123456"
 CLEAR = "+390612345678"  # on the list, and the registry said clear
 LISTED = "+390612345679"  # on the list, and the registry said listed
 CALL = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
-SCOPES = ("check", "simulate", "outcome", "revoke", "ledger", "lists", "read")
+SCOPES = ("check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "metrics")
 
 
 class Hand:

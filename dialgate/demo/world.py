@@ -142,6 +142,7 @@ def _settings(port: int, key: str) -> dict[str, Any]:
         "stream",
         "subjects",
         "watch",
+        "metrics",
     ]
     client = {"name": "demo", "controllers": ["acme", "beta"], "scopes": scopes}
     return {
@@ -150,6 +151,7 @@ def _settings(port: int, key: str) -> dict[str, Any]:
         "controllers": "controllers",
         "node": "demo",
         "listen": {"port": port},
+        "operations": {"port": 0},
         "clients": [{**client, "key_sha256": sha256(key.encode()).hexdigest()}],
     }
 

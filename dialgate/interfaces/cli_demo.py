@@ -159,7 +159,7 @@ def _table(title: str, rows: list[tuple[str, int]]) -> Table:
 def _where(made: Demo) -> str:
     return (
         f"{console_of(made.port)}   key: {made.key}\n"
-        "/docs, /metrics and /readyz are there too. Ctrl-C ends it."
+        "With this key also /docs, /metrics and /readyz. Ctrl-C ends it."
     )
 
 

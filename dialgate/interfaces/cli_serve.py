@@ -102,7 +102,8 @@ async def _serve(post: Post) -> None:
         sockets = inherited(post.doors.get("listen", ()))
         runner = await http.start(gate, registry, sockets, siblings if post.doors else None)
         closing.push_async_callback(runner.cleanup)
-        doors = await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ())))
+        doors = await _operations(gate, registry, post, siblings, closing)
+        doors |= await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ())))
         doors |= await _sip(gate, closing, shared=post.workers > 1)
         spare_collector()
         async with asyncio.TaskGroup() as tasks:
@@ -142,6 +143,27 @@ async def _relieved(
     gate.registrar.notices.close()
     await runner.drain()
     stop.set()
+
+
+async def _operations(
+    gate: Gate, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
+) -> dict[str, str]:
+    """Where operators may read metrics without a key. Where the setting is absent, a port in use is no fault: several
+    gates may run on one machine."""
+    if post.doors and "operations" not in post.doors:
+        return {}
+    try:
+        runner = await http.start_operations(
+            gate, registry, inherited(post.doors.get("operations", ())), siblings
+        )
+    except ConfigError as error:
+        if gate.config.settings.operations is not None:
+            raise
+        _log.warning("no operations listener; set `operations`", problem=str(error))
+        return {}
+    closing.push_async_callback(runner.cleanup)
+    host, port = runner.addresses[0][:2]
+    return {"operations": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"}
 
 
 async def _fastagi(gate: Gate, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from dialgate.interfaces import console, http_authzen, http_check, http_server, openapi
+from dialgate.interfaces import console, http_authzen, http_check, http_operations, http_server, openapi
 from dialgate.interfaces.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http_access import admit, admit_key
 from dialgate.interfaces.http_decisions import TURN
@@ -24,7 +24,7 @@ from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.turns import Caps, Turns
 from dialgate.service import Gate
-from dialgate.settings import Client, Config, Scope
+from dialgate.settings import Client, Config
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,11 +66,27 @@ async def start(
     app = build(gate, registry)
     if siblings is not None:
         app[SIBLINGS] = siblings
+    return await http_server.serve(app, gate.config, partial(_lane, gate), _count_closed(gate), sockets)
 
+
+async def start_operations(
+    gate: Gate,
+    registry: CollectorRegistry,
+    sockets: Sequence[socket.socket] = (),
+    siblings: Siblings | None = None,
+) -> http_server.Runner:
+    """Serve what operators read, without a key. The arguments are those of `start`, as is what it raises."""
+    app = http_operations.build(gate, registry, _described())
+    if siblings is not None:
+        app[SIBLINGS] = siblings
+    return await http_server.serve_operations(app, gate.config, _count_closed(gate), sockets)
+
+
+def _count_closed(gate: Gate) -> Callable[[str], None]:
     def count_closed(why: str) -> None:
         gate.metrics.connections_closed.labels(why).inc()
 
-    return await http_server.serve(app, gate.config, partial(_lane, gate), count_closed, sockets)
+    return count_closed
 
 
 def _lane(
@@ -106,7 +122,7 @@ def _described() -> bytes:
 def _add(gate: Gate, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> None:
     allowed = []
     for endpoint in endpoints:
-        serve = _guarded(gate, endpoint, endpoint.scope) if endpoint.scope is not None else endpoint.serve
+        serve = _guarded(gate, endpoint) if endpoint.keyed else endpoint.serve
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
             resource.add_route(method, serve, expect_handler=_expected)
             allowed.append(method)
@@ -117,12 +133,12 @@ def _add(gate: Gate, resource: web.Resource, endpoints: tuple[Endpoint, ...]) ->
     resource.add_route("*", _refusing(fault), expect_handler=_expected)
 
 
-def _guarded(gate: Gate, endpoint: Endpoint, scope: Scope) -> _Answer:
+def _guarded(gate: Gate, endpoint: Endpoint) -> _Answer:
     serve, refuse = endpoint.serve, endpoint.refuse
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            client = admit(request, gate.config, scope)
+            client = admit(request, gate.config, endpoint.scope)
             http_server.note_admitted(request)
             return await serve(request, gate, client)
         except FAILURES as error:

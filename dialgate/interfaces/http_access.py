@@ -15,12 +15,12 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="dialgate"'}
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
-def admit(request: web.Request, config: Config, scope: Scope) -> Client:
-    """Raises `Fault`: 401 for a stranger, 403 for a known client without the scope, 400 for a key in the URL."""
+def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
+    """`scope`: None for any. Raises `Fault`: 401 for a stranger, 403 for a known client without the scope, 400 for a key in the URL."""
     if "?" in request.raw_path:
         _refuse_key_in_url(request)
     given = request.headers.get("Authorization")
-    return admit_key(given, config, scope) if given is not None else _may(_by_address(request, config), scope)
+    return _may(_by_address(request, config) if given is None else _by_key(given, config), scope)
 
 
 def admit_key(given: str, config: Config, scope: Scope) -> Client:
@@ -28,8 +28,8 @@ def admit_key(given: str, config: Config, scope: Scope) -> Client:
     return _may(_by_key(given, config), scope)
 
 
-def _may(client: Client, scope: Scope) -> Client:
-    if scope not in client.scopes:
+def _may(client: Client, scope: Scope | None) -> Client:
+    if scope is not None and scope not in client.scopes:
         raise Fault(
             403, "auth.scope", f"The client {client.name} lacks the scope `{scope}`; add it in dialgate.yaml."
         )

@@ -1,4 +1,9 @@
-"""What operations ask: alive, ready, measured, described. Open to everyone who reaches the port; no personal data."""
+"""Alive, ready, measured and described.
+
+On the listener of their own (`build`) all of it is open: that is for the operators' network. Beside the API `/metrics` needs a
+key with the scope `metrics`, the description any key, and `/readyz` shows its details to a key with that scope only: they name
+every tenant's campaigns, and what does not work.
+"""
 
 from importlib.resources import files
 from typing import Final
@@ -9,6 +14,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from dialgate.interfaces import http_authzen
+from dialgate.interfaces.http_access import admit
+from dialgate.interfaces.http_errors import JSON_HEADERS, Fault
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
 from dialgate.service import Gate, Status
@@ -35,26 +42,37 @@ async def _alive(_: web.Request) -> web.StreamResponse:
 
 
 async def _ready(request: web.Request) -> web.StreamResponse:
-    status = request.app[GATE].status()
-    return web.Response(
-        body=msgspec.json.encode(status),
-        status=200 if status.ready else 503,
-        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
-    )
+    """A wrong key is no error: a probe must not take the gate out of service for it."""
+    gate = request.app[GATE]
+    try:
+        admit(request, gate.config, "metrics")
+    except Fault:
+        return _readiness(gate, {"ready": gate.status().ready})
+    return _readiness(gate, gate.status())
 
 
-async def _metrics(request: web.Request) -> web.StreamResponse:
+async def _ready_in_detail(request: web.Request) -> web.StreamResponse:
+    gate = request.app[GATE]
+    return _readiness(gate, gate.status())
+
+
+def _readiness(gate: Gate, body: Status | dict[str, bool]) -> web.Response:
+    status = 503 if gate.readiness() else 200
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=JSON_HEADERS)
+
+
+async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:
     encode, media = choose_encoder(request.headers.get("Accept", ""))
     siblings = request.app.get(SIBLINGS)
     measured = await siblings.measured() if siblings else request.app[REGISTRY]
     return web.Response(body=encode(measured), headers={"Content-Type": media})
 
 
-async def _description(request: web.Request) -> web.StreamResponse:
+async def _description(request: web.Request, *_: object) -> web.StreamResponse:
     return web.Response(body=request.app[DESCRIPTION], content_type="application/json")
 
 
-async def _docs(_: web.Request) -> web.StreamResponse:
+async def _docs(*_: object) -> web.StreamResponse:
     return web.Response(body=_DOCS, headers=_DOCS_HEADERS)
 
 
@@ -88,7 +106,10 @@ OPERATIONS: Final = (
         method="GET",
         path="/readyz",
         group=_GROUP,
-        about="Ready to decide. 503 names what does not work.",
+        about=(
+            "Ready to decide, or 503. With a key of the scope `metrics`, and on the operations listener, it names what does "
+            "not work; else only `ready` is there."
+        ),
         serve=_ready,
         answer=Status,
         answer_example=_STATUS,
@@ -100,8 +121,9 @@ OPERATIONS: Final = (
         method="GET",
         path="/metrics",
         group=_GROUP,
-        about="Measured, for Prometheus.",
+        about="Metrics, for Prometheus.",
         serve=_metrics,
+        scope="metrics",
         media="text/plain",
         answer_example='dialgate_ready{component="log"} 1.0\n',
     ),
@@ -124,6 +146,7 @@ OPERATIONS: Final = (
         group=_GROUP,
         about="This description.",
         serve=_description,
+        any_key=True,
         answer=dict,
         answer_example={"openapi": "3.1.0"},
     ),
@@ -133,6 +156,7 @@ OPERATIONS: Final = (
         group=_GROUP,
         about="This description, for people.",
         serve=_docs,
+        any_key=True,
         media="text/html",
         answer_example="<!doctype html>…",
     ),
@@ -145,3 +169,22 @@ OPERATIONS: Final = (
         status=302,
     ),
 )
+
+# The same without a key.
+_OPEN: Final = {
+    "/healthz": _alive,
+    "/readyz": _ready_in_detail,
+    "/metrics": _metrics,
+    "/openapi.json": _description,
+    "/docs": _docs,
+    "/": _root,
+}
+
+
+def build(gate: Gate, registry: CollectorRegistry, description: bytes) -> web.Application:
+    """The application of the operations listener."""
+    app = web.Application()
+    app[GATE], app[REGISTRY], app[DESCRIPTION] = gate, registry, description
+    for path, serve in _OPEN.items():
+        app.router.add_get(path, serve)
+    return app

@@ -9,8 +9,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from errno import EADDRINUSE
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
@@ -18,10 +18,12 @@ import structlog
 from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
-from dialgate.doors import Limits
+from dialgate.doors import Limits, Operations
+from dialgate.interfaces import http_tls
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http_errors import Fault, encoded, response
 from dialgate.interfaces.http_lane import Lane
+from dialgate.interfaces.http_tls import Handshake, TlsSite
 from dialgate.interfaces.listening import shared
 from dialgate.settings import Config, ConfigError
 
@@ -38,7 +40,6 @@ OpenLane: TypeAlias = Callable[
 ]
 
 _BACKLOG = 1024
-_ACCEPTED_AT_ONCE = 16  # an evicted connection gives its descriptor back a few turns of the event loop later
 _DRAIN_SECONDS = 10
 _REST_SECONDS = 1
 _LINGER_SECONDS = (
@@ -46,6 +47,7 @@ _LINGER_SECONDS = (
 )
 _LOOK_SECONDS = 0.02
 _MOST_HEADERS = 64
+_OPERATORS = 64  # connections of the operations listener
 
 
 class _Connection(RequestHandler):
@@ -59,10 +61,10 @@ class _Connection(RequestHandler):
         server: web.Server,
         *,
         limits: Limits,
-        lane: OpenLane,
+        lane: OpenLane | None,
         closing: asyncio.Event,
         connections: Connections,
-        handshake: "_Handshake | None",
+        handshake: "Handshake | None",
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
@@ -83,9 +85,10 @@ class _Connection(RequestHandler):
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
-        self._lane = self._open_lane(
-            cast("asyncio.Transport", transport), self._leave_lane, self._watch, self._closing.is_set
-        )
+        if self._open_lane is not None:
+            self._lane = self._open_lane(
+                cast("asyncio.Transport", transport), self._leave_lane, self._watch, self._closing.is_set
+            )
         self._deadline = self._loop.call_later(self._first_byte_seconds, self._end_if_silent)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -192,101 +195,17 @@ class _Connection(RequestHandler):
         return answer
 
 
-class _Handshake:
-    """A connection until its TLS handshake is done. It is counted from its first moment: asyncio's TLS server shows a
-    connection only after the handshake, so that nothing would limit those that never finish it."""
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self._securing: asyncio.Task[None] | None = None
-
-    def begin(
-        self,
-        accepted: socket.socket,
-        make: Callable[["_Handshake"], _Connection],
-        tls: ssl.SSLContext,
-        seconds: float,
-    ) -> None:
-        async def secure() -> None:
-            try:
-                with suppress(OSError):  # of TLS too: whatever speaks something else is closed
-                    await asyncio.get_running_loop().connect_accepted_socket(
-                        lambda: make(self), accepted, ssl=tls, ssl_handshake_timeout=seconds
-                    )
-            finally:
-                self.end()
-
-        if self._connections.open(self):
-            self._securing = asyncio.get_running_loop().create_task(secure())
-        else:
-            accepted.close()
-
-    def end(self) -> None:
-        self._connections.close(self)
-
-    def is_idle(self) -> bool:
-        return True
-
-    def drop(self) -> None:
-        if self._securing is not None:
-            self._securing.cancel()
-
-
 class _Server(web.Server):
     def __call__(self) -> RequestHandler:
         return self.connection()
 
-    def connection(self, handshake: _Handshake | None = None) -> _Connection:
+    def connection(self, handshake: Handshake | None = None) -> _Connection:
         return _Connection(self, loop=self._loop, handshake=handshake, **self._kwargs)
 
-    def secure(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        _Handshake(self._kwargs["connections"]).begin(
+    def secure(self, tls: ssl.SSLContext, accepted: socket.socket) -> None:
+        Handshake(self._kwargs["connections"]).begin(
             accepted, self.connection, tls, self._kwargs["limits"].first_byte_seconds
         )
-
-
-class _TlsSite(web.BaseSite):
-    """Listening sockets whose connections begin with a TLS handshake."""
-
-    def __init__(self, runner: "Runner", tls: ssl.SSLContext, sockets: Sequence[socket.socket]) -> None:
-        super().__init__(runner)
-        self._tls, self._sockets = tls, sockets
-
-    @property
-    def name(self) -> str:
-        host, port = self._sockets[0].getsockname()[:2]
-        return f"https://{host}:{port}"
-
-    async def start(self) -> None:
-        await super().start()
-        self._server = cast("asyncio.Server", _Listening(self._sockets, self._accepted))
-
-    def _accepted(self, connection: socket.socket) -> None:
-        cast("_Server", self._runner.server).secure(connection, self._tls)
-
-
-class _Listening:
-    """Accepts connections. Has of `asyncio.Server` what a site of aiohttp uses."""
-
-    def __init__(self, sockets: Sequence[socket.socket], accepted: Callable[[socket.socket], None]) -> None:
-        self.sockets, self._accepted = sockets, accepted
-        self._loop = asyncio.get_running_loop()
-        for one in sockets:
-            one.settimeout(0)
-            one.listen(_BACKLOG)
-            self._loop.add_reader(one, self._accept, one)
-
-    def _accept(self, listening: socket.socket) -> None:
-        with suppress(OSError):  # it has gone already, or there is no descriptor left
-            for _ in range(_ACCEPTED_AT_ONCE):
-                connection = listening.accept()[0]
-                connection.settimeout(0)
-                self._accepted(connection)
-
-    def close(self) -> None:
-        for one in self.sockets:
-            self._loop.remove_reader(one)
-            one.close()
 
 
 class Runner(web.AppRunner):
@@ -313,6 +232,10 @@ class Runner(web.AppRunner):
                     connection.end_if_idle()
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def secure(self, tls: ssl.SSLContext, accepted: socket.socket) -> None:
+        """Serve a new connection after its TLS handshake."""
+        cast("_Server", self.server).secure(tls, accepted)
+
     def _connections(self) -> list[_Connection]:
         return cast("list[_Connection]", self.server.connections) if self.server is not None else []
 
@@ -328,13 +251,41 @@ async def serve(
     count_closed: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """`count_closed`: see connections.py. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot listen there or
-    use that certificate."""
-    listen, limits = config.settings.listen, config.settings.limits
-    tls = _tls(config)
+    """`count_closed`: see connections.py. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if
+    it cannot listen there or use that certificate."""
+    listen = config.settings.listen
+    tls = http_tls.context_of(config)
     if tls is not None and not sockets:
         sockets = shared("listen", listen.host, listen.port, 1)[0]
-    runner = Runner(
+    runner = _runner(app, config, lane, Connections(most(config.settings, "http"), count_closed))
+    await runner.setup()
+    sites = (
+        _sites(runner, listen.host, listen.port, sockets)
+        if tls is None
+        else [TlsSite(runner, sockets, partial(runner.secure, tls))]
+    )
+    await _start(runner, sites, f"listen: {listen.host} port {listen.port}", "--port")
+    return runner
+
+
+async def serve_operations(
+    app: web.Application,
+    config: Config,
+    count_closed: Callable[[str], None],
+    sockets: Sequence[socket.socket] = (),
+) -> Runner:
+    """The arguments are those of `serve`, as is what it raises."""
+    where = config.settings.operations or Operations()
+    runner = _runner(app, config, None, Connections(_OPERATORS, count_closed))
+    await runner.setup()
+    name = f"operations: {where.host} port {where.port}"
+    await _start(runner, _sites(runner, where.host, where.port, sockets), name, "`port`")
+    return runner
+
+
+def _runner(app: web.Application, config: Config, lane: OpenLane | None, connections: Connections) -> Runner:
+    limits = config.settings.limits
+    return Runner(
         app,
         access_log=None,
         shutdown_timeout=_DRAIN_SECONDS,
@@ -345,41 +296,27 @@ async def serve(
         max_headers=_MOST_HEADERS,
         limits=limits,
         lane=lane,
-        connections=Connections(most(config.settings, "http"), count_closed),
+        connections=connections,
     )
-    await runner.setup()
+
+
+def _sites(runner: Runner, host: str, port: int, sockets: Sequence[socket.socket]) -> Sequence[web.BaseSite]:
+    given = [web.SockSite(runner, one, backlog=_BACKLOG) for one in sockets]
+    return given or [web.TCPSite(runner, host, port, backlog=_BACKLOG)]
+
+
+async def _start(runner: Runner, sites: Sequence[web.BaseSite], name: str, option: str) -> None:
     try:
-        sites: list[web.BaseSite] = [web.SockSite(runner, one, backlog=_BACKLOG) for one in sockets]
-        if tls is not None:
-            sites = [_TlsSite(runner, tls, sockets)]
-        for site in sites or [web.TCPSite(runner, listen.host, listen.port, backlog=_BACKLOG)]:
+        for site in sites:
             await site.start()
     except OSError as error:
         await runner.cleanup()
         why = error.strerror or error
-        taken = "; stop what listens there, or choose another --port" if error.errno == EADDRINUSE else ""
-        raise ConfigError([f"listen: {listen.host} port {listen.port}: {why}{taken}"]) from error
-    return runner
+        taken = f"; stop what listens there, or choose another {option}" if error.errno == EADDRINUSE else ""
+        raise ConfigError([f"{name}: {why}{taken}"]) from error
 
 
 def note_admitted(request: web.Request) -> None:
     """Keep the connection as a known client's: see connections.py."""
     if isinstance(request.protocol, _Connection):
         request.protocol.admitted()
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    listen = config.settings.listen
-    if not listen.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(
-            config.folder / listen.tls_certificate, config.folder / (listen.tls_key or listen.tls_certificate)
-        )
-    except OSError as error:  # ssl.SSLError is one too
-        raise ConfigError(
-            [f"listen.tls_certificate: {error.strerror or error}; give a PEM chain and its tls_key"]
-        ) from error
-    return context

@@ -40,7 +40,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """`serve` takes the request and, where a scope is needed, the gate and the client. `ask` and `answer` are the types of JSON bodies; a body that is not JSON is named by its media type alone. The
+    """`serve` takes the request and, where a key is needed, the gate and the client. `any_key`: of whatever scopes. `ask` and `answer` are the types of JSON bodies; a body that is not JSON is named by its media type alone. The
     examples are as on the wire; a test holds them to the types."""
 
     method: str
@@ -50,6 +50,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     serve: Callable[..., Awaitable[web.StreamResponse]]
     refuse: Callable[[Fault], web.Response] = response
     scope: Scope | None = None
+    any_key: bool = False
     ask: Any = None
     answer: Any = None
     status: int = 200
@@ -61,6 +62,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     also_asks: tuple[str, ...] = ()
     also_answers: tuple[tuple[int, str, Any], ...] = ()
     errors: tuple[str, ...] = ()
+
+    @property
+    def keyed(self) -> bool:
+        return self.any_key or self.scope is not None
 
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
@@ -104,13 +109,15 @@ def plain(path: str) -> str:
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     title, _, rest = endpoint.about.partition(". ")
-    scope = f"Needs the scope `{endpoint.scope}`." if endpoint.scope else ""
+    scope = "Needs a key of any scope." if endpoint.any_key else ""
+    if endpoint.scope:
+        scope = f"Needs the scope `{endpoint.scope}`."
     operation: dict[str, Any] = {
         "operationId": _name(endpoint),
         "tags": [endpoint.group],
         "summary": title.removesuffix("."),
         "description": f"{rest} {scope}".strip(),
-        "security": [{"key": []}] if endpoint.scope else [],
+        "security": [{"key": []}] if endpoint.keyed else [],
         "responses": _responses(endpoint),
     }
     if endpoint.parameters:
@@ -165,7 +172,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         schema = _reference(endpoint.answer) if endpoint.answer is not None else {"type": "string"}
         content = {endpoint.media: {"schema": schema, "example": example}}
         responses[str(status)] = {"description": about, "content": content}
-    for code in (*(_EVERY if endpoint.scope else ()), *endpoint.errors):
+    for code in (*(_EVERY if endpoint.keyed else ()), *endpoint.errors):
         _add_error(responses, code, endpoint)
     return responses
 

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
+from dialgate.doors import Operations
 from dialgate.interfaces import held_signals, listening
 from dialgate.interfaces.worker import Post
 from dialgate.settings import Config, ConfigError
@@ -219,7 +220,21 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
                 found, listening.shared(name, where.host, where.port, count), strict=True
             ):
                 doors[name] = sockets
+    for doors, sockets in zip(found, _operations(config, count), strict=False):
+        doors["operations"] = sockets
     return found
+
+
+def _operations(config: Config, count: int) -> list[list[socket.socket]]:
+    """Empty where the setting is absent and the default port is in use. Raises `ConfigError`."""
+    where = config.settings.operations or Operations()
+    try:
+        return listening.shared("operations", where.host, where.port, count)
+    except ConfigError as error:
+        if config.settings.operations is not None:
+            raise
+        _log.warning("no operations listener; set `operations`", problem=str(error))
+        return []
 
 
 async def _heard(descriptor: int) -> dict[str, str]:
