@@ -16,7 +16,7 @@ UNREACHED = frozenset({"not_dialled", "no_answer", "busy"})
 
 # D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 speak of offers: a call about a contract, or about what is owed under it,
 # is none and needs no consent within it.
-_ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
+ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -53,7 +53,7 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
     """A contract that opens this call: of this relation, and about it or with a consent given within it."""
     if not facts.known.contracts or not _accepts(law, "contract"):
         return None
-    about = facts.campaign.purpose in _ABOUT_THE_CONTRACT
+    about = facts.campaign.purpose in ABOUT_THE_CONTRACT
     return next((held for held in related(facts, law) if about or marketing(held, facts)), None)
 
 

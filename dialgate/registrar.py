@@ -20,7 +20,7 @@ import structlog
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, entering, kept, localtime, phone, redaction, revoking, stores, tabular
+from dialgate import calllist, effect, entering, kept, localtime, phone, redaction, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
 from dialgate.choices import choose
 from dialgate.events import Misstated, event_of, past
@@ -62,6 +62,7 @@ from dialgate.requests import (
     NumberConfirmation,
     OutcomeReceipt,
     OutcomeRequest,
+    ProofReceipt,
     Receipt,
     Request,
     RetiredList,
@@ -318,7 +319,9 @@ class Registrar:
             if earlier is not None:
                 await self._store.append([])
                 return Receipt(earlier.seq, localtime.rfc3339(now))
-        return await self._append(client, ask, controller.id, number, event, now)
+        receipt = await self._append(client, ask, controller.id, number, event, now)
+        campaigns = controller.campaigns
+        return structs.replace(receipt, note=effect.sentence(effect.idle(event, campaigns, now), campaigns))
 
     def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:
         with _refusing():
@@ -392,7 +395,14 @@ class Registrar:
         entries: list[Entry] = []
         for name in (owner.id, "*"):
             entries += await self._store.history(self._keys.subject(name, e164))
-        told = [self.told(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+        entries.sort(key=lambda entry: entry.seq)
+        confirmed = {entry.event.id for entry in entries if isinstance(entry.event, ConsentConfirmed)}
+        told = []
+        for entry in entries:
+            why = effect.idle(entry.event, owner.campaigns, self._clock())
+            if why == "unconfirmed" and isinstance(entry.event, ConsentGiven) and entry.event.id in confirmed:
+                why = ""
+            told.append(structs.replace(self.told(entry), opens_nothing=why))
         return [each for each in told if not kinds or each.kind in kinds]
 
     def told(self, entry: Entry) -> HistoryEntry:
@@ -691,8 +701,8 @@ class Registrar:
 
     # ---- caller IDs --------------------------------------------------------------------------------------------------
 
-    async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> str:
-        """Record a proof; on return the gates of this node use it. Return where it binds from when, in words."""
+    async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
+        """Record a proof; on return the gates of this node use it."""
         controller = self._controller(client, ask.controller)
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
         if shown.form != "number":
@@ -708,7 +718,14 @@ class Registrar:
             actor=ask.actor or client.name,
         )
         await self._store.put_proof(proof)
-        return await self._put_in_force()
+        return ProofReceipt(await self._put_in_force(), self._note_on(proof))
+
+    def _note_on(self, proof: CallerIdProof) -> str:
+        lines = [line for line in self.config.lines.values() if line.controller.id == proof.controller]
+        shown = {number for line in lines for number in line.caller_ids}
+        return effect.sentence(
+            "caller_id" if proof.answered and proof.caller_id not in shown else "", (), shown
+        )
 
     async def _put_in_force(self) -> str:
         """Have every gate of this node use what was just written. Return where it binds from when, in words. Raises

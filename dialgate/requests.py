@@ -170,11 +170,20 @@ class ListRequest(Request, frozen=True, kw_only=True):
     transfers: Transfers = ()
 
 
-class Receipt(Struct, frozen=True):
-    """Every decision made after `at` is bound by ledger entry `seq`."""
+class Receipt(Struct, frozen=True, omit_defaults=True):
+    """Every decision made after `at` is bound by ledger entry `seq`. `note`: "It opens nothing yet, because …"; absent where the
+    entry may open calls, or is none that could."""
 
     seq: int
     at: str
+    note: str = ""
+
+
+class ProofReceipt(Struct, frozen=True, omit_defaults=True):
+    """`in_force`: where the proof binds from when, in words. `note` as in `Receipt`."""
+
+    in_force: str
+    note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
@@ -208,6 +217,8 @@ class OutcomeReceipt(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
+    """`opens_nothing`: why the entry opens no call of any campaign, as one of `effect.Idle`; empty where it may open one."""
+
     seq: int
     at: str
     kind: str
@@ -216,6 +227,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     channel: str
     proof: str
     details: dict[str, Any]
+    opens_nothing: str = ""
 
 
 class ConsentStanding(Struct, frozen=True, kw_only=True):

@@ -34,12 +34,14 @@ from dialgate.requests import (
 )
 from dialgate.settings import Client
 from dialgate.tabular import of_lines
-from tests.world import CLEAR, LIST, NOW, write_folder
+from tests.world import CALLER, CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
 AT = "2026-11-23T10:00:00+01:00"
 CONSENT = {"number": CLEAR, "id": "c", "collected_at": AT, "purposes": ["sale"], "call_types": ["agent"]}
 CONTRACT = {"number": CLEAR, "id": "k", "starts": "2026-01-01"}
+OURS = {"sector": "telecommunications", "marketing": True}
+PROOF = {"artefact": "forms/c.pdf", "artefact_sha256": "0" * 64}
 ASKED = {"number": CLEAR, "id": "r", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}
 UPLOAD = {key: value for key, value in LIST.items() if key != "numbers"}
 STEP = {"by": "broker", "to": "acme", "on": "2026-11-20", "subjects_told": True}
@@ -206,13 +208,72 @@ async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_pa
         await registrar.close()
 
 
+IDLE: list[tuple[type[Any], dict[str, Any], str]] = [
+    (ConsentRequest, CONSENT, "no artefact with its SHA-256 proves it."),
+    (ConsentRequest, CONSENT | PROOF | {"double_opt_in": True}, "its double opt-in has not been confirmed."),
+    (ConsentRequest, CONSENT | PROOF | {"expires_at": AT}, "it has expired."),
+    (ConsentRequest, CONSENT | PROOF | {"purposes": ["debt"]}, "no campaign has one of its purposes. Campaigns have: sale."),
+    (ConsentRequest, CONSENT | PROOF | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
+    (ContractRequest, CONTRACT, "no campaign is in its sector. Campaigns are in: telecommunications."),
+    (ContractRequest, CONTRACT | {"sector": "telecommunications"}, "the person did not consent to commercial calls in it."),
+    (ContractRequest, CONTRACT | OURS | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
+    (CallRequestRequest, ASKED | {"goods": "solar"}, "no campaign has its goods. Campaigns have: broadband."),
+    (CallRequestRequest, ASKED, "no campaign has its goods. Campaigns have: broadband."),
+    (CallRequestRequest, ASKED | {"expires_at": AT, "goods": "broadband"}, "it has expired."),
+]  # fmt: skip
+OPENING: list[tuple[type[Any], dict[str, Any]]] = [
+    (ConsentRequest, CONSENT | PROOF),
+    (ConsentRequest, CONSENT | PROOF | {"goods": ["broadband", "solar"]}),
+    (ContractRequest, CONTRACT | OURS),
+    (CallRequestRequest, ASKED | {"goods": "broadband"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "why"), IDLE, ids=[f"{row[0].__name__}: {row[2]}" for row in IDLE]
+)
+async def test_an_entry_that_opens_nothing_says_so(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any], why: str
+) -> None:
+    receipt = await registrar.record(DIALER, msgspec.convert(sample, kind))
+    assert receipt.note == f"It opens nothing yet, because {why}"
+    (entry,) = await registrar.history(DIALER, "", CLEAR)
+    assert entry.opens_nothing
+
+
+@pytest.mark.parametrize(("kind", "sample"), OPENING, ids=[row[0].__name__ for row in OPENING])
+async def test_an_entry_that_may_open_calls_says_nothing(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any]
+) -> None:
+    receipt = await registrar.record(DIALER, msgspec.convert(sample, kind))
+    assert msgspec.to_builtins(receipt).keys() == {"seq", "at"}
+    (entry,) = await registrar.history(DIALER, "", CLEAR)
+    assert not entry.opens_nothing
+
+
+async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_not(
+    registrar: Registrar,
+) -> None:
+    await registrar.record(DIALER, msgspec.convert(CONSENT | PROOF | {"double_opt_in": True}, ConsentRequest))
+    confirmed = await registrar.record(DIALER, ConfirmationRequest(number=CLEAR, id="c"))
+    assert not confirmed.note
+    assert [each.opens_nothing for each in await registrar.history(DIALER, "", CLEAR)] == ["", ""]
+    proof = CallerIdProofRequest(caller_id="+390299000000", kind="probe")
+    told = await registrar.prove_caller_id(DIALER, proof)
+    assert (
+        told.note
+        == "It opens nothing yet, because no campaign shows this caller ID. Campaigns show: +390844123456."
+    )
+    assert not (await registrar.prove_caller_id(DIALER, structs.replace(proof, answered=False))).note
+    assert not (await registrar.prove_caller_id(DIALER, structs.replace(proof, caller_id=CALLER))).note
+
+
 async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
     receipt = await registrar.revoke(DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest))
     with pytest.raises(Refused, match=r"^Say why the revocation is lifted\.$"):
         await registrar.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
 
 
-PROOF = {"artefact": "forms/c.pdf", "artefact_sha256": "0" * 64}
 STOPPED = "2026-11-23T12:00:00+01:00"
 ANEW = CONSENT | PROOF | {"collected_at": "2026-11-23T12:00:01+01:00"}
 

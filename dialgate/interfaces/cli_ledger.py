@@ -22,6 +22,7 @@ from dialgate.interfaces.cli_writing import (
     Time,
     note,
     request,
+    show_note,
     write,
 )
 from dialgate.model import CallType, Purpose
@@ -249,10 +250,12 @@ def caller_id_prove(
     options = locals()
     with reporting(as_json=as_json):
         ask = request(CallerIdProofRequest, options)
-        in_force = write(config, lambda registrar, client: registrar.prove_caller_id(client, ask))
+        receipt = write(config, lambda registrar, client: registrar.prove_caller_id(client, ask))
     if as_json:
-        show_json({"caller_id": caller_id, "answered": answered, "in_force": in_force})
+        note_of = {"note": receipt.note} if receipt.note else {}
+        show_json({"caller_id": caller_id, "answered": answered, "in_force": receipt.in_force, **note_of})
     else:
         typer.echo(
-            f"recorded: calls back to it {'are' if answered else 'are not'} answered; in force: {in_force}"
+            f"recorded: calls back to it {'are' if answered else 'are not'} answered; in force: {receipt.in_force}"
         )
+        show_note(receipt.note)

@@ -87,3 +87,10 @@ def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
         show_json(receipt)
     else:
         typer.echo(f"{done}: entry {receipt.seq}. It binds every decision after {receipt.at}.")
+        show_note(receipt.note)
+
+
+def show_note(text: str) -> None:
+    """Show a person what the entry lacks, on the error stream: a script that reads the output is not disturbed."""
+    if text:
+        typer.echo(text, err=True)

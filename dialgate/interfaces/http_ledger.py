@@ -36,6 +36,7 @@ LIST_FILES: Final = (
 )
 _LIST_BYTES: Final = 1 << 30
 IN_FORCE: Final = "Dialgate-In-Force"  # a header, where the answer has no body
+NOTE: Final = "Dialgate-Note"  # the same: why a proof opens nothing yet
 _encode: Final = msgspec.json.Encoder().encode
 CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
@@ -128,8 +129,9 @@ _proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
 
 async def prove_caller_id(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     ask = decode(_proof, await http_body.whole(request, gate.config.settings.limits))
-    in_force = await gate.registrar.prove_caller_id(client, ask)
-    return web.Response(status=204, headers={"Cache-Control": "no-store", IN_FORCE: in_force})
+    receipt = await gate.registrar.prove_caller_id(client, ask)
+    headers = {"Cache-Control": "no-store", IN_FORCE: receipt.in_force}
+    return web.Response(status=204, headers=headers | ({NOTE: receipt.note} if receipt.note else {}))
 
 
 # ---- call lists ------------------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ LEDGER_ENDPOINTS: Final = (
         group=_LISTS,
         about=(
             "Prove that a caller ID is called back and answered, or that it was not. It binds on this node before the answer; "
-            f"the header `{http_ledger.IN_FORCE}` says when on others."
+            f"the header `{http_ledger.IN_FORCE}` says when on others. Where no campaign shows the caller ID, `{http_ledger.NOTE}` says so."
         ),
         serve=http_ledger.prove_caller_id,
         scope="ledger",
