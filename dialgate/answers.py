@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from dialgate import localtime
-from dialgate.model import Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+from dialgate.model import SECOND, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
 from dialgate.reason_classes import ReasonClass, classify
 
 
@@ -98,7 +98,7 @@ def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
         return Answer(
             decision="allow",
             from_=facts.caller_id.number,
-            valid_until=localtime.rfc3339(min(decision.valid_until or most, most)),
+            valid_until=_valid_until(decision, most),
         )
     return Answer(
         decision="deny",
@@ -109,11 +109,17 @@ def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
     )
 
 
+def _valid_until(decision: Decision, most: Instant) -> str:
+    """Return when an allow ends: by law, or at `most`, after which it must be asked for again."""
+    return localtime.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
+
+
 def _class(decision: Decision) -> ReasonClass | Literal[""]:
     return classify(deny.code for deny in decision.reasons)
 
 
-def simulated(decision: Decision, facts: Facts, to: str, from_: str) -> Simulation:
+def simulated(decision: Decision, facts: Facts, to: str, from_: str, seconds: float) -> Simulation:
+    """`seconds`: for how long an allow holds at most."""
     return Simulation(
         decision="allow" if decision.allow else "deny",
         at=when(facts.at),
@@ -122,7 +128,7 @@ def simulated(decision: Decision, facts: Facts, to: str, from_: str) -> Simulati
         basis=decision.basis,
         reasons=reasons(decision),
         outcomes=[_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
-        valid_until=when(decision.valid_until),
+        valid_until=_valid_until(decision, facts.at + int(seconds * SECOND)),
         not_before=when(decision.not_before),
         reason_class=_class(decision),
     )

@@ -208,7 +208,8 @@ class Gate:
             self._clock() if at is None else at,
         )
         decision = decide(facts, self.config.laws[question.country])
-        return simulated(decision, facts, question.e164, shown.number)
+        seconds = self.config.settings.answer_seconds
+        return simulated(decision, facts, question.e164, shown.number, seconds)
 
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 

@@ -364,6 +364,20 @@ async def test_a_simulation_leaves_nothing_behind(running: World) -> None:
     assert records(running) == []
 
 
+async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
+    """Also five minutes before midnight, where the law ends the allow sooner than the answer's fifteen minutes."""
+    client = client_of(running)
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    for at, ends in (
+        (NOW, "2026-11-24T09:15:00.000Z"),
+        (NOW + 14 * HOUR - 5 * MINUTE, "2026-11-24T23:00:00.000Z"),
+    ):
+        running.hand.at = at
+        simulated = await running.gate.simulate(call, client)
+        assert simulated.valid_until == (await running.gate.check(call, client)).valid_until == ends
+        assert (await running.gate.simulate(call, client, at)).valid_until == ends
+
+
 # ---- faults of ours --------------------------------------------------------------------------------------------------
 
 
