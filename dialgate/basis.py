@@ -76,8 +76,15 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     """Yield the recorded contracts of which no report says that the number is another person's."""
     wrong = _wrong_at(facts)
     for held in facts.known.contracts:
-        if wrong < 0 or (held.proved and held.starts.toordinal() - _EPOCH > _day(wrong, facts)):
+        if wrong < 0 or (held.proved and _is_concluded_after(held, wrong, facts)):
             yield held
+
+
+def _is_concluded_after(held: Contract, at: Instant, facts: Facts) -> bool:
+    """Return whether a contract both begins after the day of `at` and was recorded after it. One that was recorded before may
+    begin months later, as for energy and telephony, and rests on what was known before."""
+    begins_later = held.starts.toordinal() - _EPOCH > _day(at, facts)
+    return begins_later and (not held.entered_at or held.entered_at > at)
 
 
 def _wrong_at(facts: Facts) -> Instant:
@@ -96,9 +103,9 @@ def closed_by_wrong_number(facts: Facts) -> bool:
 
 def marketing(held: Contract, facts: Facts) -> bool:
     """Whether the consent given within the contract stands: a stop withdraws it, and lifting the stop on a new consent
-    does not bring it back; only a contract begun after the day of the stop carries one of its own."""
+    does not bring it back; only a contract recorded and begun after the day of the stop carries one of its own."""
     stopped = _stopped_at(facts)
-    return held.marketing and (stopped < 0 or held.starts.toordinal() - _EPOCH > _day(stopped, facts))
+    return held.marketing and (stopped < 0 or _is_concluded_after(held, stopped, facts))
 
 
 def _day(at: Instant, facts: Facts) -> int:

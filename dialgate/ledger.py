@@ -261,7 +261,11 @@ def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
     for entry in history:
         match entry.event:
             case ContractMade() as made:
-                found[made.id] = _contract(made, ended.get(made.id), proved=bool(entry.proof))
+                contract = _contract(entry, made, ended.get(made.id))
+                before = found.get(made.id)
+                if before is not None and before.starts == made.starts:  # the same one, entered again
+                    contract = structs.replace(contract, entered_at=before.entered_at)
+                found[made.id] = contract
             case ContractEnded(id=key, ends=ends):
                 ended[key] = ends
                 if key in found:
@@ -271,8 +275,8 @@ def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
     return tuple(found.values())
 
 
-def _contract(made: ContractMade, ended: date | None, *, proved: bool) -> Contract:
-    contract = Contract(**structs.asdict(made), proved=proved)
+def _contract(entry: Entry, made: ContractMade, ended: date | None) -> Contract:
+    contract = Contract(**structs.asdict(made), proved=bool(entry.proof), entered_at=entry.at)
     if ended is None or made.starts > ended:
         return contract
     return structs.replace(contract, ends=min(ended, made.ends or ended))

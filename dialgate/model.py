@@ -213,7 +213,8 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A contract with this controller. `ends` is its last day. `marketing`: within it the person consented to commercial
-    calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b). `proved`: its entry names a proof."""
+    calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b). `proved`: its entry names a proof. `entered_at`:
+    when it was first recorded, which may be long before it starts; 0 in facts of before."""
 
     id: str
     starts: date
@@ -222,6 +223,7 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     goods: tuple[str, ...] = ()
     marketing: bool = False
     proved: bool = False
+    entered_at: Instant = 0
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -227,7 +227,8 @@ async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
     for held in permits:
         kind = ledger.ContractMade if isinstance(held, Contract) else ledger.CallRequested
         fields = {name: getattr(held, name) for name in kind.__struct_fields__}
-        await store.append([draft(own, kind(**fields), proof="archive" if held.proved else "")])
+        at = held.entered_at if isinstance(held, Contract) else 0
+        await store.append([draft(own, kind(**fields), "archive" if held.proved else "", at)])
     for wrong in known.wrong_numbers:
         reported = ledger.NumberWrong(at=wrong.at, decision=wrong.decision)
         (seq,) = await store.append([draft(own, reported)])
@@ -254,9 +255,9 @@ def events_of(consent: Consent) -> Iterator[Event]:
         yield ledger.ConsentsVoided(before=consent.voided_at, registry="rpo")
 
 
-def draft(subject: bytes, event: Event, proof: str = "") -> Draft:
+def draft(subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Draft:
     return Draft(
-        at=0, controller="acme", subject=subject, event=event, actor="tests", channel="", proof=proof
+        at=at, controller="acme", subject=subject, event=event, actor="tests", channel="", proof=proof
     )
 
 

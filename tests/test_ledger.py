@@ -1,7 +1,7 @@
 """What a history amounts to, and that nothing a person has said is undone by an entry that comes late or twice."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -199,6 +199,22 @@ def test_what_holds_already_is_not_entered_again(events: list[Event], event: End
 )
 def test_an_ended_contract_stays_ended(events: list[Event], contracts: list[Contract]) -> None:
     assert fold(entries(events)) == Known(seq=len(events), contracts=tuple(contracts))
+
+
+@pytest.mark.parametrize(
+    ("starts", "entered_at"),
+    [((MAY, MAY), 5), ((MAY, MAY + timedelta(days=1)), 9)],
+    ids=["the same contract", "another start"],
+)
+def test_a_contract_entered_again_is_as_old_as_its_first_entry(
+    starts: tuple[date, date], entered_at: int
+) -> None:
+    history = [
+        structs.replace(entry, at=at)
+        for entry, at in zip(entries([made(day) for day in starts]), (5, 9), strict=True)
+    ]
+    (held,) = fold(history).contracts
+    assert (held.starts, held.entered_at) == (starts[1], entered_at)
 
 
 def test_a_call_request_entered_again_is_the_later_one() -> None:
