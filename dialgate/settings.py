@@ -94,7 +94,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     store: SharedStore | None = None
     peers: Mapping[Name, Url] = {}
     store_patience: Seconds = 0.1
-    upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=60)] = 3
+    # Below the 10 s for which a command waits for a gate: one that has not confirmed by then denies until it has.
+    upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=8)] = 3
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
     storage: Storage = Storage()

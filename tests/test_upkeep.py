@@ -77,11 +77,11 @@ async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_comple
 
 
 async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_runs(tmp_path: Path) -> None:
-    async with late_gate(tmp_path, upkeep_stale_seconds=10) as (made, watch):
-        watch.at = 9.0
+    async with late_gate(tmp_path, upkeep_stale_seconds=8) as (made, watch):
+        watch.at = 7.0
         assert (await asked(made))[0] == "allow"
         path = tmp_path / "dialgate.yaml"
-        path.write_text(path.read_text().replace("upkeep_stale_seconds: 10", "upkeep_stale_seconds: 5"))
+        path.write_text(path.read_text().replace("upkeep_stale_seconds: 8", "upkeep_stale_seconds: 5"))
         made.gate.reload(settings.load(path))
         assert await asked(made) == ("deny", "gate.unavailable")
 
