@@ -14,10 +14,13 @@ class Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Listen(Strict, frozen=True, kw_only=True):
+    """`trusted_proxies`: networks (CIDR) of the reverse proxies whose X-Forwarded-For names the client's address."""
+
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     tls_certificate: str = ""
     tls_key: str = ""
+    trusted_proxies: tuple[str, ...] = ()
 
 
 class Limits(Strict, frozen=True, kw_only=True):

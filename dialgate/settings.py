@@ -178,6 +178,7 @@ class Config(Struct, frozen=True, kw_only=True):
     contents: dict[str, bytes]
     hash: str
     hooks: tuple[Hook, ...] = ()
+    proxies: tuple[Network, ...] = ()
 
     def line_of(self, campaign: str, client: Client) -> Line | None:
         """None where this client has no such campaign: that another has one is not told either."""
@@ -212,6 +213,7 @@ class _Reader:
         controllers = self._controllers(self.folder / settings.controllers, laws)
         lines = self._lines(controllers, laws)
         keys, networks = self._clients(settings, controllers)
+        proxies = tuple(self._parsed("listen: trusted_proxies", settings.listen.trusted_proxies))
         webhooks = self._webhooks(self.folder / settings.webhooks)
         self._check(settings, laws)
         hooks = tuple(self._hooks(settings, controllers))
@@ -230,6 +232,7 @@ class _Reader:
             lines=lines,
             keys=keys,
             networks=networks,
+            proxies=proxies,
             webhooks=webhooks,
             contents={**self.contents, **entries, digest: listing},
             hash=digest,
@@ -477,11 +480,14 @@ class _Reader:
         return digest
 
     def _networks(self, client: Client) -> Iterator[Network]:
-        for source in client.sources:
+        return self._parsed(f"client {client.name}: source", client.sources)
+
+    def _parsed(self, name: str, networks: Iterable[str]) -> Iterator[Network]:
+        for network in networks:
             try:
-                yield ipaddress.ip_network(source)
+                yield ipaddress.ip_network(network)
             except ValueError as error:
-                self.problems.append(f"client {client.name}: source {source!r}: {error}")
+                self.problems.append(f"{name} {network!r}: {error}")
 
 
 def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:

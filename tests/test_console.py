@@ -112,7 +112,7 @@ async def test_the_session_is_out_of_the_reach_of_scripts_and_of_other_sites(
 
 async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path) -> None:
     config = made.gate.config
-    listen = Listen(port=0, **_certificate(tmp_path))
+    listen = msgspec.convert({"port": 0, **_certificate(tmp_path)}, Listen)
     made.gate.config = replace(config, settings=replace(config.settings, listen=listen))
     runner = await http.start(made.gate, CollectorRegistry())
     try:
@@ -125,17 +125,46 @@ async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path)
         await runner.cleanup()
 
 
-async def test_who_tries_keys_must_wait_and_the_right_one_does_not_help(made: World) -> None:
+async def log_in(session: ClientSession, key: str, forwarded: str = "") -> int:
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    data = {"key": key}
+    async with session.post("/console/login", data=data, headers=headers, allow_redirects=False) as answer:
+        if answer.status == 429:
+            assert 0 < int(answer.headers["Retry-After"]) <= SPAN // SECOND
+        return answer.status
+
+
+async def test_wrong_keys_are_throttled_and_a_right_key_never(made: World) -> None:
     async with browser(made) as session:
         for _ in range(FAILURES):
-            async with session.post("/console/login", data={"key": "guessed"}) as answer:
-                assert answer.status == 401
-        async with session.post("/console/login", data={"key": AGENT}) as answer:
-            assert answer.status == 429
-            assert 0 < int(answer.headers["Retry-After"]) <= SPAN // SECOND
+            assert await log_in(session, "guessed") == 401
+        assert await log_in(session, "guessed") == 429
+        assert await log_in(session, AGENT) == 303
+
+
+async def test_the_throttle_ends_with_its_time(made: World) -> None:
+    async with browser(made) as session:
+        for _ in range(FAILURES):
+            assert await log_in(session, "guessed") == 401
+        assert await log_in(session, "guessed") == 429
         made.hand.at += SPAN
-        async with session.post("/console/login", data={"key": AGENT}) as answer:
-            assert answer.status == 200
+        assert await log_in(session, "guessed") == 401
+
+
+async def test_behind_a_trusted_proxy_each_address_is_throttled_alone(tmp_path: Path) -> None:
+    listen = {"host": "127.0.0.1", "port": 0, "trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8"]}
+    async with looked_at(tmp_path, listen=listen) as made, browser(made) as session:
+        for _ in range(FAILURES):
+            assert await log_in(session, "guessed", "1.2.3.4, 198.51.100.7, 10.0.0.1") == 401
+        assert await log_in(session, "guessed", "5.6.7.8, 198.51.100.7") == 429, "the first is made up"
+        assert await log_in(session, "guessed", "198.51.100.8") == 401
+
+
+async def test_an_address_that_a_stranger_names_is_not_believed(made: World) -> None:
+    async with browser(made) as session:
+        for place in range(FAILURES):
+            assert await log_in(session, "guessed", f"198.51.100.{place}") == 401
+        assert await log_in(session, "guessed", "198.51.100.99") == 429
 
 
 ONWARD = {
@@ -526,6 +555,22 @@ async def test_ten_boards_of_the_same_controllers_are_sent_one_and_the_same_mess
         await live.tick()
         assert len(json.loads(live.first(view))["seconds"]) == 2
     assert live.watchers == 0
+
+
+async def test_one_tenant_cannot_take_all_boards(made: World) -> None:
+    """Twenty of the same controllers, whichever of their keys opened them."""
+    async with (
+        browser(made, SUPERVISOR) as session,
+        browser(made, OFFICER) as other,
+        AsyncExitStack() as boards,
+    ):
+        for _ in range(20):
+            stream = await boards.enter_async_context(session.get("/console/events"))
+            assert stream.status == 200
+        async with session.get("/console/events") as stream:
+            assert stream.status == 503
+        async with other.get("/console/events") as stream:
+            assert stream.status == 200
 
 
 async def test_a_board_ends_with_its_session(made: World) -> None:

@@ -102,7 +102,8 @@ async def _serve(post: Post) -> None:
         sockets = inherited(post.doors.get("listen", ()))
         runner = await http.start(gate, registry, sockets, siblings if post.doors else None)
         closing.push_async_callback(runner.cleanup)
-        doors = await _operations(gate, registry, post, siblings, closing)
+        together = siblings if post.doors else None
+        doors = await _operations(gate, registry, post, together, closing)
         doors |= await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ())))
         doors |= await _sip(gate, closing, shared=post.workers > 1)
         spare_collector()

@@ -22,8 +22,9 @@ from dialgate.interfaces import (
     http_body,
     http_server,
 )
-from dialgate.interfaces.console_sessions import LONGEST, Sessions
+from dialgate.interfaces.console_sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.console_visit import (
+    BOARDS,
     CONSOLE_GATE,
     COOKIE,
     LANGUAGE,
@@ -43,7 +44,8 @@ from dialgate.interfaces.console_visit import (
 )
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http_operations import SIBLINGS
-from dialgate.interfaces.turns import Turns
+from dialgate.interfaces.sources import behind_proxies
+from dialgate.interfaces.turns import Caps, Turns
 from dialgate.service import Gate
 from dialgate.settings import Scope
 from dialgate.texts import LANGUAGES
@@ -88,7 +90,7 @@ _ROUTES: Final = (
 
 def add(app: web.Application, gate: Gate) -> None:
     app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.config.data, gate.now), Live(gate)
-    app[PREVIEWING] = Turns()
+    app[PREVIEWING], app[BOARDS] = Turns(), Caps()
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_let_go)
     router = app.router
@@ -205,11 +207,8 @@ async def _login(request: web.Request) -> web.StreamResponse:
 
 async def _log_in(request: web.Request) -> web.StreamResponse:
     sessions, gate = request.app[SESSIONS], request.app[CONSOLE_GATE]
-    address = request.remote or ""
-    if wait := sessions.wait(address):
-        refused = _bare(request, 429, "console.throttled")
-        refused.headers["Retry-After"] = str(wait)
-        return refused
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    address = behind_proxies(request.remote or "", forwarded, gate.config)
     try:
         body = await http_body.whole(request, gate.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
@@ -217,6 +216,10 @@ async def _log_in(request: web.Request) -> web.StreamResponse:
         return _bare(request, fault.status, fault.problem.code)
     try:
         name = await asyncio.to_thread(sessions.begin, fields.get("key", ""), gate.config, address)
+    except Throttled as throttled:
+        refused = _bare(request, 429, "console.throttled")
+        refused.headers["Retry-After"] = str(throttled.seconds)
+        return refused
     except OSError as error:
         _log.error("console: a session cannot be kept", problem=str(error))
         return _bare(request, 503, "console.not_kept")

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from dialgate.console.live import SECONDS, Live
 from dialgate.console.standing import standing
-from dialgate.interfaces.console_visit import LIVE, SESSIONS, Visit
+from dialgate.interfaces.console_visit import BOARDS, LIVE, SESSIONS, Visit
 from dialgate.interfaces.http_errors import Fault
 
 _HEADERS: Final = {
@@ -17,6 +17,7 @@ _HEADERS: Final = {
 }
 _PATIENCE: Final = 30.0  # seconds in which a browser must take a message
 _MOST: Final = 100
+_OF_ONE: Final = 20  # of the same controllers: a tenant with many keys leaves boards to the others
 
 
 async def board(visit: Visit) -> web.StreamResponse:
@@ -32,8 +33,14 @@ async def caller_ids(visit: Visit) -> web.StreamResponse:
 async def events(visit: Visit) -> web.StreamResponse:
     """Ends with the session, with the connection, or with the gate; a browser then asks again."""
     live = visit.request.app[LIVE]
+    crowded = Fault(503, "console.crowded", "Too many boards are open; close some.")
     if live.watchers >= _MOST:
-        raise Fault(503, "console.crowded", "Too many boards are open; close some.")
+        raise crowded
+    with visit.request.app[BOARDS].one(" ".join(sorted(visit.client.controllers)), _OF_ONE, crowded):
+        return await _moved(visit, live)
+
+
+async def _moved(visit: Visit, live: Live) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(visit.request)
     try:

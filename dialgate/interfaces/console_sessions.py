@@ -44,17 +44,28 @@ _encode: Final = msgspec.json.Encoder().encode
 _session: Final = msgspec.json.Decoder(Session)
 
 
+class Throttled(Exception):
+    """Too many wrong keys came from the address. `seconds`: until the next one is judged."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"wait {seconds} seconds")
+        self.seconds = seconds
+
+
 class Sessions:
     def __init__(self, data: Path, clock: Callable[[], Instant]) -> None:
         self._clock = clock
         self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
-        """The session's name, or nothing where no client has this key; that is a failure of the address's. Raises
-        `OSError`."""
+        """Begin a session and return its name, or None where no client has this key, which counts as a failure of the address. A
+        right key is never refused: all who share a proxy may share an address. The key is compared by its digest, so that
+        the time says nothing of it. Raises `Throttled` for a wrong key, `OSError`."""
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
         if client is None:
+            if seconds := self._wait(address, now):
+                raise Throttled(seconds)
             self._failed(address, now)
             return None
         name = f"{_digest(client.name)[:16]}.{secrets.token_urlsafe(32)}"
@@ -88,13 +99,12 @@ class Sessions:
         """What stands before the point says whose it is."""
         return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
-    def wait(self, address: str) -> int:
-        """Seconds until the address may try again; 0: now."""
+    def _wait(self, address: str, now: Instant) -> int:
+        """Return the seconds until a wrong key of the address is judged again; 0: now."""
         try:
             failures = list(map(int, (self._failures / _digest(address)).read_bytes().split()))
         except (OSError, ValueError):
             return 0
-        now = self._clock()
         recent = [at for at in failures if now - at < SPAN]
         if len(recent) < FAILURES:
             return 0

@@ -16,7 +16,7 @@ from dialgate.console.words import LANGUAGES, Language, Words
 from dialgate.interfaces import http_body
 from dialgate.interfaces.console_sessions import Session, Sessions
 from dialgate.interfaces.http_errors import Fault
-from dialgate.interfaces.turns import Turns
+from dialgate.interfaces.turns import Caps, Turns
 from dialgate.service import Gate
 from dialgate.settings import Client, Scope
 
@@ -29,6 +29,7 @@ TOKEN: Final = "token"  # noqa: S105 - the name of the field
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
 PREVIEWING: Final = web.AppKey("previewing", Turns)
+BOARDS: Final = web.AppKey("boards", Caps)  # by the controllers that they show
 CONSOLE_GATE: Final = web.AppKey("console_gate", Gate)
 _HEADERS: Final = {
     "Content-Security-Policy": page.POLICY,

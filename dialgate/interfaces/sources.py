@@ -7,6 +7,28 @@ from dialgate.settings import Client, Config
 
 def client_at(remote: str, config: Config) -> Client | None:
     """`remote`: the peer's address as the socket tells it, also IPv4 within IPv6, also with a zone."""
-    address = ipaddress.ip_address(remote.partition("%")[0])
-    address = getattr(address, "ipv4_mapped", None) or address
+    address = _address(remote)
     return next((client for network, client in config.networks if address in network), None)
+
+
+def behind_proxies(remote: str, forwarded: str, config: Config) -> str:
+    """Return the address of the client behind the trusted proxies. `forwarded`: the value of X-Forwarded-For, to which each
+    proxy appends the address that it was reached from. What a proxy that is not trusted wrote may be made up."""
+    hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
+    address = remote
+    while hops and _is_trusted(address, config):
+        address = hops.pop()
+    return address
+
+
+def _is_trusted(hop: str, config: Config) -> bool:
+    try:
+        address = _address(hop)
+    except ValueError:
+        return False
+    return any(address in network for network in config.proxies)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

@@ -19,18 +19,18 @@ class Turns:
 
 
 class Caps:
-    """What each client holds open, counted."""
+    """Counts of what each client, or each tenant, holds open."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def one(self, client: str, most: int, fault: Exception) -> Iterator[None]:
-        """Count one for the client. Raises `fault` where it has `most` already."""
-        if self._open[client] >= most:
+    def one(self, holder: str, most: int, fault: Exception) -> Iterator[None]:
+        """Count one for the holder. Raises `fault` where it has `most` already."""
+        if self._open[holder] >= most:
             raise fault
-        self._open[client] += 1
+        self._open[holder] += 1
         try:
             yield
         finally:
-            self._open[client] -= 1
+            self._open[holder] -= 1
