@@ -10,6 +10,7 @@ from dialgate import localtime
 from dialgate.answers import Answer, recalled, stored, told
 from dialgate.caller_ids import Shown
 from dialgate.decision import decide, lasts_until
+from dialgate.decision_ids import owner_of
 from dialgate.gather import Found, Gatherer, Question, call_id
 from dialgate.ledger import merge
 from dialgate.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
@@ -77,6 +78,7 @@ class Batch:
         self.answers: list[Answer] = []
         self.codes: list[str] = []
         self.campaigns: list[str] = []
+        self._owners: list[str] = []
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
@@ -104,6 +106,16 @@ class Batch:
     def before(self) -> Position:
         return Position(self._log, self._first - 1)
 
+    def outside(self) -> Sequence[Answer]:
+        """The answers as clients receive them: where several controllers share the gate, with ids that count nothing."""
+        if not self._gatherer.config.shared:
+            return self.answers
+        names = [answer.decision_id for answer in self.answers]
+        ids = self._gatherer.keys.ids.outside(zip(names, self._owners, strict=True))
+        return [
+            structs.replace(answer, decision_id=id_) for answer, id_ in zip(self.answers, ids, strict=True)
+        ]
+
     def concerns(self, inquiry: Inquiry) -> bool:
         """It counts an attempt, or remembers an answer, that is asked about there."""
         return not (
@@ -118,6 +130,7 @@ class Batch:
         the same question is about another call, and counts."""
         campaign = question.line.campaign
         self.campaigns.append(campaign.id if campaign.known else "other")
+        self._owners.append(question.line.controller.id or owner_of("", question.call.client))
         earlier = self._earlier(question, remembered)
         if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
             earlier = None

@@ -178,6 +178,7 @@ def _held(sources: Sources, numbers: Iterable[str]) -> Iterator[Known]:
 
 
 def _find(sources: Sources, decision: str) -> Record | None:
+    decision = sources.keys.ids.inside(decision)
     log, _, digits = decision.rpartition("-")
     record = Reader(sources.folder).find(int(digits)) if digits.isdecimal() else None
     found = log == sources.keys.log and isinstance(record, Record) and record.id == decision

@@ -30,6 +30,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Meta, Struct
 
+from dialgate.decision_ids import DecisionIds
 from dialgate.faults import Unavailable
 from dialgate.model import SECOND, Instant
 from dialgate.primitives import Keyed
@@ -147,6 +148,7 @@ class Keys:
         # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self.peers = Envelope(blake2b(b"peer cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        self.ids = DecisionIds(blake2b(b"decision ids", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=stored.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
         self._controllers: dict[str, Keyed] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.

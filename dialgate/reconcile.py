@@ -186,8 +186,9 @@ class _Reconciling:
             first = span.begin(Reader(node.log), span.Span(since=max(since, 1)))
             seqs = decided.named(node.log, first, call_ids) if call_ids else {}
             for row, call_id, decision in lost:
-                own = decision.startswith(f"{node.keys.log}-")
-                seq = span.sequence(decision) if own else seqs.get(call_id)
+                name = node.keys.ids.inside(decision)
+                own = name.startswith(f"{node.keys.log}-")
+                seq = span.sequence(name) if own else seqs.get(call_id)
                 if seq is None:
                     continue
                 found = np.flatnonzero((decisions.log == place) & (decisions.seq == seq))

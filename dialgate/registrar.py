@@ -5,6 +5,7 @@ is not bound to; that such a thing exists is not told either.
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from dialgate import calllist, effect, entering, kept, localtime, phone, redaction, revoking, stores, tabular
 from dialgate.calllist import RowProblem, Tally
 from dialgate.choices import choose
+from dialgate.decision_ids import owner_of
 from dialgate.events import Misstated, event_of, past
 from dialgate.faults import Unavailable
 from dialgate.keys import Keys, nonces
@@ -407,7 +409,28 @@ class Registrar:
 
     def told(self, entry: Entry) -> HistoryEntry:
         told: HistoryEntry = Masker(self._keys, entry.controller).shown(_told(entry))
-        return told
+        return self._with_ids(told) if self.config.shared else told
+
+    def _with_ids(self, told: HistoryEntry) -> HistoryEntry:
+        """With the ids of the decisions that the entry names."""
+        kind, _, name = told.proof.partition(":")
+        proof = f"{kind}:{self.outside(name, told.controller)}" if kind == "decision" else told.proof
+        details = told.details
+        if details.get("decision"):
+            details = details | {"decision": self.outside(details["decision"], told.controller)}
+        return structs.replace(told, proof=proof, details=details)
+
+    # ---- the ids of decisions ----------------------------------------------------------------------------------------
+
+    def outside(self, name: str, owner: str) -> str:
+        """The id of a decision as clients know it. `owner`: see `decision_ids.owner_of`."""
+        if not self.config.shared or not _NAME.fullmatch(name):
+            return name
+        return self._keys.ids.outside([(name, owner)])[0]
+
+    def inside(self, client: Client, given: str) -> str:
+        """The name of a decision, or "" where the id is none of the client's."""
+        return self._keys.ids.inside(given, (*client.controllers, owner_of("", client.name)))
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
         """On whose behalf a client asks about a number, and the number in E.164. Raises `Refused`."""
@@ -427,8 +450,14 @@ class Registrar:
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
         """Record the result of an allowed call. `opt_out` revokes for the controller, at once; `wrong_number` closes what was
         given for the number, at once."""
-        found = await self._store.attempt(ask.decision_id)
+        given, ask = ask.decision_id, structs.replace(ask, decision_id=self.inside(client, ask.decision_id))
+        found = await self._store.attempt(ask.decision_id) if ask.decision_id else None
         if found is None:
+            if ask.decision_id:
+                with suppress(
+                    Unavailable
+                ):  # the same work as for another's allow, which the time must not tell
+                    await self._called_evenly(ask.decision_id)
             raise _unknown_decision()
         if self._recorder is None:
             raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
@@ -449,7 +478,7 @@ class Registrar:
             await self._store.result(ask.decision_id, ask.outcome, self._clock())
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
-        return OutcomeReceipt(ask.decision_id, ask.outcome, stop, wrong)
+        return OutcomeReceipt(given, ask.outcome, stop, wrong)
 
     async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
         """The controller; and, for a stop, the number, empty where only a gate that is gone could tell it."""
@@ -458,7 +487,8 @@ class Registrar:
         if ask.outcome in _IN_LEDGER or not mine:
             # The campaign may be another controller's by now: the stop is for the one who called.
             try:
-                owner, number = await self._called(ask.decision_id)
+                ask_for = self._called if mine else self._called_evenly
+                owner, number = await ask_for(ask.decision_id)
             except Unavailable:
                 if line and not mine:
                     raise _unknown_decision() from None  # nor is a stranger told that there is one
@@ -519,6 +549,13 @@ class Registrar:
         if found is None:
             raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
         return found
+
+    async def _called_evenly(self, decision: str) -> tuple[str, str]:
+        """The same with the same reads, wherever the record is and whether there is one. Raises as `_called`."""
+        here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
+        if found := here or elsewhere:
+            return found
+        raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
         """Whose call it was, and to which number."""
@@ -840,6 +877,7 @@ def _exists() -> Refused:
 
 
 _IN_LEDGER = frozenset({"opt_out", "wrong_number"})  # outcomes that bind later calls
+_NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 _EXPORTS = "exports"  # in the place of a number, which it is not
 _ID_LENGTH = 64
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")

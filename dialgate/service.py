@@ -262,7 +262,7 @@ class Gate:
         # records stay, and so do the attempts: the log is completed when it is mended.
         await self._recorder.sync()
         self._count(batch, decided)
-        return decided.answers
+        return decided.outside()
 
     def _inquiry(self, batch: list[Asked]) -> Inquiry:
         gatherer, now = self._gatherer, self._clock()

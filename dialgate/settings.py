@@ -180,6 +180,11 @@ class Config(Struct, frozen=True, kw_only=True):
     hooks: tuple[Hook, ...] = ()
     proxies: tuple[Network, ...] = ()
 
+    @property
+    def shared(self) -> bool:
+        """Whether it serves several controllers, whose counts are not each other's to see."""
+        return len(self.controllers) > 1
+
     def line_of(self, campaign: str, client: Client) -> Line | None:
         """None where this client has no such campaign: that another has one is not told either."""
         line = self.lines.get(campaign)

@@ -165,7 +165,9 @@ class Subjects:
             restricted=share.restricted,
             lists=share.lists,
             registries=share.registries,
-            decisions=share.decisions,
+            decisions=[
+                structs.replace(each, id=self._registrar.outside(each.id, owner)) for each in share.decisions
+            ],
             lookups=share.lookups,
             requests=share.requests,
             days_of_storage=_days(self.config),

@@ -61,6 +61,11 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
+def inside(made: World, decision: str) -> str:
+    """The name of a decision in the log."""
+    return Keys.open(made.gate.config.data / "keys.json").ids.inside(decision)
+
+
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
@@ -248,15 +253,16 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
         assert answers[0] == answers[1]
         assert answers[0][1]["decisions"] == []
         refused = []
-        seq = int(name.rpartition("-")[2])
+        log, _, seq = inside(shared, name).partition("-")
         for each in (
             name,
             stranger,
-            f"{name[:8]}-{seq + 1000}",
-            f"{name[:8]}-1",
+            f"{log}-{seq}",
+            f"{log}-{int(seq) + 1000}",
+            f"{log}-1",
             "x",
             f"00000000-{seq}",
-            f"{name[:8]}-{'9' * 5000}",
+            f"{log}-{'9' * 5000}",
         ):
             async with other.get(f"/v1/decisions/{each}") as answer:
                 refused.append((answer.status, await answer.json()))
@@ -286,13 +292,13 @@ async def test_an_ill_formed_question_is_refused_without_repeating_it(running: W
 
 @pytest.fixture
 async def searched(shared: World) -> tuple[World, list[str]]:
-    """Ids of: an allow that was answered, a deny, and a day later an allow of the same number."""
+    """Names of: an allow that was answered, a deny, and a day later an allow of the same number."""
     names = [await ask(shared, call_id="a-1"), await ask(shared, LISTED)]
     await report(shared, names[0], "busy")
     await report(shared, names[0], "answered")
     shared.hand.at += DAY
     names.append(await ask(shared))
-    return shared, names
+    return shared, [inside(shared, name) for name in names]
 
 
 def hits(made: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:

@@ -32,10 +32,11 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interpreted": set(),
     "dialgate.primitives": {"_primitives", "interpreted"},
     "dialgate.redaction": {"primitives"},
+    "dialgate.decision_ids": set(),
     "dialgate.piecemeal": set(),
     "dialgate.numberset": {"model", "piecemeal", "primitives"},
     "dialgate.snapshot": {"model", "numberset", "signature"},
-    "dialgate.keys": {"model", "faults", "primitives"},
+    "dialgate.keys": {"model", "decision_ids", "faults", "primitives"},
     "dialgate.signing": {"model", "keys"},
     "dialgate.decision_log": {"_primitives", "model", "faults", "lockfile", "primitives", "signing", "spread"},
     "dialgate.verifier": set(),
@@ -113,7 +114,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.gather": {
         "model", "caller_ids", "calllist", "law", "ledger", "phone", "localtime", "keys", "numberset", "redaction", "snapshot", "settings", "store",
     },
-    "dialgate.batch": {"model", "answers", "caller_ids", "decision", "gather", "ledger", "localtime", "settings", "store"},
+    "dialgate.batch": {"model", "answers", "caller_ids", "decision", "decision_ids", "gather", "ledger", "localtime", "settings", "store"},
     "dialgate.voiding": {"model", "keys", "ledger", "store"},
     "dialgate.backup": {"store"},
     "dialgate.bulk": {"ledger", "store"},
@@ -133,7 +134,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.terminal": set(),
     "dialgate.texts": {"model"},
     "dialgate.report": {
-        "model", "chains", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
+        "model", "keys", "chains", "ledger", "localtime", "numberset", "records", "search", "settings", "snapshot", "span", "store", "texts",
     },
     "dialgate.why": {"model", "chains", "decision_log", "holds", "keys", "numberset", "phone", "records", "snapshot", "span"},
     "dialgate.account": {"model", "answers", "localtime", "records", "texts", "why"},
@@ -142,7 +143,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.stop_recovery": {"model", "chains", "kept", "keys", "ledger", "masking", "records", "store"},
     "dialgate.stop_retries": {"model", "faults", "keys", "stop_recovery", "store"},
     "dialgate.settling": {"model", "answers", "keys", "records", "stop_recovery", "store"},
-    "dialgate.registrar": {"choices", "effect",
+    "dialgate.registrar": {"decision_ids", "choices", "effect",
         "model", "ledger", "calllist", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
         "notices", "reached", "redaction", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular", "threads",
     },
@@ -175,7 +176,7 @@ ALLOWED: dict[str, set[str]] = {
         "admission_queue", "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page",
     },
     # What was decided is read where it stands, not asked of the service.
-    "dialgate.interfaces.http_decisions": {"choices", "lookups",
+    "dialgate.interfaces.http_decisions": {"decision_ids", "choices", "lookups",
         "model", "account", "interfaces", "everywhere", "keys", "peers", "service", "settings", "texts", "why",
     },
     "dialgate.interfaces.http_peers": {"everywhere", "faults", "interfaces", "listcopies", "peers", "service"},
@@ -207,10 +208,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {
-        "model", "admission_queue", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
+        "decision_ids", "model", "admission_queue", "answers", "batch", "export", "faults", "law", "localtime", "metrics", "registrar", "service", "settings", "store", "texts",
     },
     "dialgate.interfaces.console": {
-        "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "peers", "proofs", "records", "requests",
+        "decision_ids", "model", "account", "answers", "chains", "console", "evidence", "export", "interfaces", "keys", "localtime", "lookups", "peers", "proofs", "records", "requests",
         "service", "settings", "signing", "stores", "texts", "why",
     },
     "dialgate.__main__": {"interfaces"},
@@ -243,6 +244,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "defusedxml": ("dialgate.spreadsheet",),
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": (
+        "dialgate.decision_ids",
         "dialgate.keys",
         "dialgate.permit_key",
         "dialgate.signature",

@@ -21,6 +21,7 @@ from dialgate.answers import Answer
 from dialgate.batch import REPEATED
 from dialgate.console.masks import masked
 from dialgate.console.standing import Standing, standing
+from dialgate.decision_ids import owner_of
 from dialgate.faults import Unavailable
 from dialgate.localtime import rfc3339
 from dialgate.metrics import Calls
@@ -216,8 +217,9 @@ class Live:
     def _keep(self, asked: Asked, answer: Answer, code: str, at: str) -> None:
         """Of a campaign that is not the client's only the client is told."""
         line = self._gate.config.line_of(asked.call.campaign, asked.client)
+        owner = owner_of(line.controller.id if line else "", asked.client.name)
         row = Row(
-            id=answer.decision_id,
+            id=self._gate.registrar.outside(answer.decision_id, owner),
             at=at,
             allow=not code,
             to=masked(answer.to),
@@ -284,8 +286,8 @@ class Live:
         """The newest first."""
         seen = set(view)
         every = chain(self._rows.items(), *(heard.rows.items() for heard in self._heard.values()))
-        found = chain.from_iterable(rows for owners, rows in every if seen.issuperset(owners))
-        return sorted(found, key=lambda row: (row.at, len(row.id), row.id), reverse=True)[:SHOWN]
+        found = chain.from_iterable(reversed(rows) for owners, rows in every if seen.issuperset(owners))
+        return sorted(found, key=lambda row: row.at, reverse=True)[:SHOWN]
 
 
 def _told(second: Second, own: set[str]) -> tuple[Instant, int, int, float, float]:

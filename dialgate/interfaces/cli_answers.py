@@ -254,7 +254,7 @@ def log_replay(
         readers = list(_chains(loaded).readers.values())
         chosen = _span(since, until, first, last)
         if decision:
-            readers, chosen = _one(readers, decision)
+            readers, chosen = _one(readers, _keys(loaded).ids.inside(decision))
         law_of = replaying.draft(_draft(law)) if law else replaying.of_its_day(loaded.data / "kept")
         compare = replaying.in_effect if law else replaying.exact
         with _progress(readers, chosen) as entries:

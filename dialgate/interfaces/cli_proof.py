@@ -337,7 +337,8 @@ def _deciders(config: Config, decision: str) -> list[int]:
     """The workers whose logs are to be read: that of the decision, or all."""
     if not decision:
         return list(chains.folders(config.data)) or [1]
-    return [chains.of(config.data, _keys(config, 1).log, decision.rpartition("-")[0]) or 1]
+    keys = _keys(config, 1)
+    return [chains.of(config.data, keys.log, keys.ids.inside(decision).rpartition("-")[0]) or 1]
 
 
 def _numbers(path: Path) -> list[str]:

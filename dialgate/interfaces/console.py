@@ -12,6 +12,7 @@ from aiohttp import web
 
 from dialgate.console import page
 from dialgate.console.live import Live
+from dialgate.decision_ids import PATTERN
 from dialgate.interfaces import (
     console_board,
     console_calls,
@@ -52,7 +53,7 @@ from dialgate.texts import LANGUAGES
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _YEAR: Final = 365 * 86_400
-_DECISION: Final = re.compile(rf"{ROOT}/decisions/[0-9a-f]{{8}}-[0-9]{{1,18}}")
+_DECISION: Final = re.compile(rf"{ROOT}/decisions/(?:{PATTERN})")
 _log = structlog.get_logger(__name__)
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from dialgate import account, chains, evidence, stores
 from dialgate.account import Account
 from dialgate.interfaces.console_visit import Visit
-from dialgate.interfaces.http_decisions import TURN, everywhere, known
+from dialgate.interfaces.http_decisions import TURN, everywhere, known, told_outside
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
@@ -17,7 +17,6 @@ from dialgate.peers import AboutNumber
 from dialgate.proofs import NoEvidence
 from dialgate.records import Record
 from dialgate.requests import ConsentStanding, HistoryEntry
-from dialgate.settings import Config
 from dialgate.signing import Signer
 from dialgate.why import Found, Sees
 
@@ -87,20 +86,16 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
     sees = Sees.of(client.name, client.controllers, owner)
     question = AboutNumber(number=number, sees=sees, most=_MOST + 1)
     decisions, missing = await everywhere(visit.request.app, gate, client.name).about(question)
-    found, language, names = decisions.found, visit.words.language, _names(gate.config)
+    found, language = decisions.found, visit.words.language
     return Held(
         number=number,
         controller=owner,
-        decisions=[account.account(each, language, names) for each in found[:_MOST]],
+        decisions=[told_outside(gate, each, language) for each in found[:_MOST]],
         more=len(found) > _MOST,
         notices=account.notices(language, decisions.retired, missing, nothing=False),
         ledger=await gate.registrar.history(client, owner, number, _KINDS),
         consents=await gate.registrar.consents(client, owner, number),
     )
-
-
-def _names(config: Config) -> dict[str, str]:
-    return {controller.id: controller.name for controller in config.controllers.values()}
 
 
 # ---- one decision ----------------------------------------------------------------------------------------------------
@@ -112,7 +107,7 @@ async def decision(visit: Visit) -> web.StreamResponse:
 
 async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Response:
     found = await _found(visit)
-    told = account.account(found, visit.words.language, _names(visit.gate.config))
+    told = told_outside(visit.gate, found, visit.words.language)
     record = found.record
     return visit.show(
         "decision",
@@ -120,7 +115,7 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
         status,
         told=told,
         outcomes=record.decision.outcomes,
-        facts=_facts(record),
+        facts=_facts(record, shared=visit.gate.config.shared),
         node=record.node,
         provable=visit.may("subjects")
         and _sees_whole_gate(visit)
@@ -131,11 +126,14 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
 
 async def _found(visit: Visit) -> Found:
     """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
-    name, sees = visit.request.match_info["id"], Sees.of(visit.client.name, visit.client.controllers)
-    return known(*await everywhere(visit.request.app, visit.gate, visit.client.name).one(name, sees))
+    sees = Sees.of(visit.client.name, visit.client.controllers)
+    name = visit.gate.registrar.inside(visit.client, visit.request.match_info["id"])
+    logs = everywhere(visit.request.app, visit.gate, visit.client.name)
+    return known(*await logs.one(name, sees)) if name else known(None, {})
 
 
-def _facts(record: Record) -> dict[str, Any]:
+def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
+    """The ledger's sequence counts the entries of every controller: a gate that several share leaves it out."""
     facts = record.facts
     return {
         "kind": facts.number.kind,
@@ -146,7 +144,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "contracts": len(facts.known.contracts),
         "requests": len(facts.known.requests),
         "revocations": len(facts.known.revocations),
-        "seq": facts.known.seq,
+        "seq": 0 if shared else facts.known.seq,
     }
 
 

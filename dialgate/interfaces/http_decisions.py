@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, structs
 from dialgate import account, texts, why
 from dialgate.account import Account
 from dialgate.choices import choose
+from dialgate.decision_ids import PATTERN, owner_of
 from dialgate.everywhere import Everywhere
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import Fault, convert
@@ -55,7 +56,7 @@ class _AboutNumber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     controller: str = ""
     language: Language | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
-    before: Annotated[str, Meta(pattern=r"^([0-9a-f]{8}-[0-9]{1,18})?$")] = ""
+    before: Annotated[str, Meta(pattern=f"^({PATTERN})?$")] = ""
 
 
 class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,13 +75,12 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     logs = everywhere(request.app, gate, client.name)
     question = AboutNumber(number=number, sees=sees, most=asked.limit + 1)
     if asked.before:
-        before, unheard = await logs.position(asked.before, sees)
+        before, unheard = await logs.position(gate.registrar.inside(client, asked.before), sees)
         if before is None and unheard:
             known(None, unheard)
         question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.about(question)
-    names = _names(gate.config)
-    told = [account.account(each, language, names) for each in decisions.found[: asked.limit]]
+    told = [told_outside(gate, each, language) for each in decisions.found[: asked.limit]]
     answer = Accounts(
         decisions=told,
         more=len(decisions.found) > asked.limit,
@@ -95,13 +95,25 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
 async def one_decision(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _OneDecision)
     sees = Sees.of(client.name, client.controllers)
-    found, missing = await everywhere(request.app, gate, client.name).one(request.match_info["id"], sees)
-    told = account.account(known(found, missing), asked.language or _preferred(request), _names(gate.config))
+    name = gate.registrar.inside(client, request.match_info["id"])
+    logs = everywhere(request.app, gate, client.name)
+    found, missing = await logs.one(name, sees) if name else (None, {})
+    told = told_outside(gate, known(found, missing), asked.language or _preferred(request))
     return http_body.reply(request, _encode(structs.replace(told, missing=missing)))
 
 
 def everywhere(app: web.Application, gate: Gate, client: str) -> Everywhere:
     return Everywhere(partial(inquire, app, gate, client), gate.subjects.peers)
+
+
+def told_outside(gate: Gate, found: Found, language: Language) -> Account:
+    """An account as a client sees it: where several controllers share the gate, its place in the log is left out."""
+    told = account.account(found, language, _names(gate.config))
+    if not gate.config.shared:
+        return told
+    record = found.record
+    owner = owner_of(record.facts.controller.id, record.client)
+    return structs.replace(told, decision_id=gate.registrar.outside(record.id, owner), seq=0)
 
 
 def known(found: Found | None, missing: Mapping[str, str]) -> Found:

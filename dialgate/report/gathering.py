@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from dialgate import localtime
 from dialgate.chains import Chains
+from dialgate.keys import Keys
 from dialgate.ledger import Entry, Revoked
 from dialgate.model import Instant, Result
 from dialgate.numberset import DamagedFile, NumberSet
@@ -197,9 +198,17 @@ async def gather(
         registries=tuple(_registries(config.data / "snapshots", controller, period)),
         stops=_stops(entries),
         ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
-        records=tuple(dict.fromkeys(tally.records)),
+        records=_named(config, controller, tuple(dict.fromkeys(tally.records))),
         laws=tuple(sorted(tally.laws)),
     )
+
+
+def _named(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids of decisions as the controller knows them. Raises `KeysUnusable`."""
+    if not config.shared or not records:
+        return records
+    ids = Keys.open(config.data / "keys.json").ids
+    return tuple(ids.outside((name, controller) for name in records))
 
 
 def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _Tally:
