@@ -211,6 +211,8 @@ class Metrics:
         numbers = "Numbers the registry has answered about."
         self.snapshot_numbers = gauge("dialgate_snapshot_numbers", numbers, each_snapshot)
         self.snapshot_rejected = counter("dialgate_snapshot_rejected", "Snapshots refused as damaged.")
+        ends = "When the TLS certificate expires, or the first of its chain; nothing where a listener speaks plain HTTP."
+        self.certificates = gauge("dialgate_tls_certificate_expiry_timestamp_seconds", ends, ("listener",))
         self.config_rejected = counter("dialgate_config_rejected", "Configurations refused on reload.")
         proved = "When the proof that a caller ID is called back ends; 0: there is none. In a reserved class it needs none."
         self.caller_ids = gauge(

@@ -9,17 +9,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
-from msgspec import Struct
+from msgspec import Struct, structs
 from typer.testing import CliRunner
 
 from dialgate import settings
-from dialgate.interfaces import cli
+from dialgate.doors import Listen
+from dialgate.interfaces import certificates, cli
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, HOUR, MINUTE
 from dialgate.service import wall_clock
@@ -171,6 +174,20 @@ async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Wat
         await removing
     await watch.pass_(2)
     await watch.fire()
+
+
+async def test_certificate_ending_where_nobody_renewed_it(watch: Watch) -> None:
+    """The scrapes come by plain HTTP, so another server's certificate is shown."""
+    days = int((watch.made.hand.at / 1000 - datetime(2026, 1, 1, tzinfo=UTC).timestamp()) // 86_400) + 15
+    listen = msgspec.convert(world.write_certificate(watch.folder, days=days), Listen)
+    config = watch.made.gate.config
+    secured = structs.replace(config, settings=structs.replace(config.settings, listen=listen))
+    certificates.show(certificates.load(secured), watch.made.gate.metrics)
+    await watch.pass_(8, every=4)
+    await watch.fire()
+    await watch.pass_(26 * 60, every=30)
+    await watch.pass_(64, every=4)
+    await watch.fire("DialgateCertificateEnding")
 
 
 async def test_disk_filling_and_then_nearly_full(small_disk: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from dialgate.interfaces.connections import Connections
 from tests import pbx, world
 from tests.pbx import told
 from tests.serving import PROGRAM, Gatehouse, serving
-from tests.test_http import _certificate
 from tests.world import CALL, CALLER, CLEAR, KEY, LISTED, SCOPES
 
 IDLE = 2_000
@@ -138,7 +137,7 @@ async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -
 
 
 async def test_strangers_that_never_finish_a_handshake_stop_no_decision(tmp_path: Path) -> None:
-    listen = {"host": "127.0.0.1", "port": 0, **_certificate(tmp_path)}
+    listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
     context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
     async with few_files(tmp_path, listen=listen) as gate:
         with held(port_of(gate), IDLE):

@@ -34,7 +34,6 @@ from dialgate.model import HOUR, REASONS, SECOND, Kind, Severity
 from tests import world
 from tests.consoleworld import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
 from tests.serving import ROOT, program
-from tests.test_http import _certificate
 from tests.world import CALLER, CLEAR, LISTED, World
 
 ROUTES = [(route.method, route.path, route.needs) for route in console._ROUTES]
@@ -112,7 +111,7 @@ async def test_the_session_is_out_of_the_reach_of_scripts_and_of_other_sites(
 
 async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path) -> None:
     config = made.gate.config
-    listen = msgspec.convert({"port": 0, **_certificate(tmp_path)}, Listen)
+    listen = msgspec.convert({"port": 0, **world.write_certificate(tmp_path)}, Listen)
     made.gate.config = replace(config, settings=replace(config.settings, listen=listen))
     runner = await http.start(made.gate, CollectorRegistry())
     try:

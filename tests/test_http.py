@@ -1,10 +1,9 @@
 """The HTTP interface, asked by a real client over real sockets."""
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -12,13 +11,9 @@ from urllib.parse import parse_qs, quote
 import msgspec
 import pytest
 from aiohttp import ClientSession
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from dialgate import settings
-from dialgate.interfaces import http, http_tls, openapi
+from dialgate.interfaces import certificates, http, openapi
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import CODES, Fault
 from dialgate.localtime import rfc3339
@@ -537,7 +532,7 @@ async def test_a_connection_that_never_asks_is_dropped(tmp_path: Path) -> None:
 
 async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) -> None:
     """TLS 1.2 or newer."""
-    listen = {"host": "127.0.0.1", "port": 0, **_certificate(tmp_path)}
+    listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
     async with world.running(tmp_path, listen=listen) as made:
         trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
         async with (
@@ -545,9 +540,11 @@ async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) 
             client.get(f"https://127.0.0.1:{made.port}/healthz", ssl=trust) as answer,
         ):
             assert await answer.text() == "ok"
-        context = http_tls.context_of(made.gate.config)
-        assert context is not None
-        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        certificate = certificates.load(made.gate.config)
+        assert certificate is not None
+        assert certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
+        told = made.sample("dialgate_tls_certificate_expiry_timestamp_seconds", listener="listen")
+        assert told == datetime(2125, 12, 8, tzinfo=UTC).timestamp()
 
 
 UNUSABLE = [
@@ -564,30 +561,3 @@ async def test_a_server_that_cannot_listen_says_which_setting(
     running.gate.config = settings.load(settings_file)
     with pytest.raises(ConfigError, match=problem):
         await http.start(running.gate, running.registry)
-
-
-def _certificate(folder: Path) -> dict[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dialgate")])
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=36_500))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return {"tls_certificate": "cert.pem", "tls_key": "key.pem"}

@@ -245,6 +245,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "zoneinfo": ("dialgate.localtime",),
     "cryptography": (
         "dialgate.decision_ids",
+        "dialgate.interfaces.certificates",
         "dialgate.keys",
         "dialgate.permit_key",
         "dialgate.signature",

@@ -1,8 +1,10 @@
-"""Signals while a gate starts: none ends it but SIGTERM, which does so cleanly; and a reload is not forgotten."""
+"""Signals while a gate starts: none ends it but SIGTERM, which does so cleanly; and a reload is not forgotten. A reload takes a
+renewed certificate, too."""
 
 import asyncio
 import json
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,3 +115,34 @@ async def test_a_gate_without_workers_says_that_it_has_none_to_restart(tmp_path:
         gate.process.send_signal(signal.SIGTERM)
         await gate.hears("stopped")
         assert await gate.process.wait() == 0
+
+
+async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_bad_pair_is_refused(
+    tmp_path: Path,
+) -> None:
+    listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
+    async with starting(tmp_path, listen=listen) as gate:
+        port = int((await gate.hears("ready"))["url"].rpartition(":")[2])
+
+        async def shown() -> str:
+            return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+        first = (tmp_path / "cert.pem").read_text()
+        assert await shown() == first
+        world.write_certificate(tmp_path, days=400)
+        second = (tmp_path / "cert.pem").read_text()
+        assert await shown() == first, "not before it is told to"
+        gate.process.send_signal(signal.SIGHUP)
+        await gate.hears("configuration in force")
+        assert await shown() == second
+        key = (tmp_path / "key.pem").read_bytes()
+        world.write_certificate(tmp_path)
+        (tmp_path / "key.pem").write_bytes(key)
+        gate.process.send_signal(signal.SIGHUP)
+        said = await gate.hears("configuration refused; the last good one stays")
+        assert "listen.tls_certificate: the key is not that of the certificate" in said["problem"]
+        assert await shown() == second
+        (tmp_path / "cert.pem").write_text("no PEM")
+        gate.process.send_signal(signal.SIGHUP)
+        await gate.hears("configuration refused; the last good one stays")
+        assert await shown() == second

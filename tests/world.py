@@ -4,9 +4,11 @@ The clock is a value that the test turns: it stands on Tuesday 2026-11-24, 10:00
 """
 
 import hashlib
+import ipaddress
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ import msgspec
 import numpy as np
 import yaml
 from aiohttp import ClientSession, ClientTimeout
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
@@ -178,3 +184,31 @@ async def load_list(world: World) -> None:
     async with world.client.post("/v1/lists", json=LIST) as answer:
         assert answer.status == 201, await answer.text()
     await world.gate.tick()
+
+
+def write_certificate(folder: Path, days: int = 36_500) -> dict[str, str]:
+    """A pair for loopback, valid for so many days of 2026 and after. Returns the settings that name it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dialgate")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return {"tls_certificate": "cert.pem", "tls_key": "key.pem"}

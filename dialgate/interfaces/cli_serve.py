@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate import config_warnings, logs, traces
 from dialgate.faults import Unavailable
-from dialgate.interfaces import connections, held_signals, http, http_server, subscribers
+from dialgate.interfaces import certificates, connections, held_signals, http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi import FastAgi
 from dialgate.interfaces.listening import inherited
@@ -45,8 +45,8 @@ def serve(
 ) -> None:
     """Run the gate until SIGTERM or SIGINT, which let every call that was asked be answered first.
 
-    SIGHUP reads the configuration again; a broken one is refused, and the gate goes on with the one it had. SIGUSR2
-    restarts the workers one by one, and no call is refused. The log event "ready" names the URL.
+    SIGHUP reads the configuration and the TLS certificate again; if one is broken, both are refused, and the gate goes on with
+    what it had. SIGUSR2 restarts the workers one by one, and no call is refused. The log event "ready" names the URL.
 
     dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4"""
     with reporting(as_json=False):
@@ -110,7 +110,7 @@ async def _serve(post: Post) -> None:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(gate.run()),
-                tasks.create_task(_reload(gate, post.load, hangup)),
+                tasks.create_task(_reload(gate, runner, post.load, hangup)),
                 tasks.create_task(subscribers.run(gate, wall_clock)),
                 tasks.create_task(_relieved(runner, gate, relieve, stop)),
             ]
@@ -210,18 +210,23 @@ def _orphaned(parent: int, stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _reload(gate: Gate, load: Callable[[], Config], hangup: asyncio.Event) -> None:
+async def _reload(
+    gate: Gate, runner: http_server.Runner, load: Callable[[], Config], hangup: asyncio.Event
+) -> None:
     while True:
         await hangup.wait()
         hangup.clear()
         try:
             config = await asyncio.to_thread(load)
+            certificate = await asyncio.to_thread(certificates.load, config)
             gate.reload(config)
         except ConfigError as error:
             gate.config_rejected(error)
         except OSError as error:
             gate.config_rejected(ConfigError([f"the configuration cannot be kept: {error}"]))
         else:
+            runner.renew(certificate)
+            certificates.show(certificate, gate.metrics)
             logs.configure(config.settings.service_log)
             _warn(config)
             _log.info("configuration in force", config=config.hash)

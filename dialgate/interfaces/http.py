@@ -11,7 +11,15 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from dialgate.interfaces import console, http_authzen, http_check, http_operations, http_server, openapi
+from dialgate.interfaces import (
+    certificates,
+    console,
+    http_authzen,
+    http_check,
+    http_operations,
+    http_server,
+    openapi,
+)
 from dialgate.interfaces.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http_access import admit, admit_key
 from dialgate.interfaces.http_decisions import TURN
@@ -66,7 +74,10 @@ async def start(
     app = build(gate, registry)
     if siblings is not None:
         app[SIBLINGS] = siblings
-    return await http_server.serve(app, gate.config, partial(_lane, gate), _count_closed(gate), sockets)
+    certificate = certificates.load(gate.config)
+    certificates.show(certificate, gate.metrics)
+    closed = _count_closed(gate)
+    return await http_server.serve(app, gate.config, partial(_lane, gate), closed, certificate, sockets)
 
 
 async def start_operations(

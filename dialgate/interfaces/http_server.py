@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
-from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
@@ -19,7 +18,7 @@ from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from dialgate.doors import Limits, Operations
-from dialgate.interfaces import http_tls
+from dialgate.interfaces.certificates import Certificate
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http_errors import Fault, encoded, response
 from dialgate.interfaces.http_lane import Lane
@@ -211,6 +210,7 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     def __init__(self, app: web.Application, **options: Any) -> None:
         self._closing = asyncio.Event()
+        self._certificate: Certificate | None = None
         super().__init__(app, closing=self._closing, **options)
         app.on_response_prepare.append(self._last)
 
@@ -232,9 +232,14 @@ class Runner(web.AppRunner):
                     connection.end_if_idle()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def secure(self, tls: ssl.SSLContext, accepted: socket.socket) -> None:
+    def renew(self, certificate: Certificate | None) -> None:
+        """Show it on every new connection. Those that are open keep the one they began with."""
+        self._certificate = certificate
+
+    def secure(self, accepted: socket.socket) -> None:
         """Serve a new connection after its TLS handshake."""
-        cast("_Server", self.server).secure(tls, accepted)
+        if self._certificate is not None:
+            cast("_Server", self.server).secure(self._certificate.context, accepted)
 
     def _connections(self) -> list[_Connection]:
         return cast("list[_Connection]", self.server.connections) if self.server is not None else []
@@ -249,20 +254,21 @@ async def serve(
     config: Config,
     lane: OpenLane,
     count_closed: Callable[[str], None],
+    certificate: Certificate | None,
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
     """`count_closed`: see connections.py. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if
-    it cannot listen there or use that certificate."""
+    it cannot listen there."""
     listen = config.settings.listen
-    tls = http_tls.context_of(config)
-    if tls is not None and not sockets:
+    if certificate is not None and not sockets:
         sockets = shared("listen", listen.host, listen.port, 1)[0]
     runner = _runner(app, config, lane, Connections(most(config.settings, "http"), count_closed))
+    runner.renew(certificate)
     await runner.setup()
     sites = (
         _sites(runner, listen.host, listen.port, sockets)
-        if tls is None
-        else [TlsSite(runner, sockets, partial(runner.secure, tls))]
+        if certificate is None
+        else [TlsSite(runner, sockets, runner.secure)]
     )
     await _start(runner, sites, f"listen: {listen.host} port {listen.port}", "--port")
     return runner
@@ -274,7 +280,7 @@ async def serve_operations(
     count_closed: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """The arguments are those of `serve`, as is what it raises."""
+    """The arguments are those of `serve`, as is what it raises; it is plain HTTP."""
     where = config.settings.operations or Operations()
     runner = _runner(app, config, None, Connections(_OPERATORS, count_closed))
     await runner.setup()

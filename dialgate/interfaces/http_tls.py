@@ -14,7 +14,6 @@ from typing import Final, cast
 from aiohttp import web
 
 from dialgate.interfaces.connections import Connections
-from dialgate.settings import Config, ConfigError
 
 _BACKLOG: Final = 1024
 _ACCEPTED_AT_ONCE: Final = (
@@ -105,20 +104,3 @@ class _Listening:
         for one in self.sockets:
             self._loop.remove_reader(one)
             one.close()
-
-
-def context_of(config: Config) -> ssl.SSLContext | None:
-    listen = config.settings.listen
-    if not listen.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(
-            config.folder / listen.tls_certificate, config.folder / (listen.tls_key or listen.tls_certificate)
-        )
-    except OSError as error:  # ssl.SSLError is one too
-        raise ConfigError(
-            [f"listen.tls_certificate: {error.strerror or error}; give a PEM chain and its tls_key"]
-        ) from error
-    return context
