@@ -1,4 +1,4 @@
-"""What is allowed in a configuration and is likely a mistake. It is said and refuses nothing."""
+"""Warnings about a configuration: likely mistakes that are allowed."""
 
 import ipaddress
 from collections.abc import Iterator

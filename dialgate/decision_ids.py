@@ -1,9 +1,8 @@
 """The ids of decisions as clients of a shared gate know them.
 
-A decision's name, `LOG-SEQ`, counts the decisions of every controller. Where several controllers share a gate, a client
-therefore sees one AES block over log, sequence and owner, in 32 letters, under a key that all nodes of a store share. The
-block opens for its owner alone and without reading anything, so a foreign id costs the same whatever it is about. A name
-is accepted as well.
+A decision's name, `LOG-SEQ`, counts the decisions of every controller. On a gate that several controllers share, clients
+see an AES block over log, sequence and owner instead, as 32 letters. All nodes of a store have the key. Decrypting the
+block shows its owner, so a foreign id is refused without reading anything. Names are accepted as well.
 """
 
 import re
@@ -22,7 +21,7 @@ _OUTSIDE = re.compile("[k-z]{32}")
 
 
 def owner_of(controller: str, client: str) -> str:
-    """Whose a decision is: its controller's, or that of the client who asked about a campaign that nobody has."""
+    """Return the owner of a decision: its controller or, if the campaign is unknown, the client that asked."""
     return controller or f"client {client}"
 
 
@@ -42,7 +41,7 @@ class DecisionIds:
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
     def inside(self, given: str, owners: Collection[str] | None = None) -> str:
-        """Return the name behind an id, or "" if the decision is none of the `owners`'; a name as it is."""
+        """Return the name behind an id, or "" if its owner is not among `owners`. A name is returned unchanged."""
         if not _OUTSIDE.fullmatch(given):
             return given
         block = self._decrypt(bytes.fromhex(given.translate(_IN)))

@@ -47,7 +47,7 @@ def without_raw(text: str, raw: str) -> str:
 
 
 def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
-    """Replace what names `number`, and nothing else; `by` receives it as it was written."""
+    """Replace what names `number`, and nothing else. `by` receives the text to replace."""
     tail = number[-TAIL:]
     if len(text) < TAIL or not tail or not _holds(text, tail):
         return text
