@@ -314,6 +314,13 @@ class Gatherer:
     def shown(self, question: Question) -> Shown:
         return self._caller_ids.of(question.call.from_, question.line)
 
+    def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
+        """Return the answers of the country's registries to the controller about a number."""
+        if self._snapshot is None:
+            return ()
+        asked = [self._snapshot.of(name, controller) for name in self._registries[country]]
+        return tuple(each.answers[each.place(int(e164.removeprefix("+")))] for each in asked)
+
     def files(self, question: Question) -> Found:
         if not question.subjects:
             return _NOTHING_FOUND

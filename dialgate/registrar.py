@@ -21,9 +21,22 @@ import structlog
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import calllist, effect, entering, kept, localtime, phone, redaction, revoking, stores, tabular
+from dialgate import (
+    calllist,
+    consent_states,
+    effect,
+    entering,
+    kept,
+    localtime,
+    phone,
+    redaction,
+    revoking,
+    stores,
+    tabular,
+)
 from dialgate.calllist import RowProblem, Tally
 from dialgate.choices import choose
+from dialgate.consent_states import ConsentState
 from dialgate.decision_ids import owner_of
 from dialgate.events import Misstated, event_of, past
 from dialgate.faults import Unavailable
@@ -43,11 +56,12 @@ from dialgate.ledger import (
     NumberWrong,
     Revoked,
     fold,
+    merge,
     said,
 )
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
-from dialgate.model import RESULT_RANK, Consent, Instant, Origin, Result
+from dialgate.model import RESULT_RANK, Consent, Controller, Instant, Origin, RegistryAnswer, Result
 from dialgate.notices import Notices
 from dialgate.reached import Reached
 from dialgate.requests import (
@@ -137,6 +151,8 @@ class Registrar:
         self._recorder = recorder
         # As `Recorder.about`, of the other gates on the store.
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _nobody
+        # The registries' answers about a number, by country, controller and number; none without a gate.
+        self.registry_answers: Callable[[str, str, str], tuple[RegistryAnswer, ...]] = lambda *_: ()
         self._nonces = nonces()
         self._threads = Threads("registrar", 2)
 
@@ -438,12 +454,28 @@ class Registrar:
         return owner, self._number(number, owner)
 
     async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
-        """What the entries about each consent amount to."""
-        owner = self._controller(client, controller)
-        subject = self._keys.subject(owner.id, self._number(number, owner))
-        known = (await self._store.read([subject])).known[0]
+        """Return each consent with its state by the rules."""
+        owner, e164 = self.person(client, controller, number)
+        subjects = [self._keys.subject(name, e164) for name in (owner.id, "*")]
+        known = merge(*(await self._store.read(subjects)).known)
         used = {attempt.basis: attempt.at for attempt in known.attempts}
-        return [_standing(each, used.get(f"consent:{each.id}", 0)) for each in known.consents]
+        lines = [line for line in self.config.lines.values() if line.controller.id == owner.id]
+        situation = consent_states.Situation(
+            at=self._clock(),
+            law=self.config.laws[owner.country],
+            controller=lines[0].controller if lines else Controller(id=owner.id),
+            known=known,
+            registries=self.registry_answers(owner.country, owner.id, e164),
+        )
+        campaigns = [line.campaign for line in lines]
+        return [
+            _standing(
+                each,
+                used.get(f"consent:{each.id}", 0),
+                consent_states.state(each, situation, campaigns),
+            )
+            for each in known.consents
+        ]
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -913,7 +945,7 @@ def _told(entry: Entry) -> HistoryEntry:
     )
 
 
-def _standing(held: Consent, used: Instant) -> ConsentStanding:
+def _standing(held: Consent, used: Instant, state: ConsentState) -> ConsentStanding:
     instants = {
         name: localtime.rfc3339(at) if at else ""
         for name, at in structs.asdict(held).items()
@@ -929,6 +961,8 @@ def _standing(held: Consent, used: Instant) -> ConsentStanding:
         third_party=held.third_party,
         double_opt_in=held.double_opt_in,
         last_used_at=localtime.rfc3339(used) if used else "",
+        reason=state.reason,
+        refused_for=state.refused_for,
         **instants,
     )
 

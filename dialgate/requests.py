@@ -232,7 +232,9 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """What all entries about a consent amount to. `proved`: an artefact and its hash are held; instants are empty where
-    the thing has not happened. `last_used_at`: when it last carried an allowed call."""
+    the thing has not happened. `last_used_at`: when it last carried an allowed call. `reason`: the code
+    with which the rules refuse a call on it now, empty if it is in force. `refused_for`: campaigns within its scope that they
+    refuse although it is in force, as after a stop to one campaign."""
 
     id: str
     proved: bool
@@ -248,6 +250,8 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     withdrawn_at: str
     voided_at: str
     last_used_at: str
+    reason: str = ""
+    refused_for: tuple[str, ...] = ()
 
 
 class ListInfo(Struct, frozen=True, kw_only=True):

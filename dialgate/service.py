@@ -335,6 +335,7 @@ class Gate:
         self.config = self.registrar.config = config
         self._queue.most = config.settings.batch_calls
         self._gatherer = self._upkeep.gatherer = self._gatherer.configured(config)
+        self.registrar.registry_answers = self._gatherer.registry_answers
         self._upkeep.works("config")
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 

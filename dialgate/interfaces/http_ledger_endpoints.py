@@ -70,6 +70,8 @@ _STANDING: Final = {
     "withdrawn_at": "",
     "voided_at": "",
     "last_used_at": "2026-11-25T09:00:00.000Z",
+    "reason": "consent.withdrawn",
+    "refused_for": [],
 }
 _NOTICE: Final = {
     "seq": 812,
@@ -227,7 +229,7 @@ LEDGER_ENDPOINTS: Final = (
         method="GET",
         path="/v1/consents",
         group=_LEDGER,
-        about="The consents of a number: every entry, and what holds now.",
+        about="The consents of a number: every entry, and with which reason the rules refuse a call on it now, if they do.",
         serve=http_ledger.consents,
         scope="read",
         parameters=_ABOUT_WHOM,

@@ -19,7 +19,7 @@ _TEXTS = {
     "contract or request with its proof, or lift the report",
     "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
 }
-_CODES: dict[Finding, str] = {
+CODES: dict[Finding, str] = {
     "proof": "consent.void",
     "cession": "consent.void",
     "third_party": "consent.void",
@@ -60,7 +60,7 @@ def _refused(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
         finding = "wrong_number"
     if finding is None:  # no consent, or the law does not accept one here
         return _deny("consent.missing", section)
-    return _deny(_CODES[finding], _authority(finding, law) or section)
+    return _deny(CODES[finding], _authority(finding, law) or section)
 
 
 def _authority(finding: Finding, law: Binding) -> Section | None:
