@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -109,6 +110,39 @@ async def test_streams_of_checks_are_capped_for_each_client(two: World) -> None:
         assert await asyncio.gather(*running) == [(200, "")] * 3
     ready = asyncio.get_running_loop().create_future()
     assert await opened(two.client) == (200, "")
+
+
+async def taken(writer: asyncio.StreamWriter) -> int:
+    """Send lines until the connection ends. Return the number of bytes that were sent."""
+    lines, sent = b"%x\r\n%b\r\n" % (len(LINE), LINE) * 1000, 0
+    with suppress(ConnectionError):
+        while True:
+            writer.write(lines)
+            await writer.drain()
+            sent += len(lines)
+    return sent
+
+
+async def test_the_rest_of_a_refused_stream_is_left_unread(two: World) -> None:
+    """The response arrives all the same, and the connection ends."""
+
+    async def sent() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+        head = f"POST /v1/checks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/x-ndjson"
+        writer.write(
+            f"{head}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + b"%x\r\n%b\r\n" % (len(LINE), LINE)
+        )
+        return reader, writer
+
+    pairs = [await sent() for _ in range(2)]
+    for reader, _ in pairs:
+        assert b" 200 OK" in await reader.readuntil(b"\r\n\r\n")
+    reader, writer = await sent()
+    assert b" 429 " in await reader.readuntil(b"\r\n\r\n")
+    assert b"streams.too_many" in await reader.readuntil(b"}}")
+    assert await taken(writer) < 32 << 20, "more than what lies in the buffers of both ends"
+    for _, each in (*pairs, (reader, writer)):
+        each.close()
 
 
 async def test_streams_of_revocations_are_capped_for_each_client(two: World) -> None:

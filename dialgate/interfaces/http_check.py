@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from dialgate.admission_queue import Awaited
 from dialgate.answers import Answer
-from dialgate.interfaces import http_body
+from dialgate.interfaces import http_body, http_server
 from dialgate.interfaces.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, encoded, fault_of
 from dialgate.model import Call, CallType
@@ -251,23 +251,33 @@ async def checks(request: web.Request, gate: Gate, client: Client) -> web.Stream
 
 
 async def _stream(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    """Line by line, in order. Nothing more is read while a client leaves its answers unread."""
-    limits = gate.config.settings.limits
-    with request.app[CHECK_STREAMS].one(client.name, limits.streams, too_many_streams(limits.streams)):
-        response = web.StreamResponse(headers=_NDJSON)
-        await response.prepare(request)
-        try:
-            await _answer_lines(request, response, gate, client)
-        except FAILURES as error:  # the status has gone out: the last line tells it
-            await response.write(encoded(fault_of(error).problem) + b"\n")
-            response.force_close()
-        await response.write_eof()
+    most = gate.config.settings.limits.streams
+    try:
+        with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
+            return await _streamed(request, gate, client)
+    except Fault:
+        http_server.stop_reading(
+            request
+        )  # the body has no end, and reading it on would take time from others
+        raise
+
+
+async def _streamed(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_NDJSON)
+    await response.prepare(request)
+    try:
+        await _answer_lines(request, response, gate, client)
+    except FAILURES as error:  # the status has gone out: the last line tells it
+        await response.write(encoded(fault_of(error).problem) + b"\n")
+        response.force_close()
+    await response.write_eof()
     return response
 
 
 async def _answer_lines(
     request: web.Request, response: web.StreamResponse, gate: Gate, client: Client
 ) -> None:
+    """Answer line by line, in order. Nothing more is read while a client leaves its answers unread."""
     turns, submit = request.app[BULK], partial(_submit, gate, client)
     async for some in http_body.lines(request, gate.config.settings.limits):
         calls = (line for line in some if line.strip())

@@ -51,7 +51,7 @@ _OPERATORS = 64  # connections of the operations listener
 
 class _Connection(RequestHandler):
     __slots__ = (
-        "_begun", "_closing", "_connections", "_deadline", "_first_byte_seconds", "_handshake", "_lane", "_open_lane", "_read_seconds",
+        "_begun", "_closing", "_connections", "_deadline", "_deaf", "_first_byte_seconds", "_handshake", "_lane", "_open_lane", "_read_seconds",
         "_stranger",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class _Connection(RequestHandler):
     ) -> None:
         super().__init__(server, **options)
         self._handshake = handshake
+        self._deaf = False
         self._closing = closing
         self._connections, self._stranger = connections, True
         self._read_seconds = limits.read_seconds
@@ -148,6 +149,15 @@ class _Connection(RequestHandler):
         if self._stranger:
             self._stranger = False
             self._connections.admit(self)
+
+    def stop_reading(self) -> None:
+        """Read no more of a body. The connection is closed once `lingering_time` is over, so that the response arrives first."""
+        self._deaf = True
+        self.pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        if not self._deaf:
+            super().resume_reading(resume_parser)
 
     def is_idle(self) -> bool:
         return not self._request_in_progress and not self._messages
@@ -320,6 +330,12 @@ async def _start(runner: Runner, sites: Sequence[web.BaseSite], name: str, optio
         why = error.strerror or error
         taken = f"; stop what listens there, or choose another {option}" if error.errno == EADDRINUSE else ""
         raise ConfigError([f"{name}: {why}{taken}"]) from error
+
+
+def stop_reading(request: web.Request) -> None:
+    """Leave the rest of a body that has not ended unread, and close the connection after the response."""
+    if isinstance(request.protocol, _Connection) and not request.content.is_eof():
+        request.protocol.stop_reading()
 
 
 def note_admitted(request: web.Request) -> None:
