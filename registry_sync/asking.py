@@ -44,7 +44,8 @@ YEAR: Final = 365 * DAY
 
 class Desk(NamedTuple):
     """What a cycle works with. `wanted`: the numbers of the call lists that may be called soon, rising. `keeps_listed`:
-    an exception lets calls rest on an answer *listed*, which must then be as fresh as a *clear*."""
+    an exception lets calls rest on an answer *listed*, which must then be as fresh as a *clear*. `retention_at`: when to judge
+    what is past its time."""
 
     asked: Asked
     shelf: Shelf
@@ -55,6 +56,7 @@ class Desk(NamedTuple):
     validity: Instant
     keeps_listed: bool
     next_run: Instant
+    retention_at: Instant
     clock: Callable[[], Instant]
     bar: Bar
 
@@ -81,7 +83,7 @@ class Cycle:
         DamagedFile, OSError, StoreUnavailable; what was durable before stays."""
         self._dry = dry
         if not dry:
-            self._shelf.tidy(self._desk.clock(), self._asked.files_days, self._asked.receipts_days)
+            self._shelf.tidy(self._desk.retention_at, self._asked.files_days, self._asked.receipts_days)
             await self._through(self._go_on, source)
         await self._through(self._collect, source)
         if not dry:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from dialgate import lockfile, stores
 from dialgate.faults import Unavailable
+from dialgate.kept_instants import ClockUnconfirmed, KeptInstants
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Instant
 from dialgate.numberset import DamagedFile
@@ -45,6 +47,7 @@ from registry_sync.wanted import span, wanted
 PATIENCE = 5.0  # seconds: nobody waits for this job
 FAULTS = (Refused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
 LAST = "last-run.json"
+_log = structlog.get_logger(__name__)
 
 
 class Shared(NamedTuple):
@@ -114,6 +117,7 @@ async def _ask(shared: Shared, asked: Asked, ledger: Ledger) -> Summary:
             keeps_listed=plan.gate.controllers[asked.controller].consent_after_listing,
             next_run=int(plan.registries.next_run_hours * HOUR),
             clock=shared.clock,
+            retention_at=_retention_at(plan.gate.data, shared.clock()),
             bar=shared.bar,
         )
         done = await asking.Cycle(desk).run(source, dry=shared.dry)
@@ -172,6 +176,16 @@ def locked(work: Path) -> Iterator[None]:
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lockfile.locked(work / ".lock", Refused(f"{work}: another run is at work here: wait for it")):
         yield
+
+
+def _retention_at(data: Path, now: Instant) -> Instant:
+    """The instant at which to judge what is past its time: 0, at which nothing is, while the gate's clock jumped."""
+    try:
+        KeptInstants(data).refuse_jump(now)
+    except ClockUnconfirmed as unconfirmed:
+        _log.warning("ended packages are kept", problem=str(unconfirmed))
+        return 0
+    return now
 
 
 @asynccontextmanager

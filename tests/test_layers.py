@@ -219,7 +219,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.signature": {"faults"},
     # The store and the keys for what enrolment voids, and for the call lists.
     "registry_sync": {
-        "model", "doors", "faults", "keys", "ledger", "lockfile", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "terminal", "voiding", "yamlfile",
+        "model", "doors", "faults", "kept_instants", "keys", "ledger", "lockfile", "logs", "numberset", "settings", "signature", "snapshot", "store", "stores", "terminal", "voiding", "yamlfile",
     },
 }  # fmt: skip
 

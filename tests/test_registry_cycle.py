@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dialgate.kept_instants import KeptInstants
 from dialgate.ledger import ConsentsVoided
 from dialgate.model import DAY, HOUR
 from dialgate.numberset import DamagedFile
@@ -272,6 +273,20 @@ async def test_two_controllers_have_answers_of_their_own(night: Night) -> None:
     assert (acme.answered, beta.answered) == (300, 10)
     assert night.registry.submitted[NUMBERS[0][3:]] == 2
     assert night.says(NUMBERS[10], "beta").answer == "unknown"
+
+
+async def test_nothing_of_an_ended_package_is_removed_while_the_clock_jumped(night: Night) -> None:
+    await night.part()
+    await night.night()
+    kept = KeptInstants(night.plan.gate.data)
+    kept.advance(night.hand.at)
+    folders = [night.plan.work / "rpo.acme" / package.id for package in night.packages()]
+    night.hand.at += 4_000 * DAY
+    await night.part()
+    assert all((folder / "numbers.zip").exists() for folder in folders)
+    kept.confirm(night.hand.at, "anna", "the gate was off")
+    await night.part()
+    assert not any(folder.exists() for folder in folders)
 
 
 async def test_a_receipt_of_another_controller_is_refused_until_it_is_put_right(night: Night) -> None:
