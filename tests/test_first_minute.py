@@ -5,11 +5,12 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 import termios
 import tomllib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from shutil import copy, copytree
 from typing import Any
@@ -84,7 +85,9 @@ async def on_a_terminal(words: Sequence[str], folder: Path) -> AsyncIterator[Ter
         yield terminal
     finally:
         asyncio.get_running_loop().remove_reader(ours)
-        os.close(ours)  # as when its window is closed; what it started must end with it
+        os.close(ours)
+        with suppress(ProcessLookupError):  # the demonstration ends its gate, which leads a group of its own
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), PATIENCE)
         finally:

@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.store": {"model", "abandonment", "ledger", "lockfile", "faults", "piecemeal", "primitives"},
     "dialgate.storage_days": set(),
     "dialgate.choices": set(),
+    "dialgate.config_advice": {"model", "law", "localtime", "settings", "yamlfile"},
     "dialgate.effect": {"model", "basis", "choices", "ledger"},
     "dialgate.yamlfile": set(),
     "dialgate.doors": set(),
@@ -203,7 +204,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.subscribers": {"model", "dnc", "faults", "interfaces", "notices", "service", "store", "webhook"},
     # The command line also runs the instruments, and reads a log that no gate has open.
     "dialgate.interfaces.cli": {
-        "choices", "model", "config_warnings", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
+        "choices", "model", "config_advice", "config_warnings", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "kept_instants", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
         "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects",
     },

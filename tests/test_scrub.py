@@ -144,7 +144,9 @@ async def test_a_list_is_judged_at_the_instant_that_is_asked_about(
 def adhere(made: World) -> None:
     """Binds the controller to the hours of the code of conduct."""
     file = made.folder / "controllers" / "acme.yaml"
-    file.write_text(file.read_text().replace("adheres_to: []", "adheres_to: [codice_condotta_telemarketing]"))
+    file.write_text(
+        file.read_text().replace("adheres_to: [own_hours]", "adheres_to: [codice_condotta_telemarketing]")
+    )
     made.gate.reload(settings.load(made.folder / "dialgate.yaml"))
 
 

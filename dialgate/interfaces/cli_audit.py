@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dialgate import config_warnings, stores
+from dialgate import config_advice, config_warnings, stores
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -20,6 +20,7 @@ from dialgate.interfaces.cli_terminal import (
     unusable,
 )
 from dialgate.law import SECTIONS, Law
+from dialgate.service import wall_clock
 from dialgate.settings import Config, ConfigError
 from dialgate.terminal import NO, show_json, show_table
 
@@ -31,11 +32,19 @@ app.add_typer(log_app, name="log")
 
 
 @config_app.command("check")
-def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def config_check(
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+    registries: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="The nightly job's file; else registries.yaml in the same folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Read the configuration as `serve` would, and name every problem at once.
 
     Changes nothing, and may be run beside a gate: do so before sending it SIGHUP. What is likely a mistake is a warning, and
-    exit 0.
+    exit 0; so is a controller without a client, a contact or a registry entry, and a campaign that no hours bind.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml"""
     with reporting(as_json=as_json):
@@ -47,11 +56,14 @@ def config_check(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
             raise
         except ConfigError as error:
             raise unusable(config, error, NO) from None
+        now = wall_clock()
         found = config_warnings.warnings(loaded)
+        found += config_advice.warnings(loaded, registries or config.parent / "registries.yaml", now)
+        open_always = config_advice.open_always(loaded, now)
         if as_json:
-            show_json(_summary(loaded) | {"warnings": found})
+            show_json(_summary(loaded) | {"warnings": found, "open_always": open_always})
         else:
-            _show_summary(loaded)
+            _show_summary(loaded, open_always)
             for warning in found:
                 typer.echo(f"Warning: {warning}.", err=True)
 
@@ -81,7 +93,7 @@ def _changes(law: Law) -> list[date]:
     )
 
 
-def _show_summary(config: Config) -> None:
+def _show_summary(config: Config, open_always: list[str]) -> None:
     show_table(
         "Laws",
         ("country", "changes on", "sha256"),
@@ -107,6 +119,9 @@ def _show_summary(config: Config) -> None:
             for client in config.settings.clients
         ],
     )
+    if open_always:
+        names = ", ".join(open_always)
+        typer.echo(f"Open day and night, by the hours that bind them: {names}. Is that what you want?")
     typer.echo(f"The configuration is sound. Its hash: {config.hash}")
 
 
