@@ -33,7 +33,7 @@ Word: TypeAlias = Literal["allow", "later", "deny"]
 
 
 class Verdict(Struct, frozen=True):
-    """`code`: the first reason of a deny; `valid_until` of an allow and `not_before` of what is later are instants, 0 where
+    """`code`: the first reason of a deny; `valid_until` of an allow (its end by law) and `not_before` of what is later are instants, 0 where
     there is none."""
 
     word: Word

@@ -227,6 +227,11 @@ def test_what_is_remembered_is_what_would_be_selected(scopes: list[dict[str, Any
         assert IT.binding(facts(**scope)) == IT._select(facts(**scope))
 
 
+def test_the_kinds_that_a_row_must_state_are_those_of_every_section() -> None:
+    assert IT.stated_kinds == {"mobile"}
+    assert parse_law(changed("directories", [])).stated_kinds == frozenset()
+
+
 def test_the_calls_of_one_campaign_and_day_share_one_binding() -> None:
     assert IT.binding(facts()) is IT.binding(facts())
 

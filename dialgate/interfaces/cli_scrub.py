@@ -44,7 +44,7 @@ def scrub(
 ) -> None:
     """Write a list with a verdict beside every row: allow, later or deny, with code, valid_until and not_before.
 
-    It permits no call: what is allowed may be revoked a moment later, so ask before each. That the list left, by whom and
+    valid_until is the end by law. It permits no call: what is allowed may be revoked a moment later, so ask before each. That the list left, by whom and
     on what ground, is written into the ledger first.
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711"""
