@@ -290,7 +290,7 @@ class _Reader:
             return None
         read, faults = yamlfile.convert(loaded[0] or {}, kind)
         self.problems.extend(f"{path.name}: {fault}" for fault in faults)
-        return read
+        return yamlfile.salvage(loaded[0] or {}, kind) if faults else read
 
     def _files(self, folder: Path) -> list[Path]:
         found = sorted(folder.glob("*.yaml"))

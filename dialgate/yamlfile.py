@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 _T = TypeVar("_T")
+_LOST: Any = object()
 _LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number, and drops the +
 
 
@@ -34,6 +35,42 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
         return msgspec.convert(data, kind), []
     except msgspec.ValidationError as error:
         return None, list(_faults(data, kind, "$")) or [str(error)]
+
+
+def salvage(data: Any, kind: type[_T]) -> _T | None:
+    """Return what remains of data with faults when those are left out, to look for others in it; None where too little does.
+    Never for use."""
+    rest = _salvaged(data, kind)
+    return None if rest is _LOST else msgspec.convert(rest, kind)
+
+
+def _salvaged(data: Any, kind: Any) -> Any:
+    plain = _plain(data, kind)
+    if isinstance(data, dict) and isinstance(plain, type) and issubclass(plain, Struct):
+        return _salvaged_struct(data, plain)
+    if isinstance(data, list) and get_origin(plain) is tuple and get_args(plain)[-1] is Ellipsis:
+        parts = (_salvaged(each, get_args(plain)[0]) for each in data)
+        return _or_lost([part for part in parts if part is not _LOST], kind)
+    if plain is str and isinstance(data, int) and not isinstance(data, bool):
+        return _or_lost(f"+{data}", kind)
+    return _or_lost(data, kind)
+
+
+def _salvaged_struct(data: dict[Any, Any], kind: type[Struct]) -> Any:
+    known = {field.encode_name: field for field in fields(kind)}
+    parts = {name: _salvaged(value, known[name].type) for name, value in data.items() if name in known}
+    tag_field = kind.__struct_config__.tag_field
+    if tag_field in data:
+        parts[tag_field] = data[tag_field]
+    return _or_lost({name: part for name, part in parts.items() if part is not _LOST}, kind)
+
+
+def _or_lost(data: Any, kind: Any) -> Any:
+    try:
+        msgspec.convert(data, kind)
+    except msgspec.ValidationError:
+        return _LOST
+    return data
 
 
 def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:

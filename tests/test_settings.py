@@ -191,6 +191,23 @@ def test_every_mistake_within_one_file_is_told_at_once(folder: Folder) -> None:
     ]
 
 
+def test_a_value_of_the_wrong_type_hides_no_other_mistake_of_its_file(folder: Folder) -> None:
+    for change in (
+        acme("country", to="it"),
+        acme(*FIRST, "caller_ids", to=[390844123456]),
+        acme(*FIRST, "trunk_country", to="it"),
+    ):
+        folder.change(*change)
+    assert sorted(folder.problems()) == [
+        (
+            "acme.yaml: Expected `str`, got `int` - at `$.campaigns[0].caller_ids[0]`; put telephone numbers in quotes, as in "
+            '"+390844123456"'
+        ),
+        "acme.yaml: country it has no file among the countries; write IT",
+        "campaign acme-fibre: trunk_country 'it' is no country; write IT",
+    ]
+
+
 def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> None:
     """Also where dialgate.yaml itself cannot be used, and of a law more than its first."""
     for change in (
@@ -202,8 +219,23 @@ def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> Non
     ):
         folder.change(*change)
     folder.files["countries/fr.yaml"] = {"country": "FR", "name": 1}
+    folder.files["dialgate.yaml"]["clients"].append(
+        {"name": "bare", "controllers": ["acme"], "scopes": ["chekc"]}
+    )
+    folder.files["controllers/two.yaml"] = {
+        "id": "two",
+        "name": "Two",
+        "country": "it",
+        "nmae": "x",
+        "campaigns": [
+            {"id": "two-a", "purpose": "debt", "trunk_country": "UK", "caller_ids": [390844123456]}
+        ],
+    }
     told = folder.problems()
     for problem in (
+        "client bare: has neither a key nor a source address",
+        "campaign two-a: trunk_country 'UK' is no country; write GB",
+        "two.yaml: Object contains unknown field `nmae`; did you mean `name`?",
         "dialgate.yaml: Expected `int`, got `str` - at `$.listen.port`",
         "fr.yaml: Expected `str`, got `int` - at `$.name`; put it in quotes",
         "fr.yaml: Object missing required field `zone`",
