@@ -46,6 +46,26 @@ class Operations(Strict, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 9464
 
 
+class Uploads(Strict, frozen=True, kw_only=True):
+    """Files that clients send over HTTP. `folder`: where they lie while they are read; empty: `spool` in the data folder.
+    `processes`: files that are read at once, each of another client. `at_once`, `client_at_once`: uploads that are received
+    or wait, in all and of one client. Sizes are in MiB. `free_mb`: what must stay free on the disk of `folder`, or a tenth
+    of it. `bytes_per_second`: the least pace. `seconds`, `memory_mb`: of the process that reads a file."""
+
+    folder: str = ""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 2
+    at_once: Annotated[int, Meta(ge=1, le=1_000)] = 32
+    client_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 8
+    file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
+    client_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 2_048
+    total_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
+    free_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 1_024
+    bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
+    receive_seconds: Seconds = 3_600
+    seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
+    memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 2_048
+
+
 class FastAgi(Strict, frozen=True, kw_only=True):
     """The door for Asterisk, whose clients are known by their `sources`. `deadline_seconds`: from the connection to an
     answer, which is a deny if there is no better one; `connections`: at most so many at once, others are closed."""

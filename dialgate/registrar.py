@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Protocol
@@ -27,6 +26,7 @@ from dialgate import (
     effect,
     entering,
     kept,
+    list_builder,
     localtime,
     phone,
     redaction,
@@ -34,7 +34,7 @@ from dialgate import (
     stores,
     tabular,
 )
-from dialgate.calllist import RowProblem, Tally
+from dialgate.calllist import RowProblem
 from dialgate.choices import choose
 from dialgate.consent_states import ConsentState
 from dialgate.decision_ids import owner_of
@@ -603,8 +603,13 @@ class Registrar:
         hints: tabular.Hints = tabular.NO_HINTS,
         note: Callable[[RowProblem], None] = lambda _: None,
     ) -> ListReport:
-        """`file`: as `tabular` reads it; can be sought in. Whole or not at all; rows that are no numbers are counted, told
-        to `note`, and left out."""
+        """Load the list of a file, as `tabular` reads it; can be sought in. `note` is called with each row that is left
+        out. Otherwise as `load_from`."""
+        return await self.load_from(client, ask, list_builder.Here(file, hints, note))
+
+    async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
+        """Load a list, whole or not at all; rows that are no numbers are counted and left out. On return the gates of this
+        node use it. Raises `Refused`, `Unavailable`."""
         controller = self._controller(client, ask.controller)
         self._check_list(ask, controller)
         for known in await self._store.lists():
@@ -614,21 +619,18 @@ class Registrar:
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.new"
         try:
-            build = partial(
-                calllist.build,
-                path=temporary,
-                home=controller.country,
-                basis=ask.basis,
-                stated_kinds=self.config.laws[controller.country].stated_kinds,
-                note=note,
-            )
-            table, tally = await asyncio.to_thread(_built, file, hints, controller.country, build)
-            record = await self._publish(client, ask, controller, temporary, tally)
+            kinds = self.config.laws[controller.country].stated_kinds
+            order = list_builder.Order(str(temporary), controller.country, ask.basis, kinds)
+            built = await source.build(order)
+            record = await self._publish(client, ask, controller, temporary, built)
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "numbers") from error
+        except list_builder.BuildEnded as error:
+            raise Refused("upload.failed", str(error), status=503) from error
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+        tally = built.tally
         return ListReport(
             info=_info(record),
             in_force=await self._put_in_force(),
@@ -637,7 +639,7 @@ class Registrar:
             duplicates=tally.duplicates,
             refused=tally.refused,
             problems=tally.problems,
-            layout=table.layout,
+            layout=built.layout,
             unstated=tally.unstated,
         )
 
@@ -653,12 +655,17 @@ class Registrar:
             )
 
     async def _publish(
-        self, client: Client, ask: ListRequest, controller: ControllerFile, temporary: Path, tally: Tally
+        self,
+        client: Client,
+        ask: ListRequest,
+        controller: ControllerFile,
+        temporary: Path,
+        built: list_builder.Built,
     ) -> CallList:
-        await asyncio.to_thread(_refuse_numbers, ask, temporary, controller.country)
-        digest = await asyncio.to_thread(calllist.sha256_of, temporary)
+        await self._threads.run(_refuse_numbers, ask, temporary, controller.country)
+        digest, tally = built.sha256, built.tally
         file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
-        await asyncio.to_thread(temporary.replace, file)
+        await self._threads.run(temporary.replace, file)
         record = CallList(
             id=ask.id,
             controller=controller.id,
@@ -859,13 +866,6 @@ class Registrar:
         self._metrics.ledger.labels(_kind(draft.event)).inc()
         self.notices.wake()
         return Receipt(seq, localtime.rfc3339(self._clock()))
-
-
-def _built(
-    file: IO[bytes], hints: tabular.Hints, home: str, build: Callable[[tabular.Table], Tally]
-) -> tuple[tabular.Table, Tally]:
-    table = tabular.read(file, home, hints)
-    return table, build(table)
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:

@@ -74,7 +74,8 @@ def _fixed(config: Config) -> dict[str, object]:
     told = config.settings
     doors = {"fastagi": told.fastagi, "sip": told.sip, "operations": told.operations}
     where = {name: (door.host, door.port) if door is not None else None for name, door in doors.items()}
-    return {"data": config.data, "store": told.store, "node": told.node, "listen": told.listen, **where}
+    same = {"store": told.store, "node": told.node, "listen": told.listen, "uploads": told.uploads}
+    return {"data": config.data, **same, **where}
 
 
 class Status(Struct, frozen=True, kw_only=True):

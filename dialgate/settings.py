@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dialgate import phone, terms, url_secrets, webhook, yamlfile
-from dialgate.doors import FastAgi, Limits, Listen, Operations, Seconds, Sip, Strict, sip_faults
+from dialgate.doors import FastAgi, Limits, Listen, Operations, Seconds, Sip, Strict, Uploads, sip_faults
 from dialgate.law import Law, LawError, parse_law
 from dialgate.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 from dialgate.shipping.settings import Shipping
@@ -81,6 +81,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     listen: Listen = Listen()
     limits: Limits = Limits()
     operations: Operations | None = None
+    uploads: Uploads = Uploads()
     fastagi: FastAgi | None = None
     sip: Sip | None = None
     clients: tuple[Client, ...] = ()

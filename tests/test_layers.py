@@ -73,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.traces": {"telling"},
     "dialgate.kept": {"law", "settings"},
     "dialgate.confined": set(),
+    "dialgate.list_builder": {"model", "calllist", "confined", "tabular"},
     "dialgate.spreadsheet": {"confined"},
     "dialgate.tabular": {"phone", "spreadsheet"},
     "dialgate.calllist": {"model", "phone", "numberset", "redaction", "tabular"},
@@ -146,7 +147,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.stop_retries": {"model", "faults", "keys", "stop_recovery", "store"},
     "dialgate.settling": {"model", "answers", "keys", "records", "stop_recovery", "store"},
     "dialgate.registrar": {"consent_states", "decision_ids", "choices", "effect",
-        "model", "ledger", "calllist", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
+        "model", "ledger", "calllist", "list_builder", "kept", "keys", "localtime", "masking", "metrics", "phone", "requests", "settings", "store",
         "notices", "reached", "redaction", "stores", "entering", "events", "faults", "revoking", "scrub", "tabular", "threads",
     },
     "dialgate.scrub": {
@@ -177,6 +178,7 @@ ALLOWED: dict[str, set[str]] = {
         "choices", "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
         "admission_queue", "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page",
     },
+    "dialgate.interfaces.uploads": {"doors", "interfaces", "list_builder", "tabular", "threads"},
     # What was decided is read where it stands, not asked of the service.
     "dialgate.interfaces.http_decisions": {"decision_ids", "choices", "lookups",
         "model", "account", "interfaces", "everywhere", "keys", "peers", "service", "settings", "texts", "why",

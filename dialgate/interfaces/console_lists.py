@@ -1,19 +1,21 @@
 """Call lists: those there are, a new one from a file, and what of one is callable."""
 
+import asyncio
+from functools import partial
 from http import HTTPStatus
-from tempfile import TemporaryFile
-from typing import IO, Any, Final, get_args
+from typing import Any, Final, get_args
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialgate.console import previewing
 from dialgate.export import Preview
+from dialgate.interfaces import http_body
 from dialgate.interfaces.console_visit import PREVIEWING, TOKEN, Visit
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.uploads import UPLOADS, gone
 from dialgate.model import Basis
 from dialgate.requests import ListInfo, ListReport, ListRequest
 
-_LIST_BYTES: Final = 1 << 30
 _FIELD_BYTES: Final = 4 << 10
 _MOST_FIELDS: Final = 32
 
@@ -25,30 +27,35 @@ async def lists(visit: Visit) -> web.StreamResponse:
 async def load(visit: Visit) -> web.StreamResponse:
     """The fields stand before the file, as the form sends them: nothing is taken in before the token is checked."""
     asked: dict[str, str] = {}
+    received = visit.request.app[UPLOADS].received
     try:
-        with TemporaryFile(dir=visit.gate.config.data) as spool:
-            await _received(visit, asked, spool)
-            spool.seek(0)
-            report = await visit.gate.registrar.load_list(visit.client, _request(asked), spool)
+        part = await _file_part(visit, asked)
+        read = partial(part.read_chunk, http_body.READ_BYTES)
+        async with received(visit.client.name, read, gone(visit.request)) as upload:
+            report = await visit.gate.registrar.load_from(visit.client, _request(asked), upload)
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, asked, fault.status, error=fault.problem.code)
     return await _page(visit, {}, HTTPStatus.CREATED, report=report)
 
 
-async def _received(visit: Visit, asked: dict[str, str], spool: IO[bytes]) -> None:
+async def _file_part(visit: Visit, asked: dict[str, str]) -> BodyPartReader:
+    """Read the fields into `asked`, and return the file that follows them. Raises `Fault`."""
     if not visit.request.content_type.startswith("multipart/"):
         raise Fault(400, "request.invalid", "Send the form with its file.")
     reader = await visit.request.multipart()
-    for _ in range(_MOST_FIELDS):
-        part = await reader.next()
-        if part is None or isinstance(part, MultipartReader):
-            break
-        if part.name == "file":
-            visit.check(asked.pop(TOKEN, ""))
-            await _spooled(part, spool)
-            return
-        asked[part.name or ""] = (await _text(part)).strip()
+    try:
+        async with asyncio.timeout(visit.gate.config.settings.limits.read_seconds):
+            for _ in range(_MOST_FIELDS):
+                part = await reader.next()
+                if part is None or isinstance(part, MultipartReader):
+                    break
+                if part.name == "file":
+                    visit.check(asked.pop(TOKEN, ""))
+                    return part
+                asked[part.name or ""] = (await _text(part)).strip()
+    except TimeoutError:
+        raise http_body.late() from None
     visit.check(asked.pop(TOKEN, ""))
     raise Fault(400, "list.unreadable", "Choose a file.", field="file")
 
@@ -58,14 +65,6 @@ async def _text(part: BodyPartReader) -> str:
     if await part.read_chunk(1):
         raise Fault(413, "request.too_large", "A field is too long.")
     return body.decode("utf-8", "replace")
-
-
-async def _spooled(part: BodyPartReader, spool: IO[bytes]) -> None:
-    size = 0
-    while chunk := await part.read_chunk(64 << 10):
-        size += spool.write(chunk)
-        if size > _LIST_BYTES:
-            raise Fault(413, "request.too_large", f"A list may have {_LIST_BYTES >> 20} MiB; split it.")
 
 
 def _request(asked: dict[str, str]) -> ListRequest:

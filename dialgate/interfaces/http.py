@@ -31,6 +31,7 @@ from dialgate.interfaces.http_peers import PEERS
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.turns import Caps, Turns
+from dialgate.interfaces.uploads import UPLOADS, Uploads
 from dialgate.service import Gate
 from dialgate.settings import Client, Config
 
@@ -50,6 +51,8 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
     app[DESCRIPTION] = _described()
     app.on_response_prepare.append(http_authzen.echo_request_id)
     app[TURN], app[BULK] = Turns(), Turns()
+    settings = gate.config.settings
+    app[UPLOADS] = Uploads(settings.uploads, gate.config.data, settings.limits.read_seconds)
     app[CHECK_STREAMS], app[FOLLOWERS] = Caps(), Caps()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(gate, app.router.add_resource(path), tuple(endpoints))
@@ -61,6 +64,7 @@ def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
 
 async def _end_streams(app: web.Application) -> None:
     app[GATE].registrar.notices.close()
+    app[UPLOADS].close()
 
 
 async def start(

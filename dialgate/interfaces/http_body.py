@@ -13,7 +13,7 @@ from dialgate.doors import Limits
 from dialgate.interfaces.http_errors import JSON_HEADERS, Fault, too_large
 
 _MOST_PARAMETERS: Final = 32
-_READ_BYTES: Final = 64 << 10
+READ_BYTES: Final = 64 << 10
 
 
 def late() -> Fault:
@@ -54,7 +54,7 @@ async def chunks(request: web.Request, patience: float) -> AsyncIterator[bytes]:
     while True:
         try:
             async with asyncio.timeout(patience):
-                chunk = await request.content.read(_READ_BYTES)
+                chunk = await request.content.read(READ_BYTES)
         except TimeoutError:
             raise late() from None
         if not chunk:

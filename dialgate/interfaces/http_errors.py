@@ -107,10 +107,14 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         "The client has looked up too many numbers; `Retry-After` says when it may go on.",
     ),
     "streams.too_many": (429, "The client has as many streams open as it may; close one."),
+    "upload.busy": (429, "The client has too many uploads under way, or too much in them."),
     "gate.error": (500, "An error in the gate; its log has the details. No call was allowed."),
+    "upload.full": (503, "The gate takes no more uploads now."),
+    "upload.failed": (503, "The process that read the file ended unexpectedly; nothing was loaded."),
     "store.unavailable": (503, "The store cannot be reached; nothing was written."),
     "peer.unheard": (503, "It is not here, and another gate that may have it could not be asked."),
     "gate.unavailable": (503, "The gate cannot do this now: its log, its keys or its clock is out of order."),
+    "upload.no_space": (507, "The disk for uploads is nearly full; nothing was loaded."),
 }
 FAILURES: Final = (
     Fault, Refused, Unavailable, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,

@@ -1,7 +1,6 @@
 """What may be written and read beside the check: outcomes, the ledger, call lists, caller-ID proofs."""
 
 from collections.abc import Awaitable, Callable
-from tempfile import TemporaryFile
 from typing import IO, Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -9,8 +8,9 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate import tabular
-from dialgate.interfaces import http_body
+from dialgate.interfaces import http_body, uploads
 from dialgate.interfaces.http_errors import Fault, convert, decode
+from dialgate.interfaces.uploads import UPLOADS
 from dialgate.lookups import Reason
 from dialgate.model import Transfer
 from dialgate.registrar import Registrar
@@ -34,7 +34,6 @@ LIST_FILES: Final = (
     "text/plain",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
-_LIST_BYTES: Final = 1 << 30
 IN_FORCE: Final = "Dialgate-In-Force"  # a header, where the answer has no body
 NOTE: Final = "Dialgate-Note"  # the same: why a proof opens nothing yet
 _encode: Final = msgspec.json.Encoder().encode
@@ -145,8 +144,7 @@ async def load_list(request: web.Request, gate: Gate, client: Client) -> web.Str
     if request.content_type in LIST_FILES:
         return await _load_file(request, gate, client)
     ask = decode(_upload, await http_body.whole(request, limits))
-    report = await gate.registrar.load_list(client, ask, _rows_of(ask))
-    return http_body.reply(request, _encode(report), 201)
+    return await _load(request, gate, client, ask, uploads.from_memory(_rows_of(ask)))
 
 
 def _rows_of(ask: ListUpload) -> IO[bytes]:
@@ -157,17 +155,16 @@ def _rows_of(ask: ListUpload) -> IO[bytes]:
 
 
 async def _load_file(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    """Spooled first: a list is loaded whole or not at all. The file has no name, and lies where the gate's data lies."""
     ask = _list_request(request)
-    limits = gate.config.settings.limits
-    size = 0
-    with TemporaryFile(dir=gate.config.data) as spool:
-        async for chunk in http_body.chunks(request, limits.read_seconds):
-            size += spool.write(chunk)
-            if size > _LIST_BYTES:
-                raise Fault(413, "request.too_large", f"A list may have {_LIST_BYTES >> 20} MiB; split it.")
-        spool.seek(0)
-        report = await gate.registrar.load_list(client, ask, spool)
+    return await _load(request, gate, client, ask, lambda: request.content.read(http_body.READ_BYTES))
+
+
+async def _load(
+    request: web.Request, gate: Gate, client: Client, ask: ListRequest, read: uploads.Read
+) -> web.StreamResponse:
+    """Receive the file to its end first: a list is loaded whole or not at all."""
+    async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
+        report = await gate.registrar.load_from(client, ask, upload)
     return http_body.reply(request, _encode(report), 201)
 
 

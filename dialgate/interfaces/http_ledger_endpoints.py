@@ -282,7 +282,7 @@ LEDGER_ENDPOINTS: Final = (
                         "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
         status=201,
         errors=(*ASKING, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
-                "store.unavailable"),
+                "store.unavailable", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
     ),
     Endpoint(
         method="GET",

@@ -1,4 +1,4 @@
-"""Fairness between clients: one CPU-heavy request at a time, and so many open streams for each."""
+"""Fairness between clients: few CPU-heavy requests at a time, one for each, and so many open streams for each."""
 
 import asyncio
 from collections import Counter
@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
-    def __init__(self) -> None:
-        self._one = asyncio.Lock()
+    def __init__(self, most: int = 1) -> None:
+        """`most`: requests that are served at once, each of another client."""
+        self._slots = asyncio.Semaphore(most)
         self._own: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
     async def of(self, client: str) -> AsyncIterator[None]:
         """Wait for a turn. Of each client only one request queues for it; its other requests wait behind that one."""
-        async with self._own.setdefault(client, asyncio.Lock()), self._one:
+        async with self._own.setdefault(client, asyncio.Lock()), self._slots:
             yield
 
 
