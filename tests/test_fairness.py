@@ -140,7 +140,7 @@ async def test_the_rest_of_a_refused_stream_is_left_unread(two: World) -> None:
     reader, writer = await sent()
     assert b" 429 " in await reader.readuntil(b"\r\n\r\n")
     assert b"streams.too_many" in await reader.readuntil(b"}}")
-    assert await taken(writer) < 32 << 20, "more than what lies in the buffers of both ends"
+    assert await taken(writer) < 16 << 20, "more than what lies in the buffers of both ends"
     for _, each in (*pairs, (reader, writer)):
         each.close()
 
