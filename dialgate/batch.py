@@ -111,9 +111,11 @@ class Batch:
         if not self._gatherer.config.shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
-        ids = self._gatherer.keys.ids.outside(zip(names, self._owners, strict=True))
+        keys = self._gatherer.keys
+        ids = keys.ids.outside(zip(names, self._owners, strict=True))
         return [
-            structs.replace(answer, decision_id=id_) for answer, id_ in zip(self.answers, ids, strict=True)
+            structs.replace(answer, decision_id=id_, reasons=keys.entries.worded(answer.reasons))
+            for answer, id_ in zip(self.answers, ids, strict=True)
         ]
 
     def concerns(self, inquiry: Inquiry) -> bool:

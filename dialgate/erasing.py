@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from weakref import WeakValueDictionary
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from dialgate import erasure
 from dialgate.cases import Answered
@@ -53,6 +53,7 @@ class Erasing(Struct, kw_only=True, eq=False):
         subject = self.keys.subject(controller, number)
         begun = await self.deadlines.opened(ask.request, "erasure", subject)
         receipt = await self._suppressed(self._suppression(client, controller, number, ask), begun.at)
+        shown = structs.replace(receipt, seq=self.registrar.entry_id(receipt.seq))
         # Asked after it: no gate allows a call from then on, so what they tell stays true.
         holds, deaf = await self.holds.heard()
         told = await self.peers.ask(OfPerson(controller, number), Share)
@@ -62,7 +63,7 @@ class Erasing(Struct, kw_only=True, eq=False):
         entries = [each for each in await self.store.history(subject) if each.seq != receipt.seq]
         if missing:
             items = erasure.put_off(entries, lists, self._named, missing)
-            return Erasure(request=ask.request, suppression=receipt, items=items, missing=missing)
+            return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
         if not held:
             lists, missing = await self._off_every_list(controller, number)
         if missing:
@@ -73,7 +74,7 @@ class Erasing(Struct, kw_only=True, eq=False):
         if not missing:
             answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
             await self.deadlines.take(begun, answered)
-        return Erasure(request=ask.request, suppression=receipt, items=items, missing=missing)
+        return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
     async def _suppressed(self, draft: Draft, since: Instant) -> Receipt:
         """Once for a request, which came in at `since`; anew where that was lifted."""
@@ -117,7 +118,7 @@ class Erasing(Struct, kw_only=True, eq=False):
 
     def _named(self, entry: Entry) -> str:
         name: str = Masker(self.keys, entry.controller).shown(getattr(entry.event, "id", ""))
-        return name or f"entry {entry.seq}"
+        return name or f"entry {self.registrar.entry_id(entry.seq)}"
 
     def _suppression(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Draft:
         now = self.clock()

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Meta, Struct
 
 from dialgate.decision_ids import DecisionIds
+from dialgate.entry_ids import EntryIds
 from dialgate.faults import Unavailable
 from dialgate.model import SECOND, Instant
 from dialgate.primitives import Keyed
@@ -149,6 +150,7 @@ class Keys:
         self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self.peers = Envelope(blake2b(b"peer cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self.ids = DecisionIds(blake2b(b"decision ids", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        self.entries = EntryIds(blake2b(b"entry ids", key=stored.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=stored.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
         self._controllers: dict[str, Keyed] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.

@@ -8,12 +8,12 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -38,6 +38,7 @@ from dialgate.calllist import RowProblem
 from dialgate.choices import choose
 from dialgate.consent_states import ConsentState
 from dialgate.decision_ids import owner_of
+from dialgate.entry_ids import EntryIds, is_plain
 from dialgate.events import Misstated, event_of, past
 from dialgate.faults import Unavailable
 from dialgate.keys import Keys, nonces
@@ -62,7 +63,7 @@ from dialgate.ledger import (
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import RESULT_RANK, Consent, Controller, Instant, Origin, RegistryAnswer, Result
-from dialgate.notices import Notices
+from dialgate.notices import Notice, Notices
 from dialgate.reached import Reached
 from dialgate.requests import (
     CallerIdProofRequest,
@@ -91,6 +92,8 @@ from dialgate.settings import Client, Config, ControllerFile, Line
 from dialgate.store import CallerIdProof, CallList, Store
 from dialgate.threads import Threads
 
+N = TypeVar("N", HistoryEntry, Notice)
+R = TypeVar("R")
 _log = structlog.get_logger(__name__)
 
 
@@ -239,7 +242,9 @@ class Registrar:
             layout=table.layout,
         )
 
-    async def lift(self, client: Client, seq: int, ask: LiftRequest) -> Receipt:
+    async def lift(self, client: Client, given: int, ask: LiftRequest) -> Receipt:
+        """Lift the revocation of ledger entry `given`, its id or its sequence."""
+        seq = self.entry_seq(given)
         entry = next(iter(await self._store.since(seq - 1, 1)), None)
         if (
             entry is None
@@ -273,7 +278,7 @@ class Registrar:
     def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
         if event.ground != ask.ground:
             raise Refused("revocation.lifted", "It was lifted on another ground; that stands.", "ground", 409)
-        return Receipt(earlier.seq, localtime.rfc3339(self._clock()))
+        return self._receipt(earlier.seq)
 
     async def _check_new_consent(
         self, client: Client, entry: Entry, revoked: Revoked, ask: LiftRequest
@@ -296,8 +301,10 @@ class Registrar:
             return
         raise Refused("ledger.unknown", "Record the new consent first, and name its id.", "consent", 404)
 
-    async def confirm_number(self, client: Client, seq: int, ask: NumberConfirmation) -> Receipt:
-        """Lift the wrong-number report of ledger entry `seq`. Repeating it returns the first receipt."""
+    async def confirm_number(self, client: Client, given: int, ask: NumberConfirmation) -> Receipt:
+        """Lift the wrong-number report of ledger entry `given`, its id or its sequence. Repeating it returns the first
+        receipt."""
+        seq = self.entry_seq(given)
         entry = next(iter(await self._store.since(seq - 1, 1)), None)
         if (
             entry is None
@@ -313,7 +320,7 @@ class Registrar:
         for earlier in await self._store.history(entry.subject):
             if isinstance(earlier.event, NumberConfirmed) and earlier.event.of == seq:
                 await self._store.append([])
-                return Receipt(earlier.seq, localtime.rfc3339(self._clock()))
+                return self._receipt(earlier.seq)
         draft = Draft(
             at=self._clock(),
             controller=entry.controller,
@@ -336,7 +343,7 @@ class Registrar:
             earlier = await self._said_before(controller, number, event)
             if earlier is not None:
                 await self._store.append([])
-                return Receipt(earlier.seq, localtime.rfc3339(now))
+                return self._receipt(earlier.seq)
         receipt = await self._append(client, ask, controller.id, number, event, now)
         campaigns = controller.campaigns
         return structs.replace(receipt, note=effect.sentence(effect.idle(event, campaigns, now), campaigns))
@@ -420,7 +427,7 @@ class Registrar:
             why = effect.idle(entry.event, owner.campaigns, self._clock())
             if why == "unconfirmed" and isinstance(entry.event, ConsentGiven) and entry.event.id in confirmed:
                 why = ""
-            told.append(structs.replace(self.told(entry), opens_nothing=why))
+            told.append(structs.replace(self.with_entry_ids(self.told(entry)), opens_nothing=why))
         return [each for each in told if not kinds or each.kind in kinds]
 
     def told(self, entry: Entry) -> HistoryEntry:
@@ -447,6 +454,50 @@ class Registrar:
     def inside(self, client: Client, given: str) -> str:
         """The name of a decision, or "" where the id is none of the client's."""
         return self._keys.ids.inside(given, (*client.controllers, owner_of("", client.name)))
+
+    # ---- the ids of ledger entries -----------------------------------------------------------------------------------
+
+    @property
+    def _entry_ids(self) -> EntryIds | None:
+        """None where clients may see sequences. Commands, which have no recorder, are the operator's and show them always."""
+        return self._keys.entries if self.config.shared and self._recorder is not None else None
+
+    def entry_id(self, seq: int) -> int:
+        """Return a ledger sequence as clients see it."""
+        return self._entry_ids.outside(seq) if self._entry_ids else seq
+
+    def entry_seq(self, given: int) -> int:
+        """Return the sequence of an entry, given by its id or its sequence."""
+        return self._keys.entries.inside(given)
+
+    def with_entry_ids(self, told: N) -> N:
+        """Return a history entry or a notice as clients see it."""
+        if self._entry_ids is None:
+            return told
+        changes: dict[str, object] = {"seq": self.entry_id(told.seq)}
+        if isinstance(told, Notice):
+            changes["of"] = self.entry_id(told.of) if told.of else 0
+        elif "of" in told.details:
+            changes["details"] = told.details | {"of": self.entry_id(told.details["of"])}
+        return structs.replace(told, **changes)
+
+    def worded(self, reasons: Iterable[R]) -> list[R]:
+        """Return reasons as clients see them, each a struct with a `code` and a `text`."""
+        return self._entry_ids.worded(reasons) if self._entry_ids else list(reasons)
+
+    def cursor(self, seq: int) -> int:
+        """Return a position in the ledger as the clients of a stream see it."""
+        return self._entry_ids.cursor(seq) if self._entry_ids else seq
+
+    async def position(self, client: Client, given: int) -> int:
+        """Return the sequence behind which a client resumes that saw `given` last. 0, the beginning, where that is unknown:
+        a repeated stop does no harm, a missing one does. Raises `StoreUnavailable`."""
+        if is_plain(given):
+            # What follows a plain sequence would show a client how many entries of others lie before it.
+            everything = set(client.controllers) >= self.config.controllers.keys()
+            return given if self._entry_ids is None or everything else 0
+        seq = self._keys.entries.position(given)
+        return seq if seq <= await self.notices.head() else 0
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
         """On whose behalf a client asks about a number, and the number in E.164. Raises `Refused`."""
@@ -541,7 +592,8 @@ class Registrar:
         now = self._clock()
         receipt = await self._write(self._of_call(client, controller, subject, Revoked(at=now), proof))
         _log.warning(
-            "a stop binds, but nobody could tell the number: no subscriber is told", entry=receipt.seq
+            "a stop binds, but nobody could tell the number: no subscriber is told",
+            entry=self.entry_seq(receipt.seq),
         )
         return receipt
 
@@ -554,7 +606,7 @@ class Registrar:
         for entry in await self._store.history(subject):
             if isinstance(entry.event, NumberWrong) and entry.event.decision == decision:
                 await self._store.append([])
-                return Receipt(entry.seq, localtime.rfc3339(self._clock()))
+                return self._receipt(entry.seq)
         event = NumberWrong(at=self._clock(), decision=decision)
         draft = self._of_call(client, controller, subject, event, f"decision:{decision}")
         sealed = self._keys.ledger.seal(number, next(self._nonces)) if number else b""
@@ -865,7 +917,10 @@ class Registrar:
         seq = (await self._store.append([draft]))[0]
         self._metrics.ledger.labels(_kind(draft.event)).inc()
         self.notices.wake()
-        return Receipt(seq, localtime.rfc3339(self._clock()))
+        return self._receipt(seq)
+
+    def _receipt(self, seq: int) -> Receipt:
+        return Receipt(self.entry_id(seq), localtime.rfc3339(self._clock()))
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:

@@ -210,7 +210,8 @@ class Gate:
         )
         decision = decide(facts, self.config.laws[question.country])
         seconds = self.config.settings.answer_seconds
-        return simulated(decision, facts, question.e164, shown.number, seconds)
+        made, worded = simulated(decision, facts, question.e164, shown.number, seconds), self.registrar.worded
+        return structs.replace(made, reasons=worded(made.reasons), outcomes=worded(made.outcomes))
 
     # ---- the pipeline ------------------------------------------------------------------------------------------------
 

@@ -162,11 +162,16 @@ class Subjects:
             controller_name=file.name,
             made_at=rfc3339(self._clock()),
             ledger=await self._registrar.history(client, owner, e164),
-            restricted=share.restricted,
+            restricted=[self._registrar.with_entry_ids(entry) for entry in share.restricted],
             lists=share.lists,
             registries=share.registries,
             decisions=[
-                structs.replace(each, id=self._registrar.outside(each.id, owner)) for each in share.decisions
+                structs.replace(
+                    each,
+                    id=self._registrar.outside(each.id, owner),
+                    reasons=self._registrar.worded(each.reasons),
+                )
+                for each in share.decisions
             ],
             lookups=share.lookups,
             requests=share.requests,
@@ -227,7 +232,8 @@ class Subjects:
         owner, e164 = self._registrar.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
         begun = await self.deadlines.opened(ask.request, "rectification", subject)
-        entry = next((each for each in await self._store.history(subject) if each.seq == ask.of), None)
+        of = self._registrar.entry_seq(ask.of)
+        entry = next((entry for entry in await self._store.history(subject) if entry.seq == of), None)
         told = self._registrar.told(entry) if entry is not None else None
         if told is None or told.kind not in _REQUESTS:
             text = "Name a consent, contract or call request of this number; what was withdrawn or ended stays so."
@@ -235,10 +241,9 @@ class Subjects:
         receipt = await self._registrar.record(
             client, _corrected(told.kind, told.details, owner.id, e164, ask)
         )
-        what = f"entry {ask.of} was rectified by entry {receipt.seq}"
-        await self.deadlines.take(
-            begun, Answered(what=what, actor=ask.actor or client.name, entries=(receipt.seq,))
-        )
+        what = f"entry {self._registrar.entry_id(of)} was rectified by entry {receipt.seq}"
+        written = (self._registrar.entry_seq(receipt.seq),)
+        await self.deadlines.take(begun, Answered(what=what, actor=ask.actor or client.name, entries=written))
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
     async def exposed(self, span: breach.Span) -> breach.Exposure:

@@ -78,7 +78,9 @@ class Party:
 
     def plain(self, text: str) -> str:
         """Without the names that the gate gives, which count what everybody does."""
-        text = re.sub(r"'seq': \d+|\bentry \d+|'of': \d+", "N", text)
+        entries = re.compile(r"(?:'seq': |\bentry |'of': )(\d+)")
+        assert all(int(found) >= 2**52 for found in entries.findall(text)), "it counts what others do"
+        text = entries.sub("N", text)
         assert not re.search(r"\b[0-9a-f]{8}-\d+\b", text), "it counts what others do"
         text = re.sub(r"\b[k-z]{32}\b", "DECISION", text)
         return re.sub(r"\b[0-9a-f]{16}\b", "HEX", text)

@@ -1,6 +1,7 @@
 """For the officer: a number and what is held about it, one decision, and its evidence."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from dialgate.interfaces.http_decisions import TURN, everywhere, known, told_out
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, fault_of
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
+from dialgate.model import Deny, Outcome
 from dialgate.peers import AboutNumber
 from dialgate.proofs import NoEvidence
 from dialgate.records import Record
@@ -114,7 +116,7 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
         "",
         status,
         told=told,
-        outcomes=record.decision.outcomes,
+        outcomes=_worded(visit, record.decision.outcomes),
         facts=_facts(record, shared=visit.gate.config.shared),
         node=record.node,
         provable=visit.may("subjects")
@@ -130,6 +132,14 @@ async def _found(visit: Visit) -> Found:
     name = visit.gate.registrar.inside(visit.client, visit.request.match_info["id"])
     logs = everywhere(visit.request.app, visit.gate, visit.client.name)
     return known(*await logs.one(name, sees)) if name else known(None, {})
+
+
+def _worded(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Return the outcomes of the rules, the denials as clients see them."""
+    return {
+        rule: visit.gate.registrar.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
+        for rule, outcome in outcomes.items()
+    }
 
 
 def _facts(record: Record, *, shared: bool) -> dict[str, Any]:

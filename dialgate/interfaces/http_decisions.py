@@ -113,7 +113,12 @@ def told_outside(gate: Gate, found: Found, language: Language) -> Account:
         return told
     record = found.record
     owner = owner_of(record.facts.controller.id, record.client)
-    return structs.replace(told, decision_id=gate.registrar.outside(record.id, owner), seq=0)
+    return structs.replace(
+        told,
+        decision_id=gate.registrar.outside(record.id, owner),
+        seq=0,
+        reasons=gate.registrar.worded(told.reasons),
+    )
 
 
 def known(found: Found | None, missing: Mapping[str, str]) -> Found:

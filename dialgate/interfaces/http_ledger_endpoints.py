@@ -84,7 +84,7 @@ _NOTICE: Final = {
 }
 _AFTER: Final = Parameter(
     name="after",
-    about="The last sequence that was seen; left out, only what comes from now on.",
+    about="The `seq` of the last line received; 0 for the beginning. Without it the stream begins with the next entry.",
     example="811",
     schema={"pattern": "^[0-9]+$"},
 )
@@ -112,8 +112,10 @@ _ABOUT_WHOM: Final = (
     PURPOSE,
     Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
 )
-_SEQ: Final = Parameter(name="seq", about="The revocation.", example="812", required=True, place="path")
-_WRONG_SEQ: Final = structs.replace(_SEQ, about="The ledger entry of the report.")
+_SEQ: Final = Parameter(
+    name="seq", about="The `seq` of the revocation.", example="812", required=True, place="path"
+)
+_WRONG_SEQ: Final = structs.replace(_SEQ, about="The `seq` of the report.")
 _ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
 _WHOSE_LIST: Final = Parameter(
     name="controller", about="May be left out where only one of yours has such a list.", example="acme"
@@ -179,8 +181,9 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/revocations/stream",
         group=_LEDGER,
         about=(
-            "Revocations as they come, with their numbers. One a line (NDJSON), without an end; `after` resumes behind a "
-            "sequence. A line that holds `seq` alone says how far this has got, and keeps the connection alive."
+            "Revocations as they come, with their numbers. One a line (NDJSON), without an end. A line that holds `seq` alone "
+            "keeps the connection alive. `after` resumes behind the line that was received last. `seq` is opaque: keep the "
+            "last one, do not compare."
         ),
         serve=http_stream.stream,
         scope="stream",

@@ -31,13 +31,13 @@ async def stream(request: web.Request, gate: Gate, client: Client) -> web.Stream
     """Ends with the gate, with the key, or with the connection."""
     most = gate.config.settings.limits.streams
     with request.app[FOLLOWERS].one(client.name, most, too_many_streams(most)):
-        return await _streamed(request, gate)
+        return await _streamed(request, gate, client)
 
 
-async def _streamed(request: web.Request, gate: Gate) -> web.StreamResponse:
+async def _streamed(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _Query)
     notices = gate.registrar.notices
-    seq = await notices.head() if asked.after is None else asked.after
+    seq = await notices.head() if asked.after is None else await gate.registrar.position(client, asked.after)
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     if request.method == "HEAD":  # aiohttp would send what is written to a stream
@@ -63,11 +63,12 @@ async def _follow(
         written = notices.written
         told, reached = await notices.after(seq, client.controllers)
         if told:
-            await response.write(b"".join(_encode(notice) + b"\n" for notice in told))
+            shown = map(gate.registrar.with_entry_ids, told)
+            await response.write(b"".join(_encode(notice) + b"\n" for notice in shown))
             spoken = clock()
         if reached == seq:
             if clock() - spoken >= gate.config.settings.limits.idle_seconds / _KEPT_ALIVE:
-                await response.write(b'{"seq":%d}\n' % seq)
+                await response.write(b'{"seq":%d}\n' % gate.registrar.cursor(seq))
                 spoken = clock()
             await notices.wait(_LOOK_SECONDS, written)
         seq = reached
