@@ -68,10 +68,11 @@ class Pulse:
 
     @property
     def age(self) -> float:
-        return self._clock() - self._completed
+        """Seconds; 0 before `start`."""
+        return self._clock() - self._completed if self._started else 0.0
 
     def late(self, seconds: float) -> bool:
-        return self._started and self._clock() - self._completed > seconds
+        return self.age > seconds
 
 
 class Upkeep:

@@ -28,6 +28,7 @@ from dialgate.model import DAY, HOUR, MINUTE
 from dialgate.service import wall_clock
 from dialgate.shipping.standing import tell
 from dialgate.shipping.target import Folder
+from dialgate.upkeep import Pulse
 from tests import redises, world
 from tests.damage import flip
 from tests.scrapes import Scrapes
@@ -174,6 +175,14 @@ async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Wat
         await removing
     await watch.pass_(2)
     await watch.fire()
+
+
+async def test_upkeep_slow_where_the_last_round_is_older_than_two_seconds(watch: Watch) -> None:
+    pulse = watch.made.gate._upkeep.pulse = Pulse(iter((0.0, *[2.5] * 1000)).__next__)
+    pulse.start()
+    for minutes in range(1, 4):
+        await watch.scrapes.gate(watch.made.hand.at + minutes * MINUTE, watch.made.port)
+    await watch.fire("DialgateUpkeepSlow")
 
 
 async def test_certificate_ending_where_nobody_renewed_it(watch: Watch) -> None:
