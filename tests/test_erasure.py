@@ -227,6 +227,7 @@ async def test_what_was_restricted_goes_when_its_time_is_over(made: World) -> No
     await erase(made)
     for days, left in ((1826, 1), (1, 0)):
         made.hand.at += days * DAY
+        world.confirm_clock(made.gate.config.data, made.hand.at)
         await made.gate.subjects.retire(made.hand.at, drop=True)
         subject = made.gate.registrar._keys.subject("acme", MOBILE)
         assert len(await made.gate.subjects._file.restricted(subject)) == left
@@ -247,6 +248,7 @@ async def test_of_a_number_under_a_legal_hold_nothing_is_destroyed_until_it_is_l
     await send(made, "/v1/check", CALL, 200)
     await send(made, "/v1/lists/alone/retire", {}, 200)
     made.hand.at += 4000 * DAY
+    world.confirm_clock(made.gate.config.data, made.hand.at)
 
     async def gone() -> set[str]:
         removed = await made.gate.subjects.retire(made.hand.at, drop=True)
