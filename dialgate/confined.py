@@ -16,11 +16,13 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 
 def confine(memory: int, seconds: int) -> None:
     """Allow this process `memory` bytes more than it has now, and `seconds` of processor time; write no core; end with the
-    process that started it, and when nobody reads its output."""
+    process that started it, or with the reader of its output; and where memory is short, be killed before others."""
     _lower(resource.RLIMIT_AS, _size() + memory)
     _lower(resource.RLIMIT_CPU, seconds)
     _lower(resource.RLIMIT_CORE, 0)
     os.nice(_NICE)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     with suppress(OSError, AttributeError):  # Linux alone has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

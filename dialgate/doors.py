@@ -48,12 +48,12 @@ class Operations(Strict, frozen=True, kw_only=True):
 
 class Uploads(Strict, frozen=True, kw_only=True):
     """Files that clients send over HTTP. `folder`: where they lie while they are read; empty: `spool` in the data folder.
-    `processes`: files that are read at once, each of another client. `at_once`, `client_at_once`: uploads that are received
+    `processes`: files that are read at once, each of another client; 0: half as many as processors, at least one. `at_once`, `client_at_once`: uploads that are received
     or wait, in all and of one client. Sizes are in MiB. `free_mb`: what must stay free on the disk of `folder`, or a tenth
     of it. `bytes_per_second`: the least pace. `seconds`, `memory_mb`: of the process that reads a file."""
 
     folder: str = ""
-    processes: Annotated[int, Meta(ge=1, le=64)] = 2
+    processes: Annotated[int, Meta(ge=0, le=64)] = 0
     at_once: Annotated[int, Meta(ge=1, le=1_000)] = 32
     client_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 8
     file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
@@ -63,7 +63,7 @@ class Uploads(Strict, frozen=True, kw_only=True):
     bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
     receive_seconds: Seconds = 3_600
     seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
-    memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 2_048
+    memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 1_024
 
 
 class FastAgi(Strict, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
 from dialgate.reserving import Reserver
 from dialgate.roster import Roster
-from dialgate.settings import Client, Config, ConfigError
+from dialgate.settings import Client, Config, ConfigError, fixed_at_start
 from dialgate.settling import settle
 from dialgate.signing import Signer
 from dialgate.snapshot import Part
@@ -54,6 +54,9 @@ from dialgate.traces import Traces
 from dialgate.upkeep import PATIENCE, Upkeep, stamper_of
 
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
+_PERIOD = (
+    0.75  # of upkeep, in seconds: what it takes up is promised to bind within a second, its own time included
+)
 _STOP = 2.0  # seconds in which other gates are asked whose number it was: then it is stopped by what the store knows
 _log = structlog.get_logger(__name__)
 
@@ -67,15 +70,6 @@ def spare_collector() -> None:
     callers waiting for 40 ms. What a call leaves behind holds no cycles, so there is little to look for."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _fixed(config: Config) -> dict[str, object]:
-    """What a gate takes up as it starts, and never after."""
-    told = config.settings
-    doors = {"fastagi": told.fastagi, "sip": told.sip, "operations": told.operations}
-    where = {name: (door.host, door.port) if door is not None else None for name, door in doors.items()}
-    same = {"store": told.store, "node": told.node, "listen": told.listen, "uploads": told.uploads}
-    return {"data": config.data, **same, **where}
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -327,7 +321,7 @@ class Gate:
     def reload(self, config: Config) -> None:
         """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot
         be changed while the gate runs, `OSError` where it cannot be kept."""
-        old, new = _fixed(self.config), _fixed(config)
+        old, new = fixed_at_start(self.config), fixed_at_start(config)
         moved = [key for key in new if new[key] != old[key]]
         if moved:
             raise ConfigError(
@@ -365,11 +359,11 @@ class Gate:
             await self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
-        """Run upkeep once a second, or sooner when a list was copied here; until cancelled. From here on a gate whose last
+        """Run upkeep every `_PERIOD` seconds, or sooner when a list was copied here; until cancelled. From here on a gate whose last
         complete round is older than `upkeep_stale_seconds` denies."""
         self._upkeep.pulse.start()
         while True:
-            due = self._loop.time() + 1
+            due = self._loop.time() + _PERIOD
             self.registrar.changed.clear()
             try:
                 await self.tick()

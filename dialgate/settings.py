@@ -195,6 +195,15 @@ class Config(Struct, frozen=True, kw_only=True):
         return [name for name, line in self.lines.items() if line.controller.id in client.controllers]
 
 
+def fixed_at_start(config: Config) -> dict[str, object]:
+    """Return the settings that a gate reads when it starts, and never after."""
+    told = config.settings
+    doors = {"fastagi": told.fastagi, "sip": told.sip, "operations": told.operations}
+    where = {name: (door.host, door.port) if door is not None else None for name, door in doors.items()}
+    same = {"store": told.store, "node": told.node, "listen": told.listen, "uploads": told.uploads}
+    return {"data": config.data, **same, **where}
+
+
 def load(path: Path) -> Config:
     """Raises `ConfigError` with every problem found."""
     return _Reader(path).config()

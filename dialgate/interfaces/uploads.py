@@ -5,6 +5,7 @@ able to fill the disk that decisions are written to, neither by large uploads no
 """
 
 import asyncio
+import os
 import shutil
 import time
 from collections import Counter
@@ -55,7 +56,7 @@ class Uploads:
         self.settings = settings
         self.closed = False
         self._pace = Pace(grace, settings.receive_seconds, settings.bytes_per_second)
-        self._turns = Turns(settings.processes)
+        self._turns = Turns(settings.processes or max(1, len(os.sched_getaffinity(0)) // 2))
         self._open, self._bytes = Counter[str](), Counter[str]()
         self._threads = Threads("uploads", 2)
         self._folder = data / (settings.folder or "spool")
