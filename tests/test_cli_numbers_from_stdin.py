@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from dialgate.interfaces.cli import app as dialgate
 from dialgate.interfaces.cli_terminal import number_given, numbers_given
 from tests.test_docs import COMMANDS
 
@@ -53,7 +54,7 @@ def one(
     ("words", "given", "shown"),
     [
         (["-"], "+390612345678\n", "+390612345678 "),
-        (["-"], "\n 06 12345678 \nanother", "06 12345678 "),
+        (["-"], "\n 06 12345678 \n\n", "06 12345678 "),
         (["-", "--other", "-"], "1\n2\n", None),
         (["+39"], "unread", "+39 "),
     ],
@@ -62,6 +63,30 @@ def test_a_line_is_one_number(words: list[str], given: str, shown: str | None) -
     done = CliRunner().invoke(app, words, input=given)
     assert done.exit_code == 0, done.output
     assert done.stdout.strip("\n") == shown if shown else set(done.stdout.split()) == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "said"),
+    [
+        (["-"], "1\n2\n", "standard input holds 2 numbers, and this command takes 1; nothing was done"),
+        (["+39", "--other", "-"], "1\n2\n3", "standard input holds 3 numbers, and this command takes 1"),
+        (["--other", "-", "-"], "1\n2\n3", "standard input holds 3 numbers, and this command takes 2"),
+        (["-", "--other", "-"], "1\n", "standard input holds fewer numbers than `-` were given"),
+    ],
+)
+def test_a_line_too_many_or_too_few_is_misuse(words: list[str], given: str, said: str) -> None:
+    done = CliRunner().invoke(app, words, input=given)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("words", [["revoke", "add", "-"], ["revoke", "-"], ["why", "-"]], ids=" ".join)
+def test_a_second_stop_is_refused_before_the_first_is_recorded(words: list[str]) -> None:
+    given = "+390612345672\n+390612345673\n"
+    done = CliRunner().invoke(dialgate, [*words, "--config", "absent.yaml"], input=given)
+    assert done.exit_code == 2
+    assert "standard input holds 2 numbers" in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_without_a_line_it_is_misuse() -> None:

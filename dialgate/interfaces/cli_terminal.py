@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeAlias
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
@@ -22,30 +22,56 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON.
 # Fields of requests that a person sets by an option of another name.
 _OPTIONS = {"controller": "--controller", "campaign": "--campaign", "campaigns": "--campaign"}
 _STDIN = "-"
+# Keys of the context: lines not yet taken, how many were, and the parameters whose callbacks have not run.
+_LINES, _TAKEN, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
-def number_given(value: str) -> str:
-    """Typer callback of whatever takes a telephone number: `-` stands for the next line of standard input, because `ps`
-    shows arguments to every user of the machine."""
-    return next(_lines()) if value == _STDIN else value
+def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
+    """Typer callback of each parameter that takes one telephone number. `-` reads it from standard input, because `ps` shows
+    arguments to every user of the machine. Lines that no `-` takes are an error: a stop among them would be lost."""
+    if value == _STDIN:
+        value = _next_line(ctx)
+    pending = ctx.meta.setdefault(_PENDING, [name for name in map(_single, ctx.command.params) if name])
+    pending.remove(str(param.name))
+    if not pending and ctx.meta.get(_LINES):
+        taken, left = ctx.meta[_TAKEN], len(ctx.meta[_LINES])
+        raise typer.BadParameter(
+            f"standard input holds {taken + left} numbers, and this command takes {taken}; nothing was done. "
+            "Run it once for each number, or use a command that reads a file, such as `dialgate revoke import`"
+        )
+    return value
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """The same of several numbers: `-` stands for all lines."""
-    return list(_lines()) if values == [_STDIN] else values
+    """Typer callback of a parameter that takes several numbers: `-` stands for all lines."""
+    return _lines() if values == [_STDIN] else values
 
 
-def _lines() -> Iterator[str]:
+def _single(param: Any) -> str:
+    """Return the parameter's name if it takes one number, else an empty one. Typer wraps callbacks."""
+    callback = getattr(param.callback, "__wrapped__", None)
+    return str(param.name) if callback is number_given else ""
+
+
+def _next_line(ctx: typer.Context) -> str:
     if sys.stdin.isatty():
-        yield typer.prompt("Number", hide_input=True, err=True)
-        return
-    found = False
-    while line := sys.stdin.readline():
-        if line.strip():
-            found = True
-            yield line.strip()
-    if not found:
+        return str(typer.prompt("Number", hide_input=True, err=True))
+    if _LINES not in ctx.meta:
+        ctx.meta[_LINES] = _lines()
+    lines = ctx.meta[_LINES]
+    if not lines:
+        raise typer.BadParameter("standard input holds fewer numbers than `-` were given; write one a line")
+    ctx.meta[_TAKEN] = ctx.meta.get(_TAKEN, 0) + 1
+    return str(lines.pop(0))
+
+
+def _lines() -> list[str]:
+    if sys.stdin.isatty():
+        return [typer.prompt("Number", hide_input=True, err=True)]
+    lines = [line.strip() for line in sys.stdin if line.strip()]
+    if not lines:
         raise typer.BadParameter("standard input holds no number; write one a line")
+    return lines
 
 
 Number: TypeAlias = Annotated[
