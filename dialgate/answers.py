@@ -7,6 +7,7 @@ from msgspec import Struct, field, structs
 
 from dialgate import localtime
 from dialgate.model import SECOND, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+from dialgate.number_writing import PROBLEMS_OF_WRITING
 from dialgate.reason_classes import ReasonClass, classify
 
 
@@ -105,7 +106,7 @@ def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
         from_=facts.caller_id.number,
         reasons=reasons(decision),
         not_before=when(decision.not_before),
-        reason_class=_class(decision),
+        reason_class=_class(decision, facts),
     )
 
 
@@ -114,8 +115,9 @@ def _valid_until(decision: Decision, most: Instant) -> str:
     return localtime.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
 
 
-def _class(decision: Decision) -> ReasonClass | Literal[""]:
-    return classify(deny.code for deny in decision.reasons)
+def _class(decision: Decision, facts: Facts) -> ReasonClass | Literal[""]:
+    number_read = facts.number.problem not in PROBLEMS_OF_WRITING
+    return classify((deny.code for deny in decision.reasons), number_read=number_read)
 
 
 def simulated(decision: Decision, facts: Facts, to: str, from_: str, seconds: float) -> Simulation:
@@ -130,7 +132,7 @@ def simulated(decision: Decision, facts: Facts, to: str, from_: str, seconds: fl
         outcomes=[_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
         valid_until=_valid_until(decision, facts.at + int(seconds * SECOND)),
         not_before=when(decision.not_before),
-        reason_class=_class(decision),
+        reason_class=_class(decision, facts),
     )
 
 

@@ -29,6 +29,7 @@ from phonenumbers.timezone import UNKNOWN_TIMEZONE, time_zones_for_number
 from phonenumbers.tzdata import TIMEZONE_DATA
 
 from dialgate.model import CallerId, Kind
+from dialgate.number_writing import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_SEPARATOR, TWO_READINGS
 
 
 class NotANumber(ValueError):
@@ -146,7 +147,7 @@ def _slow(raw: str, home: str = "") -> Parsed:
             raise NotANumber(_why_not(written))
         return parsed
     if not home:
-        raise NotANumber("has no country code, and bare numbers are not accepted here")
+        raise NotANumber(NO_COUNTRY_CODE)
     return _only_reading(written, home)
 
 
@@ -156,7 +157,7 @@ def _only_reading(digits: str, home: str) -> Parsed:
     if not readings:
         raise NotANumber("is neither a national number nor an international one without its plus sign")
     if len(readings) > 1:
-        raise NotANumber("can be read in more than one way; write it with a plus sign and the country code")
+        raise NotANumber(TWO_READINGS)
     return next(iter(readings.values()))
 
 
@@ -206,28 +207,6 @@ def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
 
 # ---- why not ---------------------------------------------------------------------------------------------------------
 
-# The first that is found is the problem. No text may hold a digit.
-_FOREIGN_MATTER: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.ASCII | re.IGNORECASE), problem)
-    for pattern, problem in (
-        (r"^$", "is empty"),
-        (r"^(?s:.){33}", "is longer than any telephone number can be written"),
-        (
-            r"[^\x00-\x7f]",
-            "holds a character outside ASCII: a digit of another script, a dash or an invisible mark",
-        ),
-        (r"[\x00-\x1f\x7f]", "holds a control character"),
-        (r"^[a-z]+:|@", "is a URI, not a telephone number"),
-        (r"%", "is percent-encoded"),
-        (r"[,;]", "carries a pause or a parameter"),
-        (r"[*#]", "carries a service code or tones"),
-        (r"[a-z]", "holds letters: an extension, a pause or a vanity number"),
-        (r"\+.*\+", "has two plus signs"),
-        (r".\+", "has a plus sign that is not at the start"),
-        (r"[^-0-9+ .()/]", "holds a character that no telephone number has"),
-        (r"\(\s*0\s*\)", "has a trunk zero in brackets, which is dialled or not as one reads it"),
-    )
-)
 # Separators stand between digits, brackets around some. Possessive, or 32 digits would take for ever to refuse.
 _WRITTEN = re.compile(r"\+?(?:\(\d++\)|\d++)(?:[-. /]*+(?:\(\d++\)|\d++))*+", re.ASCII)
 _SEPARATORS = str.maketrans("", "", " -./()")
@@ -241,11 +220,11 @@ _LENGTH_PROBLEMS: dict[int, str] = {
 
 
 def _undecorated(raw: str) -> str:
-    for pattern, problem in _FOREIGN_MATTER:
+    for pattern, problem in FOREIGN_MATTER:
         if pattern.search(raw):
             raise NotANumber(problem)
     if not _WRITTEN.fullmatch(raw):
-        raise NotANumber("has a separator that is not between digits, or brackets that do not pair")
+        raise NotANumber(STRAY_SEPARATOR)
     return raw.translate(_SEPARATORS)
 
 

@@ -6,7 +6,9 @@
 | `call` | Not this call now: another caller ID, a later time, a newer registry answer or an import may open it. |
 | `gate` | Nothing was decided: ask again in a few seconds. |
 
-When in doubt a code is of class `call`: a dialer that stops a lead for good never starts it again.
+When in doubt a code is of class `call`: a dialer that stops a lead for good never starts it again. For the same reason no
+denial is of class `number` where the call was not judged about its number: an unknown campaign has no dial region to read
+the number by, and no registry answers, consents or stops; and a number that cannot be read as it is written has none either.
 """
 
 from collections.abc import Iterable
@@ -47,9 +49,13 @@ REASON_CLASSES: Final[dict[str, ReasonClass]] = {
 _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
-def classify(codes: Iterable[str]) -> ReasonClass | Literal[""]:
+def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
     """Return the class of a denial for these reasons: the one that binds longest; "" without any reason.
 
-    A code that is no reason of a decision, such as an error's, is of class `gate`: nothing was decided."""
-    found = {REASON_CLASSES.get(code, "gate") for code in codes}
+    A code that is no reason of a decision, such as an error's, is of class `gate`: nothing was decided. `number_read`:
+    false where the number could not be read as it was written; then, as with an unknown campaign, no reason binds it."""
+    given = set(codes)
+    found = {REASON_CLASSES.get(code, "gate") for code in given}
+    if "number" in found and ("campaign.unknown" in given or not number_read):
+        found = found - {"number"} | {"call"}
     return next((name for name in _STRICTEST_FIRST if name in found), "")

@@ -16,7 +16,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.model": set(),
     "dialgate.faults": set(),
     "dialgate.lockfile": set(),
-    "dialgate.phone": {"model"},
+    "dialgate.number_writing": set(),
+    "dialgate.phone": {"model", "number_writing"},
     "dialgate.abandonment": {"model"},
     "dialgate.consent_states": {"model", "basis", "law", "localtime", "rules"},
     "dialgate.law": {"model"},
@@ -79,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.tabular": {"phone", "spreadsheet"},
     "dialgate.calllist": {"model", "phone", "numberset", "redaction", "tabular"},
     "dialgate.reason_classes": set(),
-    "dialgate.answers": {"model", "localtime", "reason_classes"},
+    "dialgate.answers": {"model", "localtime", "number_writing", "reason_classes"},
     "dialgate.permit": {"model", "answers"},
     "dialgate.permit_key": {"model", "keys"},
     "dialgate.requests": {"model", "calllist", "tabular"},
@@ -265,7 +266,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("dialgate.traces",),
     "typer": ("dialgate.interfaces.cli", "registry_sync.cli"),
 }
-PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
+PURE = ("dialgate.model", "dialgate.webhooks", "dialgate.number_writing", "dialgate.phone", "dialgate.law", "dialgate.ledger", "dialgate.basis", "dialgate.rules",
         "dialgate.decision", "dialgate.answers", "dialgate.batch", "dialgate.cases", "dialgate.permit")  # fmt: skip
 IMPURE = {
     "asyncio",

@@ -7,16 +7,18 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
+import yaml
 
-from dialgate import answers
+from dialgate import answers, settings
 from dialgate.answers import Answer, Reason
+from dialgate.conformance import dialplan, vicidial
 from dialgate.doors import SipTrunk
 from dialgate.interfaces.http_errors import CODES
 from dialgate.interfaces.sip_answers import told
 from dialgate.model import REASONS
 from dialgate.reason_classes import REASON_CLASSES, classify
 from tests import pbx
-from tests.pbx import Pbx
+from tests.pbx import CAMPAIGN, Pbx
 from tests.serving import ROOT
 from tests.world import CALL, CALLER, CLEAR, LISTED
 
@@ -44,6 +46,9 @@ COMBINED = [
     (("registry.expired",), "call"),
     (("caller_id.not_assigned", "campaign.unknown"), "call"),
     (("gate.unavailable",), "gate"),
+    (("number.invalid", "registry.unknown"), "number"),
+    (("number.invalid", "campaign.unknown"), "call"),
+    (("campaign.unknown", "number.not_diallable", "consent.missing"), "call"),
 ]
 
 
@@ -52,6 +57,69 @@ def test_of_several_reasons_the_class_that_binds_longest_counts(
     codes: tuple[str, ...], expected: str
 ) -> None:
     assert classify(codes) == expected
+
+
+NATIONAL, UNSIGNED = CLEAR.removeprefix("+39"), CLEAR.removeprefix("+")
+# Called number, campaign, the campaign's dial region, and the class. `+3900` is no number of the numbering plan.
+WRITTEN = [
+    (UNSIGNED, "fibre", "IT", "call"),
+    (NATIONAL, "fibre", "IT", "call"),
+    (UNSIGNED, "", "IT", "call"),
+    ("118", "fibre", "IT", "call"),
+    (UNSIGNED, CAMPAIGN, "", "call"),
+    (NATIONAL, CAMPAIGN, "", "call"),
+    ("%2B" + UNSIGNED, CAMPAIGN, "IT", "call"),
+    (CLEAR.replace("+39", "+39,"), CAMPAIGN, "IT", "call"),
+    ("", CAMPAIGN, "IT", "call"),
+    ("+3900", CAMPAIGN, "IT", "number"),
+    ("118", CAMPAIGN, "IT", "number"),
+    (LISTED, CAMPAIGN, "", "number"),
+]
+
+
+@pytest.mark.parametrize(("to", "campaign", "dial_region", "expected"), WRITTEN)
+async def test_a_number_is_bound_only_where_it_was_read(
+    tmp_path: Path, to: str, campaign: str, dial_region: str, expected: str
+) -> None:
+    """A lead that is read wrongly, for an unknown campaign or one without a dial region, must not end as do-not-call."""
+    async with pbx.opened(tmp_path) as asterisk:
+        dial_in(asterisk, dial_region)
+        asked = {"to": to, "from": CALLER, "campaign": campaign}
+        client = asterisk.made.client
+        for path in ("/v1/check", "/v1/simulate"):
+            async with client.post(path, json=asked) as answer:
+                assert (await answer.json())["reason_class"] == expected
+        async with client.get("/v1/check.txt", params=asked) as answer:
+            assert answer.headers["Dialgate-Class"] == expected
+        channel = asterisk.channel(to)
+        await asterisk.agi(channel, "check", to, CALLER, campaign)
+        assert channel.variables["DG_CLASS"] == expected
+        await asterisk.agi(channel, "vicidial", to, CALLER, "V7152252280000844707", campaign)
+        found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
+        assert found == (("DNC", "34") if expected == "number" else ("CONGESTION", "42"))
+
+
+def dial_in(asterisk: Pbx, region: str) -> None:
+    """Change the campaign's dial region."""
+    gate = asterisk.made.gate
+    path = gate.config.folder / "controllers" / "acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    written["campaigns"][0]["dial_region"] = region
+    path.write_text(yaml.safe_dump(written))
+    gate.reload(settings.load(gate.config.path))
+
+
+@pytest.mark.parametrize(("campaign", "status"), [("FIBRE", ""), ("ACME-FIBRE", "DNCCAR")])
+async def test_a_lead_of_a_campaign_that_is_missing_stays_to_be_called(
+    asterisk: Pbx, campaign: str, status: str
+) -> None:
+    """By the shipped carrier entry; an enrolled number is stopped, where the campaign is known."""
+    channel = asterisk.channel(f"9{LISTED.removeprefix('+')}", caller_name="V7152252280000844707")
+    channel.variables |= {"CAMPCUST": campaign, "CAMPDTO": "60"}
+    entry = (ROOT / "deploy/vicidial/carrier-entry.conf").read_text("utf-8")
+    await dialplan.run(entry.replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}"), "", channel)
+    found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
+    assert vicidial.lead_status(*found) == status
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - set(REASONS)))

@@ -1,0 +1,36 @@
+"""The problems of a called number that lie in how it is written, not in its country's numbering plan.
+
+Written otherwise, or read by a dial region, the same text may be a good number. No text may hold a digit.
+"""
+
+import re
+from typing import Final
+
+STRAY_SEPARATOR: Final = "has a separator that is not between digits, or brackets that do not pair"
+NO_COUNTRY_CODE: Final = "has no country code, and bare numbers are not accepted here"
+TWO_READINGS: Final = "can be read in more than one way; write it with a plus sign and the country code"
+# The first that is found is the problem.
+FOREIGN_MATTER: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (re.compile(pattern, re.ASCII | re.IGNORECASE), problem)
+    for pattern, problem in (
+        (r"^$", "is empty"),
+        (r"^(?s:.){33}", "is longer than any telephone number can be written"),
+        (
+            r"[^\x00-\x7f]",
+            "holds a character outside ASCII: a digit of another script, a dash or an invisible mark",
+        ),
+        (r"[\x00-\x1f\x7f]", "holds a control character"),
+        (r"^[a-z]+:|@", "is a URI, not a telephone number"),
+        (r"%", "is percent-encoded"),
+        (r"[,;]", "carries a pause or a parameter"),
+        (r"[*#]", "carries a service code or tones"),
+        (r"[a-z]", "holds letters: an extension, a pause or a vanity number"),
+        (r"\+.*\+", "has two plus signs"),
+        (r".\+", "has a plus sign that is not at the start"),
+        (r"[^-0-9+ .()/]", "holds a character that no telephone number has"),
+        (r"\(\s*0\s*\)", "has a trunk zero in brackets, which is dialled or not as one reads it"),
+    )
+)
+PROBLEMS_OF_WRITING: Final = frozenset(
+    (*(problem for _, problem in FOREIGN_MATTER), STRAY_SEPARATOR, NO_COUNTRY_CODE, TWO_READINGS)
+)
