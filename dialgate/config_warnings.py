@@ -3,10 +3,13 @@
 import ipaddress
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Final
 
 from dialgate.settings import Config, Network
 
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+# All that a dialer needs. `outcome` can report a wrong number, which voids consents.
+_DIALER_SCOPES: Final = frozenset({"check"})
 
 
 def warnings(config: Config) -> list[str]:
@@ -14,15 +17,19 @@ def warnings(config: Config) -> list[str]:
 
 
 def _proxied(config: Config) -> Iterator[str]:
-    """A client known by this host's own address: so is everybody whom a reverse proxy on this host lets through."""
-    own = [*_LOOPBACK, *_listening(config)]
+    """Warn of clients that are known by an address from which a reverse proxy may connect.
+
+    A dialer on this host that may only check is not warned of: that is how deploy/README.md sets Asterisk up."""
+    proxies = [*_LOOPBACK, *_listening(config), *config.proxies]
     for network, client in config.networks:
-        if any(network.overlaps(each) for each in own) and client.scopes:
+        beyond = not network.prefixlen or set(client.scopes) - _DIALER_SCOPES
+        if client.scopes and beyond and any(network.overlaps(proxy) for proxy in proxies):
             scopes = ", ".join(client.scopes)
             yield (
-                f"client {client.name}: source {network} covers this host. Whoever comes through a reverse proxy on this"
-                f" host that adds no X-Forwarded-For or Forwarded header has its scopes ({scopes}). Give the client a key, or"
-                " name only the addresses of other hosts"
+                f"client {client.name}: source {network} covers this host or a trusted proxy. Anyone who comes through a"
+                " reverse proxy there that adds no X-Forwarded-For or Forwarded header has the client's scopes"
+                f" ({scopes}). Have the proxy add the header (then a key is needed) and name the proxy in"
+                " listen.trusted_proxies, or give the client a key, or name only addresses of other hosts"
             )
 
 
