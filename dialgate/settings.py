@@ -150,6 +150,23 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     officer: str = ""
 
 
+_NO_COUNTRY = "ZZ"  # stands in for a controller's country that cannot be read
+# Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.
+_STAND_INS: yamlfile.StandIns = {
+    (Client, "name"): yamlfile.ByPlace,
+    (Client, "controllers"): (),
+    (Client, "scopes"): (),
+    (CampaignFile, "id"): yamlfile.ByPlace,
+    (CampaignFile, "purpose"): "service",
+    (CampaignFile, "trunk_country"): "IT",
+    (CampaignFile, "caller_ids"): ("+390844123456",),
+    (ControllerFile, "id"): yamlfile.ByPlace,
+    (ControllerFile, "name"): yamlfile.ByPlace,
+    (ControllerFile, "country"): _NO_COUNTRY,
+    (ControllerFile, "campaigns"): (),
+}
+
+
 class Line(Struct, frozen=True, kw_only=True):
     """A campaign as the gate uses it: its facts, its controller's, and the caller IDs assigned to it in E.164."""
 
@@ -218,6 +235,7 @@ class _Reader:
         self.entries: list[bytes] = []
         # Where a file was refused, what it would have named is not said to be missing.
         self.laws_whole = self.controllers_whole = True
+        self.countries_folder = ""
 
     def config(self) -> Config:
         settings = self._read(self.path, Settings)
@@ -286,7 +304,7 @@ class _Reader:
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
         data, raw, problems = yamlfile.read(path)
-        self.problems.extend(f"{path.name}: {problem}" for problem in problems)
+        self.problems.extend(f"{self._named(path)}: {problem}" for problem in problems)
         if raw is None:
             return None
         digest = _digest(raw)
@@ -299,8 +317,14 @@ class _Reader:
         if loaded is None:
             return None
         read, faults = yamlfile.convert(loaded[0] or {}, kind)
-        self.problems.extend(f"{path.name}: {fault}" for fault in faults)
-        return yamlfile.salvage(loaded[0] or {}, kind) if faults else read
+        self.problems.extend(f"{self._named(path)}: {fault}" for fault in faults)
+        name = "" if path == self.path else _lost_name(path)
+        return yamlfile.salvage(loaded[0] or {}, kind, _STAND_INS, name) if faults else read
+
+    def _named(self, path: Path) -> str:
+        """Return the file's path as an operator knows it: from the folder of dialgate.yaml, if it lies there."""
+        full = path.resolve()
+        return str(full.relative_to(self.folder)) if full.is_relative_to(self.folder) else str(path)
 
     def _files(self, folder: Path) -> list[Path]:
         found = sorted(folder.glob("*.yaml"))
@@ -309,6 +333,7 @@ class _Reader:
         return found
 
     def _laws(self, folder: Path) -> tuple[dict[str, Law], dict[str, str]]:
+        self.countries_folder = self._named(folder)
         laws: dict[str, Law] = {}
         hashes: dict[str, str] = {}
         for path in self._files(folder):
@@ -316,52 +341,49 @@ class _Reader:
             if loaded is None:
                 self.laws_whole = False
                 continue
-            law = self._law(path.name, loaded[0])
+            law, faults = _law(loaded[0])
+            self.problems.extend(f"{self._named(path)}: {fault}" for fault in faults)
             if law is None:
                 self.laws_whole = False
                 continue
             if law.country in laws:
-                self.problems.append(f"{path.name}: a second law for {law.country}")
+                self.problems.append(f"{self._named(path)}: a second law for {law.country}")
             laws[law.country] = law
             hashes[law.country] = loaded[1]
         return laws, hashes
-
-    def _law(self, name: str, data: Any) -> Law | None:
-        read, faults = yamlfile.convert(data, Law)
-        if read is not None:
-            faults = [] if _COUNTRY.fullmatch(read.country) else [f"country {_no_country(read.country)}"]
-            try:
-                law = parse_law(data)
-            except LawError as error:
-                faults += error.problems
-        self.problems.extend(f"{name}: {fault}" for fault in faults)
-        return None if faults else law
 
     def _controllers(self, folder: Path, laws: dict[str, Law]) -> dict[str, ControllerFile]:
         controllers: dict[str, ControllerFile] = {}
         for path in self._files(folder):
             read = self._read(path, ControllerFile)
-            if read is None:
+            if read is None or read.id == _lost_name(path):
                 self.controllers_whole = False
+            if read is None:
                 continue
+            name = self._named(path)
             if read.id in controllers:
-                self.problems.append(f"{path.name}: a second controller {read.id}")
-            if self.laws_whole and read.country not in laws:
-                known = (
-                    f"write {read.country.upper()}"
-                    if read.country.upper() in laws
-                    else f"there is one for {', '.join(laws)}"
-                )
-                self.problems.append(
-                    f"{path.name}: country {read.country} has no file among the countries; {known}"
-                )
+                self.problems.append(f"{name}: a second controller {read.id}")
+            if read.country != _NO_COUNTRY:
+                self.problems.extend(f"{name}: country {fault}" for fault in self._no_law(read.country, laws))
             self.problems.extend(
-                f"{path.name}: adheres to {code!r}, which is not among the `codes` of any country"
+                f"{name}: adheres to {code!r}, which is not among the `codes` of any country"
                 for code in read.adheres_to
                 if self.laws_whole and not any(code in law.codes for law in laws.values())
             )
             controllers[read.id] = read
         return controllers
+
+    def _no_law(self, country: str, laws: dict[str, Law]) -> Iterator[str]:
+        if country in laws:
+            return
+        meant = _MISTAKEN.get(country.upper(), country.upper())
+        if meant in laws:
+            yield f"{country} has no file among the countries; write {meant}"
+        elif meant not in phone.COUNTRIES or meant != country:
+            yield _no_country(country)
+        elif self.laws_whole:
+            there = f"there is one for {', '.join(laws)}" if laws else "there is none for any country"
+            yield f"{country} has no file among the countries; {there} in {self.countries_folder}/"
 
     def _webhooks(self, folder: Path) -> dict[str, Profile]:
         """None, where there is no such folder."""
@@ -370,13 +392,18 @@ class _Reader:
             loaded = self._load(path)
             if loaded is None:
                 continue
+            name = self._named(path)
+            read, faults = yamlfile.convert(loaded[0] or {}, Profile)
+            if read is None:
+                self.problems.extend(f"{name}: {fault}" for fault in faults)
+                continue
             try:
                 profile = parse_profile(loaded[0])
             except WebhookError as error:
-                self.problems.extend(f"{path.name}: {problem}" for problem in error.problems)
+                self.problems.extend(f"{name}: {problem}" for problem in error.problems)
                 continue
             if profile.id in profiles:
-                self.problems.append(f"{path.name}: a second profile {profile.id}")
+                self.problems.append(f"{name}: a second profile {profile.id}")
             profiles[profile.id] = profile
         return profiles
 
@@ -404,7 +431,8 @@ class _Reader:
         caller_ids: dict[str, CallerId] = {}
         for raw in campaign.caller_ids:
             shown = phone.parse_caller_id(raw, campaign.dial_region or controller.country)
-            if shown.form not in {"number", "short"}:
+            readable = shown.form in {"number", "short"}
+            if not readable and (controller.country != _NO_COUNTRY or raw.startswith("+")):
                 self.problems.append(f"campaign {campaign.id}: caller ID {raw!r} is no number")
             caller_ids[shown.number] = msgspec.structs.replace(shown, assigned=True)
         fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if name != "known"}
@@ -502,7 +530,7 @@ class _Reader:
             try:
                 yield ipaddress.ip_network(network)
             except ValueError as error:
-                self.problems.append(f"{name} {network!r}: {error}")
+                self.problems.append(f"{name} {network!r}: {_no_network(network, error)}")
 
 
 def _faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
@@ -529,6 +557,35 @@ def _no_country(value: str) -> str:
     meant = _MISTAKEN.get(value.upper(), value.upper())
     advice = f"write {meant}" if meant in phone.COUNTRIES else "write the two capitals of ISO 3166, as in IT"
     return f"{value!r} is no country; {advice}"
+
+
+def _lost_name(path: Path) -> str:
+    """Return the name that stands in for the id of a file from which it cannot be read."""
+    return f"{path.stem}-yaml"
+
+
+def _no_network(text: str, error: ValueError) -> str:
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return f"{error}; write an address or a network, as in 10.0.0.0/8"
+    return f"{text} has host bits set; write {meant}"
+
+
+def _law(data: Any) -> tuple[Law | None, list[str]]:
+    """Return the law, or every fault in it. Where its shape is wrong, what remains is checked for other faults, unless
+    the sectors or the codes that its sections refer to are among what is wrong."""
+    read, faults = yamlfile.convert(data, Law)
+    rest = data if read is not None else yamlfile.remainder(data, Law)
+    country = data.get("country") if isinstance(data, dict) else None
+    if isinstance(country, str) and not _COUNTRY.fullmatch(country):
+        faults.append(f"country {_no_country(country)}")
+    if read is not None or not any(fault.startswith(("sectors", "codes")) for fault in faults):
+        try:
+            read = parse_law(rest)
+        except LawError as error:
+            faults += [] if rest is yamlfile.LOST else error.problems
+    return None if faults else read, faults
 
 
 def _digest(raw: bytes) -> str:

@@ -93,7 +93,7 @@ def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
     # What has to be copied stays in one piece on a narrow terminal.
     assert all(name in run(config, "subject", "requests", columns=70) for name in asked)
     short = run(config, "subject", "ask", CLEAR, "--kind", "access", "--identified", "id", code=2)
-    assert short == "request.invalid: identified: Expected `str` of length >= 3\n"
+    assert short == "request.invalid: identified: must have at least 3 characters\n"
     told = json.loads(run(config, "subject", "requests", "--json"))["requests"]
     assert [each["kind"] for each in told] == ["access", "rectification", "erasure"]
     run(

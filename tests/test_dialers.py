@@ -409,4 +409,8 @@ def test_every_problem_of_every_profile_stops_the_start_and_names_its_file(tmp_p
     with pytest.raises(ConfigError) as raised:
         settings.load(path)
     problems = raised.value.problems
-    assert [problem.partition(":")[0] for problem in problems] == ["b.yaml", "c.yaml", "d.yaml"]
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "webhooks/b.yaml",
+        "webhooks/c.yaml",
+        "webhooks/d.yaml",
+    ]

@@ -135,6 +135,23 @@ async def test_a_wrong_request(
         assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"call_type": CLEAR}, "Must be one of the values allowed; send one of agent, automated, "),
+        ({"to": 390612345678}, "Must be text, not a whole number."),
+        ({"to": None}, "Missing field `to`."),
+        ({"phone": "x"}, "Unknown field `phone`."),
+    ],
+    ids=str,
+)
+async def test_a_message_says_what_to_send(running: World, wrong: dict[str, Any], message: str) -> None:
+    async with running.client.post("/v1/check", json=but(**wrong)) as answer:
+        problem = shaped(answer.status, await answer.read(), "request.invalid")
+    assert problem.message.startswith(message)
+    assert "`str`" not in problem.message
+
+
 _TRICKS = st.sampled_from(
     [
         "",

@@ -51,7 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.choices": set(),
     "dialgate.config_advice": {"model", "law", "localtime", "settings", "yamlfile"},
     "dialgate.effect": {"model", "basis", "choices", "ledger"},
-    "dialgate.yamlfile": set(),
+    "dialgate.validation_text": set(),
+    "dialgate.yamlfile": {"validation_text"},
     "dialgate.doors": set(),
     "dialgate.webhook": set(),
     "dialgate.url_secrets": set(),
@@ -178,7 +179,7 @@ ALLOWED: dict[str, set[str]] = {
     # An interface translates: it knows the service and its words, not what is behind them.
     "dialgate.interfaces": {
         "choices", "model", "doors", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "tabular", "terminal", "webhooks",
-        "admission_queue", "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page",
+        "admission_queue", "lookups", "notices", "primitives", "reason_classes", "subject_answers", "subject_page", "validation_text",
     },
     "dialgate.interfaces.uploads": {"doors", "interfaces", "list_builder", "tabular", "threads"},
     # What was decided is read where it stands, not asked of the service.
@@ -210,7 +211,7 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.interfaces.cli": {
         "choices", "model", "config_advice", "config_warnings", "faults", "answers", "requests", "service", "registrar", "settings", "metrics", "logs", "bench",
         "archive", "backup", "chains", "conformance", "roster", "store", "stores", "decision_log", "interfaces", "kept_instants", "law", "evidence", "holds", "keys", "proofs", "retention", "signing",
-        "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects",
+        "calllist", "export", "revocations", "tabular", "terminal", "timestamps", "breach", "peers", "subject_answers", "subject_page", "subjects", "validation_text",
     },
     # Pages for people: their words and templates, and what is sampled of the service to move on them.
     "dialgate.console": {

@@ -114,7 +114,7 @@ def consent_add(
     """Record a consent, with what proves it (GDPR art. 7).
 
     dialgate consent add +393281234567 --id form-17 --collected-at 2026-11-02T10:00:00+01:00 --purpose sale
-    --call-type agent --artefact forms/17.pdf --artefact-sha256 9f86d081…"""
+    --call-type agent --artefact forms/17.pdf --artefact-sha256 "$(sha256sum < forms/17.pdf | head -c 64)" """
     _record(config, ConsentRequest, locals(), "recorded")
 
 

@@ -18,6 +18,7 @@ from dialgate.requests import Receipt, Request
 from dialgate.service import wall_clock
 from dialgate.settings import Client, Config, Scope
 from dialgate.terminal import MISUSE, show_json
+from dialgate.validation_text import plain
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request)
@@ -78,7 +79,7 @@ def request(kind: type[R], options: dict[str, Any]) -> R:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         wording, _, place = str(error).partition(" - at `$.")
-        raise Failure("request.invalid", wording, field=place.rstrip("`"), status=MISUSE) from None
+        raise Failure("request.invalid", plain(wording), field=place.rstrip("`"), status=MISUSE) from None
 
 
 def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:

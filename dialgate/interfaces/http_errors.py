@@ -15,6 +15,7 @@ from dialgate.faults import Unavailable
 from dialgate.lookups import TooManyLookups
 from dialgate.primitives import repeated
 from dialgate.registrar import NotInForce, Refused
+from dialgate.validation_text import MOST_CHOICES, choices, plain
 
 _T = TypeVar("_T")
 
@@ -27,13 +28,6 @@ _DEEP: Final = 64
 _PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.[A-Za-z_]+|\[[0-9]{1,5}\]|\[\.\.\.\])*)`$")
 _FIELD: Final = re.compile(r"field `(.*?)`?$", re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
-# What msgspec says, and what to do about it; `Invalid enum value` would quote the value.
-_ADVICE: Final = (
-    ("Invalid enum value", "The value is none of those allowed; /openapi.json lists them"),
-    ("RFC3339 encoded datetime", "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00"),
-    ("with a timezone component", "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00"),
-    ("RFC3339 encoded date", "Give a day, as in 2026-11-24"),
-)
 
 
 class Problem(Struct, frozen=True):
@@ -177,7 +171,7 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, dept
         decoded = decoder.decode(body)
         name = repeated(body, depth)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, decoder.type) from None
     except msgspec.DecodeError as error:
         raise Fault(400, "request.not_json", f"Send one JSON document in UTF-8: {error}.") from None
     except UnicodeDecodeError:
@@ -197,10 +191,10 @@ def convert(fields: Mapping[str, Any], kind: type[_T]) -> _T:
     try:
         return msgspec.convert(fields, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, kind) from None
 
 
-def _invalid(error: msgspec.ValidationError) -> Fault:
+def _invalid(error: msgspec.ValidationError, kind: Any) -> Fault:
     text = str(error)
     place = _PLACE.search(text)
     wording, field = (text[: place.start()], place[1].removeprefix(".")) if place else (text, "")
@@ -210,7 +204,10 @@ def _invalid(error: msgspec.ValidationError) -> Fault:
                 400, "request.invalid", "A field has a name that this call does not know; leave it out."
             )
         field = f"{field}.{named[1]}".removeprefix(".")
-    for sign, advice in _ADVICE:
-        if sign in wording:
-            wording = advice
-    return Fault(400, "request.invalid", f"{wording}.", field=field)
+    advice = ""
+    if wording.startswith("Invalid") and place:
+        names = choices(kind, place[1])
+        advice = f"; send one of {', '.join(names)}" if 0 < len(names) <= MOST_CHOICES else ""
+        advice = advice or ("; /openapi.json lists them" if "value" in wording else "")
+    wording = plain(wording)
+    return Fault(400, "request.invalid", f"{wording[0].upper()}{wording[1:]}{advice}.", field=field)

@@ -1,0 +1,123 @@
+"""Plain English for what msgspec says about data of the wrong shape, in one place for the configuration, the API and commands. It
+never repeats a value: a request may hold a telephone number.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from msgspec import Struct
+from msgspec.structs import fields
+
+MOST_CHOICES: Final = 12
+_TYPES: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a set of fields",
+    "null": "empty",
+    "date": "a day, as in 2026-11-24",
+    "datetime": "an instant with its offset, as in 2026-11-24T10:00:00+01:00",
+}
+_NAME: Final = "1 to 64 small letters, digits, `.`, `_` and `-`, with a letter or a digit first"
+PATTERNS: Final = {
+    "^[A-Z]{2}$": "a two-letter country code such as IT",
+    "^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
+    "^([0-9a-f]{64})?$": "64 hexadecimal digits in small letters",
+    "^([0-9a-fA-F]{64})?$": "64 hexadecimal digits",
+    "^([0-9a-f]{8})?$": "8 hexadecimal digits",
+    r"^[a-z0-9][a-z0-9_.-]{0,63}$": _NAME,
+    r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, `_` and `-`",
+    r"^[1-9][0-9]{0,6}$": "1 to 7 digits, the first not 0",
+    "^[0-9]{0,4}$": "at most 4 digits",
+    r"^[1-9]\d{0,3}[dh]$": "days or hours, as in 30d or 72h",
+    r"^\d{4}-(0[1-9]|1[0-2])$": "a month, as in 2026-11",
+    r"^https?://": "an address that begins with https:// or http://",
+    r"^https?://[^/?#@]+/?$": "an address without a path, as in https://gate-2.example:8080",
+    r"^https://.*/$": "an address that begins with https:// and ends with /",
+}
+_RULES: Final = tuple(
+    (re.compile(pattern, re.DOTALL), wording)
+    for pattern, wording in (
+        (r"Expected `(?:str|bytes)` of length >= (\d+)", "must have at least {0} characters"),
+        (r"Expected `(?:str|bytes)` of length <= (\d+)", "must have at most {0} characters"),
+        (r"Expected `(?:array|object)` of length >= (\d+)", "must have at least {0} entries"),
+        (r"Expected `(?:array|object)` of length <= (\d+)", "must have at most {0} entries"),
+        (r"Expected `array` of length (\d+), got (\d+)", "must have {0} entries, not {1}"),
+        (r"Expected `\w+` >= (\S+)", "must be at least {0}"),
+        (r"Expected `\w+` <= (\S+)", "must be at most {0}"),
+        (r"Expected `\w+` > (\S+)", "must be more than {0}"),
+        (r"Expected `\w+` < (\S+)", "must be less than {0}"),
+        (r"Expected `datetime` with a timezone component", f"must be {_TYPES['datetime']}"),
+        (r"Invalid RFC3339 encoded datetime", f"must be {_TYPES['datetime']}"),
+        (r"Invalid RFC3339 encoded date", "must be a day that exists, as in 2026-11-24"),
+        (r"Invalid (?:enum )?value .*", "must be one of the values allowed"),
+    )
+)
+_TYPE: Final = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
+_PATTERN: Final = re.compile(r"Expected `str` matching regex (.+)", re.DOTALL)
+_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+def plain(text: str, noun: str = "field") -> str:
+    """Return msgspec's text, given without its place, in plain English. `noun`: what a name in an object is called."""
+    if found := _KEY.fullmatch(text):
+        return f"{'unknown' if 'unknown' in found[1] else 'missing'} {noun} `{found[2]}`"
+    if found := _TYPE.fullmatch(text):
+        kinds = [_type(name, noun) for name in found[1].split(" | ")]
+        either = ", or " if any("," in wording for wording in kinds) else " or "
+        return f"must be {either.join(kinds)}, not {_type(found[2], noun).partition(',')[0]}"
+    if found := _PATTERN.fullmatch(text):
+        return f"must be {_pattern(found[1])}"
+    for rule, wording in _RULES:
+        if found := rule.fullmatch(text):
+            return wording.format(*(group.removesuffix(".0") for group in found.groups()))
+    return text
+
+
+def choices(kind: Any, place: str) -> tuple[str, ...]:
+    """Return the values allowed at a place of a type, such as `.calls[0].purpose`, where it has a list of them."""
+    kinds = list(_members(kind))
+    for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
+        kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]
+    named = (get_args(found) for found in kinds if get_origin(found) is Literal)
+    return tuple(dict.fromkeys(str(value) for values in named for value in values))
+
+
+def _type(name: str, noun: str) -> str:
+    return f"a set of {noun}s" if name == "object" else _TYPES.get(name, name)
+
+
+def _pattern(quoted: str) -> str:
+    try:
+        pattern = ast.literal_eval(quoted)
+    except (SyntaxError, ValueError):
+        pattern = quoted
+    return PATTERNS.get(pattern, f"of the form {pattern}")
+
+
+def _members(kind: Any) -> Iterator[Any]:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in {Union, UnionType}:
+        for member in get_args(kind):
+            yield from _members(member)
+    else:
+        yield kind
+
+
+def _inner(kind: Any, name: str) -> Iterator[Any]:
+    """Yield the types at a field of this name, or of the entries where there is no name."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        shape = kind.__struct_config__
+        if name and name == shape.tag_field:
+            yield Literal[shape.tag]
+        yield from (field.type for field in fields(kind) if field.encode_name == name)
+    elif name and get_origin(kind) in {Mapping, dict}:
+        yield get_args(kind)[1]
+    elif not name and get_origin(kind) in {tuple, list}:
+        yield get_args(kind)[0]
