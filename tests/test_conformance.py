@@ -179,6 +179,68 @@ async def test_what_the_emulator_does_not_know_is_no_pass(line: str) -> None:
         await opened(Configured(PLAYED["asterisk"], text, "dialgate-out"), {"allow"})
 
 
+GLOBALS = "[globals]\nOUT=PJSIP/trunk ; ours\n"
+# What stands in the file beside the shipped context, and the step that is found.
+BESIDE = [
+    (
+        "[phones]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@trunk)",
+        "[phones] _X. step 1: Dial(PJSIP/${EXTEN}@trunk)",
+    ),
+    (
+        "[phones]\nexten => _X.,1,NoOp()\n same => n,dial(PJSIP/trunk/sip:${FILTER(0-9,${EXTEN:1})}@h,60)",
+        "step 2",
+    ),
+    ("[phones]\nexten => _X.,1,ExecIf($[${X} > 1]?Dial(SIP/trunk/${EXTEN}))", "ExecIf"),
+    ("[phones]\nexten => _X.,1,Dial(PJSIP/1001&PJSIP/${EXTEN}@trunk)", "PJSIP/1001&"),
+    ("[phones]\nexten => _X.,1,RetryDial(x,1,2,PJSIP/${EXTEN}@trunk)", "RetryDial"),
+    (GLOBALS + "[phones]\nexten => _X.,1,Dial(${OUT}/sip:${EXTEN}@h)", "${OUT}"),
+    (GLOBALS + "[phones]\nexten => _X.,1,Dial(${GLOBAL(OUT)}/sip:${EXTEN}@h)", "${GLOBAL(OUT)}"),
+    ("exten => 0,1,Dial(PJSIP/${DG_TO}@trunk)", "[dialgate-out] 0 step 1"),
+    ("[phones]\nexten => _1X.,1,Dial(PJSIP/${EXTEN})\n same => n,Dial(Local/${EXTEN}@trunk)", ""),
+    ("[phones]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@other)\n same => n,NoOp(PJSIP/1@trunk)", ""),
+]
+
+
+@pytest.mark.parametrize(("beside", "found"), BESIDE)
+async def test_another_dial_to_the_trunk_in_the_file_is_found(beside: str, found: str) -> None:
+    asterisk = Configured(PLAYED["asterisk"], f"{SHIPPED}\n{beside}\n", "dialgate-out")
+    (seen,) = [each async for each in kit.run(asterisk, cases=[cases_for(asterisk)[-1]])]
+    assert (seen.ok, found in seen.note) == (not found, True)
+    assert bool(seen.note) is bool(found)
+
+
+async def test_another_prefix_of_a_carrier_entry_is_found() -> None:
+    text = ENTRY + "exten => _8X.,1,Dial(PJSIP/${EXTEN:1}@CARRIER,,To)\n"
+    assert await opened(Configured(PLAYED["vicidial"], text, ""), {"another"}) == {"another"}
+
+
+NOWHERE = [
+    ("phones", "the file has no context [phones]; it has [dialgate-out]."),
+    (
+        "short",
+        "no pattern of the context [short] matches +390612345678, which the test calls; its patterns: _1XX.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("context", "problem"), NOWHERE)
+def test_a_context_that_the_call_cannot_begin_in_is_named(tmp_path: Path, context: str, problem: str) -> None:
+    text = f"[short]\nexten => _1XX,1,Hangup()\n{SHIPPED}" if context == "short" else SHIPPED
+    (tmp_path / "mine.conf").write_text(text)
+    words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", context, "--json"]
+    ran = CliRunner().invoke(cli.app, words)
+    error = json.loads(ran.stderr or ran.stdout)["error"]
+    assert (ran.exit_code, error["code"], error["field"]) == (2, "conformance.unknown", "context")
+    assert problem in error["message"]
+
+
+async def test_a_held_call_is_explained_where_it_is_no_fault() -> None:
+    (drip,) = [case for case in CASES if case.may_hold]
+    found = await finding(shipped("asterisk", DEPLOY), drip)
+    assert found.ok
+    assert "Asterisk cannot end this" in found.note
+
+
 FREESWITCH = sorted((DEPLOY / "freeswitch").glob("dialgate*.xml"))
 
 

@@ -13,13 +13,14 @@ from typing import Final, Protocol, cast, runtime_checkable
 from msgspec import Struct
 
 from dialgate.client import Dialgate
-from dialgate.conformance import dialplan, freeswitch, vicidial
+from dialgate.conformance import dialplan, freeswitch, trunk_dials, vicidial
 from dialgate.conformance.asterisk import Channel
 from dialgate.conformance.gates import same_number
 from dialgate.conformance.opensips import IDENTITIES, Invite, OpenSips, user
 
 TO, CALLER, CAMPAIGN = "+390612345678", "+390844123456", "acme-fibre"
 ELSEWHERE: Final = "+390699999999"  # where a trunk redirects to
+_WITH_PREFIX: Final = f"9{TO.removeprefix('+')}"  # as VICIdial dials
 _AGI, _HTTP = "127.0.0.1:4573", "127.0.0.1:8080"  # where the shipped configurations look for the gate
 _MOST_SECONDS: Final = 4.0  # until a call of a dialer that is played counts as held
 _AFTER_REDIRECT_SECONDS: Final = 1.0
@@ -54,6 +55,17 @@ class Redirected(Protocol):
         """Place one call, and redirect it to `ELSEWHERE`. Raises `Amiss` where the dialer calls there."""
 
 
+@runtime_checkable
+class Searched(Protocol):
+    """A dialer whose configuration can be searched for other ways to the trunk."""
+
+    @property
+    def has_dialplan(self) -> bool: ...
+
+    def other_ways(self) -> list[str]:
+        """Return the steps that dial the trunk past the checked one. Raises `Unknown`."""
+
+
 class Left(Struct, frozen=True, kw_only=True):
     """A call as a trunk got it, of a dialer that is played. `how`: the dial string; empty, it did not leave. `shown`: the
     caller ID, where the emulator knows it. `follows`: whether a 302 is followed. `problem`: what else must not be."""
@@ -65,12 +77,13 @@ class Left(Struct, frozen=True, kw_only=True):
 
 
 class Played(Struct, frozen=True):
-    """A configuration, run by an emulator. `about` says what that is."""
+    """A configuration, run by an emulator. `about` says what that is; `extension`: what Asterisk dials, empty for others."""
 
     about: str
     file: str
     context: str
     run: Callable[[str, str], Awaitable[Left]]
+    extension: str = ""
 
 
 async def _asterisk(text: str, context: str) -> Left:
@@ -82,7 +95,7 @@ async def _vicidial(text: str, context: str) -> Left:
     """Dialled with the trunk's digit before it; the call code stands in the caller's name."""
     variables = {**_left(), "CAMPCUST": CAMPAIGN.upper(), "CAMPDTO": "60"}
     channel = Channel(
-        extension=f"9{TO.removeprefix('+')}",
+        extension=_WITH_PREFIX,
         caller=CALLER,
         caller_name="V7152252280000844707",
         presentation="prohib",
@@ -150,10 +163,10 @@ def _left() -> dict[str, str]:
 
 
 PLAYED: Final = {
-    "asterisk": Played("Asterisk, AGI()", "asterisk/dialgate-agi.conf", "dialgate-out", _asterisk),
-    "asterisk-curl": Played("Asterisk, CURL()", "asterisk/dialgate-curl.conf", "dialgate-out", _asterisk),
+    "asterisk": Played("Asterisk, AGI()", "asterisk/dialgate-agi.conf", "dialgate-out", _asterisk, TO),
+    "asterisk-curl": Played("Asterisk, CURL()", "asterisk/dialgate-curl.conf", "dialgate-out", _asterisk, TO),
     "vicidial": Played(
-        "VICIdial and GoAutodial, carrier entry", "vicidial/carrier-entry.conf", "", _vicidial
+        "VICIdial and GoAutodial, carrier entry", "vicidial/carrier-entry.conf", "", _vicidial, _WITH_PREFIX
     ),
     "freeswitch": Played("FreeSWITCH, mod_curl", "freeswitch/dialgate.xml", "dialgate", _freeswitch),
     "freeswitch-httapi": Played(
@@ -171,6 +184,13 @@ class Configured(Struct, frozen=True):
     @property
     def has_trunk(self) -> bool:
         return True
+
+    @property
+    def has_dialplan(self) -> bool:
+        return bool(self.played.extension)
+
+    def other_ways(self) -> list[str]:
+        return trunk_dials.others(self.text, self.context, self.played.extension)
 
     async def place(self, port: int) -> str:
         left = await self._run(port)

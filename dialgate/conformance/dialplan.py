@@ -24,6 +24,10 @@ _BUFFER: Final = 4096  # VAR_BUF_SIZE: what `${…}` and `$[…]` hold, with the
 _EXPIRED: Final = "T"  # the extension that a channel goes to when TIMEOUT(absolute) expires
 
 
+class NoExtension(Unknown):
+    """A call has nowhere to begin in the dialplan."""
+
+
 class Step(Struct, frozen=True):
     label: str
     application: str
@@ -234,11 +238,30 @@ def _closing(text: str, begin: int) -> int:
     raise Unknown(f"a bracket that is not closed: {text}")
 
 
+def _context(
+    contexts: Mapping[str, dict[str, list[Step]]], name: str, extension: str
+) -> dict[str, list[Step]]:
+    """Return the context that a call begins in. Raises `NoExtension`."""
+    where = f"context [{name}]" if name else "carrier entry (lines before the first context)"
+    patterns = contexts.get(name)
+    if patterns is None:
+        known = (
+            ", ".join(f"[{context}]" for context, held in contexts.items() if held)
+            or "no context with extensions"
+        )
+        raise NoExtension(f"the file has no {where}; it has {known}. Name the context with --context")
+    if not matching(patterns, extension):
+        known = ", ".join(patterns) or "none"
+        raise NoExtension(
+            f"no pattern of the {where} matches {extension}, which the test calls; its patterns: {known}."
+            " Add one, or name another context with --context. `include =>` is not followed"
+        )
+    return patterns
+
+
 async def run(text: str, context: str, channel: Channel) -> Run:
     """Place a call by a dialplan. Raises `Unknown`."""
-    extensions = read(text).get(context, {})
-    if not matching(extensions, channel.extension):
-        raise Unknown(f"nothing for this extension in the context [{context}]")
+    extensions = _context(read(text), context, channel.extension)
     made = Run(channel, extensions)
     await made.to_its_end()
     return made

@@ -7,14 +7,14 @@ from typing import Final
 from msgspec import Struct
 
 from dialgate.conformance import gates
-from dialgate.conformance.dialers import CALLER, TO, Amiss, Dialer, Held, Redirected
+from dialgate.conformance.dialers import CALLER, TO, Amiss, Dialer, Held, Redirected, Searched
 from dialgate.conformance.gates import Play, TestCall
 
 
 class Case(Struct, frozen=True):
     """`plays`: what each question gets, in turn; the last call is the one that counts. None: there is no gate, or it is
     `frozen`. `may_hold`: Asterisk cannot end this by itself, so a call that waits is not open. `redirects`: the trunk
-    answers 302."""
+    answers 302. `reads_file`: no call is placed; the dialer's file is searched for other ways to the trunk."""
 
     name: str
     about: str
@@ -23,6 +23,7 @@ class Case(Struct, frozen=True):
     frozen: bool = False
     may_hold: bool = False
     redirects: bool = False
+    reads_file: bool = False
 
 
 CASES: Final = (
@@ -45,6 +46,9 @@ CASES: Final = (
 MOVED: Final = Case(
     "moved", "allows, and the trunk redirects to another number", (gates.allow,), redirects=True
 )
+ANOTHER_WAY: Final = Case(
+    "another", "is not asked: another Dial to the trunk, anywhere in the file", reads_file=True
+)
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -58,8 +62,10 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
-    """Those of a trunk too, where the kit is or plays the dialer's trunk."""
-    return (*CASES, MOVED) if isinstance(dialer, Redirected) and dialer.has_trunk else CASES
+    """Add the cases of a trunk where the kit is or plays the dialer's, and the search of an Asterisk dialplan."""
+    moved = (MOVED,) if isinstance(dialer, Redirected) and dialer.has_trunk else ()
+    another = (ANOTHER_WAY,) if isinstance(dialer, Searched) and dialer.has_dialplan else ()
+    return (*CASES, *moved, *another)
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
@@ -69,6 +75,9 @@ async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> A
 
 
 async def _find(dialer: Dialer, case: Case, port: int) -> Finding:
+    if case.reads_file:
+        ways = dialer.other_ways() if isinstance(dialer, Searched) else []
+        return Finding(case=case.name, about=case.about, through="", ok=not ways, note="; ".join(ways))
     call = TestCall(TO, getattr(dialer, "caller_id", CALLER))
     through, note, ok = "", "", False
     try:
@@ -76,6 +85,7 @@ async def _find(dialer: Dialer, case: Case, port: int) -> Finding:
         ok = bool(through) is case.through
     except Amiss as error:
         note, through, ok = str(error), error.through, case.may_hold and isinstance(error, Held)
+        note += "; Asterisk cannot end this, and the call does not leave" if ok else ""
     notes = [*dict.fromkeys(call.notes), *([note] if note else [])]
     return Finding(case=case.name, about=case.about, through=through, ok=ok, note="; ".join(notes))
 

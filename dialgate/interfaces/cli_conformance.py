@@ -9,6 +9,7 @@ import typer
 
 from dialgate.conformance import kit
 from dialgate.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
+from dialgate.conformance.dialplan import NoExtension
 from dialgate.conformance.expressions import Unknown
 from dialgate.conformance.kit import Finding
 from dialgate.interfaces.cli_terminal import AsJson, Failure, number_given, reporting
@@ -67,7 +68,10 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
     An allow must be obeyed, too; a request for other numbers than the call's gets none. An emulator runs the file in
     deploy/, or yours, except for own: there, without a trunk, exit 0 of COMMAND means that the call was placed.
 
-    Exit 0: closed in every case. 1: a call got through, was held or called another number, or an allow was not obeyed.
+    An Asterisk file is also searched for a second way to the trunk, in any context.
+
+    Exit 0: closed in every case; in drip the call may also be held, since Asterisk cannot end it. 1: a call got through, called
+    another number or was held in another case, an allow was not obeyed, or the file has another Dial to the trunk.
 
     dialgate conformance asterisk
 
@@ -76,6 +80,8 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
         dialer = _dialer(client, file, context, Commanded(place, wait, trunk, caller_id) if place else None)
         try:
             findings = asyncio.run(_run(dialer, port, as_json=as_json))
+        except NoExtension as error:
+            raise Failure("conformance.unknown", str(error), field="context", status=MISUSE) from None
         except Unknown as error:
             raise Failure(
                 "conformance.unknown", f"this emulator does not know {error}", status=MISUSE
@@ -99,7 +105,7 @@ def _dialer(client: str, file: Path | None, context: str, commanded: Commanded |
         played = PLAYED[client]
         return Configured(played, file.read_text("utf-8"), context or played.context)
     try:
-        return shipped(client, _DEPLOY)
+        found = shipped(client, _DEPLOY)
     except OSError:
         raise Failure(
             "request.invalid",
@@ -107,6 +113,7 @@ def _dialer(client: str, file: Path | None, context: str, commanded: Commanded |
             field="file",
             status=MISUSE,
         ) from None
+    return Configured(found.played, found.text, context or found.context)
 
 
 async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
@@ -123,13 +130,12 @@ async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
 
 
 def _show(findings: Iterable[Finding]) -> None:
-    rows = [
-        (
-            each.case,
-            each.about,
-            "; ".join(filter(None, (f"through: {each.through}" if each.through else "no call", each.note))),
-            "ok" if each.ok else "OPEN",
-        )
-        for each in findings
-    ]
+    rows = [(each.case, each.about, _outcome(each), "ok" if each.ok else "OPEN") for each in findings]
     show_table("", ("case", "the gate", "the dialer", ""), rows)
+
+
+def _outcome(finding: Finding) -> str:
+    if finding.case == kit.ANOTHER_WAY.name:
+        return f"also dialled by {finding.note}" if finding.note else "none found"
+    outcome = f"through: {finding.through}" if finding.through else "no call"
+    return "; ".join(filter(None, (outcome, finding.note)))
