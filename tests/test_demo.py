@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -119,3 +121,32 @@ def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="--folder"):
         build(wanted, NOW, lambda _: None)
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
+    """Whoever opened the address would give the key to the other program."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        asked = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]
+        refused = CliRunner().invoke(cli.app, asked)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(
+        f"demo.failed: port {port} on 127.0.0.1 cannot be used: Address already in use."
+    )
+    assert "--port" in refused.stderr
+    assert "key" not in refused.output
+    assert not (tmp_path / "demo").exists()
+
+
+def test_an_interrupt_during_loading_ends_it_without_an_error(tmp_path: Path) -> None:
+    words = ("demo", "--folder", str(tmp_path / "demo"), "--port", str(free_port()))
+    with subprocess.Popen(
+        [sys.executable, "-m", "dialgate", *words],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while "loading" not in process.stderr.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    assert (process.returncode, said.strip()) == (0, "ended before the gate was started")

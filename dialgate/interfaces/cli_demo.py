@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,7 @@ from dialgate.terminal import console, show_json
 
 app = typer.Typer()
 _SHOWN = 14
+_LAST_PORT = 65_535
 
 
 @app.command()
@@ -48,9 +51,13 @@ def demo(
     with reporting(as_json=as_json):
         try:
             wanted = Wanted(folder=folder, countries=countries, port=port, numbers=numbers)
-            made = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
+            with _reserved(port):
+                made = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
         except DemoError as error:
             raise Failure("demo.failed", str(error)) from None
+        except KeyboardInterrupt:
+            typer.echo("ended before the gate was started", err=True)
+            raise typer.Exit from None  # with 0, as Ctrl-C ends it later: `make` would report an error
         seen = Seen()
         failed = asyncio.run(_run(made, seen, rate, seconds))
         if failed:
@@ -59,6 +66,28 @@ def demo(
         show_json(_summary(seen))
     else:
         typer.echo(_parting(made, seen))
+
+
+@contextmanager
+def _reserved(port: int) -> Iterator[None]:
+    """Hold the port until the gate is started. The address and the key are shown before: another program on this port would
+    be given the key. Raises Failure."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failure(
+                "demo.failed",
+                f"port {port} on 127.0.0.1 cannot be used: {error.strerror}. Stop the program that uses it, or choose"
+                f" another with `{_program()} demo --port {port + 1 if port < _LAST_PORT else port - 1}`.",
+            ) from None
+        yield
+
+
+def _program() -> str:
+    """Return how the command was invoked, since it may not be on PATH."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
 
 
 def _summary(seen: Seen) -> dict[str, object]:
@@ -167,8 +196,8 @@ def _commands(made: Demo) -> str:
     """Return the commands that work during the demonstration and after it."""
     config = f"--config {made.config}"
     return (
-        f"dialgate log search {config}\n"
-        f"dialgate report {config} --controller acme --day {_today()} --out report.html"
+        f"{_program()} log search {config}\n"
+        f"{_program()} report {config} --controller acme --day {_today()} --out report.html"
     )
 
 
