@@ -128,7 +128,9 @@ class Metrics:
         self.calls = Calls()
         registry.register(self.calls)
         self.faults = counter(
-            "dialgate_faults", "Checks refused for a fault of ours, undecided.", ("component",)
+            "dialgate_faults",
+            "Checks refused for a fault of ours, undecided. The service log has the reason.",
+            ("component",),
         )
         self.repeats = counter(
             "dialgate_repeats", "Checks answered from an earlier decision on the same question."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from dialgate import decision_log
 from dialgate.conformance.asterisk import Channel, Temper, agi
@@ -16,6 +17,7 @@ from dialgate.doors import FastAgi
 from dialgate.interfaces.agi import Environment, Hangup, Listener, NotAgi, Reply, set_variable, set_variables
 from dialgate.interfaces.due import Due
 from dialgate.interfaces.fastagi import FastAgi as Door
+from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.settings import ConfigError
 from tests import pbx
 from tests.pbx import Pbx, told
@@ -215,6 +217,37 @@ async def test_a_half_closed_socket_is_told_no_more_than_a_denial(asterisk: Pbx)
     writer.close()
 
 
+async def test_a_decision_that_asterisk_does_not_take_is_logged(tmp_path: Path) -> None:
+    """It has not replied to the first word by the deadline: the call ends as denied, without a reason on the channel."""
+    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.5}) as asterisk:
+        with capture_logs() as lines:
+            reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+            writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
+            assert await asyncio.wait_for(reader.read(), 5) == b'SET VARIABLE DG_DECISION "deny"\n'
+            writer.close()
+    reasons = [line["reason"] for line in lines if line["event"] == "calls refused"]
+    assert reasons == ["Asterisk did not reply to the command before the decision"]
+
+
+def test_refusals_are_logged_once_a_second_and_reason_and_counted() -> None:
+    now = [100.0]
+    refusals = RefusalLog("fastagi", lambda: now[0])
+    with capture_logs() as lines:
+        for at, reason in (
+            (0, "late"),
+            (0.1, "late"),
+            (0.9, "late"),
+            (0.9, "full"),
+            (1.0, "late"),
+            (1.5, "late"),
+        ):
+            now[0] = 100 + at
+            refusals.add(reason, waited=0.25049)
+    assert [(line["reason"], line["calls"], line["waited"]) for line in lines] == [
+        ("late", 1, 0.25), ("full", 1, 0.25), ("late", 3, 0.25),
+    ]  # fmt: skip
+
+
 # ---- the deadline ----------------------------------------------------------------------------------------------------
 
 
@@ -223,13 +256,21 @@ async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) ->
     the answer is here."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
         gate, loop = asterisk.made.gate, asyncio.get_running_loop()
-        async with gate._recorder.turn:
-            begun = loop.time()
-            channel = await asterisk.checked(CLEAR)
-            took = loop.time() - begun
+        with capture_logs() as lines:
+            async with gate._recorder.turn:
+                begun = loop.time()
+                channel = await asterisk.checked(CLEAR)
+                took = loop.time() - begun
         assert told(channel) == ("deny", "gate.unavailable")
         assert took > 1
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 1
+        (line,) = [line for line in lines if line["event"] == "calls refused"]
+        assert (line["component"], line["reason"], line["calls"]) == (
+            "fastagi",
+            "no decision by the deadline",
+            1,
+        )
+        assert 1 < line["waited"] <= took
         assert told(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
 
 
@@ -243,13 +284,16 @@ async def test_who_asks_when_others_have_waited_long_is_told_at_once(tmp_path: P
             writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
             assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
             waiting.update({call: since - 0.7 for call, since in waiting.items()})
-            shed = [await asterisk.checked(CLEAR, uniqueid=f"2.{at}") for at in range(3)]
+            with capture_logs() as lines:
+                shed = [await asterisk.checked(CLEAR, uniqueid=f"2.{at}") for at in range(3)]
             writer.close()
             while waiting:  # noqa: ASYNC110 - until the server has seen it
                 await asyncio.sleep(0)
         assert {told(each) for each in shed} == {("deny", "gate.unavailable")}
         assert [len(each.said) for each in shed] == [1, 1, 1]
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 3
+        refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
+        assert set(refused) == {"earlier calls have waited too long for a decision"}
         assert told(await asterisk.checked(LISTED, uniqueid="3.1")) == LISTED_DENY
         assert gate.status().records <= records + 4, (
             "grounds and decision of the last; of the first, if begun"

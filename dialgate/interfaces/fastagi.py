@@ -38,6 +38,7 @@ from dialgate.interfaces.due import Due
 from dialgate.interfaces.http_check import CheckRequest
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.recall import Recall
+from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.sources import client_at
 from dialgate.model import Call
 from dialgate.service import Gate
@@ -73,6 +74,7 @@ class FastAgi:
         self.calls: set[Talk] = set()
         self.undecided: dict[Talk, float] = {}
         self.due = Due(self.deadline())
+        self.refusals = RefusalLog("fastagi")
         self._servers: list[asyncio.Server] = []
         self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
         self._emptied: asyncio.Future[None] | None = None
@@ -126,15 +128,17 @@ class FastAgi:
         """Raises `Fault` where who asks now would not be answered in time: others have waited for long, and come first."""
         first = next(iter(self.undecided.values()), None)
         if first is not None and time.monotonic() - first > _LONG * self.deadline():
-            self.shed()
+            self.shed("earlier calls have waited too long for a decision", time.monotonic() - first)
             raise Fault(503, "gate.unavailable", "The gate has more to do than it can; ask again.")
 
     def deadline(self) -> float:
         listen = self.gate.config.settings.fastagi
         return listen.deadline_seconds if listen else 0.0
 
-    def shed(self) -> None:
+    def shed(self, reason: str, waited: float) -> None:
+        """Count and log a call that is refused for a fault. `waited`: seconds since the oldest question was asked."""
         self.gate.metrics.faults.labels("fastagi").inc()
+        self.refusals.add(reason, waited=waited, loop_behind=self.due.behind)
 
     def full(self) -> bool:
         return len(self.calls) >= self._most or is_scarce()
@@ -156,6 +160,7 @@ class Talk(asyncio.Protocol):
         self._due = 0
         if self._door.full():
             self._transport.abort()  # without a word, which the dialplan takes for a denial
+            self._door.refusals.add("too many connections, or too few files")
             return
         self._door.calls.add(self)
         self._due = self._door.due.add(self, self._door.deadline())
@@ -249,7 +254,11 @@ class Talk(asyncio.Protocol):
         if self._asked is not None and not self._asked.done():
             if not self._awaits_reply:
                 self._say(self._told(refusal("gate.unavailable")))
-            self._door.shed()
+            asked = self._door.undecided.get(self, time.monotonic())
+            self._door.shed("no decision by the deadline", time.monotonic() - asked)
+        elif self._asked is not None:
+            # Counted nowhere: the gate did decide. The call ends with the first word, `deny`, and no reason.
+            self._door.refusals.add("Asterisk did not reply to the command before the decision")
         self._transport.close()
 
     def _forget(self) -> None:

@@ -27,6 +27,7 @@ from dialgate.faults import Unavailable
 from dialgate.interfaces.connections import is_scarce, most
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import Fault, convert
+from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.sip_answers import FAULT, told
 from dialgate.interfaces.sources import client_at
 from dialgate.registrar import Refused
@@ -95,6 +96,7 @@ class SipDoor:
         self._known: tuple[Config | None, dict[str, Client | None]] = (None, {})
         self._timer: asyncio.TimerHandle | None = None
         self._rings = 0
+        self._refusals = RefusalLog("sip")
         self._checks: set[asyncio.Future[Answer]] = set()
         self._reports: set[asyncio.Task[None]] = set()
         self._datagrams: asyncio.DatagramTransport | None = None
@@ -291,6 +293,7 @@ class SipDoor:
             else:
                 self._conclude(transaction, *FAULT)
                 self._gate.metrics.faults.labels("sip").inc()
+                self._refusals.add("no decision by the deadline")
         self._arm()
 
 
