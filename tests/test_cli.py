@@ -213,6 +213,22 @@ def test_an_unknown_key_is_misuse(shared: Gate) -> None:
     assert refused.err.startswith("auth.")
 
 
+def test_without_a_key_the_options_that_give_one_are_named(shared: Gate) -> None:
+    asked = ("--to", "+390612345673", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
+    refused = shared.world.run("check", *asked, DIALGATE_KEY="")
+    assert refused.code == 2
+    assert (
+        refused.err.strip() == "auth.missing: the gate asks for a key: give --key-file, or set DIALGATE_KEY"
+    )
+
+
+def test_help_shows_flags_without_a_value() -> None:
+    for words in (["revoke", "import"], ["check"], ["log", "search"], ["demo"]):
+        shown = CliRunner().invoke(cli.app, [*words, "--help"]).stdout
+        assert "--json" in shown
+        assert "<bool>" not in shown, words
+
+
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +241,12 @@ def test_a_revocation_written_beside_a_gate_binds_its_next_decision_until_it_is_
     seq = revoked.json["seq"]
     lifted = shared.world.run("revoke", "--lift", seq, "--ground", "error", "--reason", "another's letter")
     assert lifted.code == 0
+    assert shared.decides(number) == "allow"
+    again = shared.world.run("revoke", number, "--channel", "letter", "--json")
+    assert shared.decides(number) == "revocation.revoked"
+    lift = ("revoke", "lift", again.json["seq"], "--ground", "error")
+    assert shared.world.run(*lift).code == 2, "a reason is required"
+    assert shared.world.run(*lift, "--reason", "another's letter").code == 0
     assert shared.decides(number) == "allow"
 
 

@@ -58,14 +58,25 @@ class _OnDemand(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature, of a type it keeps private
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         module, *_ = [
             import_module(f"dialgate.interfaces.{name}")
             for name in (COMMANDS[cmd_name], *ADDED.get(cmd_name, ()))
         ]
-        return get_group(module.app).commands[cmd_name]
+        command = get_group(module.app).commands[cmd_name]
+        _hide_types_of_flags(command, ctx)
+        return command
+
+
+def _hide_types_of_flags(command: Any, ctx: Any) -> None:
+    """Typer shows `--json <bool>`, as if a value had to follow."""
+    for param in (*command.params, ctx and command.get_help_option(ctx)):
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(inner, ctx)
 
 
 app = typer.Typer(cls=_OnDemand, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

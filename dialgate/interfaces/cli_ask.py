@@ -75,6 +75,9 @@ class Refused(Struct):
     error: Refusal
 
 
+_NO_KEY = "the gate asks for a key: give --key-file, or set DIALGATE_KEY"
+
+
 class Service(Struct, frozen=True):
     url: str
     key: str
@@ -192,7 +195,8 @@ def _asked(service: Service, path: str, question: Question) -> bytes:
             return body
         raise Failure("gate.unreachable", f"{service.url} answers {status}: is it a dialgate?") from None
     code = MISUSE if status in _REFUSED else NO
-    raise Failure(error.code, error.message, field=error.field, status=code)
+    message = _NO_KEY if error.code == "auth.missing" else error.message
+    raise Failure(error.code, message, field=error.field, status=code)
 
 
 def _show_reasons(reasons: list[Reason]) -> None:

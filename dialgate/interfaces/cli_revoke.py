@@ -91,7 +91,7 @@ def revoke_add(
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
 
-    dialgate revoke add --lift 4711 --ground error --reason "another person's letter" """
+    `--lift SEQ` does the same as `dialgate revoke lift SEQ`."""
     options = locals()
     with reporting(as_json=as_json):
         if (seq is None) == (not number):
@@ -100,10 +100,38 @@ def revoke_add(
             ask = request(RevocationRequest, options)
             note(config, lambda registrar, client: registrar.revoke(client, ask), "revoked", as_json=as_json)
         else:
-            undo = request(LiftRequest, options)
-            note(
-                config, lambda registrar, client: registrar.lift(client, seq, undo), "lifted", as_json=as_json
-            )
+            _lift(seq, options, config, as_json=as_json)
+
+
+@revoke_app.command("lift")
+def revoke_lift(
+    *,
+    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The ledger entry of the revocation.")],
+    ground: Annotated[
+        Literal["error", "new_consent"],
+        typer.Option(help="Entered by mistake, or the person consented again."),
+    ],
+    reason: Annotated[str, typer.Option(help="What happened.")],
+    consent: Annotated[str, typer.Option(help="With --ground new_consent: its id.")] = "",
+    controller: ControllerId = "",
+    at: Time = "",
+    channel: Channel = "cli",
+    proof: Proof = "",
+    actor: Actor = "cli",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Lift a revocation that was entered by mistake, or after which the person consented again.
+
+    dialgate revoke lift 4711 --ground error --reason "another person's letter" """
+    options = locals()
+    with reporting(as_json=as_json):
+        _lift(seq, options, config, as_json=as_json)
+
+
+def _lift(seq: int, options: dict[str, Any], config: Path, *, as_json: bool) -> None:
+    ask = request(LiftRequest, options)
+    note(config, lambda registrar, client: registrar.lift(client, seq, ask), "lifted", as_json=as_json)
 
 
 @revoke_app.command("import")
