@@ -34,7 +34,7 @@ from dialgate.vitals import Vitals
 
 COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
 # Seconds for which a round waits for what it started beside it: usually all of it is done by then.
-PATIENCE: Final = 1.0
+PATIENCE: Final = 0.5
 # recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
 _THREADS: Final = 7
 _LATE: Final = (
@@ -108,7 +108,8 @@ class Upkeep:
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
         self._opening = Beside(self._open_again, _FAULTS)
         self._verifying = Beside(self._replace, _FAULTS)
-        self._tidying = Beside(store.maintain, _FAULTS)
+        self._tidying = Beside(self._tidy, _FAULTS)
+        self._keeping_clock = Beside(self._keep_instant, _FAULTS)
         self._covering = Beside(self._checkpoint, _FAULTS)
         self._stamping = Beside(self._stamp, (NoTimestamp, *_FAULTS))
         for component in COMPONENTS:
@@ -156,28 +157,44 @@ class Upkeep:
         for component in ("gate", "keys"):
             self.works(component)  # a batch says so again if it is not true
         self.gatherer.prepare(now)
-        await self._try("clock", lambda: self._keep_instant(now))
-        await self._try("log", lambda: self._mend_log(now))
-        await self._try("store", lambda: self._look_up(now, patience))
+        is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
+        if is_read:  # else a list may have been retired elsewhere
+            # Now, before what only waits for a busy disk or the writers of the store: no decision rests on that.
+            self.pulse.complete()
+            self.works("upkeep")
+        await self._try("log", lambda: self._mend_log(now))
+        await self._keeping_clock.run(patience, now)
+        self.report("clock", self._keeping_clock.problem)
+        await self._tidying.run(patience, now)
+        if is_read:
+            self.report("store", self._store_problem)
         self.metrics.log_records.set(self._log.next_seq - 1)
         self._vitals.observe(self.gatherer, now)
         await self._covering.run(patience, now)
-        if "store" not in self._problems:  # else a list may have been retired elsewhere
-            self.pulse.complete()
-            self.works("upkeep")
 
-    async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> None:
+    async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:
+        """Report what a step returns or raises as the component's problem. Return False if it raised."""
         try:
-            problem = await step()
+            self.report(component, await step())
         except _FAULTS as error:
-            problem = str(error)
-        self.report(component, problem)
+            self.failed(component, str(error))
+            return False
+        return True
 
-    async def _keep_instant(self, now: Instant) -> str:
+    @property
+    def _store_problem(self) -> str:
+        return self._opening.problem or self._tidying.problem
+
+    async def _keep_instant(self, now: Instant) -> None:
         await self._threads.run(self._instants.advance, now)
         self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
-        return ""
+
+    async def _tidy(self, now: Instant) -> None:
+        """Keep how far the ledger is durable, then forget old answers and attempts."""
+        await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
+        remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
+        await self._store.maintain(self._instants.elapsed(now, remembered))
 
     async def _mend_log(self, now: Instant) -> str:
         await self._threads.run(self._log.recover, now)
@@ -209,7 +226,7 @@ class Upkeep:
 
     async def rest(self) -> None:
         """Wait for what runs beside the rounds; the store must be open till then."""
-        for part in (self._tidying, self._opening, self._verifying, self._covering):
+        for part in (self._tidying, self._opening, self._verifying, self._covering, self._keeping_clock):
             await part.close()
         await self._read_again.close()
         await self._open_again.close()
@@ -230,14 +247,11 @@ class Upkeep:
         await self._read_again()
         await self._open_again()
 
-    async def _look_up(self, now: Instant, patience: float | None) -> str:
+    async def _look_up(self, patience: float | None) -> str:
         self.lacking = None
         await self._read_again()
         await self._opening.run(patience)
-        await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
-        remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
-        await self._tidying.run(patience, self._instants.elapsed(now, remembered))
-        return self._opening.problem or self._tidying.problem
+        return self._store_problem
 
     async def _read_lists(self) -> None:
         """Only one runs at a time: else an older reading could replace a newer one."""
