@@ -102,6 +102,24 @@ async def test_without_the_setting_a_second_gate_on_the_machine_starts_all_the_s
                 assert answer.status == 200
 
 
+async def test_the_warning_of_a_default_port_in_use_names_the_cause_and_what_to_do(tmp_path: Path) -> None:
+    with in_use(Operations().port):
+        process = await spawn(world.write_folder(tmp_path))
+        assert process.stderr is not None
+        async for line in process.stderr:
+            if b"operations listener" in line:
+                break
+        process.terminate()
+        await process.communicate()
+    assert b"port 9464 of the operations listener is in use by another program" in line
+    assert b"Set `operations.port` to a free port." in line
+
+
+async def test_a_browser_without_a_key_is_shown_where_to_read_the_description(gate: World) -> None:
+    assert b"operations listener" in (await got(gate.port, "/docs"))[1]
+    assert b"operations listener" not in (await got(gate.port, "/openapi.json"))[1]
+
+
 async def test_a_port_that_was_set_and_is_in_use_is_refused(tmp_path: Path) -> None:
     port = free_port()
     with in_use(port):

@@ -17,7 +17,7 @@ from dialgate.faults import Unavailable
 from dialgate.interfaces import certificates, connections, held_signals, http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi import FastAgi
-from dialgate.interfaces.listening import inherited
+from dialgate.interfaces.listening import inherited, operations_refused
 from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.sip import SipDoor
 from dialgate.interfaces.worker import Post
@@ -160,7 +160,7 @@ async def _operations(
     except ConfigError as error:
         if gate.config.settings.operations is not None:
             raise
-        _log.warning("no operations listener; set `operations`", problem=str(error))
+        _log.warning(operations_refused(error), problem=str(error))
         return {}
     closing.push_async_callback(runner.cleanup)
     host, port = runner.addresses[0][:2]

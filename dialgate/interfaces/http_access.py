@@ -12,6 +12,9 @@ from dialgate.settings import Client, Config, Scope
 
 _IN_URL: Final = frozenset({"key", "token", "api_key", "apikey", "access_token"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="dialgate"'}
+_IN_A_BROWSER: Final = (
+    " A browser reads /docs without a key on the operations listener; the console is at /console."
+)
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
@@ -56,7 +59,8 @@ def _by_address(request: web.Request, config: Config) -> Client:
     if request.remote and not any(name in request.headers for name in _FORWARDED):
         client = client_at(request.remote, config)
     if client is None:
-        raise Fault(401, "auth.missing", "Send `Authorization: Bearer KEY`.", headers=_CHALLENGE)
+        advice = _IN_A_BROWSER if request.path == "/docs" else ""
+        raise Fault(401, "auth.missing", f"Send `Authorization: Bearer KEY`.{advice}", headers=_CHALLENGE)
     return client
 
 

@@ -7,6 +7,7 @@ process that served it: its follower, which is given the same socket, finds it t
 import socket
 from errno import EADDRINUSE
 
+from dialgate.doors import Operations
 from dialgate.settings import ConfigError
 
 _BACKLOG = 4096
@@ -72,6 +73,15 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
         one.close()
         raise
     return one
+
+
+def operations_refused(error: ConfigError) -> str:
+    """Return the warning of a gate without the setting `operations` that cannot use the default port."""
+    why = "is in use by another program, perhaps another gate" if "in use" in str(error) else "cannot be used"
+    return (
+        f"port {Operations().port} of the operations listener {why}. This gate serves /metrics and /readyz on its own port only, with a key"
+        " of the scope `metrics`. Set `operations.port` to a free port."
+    )
 
 
 def inherited(descriptors: tuple[int, ...]) -> list[socket.socket]:

@@ -233,7 +233,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
     except ConfigError as error:
         if config.settings.operations is not None:
             raise
-        _log.warning("no operations listener; set `operations`", problem=str(error))
+        _log.warning(listening.operations_refused(error), problem=str(error))
         return []
 
 
