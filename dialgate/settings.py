@@ -5,6 +5,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +34,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _T = TypeVar("_T")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_ID = re.compile(rb"^id:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _COUNTRY = re.compile("[A-Z]{2}")
 _MISTAKEN = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA": "IT"}
 # The bans of whole trades are about these; a campaign without a sector would escape them.
@@ -235,6 +237,7 @@ class _Reader:
         self.entries: list[bytes] = []
         # Where a file was refused, what it would have named is not said to be missing.
         self.laws_whole = self.controllers_whole = True
+        self.refused_controllers: set[str] = set()
         self.countries_folder = ""
 
     def config(self) -> Config:
@@ -357,7 +360,7 @@ class _Reader:
         for path in self._files(folder):
             read = self._read(path, ControllerFile)
             if read is None or read.id == _lost_name(path):
-                self.controllers_whole = False
+                self._note_refused(path)
             if read is None:
                 continue
             name = self._named(path)
@@ -372,6 +375,14 @@ class _Reader:
             )
             controllers[read.id] = read
         return controllers
+
+    def _note_refused(self, path: Path) -> None:
+        """Note the id that a refused file seems to give, so that a client which names it is not reported too."""
+        with suppress(OSError):
+            if found := _ID.search(path.read_bytes()):
+                self.refused_controllers.add(found[1].decode("utf-8", "replace"))
+                return
+        self.controllers_whole = False
 
     def _no_law(self, country: str, laws: dict[str, Law]) -> Iterator[str]:
         if country in laws:
@@ -485,7 +496,8 @@ class _Reader:
         )
 
     def _missing(self, names: Iterable[str], controllers: dict[str, ControllerFile]) -> list[str]:
-        return [name for name in names if self.controllers_whole and name not in controllers]
+        known = controllers.keys() | self.refused_controllers
+        return [name for name in names if self.controllers_whole and name not in known]
 
     def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
         names = [hook.name for hook in settings.subscribers]

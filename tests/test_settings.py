@@ -262,6 +262,25 @@ def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> N
     ]
 
 
+@pytest.mark.parametrize("content", ["id: two\nname: [", "id: Two\n", 'id: "two"  # theirs\n'])
+def test_a_client_of_an_unknown_controller_is_reported_beside_a_refused_file(
+    folder: Folder, content: str
+) -> None:
+    """The id that the refused file seems to give is not reported as unknown."""
+    folder.files["controllers/two.yaml"] = content
+    name = content.split()[1].strip('"')
+    folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", name, "acne"]}))
+    assert [problem for problem in folder.problems() if problem.startswith("client ")] == [
+        "client switch: no such controller: acne"
+    ]
+
+
+def test_where_the_id_of_a_refused_file_is_unknown_no_controller_is_missing(folder: Folder) -> None:
+    folder.files["controllers/two.yaml"] = "name: ["
+    folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", "two"]}))
+    assert not [problem for problem in folder.problems() if problem.startswith("client ")]
+
+
 def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
     for change in (
         italy("country", to="it"),
