@@ -18,7 +18,9 @@ def confine(memory: int, seconds: int) -> None:
     """Allow this process `memory` bytes more than it has now, and `seconds` of processor time; write no core; end with the
     process that started it, or with the reader of its output; and where memory is short, be killed before others."""
     _lower(resource.RLIMIT_AS, _size() + memory)
-    _lower(resource.RLIMIT_CPU, seconds)
+    _lower(
+        resource.RLIMIT_CPU, seconds, more=1
+    )  # at the hard limit the kernel sends SIGKILL, which says nothing
     _lower(resource.RLIMIT_CORE, 0)
     os.nice(_NICE)
     with suppress(OSError):
@@ -28,10 +30,13 @@ def confine(memory: int, seconds: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _lower(limit: int, value: int) -> None:
+def _lower(limit: int, value: int, more: int = 0) -> None:
+    """Set the soft limit to `value`, and the hard limit to `more` than that, where they are not lower."""
     _, hard = resource.getrlimit(limit)
-    lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(limit, (lower, lower))
+    soft, highest = (
+        each if hard == resource.RLIM_INFINITY else min(each, hard) for each in (value, value + more)
+    )
+    resource.setrlimit(limit, (soft, highest))
 
 
 def _size() -> int:

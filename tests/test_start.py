@@ -31,15 +31,17 @@ class Start:
 
     async def until(self, moment: str) -> None:
         if moment == "held":
-            while not self._holds(signal.SIGHUP):
+            while not self._is_held():
                 pass
         else:
             await self.hears(moment)
 
-    def _holds(self, number: signal.Signals) -> bool:
+    def _is_held(self) -> bool:
+        """Between fork and exec all signals are blocked, SIGINT too."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
-        return bool(int(mask, 16) >> (number - 1) & 1)
+        blocked = [bool(int(mask, 16) >> (number - 1) & 1) for number in (signal.SIGHUP, signal.SIGINT)]
+        return blocked == [True, False]
 
     async def hears(self, event: str) -> dict[str, Any]:
         assert self.process.stderr is not None

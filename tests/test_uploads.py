@@ -46,12 +46,23 @@ def code(told: dict[str, Any]) -> str:
     return str(told["error"]["code"])
 
 
+_OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Note the processes that earlier tests left running, such as a Redis."""
+    _OTHERS.clear()
+    _OTHERS.update(children())
+
+
 def children() -> set[int]:
+    """Return the processes that this test has started and that have not ended."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
             found |= {int(each) for each in (task / "children").read_text().split()}
-    return found
+    return found - _OTHERS
 
 
 async def until(what: Callable[[], bool]) -> None:
