@@ -14,7 +14,7 @@ TAIL = 7  # digits at the end of a number that identify it, whatever is written 
 _FEWEST = 6  # digits of the shortest number that belongs to a person
 _MOST = 17  # digits: the longest number of E.164, behind 00
 _RUN = re.compile(r"\+?[0-9](?:[\W_]*[0-9])*")
-_LONG_RUN = re.compile(rf"\+?[0-9](?:[\W_]*[0-9]){{{_FEWEST - 1},}}")
+_LONG_RUN = re.compile(rf"\+?[0-9](?:[\W_]*+[0-9]){{{_FEWEST - 1},}}+")
 # Older entries hold keyed hashes of fragments that were cut like this; the same text must give the same hash.
 _FRAGMENT = re.compile(r"[0-9](?:[^0-9A-Za-z]{0,3}[0-9])*")
 
@@ -39,7 +39,7 @@ def without(text: str, number: str) -> str:
     if not tail or not _holds(text, tail):
         return text
     left = blanked(text)
-    return "#" if _holds(left, tail) else left
+    return "#" if len(left) >= TAIL and _holds(left, tail) else left
 
 
 def without_raw(text: str, raw: str) -> str:
