@@ -38,7 +38,9 @@ def without(text: str, number: str) -> str:
     tail = number[-TAIL:]
     if not tail or not _holds(text, tail):
         return text
-    left = blanked(text)
+    left = text.replace(number.removeprefix("+"), "#")
+    if len(left) > _FEWEST:  # a shorter rest, as of an id made of the number, holds no other number
+        left = blanked(text)
     return "#" if len(left) >= TAIL and _holds(left, tail) else left
 
 

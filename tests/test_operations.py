@@ -1,9 +1,11 @@
 """What strangers see of the gate, what a key opens, and the listener for operators."""
 
 import json
+import select
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,12 +80,18 @@ async def test_the_operations_listener_needs_no_key(gate: World) -> None:
 
 @contextmanager
 def in_use(port: int) -> Iterator[None]:
-    """By us, or by another program already."""
+    """A gate of another test may hold the port for some seconds, and would give it back at any moment."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", port))
-            taken.listen()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, f"port {port} stays in use"
+                select.select([], [], [], 0.02)
         yield
 
 
