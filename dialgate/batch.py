@@ -78,7 +78,8 @@ class Batch:
         self.answers: list[Answer] = []
         self.codes: list[str] = []
         self.campaigns: list[str] = []
-        self._owners: list[str] = []
+        self._shared = gatherer.config.shared
+        self._owners: list[str] = []  # of the answers, where several controllers share the gate
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
@@ -108,7 +109,7 @@ class Batch:
 
     def outside(self) -> Sequence[Answer]:
         """The answers as clients receive them: where several controllers share the gate, with ids that count nothing."""
-        if not self._gatherer.config.shared:
+        if not self._shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
         keys = self._gatherer.keys
@@ -132,7 +133,8 @@ class Batch:
         the same question is about another call, and counts."""
         campaign = question.line.campaign
         self.campaigns.append(campaign.id if campaign.known else "other")
-        self._owners.append(question.line.controller.id or owner_of("", question.call.client))
+        if self._shared:
+            self._owners.append(question.line.controller.id or owner_of("", question.call.client))
         earlier = self._earlier(question, remembered)
         if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
             earlier = None

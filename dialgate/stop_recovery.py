@@ -1,8 +1,9 @@
 """Recovery of stops: enter what the decision log proves and the ledger lacks.
 
 A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
-`wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A stop that is lost would allow an unlawful call, one that is
-entered twice changes nothing. So a stop is entered unless the ledger holds it, lifted or not, or binds the number as widely.
+`wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A lost stop allows
+an unlawful call; one that is entered twice changes nothing. So a stop is entered unless the ledger holds it, lifted or not, or
+binds the number as widely.
 """
 
 from collections.abc import Iterable, Iterator
