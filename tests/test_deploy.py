@@ -141,7 +141,7 @@ def projected(name: str) -> list[dict[str, Any]]:
     return [each["configMap"] for each in volume["projected"]["sources"]]
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 @pytest.mark.parametrize(
     "name",
     sorted(path.name for kind in ("service", "timer") for path in (DEPLOY / "systemd").glob(f"*.{kind}")),
@@ -162,7 +162,7 @@ SERVICES = sorted(path.name for path in (DEPLOY / "systemd").glob("*.service"))
 MOST_EXPOSED = 25  # tenths
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_unit_is_confined(name: str) -> None:
     words = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSED}"]
@@ -181,7 +181,7 @@ def system_calls(group: str) -> set[str]:
     return named.union(*(system_calls(word) for word in words if word.startswith("@")))
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_unit_may_do_what_the_programs_do(name: str) -> None:
     """The sync of the log, limits and priorities of child processes, shared memory. A name that is refused comes last."""

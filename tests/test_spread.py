@@ -51,7 +51,7 @@ def test_what_is_raised_is_raised_in_its_turn() -> None:
     assert done == list(range(MANY - 5))
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="nothing is spread over one core")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
 def test_a_process_that_is_ended_is_told_in_words() -> None:
     with pytest.raises(WorkerLost, match="was there memory"):
         list(spread(dying, range(MANY)))
