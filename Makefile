@@ -60,18 +60,18 @@ fuzz: .venv/developing
 	for each in $(FUZZ); do $(BIN)/python -m tests.fuzz $${each%=*} $${each#*=} || exit 1; done
 
 bench: .venv/installed
-	$(BIN)/dialgate bench agi --json
+	$(BIN)/python -m tests.bench agi --json
 	$(BIN)/dialgate bench decide --json
 	$(BIN)/dialgate bench batch --json
 	$(BIN)/dialgate bench http --json
-	$(BIN)/dialgate bench console --json
+	$(BIN)/python -m tests.bench console --json
 	$(BIN)/dialgate bench numberset --json
-	$(BIN)/dialgate bench registry --json
-	$(BIN)/dialgate bench log --json
-	$(BIN)/dialgate bench sip --json
-	$(BIN)/dialgate bench redirect --json
-	$(BIN)/dialgate bench reconcile --json
-	$(BIN)/dialgate bench ship --json
+	$(BIN)/python -m tests.bench registry --json
+	$(BIN)/python -m tests.bench log --json
+	$(BIN)/python -m tests.bench sip --json
+	$(BIN)/python -m tests.bench redirect --json
+	$(BIN)/python -m tests.bench reconcile --json
+	$(BIN)/python -m tests.bench ship --json
 
 # What CI does once: the master of a Cluster, and of a Sentinel trio, killed 200 times under load; `make failover CALLERS=24` asks more.
 CALLERS := 6

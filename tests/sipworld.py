@@ -17,10 +17,10 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from dialgate.bench import kamailio
-from dialgate.bench.kamailio import Site
 from dialgate.keys import Keys
 from dialgate.records import Reader, Record
+from tests.bench import kamailio
+from tests.bench.kamailio import Site
 from tests.ports import free_port
 from tests.serving import ROOT
 from tests.world import CALLER, CLEAR, KEY

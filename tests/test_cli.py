@@ -482,16 +482,34 @@ def test_what_is_no_number_is_left_alone(harmless: str) -> None:
 # ---- measuring -------------------------------------------------------------------------------------------------------
 
 
+def benchmark(*words: str) -> subprocess.Popen[str]:
+    return command(*words, module="tests.bench")
+
+
+@pytest.mark.parametrize(
+    "name", ["agi", "console", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "workers"]
+)
+def test_a_benchmark_that_moved_names_its_new_command(world: World, name: str) -> None:
+    done = world.run("bench", name, "--rounds", "3", "--json")
+    assert (done.code, json.loads(done.out)["error"]["code"]) == (2, "bench.moved")
+    assert f"python -m tests.bench {name} --json" in json.loads(done.out)["error"]["message"]
+    assert ended(benchmark(name, "--help")).code == 0
+
+
+def test_a_benchmark_of_another_name_is_misuse() -> None:
+    done = ended(benchmark("frobnicate"))
+    assert done.code == 2
+    assert "frobnicate" in done.err
+
+
 def test_bench_prints_one_figure_a_line(world: World) -> None:
     running = [
         world.start("bench", "decide", "--json"),
         world.start("bench", "batch", "--calls", "1000", "--json"),
         world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
-        world.start("bench", "log", "--records", "10000", "--json"),
-        world.start("bench", "ship", "--requests", "1000", "--rounds", "1", "--json"),
-        world.start(
-            "bench", "ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"
-        ),
+        benchmark("log", "--records", "10000", "--json"),
+        benchmark("ship", "--requests", "1000", "--rounds", "1", "--json"),
+        benchmark("ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"),
     ]
     figures: dict[str, Any] = {}
     for process in running:
@@ -511,16 +529,16 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
     assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
 
 
-def test_the_load_of_a_ledger_is_measured_on_redis_too(world: World) -> None:
-    done = ended(world.start("bench", "ledger", "--store", "redis", "--revocations", "1000", "--json"))
+def test_the_load_of_a_ledger_is_measured_on_redis_too() -> None:
+    done = ended(benchmark("ledger", "--store", "redis", "--revocations", "1000", "--json"))
     assert done.code == 0, done
     figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.out.splitlines())}
     assert figures["ledger.shared_revocations"] > 0
     assert figures["ledger.shared_memory"] > 0
 
 
-def test_each_count_of_workers_is_measured_against_one(world: World) -> None:
-    done = ended(world.start("bench", "workers", "--requests", "400", "--rounds", "1", "--json"))
+def test_each_count_of_workers_is_measured_against_one() -> None:
+    done = ended(benchmark("workers", "--requests", "400", "--rounds", "1", "--json"))
     assert done.code == 0, done
     figures = {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
     assert figures.keys() == {

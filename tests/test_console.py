@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
@@ -33,7 +34,7 @@ from dialgate.metrics import Calls
 from dialgate.model import HOUR, REASONS, SECOND, Kind, Severity
 from tests import world
 from tests.consoleworld import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
-from tests.serving import ROOT, program
+from tests.serving import ROOT
 from tests.world import CALLER, CLEAR, LISTED, World
 
 ROUTES = [(route.method, route.path, route.needs) for route in console._ROUTES]
@@ -591,7 +592,7 @@ async def test_an_open_board_does_not_keep_the_gate_from_stopping(tmp_path: Path
 
 
 async def test_what_ten_boards_cost_can_be_measured() -> None:
-    words = program("bench", "console", "--requests", "200", "--rounds", "1", "--json")
+    words = [sys.executable, "-m", "tests.bench", "console", "--requests", "200", "--rounds", "1"]
     process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     told, _ = await process.communicate()
     assert process.returncode == 0

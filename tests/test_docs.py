@@ -140,7 +140,7 @@ def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     if hasattr(command, "list_commands"):
         for each in command.list_commands(None):
             yield from leaves(command.get_command(None, each), f"{name} {each}")
-    else:
+    elif not command.hidden:
         yield name, command
 
 

@@ -14,13 +14,13 @@ import pytest
 from msgspec.structs import replace
 
 from dialgate import cdr
-from dialgate.bench import kamailio
-from dialgate.bench import sip as sip_bench
 from dialgate.conformance import gates
 from dialgate.conformance.gates import Play
 from tests import sipworld
+from tests.bench import kamailio
+from tests.bench import sip as sip_bench
 from tests.sipworld import Sip, user_of
-from tests.world import CALLER, CLEAR, CONFIG, LISTED
+from tests.world import CALLER, CLEAR, LISTED
 
 ALLOW = {
     "decision": "allow",
@@ -312,9 +312,7 @@ async def test_every_choice_in_the_shipped_files_is_a_configuration(
 
 async def test_whole_calls_from_sipp_to_sipp_are_none_lost() -> None:
     """The bench, in small: SIPp is the dialer and the trunk, the gate a process of its own."""
-    figures = await asyncio.to_thread(
-        lambda: list(sip_bench.run(CONFIG / "countries", sipworld.SHIPPED, 150, 1))
-    )
+    figures = await asyncio.to_thread(lambda: list(sip_bench.run(calls=150, rounds=1)))
     told = {figure.name: figure for figure in figures}
     assert (told["sip.lost"].value, told["sip.lost"].baseline) == (0, 0)
     assert told["sip.allowed"].value > 0.98

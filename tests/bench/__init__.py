@@ -1,1 +1,10 @@
-"""Benchmarks that a user does not run: `python -m tests.bench NAME --json`."""
+"""Benchmarks for developers: `python -m tests.bench NAME --json`. Those that users run are in `dialgate.bench`.
+
+A benchmark is a module with `run`, whose parameters are its options and which yields figures.
+"""
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent.parent
+COUNTRIES: Final = ROOT / "config" / "countries"

@@ -1,17 +1,56 @@
-"""`python -m tests.bench NAME [--json]` runs `tests.bench.NAME` and prints its figures, one JSON object a line."""
+"""`python -m tests.bench NAME [OPTIONS]` runs a benchmark and prints its figures, one JSON object a line.
+
+`python -m tests.bench NAME --help` lists its options.
+"""
 
 import argparse
 import importlib
+import inspect
+from subprocess import CalledProcessError
+from typing import Any, Final, get_args
 
+from dialgate import logs
+from dialgate.bench import BenchError
 from dialgate.terminal import show_json
+
+NAMES: Final = (
+    "agi", "console", "fairness", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "uploads", "workers",
+)  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("name", help="a module of tests.bench")
-    parser.add_argument("--json", action="store_true", help="accepted for likeness with `dialgate bench`")
-    for figure in importlib.import_module(f"tests.bench.{parser.parse_args().name}").run():
-        show_json(figure)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, add_help=False)
+    parser.add_argument("name", choices=NAMES)
+    named, rest = parser.parse_known_args()
+    module: Any = importlib.import_module(f"tests.bench.{named.name}")
+    options = vars(_options(named.name, module).parse_args(rest))
+    del options["json"]
+    logs.configure()
+    try:
+        for figure in module.run(**options):
+            show_json(figure)
+    except (BenchError, CalledProcessError) as error:
+        show_json({"error": {"code": "bench.invalid", "message": str(error), "field": ""}})
+        raise SystemExit(1) from None
+
+
+def _options(name: str, module: Any) -> argparse.ArgumentParser:
+    """Derive the options from the parameters of `run`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tests.bench {name}",
+        description=module.__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, which is what it always prints")
+    for parameter in inspect.signature(module.run).parameters.values():
+        parser.add_argument(
+            f"--{parameter.name}",
+            type=type(parameter.default),
+            default=parameter.default,
+            choices=get_args(parameter.annotation) or None,
+            help=" ",  # without any, argparse does not print the default
+        )
+    return parser
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from dialgate.bench import Figure, servers, world
 from dialgate.bench.world import CALLER_ID, CAMPAIGN
+from tests.bench import COUNTRIES, ROOT
 
-ROOT: Final = Path(__file__).parent.parent.parent
 QUIET, FLOOD = "key-quiet", "key-flood"
 BATCHES, BATCH = 10, 10_000
 STREAMS, WINDOW = 400, 256
@@ -34,7 +34,7 @@ _FIRST: Final = 390_630_000_000
 
 def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        config = world.write_config(Path(folder), ROOT / "config/countries", clients=_clients(), sip=None)
+        config = world.write_config(Path(folder), COUNTRIES, clients=_clients(), sip=None)
         with servers.gate(config) as gate:
             alone = asyncio.run(_probe(gate.port, SECONDS))
             yield from _figures("alone", alone, None)

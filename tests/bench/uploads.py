@@ -23,7 +23,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from dialgate.bench import Figure, servers
 from dialgate.model import DAY, HOUR
 from dialgate.service import wall_clock
-from tests.bench.fairness import ROOT
+from tests.bench import ROOT
 from tests.world import CALLER, KEY, SCOPES, client, publish_answers, write_folder
 
 SECONDS: Final = 10.0

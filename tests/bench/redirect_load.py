@@ -1,7 +1,7 @@
 """A session border controller that asks by UDP, from a process of its own: as soon as one INVITE is answered it
 acknowledges that and sends the next.
 
-`python -m dialgate.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints one JSON object,
+`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints one JSON object,
 a `Load`. An INVITE that has no answer for two seconds has failed.
 """
 

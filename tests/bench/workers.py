@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import Final
 
 from msgspec import Struct
 
 from dialgate.bench import Figure, servers, world
 from dialgate.bench.http import CONNECTIONS, EMPTY, turn
 from dialgate.bench.servers import Server
+from tests.bench import COUNTRIES
+
+_COUNTS: Final = (1, 2, 4)
 
 
 class _Asked(Struct, frozen=True):
@@ -24,28 +28,28 @@ class _Asked(Struct, frozen=True):
     empty: list[float]
 
 
-def run(countries: Path, requests: int, rounds: int, counts: tuple[int, ...] = (1, 2, 4)) -> Iterator[Figure]:
+def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """`requests` to each worker in each round; a first round is not counted. On a Redis, whose own time is not in it. Each worker has
     as many connections as the one alone, and as much to do on each, so that it finds as many calls for a batch."""
-    asked = {count: _Asked([], []) for count in counts}
+    asked = {count: _Asked([], []) for count in _COUNTS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         url = running.enter_context(servers.redis(Path(folder)))
         worlds = {
             count: _world(Path(folder), countries, url, count, requests * count * (rounds + 1))
-            for count in counts
+            for count in _COUNTS
         }
         numbers = {count: iter(made.numbers) for count, made in worlds.items()}
         gates = {
             count: running.enter_context(servers.gate(made.config, workers=count))
             for count, made in worlds.items()
         }
-        bare = {count: _bare(running, count) for count in counts}
+        bare = {count: _bare(running, count) for count in _COUNTS}
         for _ in range(rounds + 1):
             for count, made in worlds.items():
                 bodies, connections = world.bodies(numbers[count], requests * count), CONNECTIONS * count
                 asked[count].gate.append(_spent([gates[count]], made.key, bodies, connections))
                 asked[count].empty.append(_spent(bare[count], made.key, bodies, connections))
-    alone = asked[counts[0]]
+    alone = asked[_COUNTS[0]]
     for count, each in asked.items():
         yield _compared(f"workers.{count}.server_cpu", each.gate[1:], alone.gate[1:])
         yield _compared(f"workers.{count}.empty_cpu", each.empty[1:], alone.empty[1:])

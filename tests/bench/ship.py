@@ -32,6 +32,7 @@ from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.settings import StreamTo
 from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Folder
+from tests.bench import COUNTRIES
 
 _NAME, _PATIENCE = "bench", 60.0
 _ELSEWHERE = "/dev/shm"  # targets are on other machines, so not on the disk of the log
@@ -44,7 +45,7 @@ class Round(Struct, frozen=True):
     delay: float
 
 
-def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
+def run(requests: int = 15_000, rounds: int = 3, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """`requests` in each turn; a first round is not counted."""
     with (
         tempfile.TemporaryDirectory() as name,

@@ -17,9 +17,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.bench import BenchError, Figure, kamailio, servers, world
-from dialgate.bench.kamailio import Site
+from dialgate.bench import BenchError, Figure, servers, world
+from tests.bench import COUNTRIES, ROOT, kamailio
+from tests.bench.kamailio import Site
 
+SHIPPED: Final = ROOT / "deploy" / "kamailio"
 _PROXY, _DIALER, _TRUNK = "127.0.0.6", "127.0.0.2", "127.0.0.3"
 _CONCURRENT: Final = 40
 _ALLOWED_AT_LEAST: Final = 0.98
@@ -151,7 +153,9 @@ class _Round(Struct, frozen=True):
     theirs: _Load
 
 
-def run(countries: Path, shipped: Path, calls: int, rounds: int) -> Iterator[Figure]:
+def run(
+    calls: int = 2_000, rounds: int = 5, shipped: Path = SHIPPED, countries: Path = COUNTRIES
+) -> Iterator[Figure]:
     """`calls` through each in each round; a first round is not counted. `shipped`: the folder of the configuration.
     Raises `BenchError` where Kamailio or SIPp is not installed or a number was refused."""
     for program in ("kamailio", "sipp"):

@@ -16,6 +16,7 @@ from msgspec import Struct
 from dialgate.bench import BenchError, Figure, servers, world
 from dialgate.bench.load import Load
 from dialgate.bench.servers import Server
+from tests.bench import COUNTRIES, ROOT
 
 _CONCURRENT = (25, 500)
 _ALLOWED_AT_LEAST = 0.8
@@ -53,7 +54,7 @@ class _Round(Struct, frozen=True):
     same: Load
 
 
-def run(countries: Path, calls: int, rounds: int) -> Iterator[Figure]:
+def run(calls: int = 3_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """`calls` to each server in each round, at each of the levels; a first round is not counted. Linux only."""
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, calls * (rounds + 1) * len(_CONCURRENT))
@@ -74,8 +75,8 @@ def _round(each: tuple[Server, ...], numbers: Iterator[int], calls: int, concurr
 
 
 def _turn(server: Server, asked: bytes, concurrent: int) -> Load:
-    words = [sys.executable, "-m", "dialgate.bench.agi_load", str(server.port), str(concurrent)]
-    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE)
+    words = [sys.executable, "-m", "tests.bench.agi_load", str(server.port), str(concurrent)]
+    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE, cwd=ROOT)
     return msgspec.json.decode(ran.stdout, type=Load)
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from dialgate.bench import BenchError, Figure, http, servers, world
 from dialgate.bench.http import Turn
 from dialgate.bench.servers import Server
+from tests.bench import COUNTRIES
 
 CONSOLES = 10
 
@@ -45,7 +46,7 @@ class Round(Struct, frozen=True):
     alone: Turn
 
 
-def run(countries: Path, requests: int, rounds: int) -> Iterator[Figure]:
+def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """`requests` in each turn; a first round is not counted. Linux only."""
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, 2 * requests * (rounds + 1))

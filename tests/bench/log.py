@@ -29,6 +29,7 @@ from dialgate.keys import Keys, MonthKeys, nonces
 from dialgate.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
 from dialgate.records import Reader
 from dialgate.service import wall_clock
+from tests.bench import COUNTRIES
 
 _BATCH = 256
 _CALLS_A_NUMBER = 4
@@ -51,7 +52,7 @@ class _Measured(Struct, frozen=True):
     why: list[float]
 
 
-def run(countries: Path, records: int) -> Iterator[Figure]:
+def run(records: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]:
     segment = min(64 << 20, records * 50)  # as is the default, and so that a tenth fills one
     with tempfile.TemporaryDirectory() as folder:
         tenth = _measured(Path(folder) / "tenth", countries, records // 10, segment)

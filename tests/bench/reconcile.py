@@ -20,10 +20,11 @@ from dialgate import kept, localtime, settings
 from dialgate.archive import closed
 from dialgate.archive.packing import pack
 from dialgate.bench import BenchError, Figure, world
-from dialgate.bench.log import Writing
 from dialgate.keys import MonthKeys
 from dialgate.model import MINUTE, SECOND, Decided, Instant
 from dialgate.service import wall_clock
+from tests.bench import COUNTRIES
+from tests.bench.log import Writing
 
 _EACH = 20
 _SEGMENT = 64 << 20
@@ -52,7 +53,7 @@ class _Remembering(Writing):
         return decided
 
 
-def run(countries: Path, calls: int) -> Iterator[Figure]:
+def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = world.write_config(folder, countries)

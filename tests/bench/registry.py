@@ -1,6 +1,6 @@
 """What the nightly job costs: a full American list, a day's changes to it, and Italian answers of many consultations.
 
-Each run of the job is a process of its own, as on the night; making the files is not measured. Linux only.
+Each run of the job is a process of its own, as on the night; making the files is not measured. Linux only, 5 GB of disk.
 """
 
 import subprocess
@@ -25,6 +25,7 @@ from dialgate.numberset import NumberSet
 from dialgate.service import wall_clock
 from registry_sync.formats import rpo
 from registry_sync.packages import Shelf
+from tests.bench import COUNTRIES
 
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000
 _CALLS = 20_000
@@ -40,7 +41,12 @@ class Job(Struct, frozen=True):
     peak: float
 
 
-def run(countries: Path, numbers: int, changes: int, answers: int) -> Iterator[Figure]:
+def run(
+    numbers: int = 250_000_000,
+    changes: int = 300_000,
+    answers: int = 30_000_000,
+    countries: Path = COUNTRIES,
+) -> Iterator[Figure]:
     """`numbers` on the list, at 250 million in 160,000 blocks, `changes` a day, at most of a tenth; `answers` in 20
     consultations, each of which asks again about a tenth of what the one before did."""
     with tempfile.TemporaryDirectory() as folder:

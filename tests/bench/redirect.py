@@ -15,6 +15,7 @@ from msgspec import Struct
 from dialgate.bench import BenchError, Figure, servers, world
 from dialgate.bench.load import Load
 from dialgate.bench.servers import Server
+from tests.bench import COUNTRIES, ROOT
 
 _CONCURRENT = 64
 _ALLOWED_AT_LEAST = 0.8
@@ -51,7 +52,7 @@ class _Turn(Struct, frozen=True):
         return self.load.requests / self.load.seconds
 
 
-def run(countries: Path, calls: int, rounds: int) -> Iterator[Figure]:
+def run(calls: int = 10_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """`calls` to each server in each round; a first round is not counted. Linux only."""
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, calls * (rounds + 1))
@@ -67,9 +68,9 @@ def _round(ours: Server, theirs: Server, numbers: Iterator[int], calls: int) -> 
 
 
 def _turn(server: Server, asked: bytes) -> _Turn:
-    words = [sys.executable, "-m", "dialgate.bench.redirect_load", str(server.port), str(_CONCURRENT)]
+    words = [sys.executable, "-m", "tests.bench.redirect_load", str(server.port), str(_CONCURRENT)]
     before = server.cpu()
-    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE)
+    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE, cwd=ROOT)
     return _Turn(msgspec.json.decode(ran.stdout, type=Load), server.cpu() - before)
 
 

@@ -1,6 +1,6 @@
 """Calls from Asterisk, from a process of its own: each is a connection, and as soon as one ends the next begins.
 
-`python -m dialgate.bench.agi_load PORT CALLS CONCURRENT` reads one called number a line on stdin and prints one JSON
+`python -m tests.bench.agi_load PORT CALLS CONCURRENT` reads one called number a line on stdin and prints one JSON
 object, a `Load`. To cost the machine little it answers every line with `200 result=1` and looks at nothing but the word
 `allow`; what it is told is held to the protocol in the tests.
 """
