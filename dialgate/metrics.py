@@ -143,7 +143,7 @@ class Metrics:
         self.neighbours = Neighbours(self.unlisted)
         self.stale = counter(
             "dialgate_stale_batches",
-            "Batches decided again: a number's state had changed, or was not as guessed.",
+            "Batches decided again: a number's state had changed.",
         )
         closed = "HTTP connections closed for want of a place: `evicted` had sent no admitted request, `refused` was new."
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))

@@ -3,7 +3,7 @@
 While one batch is committed the store may be read for the next already: a round trip is most of what a shared store costs.
 Such a reading is used only if that commit went well, its records are all that came into the log since, and neither a subject
 nor a question of the next is among those of the batch. What others have written meanwhile the commit finds out, for it looks
-at the state of every allowed call again; or at everything, where the store was not read but guessed at.
+at the state of every allowed call again.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ class Reserver:
         self._recorded: Batch | None = None
 
     async def decide(self, ask: Callable[[], Inquiry], leave: Callable[[], None]) -> Batch:
-        """What it allows is counted, and it is in the log, not yet durably. `ask` is called when the store is read or guessed at, again
+        """What it allows is counted, and it is in the log, not yet durably. `ask` is called when the store is read, again
         where that has to be done anew; `leave` when another may be read for: only one at a time may be on its way to that.
 
         Raises `StoreUnavailable`, `LogUnavailable`; then nothing of it is in the log."""
         before, seq = self._begun, self._recorder.log.next_seq
         inquiry = ask()
-        reading = self._store.guess(inquiry.subjects, inquiry.keys) or await self._read(inquiry)
+        reading = await self._read(inquiry)
         async with self._recorder.turn:
             if not self._holds(inquiry, before, seq):
                 inquiry = ask()
@@ -61,24 +61,21 @@ class Reserver:
     async def _reserved(self, inquiry: Inquiry, reading: Reading, leave: Callable[[], None]) -> Batch:
         """If the state has changed, again."""
         written = self._recorder.grounds(inquiry.now)
-        for _ in range(_TRIES + reading.guessed):
+        for _ in range(_TRIES):
             known, answers = iter(reading.known), iter(reading.answers)
             first = self._recorder.log.next_seq
             decided = Batch(inquiry.gatherer, inquiry.now, first, self._nonces, written, self._judged)
             for question in inquiry.questions:
                 earlier = next(answers) if question.key else None
                 decided.add(question, tuple([next(known) for _ in question.subjects]), earlier)
-            if decided.reservations or decided.remembered:
-                self._begun = decided
-                leave()
-                if await self._store.commit(
-                    reading, decided.reservations, decided.remembered, decided.position
-                ):
-                    return decided
-                self._begun = self._recorded = None
-                self._metrics.stale.inc()
-            elif not reading.guessed:  # else nobody would find out whether it is so
+            if not (decided.reservations or decided.remembered):
                 return decided
+            self._begun = decided
+            leave()
+            if await self._store.commit(reading, decided.reservations, decided.remembered, decided.position):
+                return decided
+            self._begun = self._recorded = None
+            self._metrics.stale.inc()
             reading = await self._read(inquiry)
         raise StoreUnavailable("what is known of a number kept changing while it was decided on")
 

@@ -1,7 +1,7 @@
 """The gate: it reads the clock, gathers facts, decides, reserves, records, counts and answers. In that order.
 
 Calls that arrive while a batch is in flight form the next batch. Each batch has one clock reading, one read of the
-store (or a guess of what it holds), one atomic step that reserves its attempts against the very state that was read, one append to
+store, one atomic step that reserves its attempts against the very state that was read, one append to
 the log and one sync; only then do its answers leave. While a shared store commits one batch it may be read for the next already; what
 of the former that reading may lack is found out. Whatever of this fails, the answer is a deny: no log, no call.
 """

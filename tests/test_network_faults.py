@@ -21,7 +21,7 @@ from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
 from tests.proxy import Proxy, proxied
-from tests.test_shared_store import UNLISTED, always_guess, ask, load_list
+from tests.test_shared_store import UNLISTED, ask, load_list
 from tests.world import CLEAR, NOW, Hand
 
 PATIENCE = 0.3
@@ -65,9 +65,8 @@ class Line(Struct):
                     return answer
 
 
-@pytest.fixture(params=["read", "guessed"])
-async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Line]:
-    """Each call is read for first, or it is always guessed that nobody is known."""
+@pytest.fixture
+async def line(tmp_path: Path) -> AsyncIterator[Line]:
     (socket,) = re.findall(r"@(.*)", redises.alone())
     async with proxied(Path(socket)) as proxy:
         url = f"redis://{redises.USER}:{redises.PASSWORD}@127.0.0.1:{proxy.port}/0"
@@ -77,8 +76,6 @@ async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
         await load_list(gate)
         await gate.tick()
-        if request.param == "guessed":
-            always_guess(gate)
         yield Line(gate, proxy, tmp_path.name)
         proxy.heal()
         await gate.close()
@@ -122,11 +119,10 @@ async def test_an_answer_that_was_never_recorded_is_never_given_again(line: Line
     assert await line.attempts() == [answer.decision_id]
 
 
-async def test_what_is_in_doubt_is_settled_before_the_next_is_guessed(line: Line) -> None:
+async def test_what_is_in_doubt_is_settled_before_the_next_is_committed(line: Line) -> None:
     """Else what the next remembers would be taken back with it."""
     line.proxy.fail("lost", COMMIT)
     assert (await ask(line.gate, "a", UNLISTED)).decision_id == ""
-    assert line.gate._store.guess([]) is None
     line.proxy.heal()
     other = await line.served("b", UNLISTED)
     assert await ask(line.gate, "b", UNLISTED) == other

@@ -33,7 +33,7 @@ from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
 from tests.ports import free_port
-from tests.test_store import ANNA, NOTHING, attempt, revoked, strangers_only
+from tests.test_store import ANNA, NOTHING, attempt, revoked
 from tests.world import CALLER, CLEAR, LISTED, NOW, Hand
 
 UNLISTED = "+390612999999"  # on no call list, and the registry was not asked
@@ -84,22 +84,13 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[Gate]]:
         yield [first, second]
 
 
-def always_guess(gate: Gate) -> None:
-    """That nobody is known, however often that was wrong."""
-    assert isinstance(gate._store, RedisStore)
-    gate._store._sure = 0
-
-
 async def ask(gate: Gate, call_id: str = "", to: str = CLEAR) -> Answer:
     client = gate.config.settings.clients[0]
     call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
     return await gate.check(call, client)
 
 
-@pytest.mark.parametrize("guessing", [0, 1, 2])
-async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate], guessing: int) -> None:
-    for gate in gates[:guessing]:
-        always_guess(gate)
+async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate]) -> None:
     answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
     allowed = [answer for answer in answers if answer.decision == "allow"]
     assert len(allowed) == 5
@@ -107,11 +98,8 @@ async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate], guessin
     assert all(verify(gate.config.data / "log").ok for gate in gates)
 
 
-@pytest.mark.parametrize("guessing", [False, True])
-async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate], guessing: bool) -> None:
+async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> None:
     one, other = gates
-    if guessing:
-        always_guess(other)
     assert (await ask(other)).decision == "allow"
     await one.registrar.revoke(
         one.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
@@ -119,10 +107,9 @@ async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate], gues
     assert (await ask(other)).reasons[0].code == "revocation.revoked"
 
 
-async def test_of_a_call_that_is_denied_anyway_nothing_is_guessed_but_what_is_so(gates: list[Gate]) -> None:
-    """No reservation watches it, and its record must tell what was known."""
+async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gates: list[Gate]) -> None:
+    """No reservation watches a call that is denied anyway."""
     one, other = gates
-    always_guess(other)
     stop = RevocationRequest(number=UNLISTED, scope="controller")
     before, after = await ask(other, to=UNLISTED), "revocation.revoked"
     assert after not in [reason.code for reason in before.reasons]
@@ -130,11 +117,8 @@ async def test_of_a_call_that_is_denied_anyway_nothing_is_guessed_but_what_is_so
     assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
 
 
-@pytest.mark.parametrize("guessing", [False, True])
-async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate], guessing: bool) -> None:
+async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -> None:
     first = await ask(gates[0], "a")
-    if guessing:
-        always_guess(gates[1])
     assert await ask(gates[1], "a") == first
 
 
@@ -292,9 +276,8 @@ async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_ba
     redises.ended(process)
 
 
-@pytest.mark.parametrize("guessing", [False, True])
 async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_all_is_back(
-    tmp_path: Path, guessing: bool
+    tmp_path: Path,
 ) -> None:
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
@@ -302,9 +285,6 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await gate.registrar.revoke(gate.config.settings.clients[0], stop)
-    if guessing:
-        await gate._store.read([ANNA])
-        always_guess(gate)
     ask_server(tmp_path, "SWAPDB", "0", "1")
     assert (await ask(gate)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
@@ -330,17 +310,21 @@ async def own(tmp_path: Path) -> AsyncIterator[RedisStore]:
     redises.ended(process)
 
 
-async def test_a_guess_is_not_committed_to_a_server_that_was_emptied(own: RedisStore, tmp_path: Path) -> None:
-    """Also where the ledger holds nothing yet, so that it is as long as before."""
+async def test_a_commit_does_not_reach_a_server_that_was_emptied_since_the_read(
+    own: RedisStore, tmp_path: Path
+) -> None:
+    """Also where the ledger holds no entry yet, so that it is as long as before."""
     assert await own.claim("ours")
-    await strangers_only(own)
-    guess = own.guess([ANNA])
-    assert guess is not None
+    await own.settle("log", 0, (), ())
+    reading = await own.read([ANNA])
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    assert not await own.commit(guess, reservations, [], Position("log", 1))
+    with pytest.raises(StoreUnavailable, match="a commit came too late"):
+        await own.commit(reading, reservations, [], Position("log", 1))
+    assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    assert await own.commit(guess, reservations, [], Position("log", 1))
+    reading = await own.read([ANNA])
+    assert await own.commit(reading, reservations, [], Position("log", 1))
 
 
 async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(
@@ -355,17 +339,6 @@ async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(
     ask_server(tmp_path, "SWAPDB", "0", "1")
     await own.read([ANNA])
     assert await own.positions() == {"log": 1}
-
-
-async def test_the_copy_of_a_ledger_without_entries_is_guessed_right(tmp_path: Path) -> None:
-    """Where that ends stands there as a nought."""
-    store = RedisStore(redises.alone(), name=tmp_path.name)
-    await store.script("whole", [store.key("seq"), store.key("copying")], [0])
-    await strangers_only(store)
-    guess = store.guess([ANNA])
-    assert guess is not None
-    assert await store.commit(guess, [], [], Position("log", 1))
-    await store.close()
 
 
 async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_what_it_lacks(

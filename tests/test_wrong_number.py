@@ -19,7 +19,7 @@ from dialgate.requests import ConsentRequest, OutcomeRequest
 from dialgate.service import Gate
 from tests import test_restore, test_shared_store, world
 from tests.test_restore import House, codes, house
-from tests.test_shared_store import always_guess, gates
+from tests.test_shared_store import gates
 from tests.world import CALLER, KEY, NOW, World
 
 __all__ = ["gates", "house"]  # fixtures
@@ -194,11 +194,8 @@ async def test_an_access_report_tells_of_it_and_an_erasure_keeps_it(made: World)
         assert "numero sbagliato" in await answer.text()
 
 
-@pytest.mark.parametrize("guessing", [False, True])
-async def test_a_report_that_one_gate_took_binds_the_other(gates: list[Gate], guessing: bool) -> None:
+async def test_a_report_that_one_gate_took_binds_the_other(gates: list[Gate]) -> None:
     one, other = gates
-    if guessing:
-        always_guess(other)
     for gate in gates:
         world.publish_answers(gate.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await gate.tick()

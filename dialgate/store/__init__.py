@@ -56,13 +56,11 @@ class Remembered(Struct, frozen=True, gc=False):
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """What a store held of `subjects` and under the keys asked for, in order. A commit names the reading it rests on. `guessed`: the
-    store has not been asked."""
+    """What a store held of `subjects` and under the keys asked for, in order. A commit names the reading it rests on."""
 
     subjects: Sequence[bytes]
     known: Sequence[Known]
     answers: Sequence[Remembered | None]
-    guessed: bool = False
 
 
 class Position(Struct, frozen=True):
@@ -179,10 +177,6 @@ class Store(Protocol):
         """What is known of each subject, attempts (newest last) included, and the answers remembered under `keys` at or
         after `since`. Unknown subjects are `Known()`, but for the sequence."""
 
-    def guess(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:
-        """What `read` would most likely give, for a commit to find out: that nobody is known, and no answer remembered. None where
-        it would be wrong too often, or asking costs nothing."""
-
     async def expect_many(self) -> None:
         """Before very many subjects are read: what makes that quicker is made ready. What is read stays the same."""
 
@@ -194,8 +188,7 @@ class Store(Protocol):
         position: Position,
     ) -> bool:
         """In one atomic step: count every attempt, if its watched subjects are as `reading`, which holds them, saw them;
-        remember the answers; note the position. Of a guess everything in it is watched. False where something was not as it was read
-        or guessed: then *nothing* was written.
+        remember the answers; note the position. False where something was not as it was read: then *nothing* was written.
 
         The reservations of one commit do not make each other stale: who decides a batch reckons with what it has
         already allowed. An attempt counted again is counted once; where a decision's id comes again with another

@@ -20,9 +20,8 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:seen                a hash, configuration or version to when it was first seen
     {dialgate}:lead:TASK           which node does what only one should do
 
-A batch is read by one MGET. A commit sends back what was read, and writes where that still holds; a subject that nobody knows
-is an empty value. Where reading after reading found nobody known, the next is a guess that it is so again, and its commit looks at
-everything that a reading would have. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
+A batch is read by one MGET. A commit sends back what was read, and writes where that still holds; an unknown subject
+is an empty value. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
 default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here and on as
 many replicas as the settings ask for (WAITAOF).
 """
@@ -79,18 +78,13 @@ _presence = msgspec.json.Decoder(Presence)
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
-    """And the value of each subject; the keys that answers were asked for under; what stood where the ledger's end does."""
+    """A reading with the value of each subject and the ledger's newest sequence."""
 
     values: Mapping[bytes, bytes]
-    keys: Sequence[bytes]
-    end: bytes
-
-    @property
-    def seq(self) -> int:
-        return int(self.end or 0)
+    seq: int
 
 
-_UNREAD: Final = Seen((), (), (), values={}, keys=(), end=b"")
+_UNREAD: Final = Seen((), (), (), values={}, seq=0)
 
 
 class RedisStore:
@@ -116,7 +110,6 @@ class RedisStore:
         self._disk = patience + _SYNC_SECONDS
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
-        self._end = b""  # and the ledger's end that it tells
         self._server = Server(place(url, patience, self._name), patience)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
@@ -125,8 +118,6 @@ class RedisStore:
         self._overtaken = ""  # the log that another gate writes too
         self._durable = 0  # an entry of the ledger that cannot be lost
         self._mark: bytes | None = None  # what was claimed
-        self._strangers = 0  # readings in a row that found nobody known,
-        self._sure = 4  # and after how many it is guessed of the next
         self._doubtful: dict[str, int] = {}  # the lowest sequence of a log that was committed, or was not
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
@@ -283,23 +274,6 @@ class RedisStore:
         refuse_if_short(reading.seq, durable)
         return reading
 
-    def guess(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Seen | None:
-        """In a campaign that begins nearly everybody is a stranger, and to ask that first is one round trip of two."""
-        if self._strangers < self._sure or self._doubtful or self._nothing.seq < self._durable:
-            return None
-        return self._of_nobody(subjects, keys, guessed=True)
-
-    def _of_nobody(self, subjects: Sequence[bytes], keys: Sequence[bytes], *, guessed: bool) -> Seen:
-        return Seen(
-            subjects=subjects,
-            known=[self._nothing] * len(subjects),
-            answers=[None] * len(keys),
-            guessed=guessed,
-            values=dict.fromkeys(subjects, b""),
-            keys=keys,
-            end=self._end,
-        )
-
     def _refuse_unless_claimed(self, held: bytes | None) -> None:
         if self._mark is not None and held != self._mark:
             raise StoreUnavailable(
@@ -315,13 +289,17 @@ class RedisStore:
         since: Instant,
         told: Sequence[bytes | None],
     ) -> Seen:
-        end = told[0] or b""
-        if self._end != end:
-            self._nothing, self._end = Known(seq=int(end or 0)), end
+        seq = int(told[0] or 0)
+        if self._nothing.seq != seq:
+            self._nothing = Known(seq=seq)
         if not any(told[2:]):  # as it is of most
-            self._strangers += any(subjects)
-            return self._of_nobody(subjects, keys, guessed=False)
-        self._strangers = 0
+            return Seen(
+                subjects=subjects,
+                known=[self._nothing] * len(subjects),
+                answers=[None] * len(keys),
+                values=dict.fromkeys(different, b""),
+                seq=seq,
+            )
         values: dict[bytes, bytes] = {}
         known = dict.fromkeys(different, self._nothing)
         for subject, value in zip(different, told[2:], strict=False):
@@ -329,7 +307,7 @@ class RedisStore:
                 values[subject] = b""
             else:
                 values[subject] = value
-                known[subject] = redis_lines.known(value, self._nothing.seq)
+                known[subject] = redis_lines.known(value, seq)
         answers: list[Remembered | None] = [None] * len(keys)
         for at, value in enumerate(told[2 + len(different) :]):
             if value is not None:
@@ -340,8 +318,7 @@ class RedisStore:
             known=[known[subject] for subject in subjects],
             answers=answers,
             values=values,
-            keys=keys,
-            end=end,
+            seq=seq,
         )
 
     async def commit(
@@ -364,9 +341,7 @@ class RedisStore:
         except StoreUnavailable:
             self._doubt(position)
             raise
-        if told:
-            self._strangers = 0
-        elif self._replicas:
+        if not told and self._replicas:
             self._durable = max(self._durable, seen.seq)
         return not told
 
@@ -387,23 +362,16 @@ class RedisStore:
         log, values = position.log, seen.values
         lines = _lines(values, reservations)
         subjects = [each.subject for each in reservations]
-        every = values if seen.guessed else ()
-        watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations], every)))
-        held = [values[subject] for subject in watched]
-        besides: list[_Keys] = []
-        if seen.guessed:
-            held += [seen.end, self._mark or b""]
-            besides = [self._of_ledger, self._of_keys, (self._of_answer, list(seen.keys))]
+        watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations])))
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         given = [(seq_of(each.decision), each.key) for each in remembered]
         attempts, answers = redis_names.runs(counted), redis_names.runs(given)
         lasting = _newest(remembered)
         highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
-        known = [(at, value) for at, value in enumerate(held) if value]
+        known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
         keys: list[_Keys] = [
             self._of_positions,
             (self._of_subject, watched),
-            *besides,
             (self._names("a:", log), [run.piece for run in attempts]),
             (self._names("g:", log), [run.piece for run in answers]),
             (self._of_answer, [each.key for each in lasting]),
@@ -411,7 +379,7 @@ class RedisStore:
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers,
-            len(lines), len(watched) + _count(besides), len(attempts), len(answers), len(known),
+            len(lines), len(watched), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and redis_lines.mortal(value)))],
             (b"", list(lines.values())),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],

@@ -245,9 +245,6 @@ class SqliteStore:
         sieve = self._sieve
         return sieve is not None and not self._only_ledger and seq == self._sieved and not sieve.passes(keys)
 
-    def guess(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:  # noqa: ARG002 - to read is as quick
-        return None
-
     async def expect_many(self) -> None:
         if self._sieve is not None or self._filling is not None:
             return
