@@ -182,7 +182,9 @@ def test_records_are_read_found_and_joined_as_before(folder: Path, keys: Keys) -
 def test_a_line_found_by_number_is_where_it_says_and_what_it_says(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     hashes = {line.seq: line.hash for line in Segments(folder).lines()}
-    for line, record in Reader(folder).about(keys.hashes(NUMBERS[7]).values()):
+    found = list(Reader(folder).about(keys.hashes(NUMBERS[7]).values()))
+    assert len(found) == 3
+    for line, record in found:
         assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
         assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
 

@@ -534,8 +534,27 @@ def test_where_attempts_forbid_nothing_the_same_is_decided_word_for_word_as_with
         assert decide(facts, IT) == without
 
 
+@pytest.mark.parametrize(
+    ("law", "attempts", "reasons"),
+    [
+        (IT, 4, []),
+        (IT, 5, ["frequency.exceeded"]),
+        (with_law(frequency=[]), 5, []),
+    ],
+    ids=["below the limit", "at the limit", "no limit"],
+)
+def test_attempts_forbid_what_they_make_too_many(law: Law, attempts: int, reasons: list[str]) -> None:
+    made = [
+        {"decision": f"a-{each}", "at": f"2026-11-{24 - each}T09:00:00+01:00", "campaign": "c"}
+        for each in range(attempts)
+    ]
+    facts = base(known={"attempts": made})
+    assert [deny.code for deny in decide(facts, law).reasons] == reasons
+    assert attempts_forbid_nothing(facts, law) == (not reasons)
+
+
 @pytest.mark.parametrize("law", [IT, with_law(frequency=[])], ids=["limits", "no limits"])
-def test_attempts_forbid_what_they_make_too_many(law: Law) -> None:
+def test_a_silent_call_and_a_request_are_never_without_effect(law: Law) -> None:
     facts = base(
         known={"attempts": [{"decision": "a-1", "at": "2026-11-24T09:00:00+01:00", "campaign": "c"}]}
     )

@@ -308,6 +308,8 @@ async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
         assert (refused.value.code, refused.value.field) == (code, "consent")
     else:
         await registrar.lift(client, receipt.seq, lift)
+    (held,) = fold(await registrar._store.since(0, 9)).revocations
+    assert held.lifted == ("" if code else "new_consent")
 
 
 async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registrar) -> None:

@@ -37,7 +37,7 @@ from dialgate.store import (
 )
 from dialgate.store.recent import Recent
 from dialgate.store.redis import RedisStore
-from dialgate.store.sqlite import GATHERED, SqliteStore
+from dialgate.store.sqlite import _MOST, GATHERED, SqliteStore
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
 from tests import redises
@@ -749,14 +749,19 @@ async def test_a_store_of_format_2_is_brought_forward_with_how_far_its_rows_may_
 
 
 async def test_where_the_disk_cannot_keep_up_who_decides_waits_for_it(tmp_path: Path) -> None:
-    """Memory does not hold all that is to be written."""
-    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    for each in range(1, 12):
-        answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
-        await store.commit(NOTHING, [], answers, Position("log", each))
-    assert (await beside.positions())["log"] >= 2
+    """Memory holds a fixed number of full gatherings. The commit after that writes the oldest one first, no earlier commit waits."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as beside:  # a read here gives the writer no turn
+        for each in range(1, _MOST + 4):
+            answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+            await store.commit(NOTHING, [], answers, Position("log", each))
+            (written,) = beside.execute("SELECT ifnull(max(seq), 0) FROM position").fetchone()
+            if each <= _MOST + 1:
+                assert written == 0
+            else:
+                assert written >= each - _MOST - 1
+            assert len(store._recent) <= _MOST + 1
     await store.close()
-    await beside.close()
 
 
 async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Path) -> None:
