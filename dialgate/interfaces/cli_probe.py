@@ -34,6 +34,7 @@ from dialgate.terminal import MISUSE, NO, console, show_json, show_table
 
 app = caller_id_app
 _SIP_PORT = 5060
+_TIMERS = Timers()
 _WORDS: dict[str, str] = {
     "answered": "answered: recorded as proof",
     "not_answered": "not answered: recorded, its calls are refused from now on",
@@ -86,6 +87,15 @@ _TrunkAt: TypeAlias = Annotated[
         metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="Where to send the calls, by UDP."
     ),
 ]
+_T1: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--t1",
+        min=10,
+        max=2_000,
+        help="SIP timer T1 (RFC 3261) in milliseconds. A trunk that does not respond is given up after 64 times T1.",
+    ),
+]
 
 
 @caller_id_app.command("probe")
@@ -107,6 +117,7 @@ def caller_id_probe(
         int, typer.Option(min=1, max=5, help="Calls before a number is held not to be answered.")
     ] = 2,
     pause: Annotated[float, typer.Option(min=0, max=3600, help="Seconds between two of them.")] = 60,
+    t1: _T1 = _TIMERS.t1,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -130,25 +141,31 @@ def caller_id_probe(
                 status.update(f"calling {line.number}")
                 way = Trunk(host=host, port=port, caller=show or line.number, credentials=credentials)
                 patience = Patience(ring=int(ring * 1000), listen=int(listen * 1000))
-                probe = _called(
-                    line, way, patience, _address(local, 0, "local") if local else None, tries, pause
+                source = _address(local, 0, "local") if local else None
+                timers = Timers(t1=t1)
+                probe = asyncio.run(
+                    _tried(line.number, way, patience, timers, local=source, tries=tries, pause=pause)
                 )
                 _record(config, loaded, line, probe)
                 told.append((line, probe))
     if as_json:
         show_json([_as_builtins(*each) for each in told])
     else:
-        rows = [
-            (
-                line.number,
-                line.controller,
-                _WORDS[each.outcome],
-                ": ".join(filter(None, (_said(each), _why(each)))),
-            )
-            for line, each in told
-        ]
-        show_table("", ("caller ID", "controller", "what became of it", "said"), rows)
+        _show(told)
     raise typer.Exit(0 if all(each.outcome == "answered" for _, each in told) else NO)
+
+
+def _show(told: list[tuple[_Line, Probe]]) -> None:
+    rows = [
+        (
+            line.number,
+            line.controller,
+            _WORDS[each.outcome],
+            ": ".join(filter(None, (_said(each), _why(each)))),
+        )
+        for line, each in told
+    ]
+    show_table("", ("caller ID", "controller", "what became of it", "said"), rows)
 
 
 def _said(probe: Probe) -> str:
@@ -189,19 +206,20 @@ def _reserved(config: Config, number: str, home: str) -> bool:
     return any(number.startswith(each.prefix) for section in sections for each in section.classes)
 
 
-def _called(
-    line: _Line, trunk: Trunk, patience: Patience, local: tuple[str, int] | None, tries: int, pause: float
-) -> Probe:
-    return asyncio.run(_tried(line.number, trunk, patience, local, tries, pause))
-
-
 async def _tried(
-    number: str, trunk: Trunk, patience: Patience, local: tuple[str, int] | None, tries: int, pause: float
+    number: str,
+    trunk: Trunk,
+    patience: Patience,
+    timers: Timers,
+    *,
+    local: tuple[str, int] | None,
+    tries: int,
+    pause: float,
 ) -> Probe:
     """A line may be busy once."""
     for left in reversed(range(tries)):
         try:
-            (probe,) = await sip_agent.probe([number], [trunk], patience, Timers(), local=local)
+            (probe,) = await sip_agent.probe([number], [trunk], patience, timers, local=local)
         except OSError as error:
             raise Failure(
                 "trunk.unreachable", f"{trunk.host}: {error.strerror or error}", field="trunk"
