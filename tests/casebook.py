@@ -56,9 +56,10 @@ BASE: dict[str, Any] = {
 
 
 class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
-    """`reasons` in the order in which they are told; `outcomes`: rule to `pass`, `skip` or `deny`, for those that
+    """`reasons` in their order; `outcomes`: rule to `pass`, `skip` or `deny`, for those that
     matter; instants as RFC 3339, an empty text for none. `cites`: reason code to the severity that the denial carries and
-    how its source begins."""
+    how its source begins; a severity alone where no section is cited. Needed where several sections could have denied
+    (`tests/citations.py`)."""
 
     decision: str
     reasons: list[str] = []
@@ -109,8 +110,14 @@ def law_of(country: str) -> Law:
     return parse_law(law_data(country))
 
 
+def case_law_data(case: Case) -> dict[str, Any]:
+    """The country's file with what the case changes in it: to be copied, not changed."""
+    data: dict[str, Any] = merged(law_data(case.country), case.law)
+    return data
+
+
 def case_law(case: Case) -> Law:
-    return parse_law(_merged(law_data(case.country), case.law)) if case.law else law_of(case.country)
+    return parse_law(case_law_data(case)) if case.law else law_of(case.country)
 
 
 def instant(text: str) -> int:
@@ -119,7 +126,7 @@ def instant(text: str) -> int:
 
 def facts_of(case: Case) -> Facts:
     law, at = case_law(case), instant(case.at)
-    data = _merged(BASE, case.facts)
+    data = merged(BASE, case.facts)
     zones = data.pop("zones")
     return msgspec.convert(
         {
@@ -132,10 +139,10 @@ def facts_of(case: Case) -> Facts:
     )
 
 
-def _merged(base: Any, more: Any) -> Any:
+def merged(base: Any, more: Any) -> Any:
     """Mappings are merged, anything else is replaced."""
     if isinstance(base, dict) and isinstance(more, dict):
-        return {**base, **{key: _merged(base.get(key), value) for key, value in more.items()}}
+        return {**base, **{key: merged(base.get(key), value) for key, value in more.items()}}
     return more
 
 

@@ -110,7 +110,7 @@ def worlds(every: list[Staged]) -> list[list[Staged]]:
 def configure(folder: Path, of: Staged) -> Config:
     path = world.write_folder(folder)
     facts, case = of.facts, of.case
-    law = dict(casebook._merged(casebook.law_data(case.country), case.law))
+    law = dict(casebook.case_law_data(case))
     law["codes"] = sorted({*law["codes"], *facts.controller.adheres_to})
     (folder / "countries" / f"{case.country.lower()}.yaml").write_text(yaml.safe_dump(law))
     campaign = {

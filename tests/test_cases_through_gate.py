@@ -173,6 +173,9 @@ def test_the_answer_tells_the_decision_and_outlives_neither_it_nor_a_quarter_of_
     until = min(record.decision.valid_until, record.at + 900 * SECOND) if record.decision.allow else 0
     # Where a case needs a second controller, clients see ids that count nothing.
     assert (answer.decision_id == record.id) != each.facts.caller_id.shared
+    assert [(reason.code, reason.severity, reason.law) for reason in answer.reasons] == [
+        (deny.code, deny.severity, deny.law) for deny in record.decision.reasons
+    ]
     assert record.at == each.facts.at
     assert (answer.decision == "allow") == record.decision.allow
     assert answer.valid_until == (localtime.rfc3339(until) if until else "")

@@ -15,15 +15,13 @@ def caller_id_shown(facts: Facts, law: Binding) -> Outcome:
     form = facts.caller_id.form
     if form in {"withheld", "invalid"}:
         problem = "is withheld" if form == "withheld" else "is no telephone number"
-        return Deny("caller_id.withheld", f"the caller ID {problem}", _section_source(law))
+        return _deny("caller_id.withheld", f"the caller ID {problem}", law)
     return Pass(form)
 
 
 def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
     if not facts.caller_id.assigned:
-        return Deny(
-            "caller_id.not_assigned", "the caller ID is not assigned to this campaign", _section_source(law)
-        )
+        return _deny("caller_id.not_assigned", "the caller ID is not assigned to this campaign", law)
     for section in law.unique_caller_ids:
         if facts.caller_id.shared:
             text = "the caller ID is shared with another controller"
@@ -31,8 +29,12 @@ def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
     return Pass()
 
 
-def _section_source(law: Binding) -> str:
-    return law.caller_ids[0].source if law.caller_ids else ""
+def _deny(code: str, text: str, law: Binding) -> Deny:
+    """Cite the first section about caller IDs: that one is shown and assigned is asked whatever the law says."""
+    if not law.caller_ids:
+        return Deny(code, text)
+    section = law.caller_ids[0]
+    return Deny(code, text, section.source, section.severity)
 
 
 def caller_id_class(facts: Facts, law: Binding) -> Outcome:

@@ -25,10 +25,6 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
 
 
 def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
-    if authority is None:
-        return Deny(code, text, _source(law))
-    return Deny(code, text, authority.source, authority.severity)
-
-
-def _source(law: Binding) -> str:
-    return law.lists[0].source if law.lists else ""
+    """Cite `authority`, or the first section about lists where a file cites none for the finding."""
+    authority = authority or next(iter(law.lists), None)
+    return Deny(code, text) if authority is None else Deny(code, text, authority.source, authority.severity)
