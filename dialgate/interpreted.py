@@ -1,6 +1,6 @@
 """The C of `compiled/` in Python: the same answers, for a machine without a compiler, and to hold the other to.
 
-Bringing a file to the disk is in decision_log/syncing.py: there the system has a way of its own.
+The fallback for syncing the log is in decision_log/syncing.py.
 """
 
 from __future__ import annotations

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dialgate.decision_log.syncing import CompiledSyncing, Done, KernelSyncing, Syncing, ThreadSyncing
+from dialgate.decision_log.syncing import CompiledSyncing, Done, Syncing, ThreadSyncing
 from dialgate.primitives import COMPILED
 
 WAYS: list[Callable[[], Syncing]] = [
-    KernelSyncing,
     ThreadSyncing,
     *([CompiledSyncing] if COMPILED == "yes" else []),
 ]
