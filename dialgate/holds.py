@@ -22,8 +22,8 @@ from msgspec import Struct, structs
 
 from dialgate import phone
 from dialgate.keys import Keys, nonces
-from dialgate.lockfile import locked
 from dialgate.model import Instant
+from dialgate.runtime.file_lock import hold_lock
 
 _DIGITS_GIVEN_AWAY = 6
 
@@ -150,7 +150,7 @@ class Holds:
             os.close(folder)
 
     def _alone(self) -> AbstractContextManager[int]:
-        return locked(self._path.with_suffix(".lock"))
+        return hold_lock(self._path.with_suffix(".lock"))
 
 
 def _refuse_to_tell(number: str, *texts: str) -> None:

@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from dialgate.answers import when
 from dialgate.faults import Unavailable
-from dialgate.lockfile import locked
 from dialgate.model import DAY, Instant
+from dialgate.runtime.file_lock import hold_lock
 
 _DIGITS: Final = 20
 _encode: Final = msgspec.json.Encoder().encode
@@ -121,7 +121,7 @@ class KeptInstants:
 
     @contextmanager
     def _held(self) -> Iterator[int]:
-        with locked(self._latest) as fd:
+        with hold_lock(self._latest) as fd:
             yield fd
 
     def _note(self, event: Jump | Confirmed) -> None:

@@ -31,8 +31,8 @@ import struct
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
-from dialgate import piecemeal
 from dialgate.primitives import Tagger
+from dialgate.runtime.chunked_write import write_in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,7 +98,7 @@ class _Body:
 
     def add(self, part: bytes | memoryview) -> None:
         view = memoryview(part).cast("B")
-        piecemeal.write(self.file, view)
+        write_in_chunks(self.file, view)
         self.sum.update(view)
         self.length += view.nbytes
 

@@ -20,10 +20,10 @@ from dialgate.keys import Keys, KeysUnusable, nonces
 from dialgate.lookups import Seen
 from dialgate.model import MINUTE, Instant
 from dialgate.requests import HistoryEntry
+from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.settings import Config
 from dialgate.store import Shared, Store, StoreUnavailable
 from dialgate.subject_answers import CaseInfo, DecisionLine, FromRegistry, OnList
-from dialgate.threads import Threads
 from dialgate.why import Found, Position, Sees
 
 PATH: Final = "/peer"
@@ -203,7 +203,7 @@ class Peers:
         self._nonces = nonces()
         self._session: ClientSession | None = None
         self._asking: set[asyncio.Task[bytes]] = set()
-        self._threads = Threads("peers", 2)
+        self._threads = ThreadPool("peers", 2)
         self._closed = False
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from dialgate.lockfile import locked
+from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import Store, StoreUnavailable
 
 InThread: TypeAlias = Callable[[Callable[[int], None], int], Awaitable[None]]
@@ -47,7 +47,7 @@ class Reached:
         store.hold_to(self._noted)
 
     def _write(self, seq: int) -> None:
-        with locked(self._path) as fd:
+        with hold_lock(self._path) as fd:
             held = os.pread(fd, _DIGITS, 0)
             if not held.isdigit() or int(held) < seq:
                 os.pwrite(fd, b"%0*d" % (_DIGITS, seq), 0)

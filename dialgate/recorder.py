@@ -16,7 +16,7 @@ from dialgate.decision_log import DecisionLog, LogUnavailable, Written, syncing
 from dialgate.keys import Keys
 from dialgate.metrics import Metrics
 from dialgate.model import Instant, OutcomeRecord, Result
-from dialgate.threads import Threads
+from dialgate.runtime.thread_pool import ThreadPool
 
 # Syncs that wait for the disk at once. Later callers share the next one.
 _AT_ONCE = 64
@@ -60,7 +60,7 @@ class LogRecorder:
         self._begun = 0.0
         self._awaited: dict[int, _Sync] = {}
         self._later: list[asyncio.Future[None]] = []
-        self._threads = Threads("recorder", 2)  # a stop looks its call up in the log
+        self._threads = ThreadPool("recorder", 2)  # a stop looks its call up in the log
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """The sequence of each grounds that stand in the newest segment, by digest; begins a segment where the last is

@@ -87,10 +87,10 @@ from dialgate.requests import (
     RevocationsReport,
     RevocationsRequest,
 )
+from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.scrub import Judge, numbers_of
 from dialgate.settings import Client, Config, ControllerFile, Line
 from dialgate.store import CallerIdProof, CallList, Store
-from dialgate.threads import Threads
 
 N = TypeVar("N", HistoryEntry, Notice)
 R = TypeVar("R")
@@ -157,7 +157,7 @@ class Registrar:
         # The registries' answers about a number, by country, controller and number; none without a gate.
         self.registry_answers: Callable[[str, str, str], tuple[RegistryAnswer, ...]] = lambda *_: ()
         self._nonces = nonces()
-        self._threads = Threads("registrar", 2)
+        self._threads = ThreadPool("registrar", 2)
 
     @classmethod
     async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":

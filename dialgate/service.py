@@ -23,7 +23,6 @@ from dialgate import __version__, chains, kept, localtime, observed, roster, sto
 from dialgate.admission_queue import AdmissionQueue, Asked, Awaited, reply
 from dialgate.answers import Answer, Simulation, simulated, unavailable
 from dialgate.batch import Batch, Inquiry
-from dialgate.beside import Beside
 from dialgate.clock import Clock, ClockSteppedBack
 from dialgate.decision import decide
 from dialgate.decision_log import Checkpointer, DecisionLog
@@ -43,6 +42,7 @@ from dialgate.recorder import LogRecorder
 from dialgate.registrar import Registrar
 from dialgate.reserving import Reserver
 from dialgate.roster import Roster
+from dialgate.runtime.background_work import BackgroundWork
 from dialgate.settings import Client, Config, ConfigError, fixed_at_start
 from dialgate.settling import settle
 from dialgate.signing import Signer
@@ -99,7 +99,7 @@ class Gate:
         self._reserver = Reserver(store, self._recorder, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
-        self._observing = Beside(self.subjects.observe, ())
+        self._observing = BackgroundWork(self.subjects.observe, ())
         self.registrar.elsewhere = self._called_elsewhere
         self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
         self._stops = StopRetries(config.data, keys, store, self._called_elsewhere)

@@ -14,7 +14,6 @@ import structlog
 
 from dialgate import url_secrets
 from dialgate.archive import Background
-from dialgate.beside import Beside
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
@@ -24,11 +23,12 @@ from dialgate.metrics import Metrics
 from dialgate.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.numberset import DamagedFile
 from dialgate.reached import Reached
+from dialgate.runtime.background_work import BackgroundWork
+from dialgate.runtime.shared_run import SharedRun
+from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.settings import Config, ConfigError
-from dialgate.shared_run import SharedRun
 from dialgate.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.store import CallList, Store
-from dialgate.threads import Threads
 from dialgate.timestamps import NoTimestamp, Stamper
 from dialgate.vitals import Vitals
 
@@ -99,19 +99,19 @@ class Upkeep:
         self._refused: tuple[int, int, int] | None = None
         self.chain = chain
         self.lacking: frozenset[str] | None = None
-        self._threads = Threads("upkeep", _THREADS)
+        self._threads = ThreadPool("upkeep", _THREADS)
         self._archiving = Background(chain)
         self._reached = Reached(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._vitals = Vitals(folder, metrics)
         self._records: list[CallList] = []  # as the store held them when they were last read
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
-        self._opening = Beside(self._open_again, _FAULTS)
-        self._verifying = Beside(self._replace, _FAULTS)
-        self._tidying = Beside(self._tidy, _FAULTS)
-        self._keeping_clock = Beside(self._keep_instant, _FAULTS)
-        self._covering = Beside(self._checkpoint, _FAULTS)
-        self._stamping = Beside(self._stamp, (NoTimestamp, *_FAULTS))
+        self._opening = BackgroundWork(self._open_again, _FAULTS)
+        self._verifying = BackgroundWork(self._replace, _FAULTS)
+        self._tidying = BackgroundWork(self._tidy, _FAULTS)
+        self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
+        self._covering = BackgroundWork(self._checkpoint, _FAULTS)
+        self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)
             metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from dialgate import lockfile, stores
+from dialgate import stores
 from dialgate.faults import Unavailable
 from dialgate.kept_instants import ClockUnconfirmed, KeptInstants
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Instant
 from dialgate.numberset import DamagedFile
+from dialgate.runtime.file_lock import hold_lock
 from dialgate.settings import ConfigError
 from dialgate.signature import Signer
 from dialgate.snapshot import Manifest
@@ -174,7 +175,7 @@ def _remembered(plan: Plan, done: Run) -> Run:
 def locked(work: Path) -> Iterator[None]:
     """One run at a time. Raises Refused, OSError."""
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lockfile.locked(work / ".lock", Refused(f"{work}: another run is at work here: wait for it")):
+    with hold_lock(work / ".lock", Refused(f"{work}: another run is at work here: wait for it")):
         yield
 
 

@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from dialgate import lockfile
 from dialgate.model import Instant
 from dialgate.numberset import DamagedFile, NumberSet, write
+from dialgate.runtime.file_lock import hold_lock
 from dialgate.snapshot import (
     MANIFEST,
     Consultation,
@@ -55,7 +55,7 @@ class Press(Struct, frozen=True, kw_only=True):
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time, in this folder. Creates it, and clears what a run that crashed left. Raises Refused, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lockfile.locked(folder / ".lock", Refused(f"{folder}: another import is at work here: wait for it")):
+    with hold_lock(folder / ".lock", Refused(f"{folder}: another import is at work here: wait for it")):
         for left in folder.glob("*.tmp"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield

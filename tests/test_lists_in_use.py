@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from dialgate import settings
 from dialgate.interfaces.siblings import Siblings, refresh_gates
 from dialgate.model import DAY, Call
+from dialgate.runtime.shared_run import SharedRun
 from dialgate.service import wall_clock
-from dialgate.shared_run import SharedRun
 from dialgate.store import StoreUnavailable
 from tests.serving import program, serving
 from tests.world import (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dialgate.numberset import DENSE, FORMAT, HEADER, LIMIT, DamagedFile, NumberSet, distinct, write
-from dialgate.piecemeal import PIECE
+from dialgate.runtime.chunked_write import CHUNK
 
 BLOCK = 10_000
 MOBILE = 393_330_000_000
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_set_larger_than_what_is_brought_to_the_disk_at_a_time_is_whole(tmp_path: Path) -> None:
-    count = PIECE // ((DENSE - 1) * 2) + 2
+    count = CHUNK // ((DENSE - 1) * 2) + 2
     blocks = np.arange(count, dtype=np.uint64)[:, None] * np.uint64(BLOCK)
     numbers = (np.uint64(MOBILE) + blocks + np.arange(DENSE - 1, dtype=np.uint64)).ravel()
     write(tmp_path / "set", np.array_split(numbers, 3), meta=b"m")

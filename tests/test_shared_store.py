@@ -23,10 +23,10 @@ from dialgate.decision_log import verify
 from dialgate.doors import FastAgi, Listen, Sip
 from dialgate.interfaces.cli import app
 from dialgate.keys import KeysUnusable
-from dialgate.lockfile import locked
 from dialgate.model import DAY, Call, Result
 from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
+from dialgate.runtime.file_lock import hold_lock
 from dialgate.service import Gate
 from dialgate.settings import SharedStore
 from dialgate.store import Position, Reservation, StoreUnavailable
@@ -412,7 +412,7 @@ async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tm
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_what_a_command_of_root_locks_is_whose_the_folder_is(tmp_path: Path) -> None:
     os.chown(tmp_path, 12_345, 12_345)
-    with locked(tmp_path / "ledger.durable"):
+    with hold_lock(tmp_path / "ledger.durable"):
         assert (tmp_path / "ledger.durable").stat().st_uid == 12_345
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dialgate import settings
-from dialgate.beside import Beside
 from dialgate.faults import Unavailable
-from dialgate.threads import Threads
+from dialgate.runtime.background_work import BackgroundWork
+from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.upkeep import Pulse
 from tests.world import (
     CALL,
@@ -154,7 +154,7 @@ async def send(made: World, path: str, body: Mapping[str, Any]) -> None:
 
 
 async def test_work_of_one_purpose_does_not_wait_for_that_of_another() -> None:
-    threads = Threads("own", 1)
+    threads = ThreadPool("own", 1)
     async with busy_pool():
         assert await threads.run(threading.get_ident) != threading.get_ident()
     threads.close()
@@ -182,7 +182,7 @@ class Slow:
 
 
 async def test_a_part_that_takes_long_runs_beside_the_rounds_and_once_at_a_time(slow: Slow) -> None:
-    part = Beside(slow.work, (Unavailable,))
+    part = BackgroundWork(slow.work, (Unavailable,))
     for _ in range(3):
         await part.run(0)
     assert slow.begun == 1
@@ -196,7 +196,7 @@ async def test_a_part_that_takes_long_runs_beside_the_rounds_and_once_at_a_time(
 
 
 async def test_an_error_that_was_not_foreseen_is_raised_by_the_round_that_follows(slow: Slow) -> None:
-    part = Beside(slow.work, (Unavailable,))
+    part = BackgroundWork(slow.work, (Unavailable,))
     await part.run(0)
     slow.fault = ZeroDivisionError()
     slow.go.set()

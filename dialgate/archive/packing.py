@@ -11,7 +11,7 @@ from dialgate.archive import indexing, parquet
 from dialgate.archive.reading import PACKED, Segments
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.segment import lines_of, sync_folder
-from dialgate.lockfile import locked
+from dialgate.runtime.file_lock import hold_lock
 
 
 class ArchiveFailed(Exception):
@@ -31,7 +31,7 @@ class Packed(Struct, frozen=True):
 def alone(folder: Path) -> Iterator[None]:
     """Raises `ArchiveFailed` where another process packs this log."""
     busy = ArchiveFailed(f"{folder}: another process archives this log; let it finish")
-    with locked(folder / ".archiving", busy):
+    with hold_lock(folder / ".archiving", busy):
         yield
 
 

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dialgate.faults import Unavailable
-from dialgate.lockfile import locked
 from dialgate.model import Instant
+from dialgate.runtime.file_lock import hold_lock
 
 FORMAT: Literal[1] = 1
 ZERO = bytes(32)
@@ -173,7 +173,7 @@ def sync_folder(folder: Path) -> None:
 def closed_to_writers(folder: Path) -> Iterator[int]:
     """Holds the lock of the one writer; gives its descriptor. Raises `LogUnavailable` while another has it."""
     try:
-        with locked(folder / ".lock", in_use(folder)) as lock:
+        with hold_lock(folder / ".lock", in_use(folder)) as lock:
             yield lock
     except OSError as error:
         raise unavailable(folder, error) from error

@@ -27,9 +27,9 @@ from dialgate.decision_log.segment import (
     write_all,
 )
 from dialgate.decision_log.syncing import Syncing
-from dialgate.lockfile import take
 from dialgate.model import Instant
 from dialgate.primitives import chained
+from dialgate.runtime.file_lock import acquire_lock
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
 
@@ -94,7 +94,7 @@ class DecisionLog:
         with ExitStack() as undo:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = take(folder / ".lock", in_use(folder))
+                lock = acquire_lock(folder / ".lock", in_use(folder))
                 undo.callback(os.close, lock)
                 opened = cls(folder, lock, log, gate, segment_bytes, segment_span)
                 opened._resume(now)

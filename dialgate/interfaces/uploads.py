@@ -24,7 +24,7 @@ from dialgate.interfaces.http_body import late
 from dialgate.interfaces.http_errors import Fault
 from dialgate.interfaces.turns import Turns
 from dialgate.list_builder import Built, Here, Limits, Order, build_apart
-from dialgate.threads import Threads
+from dialgate.runtime.thread_pool import ThreadPool
 
 _SMALL: Final = (
     4 << 10
@@ -58,7 +58,7 @@ class Uploads:
         self._pace = Pace(grace, settings.receive_seconds, settings.bytes_per_second)
         self._turns = Turns(settings.processes or max(1, len(os.sched_getaffinity(0)) // 2))
         self._open, self._bytes = Counter[str](), Counter[str]()
-        self._threads = Threads("uploads", 2)
+        self._threads = ThreadPool("uploads", 2)
         self._folder = data / (settings.folder or "spool")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._folder.glob(

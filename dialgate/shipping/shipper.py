@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from dialgate.lockfile import locked
 from dialgate.model import Instant
+from dialgate.runtime.file_lock import hold_lock
 from dialgate.settings import Config
 from dialgate.shipping import standing, target
 from dialgate.shipping.cursor import Cursors
@@ -133,5 +133,5 @@ def alone(data: Path) -> Iterator[None]:
     """Raises `Refused` where another ships this folder, `OSError`."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with locked(folder / ".lock", Refused(f"{data}: another process ships this log; let it work")):
+    with hold_lock(folder / ".lock", Refused(f"{data}: another process ships this log; let it work")):
         yield

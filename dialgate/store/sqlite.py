@@ -27,8 +27,8 @@ from msgspec import DecodeError, structs
 from msgspec.json import Decoder, encode
 
 from dialgate.ledger import Draft, Entry
-from dialgate.lockfile import locked
 from dialgate.model import Attempt, Instant, Known, Result
+from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import (
     CallerIdProof,
     CallList,
@@ -139,7 +139,7 @@ def bring_forward(path: Path, link: _Link, migrate: _Step[None]) -> None:
     with suppress(OSError):  # where it cannot be made, SQLite says so
         path.touch(mode=0o600, exist_ok=False)
     try:
-        with locked(path.with_suffix(".lock")):
+        with hold_lock(path.with_suffix(".lock")):
             link.run(migrate)
     except OSError as fault:
         raise StoreUnavailable(f"{path}: {_REASONS[sqlite3.SQLITE_CANTOPEN]} ({fault})") from fault

@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from dialgate import piecemeal
+from dialgate.runtime.chunked_write import write_in_chunks
 from dialgate.store import StoreUnavailable
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.sieve import Sieve, bytes_for
@@ -217,7 +217,7 @@ def _keep(db: sqlite3.Connection, kept: Path, sieve: Sieve, room: int) -> None:
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(msgspec.json.encode(head) + b"\n")
-            piecemeal.write(file, view)
+            write_in_chunks(file, view)
     new.replace(kept)
 
 

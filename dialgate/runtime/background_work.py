@@ -1,4 +1,4 @@
-"""Parts of upkeep that may lawfully take longer than a round, and so run beside the rounds."""
+"""Work that may take longer than the round that starts it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import Generic, ParamSpec
 P = ParamSpec("P")
 
 
-class Beside(Generic[P]):
+class BackgroundWork(Generic[P]):
     """One piece of work, run again and again, at most once at a time. `problem`: why the last run failed, or empty.
     `faults`: the exceptions that are a problem; any other ends the run and is raised by the next `run`."""
 

@@ -1,4 +1,4 @@
-"""One process at a time, by a lock on a file that goes with the process that holds it, however that ends."""
+"""Locks between processes, on a file. The kernel releases one when its process ends, however it ends."""
 
 import fcntl
 import os
@@ -8,23 +8,24 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, refusal: Exception | None = None) -> Iterator[int]:
-    """As `take`, until the end of the block."""
-    fd = take(path, refusal)
+def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
+    """Hold the lock until the block ends, as `acquire_lock`."""
+    fd = acquire_lock(path, refusal)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def take(path: Path, refusal: Exception | None = None) -> int:
-    """Makes the file where there is none, for its owner alone, and gives a descriptor; whoever closes it gives the lock
-    back. While another holds it: raises `refusal`, or waits where none is given. Raises `OSError`."""
+def acquire_lock(path: Path, refusal: Exception | None = None) -> int:
+    """Lock the file, which is created private to its owner, and return a descriptor; closing it releases the lock.
+
+    While another process holds the lock, raise `refusal`, or wait if there is none. Raises `OSError`."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if (
             os.geteuid() == 0
-        ):  # whose the folder is must be able to take it, though a command of root's has made it
+        ):  # a command of root may create it, and the folder's owner must still be able to lock it
             owner = path.parent.stat()
             os.fchown(fd, owner.st_uid, owner.st_gid)
         fcntl.flock(fd, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Threads:
+class ThreadPool:
     """At most `most` threads, which are started as they are needed. asyncio's default pool is shared by everything in the
     process: eight uploads in it kept upkeep and stops waiting for half a minute."""
 
