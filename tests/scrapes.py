@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from dialgate.model import MINUTE, SECOND, Instant
+from tests.firing import REPORTED
 from tests.watching import RULES
 from tests.world import KEY
 
@@ -89,6 +90,7 @@ class Scrapes:
         )
         said, _ = await promtool.communicate()
         assert promtool.returncode == 0, said.decode()
+        REPORTED.update(wanted)
 
 
 def _written(values: dict[int, str]) -> str:

@@ -15,6 +15,7 @@ from dialgate import settings
 from dialgate.model import DAY
 from dialgate.settings import ConfigError
 from registry_sync.alarms import Alarm, Run, Summary, measured, tell
+from tests.firing import fires
 from tests.test_docs import exposed, shipping_told
 from tests.test_metrics import LINE, change_controller
 from tests.watching import MACHINE, RULES, exporter, prometheus
@@ -109,8 +110,10 @@ BY_THE_GATE = {
     "DialgateRegistryDayLeft",
 }
 BY_THE_JOB = {"DialgateConsultationOverdue", "DialgateRegistryAlarm", "DialgateNightlyJobSilent"}
+BY_THE_CLOCK = {"DialgateNotReady", "DialgateFaults"}
 
 
+@fires(*BY_THE_GATE, *BY_THE_JOB, *BY_THE_CLOCK)
 async def test_a_real_prometheus_tells_of_real_faults_and_of_none_before(tmp_path: Path) -> None:
     clients = [client("tests", KEY, *SCOPES, "subjects")]
     textfile = tmp_path / "registry_sync.prom"
@@ -134,5 +137,5 @@ async def test_a_real_prometheus_tells_of_real_faults_and_of_none_before(tmp_pat
             world.hand.at -= DAY  # a clock that stepped back
             await world.gate.tick()
             await check(world.client)
-            wanted |= {"DialgateNotReady", "DialgateFaults"}
+            wanted |= BY_THE_CLOCK
             assert await watcher.until(lambda firing: wanted <= firing) >= wanted

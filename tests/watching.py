@@ -13,6 +13,7 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 from msgspec import Struct
 
+from tests.firing import REPORTED
 from tests.world import KEY
 
 # What fires for the machine that the test runs on, which may be slow or full.
@@ -46,7 +47,9 @@ class Prometheus(Struct, frozen=True):
     async def firing(self) -> set[str]:
         async with self.client.get("/api/v1/alerts") as answer:
             told = await answer.json()
-        return {each["labels"]["alertname"] for each in told["data"]["alerts"] if each["state"] == "firing"}
+        firing = {each["labels"]["alertname"] for each in told["data"]["alerts"] if each["state"] == "firing"}
+        REPORTED.update(firing)
+        return firing
 
     async def fired(self) -> set[str]:
         """The alerts that have fired at any time."""

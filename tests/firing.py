@@ -1,0 +1,26 @@
+"""The alerts that each test saw firing, as Prometheus or promtool reported them."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
+REPORTED: set[str] = set()  # since the current test began
+DECLARED: set[str] = set()
+
+
+def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:
+    """Declare the alerts that a test sees firing. The test fails unless each of them was reported while it ran."""
+    DECLARED.update(names)
+
+    def declare(test: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
+        @wraps(test)
+        async def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+            REPORTED.clear()
+            await test(*args, **kwargs)
+            assert set(names) <= REPORTED, f"not reported as firing: {sorted(set(names) - REPORTED)}"
+
+        return checked
+
+    return declare
