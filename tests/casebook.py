@@ -17,7 +17,7 @@ import yaml
 from msgspec import Struct
 
 from dialgate import localtime
-from dialgate.law import Law, parse_law
+from dialgate.law import HolidaySource, Law, parse_law
 from dialgate.model import DAY, Facts
 
 FOLDER = Path(__file__).parent / "cases"
@@ -125,18 +125,27 @@ def instant(text: str) -> int:
 
 
 def facts_of(case: Case) -> Facts:
-    law, at = case_law(case), instant(case.at)
-    data = merged(BASE, case.facts)
-    zones = data.pop("zones")
+    return build_facts(merged(BASE, case.facts), case.at, case_law(case))
+
+
+def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
+    """Convert facts as a case writes them, for a call at the RFC 3339 instant `at`."""
+    now = instant(at)
+    known = {name: value for name, value in data.items() if name != "zones"}
     return msgspec.convert(
         {
-            **_instants(data, at),
-            "at": at,
-            "today": localtime.day_in(law.zone, at).isoformat(),
-            "places": [msgspec.to_builtins(localtime.place(zone, law.holidays, at)) for zone in zones],
+            **_instants(known, now),
+            "at": now,
+            "today": localtime.day_in(law.zone, now).isoformat(),
+            "places": [_place(zone, law.holidays, now) for zone in data["zones"]],
         },
         Facts,
     )
+
+
+@cache
+def _place(zone: str, source: HolidaySource, at: int) -> Any:
+    return msgspec.to_builtins(localtime.place(zone, source, at))
 
 
 def merged(base: Any, more: Any) -> Any:
