@@ -15,12 +15,12 @@ A copy holds the keys, so it shows what the original shows, for as long as it li
 that is erased, must go from it too (GDPR art. 5(1)(e), 17).
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
 from dialgate.store.sqlite_backup import copy_database, newest_entry
 
 _LAST = ("signing.json", "keys.json")
@@ -102,22 +102,13 @@ def _copy(path: Path, out: Path) -> int:
     if path.suffix == ".db":
         copy_database(path, out)
     else:
-        with path.open("rb") as source, os.fdopen(_opened(out), "wb") as target:
+        with path.open("rb") as source, open_private(out) as target:
             shutil.copyfileobj(source, target, 1 << 20)
-    with out.open("rb") as written:
-        os.fsync(written.fileno())
-        return os.fstat(written.fileno()).st_size
-
-
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    sync_file(out)
+    return out.stat().st_size
 
 
 def _sync_folders(out: Path) -> None:
     for folder in (out.parent, out, *(path for path in out.rglob("*") if path.is_dir())):
         with suppress(PermissionError):  # the parent may be another's
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_folder(folder)

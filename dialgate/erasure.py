@@ -21,6 +21,7 @@ from dialgate.localtime import rfc3339
 from dialgate.model import DAY, Attempt, Instant
 from dialgate.numberset import DamagedFile, NumberSet
 from dialgate.records import Record
+from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList
 from dialgate.store.sqlite_subjects import Restricted
 from dialgate.subject_answers import Erased, FromRegistry
@@ -195,7 +196,7 @@ def without(record: CallList, folder: Path, number: str) -> CallList | None:
     numberset.write(temporary, [numbers[stay]], meta=b"{}", tags=None if tags is None else tags[stay])
     digest = calllist.sha256_of(temporary)
     file = temporary.with_name(f"{record.controller}.{record.id}.{digest[:16]}.numbers")
-    temporary.replace(file)
+    publish_file(temporary, file)
     return structs.replace(record, file=file.name, sha256=digest, numbers=int(stay.sum()))
 
 

@@ -11,7 +11,6 @@ keeps that it was. The format changes by a new `format` only: a program that doe
 one that was not finished; `holds.lock` is empty, and held by whoever changes the file.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +22,7 @@ from msgspec import Struct, structs
 from dialgate import phone
 from dialgate.keys import Keys, nonces
 from dialgate.model import Instant
+from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import hold_lock
 
 _DIGITS_GIVEN_AWAY = 6
@@ -136,18 +136,7 @@ class Holds:
         return self._keys.holds.unseal(hold.number) == number
 
     def _replace(self, holds: Sequence[Hold]) -> None:
-        temporary = self._path.with_name(f"{self._path.name}.new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(_File(holds=tuple(holds))))
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_file(self._path, msgspec.json.encode(_File(holds=tuple(holds))))
 
     def _alone(self) -> AbstractContextManager[int]:
         return hold_lock(self._path.with_suffix(".lock"))

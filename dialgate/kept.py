@@ -17,6 +17,7 @@ import yaml
 from msgspec import Struct
 
 from dialgate.law import Law, LawError, parse_law
+from dialgate.runtime.atomic_write import write_file
 from dialgate.settings import Config, Settings
 
 
@@ -30,21 +31,8 @@ def keep(folder: Path, config: Config) -> None:
     for digest, raw in config.contents.items():
         path = folder / digest
         if not path.exists():
-            _write(path, raw)
-
-
-def _write(path: Path, raw: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.new")  # several workers may keep the same
-    with temporary.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+            # Several workers may write the same file.
+            write_file(path, raw, temporary=path.with_suffix(f".{os.getpid()}.new"))
 
 
 def content(folder: Path, digest: str) -> bytes:

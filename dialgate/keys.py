@@ -35,6 +35,7 @@ from dialgate.entry_ids import EntryIds
 from dialgate.faults import Unavailable
 from dialgate.model import SECOND, Instant
 from dialgate.primitives import Keyed
+from dialgate.runtime.atomic_write import write_file
 
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
@@ -159,8 +160,8 @@ class Keys:
 
     @classmethod
     def open(cls, path: Path, worker: int = 1) -> "Keys":
-        with locked(path) as folder:
-            return cls(path, _read_or_make(path, folder), worker)
+        with locked(path):
+            return cls(path, _read_or_make(path), worker)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Another process reads the file itself: no key is ever in a message between the two."""
@@ -196,14 +197,14 @@ class Keys:
     def retire(self, month: str) -> None:
         """Throw the keys of `YYYY-MM` away. The newest month is in use and is refused. Copies and backups of the file
         are the operator's to destroy."""
-        with locked(self._path) as folder:
+        with locked(self._path):
             stored = _read(self._path)
             if month not in stored.months or month == max(stored.months):
                 raise KeysUnusable(
                     f"{self._path}: {month} is no past month with keys; see `months` in that file"
                 )
             del stored.months[month]
-            replace_file(self._path, folder, stored)
+            write_file(self._path, msgspec.json.encode(stored))
 
     def _derive(self, controller: str) -> Keyed:
         key = blake2b(controller.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
@@ -211,19 +212,19 @@ class Keys:
 
     def _look_up(self, at: Instant) -> MonthKeys:
         name, start, end = _month_of(at)
-        with locked(self._path) as folder:
-            months = self._with_month(name, folder)
+        with locked(self._path):
+            months = self._with_month(name)
         keys = MonthKeys(months[name])
         if name == max(months):
             self._newest = (start, end, keys)
         return keys
 
-    def _with_month(self, name: str, folder: int) -> dict[str, _MonthFile]:
+    def _with_month(self, name: str) -> dict[str, _MonthFile]:
         stored = _read(self._path)
         newest = max(stored.months, default="")
         if name > newest:
             stored.months[name] = _new_month()
-            replace_file(self._path, folder, stored)
+            write_file(self._path, msgspec.json.encode(stored))
         elif name not in stored.months:
             raise KeyRetired(
                 f"{self._path}: the keys of {name} are retired, the newest are of {newest}; if a wrong clock made"
@@ -250,20 +251,20 @@ def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """Holds the file's folder locked, not the file: the file is replaced. Gives the folder's descriptor."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on the file's folder, because the file itself is replaced."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            yield folder
+            yield
         finally:
             os.close(folder)
     except OSError as error:
         raise KeysUnusable(f"{path}: {error.strerror}; the gate must be able to read and write it") from error
 
 
-def _read_or_make(path: Path, folder: int) -> _KeyFile:
+def _read_or_make(path: Path) -> _KeyFile:
     if path.exists():
         stored = _read(path)
         if stored.log:
@@ -271,7 +272,7 @@ def _read_or_make(path: Path, folder: int) -> _KeyFile:
     else:
         stored = _KeyFile(format=1, subject=os.urandom(_KEY_BYTES))
     stored = msgspec.structs.replace(stored, log=secrets.token_hex(4))
-    replace_file(path, folder, stored)
+    write_file(path, msgspec.json.encode(stored))
     return stored
 
 
@@ -287,15 +288,3 @@ def read_file(path: Path, kind: type[_T]) -> _T:
             return msgspec.json.decode(file.read(), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second one through
             raise KeysUnusable(f"{path}: {error}; restore the file from its backup") from error
-
-
-def replace_file(path: Path, folder: int, stored: Struct) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(msgspec.json.encode(stored))
-        file.flush()
-        os.fsync(fd)
-    temporary.replace(path)
-    os.fsync(folder)

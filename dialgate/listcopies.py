@@ -5,7 +5,6 @@ nobody can be called from that list by it: `list.unknown`.
 """
 
 import asyncio
-import os
 import re
 import secrets
 import time
@@ -17,9 +16,9 @@ from typing import Final
 import structlog
 
 from dialgate import calllist
-from dialgate.decision_log.segment import sync_folder
 from dialgate.model import MINUTE, SECOND, Instant
 from dialgate.peers import ListPart, Peers
+from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList, Store, StoreUnavailable
 
 _AGAIN: Final = 10 * SECOND
@@ -94,7 +93,7 @@ class ListCopies:
                     await asyncio.to_thread(_append, temporary, got)
                     size += len(got)
                 if size and await asyncio.to_thread(calllist.sha256_of, temporary) == wanted.sha256:
-                    await asyncio.to_thread(_keep, temporary, self._folder / wanted.file)
+                    await asyncio.to_thread(publish_file, temporary, self._folder / wanted.file)
                     self._changed.set()
                     _log.info("call list copied from another gate", list=wanted.id, node=node, bytes=size)
                     return True
@@ -124,10 +123,3 @@ class ListCopies:
 def _append(path: Path, content: bytes) -> None:
     with path.open("ab") as file:
         file.write(content)
-
-
-def _keep(temporary: Path, path: Path) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)

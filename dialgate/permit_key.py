@@ -13,6 +13,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
@@ -25,8 +26,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Meta, Struct
 
-from dialgate.keys import KeysUnusable, locked, read_file, replace_file
+from dialgate.keys import KeysUnusable, locked, read_file
 from dialgate.model import Instant
+from dialgate.runtime.atomic_write import write_file
 
 _BYTES = 32
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (FIPS 186-5)
@@ -50,10 +52,11 @@ class PermitKey:
     @classmethod
     def open(cls, path: Path, now: Instant) -> "PermitKey":
         """Makes the key where there is none. Raises `KeysUnusable`."""
-        with locked(path) as folder:
+        with locked(path):
             if not path.exists():
                 private = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_BYTES, "big")
-                replace_file(path, folder, _PermitFile(format=1, private=private, made_at=now))
+                stored = _PermitFile(format=1, private=private, made_at=now)
+                write_file(path, msgspec.json.encode(stored))
             stored = read_file(path, _PermitFile)
         try:
             return cls(derive_private_key(int.from_bytes(stored.private, "big"), SECP256R1()))

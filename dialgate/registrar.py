@@ -87,6 +87,7 @@ from dialgate.requests import (
     RevocationsReport,
     RevocationsRequest,
 )
+from dialgate.runtime.atomic_write import publish_file
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.scrub import Judge, numbers_of
 from dialgate.settings import Client, Config, ControllerFile, Line
@@ -717,7 +718,7 @@ class Registrar:
         await self._threads.run(_refuse_numbers, ask, temporary, controller.country)
         digest, tally = built.sha256, built.tally
         file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
-        await self._threads.run(temporary.replace, file)
+        await self._threads.run(publish_file, temporary, file)
         record = CallList(
             id=ask.id,
             controller=controller.id,

@@ -14,13 +14,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from msgspec import Meta, Struct
 
-from dialgate.keys import KeysUnusable, locked, read_file, replace_file
+from dialgate.keys import KeysUnusable, locked, read_file
 from dialgate.model import Instant
+from dialgate.runtime.atomic_write import write_file
 
 _Half = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -60,9 +62,9 @@ class Signer:
     @classmethod
     def open(cls, path: Path, now: Instant) -> "Signer":
         """Makes the key where there is none. Raises `KeysUnusable`."""
-        with locked(path) as folder:
+        with locked(path):
             if not path.exists():
-                replace_file(path, folder, _SigningFile(format=1, keys=[_new(now)]))
+                write_file(path, msgspec.json.encode(_SigningFile(format=1, keys=[_new(now)])))
             return cls(_read(path))
 
     def sign(self, message: bytes) -> bytes:
@@ -101,10 +103,10 @@ def pem(public: bytes) -> bytes:
 
 def renew(path: Path, now: Instant) -> Signer:
     """A new key signs from here on; the private half of the old one is thrown away. Raises `KeysUnusable`."""
-    with locked(path) as folder:
+    with locked(path):
         old = [_KeyPair(pair.public, b"", pair.made_at) for pair in _read(path).keys]
         made = _SigningFile(format=1, keys=[*old, _new(now)])
-        replace_file(path, folder, made)
+        write_file(path, msgspec.json.encode(made))
     return Signer(made)
 
 

@@ -20,9 +20,10 @@ from dialgate.ledger import ConsentsVoided
 from dialgate.logs import blanked
 from dialgate.model import DAY, HOUR, Instant
 from dialgate.numberset import distinct
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit
 from dialgate.snapshot import Consultation
 from dialgate.store import Store
-from registry_sync import answering, checks, due, durable, judging, merging, publish, release, voids
+from registry_sync import answering, checks, due, judging, merging, publish, release, voids
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.checks import Refused, utc
 from registry_sync.config import Asked
@@ -234,10 +235,9 @@ class Cycle:
 
     async def _fetch(self, package: Package, name: str, source: Source) -> Path:
         path = self._shelf.folder(package) / name
-        with durable.temporary(path.with_name(f".{name}")) as new:
+        with remove_on_exit(path.with_name(f".{name}")) as new:
             await source.fetch(f"{package.id}.{name}", new)
-            durable.sync_file(new)
-            new.replace(path)
+            publish_file(new, path)
         return path
 
     async def _first_good(self, package: Package, names: list[str], source: Source) -> Reply | None:

@@ -17,6 +17,7 @@ from dialgate.kept_instants import ClockUnconfirmed, KeptInstants
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Instant
 from dialgate.numberset import DamagedFile
+from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.settings import ConfigError
 from dialgate.signature import Signer
@@ -26,7 +27,6 @@ from registry_sync import (
     alarms,
     asking,
     config,
-    durable,
     importing,
     listing,
     mirror,
@@ -165,7 +165,7 @@ def last(plan: Plan) -> Run | None:
 
 
 def _remembered(plan: Plan, done: Run) -> Run:
-    durable.write(plan.work / LAST, msgspec.json.encode(done))
+    write_file(plan.work / LAST, msgspec.json.encode(done))
     textfile = plan.folder / plan.registries.textfile if plan.registries.textfile else None
     alarms.tell(done, textfile, plan.registries.pushgateway)
     return done

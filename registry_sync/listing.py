@@ -15,8 +15,9 @@ import msgspec
 
 from dialgate.model import DAY, Instant
 from dialgate.numberset import NumberSet
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.snapshot import Contents, Entry, read_contents
-from registry_sync import areas, checks, durable, publish, release
+from registry_sync import areas, checks, publish, release
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.areas import Bar, File, Update
 from registry_sync.checks import Refused, utc
@@ -142,16 +143,15 @@ class Cycle:
             if mark == marks[name]:
                 raise FaultyFile(text)
         if not path.exists():
-            with durable.temporary(self._folder / f".{name}") as new:
+            with remove_on_exit(self._folder / f".{name}") as new:
                 await source.fetch(name, new)
-                durable.sync_file(new)
-                new.replace(path)
+                publish_file(new, path)
         return path
 
     def _note_fault(self, name: str, mark: str, text: str) -> None:
         """A large file is not fetched again and again to find the same fault; a better one of the same name is."""
         (self._folder / name).unlink(missing_ok=True)
-        durable.write(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
+        write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 
     def _may(self, update: Update, old: NumberSet | None) -> bool:
         """Whether it changes no more than is usual, or was released."""

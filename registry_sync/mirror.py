@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from dialgate.model import Instant
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.signature import is_signed
 from dialgate.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, read_manifest, signed_text
-from registry_sync import durable, publish
+from registry_sync import publish
 from registry_sync.checks import Refused, utc
 from registry_sync.publish import Press
 from registry_sync.sources import Source
@@ -48,7 +49,7 @@ async def pull(source: Source, press: Press, key: str, now: Instant) -> Pull:
             await _fetch(source, press.folder, entry)
         if manifest != held:
             publish.adopt(press, manifest)
-        durable.write(press.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
+        write_file(press.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
     return Pull(version=manifest.version, published_at=manifest.published_at, fetched=len(new))
 
 
@@ -70,12 +71,10 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
 
 
 async def _fetch(source: Source, folder: Path, entry: Entry) -> None:
-    with durable.temporary(folder / f"{entry.file}.tmp") as new:
+    with remove_on_exit(folder / f"{entry.file}.tmp") as new:
         await source.fetch(entry.file, new)
         await asyncio.to_thread(_verify, new, entry)
-        durable.sync_file(new)
-        new.replace(folder / entry.file)
-    durable.sync_folder(folder)
+        publish_file(new, folder / entry.file)
 
 
 def _verify(path: Path, entry: Entry) -> None:

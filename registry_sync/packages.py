@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Struct
 
 from dialgate.model import DAY, SECOND, Instant
-from registry_sync import durable
+from dialgate.runtime.atomic_write import sync_folder, write_file
 from registry_sync.checks import Refused
 from registry_sync.formats import rpo
 from registry_sync.formats.text import Numbers
@@ -85,17 +85,17 @@ class Shelf:
         )
         new = self._folder / f"{package.id}.new"
         new.mkdir(mode=0o700)
-        durable.write(new / REQUEST, rpo.request_zip(text))
-        durable.write(new / RECORD, msgspec.json.encode(package))
+        write_file(new / REQUEST, rpo.request_zip(text))
+        write_file(new / RECORD, msgspec.json.encode(package))
         new.replace(self.folder(package))
-        durable.sync_folder(self._folder)
+        sync_folder(self._folder)
         return package
 
     def note(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
         """Durable at return. A `fault` is over when it is not given again. `changes`: other fields of Package."""
         noted = msgspec.structs.replace(package, state=state, fault=fault, **changes)
         if noted != package:
-            durable.write(self.folder(package) / RECORD, msgspec.json.encode(noted))
+            write_file(self.folder(package) / RECORD, msgspec.json.encode(noted))
         return noted
 
     def has_numbers(self, package: Package) -> bool:

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from dialgate.model import Instant
 from dialgate.numberset import DamagedFile, NumberSet, write
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.snapshot import (
     MANIFEST,
@@ -33,7 +34,7 @@ from dialgate.snapshot import (
     read_manifest,
     signed_text,
 )
-from registry_sync import durable, merging
+from registry_sync import merging
 from registry_sync.checks import Refused
 from registry_sync.merging import Answered, Current, Mask, Merged, Numbers, Tags
 
@@ -56,7 +57,7 @@ def locked(folder: Path) -> Iterator[None]:
     """One run at a time, in this folder. Creates it, and clears what a run that crashed left. Raises Refused, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"{folder}: another import is at work here: wait for it")):
-        for left in folder.glob("*.tmp"):
+        for left in (*folder.glob("*.tmp"), *folder.glob("*.new")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
 
@@ -147,7 +148,7 @@ def publish_entry(press: Press, entry: Entry, now: Instant) -> Manifest:
 def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None) -> Entry:
     """Writes the file that a manifest may name; nobody is told of it yet."""
     stem = f"{contents.registry}.{contents.controller}"
-    with durable.temporary(folder / f"{stem}.tmp") as temporary:
+    with remove_on_exit(folder / f"{stem}.tmp") as temporary:
         write(temporary, chunks, meta=msgspec.json.encode(contents), tags=tags)
         opened = NumberSet.open(temporary)
         try:
@@ -163,8 +164,7 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
             )
         finally:
             opened.close()
-        temporary.replace(folder / name)
-    durable.sync_folder(folder)
+        publish_file(temporary, folder / name)
     return entry
 
 
@@ -182,7 +182,7 @@ def _announce(press: Press, entries: Iterable[Entry], now: Instant) -> Manifest:
 def adopt(press: Press, manifest: Manifest) -> None:
     """Makes it the publication. All files that it names are here."""
     _keep_manifest(press.folder)
-    durable.write(press.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    write_file(press.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     _remove_unnamed(press.folder, press.kept)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.model import Instant
-from registry_sync import durable
+from dialgate.runtime.atomic_write import write_file
 from registry_sync.checks import Refused
 
 NEEDED: Final = 2
@@ -107,4 +107,4 @@ def _read(folder: Path, name: str) -> Hold | None:
 
 def _write(folder: Path, hold: Hold) -> None:
     (folder / "held").mkdir(mode=0o700, exist_ok=True)
-    durable.write(_path(folder, hold.id), msgspec.json.encode(hold))
+    write_file(_path(folder, hold.id), msgspec.json.encode(hold))

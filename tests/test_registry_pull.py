@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from dialgate.model import DAY, MINUTE
 from dialgate.numberset import DamagedFile
+from dialgate.runtime.atomic_write import write_file
 from dialgate.signature import Signer
 from dialgate.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
-from registry_sync import config, durable, job
+from registry_sync import config, job
 from registry_sync.checks import Refused
 from registry_sync.publish import Press
 from registry_sync.simulator import enrolled
@@ -45,7 +46,7 @@ class Node:
 async def night(tmp_path: Path) -> Night:
     made = Night(tmp_path)
     private = Ed25519PrivateKey.generate()
-    durable.write(
+    write_file(
         tmp_path / "signing.pem", private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
     (tmp_path / "signing.pem").chmod(0o600)
@@ -168,11 +169,11 @@ async def test_a_node_that_has_not_looked_for_too_long_is_not_ready(tmp_path: Pa
         seen = tmp_path / "data" / "snapshots" / PULLED
         for age, status in [(None, 200), (10 * MINUTE, 200), (10 * MINUTE + 1, 503), (0, 200)]:
             if age is not None:
-                durable.write(seen, msgspec.json.encode(Pulled(at=made.hand.at - age, version="x")))
+                write_file(seen, msgspec.json.encode(Pulled(at=made.hand.at - age, version="x")))
             await made.gate.tick()
             async with made.client.get("/readyz") as answer:
                 assert answer.status == status
-        durable.write(seen, b"{")
+        write_file(seen, b"{")
         await made.gate.tick()
         async with made.client.get("/readyz") as answer:
             assert "not compared" in await answer.text()

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.decision_log.segment import sync_folder
+from dialgate.runtime.atomic_write import replace_file
 
 # Row 0: the first four bytes of each key, big-endian, ascending. Row 1: the sequence of the entry less that of the first.
 Items: TypeAlias = NDArray[np.uint32]
@@ -257,14 +257,8 @@ def _shifted(items: Items, shift: np.uint32) -> Items:
 def _publish(folder: Path, first: int, last: int, count: int, parts: Iterator[Items]) -> None:
     """It appears whole and durable, or not at all."""
     path = folder / f"{first:016}-{last:016}.index.npy"
-    unfinished = path.with_name(f"{path.name}.new")
-    try:
-        with opened_new(unfinished) as file:
-            _write(file, path.name, count, parts)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync_folder(folder)
+    with replace_file(path) as file:
+        _write(file, path.name, count, parts)
 
 
 def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> None:
@@ -281,9 +275,3 @@ def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> Non
     size = file.tell()
     file.seek(0)
     file.write(_digest(file, name, size))
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def opened_new(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b")

@@ -1,7 +1,7 @@
 """Closed segments become packed ones, each only after it was proved that nothing of it is lost."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from msgspec import Struct
 from dialgate.archive import indexing, parquet
 from dialgate.archive.reading import PACKED, Segments
 from dialgate.decision_log import LogDamaged
-from dialgate.decision_log.segment import lines_of, sync_folder
+from dialgate.decision_log.segment import lines_of
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit, sync_folder
 from dialgate.runtime.file_lock import hold_lock
 
 
@@ -38,16 +39,13 @@ def alone(folder: Path) -> Iterator[None]:
 def pack(segment: Path) -> Packed:
     """Pack it, prove it, and only then remove it. Whoever calls is `alone`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`."""
     folder, packed = segment.parent, segment.with_suffix(PACKED)
-    unfinished = packed.with_name(f"{packed.name}.new")
     others = Segments(folder)
-    with ExitStack() as undo:
-        undo.callback(unfinished.unlink, missing_ok=True)
+    with remove_on_exit(packed.with_name(f"{packed.name}.new")) as unfinished:
         lines = (line for _, line in lines_of(segment))
         parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq))
         rows = _prove(unfinished, segment)
         parquet.write_sums(packed, {packed.name: parquet.digest(unfinished)})
-        unfinished.replace(packed)
-    sync_folder(folder)  # before the original goes
+        publish_file(unfinished, packed)
     indexing.keep(folder)
     before = segment.stat().st_size
     segment.unlink()

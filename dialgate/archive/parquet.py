@@ -1,7 +1,6 @@
 """One packed segment: written in one go, read whole or from where it is asked."""
 
 import hashlib
-import os
 from binascii import hexlify
 from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import sha256
@@ -15,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dialgate.archive.columns import READ, SCHEMA, WRITING, ToColumns, bodies_of
-from dialgate.archive.index import opened_new, prefixes
+from dialgate.archive.index import prefixes
 from dialgate.archive.items import items_of
 from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
+from dialgate.runtime.atomic_write import open_private, write_file
 
 FORMAT = b"1"
 _HASH_EVERY = 1_024
@@ -81,17 +81,14 @@ def write(
     first_line = next(each)
     header = state.header(first_line)
     columns = ToColumns(header.log, elsewhere)
-    with opened_new(path) as file:
-        with pq.ParquetWriter(file, SCHEMA, **WRITING) as writer:
-            row = 0
-            for bodies in _groups(state.body(line) for line in each):
-                table = columns.batch(header.first + row, bodies)
-                writer.write_table(table, row_group_size=_GROUP_ROWS)
-                row += len(bodies)
-            metadata = {"format": FORMAT, "header": first_line[BODY], "hashes": state.stored_hashes()}
-            writer.add_key_value_metadata({f"dialgate.{name}": value for name, value in metadata.items()})
-        file.flush()
-        os.fsync(file.fileno())
+    with open_private(path) as file, pq.ParquetWriter(file, SCHEMA, **WRITING) as writer:
+        row = 0
+        for bodies in _groups(state.body(line) for line in each):
+            table = columns.batch(header.first + row, bodies)
+            writer.write_table(table, row_group_size=_GROUP_ROWS)
+            row += len(bodies)
+        metadata = {"format": FORMAT, "header": first_line[BODY], "hashes": state.stored_hashes()}
+        writer.add_key_value_metadata({f"dialgate.{name}": value for name, value in metadata.items()})
 
 
 def _groups(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -252,10 +249,7 @@ def files_of(segment: Path) -> list[Path]:
 
 
 def write_sums(segment: Path, digests: dict[str, str]) -> None:
-    with opened_new(sums_of(segment)) as file:
-        file.write(_told(digests))
-        file.flush()
-        os.fsync(file.fileno())
+    write_file(sums_of(segment), _told(digests))
 
 
 def _sums(segment: Path) -> dict[str, str]:

@@ -41,11 +41,11 @@ from dialgate.decision_log.segment import (
     last_line,
     lines_of,
     segments,
-    sync_folder,
     unavailable,
 )
 from dialgate.model import Instant
 from dialgate.primitives import followed
+from dialgate.runtime.atomic_write import sync_folder
 from dialgate.signing import Signer, is_signed
 
 FILE = "checkpoints.ndjson"

@@ -5,7 +5,7 @@ import os
 import re
 from binascii import hexlify, unhexlify
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -142,31 +142,6 @@ def truncate(path: Path, size: int) -> None:
             raise LogDamaged(path, size, "the file ends before what was synced to it")
         file.truncate(size)
         os.fsync(file.fileno())
-
-
-def publish(path: Path, data: bytes) -> int:
-    """The file appears whole and durable, or not at all. Gives a descriptor to append by."""
-    unfinished = path.with_name(f"{path.name}.new")
-    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-    try:
-        write_all(fd, data)
-        os.fsync(fd)
-        unfinished.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        os.close(fd)
-        with suppress(OSError):  # the reason why it could not be written is the one to tell
-            unfinished.unlink(missing_ok=True)
-        raise
-    return fd
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)  # a new name is durable only when its folder is
-    finally:
-        os.close(fd)
 
 
 @contextmanager

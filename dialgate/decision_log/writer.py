@@ -20,7 +20,6 @@ from dialgate.decision_log.segment import (
     header_of,
     in_use,
     lines_of,
-    publish,
     segments,
     truncate,
     unavailable,
@@ -29,6 +28,7 @@ from dialgate.decision_log.segment import (
 from dialgate.decision_log.syncing import Syncing
 from dialgate.model import Instant
 from dialgate.primitives import chained
+from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import acquire_lock
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
@@ -250,7 +250,8 @@ class DecisionLog:
         )
         data, head = chained(previous, [msgspec.json.encode(header), *bodies])
         path = self._folder / f"{end.seq:016}.ndjson"
-        self._replace(publish(path, data))
+        write_file(path, data)
+        self._replace(os.open(path, os.O_WRONLY | os.O_APPEND))
         self._path, self._first, self._previous = path, end.seq, previous
         self._opened_at = now
         self._end = self._durable = _End(len(data), end.seq + len(bodies), head)
@@ -330,4 +331,4 @@ def _keep_torn(path: Path, size: int) -> None:
     beside = next(name for name in names if not name.exists())
     with path.open("rb") as file:
         file.seek(size)
-        os.close(publish(beside, file.read()))
+        write_file(beside, file.read())

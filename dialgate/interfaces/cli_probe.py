@@ -25,6 +25,7 @@ from dialgate.interfaces.cli_writing import write
 from dialgate.interfaces.sip_agent import Probe, Trunk
 from dialgate.registrar import Registrar
 from dialgate.requests import CallerIdProofRequest
+from dialgate.runtime.atomic_write import write_file
 from dialgate.service import wall_clock
 from dialgate.settings import Client, Config
 from dialgate.sip.calling import Patience
@@ -235,10 +236,7 @@ def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
     folder = config.data / "probes"
     folder.mkdir(mode=0o700, exist_ok=True)
     name = f"{wall_clock()}-{line.controller}-{line.number.removeprefix('+')}.sip"
-    with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(probe.trace)
-        file.flush()
-        os.fsync(file.fileno())
+    write_file(folder / name, probe.trace)
     if probe.outcome == "not_probed":
         return
     kind: Literal["probe"] = "probe"

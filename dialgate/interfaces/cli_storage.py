@@ -27,14 +27,14 @@ def retention(
 
     dialgate retention --dry-run"""
     with reporting(as_json=as_json):
-        removing = not dry_run
+        remove_on_exit = not dry_run
         with console(stderr=True).status("looking for what is past its time"):
-            told = act(config, lambda subjects, _: subjects.retire(wall_clock(), drop=removing))
+            told = act(config, lambda subjects, _: subjects.retire(wall_clock(), drop=remove_on_exit))
     if as_json:
-        show_json({"removed": removing, "kinds": told})
+        show_json({"removed": remove_on_exit, "kinds": told})
         return
     show_table(
-        "Removed" if removing else "Would be removed",
+        "Removed" if remove_on_exit else "Would be removed",
         ("kind", "count", "use ended before"),
         [(each.kind, f"{each.count:,}", each.before[:10]) for each in told],
     )

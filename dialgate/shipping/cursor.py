@@ -6,7 +6,6 @@ At another address everything is begun anew. It is no more than a place to begin
 without this file nothing is lost, and nothing is there twice. The format changes by a new `format` only.
 """
 
-import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
-from dialgate.decision_log.segment import publish
+from dialgate.runtime.atomic_write import write_file
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ class Cursors:
         """Durable on return. Raises `OSError`."""
         if self._logs.get(log) != cursor:
             self._logs[log] = cursor
-            os.close(publish(self._path, msgspec.json.encode(_File(1, self._to, self._logs))))
+            write_file(self._path, msgspec.json.encode(_File(1, self._to, self._logs)))
 
 
 def _read(path: Path, to: str) -> dict[str, Cursor]:

@@ -1,10 +1,8 @@
 """Where closed segments go: a folder, or a bucket of object storage. Whole or not at all, and never twice under one name."""
 
 import configparser
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from hashlib import file_digest, sha256
 from io import BufferedReader, BytesIO
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from dialgate.decision_log.segment import sync_folder, unavailable
+from dialgate.decision_log.segment import unavailable
+from dialgate.runtime.atomic_write import replace_file, sync_folder
 from dialgate.shipping.settings import S3, Shipping, folder_of
 
 Content: TypeAlias = bytes | Path
@@ -65,24 +64,11 @@ class Folder:
                 _refuse_unless_same(str(path), file_digest(there, "sha256").digest(), source)
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.new")
-        try:
-            with open(unfinished, "wb", opener=_own) as file:
-                shutil.copyfileobj(source, file, _AT_ONCE)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(path)
-        except OSError:
-            with suppress(OSError):  # the first reason is the one to tell
-                unfinished.unlink(missing_ok=True)
-            raise
+        with replace_file(path) as file:
+            shutil.copyfileobj(source, file, _AT_ONCE)
         for folder in _up_to(path.parent, self._root):
             sync_folder(folder)
         return True
-
-
-def _own(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _up_to(folder: Path, root: Path) -> Iterator[Path]:

@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from dialgate.runtime.atomic_write import replace_file
 from dialgate.runtime.chunked_write import write_in_chunks
 from dialgate.store import StoreUnavailable
 from dialgate.store import sqlite_tables as tables
@@ -213,12 +214,9 @@ def _keep(db: sqlite3.Connection, kept: Path, sieve: Sieve, room: int) -> None:
     seq, sealed = last
     with memoryview(sieve.field) as view:
         head = _Head(_FORMAT, room, sieve.keys, seq, sealed, sha256(view).hexdigest())
-        new = kept.with_name(f"{kept.name}.new")
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with replace_file(kept) as file:
             file.write(msgspec.json.encode(head) + b"\n")
             write_in_chunks(file, view)
-    new.replace(kept)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from dialgate.model import SECOND, Instant
-from registry_sync import durable
+from dialgate.runtime.atomic_write import sync_file, sync_folder
 from registry_sync.config import FolderSource
 from registry_sync.sources import PART, SourceFailed
 
@@ -39,8 +39,8 @@ class Folder:
         part = self._out(name + PART)
         try:
             await asyncio.to_thread(shutil.copyfile, file, part)
-            await asyncio.to_thread(durable.sync_file, part)
-            durable.sync_folder(part.parent)
+            await asyncio.to_thread(sync_file, part)
+            sync_folder(part.parent)
         except OSError as error:
             raise _failed(part, error) from error
 
@@ -56,7 +56,7 @@ class Folder:
         part = self._out(name + PART)
         try:
             part.replace(self._out(name))
-            durable.sync_folder(part.parent)
+            sync_folder(part.parent)
         except OSError as error:
             raise _failed(part, error) from error
 
