@@ -34,9 +34,6 @@ class Step(Struct, frozen=True):
     data: str
 
 
-Dialplan = Mapping[str, Mapping[str, list[Step]]]
-
-
 def read(text: str) -> dict[str, dict[str, list[Step]]]:
     """Context, pattern, steps. Lines before the first context, as a carrier entry has them, are in the context ``."""
     found: dict[str, dict[str, list[Step]]] = {"": {}}

@@ -22,7 +22,6 @@ from dialgate.settings import Client
 _log = structlog.get_logger(__name__)
 
 LANGUAGES: Final = ("it", "en")
-PROMPTS: Final = ("welcome", "menu", "stopped", "withheld", "failed", "goodbye")
 _STOP: Final = "1"
 _STOP_CODE: Final = str(ord(_STOP))  # how STREAM FILE reports the key
 _OK: Final = 200
