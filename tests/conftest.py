@@ -51,7 +51,7 @@ def unused_udp_port() -> int:
 # The files that take longest, in no order: they come first, that no worker is left alone with one at the end.
 LONG = {
     "test_alerts", "test_alerts_fired", "test_archive", "test_cases_through_gate", "test_cli", "test_console", "test_console_browser", "test_crash",
-    "test_demo", "test_evidence", "test_failover", "test_kamailio_gate", "test_race", "test_registry_versions",
+    "test_demo", "test_evidence", "test_failover", "test_kamailio_gate", "test_pipeline", "test_race", "test_registry_versions",
     "test_store", "test_workers",
 }  # fmt: skip
 

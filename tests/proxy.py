@@ -11,7 +11,8 @@ _CHUNK = 1 << 16
 class Proxy:
     """`fault`: nothing, or `delay` (each request by `seconds`), `half_open` (nothing is passed on, and nobody is told),
     `reset` (in the middle of a reply), `lost` (replies), `away` (who connects is cut off). With `only`, requests with these
-    bytes alone meet it."""
+    bytes alone meet it. `held`: the request is held back until `heal`. `dropped`: so, and then the connection is closed, and it
+    never arrives. `broken`: the request arrives, its reply is held back until `heal`, and the connection is closed then. `reads`: replies to MGET that were passed on."""
 
     def __init__(self, target: Path) -> None:
         self.port = 0
@@ -20,15 +21,28 @@ class Proxy:
         self.seconds = 0.5
         self.healed = asyncio.Event()
         self.arrived = asyncio.Event()  # a request that was held up has been answered by the server
+        self.caught = asyncio.Event()  # a request has met the fault
+        self.reads = 0
+        self._passed = asyncio.Event()
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
 
     def fail(self, fault: str, only: bytes = b"") -> None:
         self.fault, self.only = fault, only
         self.healed.clear()
+        self.caught.clear()
         if fault == "away":
             for writer in self._writers:
                 writer.transport.abort()
+
+    def count_read(self) -> None:
+        self.reads += 1
+        self._passed.set()
+
+    async def reads_reach(self, reads: int) -> None:
+        while self.reads < reads:
+            self._passed.clear()
+            await self._passed.wait()
 
     def heal(self) -> None:
         self.fault = ""
@@ -43,7 +57,7 @@ class Proxy:
         state = _Connection(self)
         try:
             await asyncio.gather(state.requests(reader, there), state.replies(back, writer))
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):  # the latter: the test has ended
             pass
         finally:
             for each in (writer, there):
@@ -53,12 +67,18 @@ class Proxy:
 
 class _Connection:
     def __init__(self, proxy: Proxy) -> None:
-        self.proxy, self.hit, self.held = proxy, False, False
+        self.proxy, self.hit, self.held, self.reading = proxy, False, False, False
 
     async def requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         proxy = self.proxy
         while data := await reader.read(_CHUNK):
+            self.reading = b"MGET" in data
             self.hit = bool(proxy.fault) and proxy.only in data
+            if self.hit and proxy.fault != "broken":
+                proxy.caught.set()
+            if self.hit and proxy.fault == "dropped":
+                await proxy.healed.wait()
+                raise ConnectionResetError
             if self.hit and proxy.fault == "half_open":
                 continue
             if self.hit and proxy.fault == "held":  # until it is healed, also where the sender has gone
@@ -77,12 +97,20 @@ class _Connection:
                 proxy.arrived.set()
             if self.hit and proxy.fault == "lost":
                 continue
+            if self.hit and proxy.fault == "broken":
+                proxy.caught.set()
+                await proxy.healed.wait()
+                writer.transport.abort()
+                return
             if self.hit and proxy.fault == "reset":
                 writer.write(data[: len(data) // 2])
                 await writer.drain()
                 writer.transport.abort()
                 return
             writer.write(data)
+            if self.reading:
+                proxy.count_read()
+            self.reading = False
             await writer.drain()
 
 
