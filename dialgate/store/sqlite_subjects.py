@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 from dialgate.model import Instant
 from dialgate.store import StoreUnavailable
 from dialgate.store.sqlite import WAIT, _Link, bring_forward
-from dialgate.store.sqlite_tables import pragma, whole
+from dialgate.store.sqlite_tables import run_migrations, whole
 
 T = TypeVar("T")
 
@@ -267,18 +267,4 @@ class SubjectStore:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
-    if mode != "wal":
-        raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
-    with whole(db):
-        version, known = pragma(db, "user_version"), len(MIGRATIONS)
-        if version and pragma(db, "application_id") != APPLICATION:
-            raise StoreUnavailable("subjects.db is another program's database: move it away")
-        if version > known:
-            raise StoreUnavailable(
-                f"subjects.db has format {version}, above {known}: install a newer dialgate"
-            )
-        for statement in (statement for script in MIGRATIONS[version:] for statement in script):
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id={APPLICATION}")
-        db.execute(f"PRAGMA user_version={known}")
+    run_migrations(db, "subjects.db", APPLICATION, MIGRATIONS)

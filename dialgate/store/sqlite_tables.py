@@ -164,19 +164,28 @@ def whole(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[No
 
 
 def migrate(db: sqlite3.Connection) -> None:
+    run_migrations(db, "the store", APPLICATION, [script.split(";") for script in MIGRATIONS])
+
+
+def run_migrations(
+    db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]]
+) -> None:
+    """Run the scripts that the file has not seen, all or none. Raises `StoreUnavailable` for a file that is not ours or newer."""
     (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
         raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
     with whole(db):
-        version, known = pragma(db, "user_version"), len(MIGRATIONS)
-        if version and pragma(db, "application_id") != APPLICATION:
-            raise StoreUnavailable("the file is another program's database: name another file")
+        version, known = pragma(db, "user_version"), len(scripts)
+        if version and pragma(db, "application_id") != application:
+            raise StoreUnavailable(
+                f"the file of {name} is another program's database: move it away, or name another file"
+            )
         if version > known:
-            raise StoreUnavailable(f"the store has format {version}, above {known}: install a newer dialgate")
-        for script in MIGRATIONS[version:]:
-            for statement in script.split(";"):
+            raise StoreUnavailable(f"{name} has format {version}, above {known}: install a newer dialgate")
+        for script in scripts[version:]:
+            for statement in script:
                 db.execute(statement)
-        db.execute(f"PRAGMA application_id={APPLICATION}")
+        db.execute(f"PRAGMA application_id={application}")
         db.execute(f"PRAGMA user_version={known}")
 
 
