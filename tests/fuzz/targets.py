@@ -1,5 +1,5 @@
 """What every byte from outside must keep to. Each target takes bytes, and raises AssertionError where the promise in its
-first line is broken. hypothesis (tests/test_fuzz.py) and atheris (`make fuzz`) feed the same.
+first line is broken, else returns what it read, which is empty where it read nothing. hypothesis (tests/test_fuzz.py) and atheris (`make fuzz`) feed the same.
 """
 
 import asyncio
@@ -23,14 +23,17 @@ _COMMAND: Final = re.compile(
 )
 _DIGITS: Final = re.compile(r"[0-9]{6,}")
 _CLIENT: Final = Client(name="fuzz", controllers=(), scopes=("check",), sources=("127.0.0.1/32",))
+_NOT_AGI: Final[list[Any]] = ["not AGI"]
 _ALLOWED: Final = Answer(decision="allow", decision_id="1-1", to="+390612345678")
 
 
-def listener(data: bytes) -> None:
+def listener(data: bytes) -> list[Any]:
     """Whatever comes, in whatever pieces: the same is heard, or it is not AGI; and no more is held than one may send."""
     whole, pieces = Listener(), Listener()
-    assert _heard(whole, [data]) == _heard(pieces, [data[at : at + 61] for at in range(0, len(data), 61)])
+    heard = _heard(whole, [data])
+    assert heard == _heard(pieces, [data[at : at + 61] for at in range(0, len(data), 61)])
     assert len(whole._rest) <= max(MOST_BYTES, LONGEST_LINE)
+    return [] if heard == _NOT_AGI else heard
 
 
 def _heard(listening: Listener, pieces: list[bytes]) -> list[Any]:
@@ -39,7 +42,7 @@ def _heard(listening: Listener, pieces: list[bytes]) -> list[Any]:
         for piece in pieces:
             said += listening.feed(piece)
         return said
-    return ["not AGI"]
+    return _NOT_AGI
 
 
 class _Transport:
@@ -100,12 +103,13 @@ class _Gate:
 class _Door(FastAgi):
     def __init__(self, gate: _Gate) -> None:
         super().__init__(cast("Any", gate))
+        self._most = 1  # connections: `start` would set it
 
     def client(self, remote: str) -> Client | None:  # noqa: ARG002 - whoever it is
         return _CLIENT
 
 
-def talk(data: bytes) -> None:
+def talk(data: bytes) -> list[bytes]:
     """Exact commands, deny before allow, and never an allow that the gate did not give. Runs in a `Loop`."""
     gate, transport = _Gate(), _Transport()
     call = Talk(_Door(gate))
@@ -120,18 +124,20 @@ def talk(data: bytes) -> None:
     if allows:
         assert gate.allowed
         assert said == [b'SET VARIABLE DG_DECISION "deny"\n', *allows]
+    return allows
 
 
-def form(data: bytes) -> None:
+def form(data: bytes) -> CheckRequest | None:
     """A question with the numbers that were sent, or a fault that repeats none."""
-    _asked(lambda: http_check.from_pairs(http_body.parameters(data.decode("ascii", "replace"))))
+    return _asked(lambda: http_check.from_pairs(http_body.parameters(data.decode("ascii", "replace"))))
 
 
-def authzen(data: bytes) -> None:
+def authzen(data: bytes) -> CheckRequest | None:
     """As a form; and the number to be called stands in what was sent."""
     asked = _asked(lambda: http_authzen.question(data))
     if asked is not None and asked.to.isascii() and asked.to.isalnum() and b"\\" not in data:
         assert asked.to.encode() in data
+    return asked
 
 
 def _asked(read: Callable[[], CheckRequest]) -> CheckRequest | None:
@@ -145,7 +151,7 @@ def _asked(read: Callable[[], CheckRequest]) -> CheckRequest | None:
     return None
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+TARGETS: Final[dict[str, Callable[[bytes], object]]] = {
     "listener": listener,
     "talk": talk,
     "form": form,
@@ -155,9 +161,11 @@ _EVALUATION: Final = (
     b'{"subject":{"type":"campaign","id":"x","properties":{"caller_id":"1"}},"action":{"name":"call"},'
     b'"resource":{"type":"phone_number","id":"390612345678"},"context":{"call_id":"1"}}'
 )
+# The first of each is a question that is read to its end.
 SEEDS: Final = {
     "listener": [b"agi_network: yes\nagi_arg_1: a\n\n200 result=1\nHANGUP\n520-x\n520 y\n"],
-    "talk": [b"agi_network_script: check\nagi_arg_1: +390\n\n" + b"200 result=1\n" * 8,
+    "talk": [b"agi_network_script: check\nagi_arg_1: +3906\n\n" + b"200 result=1\n" * 8,
+             b"agi_network_script: check\nagi_arg_1: +390\n\n" + b"200 result=1\n" * 8,
              b"agi_network_script: vicidial\nagi_arg_1: 39\n\nHANGUP\n200 result=1\n"],
     "form": [b"to=%2B390612345678&from=1&campaign=x&call_type=agent"],
     "authzen": [_EVALUATION],
