@@ -206,9 +206,14 @@ async def test_a_key_opens_what_its_scopes_allow_and_nothing_else(made: World, k
     client = made.gate.config.keys[world.client("", key)["key_sha256"]]
     async with browser(made, key) as session:
         given = await token(session, "/console/try")
-        for method, path, needs in ROUTES:
-            if set(needs) & set(client.scopes):
-                continue
+        allowed = {route for route in ROUTES if set(route[2]) & set(client.scopes)}
+        opened = {("GET", path) for method, path, _ in allowed if method == "GET" and path in PAGES}
+        assert opened
+        for _, path in opened:
+            await get(session, path)
+        refused = set(ROUTES) - allowed
+        assert refused
+        for method, path, _ in refused:
             data = {"token": given} if method == "POST" else None
             async with session.request(method, path.replace("{id}", "x"), data=data) as answer:
                 assert answer.status == 403, path
@@ -307,16 +312,20 @@ async def test_every_page_loads_its_own_files_only_and_holds_no_script(made: Wor
         for path in ("/console/login", *PAGES, f"/console/decisions/{decided}"):
             async with session.get(path) as answer:
                 text = await answer.text()
+                assert answer.status == 200, path
                 assert answer.headers["Content-Security-Policy"] == page.POLICY
                 assert answer.headers["Cache-Control"] == "no-store"
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", text), path
-            for target in re.findall(r'(?:src|href|action)="([^"]*)"', text):
+            targets = re.findall(r'(?:src|href|action)="([^"]*)"', text)
+            assert "/console/logout" in targets or path == "/console/login"
+            for target in targets:
                 assert target.startswith(("/console", "#")), target
 
 
 async def test_an_asset_is_served_once_and_then_by_its_tag(made: World) -> None:
     async with browser(made) as session:
+        assert {Path(name).suffix for name in page.assets()} >= {".css", ".js"}
         for name, asset in page.assets().items():
             async with session.get(f"/console/assets/{name}") as answer:
                 assert (answer.status, await answer.read()) == (200, asset.body)

@@ -380,6 +380,10 @@ async def test_a_caller_id_can_be_proved(running: World) -> None:
     await post(
         running, "/v1/caller-ids/proofs", {"caller_id": CALLER, "kind": "probe", "evidence": "probe-1"}, 204
     )
+    proofs = await running.gate._store.proofs()
+    assert [(proof.caller_id, proof.kind, proof.evidence) for proof in proofs] == [
+        (CALLER, "probe", "probe-1")
+    ]
 
 
 # ---- call lists ------------------------------------------------------------------------------------------------------

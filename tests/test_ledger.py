@@ -271,7 +271,9 @@ revocation_events = st.one_of(
 def test_a_consent_collected_at_or_before_a_void_is_voided_and_no_other(events: list[Event]) -> None:
     """In whatever order, and however often, consents, voids and withdrawals were entered."""
     voids = [each.before for each in events if isinstance(each, ConsentsVoided)]
-    for each in fold(entries(events)).consents:
+    given = fold(entries(events)).consents
+    assert {each.id for each in given} == {each.id for each in events if isinstance(each, ConsentGiven)}
+    for each in given:
         assert each.voided_at == min((at for at in voids if each.collected_at <= at), default=0)
 
 

@@ -686,7 +686,9 @@ async def test_nothing_of_a_person_goes_over_the_wire_in_clear(gates: list[World
     rome, milan = gates
     await called(rome)
     question = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
-    _, answer = await posted(rome, question)
+    status, answer = await posted(rome, question)
+    assert status == 200
+    assert len(answer) > 200
     for seen in (question, answer):
         assert CLEAR.encode()[1:] not in seen
         assert b"acme" not in seen

@@ -30,7 +30,12 @@ def test_a_number_is_blanked_however_it_is_written(written: str) -> None:
     for text in (written, f"lead {written} of May", f"{written}, again {written}"):
         for left in (blanked(text), without(text, NUMBER), without_raw(text, f"{NUMBER} ext. 5")):
             assert digits_of(left) == ""
+            assert words_of(left) == words_of(text)
         assert digits_of(taken_out(text, NUMBER, lambda _: "[x]")) == ""
+
+
+def words_of(text: str) -> list[str]:
+    return [word for word in ("lead", "of May", "again") if word in text]
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,7 @@ async def test_nothing_of_an_ended_package_is_removed_while_the_clock_jumped(nig
     kept = KeptInstants(night.plan.gate.data)
     kept.advance(night.hand.at)
     folders = [night.plan.work / "rpo.acme" / package.id for package in night.packages()]
+    assert len(folders) == 3
     night.hand.at += 4_000 * DAY
     await night.part()
     assert all((folder / "numbers.zip").exists() for folder in folders)
@@ -414,7 +415,9 @@ async def test_a_refusal_that_quotes_a_number_does_not_carry_it_on(night: Night)
         path.write_text(f"no such number: {NUMBERS[0][3:]}\n")
     part = await night.part()
     assert "no such number: <number>" in part.alarms[0].text
-    assert not any(NUMBERS[0][3:] in path.read_text() for path in night.plan.work.glob("*/*/package.json"))
+    packages = list(night.plan.work.glob("*/*/package.json"))
+    assert any("no such number: <number>" in path.read_text() for path in packages)
+    assert not any(NUMBERS[0][3:] in path.read_text() for path in packages)
 
 
 async def test_what_the_last_run_found_is_kept_for_whoever_asks(night: Night) -> None:

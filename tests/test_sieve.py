@@ -171,6 +171,7 @@ async def test_what_was_kept_serves_the_next_start_with_what_came_since(kept: Pa
 async def test_what_was_kept_goes_with_the_first_entry_that_is_removed(kept: Path, tmp_path: Path) -> None:
     """Whoever has the key could tell by its bits that a number once stood in the ledger."""
     store = SqliteStore.open(copied(kept, tmp_path))
+    assert (tmp_path / "store.sieve").exists()
     await store.remove([3])
     assert not (tmp_path / "store.sieve").exists()
     await store.remove([4])  # also where there is none

@@ -31,7 +31,7 @@ from tests.logged import NOW
 from tests.ports import free_port
 from tests.redises import PASSWORD, SHIPPER, Node, node
 from tests.serving import ROOT
-from tests.shippingworld import NUMBERS, both, closed, written
+from tests.shippingworld import NUMBERS, both, closed, files, written
 from tests.world import CALL, CLEAR, LISTED, World, write_folder
 
 KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "5"))
@@ -425,10 +425,12 @@ async def test_a_bad_address_is_said_and_its_password_is_not(data: Path, tmp_pat
     shipper = Shipper(load(config), lambda: NOW)
     assert not await shipper.once()
     problems = [each.problem for each in shipper.standings().values()]
+    assert len(problems) == 2
     assert all(problems)
     assert "very-secret" not in str(problems)
-    kept = (data / "shipping").rglob("*.json")
-    assert not any(b"very-secret" in path.read_bytes() for path in kept)
+    kept = files(data)
+    assert any(name.startswith("log/") for name in kept)
+    assert not any(b"very-secret" in content for content in kept.values())
 
 
 async def test_what_is_told_can_be_read_as_the_log_is(data: Path, name: str) -> None:

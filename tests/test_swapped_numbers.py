@@ -39,6 +39,7 @@ async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(run
         assert (told["decision"], told["from"]) == ("deny", PERSON)
     data = running.gate.config.data
     month = Keys.open(data / "keys.json").month(running.hand.at)
+    assert len(records(running)) == 3
     for record in records(running):
         assert record.caller == month.pseudonym(PERSON)
         assert month.unseal(record.caller_sealed) == PERSON
@@ -46,7 +47,9 @@ async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(run
         assert record.facts.caller_id == CallerId(number="", form="number", kind="mobile", region="IT")
         law = running.gate.config.laws["IT"]
         assert decide(record.facts, law) == record.decision
-    for path in [*data.glob("log/*"), *data.glob("store.db*")]:
+    paths = [*data.glob("log/*"), *data.glob("store.db*")]
+    assert {path.suffix for path in paths} >= {".ndjson", ".db"}
+    for path in paths:
         assert PERSON[3:].encode() not in path.read_bytes()
 
 
@@ -89,7 +92,9 @@ async def test_a_call_id_does_not_give_away_either_number(running: World, call_i
     await check(running, call_id=call_id, to=PERSON, **{"from": CALLER})
     await check(running, call_id=call_id, to=f"{PERSON} ext. 5", **{"from": CALLER})
     await check(running, call_id=call_id, **{"from": f"{PERSON} ext. 5"})
-    assert all("#" in each.call_id and "4567" not in each.call_id for each in records(running))
+    written = [each.call_id for each in records(running)]
+    assert len(written) == 4
+    assert all("#" in each and "4567" not in each for each in written)
 
 
 async def test_the_officer_reads_it_at_the_command_line(running: World) -> None:

@@ -115,7 +115,9 @@ async def test_a_batch_is_a_span_and_each_of_its_calls_another_within_it(tmp_pat
         attributes = dict(span.attributes or {})
         assert attributes["dialgate.decision_id"] == decision["decision_id"]
         assert attributes["dialgate.campaign"] == "acme-fibre"
-        assert (span.start_time or 0) <= (span.end_time or 0)
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert 0 < span.start_time <= span.end_time
 
 
 def test_no_traces_are_made_where_none_are_wanted() -> None:
