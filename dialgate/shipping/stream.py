@@ -20,7 +20,7 @@ from dialgate.shipping.settings import StreamTo
 from dialgate.shipping.standing import Standing
 from dialgate.shipping.target import Refused, TargetFailed
 from dialgate.store import StoreUnavailable
-from dialgate.store.redis_server import Server, place
+from dialgate.store.redis_server import Server
 
 _MOST: Final = 512  # records in one round trip,
 _BYTES: Final = 1 << 20  # and bytes, about
@@ -64,7 +64,7 @@ class StreamShipping:
         """Raises `ValueError`."""
         self._data, self._node, self._keep, self._cursors = data, node, to.keep, cursors
         self._decisions = f"{{{to.name}}}:decisions"
-        self._server = Server(place(url, to.patience, f"{{{to.name}}}".encode()), to.patience)
+        self._server = Server(url, to.patience, f"{{{to.name}}}".encode())
         self._chains: dict[int, _Chain] = {}
         self.standings: dict[int, Standing] = {}
 

@@ -35,6 +35,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import structs
+from redis.exceptions import NoScriptError
 
 from dialgate.ledger import Draft, Entry
 from dialgate.model import DAY, Attempt, Instant, Known, Result
@@ -54,8 +55,7 @@ from dialgate.store import (
     redis_names,
     refuse_if_short,
 )
-from dialgate.store.redis_line import Gone, Refusal
-from dialgate.store.redis_server import Server, place
+from dialgate.store.redis_server import Server
 
 LAYOUT: Final = b"2"
 ATTEMPTS_KEPT: Final = 400 * DAY
@@ -110,7 +110,7 @@ class RedisStore:
         self._disk = patience + _SYNC_SECONDS
         self._since: Instant = 0
         self._nothing = Known()  # the same object for as long as it says the same
-        self._server = Server(place(url, patience, self._name), patience)
+        self._server = Server(url, patience, self._name)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
         # How high they can be by what this gate has done; on an elder copy they are lower.
@@ -173,12 +173,7 @@ class RedisStore:
         return bool(await self.positions())
 
     async def unasked(self) -> int:
-        until = asyncio.get_running_loop().time() + self._patience
-        try:
-            could = await self._server.where.replicas(until)
-        except (Gone, Refusal, TimeoutError) as fault:
-            raise StoreUnavailable(f"Redis: {fault}") from fault
-        self._replicas = max(could, self._asked_for)
+        self._replicas = max(await self._server.replicas(), self._asked_for)
         return self._replicas - self._asked_for
 
     def key(self, kind: str, of: bytes = b"") -> bytes:
@@ -217,11 +212,11 @@ class RedisStore:
     async def _asked(self, commands: list[tuple[Any, ...]], slack: float) -> list[Any]:
         try:
             return await self._server.ask(commands, slack=slack)
-        except Refusal:  # it does not know the script: it has been restarted, or is another
+        except NoScriptError:  # it does not know the script: it has been restarted, or is another
             await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
         try:
             return await self._server.ask(commands, slack=slack)
-        except Refusal as fault:
+        except NoScriptError as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:

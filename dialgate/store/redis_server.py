@@ -1,294 +1,237 @@
-"""Where the shared store's Redis is, and one round trip to it: standalone, behind Sentinel, or one slot of a Cluster.
+"""One round trip to the Redis of the shared store: standalone, behind Sentinel, or one slot of a Cluster.
 
     redis://USER:PASSWORD@HOST:PORT/DB      rediss:// with TLS      unix:///SOCKET
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE?sentinel_username=…&sentinel_password=…
-    redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT/        (rediss+…:// with TLS; `?ssl_ca_certs=FILE` with a CA of one's own)
+    redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT/        (rediss+…:// with TLS; `?ssl_ca_certs=FILE` for a private CA)
 
-All keys of a store lie in one slot, so there is one master at a time in all three. It is looked up when a connection fails or
-the server says that it is no longer the one. Nothing is repeated that might have been done: whoever asks is told.
+All keys of a store lie in one slot, so all three have one master at a time. It is looked up again when a connection fails or
+the server replies that it is not the master. A request that may have been executed is never repeated: the caller gets an error.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from msgspec import structs
-from redis.asyncio import Sentinel, SSLConnection
-from redis.asyncio.connection import parse_url
+from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, SSLConnection
+from redis.asyncio.connection import AbstractConnection, RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from dialgate.primitives import wired
 from dialgate.store import StoreUnavailable
-from dialgate.store.redis_line import Address, Gone, Line, Refusal, checked, connect
 
 _ADVICE = "see that it runs, can be reached, and is written as the README says"
 _PROBE_SECONDS = 0.05
-# It is not the master any more, or not yet, and has done nothing: look again.
-_ELSEWHERE: Final = frozenset({"MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "LOADING"})
+_CONNECTIONS: Final = 10_000  # no bound of our own: the server has one
+# The server is not the master now and has executed nothing. `ClusterDownError` includes MASTERDOWN.
+_NOT_MASTER: Final = (MovedError, ReadOnlyError, ClusterDownError, BusyLoadingError)
+_Node: TypeAlias = dict[str, Any]  # the arguments of a connection: host and port, or path
 
 
-class Place(Protocol):
-    async def master(self, until: float) -> Address:
-        """Whoever is the master now. `until`: on the event loop's clock. Raises `Gone`, `Refusal`, `TimeoutError`."""
+class Lookup(Protocol):
+    """Where the master is, and how many replicas could replace it. Raises `RedisError`."""
 
-    async def replicas(self, until: float) -> int:
-        """How many could take its place, as far as that is known. Raises as `master`."""
+    async def master(self) -> _Node: ...
+
+    async def replicas(self) -> int: ...
 
     async def close(self) -> None: ...
 
 
-class _Alone:
-    def __init__(self, address: Address) -> None:
-        self._address = address
+class _Standalone:
+    def __init__(self, node: _Node) -> None:
+        self._node = node
 
-    async def master(self, until: float) -> Address:  # noqa: ARG002 - others have to look for it
-        return self._address
+    async def master(self) -> _Node:
+        return self._node
 
-    async def replicas(self, until: float) -> int:  # noqa: ARG002 - as above
+    async def replicas(self) -> int:
         return 0
 
     async def close(self) -> None:
-        """Nothing is held."""
+        pass
 
 
-class _Watched:
-    """By Sentinels, which tell who is the master of `service`."""
-
-    def __init__(self, split: SplitResult, address: Address, tls: dict[str, Any], patience: float) -> None:
+class _BehindSentinel:
+    def __init__(self, split: SplitResult, options: dict[str, Any]) -> None:
         self._service = unquote(split.path.strip("/")) or "mymaster"
-        self._address = address
-        told = {name: values[0] for name, values in parse_qs(split.query).items()}
-        own: dict[str, Any] = {
-            name: told[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in told
+        query = parse_qs(split.query)
+        own = {
+            name: query[f"sentinel_{name}"][0]
+            for name in ("username", "password")
+            if f"sentinel_{name}" in query
         }
-        limits = {
-            "socket_timeout": patience / 2,
-            "socket_connect_timeout": patience / 2,
-            "retry": Retry(NoBackoff(), 0),
-        }
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # the library says no more
-            _addresses(split, 26379), sentinel_kwargs={**limits, **tls, **own}
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            _addresses(split, 26379), sentinel_kwargs={**options, **own}
         )
 
-    async def master(self, until: float) -> Address:
+    async def master(self) -> _Node:
         try:
-            async with asyncio.timeout_at(until):
-                host, port = await self._sentinel.discover_master(self._service)
-        except (RedisError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise
-            # The library tells each Sentinel's whole connection before what was wrong with it.
-            told = str(error).rpartition(" - ")[2]
-            raise Gone(f"no Sentinel names a master of `{self._service}`: {told}") from error
-        return structs.replace(self._address, host=host, port=int(port))
+            host, port = await self._sentinel.discover_master(self._service)
+        except RedisError as error:
+            # The library puts each Sentinel's connection arguments before the reason.
+            reason = str(error).rpartition(" - ")[2]
+            raise RedisError(f"no Sentinel names a master of `{self._service}`: {reason}") from error
+        return {"host": host, "port": int(port)}
 
-    async def replicas(self, until: float) -> int:
-        async with asyncio.timeout_at(until):
-            for sentinel in self._sentinel.sentinels:
-                with suppress(RedisError, OSError):
-                    return len(await sentinel.sentinel_slaves(self._service))
-        raise Gone(f"no Sentinel says which replicas `{self._service}` has")
+    async def replicas(self) -> int:
+        for sentinel in self._sentinel.sentinels:
+            with suppress(RedisError):
+                return len(await sentinel.sentinel_slaves(self._service))
+        raise RedisError(f"no Sentinel says which replicas `{self._service}` has")
 
     async def close(self) -> None:
-        for sentinel in self._sentinel.sentinels:
-            await sentinel.aclose()
+        await self._sentinel.aclose()
 
 
-class _Slot:
-    """Of a cluster, the slot where all keys of the store lie."""
+class _InCluster:
+    """The nodes that serve the slot of `tag`."""
 
-    def __init__(self, split: SplitResult, address: Address, tag: bytes) -> None:
+    def __init__(self, split: SplitResult, options: dict[str, Any], tag: bytes) -> None:
         self._seeds = _addresses(split, 6379)
-        self._address, self._slot = address, key_slot(tag)
+        self._options, self._slot = options, key_slot(tag)
         self._known: list[tuple[str, int]] = []
 
-    async def master(self, until: float) -> Address:
-        (host, port), *_ = await self._nodes(until)
-        return structs.replace(self._address, host=host, port=port)
+    async def master(self) -> _Node:
+        (host, port), *_ = await self._nodes()
+        return {"host": host, "port": port}
 
-    async def replicas(self, until: float) -> int:
-        return len(await self._nodes(until)) - 1
+    async def replicas(self) -> int:
+        return len(await self._nodes()) - 1
 
     async def close(self) -> None:
-        """Nothing is held."""
+        pass
 
-    async def _nodes(self, until: float) -> list[tuple[str, int]]:
-        """The master of the slot and its replicas, as the first node says that answers; the newest known are asked first."""
-        problem: Exception = Gone("no node of the cluster answers")
-        for seed in dict.fromkeys([*self._known, *self._seeds]):
+    async def _nodes(self) -> list[tuple[str, int]]:
+        """The master and its replicas, as the first node that answers says. The newest known are asked first."""
+        problem = RedisError("no node of the cluster answers")
+        for host, port in dict.fromkeys([*self._known, *self._seeds]):
             try:
-                found = await self._told_by(seed, until)
-            except (Gone, Refusal) as error:
+                async with Redis(host=host, port=port, **self._options) as client:
+                    ranges = await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            except RedisError as error:
                 problem = error
                 continue
-            self._known = [*found[1:], found[0]]  # a replica knows of its promotion first
-            return found
+            for first, last, *nodes in ranges:
+                if first <= self._slot <= last:
+                    found = [((node[0] or b"").decode() or host, int(node[1])) for node in nodes]
+                    self._known = [*found[1:], found[0]]  # a replica learns of its promotion first
+                    return found
+            problem = RedisError(f"no node serves slot {self._slot}")
         raise problem
 
-    async def _told_by(self, seed: tuple[str, int], until: float) -> list[tuple[str, int]]:
-        """By a share of the time: the next must have its own."""
-        loop = asyncio.get_running_loop()
-        share = loop.time() + (until - loop.time()) / 2
-        try:
-            line = await connect(structs.replace(self._address, host=seed[0], port=seed[1]), share)
-            try:
-                (ranges,) = checked(await line.ask(wired([("CLUSTER", "SLOTS")]), 1, share))
-            finally:
-                line.close()
-        except TimeoutError:
-            raise Gone(f"{seed[0]}:{seed[1]} does not answer") from None
-        return self._own(ranges, seed[0])
 
-    def _own(self, ranges: Sequence[Any], asked: str) -> list[tuple[str, int]]:
-        for first, last, *nodes in ranges:
-            if first <= self._slot <= last:
-                return [(_text(node[0]) or asked, int(node[1])) for node in nodes]
-        raise Refusal(f"CLUSTERDOWN nobody serves slot {self._slot}")
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode()
-
-
-def _addresses(split: SplitResult, usual: int) -> list[tuple[str, int]]:
+def _addresses(split: SplitResult, port: int) -> list[tuple[str, int]]:
     """Raises `ValueError`."""
-    found = []
-    for each in split.netloc.rpartition("@")[2].split(","):
-        host, _, port = each.rpartition(":") if not each.endswith("]") and ":" in each else (each, "", "")
-        found.append((host.strip("[]"), int(port or usual)))
-    return found
-
-
-def place(url: str, patience: float, tag: bytes) -> Place:
-    """Raises `ValueError`."""
-    split = urlsplit(url)
-    scheme, _, kind = split.scheme.partition("+")
-    if not kind:
-        database = split.path.strip("/")
-        if scheme != "unix" and database and not database.isdecimal():  # the library takes that for the first
-            raise ValueError(f"`{database}` is no number of a database")
-        return _Alone(_address(parse_url(url))[0])
-    if scheme not in {"redis", "rediss"} or kind not in {"sentinel", "cluster"}:
-        raise ValueError(f"no such kind of URL: {split.scheme}")
-    _addresses(split, 1)
-    address, tls = _address(parse_url(f"{scheme}://{split.netloc.split(',')[0]}/0?{split.query}"))
-    return _Watched(split, address, tls, patience) if kind == "sentinel" else _Slot(split, address, tag)
-
-
-def _address(told: Any) -> tuple[Address, dict[str, Any]]:
-    """What the library read in a URL, and its options for TLS. Raises `ValueError`."""
-    tls = {name: value for name, value in told.items() if name.startswith("ssl_")}
-    secured = told.get("connection_class") is SSLConnection
-    try:
-        context = SSLConnection(**tls).ssl_context.get() if secured else None
-    except (OSError, RedisError, TypeError) as error:
-        raise ValueError(f"its TLS, with files named from the root: {error}") from error
-    address = Address(
-        host=told.get("host", "localhost"),
-        port=told.get("port", 6379),
-        path=told.get("path", ""),
-        tls=context,
-        user=told.get("username") or "",
-        password=told.get("password") or "",
-        db=told.get("db", 0),
-    )
-    return address, {"ssl": True, **tls} if secured else {}
+    parts = [urlsplit(f"//{address}") for address in split.netloc.rpartition("@")[2].split(",")]
+    return [(part.hostname or "", part.port or port) for part in parts]
 
 
 class Server:
-    """`patience`: seconds for a round trip, the search for the master included. While a server does not answer at all, every
-    question but a probe's is refused at once."""
+    """`tag` names the slot in a Cluster. `patience`: seconds for a round trip, the search for the master included. While the server
+    does not answer at all, every request but a probe's is refused at once."""
 
-    def __init__(self, where: Place, patience: float) -> None:
-        self.where = where
+    def __init__(self, url: str, patience: float, tag: bytes) -> None:
+        """Raises `ValueError`."""
         self._patience = patience
-        self._home: Address | None = None  # of the master, once it has been found
-        self._idle: list[Line] = []
+        self._options, self._lookup = _parse(url, patience, tag)
+        self._pool: ConnectionPool | None = None  # to the master, once found
         self._turn = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
     async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
-        """In one round trip, on one connection. `slack`: seconds that the server itself may wait. Raises
-        `StoreUnavailable`: then it may have been done or not. Raises `Refusal` where that says `NOSCRIPT`."""
+        """Execute commands in one round trip, on one connection. `slack`: seconds that the server itself may wait. Raises
+        `StoreUnavailable`: then it may have been done or not. Raises `NoScriptError`."""
         if self._closed:
             raise StoreUnavailable("the store has been closed")
         if self._probing is not None:
             raise StoreUnavailable(f"Redis does not answer; {_ADVICE}")
         seconds = self._patience + slack
         try:
-            return await self._asked(
-                wired(commands), len(commands), asyncio.get_running_loop().time() + seconds
-            )
-        except Refusal as fault:
-            if fault.code == "NOSCRIPT":
-                raise
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
-        except TimeoutError as late:
+            async with asyncio.timeout(seconds):
+                return await self._asked(wired(commands), len(commands))
+        except NoScriptError:
+            raise
+        except (TimeoutError, RedisTimeout) as late:
             self._forget()
             if self._probing is None:
                 self._probing = asyncio.create_task(self._probe())
             raise StoreUnavailable(f"Redis did not answer within {seconds:g} s; {_ADVICE}") from late
-        except Gone as fault:
-            self._forget()
-            raise StoreUnavailable(f"Redis: {fault}; {_ADVICE}") from fault
+        except RedisError as fault:
+            if not isinstance(fault, ResponseError):
+                self._forget()
+            raise StoreUnavailable(f"Redis: {_described(fault)}; {_ADVICE}") from fault
 
-    async def _asked(self, question: bytes, count: int, until: float) -> list[Any]:
-        """Where the server says that another is the master it has done nothing, so that may be asked instead."""
+    async def replicas(self) -> int:
+        """Count the replicas that could replace the master, as far as that is known. Raises `StoreUnavailable`."""
         try:
-            return await self._once(question, count, until)
-        except Refusal as fault:
-            if fault.code not in _ELSEWHERE:
-                raise
-        self._forget()
-        return await self._once(question, count, until)
+            async with asyncio.timeout(self._patience):
+                return await self._lookup.replicas()
+        except (RedisError, TimeoutError) as fault:
+            raise StoreUnavailable(f"Redis: {_described(fault)}") from fault
 
-    async def _once(self, question: bytes, count: int, until: float) -> list[Any]:
-        home = self._home
-        line = self._idle.pop() if self._idle else None
-        if home is None or line is None or line.lost:
-            home = await self._master(until)
-            line = await connect(home, until)
-        replies = await line.ask(question, count, until)
-        if home is self._home and not self._closed:
-            self._idle.append(line)
-        else:
-            line.close()
-        return checked(replies)
+    async def _asked(self, request: bytes, count: int) -> list[Any]:
+        try:
+            return await self._ask_once(request, count)
+        except _NOT_MASTER:
+            self._forget()
+        return await self._ask_once(request, count)
 
-    async def _master(self, until: float) -> Address:
-        if self._home is None:
-            async with self._turn:
-                if self._home is None:
-                    self._home = await self.where.master(until)
-        return self._home
+    async def _ask_once(self, request: bytes, count: int) -> list[Any]:
+        pool = self._pool or await self._connected()
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(request)
+            replies = [await _reply(connection) for _ in range(count)]
+        finally:
+            await pool.release(connection)
+            if pool is not self._pool:
+                await connection.disconnect(nowait=True)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    async def _connected(self) -> ConnectionPool:
+        async with self._turn:
+            if self._pool is None:
+                node = await self._lookup.master()
+                self._pool = ConnectionPool(max_connections=_CONNECTIONS, **self._options, **node)
+        return self._pool
 
     def _forget(self) -> None:
-        self._home = None
-        lines, self._idle = self._idle, []
-        for line in lines:
-            line.close()
+        """Look for the master anew. Idle connections are closed aside: over TLS a server that hangs would hold that up."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            closing = asyncio.create_task(_close(pool))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def _probe(self) -> None:
-        """Until it answers, or can be seen to be gone: then a question costs no time."""
-        loop = asyncio.get_running_loop()
+        """Return once the server answers, or can be seen to be gone: then a request costs no time."""
         while not self._closed:
-            until = loop.time() + self._patience
             try:
-                line = await connect(await self.where.master(until), until)
-                try:
-                    await line.ask(wired([("PING",)]), 1, until)
-                finally:
-                    line.close()
+                async with asyncio.timeout(self._patience):
+                    await self._ask_once(wired([("PING",)]), 1)
                 break
-            except TimeoutError:
+            except (TimeoutError, RedisTimeout):
+                self._forget()
                 await asyncio.sleep(_PROBE_SECONDS)
-            except (Gone, Refusal):
+            except RedisError:
                 break
         self._probing = None
 
@@ -299,4 +242,79 @@ class Server:
             with suppress(asyncio.CancelledError):
                 await self._probing
         self._forget()
-        await self.where.close()
+        await asyncio.gather(*self._closing)
+        await self._lookup.close()
+
+
+async def _close(pool: ConnectionPool) -> None:
+    with suppress(RedisError):
+        await pool.disconnect(inuse_connections=False)
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    """The next reply, also where it is an error: the replies after it must be read too."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _described(fault: Exception) -> str:
+    code = getattr(fault, "status_code", None)
+    return f"{code} {fault}" if code else str(fault)
+
+
+def _parse(url: str, patience: float, tag: bytes) -> tuple[dict[str, Any], Lookup]:
+    """The arguments of every connection, and the way to the master. Raises `ValueError`."""
+    split = urlsplit(url)
+    scheme, _, kind = split.scheme.partition("+")
+    if not kind:
+        database = split.path.strip("/")
+        if scheme != "unix" and database and not database.isdecimal():  # the library takes that for 0
+            raise ValueError(f"`{database}` is no number of a database")
+        parsed: dict[str, Any] = {**parse_url(url)}
+    elif scheme in {"redis", "rediss"} and kind in {"sentinel", "cluster"}:
+        _addresses(split, 1)
+        parsed = {**parse_url(f"{scheme}://{split.netloc.split(',')[0]}/0?{split.query}")}
+    else:
+        raise ValueError(f"no such kind of URL: {split.scheme}")
+    user = {name: parsed.get(name) for name in ("username", "password")}
+    # A retry could repeat what was done. RESP3 and a driver's name need rights that the README does not name.
+    common: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
+    options = {
+        **common,
+        **user,
+        "connection_class": parsed.get("connection_class", Connection),
+        "socket_timeout": None,  # `ask` has one for the whole round trip
+        "socket_connect_timeout": patience,
+    }
+    lookup = {**common, "socket_timeout": patience / 2, "socket_connect_timeout": patience / 2}
+    if options["connection_class"] is SSLConnection:
+        tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
+        options |= {"connection_class": _SharedTls, "context": _tls_context(tls)}
+        lookup |= {"ssl": True, **tls}
+    if kind == "sentinel":
+        return options, _BehindSentinel(split, lookup)
+    if kind == "cluster":
+        return options, _InCluster(split, {**lookup, **user}, tag)
+    return options, _Standalone(
+        {name: parsed[name] for name in ("host", "port", "path", "db") if name in parsed}
+    )
+
+
+class _SharedTls(SSLConnection):
+    """With a context made once: to read the system's certificate authorities takes 20 ms and more."""
+
+    def __init__(self, *, context: RedisSSLContext, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.ssl_context = context
+
+
+def _tls_context(options: dict[str, Any]) -> RedisSSLContext:
+    """Raises `ValueError`."""
+    try:
+        context = SSLConnection(**options).ssl_context
+        context.get()
+    except (OSError, RedisError, TypeError) as error:
+        raise ValueError(f"its TLS, with files named from the root: {error}") from error
+    return context
