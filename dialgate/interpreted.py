@@ -10,9 +10,8 @@ import re
 import struct
 from binascii import hexlify
 from bisect import bisect_left
-from hashlib import blake2b, sha256
-from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,77 +100,6 @@ def paired(hashes: Sequence[bytes]) -> list[bytes]:
 def _refuse_if_no_head(head: bytes) -> None:
     if len(head) != len(_ZERO):
         raise ValueError("a head has 32 bytes")
-
-
-Word: TypeAlias = bytes | str | int
-
-
-def wired(commands: list[tuple[Word | tuple[bytes, list[bytes]], ...]]) -> bytes:
-    """Commands to a Redis as they go over the wire (RESP2). Of a word that is a pair, each of its second begins with its first."""
-    told: list[bytes] = []
-    for command in commands:
-        words = [each for word in command for each in _words(word)]
-        told.append(b"*%d\r\n" % len(words))
-        told += [b"$%d\r\n%b\r\n" % (len(each), each) for each in words]
-    return b"".join(told)
-
-
-def _words(word: Word | tuple[bytes, list[bytes]]) -> list[bytes]:
-    match word:
-        case bytes():
-            return [word]
-        case str():
-            return [word.encode()]
-        case int() if -(1 << 63) <= word < 1 << 63:
-            return [b"%d" % word]
-        case int():
-            raise OverflowError("an integer of more than 64 bits")
-        case bytes() as before, list() as several:
-            return [before + each for each in several]
-    raise TypeError(f"a word is an integer, a text or bytes, not {type(word).__name__}")
-
-
-def packed(rows: list[tuple[int | str | bytes, ...]]) -> tuple[bytes, bytes]:
-    """Rows of one width, at least one, as two fields of bytes for `store.sqlite_tables`. In the first each value has 20 bytes:
-    an integer (64 bits) its digits; a text (as UTF-8) or bytes the place in the second field, from 1 on, and the length, of ten
-    digits each. A value that is the one of the row before may have its place."""
-    if not rows or any(len(row) != len(rows[0]) for row in rows):
-        raise ValueError("a list of rows of one length, at least one")
-    places: list[bytes] = []
-    heap = bytearray(1)  # an empty field would be no field
-    for value in chain.from_iterable(rows):
-        if isinstance(value, int):
-            if not -(1 << 63) <= value < 1 << 63:
-                raise OverflowError("an integer of more than 64 bits")
-            places.append(b"%020d" % value)
-        else:
-            content = value.encode() if isinstance(value, str) else value
-            if not isinstance(content, bytes):
-                raise TypeError("a row holds integers, texts and bytes")
-            places.append(b"%010d%010d" % (len(heap) + 1, len(content)))
-            heap += content
-    return b"".join(places), bytes(heap)
-
-
-class Keyed:
-    """BLAKE2b (RFC 7693) under a key of 1 to 64 bytes; `size`: of the hash, in bytes."""
-
-    def __init__(self, key: bytes, size: int) -> None:
-        if not key or size < 1:
-            raise ValueError("a key of 1 to 64 bytes, and a hash of 1 to 64")
-        self._keyed = blake2b(key=key, digest_size=size)
-
-    def digest(self, content: bytes) -> bytes:
-        keyed = self._keyed.copy()
-        keyed.update(content)
-        return keyed.digest()
-
-    def masked(self, value: bytes, content: bytes) -> bytes:
-        """`value`, as long as the hash, under the hash of `content` as a mask; the same again takes the mask off."""
-        mask = self.digest(content)
-        if len(value) != len(mask):
-            raise ValueError("what is masked is as long as the hash")
-        return bytes(one ^ other for one, other in zip(value, mask, strict=True))
 
 
 def add(field: bytearray | mmap, mask: int, keys: Sequence[bytes]) -> None:

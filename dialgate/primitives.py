@@ -10,46 +10,37 @@ _CAN = not os.environ.get("DIALGATE_INTERPRETED") and find_spec("dialgate._primi
 
 if TYPE_CHECKING or _CAN:
     from dialgate._primitives import (
-        Keyed,
         Tagger,
         add,
         chained,
         digits,
         followed,
-        packed,
         paired,
         passes,
         repeated,
-        wired,
     )
 else:
     from dialgate.interpreted import (
-        Keyed,
         Tagger,
         add,
         chained,
         digits,
         followed,
-        packed,
         paired,
         passes,
         repeated,
-        wired,
     )
 
 COMPILED = "yes" if _CAN else "no"
 
 __all__ = [
     "COMPILED",
-    "Keyed",
     "Tagger",
     "add",
     "chained",
     "digits",
     "followed",
-    "packed",
     "paired",
     "passes",
     "repeated",
-    "wired",
 ]

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dialgate.decision_log import DecisionLog
-from dialgate.keys import KeyRetired, Keys, KeysUnusable, MonthKeys, nonces
+from dialgate.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, nonces
 
 NUMBER = "+393331234567"
 NONCE = bytes(12)
@@ -223,3 +224,32 @@ def test_no_file_holds_a_called_number_in_clear(tmp_path: Path) -> None:
     stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert len(stored) > 200 * 200
     assert [number for number in called if number[1:].encode() in stored] == []
+
+
+# ---- the keyed hash --------------------------------------------------------------------------------------------------
+
+
+@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=700), size=st.integers(1, 64))
+def test_the_keyed_hash_is_blake2b(key: bytes, content: bytes, size: int) -> None:
+    keyed = KeyedHash(key, size)
+    for _ in range(2):  # nothing stays of the first
+        assert keyed.digest(content) == blake2b(content, key=key, digest_size=size).digest()
+
+
+@pytest.mark.parametrize(("key", "size"), [(b"", 16), (b"k" * 65, 16), (b"k", 0), (b"k", 65)])
+def test_a_hash_that_cannot_be_is_refused(key: bytes, size: int) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        KeyedHash(key, size)
+
+
+@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=300), value=st.binary(max_size=64))
+def test_a_mask_is_the_hash_of_what_it_is_made_for_and_its_own_inverse(
+    key: bytes, content: bytes, value: bytes
+) -> None:
+    assume(value)
+    keyed = KeyedHash(key, len(value))
+    masked = keyed.masked(value, content)
+    assert keyed.masked(masked, content) == value
+    assert keyed.masked(bytes(len(value)), content) == keyed.digest(content)
+    with pytest.raises(ValueError, match="as long as the hash"):
+        keyed.masked(value + b"x", content)

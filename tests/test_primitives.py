@@ -5,45 +5,33 @@ import json
 import mmap
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
-import hiredis
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dialgate import interpreted, numberset, primitives
-from dialgate.store.sqlite_tables import inserting
 
 BLOCK = 10_000
 START = 393_330_000_000
 
 
-Row = tuple[int | str | bytes, ...]
-Command = tuple[int | str | bytes | tuple[bytes, list[bytes]], ...]
-
-
 class Ways(Protocol):
-    Keyed: type[interpreted.Keyed]
     Tagger: type[interpreted.Tagger]
 
     def chained(self, head: bytes, bodies: list[bytes]) -> tuple[bytes, bytes]: ...
 
     def followed(self, head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]: ...
-
-    def packed(self, rows: list[Row]) -> tuple[bytes, bytes]: ...
-
-    def wired(self, commands: list[Command]) -> bytes: ...
 
     def paired(self, hashes: list[bytes]) -> list[bytes]: ...
 
@@ -57,43 +45,6 @@ class Ways(Protocol):
 
 
 BOTH = pytest.mark.parametrize("ways", [primitives, interpreted])
-
-
-@BOTH
-@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=700), size=st.integers(1, 64))
-def test_the_keyed_hash_is_blake2b(ways: Ways, key: bytes, content: bytes, size: int) -> None:
-    keyed = ways.Keyed(key, size)
-    for _ in range(2):  # nothing stays of the first
-        assert keyed.digest(content) == blake2b(content, key=key, digest_size=size).digest()
-
-
-@BOTH
-@pytest.mark.parametrize("content", [0, 1, 127, 128, 129, 255, 256, 257, 1024])
-def test_the_keyed_hash_at_the_edges_of_its_blocks(ways: Ways, content: int) -> None:
-    text = bytes(range(256)) * 4
-    expected = blake2b(text[:content], key=b"k" * 32, digest_size=16).digest()
-    assert ways.Keyed(b"k" * 32, 16).digest(text[:content]) == expected
-
-
-@BOTH
-@pytest.mark.parametrize(("key", "size"), [(b"", 16), (b"k" * 65, 16), (b"k", 0), (b"k", 65)])
-def test_a_hash_that_cannot_be_is_refused(ways: Ways, key: bytes, size: int) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        ways.Keyed(key, size)
-
-
-@BOTH
-@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=300), value=st.binary(max_size=64))
-def test_a_mask_is_the_hash_of_what_it_is_made_for_and_its_own_inverse(
-    ways: Ways, key: bytes, content: bytes, value: bytes
-) -> None:
-    assume(value)
-    keyed = ways.Keyed(key, len(value))
-    masked = keyed.masked(value, content)
-    assert keyed.masked(masked, content) == value
-    assert keyed.masked(bytes(len(value)), content) == keyed.digest(content)
-    with pytest.raises(ValueError, match="as long as the hash"):
-        keyed.masked(value + b"x", content)
 
 
 @BOTH
@@ -163,85 +114,6 @@ def test_a_head_that_is_none_is_refused(ways: Ways) -> None:
         ways.chained(HEAD[1:], [])
     with pytest.raises(ValueError, match="32 bytes"):
         ways.followed(HEAD + b"x", b"", 1)
-
-
-# ---- rows ------------------------------------------------------------------------------------------------------------
-
-INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
-ROWS = st.lists(st.tuples(INT64, st.text(max_size=40), st.binary(max_size=40)), min_size=1, max_size=40)
-INSERT = inserting("kept", {"number": "INTEGER", "text": "TEXT", "bytes": "BLOB"})
-
-
-@BOTH
-@given(rows=ROWS, twice=st.integers(1, 3))
-def test_a_database_finds_in_what_was_packed_the_rows_that_were_given(
-    ways: Ways, rows: list[tuple[int, str, bytes]], twice: int
-) -> None:
-    """To the type, and where a value is the very one of the row before."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.execute(
-            "CREATE TABLE kept (number INTEGER NOT NULL, text TEXT NOT NULL, bytes BLOB NOT NULL) STRICT"
-        )
-        repeated = [row for row in rows for _ in range(twice)]
-        db.execute(INSERT, ways.packed(cast("list[Row]", repeated)))
-        assert db.execute("SELECT number, text, bytes FROM kept ORDER BY rowid").fetchall() == repeated
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("rows", "fault"),
-    [
-        ([], ValueError),
-        ([(1, "a"), (2,)], ValueError),
-        ([(1 << 63,)], OverflowError),
-        ([(-(1 << 63) - 1,)], OverflowError),
-        ([("\ud800",)], UnicodeEncodeError),
-        ([(None,)], TypeError),
-        ([(1.5,)], TypeError),
-    ],
-)
-def test_what_is_no_row_is_refused(ways: Ways, rows: list[Row], fault: type[Exception]) -> None:
-    with pytest.raises(fault):
-        ways.packed(rows)
-
-
-# ---- the wire --------------------------------------------------------------------------------------------------------
-
-WORD = st.one_of(st.binary(max_size=40), st.text(max_size=20), st.integers(-(1 << 63), (1 << 63) - 1))
-EACH = st.tuples(st.binary(max_size=9), st.lists(st.binary(max_size=9), max_size=4))
-
-
-def spoken(word: object) -> list[bytes]:
-    if isinstance(word, tuple):
-        return [word[0] + each for each in word[1]]
-    return [word if isinstance(word, bytes) else str(word).encode()]
-
-
-@BOTH
-@given(commands=st.lists(st.lists(st.one_of(WORD, EACH), min_size=1, max_size=6).map(tuple), max_size=4))
-def test_what_goes_over_the_wire_is_what_the_client_library_says(ways: Ways, commands: list[Command]) -> None:
-    flat = [[each for word in command for each in spoken(word)] for command in commands]
-    assert ways.wired(commands) == b"".join(hiredis.pack_command(cast("Any", tuple(words))) for words in flat)
-
-
-@BOTH
-@pytest.mark.parametrize(
-    "word",
-    [
-        1.5,
-        None,
-        ["SET"],
-        (b"s:", (b"k",)),
-        (b"s:", [b"k"], b"more"),
-        (b"s:",),
-        "\ud800",
-        1 << 63,
-        bytearray(b"k"),
-    ],
-)
-def test_what_is_no_word_is_refused(ways: Ways, word: Any) -> None:
-    with pytest.raises((TypeError, ValueError, OverflowError)):
-        ways.wired([("GET", b"key", word)])
 
 
 # ---- texts -----------------------------------------------------------------------------------------------------------
@@ -460,7 +332,7 @@ def test_a_processor_without_instructions_for_it_has_the_same_hash(tmp_path: Pat
 def test_what_was_compiled_is_used_unless_it_is_not_wanted() -> None:
     said = [
         subprocess.run(
-            [sys.executable, "-c", "from dialgate import primitives as p; print(p.COMPILED, p.Keyed.__module__)"],
+            [sys.executable, "-c", "from dialgate import primitives as p; print(p.COMPILED, p.Tagger.__module__)"],
             env={**os.environ, "DIALGATE_INTERPRETED": value},
             check=True, capture_output=True, text=True,
         ).stdout.split()

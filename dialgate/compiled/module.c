@@ -7,10 +7,8 @@ static PyMethodDef functions[] = {
     {"followed", followed, METH_VARARGS, NULL},
     {"paired", paired, METH_O, NULL},
     {"digits", digits, METH_O, NULL},
-    {"packed", packed, METH_O, NULL},
     {"passes", sieve_passes, METH_VARARGS, NULL},
     {"repeated", repeated, METH_VARARGS, NULL},
-    {"wired", wired, METH_O, NULL},
     {NULL},
 };
 
@@ -24,12 +22,11 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC PyInit__primitives(void)
 {
     const uint16_t order = 1;
-    if (*(const uint8_t *)&order != 1) /* hash and files are read as they lie in memory */
+    if (*(const uint8_t *)&order != 1) /* files are read as they lie in memory */
         return PyErr_Format(PyExc_ImportError, "compiled for little-endian machines only");
     choose_hash();
     PyObject *made = PyModule_Create(&module);
-    if (made == NULL || PyModule_AddType(made, &keyed_type) < 0 || PyModule_AddType(made, &tagger_type) < 0 ||
-        PyModule_AddType(made, &syncer_type) < 0) {
+    if (made == NULL || PyModule_AddType(made, &tagger_type) < 0 || PyModule_AddType(made, &syncer_type) < 0) {
         Py_XDECREF(made);
         return NULL;
     }

@@ -1,5 +1,5 @@
-/* What is done for every call and is nothing but arithmetic on bytes: the keyed hash, the sieve, the look-up in a number
- * set, the chain of the log, what goes over the wire to a Redis, and bringing a file, or rows of a database, to the disk.
+/* What is done for every call and is nothing but arithmetic on bytes: the sieve, the look-up in a number set, the chain of
+ * the log, and bringing a file to the disk.
  * `interpreted.py` says the same in Python, is what a machine without a compiler runs, and is what
  * tests/test_primitives.py holds this to. Nothing here knows what a call is. */
 
@@ -9,15 +9,13 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-extern PyTypeObject keyed_type, tagger_type, syncer_type;
+extern PyTypeObject tagger_type, syncer_type;
 
 PyObject *chained(PyObject *module, PyObject *args);
 PyObject *followed(PyObject *module, PyObject *args);
 PyObject *paired(PyObject *module, PyObject *hashes);
-PyObject *packed(PyObject *module, PyObject *rows);
 PyObject *digits(PyObject *module, PyObject *text);
 PyObject *repeated(PyObject *module, PyObject *args);
-PyObject *wired(PyObject *module, PyObject *commands);
 PyObject *sieve_add(PyObject *module, PyObject *args);
 PyObject *sieve_passes(PyObject *module, PyObject *args);
 

@@ -31,7 +31,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha1
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 from msgspec import structs
@@ -68,7 +68,6 @@ _FENCED: Final = -2
 _SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
 _READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
-_Keys: TypeAlias = bytes | tuple[bytes, Sequence[bytes]]  # one, or several as `wired` takes them
 
 encoded = msgspec.json.Encoder().encode
 _call_list = msgspec.json.Decoder(CallList)
@@ -194,9 +193,8 @@ class RedisStore:
             self._refuse_unless_durable(*answers[-1])
         return answers[0]
 
-    def _call(self, name: str, keys: Sequence[_Keys], values: Sequence[Any]) -> tuple[Any, ...]:
-        """Of values, too, some may be several."""
-        return ("EVALSHA", self._scripts[name][1], _count(keys), *keys, *values)
+    def _call(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
+        return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
 
     def _durably(self) -> tuple[Any, ...]:
         return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
@@ -257,8 +255,8 @@ class RedisStore:
             "MGET",
             self._of_ledger,
             self._of_keys,
-            (self._of_subject, different),
-            (self._of_answer, list(keys)),
+            *[self._of_subject + subject for subject in different],
+            *[self._of_answer + key for key in keys],
         )
         told = await self.run(*asked)
         if self._replicas and any(each is not None for each in told[2 + len(different) :]):
@@ -364,21 +362,22 @@ class RedisStore:
         lasting = _newest(remembered)
         highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
         known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
-        keys: list[_Keys] = [
+        attempt_names, answer_names = self._names("a:", log), self._names("g:", log)
+        keys = [
             self._of_positions,
-            (self._of_subject, watched),
-            (self._names("a:", log), [run.piece for run in attempts]),
-            (self._names("g:", log), [run.piece for run in answers]),
-            (self._of_answer, [each.key for each in lasting]),
+            *[self._of_subject + subject for subject in watched],
+            *[attempt_names + run.piece for run in attempts],
+            *[answer_names + run.piece for run in answers],
+            *[self._of_answer + answer.key for answer in lasting],
         ]
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers,
             len(lines), len(watched), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and redis_lines.mortal(value)))],
-            (b"", list(lines.values())),
+            *lines.values(),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
-            (b"", [stored(each) for each in lasting]),
+            *map(stored, lasting),
         ]  # fmt: skip
         return self._call("commit", keys, words)
 
@@ -861,10 +860,6 @@ def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -
         if line not in values[subject]:
             found[subject] = found.get(subject, b"") + line
     return found
-
-
-def _count(keys: Iterable[_Keys]) -> int:
-    return sum(len(key[1]) if isinstance(key, tuple) else 1 for key in keys)
 
 
 def _life(value: bytes) -> int:

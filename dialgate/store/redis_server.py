@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+import hiredis
 from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, SSLConnection
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
@@ -29,7 +30,6 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from dialgate.primitives import wired
 from dialgate.store import StoreUnavailable
 
 _ADVICE = "see that it runs, can be reached, and is written as the README says"
@@ -163,7 +163,7 @@ class Server:
         seconds = self._patience + slack
         try:
             async with asyncio.timeout(seconds):
-                return await self._asked(wired(commands), len(commands))
+                return await self._asked(_packed(commands), len(commands))
         except NoScriptError:
             raise
         except (TimeoutError, RedisTimeout) as late:
@@ -226,7 +226,7 @@ class Server:
         while not self._closed:
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._ask_once(wired([("PING",)]), 1)
+                    await self._ask_once(_packed([("PING",)]), 1)
                 break
             except (TimeoutError, RedisTimeout):
                 self._forget()
@@ -244,6 +244,11 @@ class Server:
         self._forget()
         await asyncio.gather(*self._closing)
         await self._lookup.close()
+
+
+def _packed(commands: list[tuple[Any, ...]]) -> bytes:
+    """In C, as the library does where a client is used; its connections alone do it in Python."""
+    return b"".join(map(hiredis.pack_command, commands))
 
 
 async def _close(pool: ConnectionPool) -> None:

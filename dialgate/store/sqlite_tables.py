@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import count, islice, repeat
+from itertools import islice, repeat
 from typing import Any
 
 from msgspec import structs
@@ -20,7 +20,6 @@ from msgspec.json import Decoder, encode
 from dialgate.abandonment import ANSWERED
 from dialgate.ledger import Draft, Entry, Event, fold
 from dialgate.model import RESULT_RANK, Attempt, Instant, Known
-from dialgate.primitives import packed
 from dialgate.store import CallList, Position, Remembered, StoreUnavailable
 from dialgate.store.recent import Part
 
@@ -68,53 +67,21 @@ _ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subj
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
 
 
-def inserting(table: str, columns: dict[str, str], otherwise: str = "") -> str:
-    """A statement that takes what `packed` makes of rows, and writes them all. `columns`: name and type."""
-    width = 20 * len(columns)
-    values = (_VALUES[kind].format(place=place) for place, kind in zip(count(0, 20), columns.values()))
-    return (
-        f"WITH RECURSIVE row(at) AS (SELECT 1 UNION ALL SELECT at + {width} FROM row WHERE at + {width} < length(?1)) "  # noqa: S608 - constants
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM row WHERE true {otherwise}"
-    )
-
-
-_BYTES = "substr(?2, CAST(substr(?1, row.at + {place}, 10) AS INTEGER), CAST(substr(?1, row.at + {place} + 10, 10) AS INTEGER))"
-_VALUES = {
-    "INTEGER": "CAST(substr(?1, row.at + {place}, 20) AS INTEGER)",
-    "TEXT": f"CAST({_BYTES} AS TEXT)",
-    "BLOB": _BYTES,
-}
-_COUNT = inserting(
-    "attempt",
-    {
-        "decision": "TEXT",
-        "subject": "BLOB",
-        "at": "INTEGER",
-        "campaign": "TEXT",
-        "basis": "TEXT",
-        "result": "TEXT",
-    },
-    """
+_COUNT = """
+    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
         basis = excluded.basis, result = excluded.result, result_at = 0
     WHERE subject <> excluded.subject OR at <> excluded.at
-    """,
-)
-_REMEMBER = inserting(
-    "answer",
-    {"key": "BLOB", "at": "INTEGER", "answer": "BLOB", "decision": "TEXT"},
-    """
+"""
+_REMEMBER = """
+    INSERT INTO answer (key, at, answer, decision) VALUES (?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET at = excluded.at, answer = excluded.answer, decision = excluded.decision
     WHERE excluded.at >= answer.at
-    """,
-)
-_ENTER = inserting(
-    "ledger",
-    {
-        "seq": "INTEGER", "subject": "BLOB", "at": "INTEGER", "controller": "TEXT", "actor": "TEXT", "channel": "TEXT",
-        "proof": "TEXT", "sealed": "BLOB", "event": "TEXT",
-    },
-)  # fmt: skip
+"""
+_ENTER = """
+    INSERT INTO ledger (seq, subject, at, controller, actor, channel, proof, sealed, event)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 # Of each log: up to `seq` all is here, and beyond `reached` nothing.
 NOTE = """
     INSERT INTO position (log, seq, reached) VALUES (?1, ?2, ?2)
@@ -273,11 +240,9 @@ def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float
 def _write(
     db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]], pause: float = 0
 ) -> None:
-    """A thread that binds each value keeps the interpreter from the one that decides, and has to win it back for each row that
-    it writes. So each statement takes two values, and finds hundreds of rows in them by itself."""
     left = iter(rows)
     while some := list(islice(left, _WRITTEN_AT_ONCE)):
-        db.execute(insert, packed(some))
+        db.executemany(insert, some)
         if pause:
             time.sleep(pause)
 
