@@ -12,7 +12,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Of a hundred processes that a test run starts, each would read all of our code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run sample demo test branches torture watch lint bench failover fuzz kill clean forget system
+.PHONY: run sample demo test test-fast branches torture watch lint bench failover fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -32,6 +32,10 @@ sample: .venv/installed
 test: lint branches system
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# What to run before each commit: no coverage, and none of the files that take longest.
+test-fast: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not torture"
+
 branches: .venv/developing
 	DIALGATE_INTERPRETED=1 $(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)
 	$(BIN)/coverage report
@@ -39,10 +43,13 @@ branches: .venv/developing
 # A whole file of damages takes minutes, so these targets set a limit of their own for each test.
 HOURS := --timeout=7200 -o faulthandler_timeout=7500
 
-# What takes too long for every change: 300 kills under load, 1,000 damages, 1,000 histories of gates that fail, every byte of a bundle of evidence.
+# What takes too long for every change: developer benchmarks, the demonstration without a terminal, 300 kills under load, 1,000
+# damages of a log and 300 of an index, 1,000 histories of gates that fail, every byte of a bundle of evidence.
 torture: .venv/developing
-	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 \
-	  $(BIN)/python -m pytest $(HOURS) tests/test_pipeline.py tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py
+	$(BIN)/python -m pytest $(HOURS) -m torture
+	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_INDEX_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 \
+	  $(BIN)/python -m pytest $(HOURS) \
+	  tests/test_pipeline.py tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py tests/test_index.py
 
 # An hour of the demonstration, watched by a real Prometheus with the shipped rules: none may fire.
 watch: .venv/developing system
@@ -91,9 +98,10 @@ kill: .venv/developing
 	$(BIN)/pip install -qq -e .
 	@touch $@
 
-.venv/developing: .venv/installed
-	$(BIN)/pip install -qq --group dev
-	@touch $@
+# In one step. Modules are compiled when they are first imported: most of those of test tools never are.
+.venv/developing: pyproject.toml $(wildcard dialgate/compiled/*) | .venv/bin/pip
+	$(BIN)/pip install -qq --no-compile -e . --group dev
+	@touch .venv/installed $@
 
 # Calls apt-get only for missing packages. Without them tests are skipped, which is an error in CI.
 system:

@@ -1,6 +1,7 @@
 """Fixtures; what they make is in world.py."""
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -48,18 +49,33 @@ def unused_udp_port() -> int:
     return free_port(kind=socket.SOCK_DGRAM)
 
 
-# The files that take longest, in no order: they come first, that no worker is left alone with one at the end.
-LONG = {
-    "test_alerts", "test_alerts_fired", "test_archive", "test_cases_through_gate", "test_cli", "test_console", "test_console_browser", "test_crash",
-    "test_demo", "test_evidence", "test_failover", "test_kamailio_gate", "test_pipeline", "test_race", "test_registry_versions",
-    "test_store", "test_workers",
-}  # fmt: skip
+# The files that take more than 5 s, the longest first. They run first, so that no worker ends alone with a long one.
+# `make test-fast` leaves them out.
+LONG = (
+    "test_alerts_fired", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_index", "test_crash", "test_start", "test_store",
+    "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions", "test_alerts",
+    "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
+    "test_cases_through_gate", "test_replay", "test_timestamps", "test_service", "test_registry_import", "test_sieve",
+    "test_fastagi", "test_cli_answers", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections",
+)  # fmt: skip
 
 
-@pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order each of the two parts keeps
+def pytest_configure() -> None:
+    """A shell ignores SIGINT in what it starts in the background, and so would every program that the tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order the other files keep
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.stem not in LONG)
+        items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is read
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.path.stem in LONG:
+        item.add_marker("slow")
 
 
 _TALLY = pytest.StashKey[Tally]()

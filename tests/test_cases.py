@@ -10,7 +10,7 @@ from dialgate.rules import RULES
 from tests.casebook import Case, all_cases, case_law, facts_of, instant
 from tests.citations import citations, exchange_severities, matches
 
-CASES = list(all_cases())
+CASES = all_cases()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.about}")

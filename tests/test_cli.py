@@ -24,6 +24,7 @@ from dialgate import logs
 from dialgate.interfaces import cli
 from dialgate.localtime import rfc3339
 from dialgate.service import wall_clock
+from tests.bench import __main__ as bench
 
 ROOT = Path(__file__).parent.parent
 CALLER_ID = "+390844123456"
@@ -489,11 +490,13 @@ def benchmark(*words: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     "name", ["agi", "console", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "workers"]
 )
-def test_a_benchmark_that_moved_names_its_new_command(world: World, name: str) -> None:
-    done = world.run("bench", name, "--rounds", "3", "--json")
-    assert (done.code, json.loads(done.out)["error"]["code"]) == (2, "bench.moved")
-    assert f"python -m tests.bench {name} --json" in json.loads(done.out)["error"]["message"]
-    assert ended(benchmark(name, "--help")).code == 0
+def test_a_benchmark_that_moved_names_its_new_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    done = CliRunner().invoke(cli.app, ["bench", name, "--rounds", "3", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["error"]["code"]) == (2, "bench.moved")
+    assert f"python -m tests.bench {name} --json" in json.loads(done.stdout)["error"]["message"]
+    with pytest.raises(SystemExit, match="0"):
+        bench.main([name, "--help"])
+    assert f"tests.bench {name}" in capsys.readouterr().out
 
 
 def test_a_benchmark_of_another_name_is_misuse() -> None:
@@ -507,16 +510,33 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
         world.start("bench", "decide", "--json"),
         world.start("bench", "batch", "--calls", "1000", "--json"),
         world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
-        benchmark("log", "--records", "10000", "--json"),
-        benchmark("ship", "--requests", "1000", "--rounds", "1", "--json"),
-        benchmark("ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"),
     ]
+    figures = measured(running)
+    assert {"decide.allow", "batch.decisions", "http.requests", "http.p99"} <= figures.keys()
+    assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
+    compared = figures["http.requests"]
+    assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
+
+
+def measured(running: list[subprocess.Popen[str]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for process in running:
         done = ended(process)
         assert done.code == 0, done
         figures |= {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
-    assert {"decide.allow", "batch.decisions", "http.requests", "http.p99", "log.verify"} <= figures.keys()
+    return figures
+
+
+@pytest.mark.torture
+def test_developer_benchmarks_print_one_figure_a_line() -> None:
+    figures = measured(
+        [
+            benchmark("log", "--records", "10000", "--json"),
+            benchmark("ship", "--requests", "1000", "--rounds", "1", "--json"),
+            benchmark("ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"),
+        ]
+    )
+    assert "log.verify" in figures
     assert figures["log.archive_bytes"]["value"] < 160
     assert figures["ship.segments.records"]["value"] > 0
     assert {
@@ -524,11 +544,9 @@ def test_bench_prints_one_figure_a_line(world: World) -> None:
         "ship.beside_hung.requests",
         "ship.stream.delay",
     } <= figures.keys()
-    assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
-    compared = figures["http.requests"]
-    assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
 
 
+@pytest.mark.torture
 def test_the_load_of_a_ledger_is_measured_on_redis_too() -> None:
     done = ended(benchmark("ledger", "--store", "redis", "--revocations", "1000", "--json"))
     assert done.code == 0, done
@@ -537,6 +555,7 @@ def test_the_load_of_a_ledger_is_measured_on_redis_too() -> None:
     assert figures["ledger.shared_memory"] > 0
 
 
+@pytest.mark.torture
 def test_each_count_of_workers_is_measured_against_one() -> None:
     done = ended(benchmark("workers", "--requests", "400", "--rounds", "1", "--json"))
     assert done.code == 0, done

@@ -600,6 +600,7 @@ async def test_an_open_board_does_not_keep_the_gate_from_stopping(tmp_path: Path
         assert b"event: ended" in await stream.content.read()
 
 
+@pytest.mark.torture
 async def test_what_ten_boards_cost_can_be_measured() -> None:
     words = [sys.executable, "-m", "tests.bench", "console", "--requests", "200", "--rounds", "1"]
     process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)

@@ -48,7 +48,7 @@ async def demonstrated(folder: Path, port: int) -> AsyncIterator[asyncio.subproc
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "dialgate", *words, "--seconds", str(WATCH),
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield process
@@ -59,7 +59,9 @@ async def demonstrated(folder: Path, port: int) -> AsyncIterator[asyncio.subproc
 
 
 async def told(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    out, _ = await process.communicate()
+    out, said = await process.communicate()
+    assert b"Traceback" not in said
+    assert process.returncode == 0
     summary: dict[str, Any] = json.loads(out)
     return summary
 
@@ -89,6 +91,9 @@ async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> st
 async def test_every_reason_is_seen_and_no_alert_fires(tmp_path: Path) -> None:
     port, folder = free_port(), tmp_path / "demo"
     async with demonstrated(folder, port) as process, exporter(folder / "registry_sync.prom") as node:
+        assert process.stderr is not None
+        first = (await process.stderr.readline()).decode()
+        assert re.search(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", first)
         await begun(port, process)
         targets = {"dialgate": [await operations_of(folder, process)], "node": [node]}
         async with prometheus(tmp_path / "prometheus", targets, quick=QUICK) as watcher:

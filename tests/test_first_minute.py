@@ -173,6 +173,7 @@ async def test_the_demo_shows_a_key_at_once_and_decisions_untouched(tmp_path: Pa
         assert "Traceback" not in terminal.shown
 
 
+@pytest.mark.torture
 async def test_the_demo_shows_a_key_at_once_without_a_terminal(tmp_path: Path) -> None:
     port = free_port()
     process = await asyncio.create_subprocess_exec(

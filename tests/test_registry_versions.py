@@ -213,6 +213,7 @@ async def test_the_tables_for_people_name_what_to_look_at(tmp_path: Path) -> Non
     assert "package_refused" in out
 
 
+@pytest.mark.torture
 def test_the_job_is_measured_on_files_of_its_own_making() -> None:
     words = ("registry", "--numbers", "100000", "--changes", "1000", "--answers", "2000", "--json")
     done = subprocess.run(

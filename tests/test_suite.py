@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG
+
 ROOT = Path(__file__).parents[1]
 SKIPPED = """
 import pytest
@@ -35,6 +37,7 @@ pytest.importorskip("no_such_module")
 """
 HANGING = """
 import asyncio
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -56,8 +59,9 @@ def test_lock(cleaned):
 def test_process(cleaned):
     subprocess.run(["tail", "-f", "/dev/null"], check=False)
 
-def test_in_c():
-    sum(range(10**12))
+def test_no_signal():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    threading.Event().wait()
 
 def test_other(): ...
 """
@@ -93,9 +97,9 @@ def test_a_skipped_test_is_an_error_in_ci(tmp_path: Path, ci: bool, code: int, w
 
 
 def test_a_test_that_never_ends_fails_and_the_others_run(tmp_path: Path) -> None:
-    """A signal interrupts what waits in Python, and fixtures clean up. A thread ends the process of what blocks in C:
-    pytest-xdist reports the test as failed and starts another worker."""
-    words = ["--timeout=0.3", "-o", "faulthandler_timeout=1", "-n", "1"]
+    """A signal interrupts a wait in Python, and fixtures clean up. A test that blocks in C sees no signal: a thread ends its
+    process, and pytest-xdist reports the test as failed and starts another worker."""
+    words = ["--timeout=1", "-o", "faulthandler_timeout=4", "-n", "1"]
     ended, said = run(tmp_path, *words, hanging=HANGING.replace("FOLDER", str(tmp_path)))
     assert ended == pytest.ExitCode.TESTS_FAILED
     assert {path.name for path in tmp_path.glob("cleaned_*")} == {
@@ -103,7 +107,7 @@ def test_a_test_that_never_ends_fails_and_the_others_run(tmp_path: Path) -> None
         "cleaned_lock",
         "cleaned_process",
     }
-    assert "Failed: Timeout (>0.3s)" in said
+    assert "Failed: Timeout (>1.0s)" in said
     assert "4 failed, 1 passed" in said
 
 
@@ -112,6 +116,11 @@ def test_every_test_has_a_limit(pytestconfig: pytest.Config) -> None:
     assert 0 < limit < float(pytestconfig.getini("faulthandler_timeout"))
     assert pytestconfig.getini("timeout_method") == "signal"
     assert pytestconfig.getini("faulthandler_exit_on_timeout")
+
+
+def test_every_file_that_is_named_as_slow_exists() -> None:
+    assert {name for name in LONG if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+    assert len(set(LONG)) == len(LONG)
 
 
 @pytest.mark.parametrize(("ci", "code"), [("true", 2), ("", 0)])

@@ -6,6 +6,7 @@
 import argparse
 import importlib
 import inspect
+from collections.abc import Sequence
 from subprocess import CalledProcessError
 from typing import Any, Final, get_args
 
@@ -18,10 +19,10 @@ NAMES: Final = (
 )  # fmt: skip
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, add_help=False)
     parser.add_argument("name", choices=NAMES)
-    named, rest = parser.parse_known_args()
+    named, rest = parser.parse_known_args(words)
     module: Any = importlib.import_module(f"tests.bench.{named.name}")
     options = vars(_options(named.name, module).parse_args(rest))
     del options["json"]
