@@ -96,4 +96,4 @@ def _folded(text: str) -> str:
 
 
 def _holds(text: str, tail: str) -> bool:
-    return tail in text or (len(text) > len(tail) and tail in digits_of(text))
+    return tail in text or (len(text) >= len(tail) and tail in digits_of(text))

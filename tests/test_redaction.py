@@ -67,3 +67,71 @@ def test_a_reading_joins_neighbouring_groups() -> None:
 def test_ascii_text_is_blanked_as_any_other(text: str) -> None:
     """Ascii has a quicker way; a letter of another script at the beginning takes the text off it."""
     assert "é" + blanked(text) == blanked("é" + text)
+
+
+EDGES = [
+    # Seven digits at the end identify a number, six do not.
+    ("1234567", "#"),
+    ("234567", "234567"),
+    ("x1234567", "x#"),
+    ("123-4567", "#"),
+    ("1\u00b234567", "#"),
+    ("lead-234567", "lead-234567"),
+    ("31234567", "#"),
+    # The number itself, with or without the plus.
+    ("393331234567", "#"),
+    ("+393331234567", "+#"),
+    ("393331234567-393331234567", "#-#"),
+    # A rest of six characters holds no other number, one of seven may.
+    ("lead-393331234567", "lead-#"),
+    ("12345393331234567", "12345#"),
+    ("123456-393331234567", "#"),
+    ("123456393331234567", "#"),
+    ("leads-393331234567", "leads-#"),
+    ("call 393331234567 for 3287654321", "call # for #"),
+    # Digits that nothing joins are blanked whole, if they give the number away together.
+    ("1a2b3c4d5e6f7", "#"),
+    ("a1b2c3d4e5f6", "a1b2c3d4e5f6"),
+    ("393331234567 a1b2c3d4e5f6g7", "#"),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), EDGES)
+def test_what_is_left_of_an_id_that_holds_the_number(text: str, left: str) -> None:
+    assert without(text, NUMBER) == left
+
+
+@pytest.mark.parametrize("number", ["", "+"])
+def test_without_a_number_nothing_is_taken_out(number: str) -> None:
+    assert without("call 3331234567", number) == "call 3331234567"
+
+
+UNREADABLE = [
+    # Any seven digits of the number in a row, the first and the last of them too.
+    ("x-0612345", "x-#"),
+    ("x-5678901", "x-#"),
+    ("x-061234", "x-061234"),
+    ("x-678901", "x-678901"),
+    ("x-0612346", "x-0612346"),
+    ("0a6b1c2d3e4f5", "#"),
+    ("0612345 and 9a9b9c9d9e9", "# and 9a9b9c9d9e9"),
+    ("0612345 and 9a9b9c9d9e9f9", "#"),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), UNREADABLE)
+def test_what_is_left_of_an_id_that_holds_part_of_a_number_that_cannot_be_read(text: str, left: str) -> None:
+    assert without_raw(text, "06 1234 5678 901 ext.") == left
+
+
+@pytest.mark.parametrize("raw", ["", "anonymous", "061234"])
+def test_fewer_than_seven_digits_give_nothing_away(raw: str) -> None:
+    assert without_raw("id 061234 5", raw) == "id 061234 5"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [("1234567", "[x]"), ("234567", "234567"), ("1a2b3c4d5e6f7", "1a2b3c4d5e6f7"), ("1----234567", "[x]")],
+)
+def test_what_is_left_where_only_the_number_is_taken_out(text: str, left: str) -> None:
+    assert taken_out(text, NUMBER, lambda _: "[x]") == left
