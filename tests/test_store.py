@@ -410,6 +410,31 @@ async def test_what_could_not_be_recorded_is_uncounted_and_its_answers_forgotten
     assert await store.positions() == {"log": 1}, "the log will give its sequences from 2 on to others"
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
+async def test_a_release_takes_the_position_back_for_every_later_start(engine: Engine, written: bool) -> None:
+    """And a commit after it goes on from there: else a start would look for records that are not there."""
+    store = engine.open()
+    others = {"other": 9} if engine.shared else {}  # the log of another process
+    for log, seq in others.items():
+        await reserve(store, BRUNO, f"{log}-{seq}", position=Position(log, seq))
+    await reserve(store, ANNA, "log-1", position=Position("log", 1))
+    await reserve(store, ANNA, "log-2", "log-3", position=Position("log", 7))
+    if written:
+        assert await store.positions() == {"log": 7, **others}
+    await store.release(["log-2", "log-3"], Position("log", 1))
+    assert await decisions(store) == ["log-1"]
+    if written:
+        assert await store.positions() == {"log": 1, **others}
+    await store.close()
+    again = engine.open()
+    assert await again.positions() == {"log": 1, **others}
+    assert await decisions(again) == ["log-1"]
+    await reserve(again, ANNA, "log-2", position=Position("log", 3))
+    assert await again.positions() == {"log": 3, **others}
+    assert await decisions(again) == ["log-1", "log-2"]
+    await again.close()
+
+
 # ---- the ledger ------------------------------------------------------------------------------------------------------
 
 

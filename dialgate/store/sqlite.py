@@ -513,6 +513,7 @@ class SqliteStore:
             named = (encode(list(elder)).decode(),)
             db.execute(tables.DROP_ATTEMPTS, named)
             db.execute(tables.DROP_ANSWERS, named)
+            db.execute(tables.NOTE, (position.log, position.seq))  # an empty gathering would not write it
 
         await self._write(step)
 
