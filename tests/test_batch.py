@@ -13,7 +13,7 @@ from dialgate.batch import REMEMBERED, Batch, Judged
 from dialgate.decision import decide
 from dialgate.gather import Gatherer, Question
 from dialgate.keys import nonces
-from dialgate.model import MINUTE, Attempt, Call, Consent, Decided, Grounds, Known, Revocation
+from dialgate.model import MINUTE, Attempt, Call, CallRequest, Consent, Decided, Grounds, Known, Revocation
 from dialgate.records import Reader, decode, joined
 from dialgate.settings import Client
 from tests import world
@@ -92,6 +92,28 @@ async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Pa
                 record = joined(each, grounds)
                 assert decide(record.facts, gatherer.config.laws[record.country]) == record.decision
                 assert (record.decision.allow, record.id) == (answer.decision == "allow", answer.decision_id)
+
+
+async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahead(tmp_path: Path) -> None:
+    """On the very objects that were judged before, by which a judgement is remembered."""
+    async with world.running(tmp_path) as running:
+        gatherer, client = running.gate._gatherer, running.gate.config.settings.clients[0]
+        call = Call(to=LISTED, from_=CALLER, campaign="acme-fibre", client=client.name)
+        question = gatherer.read(call, client)
+        begins = NOW + MINUTE
+        ahead = CallRequest(id="r", requested_at=begins, expires_at=begins + MINUTE, goods="broadband")
+        assert question.line.campaign.goods == ahead.goods
+        known = [Known(requests=(ahead,)), Known()]
+        judged: dict[tuple[object, ...], Judged] = {}
+
+        def decided(at: int) -> str:
+            batch = Batch(gatherer, at, 1, nonces(), {}, judged)
+            batch.add(question, known, None)
+            return batch.answers[0].decision
+
+        instants = (NOW, begins - 1, begins, begins + MINUTE - 1, begins + MINUTE)
+        assert [decided(at) for at in instants] == ["deny", "deny", "allow", "allow", "deny"]
+        assert len(judged) == 1, "all five were asked of the same objects"
 
 
 async def test_grounds_are_written_once_and_anew_in_each_segment(tmp_path: Path) -> None:

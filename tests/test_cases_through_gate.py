@@ -37,6 +37,7 @@ ELSEWHERE = {
     "A number that may be in two places is called in the hours of both": _ZONES,
     "For a number that may be in two places the hours end where they end first": _ZONES,
     "Where nobody knows the time of the person called, the hours are closed": _ZONES,
+    "Of two places the later opening counts, and none two weeks ahead is promised": _ZONES,
     "Where the person's clock is not the law's, an allow is good for the quarter of an hour": _ZONES,
     "For a number that may be in two places, a contract must be later than the stop's day in both": _ZONES,
     "Where nobody knows the person's time, the day after a stop may still be the stop's": _ZONES,

@@ -616,3 +616,24 @@ def test_a_deny_lasts_no_longer_than_the_answer_of_another_registry_whose_deny_w
 def test_an_allow_ends_with_the_quarter_of_an_hour_where_the_laws_own_clock_is_not_the_persons() -> None:
     facts = base(zones=["Atlantic/Canary"])
     assert decide(facts, IT).valid_until == facts.at + 15 * MINUTE
+
+
+LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed_at": "-4d"}]
+
+
+@pytest.mark.parametrize("basis", ["request", "consent"])
+def test_a_denial_lasts_no_instant_where_something_dated_ahead_may_open_the_call(basis: str) -> None:
+    """The reason itself does not look at the time. Of a person of whom nothing is recorded the same denial lasts."""
+    facts = base(registries=LISTED, controller={"consent_after_listing": True})
+    begins = facts.at + MINUTE
+    known = {
+        "request": Known(
+            requests=(CallRequest(id="r", requested_at=begins, expires_at=begins + DAY, goods="broadband"),)
+        ),
+        "consent": Known(consents=(consent_ahead(collected_at=begins),)),
+    }[basis]
+    for recorded, lasts in ((Known(seq=7), True), (known, False)):
+        denied = decide(replace(facts, known=recorded), IT)
+        assert [deny.code for deny in denied.reasons] == ["registry.listed"]
+        assert (lasts_until(replace(facts, known=recorded), IT, denied) > begins) == lasts
+    assert decide(replace(facts, known=known, at=begins), IT).allow

@@ -14,7 +14,7 @@ from dialgate.keys import Keys
 from dialgate.model import DAY
 from dialgate.search import Hit, Query, search
 from dialgate.span import Span
-from dialgate.why import Inquiry
+from dialgate.why import Inquiry, Sees
 from tests import world
 from tests.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World
 
@@ -84,6 +84,21 @@ async def test_every_decision_about_a_number_is_told_newest_first_with_what_beca
     assert "it was answered." in told["decisions"][1]["words"][-1]
     assert told["decisions"][0]["outcomes"] == []
     assert (told["more"], told["retired_months"], told["notices"]) == (False, [], [])
+
+
+NATIONAL = "06 1234 5678"  # CLEAR as it is written in Italy
+
+
+async def test_a_number_is_found_however_the_dialer_and_whoever_asks_wrote_it(running: World) -> None:
+    """A dialer may send a number as it is written in its country; the person may ask in that writing or in E.164."""
+    made = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
+    for written in (CLEAR, NATIONAL):
+        told = await about(running, written)
+        assert [each["decision_id"] for each in told["decisions"]] == made[::-1]
+    data = running.gate.config.data
+    inquiry = Inquiry(data, Keys.open(data / "keys.json"))
+    assert [found.record.id for found in inquiry.about(CLEAR, Sees())] == made[::-1]
+    assert inquiry.about(LISTED, Sees()) == []
 
 
 async def test_a_directory_call_is_told_with_list_register_and_receipt_in_plain_english(

@@ -9,20 +9,24 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.interfaces.siblings import Siblings, refresh_gates
-from dialgate.model import DAY, Call
+from dialgate.model import DAY, HOUR, Call
+from dialgate.offlists import off_lists
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.service import wall_clock
-from dialgate.store import StoreUnavailable
+from dialgate.store import CallerIdProof, StoreUnavailable
 from tests.serving import program, serving
 from tests.world import (
     CALL,
     CALLER,
     CLEAR,
     LIST,
+    LISTED,
+    NOW,
     World,
     load_list,
     publish_answers,
@@ -78,12 +82,14 @@ async def test_a_retired_list_opens_no_call_however_many_asked_while_it_was_take
 # ---- an acknowledgement means that it binds ----------------------------------------------------------------------------
 
 PROVED = "+390612340000"  # geographic: it may be shown while a call back is proved
+ALSO_PROVED = "+390612340001"
+OTHER = LISTED  # the second number of the list; here the registry says clear of it
 
 
-def with_caller_id(folder: Path) -> settings.Config:
+def with_caller_id(folder: Path, *caller_ids: str) -> settings.Config:
     path = folder / "controllers" / "acme.yaml"
     written = yaml.safe_load(path.read_text())
-    written["campaigns"][0]["caller_ids"].append(PROVED)
+    written["campaigns"][0]["caller_ids"] += caller_ids or [PROVED]
     path.write_text(yaml.safe_dump(written))
     return settings.load(folder / "dialgate.yaml")
 
@@ -122,7 +128,42 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
         assert await codes(made, "/v1/simulate", **{"from": PROVED}) == []
         made.hand.at += 1
         await send(made, "/v1/caller-ids/proofs", proof | {"answered": False})
-        assert await codes(made, **{"from": PROVED}) != []
+        assert await codes(made, **{"from": PROVED}) == ["caller_id.not_recallable"]
+        made.hand.at += 1
+        await send(made, "/v1/caller-ids/proofs", proof)
+        assert await codes(made, **{"from": PROVED}) == []
+
+
+async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_before(tmp_path: Path) -> None:
+    """Also for a gate that starts later, and where the older proof arrives last; another caller ID keeps its own."""
+    async with running(tmp_path) as made:
+        made.gate.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
+        await send(made, "/v1/lists", LIST)
+        store = made.gate._store
+        answered = CallerIdProof(controller="acme", caller_id=PROVED, at=NOW - DAY, kind="probe")
+        unanswered = structs.replace(answered, at=NOW - HOUR, answered=False)
+        for proof in (unanswered, answered, structs.replace(answered, caller_id=ALSO_PROVED)):
+            await store.put_proof(proof)
+        await made.gate.tick()
+        assert await codes(made, **{"from": PROVED}) == ["caller_id.not_recallable"]
+        assert await codes(made, **{"from": ALSO_PROVED}) == []
+        assert {proof.at for proof in await store.proofs()} == {NOW - DAY, NOW - HOUR}
+
+
+async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_path: Path) -> None:
+    """A number was taken off it: nothing else is known of the person, so the reason is that it is on no list."""
+    async with running(tmp_path) as made:
+        await load_list(made)
+        publish_answers(made.gate.config.data, {CLEAR: False, OTHER: False}, NOW - HOUR)
+        await made.gate.tick()
+        assert await codes(made, "/v1/simulate") == await codes(made, "/v1/simulate", to=OTHER) == []
+        folder = made.gate.config.data / "lists"
+        before = {file.name for file in folder.iterdir()}
+        assert await off_lists(made.gate._store, folder, "acme", CLEAR) == ["rome"]
+        assert len({file.name for file in folder.iterdir()} - before) == 1
+        await made.gate.refresh()
+        assert await codes(made) == ["list.unknown", "consent.missing"]
+        assert await codes(made, to=OTHER) == []
 
 
 @pytest.mark.parametrize("steps", range(6))

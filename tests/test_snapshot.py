@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from dialgate.model import RegistryAnswer
 from dialgate.numberset import DamagedFile, NumberSet, write
@@ -27,6 +29,7 @@ from dialgate.snapshot import (
     pulled_at,
     read_contents,
     read_manifest,
+    signed_text,
 )
 from tests.damage import flip
 
@@ -337,6 +340,91 @@ def test_coverage_that_does_not_say_which_version_is_damage(tmp_path: Path) -> N
     announce(tmp_path, add(tmp_path, contents, [441300000001]))
     with pytest.raises(DamagedFile, match="does not say which version each prefix has"):
         Snapshot.open(tmp_path)
+
+
+def sign(folder: Path, key: Ed25519PrivateKey) -> str:
+    """Sign the manifest in place. Returns the public key."""
+    manifest = read_manifest(folder)
+    signed = replace(manifest, signature=key.sign(signed_text(manifest)).hex())
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(signed))
+    return key.public_key().public_bytes_raw().hex()
+
+
+def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
+    """Another set, and the manifest names it with its own checksum: the number that was listed is clear."""
+    rpo, tps = read_manifest(folder).files
+    contents = replace(ANSWERS, states=(State(answer="clear", consultation=1),))
+    (folder / "other").mkdir()
+    forged = add(folder / "other", contents, [LISTED, CLEAR], [0, 0])
+    (folder / "other" / forged.file).replace(folder / rpo.file)
+    return replace(rpo, sha256=forged.sha256), tps
+
+
+def _exchanged_name(folder: Path) -> tuple[Entry, ...]:
+    """A copy of the same set under another name."""
+    rpo, tps = read_manifest(folder).files
+    (folder / "copy.numbers").write_bytes((folder / rpo.file).read_bytes())
+    return replace(rpo, file="copy.numbers"), tps
+
+
+def _exchanged_set_and_name(folder: Path) -> tuple[Entry, ...]:
+    rpo, tps = _exchanged_set(folder)
+    (folder / rpo.file).replace(folder / "other.numbers")
+    return replace(rpo, file="other.numbers"), tps
+
+
+def _other_controller(folder: Path) -> tuple[Entry, ...]:
+    """Another set that says of itself what the manifest says of it."""
+    rpo, tps = read_manifest(folder).files
+    entry = add(folder, replace(ANSWERS, controller="beta"), [CLEAR], [1])
+    return rpo, entry, tps
+
+
+def _one_less(folder: Path) -> tuple[Entry, ...]:
+    """Without the full list, its numbers would be asked of nobody."""
+    return read_manifest(folder).files[:1]
+
+
+def _other_order(folder: Path) -> tuple[Entry, ...]:
+    return read_manifest(folder).files[::-1]
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [_exchanged_set, _exchanged_name, _exchanged_set_and_name, _other_controller, _one_less, _other_order],
+)
+def test_files_exchanged_under_the_old_signature_are_not_opened(
+    folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
+) -> None:
+    """Also with checksums and a manifest that agree with each other, as who can write in the folder would leave them."""
+    key = Ed25519PrivateKey.generate()
+    public = sign(folder, key)
+    assert Snapshot.open(folder, public).answer("rpo", "acme", LISTED).answer == "listed"
+    forged = replace(read_manifest(folder), files=exchange(folder))
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(forged))
+    Snapshot.open(folder)  # whole in itself
+    with pytest.raises(DamagedFile, match="not signed with the key"):
+        Snapshot.open(folder, public)
+    assert sign(folder, key) == public
+    Snapshot.open(folder, public)
+
+
+@pytest.mark.parametrize("change", [{"version": "0" * 16}, {"published_at": 6}])
+def test_a_signed_manifest_is_of_one_version_and_one_instant(folder: Path, change: dict[str, object]) -> None:
+    public = sign(folder, Ed25519PrivateKey.generate())
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(replace(read_manifest(folder), **change)))
+    with pytest.raises(DamagedFile, match="not signed with the key"):
+        Snapshot.open(folder, public)
+
+
+def test_every_field_of_a_file_that_a_gate_acts_on_is_signed() -> None:
+    entry = Entry(registry="r", controller="c", mode="answers", file="f", sha256="s", numbers=1)
+    manifest = Manifest(version="v", published_at=1, files=(entry,))
+    others = {"registry": "x", "controller": "x", "mode": "full_list", "file": "x", "sha256": "x"}
+    assert set(Entry.__struct_fields__) - others.keys() == {"numbers"}, "which is only shown"
+    for field, value in others.items():
+        changed_entry = replace(entry, **{field: value})
+        assert signed_text(replace(manifest, files=(changed_entry,))) != signed_text(manifest), field
 
 
 def test_a_gate_with_a_key_opens_nothing_that_it_did_not_sign(tmp_path: Path) -> None:
