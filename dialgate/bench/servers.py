@@ -87,12 +87,3 @@ def redis(folder: Path) -> Iterator[str]:
             yield f"unix://{folder}/redis.socket"
         finally:
             process.kill()
-
-
-def memory(url: str) -> int:
-    """Bytes that a Redis on a socket uses."""
-    words = ["redis-cli", "-s", url.removeprefix("unix://"), "info", "memory"]
-    told = subprocess.run(
-        words, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    return int(dict(line.split(":", 1) for line in told.splitlines() if ":" in line)["used_memory"])
