@@ -8,7 +8,6 @@ processor meanwhile, nothing is gained by that, and all calls make one batch.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
@@ -106,9 +105,11 @@ class AdmissionQueue:
             await asyncio.sleep(0)
 
 
-def reply(told: Iterator[tuple[Asked, Answer]], took: Callable[[str, float, str], None]) -> None:
-    """`took` is told the interface, the seconds from arrival to answer, and the decision's id."""
-    ended, whole = time.monotonic(), False
+def reply(
+    told: Iterator[tuple[Asked, Answer]], took: Callable[[str, float, str], None], ended: float
+) -> None:
+    """Give each call its answer. `took` gets the interface, the seconds from arrival to `ended`, and the decision's id."""
+    whole = False
     try:
         for asked, answer in told:
             took(asked.call.interface, ended - asked.arrived, answer.decision_id)
@@ -117,4 +118,4 @@ def reply(told: Iterator[tuple[Asked, Answer]], took: Callable[[str, float, str]
         whole = True
     finally:
         if not whole:  # who could not be told is no loss of the others
-            asyncio.get_running_loop().call_soon(reply, told, took)
+            asyncio.get_running_loop().call_soon(reply, told, took, ended)

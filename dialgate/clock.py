@@ -1,5 +1,6 @@
 """The gate's time, which never goes back."""
 
+import time
 from collections.abc import Callable
 
 from dialgate.answers import when
@@ -16,10 +17,14 @@ class ClockSteppedBack(Unavailable):
 
 
 class Clock:
-    """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over."""
+    """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over.
 
-    def __init__(self, read: Callable[[], Instant], latest: Instant = 0) -> None:
-        self.latest = latest
+    `steady`: the monotonic clock, in seconds, by which durations are measured."""
+
+    def __init__(
+        self, read: Callable[[], Instant], latest: Instant = 0, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.latest, self.steady = latest, steady
         self._read = read
 
     def __call__(self) -> Instant:

@@ -46,13 +46,20 @@ class LogRecorder:
     can be decided while another is brought to the disk."""
 
     def __init__(
-        self, data: Path, log: DecisionLog, keys: Keys, clock: Callable[[], Instant], metrics: Metrics
+        self,
+        data: Path,
+        log: DecisionLog,
+        keys: Keys,
+        clock: Callable[[], Instant],
+        metrics: Metrics,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.turn = asyncio.Lock()
         self.log = log
         self._segment = 0
         self._grounds: dict[bytes, int] = {}
         self._data, self._keys, self._clock, self._metrics = data, keys, clock, metrics
+        self._steady = steady
         self._loop = asyncio.get_running_loop()
         self._syncing = syncing()
         self._loop.add_reader(self._syncing.fileno(), self._synced)
@@ -78,7 +85,7 @@ class LogRecorder:
         self._grounds |= grounds
 
     def _write(self, bodies: Sequence[bytes]) -> None:
-        self._begun = time.monotonic()  # a disk that stalls holds up the write, not the sync that follows
+        self._begun = self._steady()  # a disk that stalls holds up the write, not the sync that follows
         self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:
@@ -98,7 +105,7 @@ class LogRecorder:
             _tell(waiting, fault)
         else:
             # Where nothing was written since the last, it is this alone that is timed.
-            self._awaited[ticket] = _Sync(written, self._begun or time.monotonic(), waiting)
+            self._awaited[ticket] = _Sync(written, self._begun or self._steady(), waiting)
             self._begun = 0.0
 
     def _synced(self) -> None:
@@ -109,7 +116,7 @@ class LogRecorder:
             except LogUnavailable as fault:
                 _tell(sync.waiting, fault)
             else:
-                self._metrics.sync.observe(time.monotonic() - sync.begun)
+                self._metrics.sync.observe(self._steady() - sync.begun)
                 _tell(sync.waiting)
         if self._later and len(self._awaited) < _AT_ONCE:
             waiting, self._later = self._later, []

@@ -95,12 +95,13 @@ class Gate:
         self.config = config
         self.metrics = metrics = upkeep.metrics
         self._store, self._clock, self._upkeep = store, clock, upkeep
-        self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics)
+        self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
         self._reserver = Reserver(store, self._recorder, metrics)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self._observing = BackgroundWork(self.subjects.observe, ())
         self.registrar.elsewhere = self._called_elsewhere
+        self.registrar.steady = self._steady = clock.steady
         self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
         self._stops = StopRetries(config.data, keys, store, self._called_elsewhere)
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
@@ -129,9 +130,10 @@ class Gate:
         *,
         registry: CollectorRegistry,
         clock: Callable[[], Instant] = wall_clock,
+        steady: Callable[[], float] = time.monotonic,
         worker: int = 1,
     ) -> "Gate":
-        """`worker`: which of the node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`,
+        """`steady`: the clock of durations, in seconds. `worker`: which of the node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`,
         `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,7 +166,7 @@ class Gate:
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
-            gate = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest()))
+            gate = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest(), steady))
             gate.reload(config)
             gate._stops.add(settled.unentered)
             undo.pop_all()
@@ -181,7 +183,7 @@ class Gate:
 
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
         """The same for who does without a future."""
-        self._queue.add(Asked(call, client, time.monotonic(), answer))
+        self._queue.add(Asked(call, client, self._steady(), answer))
         if self._deciding is None:
             self._next_batch()
 
@@ -221,12 +223,12 @@ class Gate:
         batch: list[Asked] = []
         try:
             batch = await self._queue.take()
-            begun = time.monotonic()
+            begun = self._steady()
             answers = await self._answers(batch)
-            reply(zip(batch, answers, strict=True), self.metrics.calls.took)
+            reply(zip(batch, answers, strict=True), self.metrics.calls.took, self._steady())
             if self.traces is not None:
                 asked = [(each.call, each.arrived) for each in batch]
-                span = observed.Span(begun, time.monotonic(), time.time_ns())
+                span = observed.Span(begun, self._steady(), time.time_ns())
                 campaigns = [self._campaign(each) for each in batch]
                 observed.trace(self.traces, campaigns, asked, answers, span)
         finally:

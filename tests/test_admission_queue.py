@@ -38,7 +38,11 @@ async def test_one_that_cannot_be_told_is_no_loss_of_the_others() -> None:
     faults: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, said: faults.append(str(said["exception"])))
     with pytest.raises(ConnectionError):
-        reply(zip(asked, answers, strict=True), lambda _interface, _seconds, decision: timed.append(decision))
+        reply(
+            zip(asked, answers, strict=True),
+            lambda _interface, _seconds, decision: timed.append(decision),
+            1.0,
+        )
     for _ in range(3):
         await asyncio.sleep(0)
     assert [line.told for line in lines] == [[answers[0]], [], [answers[2]], [], [], [answers[5]]]

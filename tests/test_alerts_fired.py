@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Semaphore
 from typing import Any
 
 import msgspec
@@ -236,23 +237,45 @@ def stalling_disk() -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-async def stalled(disk: Path, seconds: float, meanwhile: Awaitable[Any]) -> None:
-    words = f"fsfreeze --freeze {disk} && echo stands && sleep {seconds}; fsfreeze --unfreeze {disk}"
-    process = await asyncio.create_subprocess_exec("sh", "-c", words, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"stands\n"
+class Stopwatch:
+    """A steady clock that a test turns. `read`: released at each reading."""
+
+    def __init__(self) -> None:
+        self.at = 1.0
+        self.read = Semaphore(0)
+
+    def __call__(self) -> float:
+        self.read.release()
+        return self.at
+
+
+async def stalled(disk: Path, steady: Stopwatch, readings: int, meanwhile: Awaitable[Any]) -> None:
+    """Freeze the disk until the gate has read the clock so often, and let 1.3 s pass before it thaws.
+
+    From a thread, because the write to a frozen disk blocks the event loop."""
+
+    def thaw() -> bool:
+        read = all(steady.read.acquire(timeout=20) for _ in range(readings))
+        steady.at += 1.3
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        return read
+
+    steady.read = Semaphore(0)
+    subprocess.run(["fsfreeze", "--freeze", disk], check=True)  # noqa: ASYNC221 - the gate is idle
+    thawing = asyncio.get_running_loop().run_in_executor(None, thaw)
     await meanwhile
-    assert await process.wait() == 0
+    assert await thawing
 
 
 @fires("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
 async def test_slow_in_all_three_ways_where_the_disk_stalls(stalling_disk: Path) -> None:
-    async with world.running(stalling_disk / "gate") as made, watching(made) as watch:
+    """Of a check the clock is read when it arrives, when its batch begins and when that is written; of a stop, once."""
+    steady = Stopwatch()
+    async with world.running(stalling_disk / "gate", steady=steady) as made, watching(made) as watch:
         for number in MANY[:2]:
-            await stalled(stalling_disk, 1.3, watch.ask([number], **{"from": "anonymous"}))
-            await stalled(
-                stalling_disk, 1.3, watch.post("/v1/revocations", {"number": number, "channel": "call"}, 201)
-            )
+            await stalled(stalling_disk, steady, 3, watch.ask([number], **{"from": "anonymous"}))
+            stop = {"number": number, "channel": "call"}
+            await stalled(stalling_disk, steady, 1, watch.post("/v1/revocations", stop, 201))
             await watch.pass_(4)
         await watch.fire("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
 

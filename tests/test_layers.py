@@ -407,7 +407,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
 
 
 def test_no_test_sleeps_or_mocks() -> None:
-    banned = re.compile(r"\bsleep\((?!0\))|Mock\(|\bpatch\(|monkeypatch")
+    banned = re.compile(r"\bsleep\((?!0\))|\bsleep [\d{$]|Mock\(|\bpatch\(|monkeypatch")
     this = Path(__file__)
     drawn = "test_crash.py"  # the moment of a kill is drawn by lot, and nothing waits for it
     found = [

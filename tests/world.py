@@ -6,6 +6,7 @@ The clock is a value that the test turns: it stands on Tuesday 2026-11-24, 10:00
 import hashlib
 import ipaddress
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -154,16 +155,20 @@ LIST = {
 
 @asynccontextmanager
 async def running(
-    folder: Path, hand: Hand | None = None, prepare: Callable[[Path], None] = lambda _: None, **changes: Any
+    folder: Path,
+    hand: Hand | None = None,
+    prepare: Callable[[Path], None] = lambda _: None,
+    steady: Callable[[], float] = time.monotonic,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """A gate and its server, with registry answers of the day before; no call list is loaded yet. `prepare` may change
-    the folder of the configuration first."""
+    the folder of the configuration first. `steady`: the clock of durations."""
     path = write_folder(folder, **changes)
     prepare(folder)
     config = settings.load(path)
     publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
     hand, registry = hand or Hand(), CollectorRegistry()
-    gate = await Gate.open(config, registry=registry, clock=hand)
+    gate = await Gate.open(config, registry=registry, clock=hand, steady=steady)
     runner = await http.start(gate, registry)
     port = runner.addresses[0][1]
     session = ClientSession(
