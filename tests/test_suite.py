@@ -1,5 +1,6 @@
 """What the test suite itself ensures: in CI no test is skipped, and no test runs for ever."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -133,3 +134,37 @@ def test_missing_packages_fail_in_ci(tmp_path: Path, ci: str, code: int) -> None
     )  # fmt: skip
     assert done.returncode == code
     assert "could not install no-such-package; install these yourself" in done.stderr
+
+
+# They fail by a crash, and by a wait that does not end in time.
+WITHOUT_ASSERTION = {"test_bytes_that_are_no_document_do_no_harm", "test_who_gives_up_holds_nobody_up"}
+
+
+def checks(node: ast.AST) -> bool:
+    """Whether it asserts, expects an exception or has Playwright wait for something."""
+    return isinstance(node, ast.Assert) or (
+        isinstance(node, ast.Call) and called(node) in {"raises", "warns", "expect"}
+    )
+
+
+def called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def test_every_test_asserts_something_itself_or_by_a_function_of_the_suite() -> None:
+    """Functions are known by name alone, so a test may pass by a namesake; one that calls nothing of ours is found."""
+    checking: set[str] = set()
+    calls: dict[tuple[str, str], set[str]] = {}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                nodes = list(ast.walk(function))
+                calls[path.name, function.name] = {
+                    called(node) for node in nodes if isinstance(node, ast.Call)
+                }
+                checking |= {function.name} if any(map(checks, nodes)) else set()
+    while more := {name for (_, name), named in calls.items() if named & checking} - checking:
+        checking |= more
+    tests = {name for file, name in calls if file.startswith("test_") and name.startswith("test_")}
+    assert len(tests) > 1000
+    assert tests - checking == WITHOUT_ASSERTION
