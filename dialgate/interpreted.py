@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
-_HALF = 32  # the bits of a key's first eight bytes that name each of the two in the field
 _DIGITS, _GROUPS = 10_000, 20
 _DENSE = _GROUPS + _DIGITS // 16
 
@@ -100,32 +99,6 @@ def paired(hashes: Sequence[bytes]) -> list[bytes]:
 def _refuse_if_no_head(head: bytes) -> None:
     if len(head) != len(_ZERO):
         raise ValueError("a head has 32 bytes")
-
-
-def add(field: bytearray | mmap, mask: int, keys: Sequence[bytes]) -> None:
-    """Set the two bits that each key names. `mask`: one less than the bits of the field, a power of two."""
-    _refuse_if_small(field, mask)
-    for key in keys:
-        named = int.from_bytes(key[:8], "little")
-        for bit in (named & mask, named >> _HALF & mask):
-            field[bit >> 3] |= 1 << (bit & 7)
-
-
-def passes(field: bytearray | mmap, mask: int, keys: Sequence[bytes]) -> list[bytes]:
-    """The keys whose two bits are set, each once, in order."""
-    _refuse_if_small(field, mask)
-    passed: dict[bytes, None] = {}
-    for key in keys:
-        named = int.from_bytes(key[:8], "little")
-        one, other = named & mask, named >> _HALF & mask
-        if field[one >> 3] >> (one & 7) & field[other >> 3] >> (other & 7) & 1:
-            passed[key] = None
-    return list(passed)
-
-
-def _refuse_if_small(field: bytearray | mmap, mask: int) -> None:
-    if len(field) <= mask >> 3:
-        raise IndexError("the field is smaller than its mask says")
 
 
 class Tagger:

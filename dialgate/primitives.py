@@ -11,23 +11,19 @@ _CAN = not os.environ.get("DIALGATE_INTERPRETED") and find_spec("dialgate._primi
 if TYPE_CHECKING or _CAN:
     from dialgate._primitives import (
         Tagger,
-        add,
         chained,
         digits,
         followed,
         paired,
-        passes,
         repeated,
     )
 else:
     from dialgate.interpreted import (
         Tagger,
-        add,
         chained,
         digits,
         followed,
         paired,
-        passes,
         repeated,
     )
 
@@ -36,11 +32,9 @@ COMPILED = "yes" if _CAN else "no"
 __all__ = [
     "COMPILED",
     "Tagger",
-    "add",
     "chained",
     "digits",
     "followed",
     "paired",
-    "passes",
     "repeated",
 ]

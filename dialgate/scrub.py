@@ -108,8 +108,6 @@ class Judge:
 
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
         """In the order of the store's index: in a list's own, each look-up reads a page of its own."""
-        if len(subjects) > _READ_AT_ONCE:
-            await self._store.expect_many()
         subjects.sort()
         known: dict[bytes, Known] = {}
         for start in range(0, len(subjects), _READ_AT_ONCE):

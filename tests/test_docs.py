@@ -188,7 +188,7 @@ def test_no_code_metric_or_make_target_is_named_that_is_not_there() -> None:
     families = {code.partition(".")[0] for code in (*REASONS, *CODES)}
     named = set(re.findall(r"\b([a-z_]+\.[a-z_]+)\b", README))
     codes = {name for name in named if name.partition(".")[0] in families}
-    assert codes - {*REASONS, *CODES} <= {"ledger.durable", "store.db", "store.sieve"}
+    assert codes - {*REASONS, *CODES} <= {"ledger.durable", "store.db"}
     assert set(re.findall(r"dialgate_[a-z_]+", README)) <= exposed().keys() | {
         siblings.UP,
         "dialgate_reconcile_findings",

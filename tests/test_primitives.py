@@ -39,10 +39,6 @@ class Ways(Protocol):
 
     def repeated(self, body: bytes, depth: int) -> str | None: ...
 
-    def add(self, field: bytearray, mask: int, keys: list[bytes]) -> None: ...
-
-    def passes(self, field: bytearray, mask: int, keys: list[bytes]) -> list[bytes]: ...
-
 
 BOTH = pytest.mark.parametrize("ways", [primitives, interpreted])
 
@@ -174,36 +170,6 @@ def test_bytes_that_are_no_document_do_no_harm(noise: bytes, depth: int) -> None
     for body in (noise, b'{"a":' + noise, noise + b'"', b"{" * 40 + noise + b':"\\'):
         with contextlib.suppress(ValueError):  # asked in Python
             primitives.repeated(body, depth)
-
-
-KEYS = st.lists(st.binary(min_size=0, max_size=20), max_size=60)
-
-
-@given(there=KEYS, asked=KEYS, bits=st.sampled_from([8, 64, 1 << 12, 1 << 20]))
-def test_both_set_the_same_bits_and_let_the_same_pass(
-    there: list[bytes], asked: list[bytes], bits: int
-) -> None:
-    one, other = bytearray(bits // 8), bytearray(bits // 8)
-    primitives.add(one, bits - 1, there)
-    interpreted.add(other, bits - 1, there)
-    assert one == other
-    passed = primitives.passes(one, bits - 1, [*asked, *there, *asked])
-    assert passed == interpreted.passes(other, bits - 1, [*asked, *there, *asked])
-    assert set(there) <= set(passed)
-
-
-@BOTH
-def test_a_field_smaller_than_its_mask_is_refused(ways: Ways) -> None:
-    """And no byte beside it is touched."""
-    with pytest.raises(IndexError):
-        ways.add(bytearray(8), 1023, [b"\xff" * 16])
-    with pytest.raises(IndexError):
-        ways.passes(bytearray(8), 1023, [b"\xff" * 16])
-
-
-def test_a_key_that_is_not_bytes_is_refused() -> None:
-    with pytest.raises(TypeError):
-        primitives.add(bytearray(8), 63, ["text"])  # type: ignore[list-item]
 
 
 # ---- looking up ------------------------------------------------------------------------------------------------------

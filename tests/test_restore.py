@@ -70,7 +70,7 @@ class House:
         shutil.copy(self.data / "store.db", self.data.parent / "older.db")
 
     def restore(self) -> None:
-        for name in ("store.db", "store.db-wal", "store.db-shm", "ledger.durable", "store.sieve"):
+        for name in ("store.db", "store.db-wal", "store.db-shm", "ledger.durable"):
             (self.data / name).unlink(missing_ok=True)
         shutil.copy(self.data.parent / "older.db", self.data / "store.db")
 

@@ -24,8 +24,6 @@ from dialgate.model import DAY, HOUR, MINUTE, Call
 from dialgate.registrar import Refused, Registrar
 from dialgate.requests import RevocationRequest
 from dialgate.settings import Client, Scope
-from dialgate.store.sqlite import SqliteStore
-from dialgate.store.sqlite_sieve import fill_aside
 from dialgate.tabular import NO_HINTS
 from tests import world
 from tests.registryworld import NUMBERS, Night, load_list, registrar
@@ -78,7 +76,6 @@ async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World,
 
 
 async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(running: World) -> None:
-    """What the gate keeps of its ledger spares look-ups: of no entry and of no call, before it was kept or since."""
     made, numbers = running.gate, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
     file = made.config.data / "store.db"
     publish_answers(made.config.data, dict.fromkeys(numbers, False), NOW - DAY)
@@ -88,7 +85,6 @@ async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(run
     await told_to_stop(running, numbers[::200])
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         db.execute(MANY_ENTRIES)
-    await fill_aside(file)
     await told_to_stop(running, numbers[101::200])
     for number in numbers[7::300]:
         for times in range(len(number)):
@@ -98,8 +94,6 @@ async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(run
     beside = await Registrar.open(made.config, running.hand)
     judge, _ = await beside.judge(OPERATOR, "acme-fibre", NOW)
     verdicts = await judge.judge(numbers)
-    assert isinstance(beside._store, SqliteStore)
-    assert beside._store._only_ledger
     for number, verdict in zip(numbers, verdicts, strict=True):
         asked = await made.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
         codes = [reason.code for reason in asked.reasons] or [""]
@@ -112,7 +106,6 @@ async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(run
     await beside.close()
 
 
-# More than are read anew each time that a gate starts; the last is sealed.
 MANY_ENTRIES = """
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 101000)
     INSERT INTO ledger (subject, at, controller, actor, channel, proof, sealed, event)

@@ -201,8 +201,6 @@ async def test_known_states_come_in_the_order_asked_for(store: Store) -> None:
     assert [len(each.revocations) for each in known] == [0, 1, *[0] * 1_100, 1]
     assert known[0] == Known(seq=1)
     assert list((await store.read([])).known) == []
-    await store.expect_many()
-    assert (await store.read([BRUNO, ANNA, *crowd, ANNA])).known == known
 
 
 async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:

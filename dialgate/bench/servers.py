@@ -29,7 +29,7 @@ class Server(Struct, frozen=True):
         return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
 
     def settle(self) -> None:
-        """Until nothing is done aside any more, as filling the sieve is. Of a gate without workers."""
+        """Wait until the server has no child process any more. For a gate without workers."""
         while self._children():
             time.sleep(0.05)
 

@@ -2,12 +2,10 @@
 #include <stdint.h>
 
 static PyMethodDef functions[] = {
-    {"add", sieve_add, METH_VARARGS, NULL},
     {"chained", chained, METH_VARARGS, NULL},
     {"followed", followed, METH_VARARGS, NULL},
     {"paired", paired, METH_O, NULL},
     {"digits", digits, METH_O, NULL},
-    {"passes", sieve_passes, METH_VARARGS, NULL},
     {"repeated", repeated, METH_VARARGS, NULL},
     {NULL},
 };

@@ -1,5 +1,5 @@
-/* What is done for every call and is nothing but arithmetic on bytes: the sieve, the look-up in a number set, the chain of
- * the log, and bringing a file to the disk.
+/* What is done for every call and is nothing but arithmetic on bytes: the look-up in a number set, the chain of the log, and
+ * bringing a file to the disk.
  * `interpreted.py` says the same in Python, is what a machine without a compiler runs, and is what
  * tests/test_primitives.py holds this to. Nothing here knows what a call is. */
 
@@ -16,8 +16,6 @@ PyObject *followed(PyObject *module, PyObject *args);
 PyObject *paired(PyObject *module, PyObject *hashes);
 PyObject *digits(PyObject *module, PyObject *text);
 PyObject *repeated(PyObject *module, PyObject *args);
-PyObject *sieve_add(PyObject *module, PyObject *args);
-PyObject *sieve_passes(PyObject *module, PyObject *args);
 
 void choose_hash(void); /* once, before the first hash of a chain */
 

@@ -177,9 +177,6 @@ class Store(Protocol):
         """What is known of each subject, attempts (newest last) included, and the answers remembered under `keys` at or
         after `since`. Unknown subjects are `Known()`, but for the sequence."""
 
-    async def expect_many(self) -> None:
-        """Before very many subjects are read: what makes that quicker is made ready. What is read stays the same."""
-
     async def commit(
         self,
         reading: Reading,

@@ -241,9 +241,6 @@ class RedisStore:
 
     # ---- in the path of every call -----------------------------------------------------------------------------------
 
-    async def expect_many(self) -> None:
-        pass
-
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:

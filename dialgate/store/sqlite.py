@@ -39,11 +39,9 @@ from dialgate.store import (
     Reservation,
     StoreUnavailable,
     refuse_if_short,
-    sqlite_sieve,
 )
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.recent import Recent
-from dialgate.store.sieve import Sieve
 
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
 WAIT = 5.0  # seconds for which the far connection waits for a lock, in its thread: longer than a gathering is written
@@ -52,7 +50,6 @@ GATHERED = (
     65_536  # rows of attempts and answers that are written together: the more, the fewer pages for each
 )
 
-_CAUGHT_UP = 50_000  # entries that a read may take into the sieve
 _PAUSE = 0.002  # seconds, between two statements that are written aside,
 _IN_ARREARS = 3  # unless so many gatherings wait
 _MOST = 8  # gatherings in memory, about 20 MB each
@@ -163,24 +160,21 @@ class SqliteStore:
         self._closed = False
         # What the newest `read` saw, by which connection, at which of its data versions; none once that has changed.
         self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
-        self._state: tuple[sqlite3.Connection, int, int] | None = None
         self._nothing = Known()
         self._reaches = 0  # the ledger, at least
         self._recent = [Recent()]  # the newest last; elder ones are being written
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: StoreUnavailable | None = None
-        self._sieve: Sieve | None = None  # of every key in the database, the ledger's up to `_sieved`
-        self._sieved = 0
-        self._only_ledger = False  # the sieve is not of the keys of attempts and answers
-        self._filling: asyncio.Task[None] | None = None
-        self._meanwhile: list[bytes] = []  # keys that were written while a sieve is filled
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1) -> Self:
         """Makes the file (mode 0600) or brings it forward; blocks. `patience`: seconds for which a read or commit
         waits for a lock. Raises `StoreUnavailable`."""
         store = cls(path, patience)
+        # Earlier versions kept a Bloom filter there, which may still have the bits of numbers that were erased since.
+        with suppress(OSError):
+            path.with_suffix(".sieve").unlink(missing_ok=True)
         bring_forward(path, store._far, tables.migrate)
         return store
 
@@ -220,15 +214,10 @@ class SqliteStore:
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
-            # Most batches ask about numbers of which nothing is stored: then this one statement is all.
-            seq, version = self._state_of(db)
-            refuse_if_short(seq, self._reaches)
-            if self._is_absent(seq, [*subjects, *keys]):
-                return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
                 known = self._all_known(db, subjects)
-                return version, known, tables.answers_of(db, self._sifted_keys(keys))
+                return version, known, tables.answers_of(db, list(dict.fromkeys(keys)))
 
         version, known, answers = await self._inline(step)
         self._with_recent_answers(answers, keys)
@@ -240,30 +229,6 @@ class SqliteStore:
         )
         self._newest = (reading, self._near.opened, version)
         return reading
-
-    def _is_absent(self, seq: int, keys: Sequence[bytes]) -> bool:
-        sieve = self._sieve
-        return sieve is not None and not self._only_ledger and seq == self._sieved and not sieve.passes(keys)
-
-    async def expect_many(self) -> None:
-        if self._sieve is not None or self._filling is not None:
-            return
-        kept = await self._in_thread(lambda db: sqlite_sieve.of_ledger(db, self._path))
-        if kept is not None and self._sieve is None:
-            self._sieve, self._sieved = kept
-            self._only_ledger = True
-
-    def _state_of(self, db: sqlite3.Connection) -> tuple[int, int]:
-        """The newest sequence of the ledger, and the data version: while that is the same, nobody has written."""
-        version = tables.pragma(db, "data_version")
-        known = self._state
-        if known is not None and known[0] is not db:
-            self._sieve = None  # there was a fault, and against it another file may have been put there
-        if known is None or known[:2] != (db, version):
-            # Both from one statement, for somebody may write between two.
-            seq, version = db.execute(tables.STATE).fetchone()
-            self._state = known = (db, version, seq)
-        return known[2], version
 
     def _nothing_at(self, seq: int) -> Known:
         """The same object for as long as it says the same: callers may then judge by it that nothing is new."""
@@ -310,12 +275,9 @@ class SqliteStore:
 
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
         seq = tables.newest(db)
+        refuse_if_short(seq, self._reaches)
         known = dict.fromkeys(subjects, self._nothing_at(seq))
-        every = list(known)
-        entered = self._sifted(db, every, seq)
-        # Another process writes the attempts, and it alone knows of which subjects: they are all looked up.
-        called = every if self._only_ledger else entered
-        known.update(tables.known_of(db, entered, called, seq))
+        known.update(tables.known_of(db, list(known), seq))
         return self._with_recent(known)
 
     def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
@@ -328,46 +290,6 @@ class SqliteStore:
                 attempts = sorted(counted.values(), key=lambda attempt: (attempt.at, attempt.decision))
                 known[subject] = structs.replace(held, attempts=tuple(attempts))
         return known
-
-    def _sifted(self, db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> list[bytes]:
-        """Those that may be in the database. The sieve first takes in what any process has added to the ledger up to
-        `seq`, which is as far as this transaction sees."""
-        if not 0 <= seq - self._sieved <= _CAUGHT_UP:
-            # After a bulk import: to read it all here would hold up calls. Or another file was put in this one's place, and its
-            # ledger goes on otherwise. The sieve is filled anew aside.
-            self._sieve = None
-        if self._sieve is None:
-            return list(subjects)
-        if seq > self._sieved:
-            added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._sieved,)).fetchall()
-            self._sieve.add([subject for (subject,) in added])
-            self._sieved = seq
-        return self._sieve.passes(subjects)
-
-    def _sifted_keys(self, keys: Sequence[bytes]) -> list[bytes]:
-        sieve = None if self._only_ledger else self._sieve
-        return list(dict.fromkeys(keys)) if sieve is None else sieve.passes(keys)
-
-    def _sift(self, written: list[bytes]) -> None:
-        if self._filling is not None:
-            self._meanwhile += written
-        if self._sieve is not None:
-            self._sieve.add(written)
-
-    async def _fill_sieve(self) -> None:
-        """Aside, for it reads the whole database; until it is done every question goes there."""
-        self._meanwhile = []
-        try:
-            if await self._in_thread(sqlite_sieve.is_long):
-                sieve, seq = await sqlite_sieve.fill_aside(self._path)
-            else:
-                sieve, seq = await self._in_thread(sqlite_sieve.fill)
-        except (StoreUnavailable, OSError):
-            return  # the next maintenance tries again
-        finally:
-            self._filling = None
-        sieve.add(self._meanwhile)
-        self._sieve, self._sieved, self._only_ledger = sieve, seq, False
 
     async def _write_recent(self) -> None:
         try:
@@ -405,7 +327,6 @@ class SqliteStore:
             except StoreUnavailable as fault:
                 self._unwritten = fault
                 raise
-            self._sift([*eldest.attempts, *eldest.answers])
             del self._recent[0]
             self._newest = None
             self._unwritten = None
@@ -529,7 +450,6 @@ class SqliteStore:
             db.execute(tables.NOTE, (log, head))
 
         await self._write(step)
-        self._sift([*(subject for subject, _ in attempts), *(answer.key for answer in answers)])
 
     # ---- the end of storage ------------------------------------------------------------------------------------------
 
@@ -538,10 +458,7 @@ class SqliteStore:
             refuse_if_short(tables.newest(db), self._reaches)
             return tables.remove(db, seqs, drafts)
 
-        entered = await self._write(step)
-        # Its bits would tell whoever has the key that a number once stood here. The next start makes it anew.
-        await asyncio.to_thread(sqlite_sieve.kept_of(self._path).unlink, missing_ok=True)
-        return entered
+        return await self._write(step)
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         return await self._write(lambda db: tables.replace_list(db, call_list, sha256))
@@ -570,8 +487,6 @@ class SqliteStore:
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_little()
-        if (self._sieve is None or self._sieve.full or self._only_ledger) and self._filling is None:
-            self._filling = asyncio.create_task(self._fill_sieve())
         bounds = (before, tables.FORGOTTEN_AT_ONCE)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
@@ -579,9 +494,6 @@ class SqliteStore:
 
     async def close(self) -> None:
         if not self._closed:
-            if self._filling is not None:
-                self._filling.cancel()
-                await asyncio.wait([self._filling])
             with suppress(StoreUnavailable):  # the log has it
                 await self._flush()
             self._closed = True

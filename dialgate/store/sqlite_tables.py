@@ -55,9 +55,6 @@ FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
 _DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
 LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
 
-STATE = """
-    SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
-"""
 ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
 ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
 # Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
@@ -187,15 +184,13 @@ def entered(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
     return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
 
 
-def known_of(
-    db: sqlite3.Connection, entered: Sequence[bytes], called: Sequence[bytes], seq: int
-) -> dict[bytes, Known]:
-    """Of those subjects only that are there: `entered` are looked for in the ledger, `called` among the attempts."""
+def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
+    """Return what is known of those of the subjects that have an entry or an attempt."""
     entries: dict[bytes, list[Entry]] = {}
-    for row in _rows_of(db, _ENTRIES_OF, entered):
+    for row in _rows_of(db, _ENTRIES_OF, subjects):
         entries.setdefault(row[1], []).append(entry_of(row))
     attempts: dict[bytes, list[Attempt]] = {}
-    for subject, attempt in map(attempt_of, _rows_of(db, _ATTEMPTS_OF, called)):
+    for subject, attempt in map(attempt_of, _rows_of(db, _ATTEMPTS_OF, subjects)):
         attempts.setdefault(subject, []).append(attempt)
     known = {subject: Known(seq=seq, attempts=tuple(each)) for subject, each in attempts.items()}
     for subject, history in entries.items():

@@ -130,7 +130,7 @@ def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[st
 
 
 def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
-    """Ratios at once after the start, while every question goes to the database, and once the sieve is full."""
+    """Ratios at once after the start, and once the processes that the start began have ended."""
     with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
 
         def ratio(rounds: int) -> float:

@@ -1,0 +1,87 @@
+"""The embedded store's file, when something else happens to it than its own gate's work."""
+
+import sqlite3
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+
+from dialgate.ledger import Draft, Revoked
+from dialgate.model import Attempt, Known
+from dialgate.store import Position, Remembered, Reservation
+from dialgate.store.sqlite import SqliteStore
+
+
+def keys(kind: str, count: int) -> list[bytes]:
+    return [blake2b(f"{kind}{n}".encode(), digest_size=16).digest() for n in range(count)]
+
+
+def drafts(kind: str, count: int) -> list[Draft]:
+    revoked = Revoked(at=1, scope="controller", campaign="")
+    return [
+        Draft(at=1, controller="acme", subject=subject, event=revoked, actor="a", channel="c")
+        for subject in keys(kind, count)
+    ]
+
+
+async def test_a_store_with_the_bloom_filter_of_an_earlier_version_opens_without_it(tmp_path: Path) -> None:
+    """The filter holds bits of the ledger's numbers. Nothing would remove those of a number that is erased now."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.append(drafts("there", 3))
+    await store.close()
+    (tmp_path / "store.sieve").write_bytes(b'{"format":1,"room":200000}\n' + bytes(1 << 20))
+    store = SqliteStore.open(tmp_path / "store.db")
+    assert not (tmp_path / "store.sieve").exists()
+    known = (await store.read([*keys("there", 3), *keys("absent", 3)])).known
+    assert [len(each.revocations) for each in known] == [1, 1, 1, 0, 0, 0]
+    await store.close()
+
+
+async def test_another_process_reads_what_the_gate_wrote_meanwhile(tmp_path: Path) -> None:
+    gate, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await gate.append(drafts("there", 3_000))
+    subjects = [*keys("there", 3_000), *keys("absent", 3_000)]
+    called, answers = subjects[::7], [Remembered(key, 5, b"allow", "log-1") for key in keys("asked", 9)]
+    attempts = [Attempt(decision=f"log-{at}", at=5, campaign="spring") for at in range(len(called))]
+    reading = await gate.read(called)
+    reserved = [Reservation(*pair, ()) for pair in zip(called, attempts, strict=True)]
+    assert await gate.commit(reading, reserved, answers, Position("log", 1))
+    await gate.positions()  # written down
+    read = [await store.read(subjects, keys("asked", 9)) for store in (beside, gate)]
+    assert read[0] == read[1]
+    assert read[0].answers == answers
+    assert sum(len(known.attempts) for known in read[0].known) == len(called)
+    for store in (gate, beside):
+        await store.close()
+
+
+async def test_a_database_that_was_put_back_under_an_open_store_is_read(tmp_path: Path) -> None:
+    """Its ledger continues under sequences that the store has seen with other entries."""
+    store, other = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await store.append(drafts("before", 3))
+    (subject,) = keys("after", 1)
+    assert (await store.read([subject])).known == [Known(seq=3)]
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        db.execute("DELETE FROM ledger WHERE seq > 1")
+        db.execute("UPDATE sqlite_sequence SET seq = 1")
+        assert (await store.read([subject])).known == [Known(seq=1)]
+        assert await other.append(drafts("after", 1)) == [2]
+        assert await other.append(drafts("more", 1)) == [3]
+        assert len((await store.read([subject])).known[0].revocations) == 1
+    await store.close()
+    await other.close()
+
+
+async def test_after_a_fault_the_file_that_is_there_now_is_read(tmp_path: Path) -> None:
+    """It may be another one, put there against the fault."""
+    store, other = (SqliteStore.open(tmp_path / name) for name in ("store.db", "other.db"))
+    await store.append(drafts("before", 3))
+    await other.append(drafts("others", 3))
+    await other.close()
+    (subject,) = keys("others", 1)
+    assert (await store.read([subject])).known == [Known(seq=3)]
+    store._near.close()
+    (tmp_path / "other.db").rename(tmp_path / "store.db")
+    for name in ("store.db-wal", "store.db-shm"):
+        (tmp_path / name).unlink()
+    assert len((await store.read([subject])).known[0].revocations) == 1
+    await store.close()
