@@ -44,12 +44,12 @@ branches: .venv/developing
 HOURS := --timeout=7200 -o faulthandler_timeout=7500
 
 # What takes too long for every change: developer benchmarks, the demonstration without a terminal, 300 kills under load, 1,000
-# damages of a log and 300 of an index, 1,000 histories of gates that fail, every byte of a bundle of evidence.
+# damages of a log and 300 of an index, 2,000 histories of faults, every byte of a bundle of evidence.
 torture: .venv/developing
 	$(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_INDEX_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 \
 	  $(BIN)/python -m pytest $(HOURS) \
-	  tests/test_pipeline.py tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py tests/test_index.py
+	  tests/test_pipeline.py tests/test_store_histories.py tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py tests/test_index.py
 
 # An hour of the demonstration, watched by a real Prometheus with the shipped rules: none may fire.
 watch: .venv/developing system

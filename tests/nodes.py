@@ -232,6 +232,12 @@ class Node:
             raise AssertionError((self.file.parent / "said").read_text()[-3000:]) from None
 
     @property
+    def log(self) -> str:
+        """The name of its decision log, with which its decision ids begin."""
+        name: str = json.loads((self.data / "keys.json").read_bytes())["log"]
+        return name
+
+    @property
     def running(self) -> bool:
         return self._process is not None
 
