@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dialgate import url_secrets
 from dialgate.keys import Keys, KeysUnusable
@@ -11,10 +11,13 @@ from dialgate.reached import Reached
 from dialgate.settings import Config, ConfigError
 from dialgate.store import Shared, Store
 from dialgate.store.copying import End
-from dialgate.store.redis import RedisStore
-from dialgate.store.redis_copy import RedisEnd
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite_copy import SqliteEnd
+
+if (
+    TYPE_CHECKING
+):  # the client of Redis takes a tenth of a second to import, which most commands need not spend
+    from dialgate.store.redis import RedisStore
 
 _UNHURRIED: Final = 30.0
 _SOME: Final = 100  # entries of the ledger; nearly every one holds a number
@@ -66,11 +69,13 @@ async def _opened(config: Config, patience: float | None) -> Store:
     return shared
 
 
-def redis(config: Config, patience: float | None = None) -> RedisStore | None:
+def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
     """The shared store, if one is named; nothing has been asked of it yet. Raises `ConfigError`."""
     shared = config.settings.store
     if shared is None:
         return None
+    from dialgate.store.redis import RedisStore  # noqa: PLC0415 - see above
+
     try:
         url = url_secrets.read_url(shared.url, shared.url_file, config.folder)
         return RedisStore(
@@ -89,4 +94,7 @@ def end(url: str, name: str, now: Instant) -> End:
     scheme, _, path = url.partition("://")
     if scheme == "sqlite":
         return SqliteEnd(Path(path))
+    from dialgate.store.redis import RedisStore  # noqa: PLC0415 - see above
+    from dialgate.store.redis_copy import RedisEnd  # noqa: PLC0415
+
     return RedisEnd(RedisStore(url, name=name, patience=_UNHURRIED), now)
