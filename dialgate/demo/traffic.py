@@ -103,7 +103,7 @@ class _Crew:
         self._demo, self._seen, self._gate, self._http = demo, seen, gate, http
         self._lot = random.Random(2)  # noqa: S311 - made-up calls
         self._answered = count(1)
-        self._again: deque[tuple[str, Kind]] = deque()  # people who said stop, or heard nothing
+        self._again: deque[tuple[str, Kind]] = deque()  # said stop, heard nothing, or were not meant
 
     # ---- what is recorded before the first call ----------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class _Crew:
                     {"controller": kind.campaign.partition("-")[0], "number": to, "channel": "recall_line"},
                 )
                 self._again.append((to, kind))
-        if result in {"opt_out", "abandoned"}:
+        if result in {"opt_out", "abandoned", "wrong_number"}:
             self._again.append((to, kind))
 
     def _result(self) -> Result:
