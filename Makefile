@@ -1,4 +1,5 @@
-# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks; make torture   what takes too long for CI
+# make run    a gate on 127.0.0.1:8080 with sample data; make test   everything that CI asks; make torture   what takes too long for CI;
+# make mutants   changes of what decides that no test notices
 # Needs Python 3.11, pip, git, make and gcc; `make test` also installs Redis, Kamailio and SIPp where apt-get can.
 PYTHON ?= python3
 DATA := .data
@@ -12,7 +13,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Of a hundred processes that a test run starts, each would read all of our code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run sample demo test test-fast branches torture watch lint bench failover fuzz kill clean forget system
+.PHONY: run sample demo test test-fast branches mutants torture watch lint bench failover fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -42,6 +43,13 @@ branches: .venv/developing
 
 # A whole file of damages takes minutes, so these targets set a limit of their own for each test.
 HOURS := --timeout=7200 -o faulthandler_timeout=7500
+
+# Mutants of the country files, and of what decides where it differs from SINCE (with ALL=1: of all of it). Judge a survivor in
+# tests/mutants/survivors.yaml, or write the test that kills it.
+SINCE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD~1)
+mutants: .venv/developing
+	$(BIN)/python -m tests.mutants.countries
+	$(BIN)/python -m tests.mutants.source $(if $(ALL),,--since $(SINCE))
 
 # What takes too long for every change: developer benchmarks, the demonstration without a terminal, 300 kills under load, 1,000
 # damages of a log and 300 of an index, 2,000 histories of faults, every byte of a bundle of evidence.

@@ -1,0 +1,541 @@
+"""Changes of a country file, and the cases and tables that notice them.
+
+The keys, types and vocabularies come from the `Section` classes, so that a new key is changed without a new line here. Sources are
+quotations and stay as they are.
+"""
+
+import copy
+import functools
+import itertools
+import sys
+import time
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Struct
+
+from dialgate import localtime
+from dialgate.decision import decide
+from dialgate.law import SECTIONS, Binding, Law, LawError, Section, parse_law
+from dialgate.model import CallType, Campaign, Controller, Decision, Facts, Purpose
+from dialgate.rules import RULES
+from tests import casebook, grid
+from tests.casebook import Wanted, merged
+from tests.citations import matches
+from tests.mutants import survivors
+from tests.mutants.survivors import Mutant
+
+ONE_DAY = timedelta(days=1)
+# Keys that are no law.
+_WORDS = {"source", "name"}
+# Keys of every section.
+_COMMON = set(Section.__struct_encode_fields__)
+# Kinds of which the first section that binds a call decides it; of the others all do.
+_ORDERED = {"legal_basis"}
+
+_Path: TypeAlias = tuple[str | int, ...]
+
+
+class Change(NamedTuple):
+    """`data`: the country file with the change made."""
+
+    mutant: Mutant
+    data: dict[str, Any]
+
+
+class _Edit(NamedTuple):
+    """`path`: keys below the place; the value there is replaced."""
+
+    text: str
+    path: _Path
+    value: Any
+
+
+# ---- changes ---------------------------------------------------------------------------------------------------------
+
+
+def changes(file: str, data: dict[str, Any]) -> Iterator[Change]:
+    """Yield every change of a country file, each once."""
+    names: set[Mutant] = set()
+    for where, path, edit in _edits(data):
+        mutant = Mutant(file, where, edit.text)
+        if mutant in names:
+            raise ValueError(f"two mutants are called {mutant}")
+        names.add(mutant)
+        yield Change(mutant, _edited(data, (*path, *edit.path), edit.value))
+
+
+def _edits(data: dict[str, Any]) -> Iterator[tuple[str, _Path, _Edit]]:
+    for edit in _general(data):
+        yield "the country", (), edit
+    for name in SECTIONS:
+        sections = data.get(name, [])
+        for index, section in enumerate(sections):
+            where = place(name, section)
+            yield where, (name,), _Edit("section removed", (), sections[:index] + sections[index + 1 :])
+            if name in _ORDERED and index + 1 < len(sections):
+                swapped = [*sections[:index], sections[index + 1], section, *sections[index + 2 :]]
+                yield where, (name,), _Edit("put after the next section", (), swapped)
+            kind = _section_class(name)
+            for edit in _of_keys(kind, section, data):
+                yield where, (name, index), edit
+
+
+def place(name: str, section: dict[str, Any]) -> str:
+    """Name a section by what a later version of the file keeps."""
+    return f"{name} from {section['from']}, {section['source']}"
+
+
+def _general(data: dict[str, Any]) -> Iterator[_Edit]:
+    holidays = data["holidays"]
+    yield _Edit("zone: UTC", ("zone",), "UTC")
+    yield _Edit(
+        "holidays.country: another", ("holidays", "country"), "FR" if data["country"] != "FR" else "IT"
+    )
+    for day in holidays.get("added", []):
+        yield _Edit(f"holidays.added: without {day}", ("holidays", "added"), _without(holidays["added"], day))
+
+
+def _section_class(name: str) -> type[Section]:
+    (kind, _) = get_args(typing.get_type_hints(Law)[name])
+    return typing.cast("type[Section]", kind)
+
+
+def _of_keys(kind: type[Struct], values: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
+    """Yield the changes of each key, also of those that the file leaves out and that have a default. A section that is only cited
+    lets no call pass: of it, what is written."""
+    is_rule = "cited_for" not in values or bool(set(values) - _COMMON)
+    for field in msgspec.structs.fields(kind):
+        key, default = field.encode_name, None if field.default is msgspec.NODEFAULT else field.default
+        if key not in _WORDS and (is_rule or key in values):
+            yield from _of_value(
+                key, _plain_type(field.type), values.get(key, default), data, is_written=key in values
+            )
+
+
+def _of_value(key: str, hint: Any, value: Any, data: dict[str, Any], *, is_written: bool) -> Iterator[_Edit]:
+    if get_origin(hint) is tuple:
+        yield from _of_tuple(key, get_args(hint)[0], list(value or ()), data)
+    elif get_origin(hint) is Literal:
+        for other in get_args(hint):
+            if (
+                other != value
+                and (key != "severity" or "recommendation" in (value, other))
+                and other != "gate"
+            ):
+                yield _Edit(f"{key}: {other}", (key,), other)
+    elif hint is bool:
+        yield _Edit(f"{key}: {str(not value).lower()}", (key,), not value)
+    elif key == "adherents_of":
+        for code in ["", *data.get("codes", [])]:
+            if code != value:
+                yield _Edit(f"{key}: {code or 'everyone'}", (key,), code)
+    elif is_written:
+        yield from _of_scalar(key, hint, value)
+
+
+def _of_scalar(key: str, hint: Any, value: Any) -> Iterator[_Edit]:
+    if hint is int:
+        for other in (value - 1, value + 1):
+            yield _Edit(f"{key}: {other}", (key,), other)
+    elif hint is date:
+        for other in (value - ONE_DAY, value + ONE_DAY):
+            yield _Edit(f"{key}: {other}", (key,), other)
+    elif key == "max_age":
+        number, unit = int(value[:-1]), value[-1]
+        for other in (number - 1, number + 1):
+            yield _Edit(f"{key}: {other}{unit}", (key,), f"{other}{unit}")
+    elif key == "prefix":
+        yield _Edit(f"{key}: shorter", (key,), value[:-1])
+        for digit in "05":
+            yield _Edit(f"{key}: {digit} appended", (key,), value + digit)
+    elif isinstance(hint, type) and issubclass(hint, Struct):
+        yield from _inside(key, hint, value, {})
+    else:
+        yield _Edit(f"{key}: another", (key,), f"{value}x")
+
+
+def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> Iterator[_Edit]:
+    if isinstance(of, type) and issubclass(of, Struct):
+        for index, entry in enumerate(entries):
+            name = f"{key} {entry.get('name', index)}"
+            yield _Edit(f"{name} removed", (key,), entries[:index] + entries[index + 1 :])
+            for edit in _inside(name, of, entry, data):
+                yield _Edit(edit.text, (key, index, *edit.path[1:]), edit.value)
+        return
+    for entry in entries:
+        yield _Edit(f"{key}: without {entry}", (key,), _without(entries, entry))
+        if key in _WINDOWS:
+            yield from _moved_windows(key, entries, entry)
+    for word in _vocabulary(key, of, data):
+        if word not in entries and key not in _ADDED_HARMLESSLY and (entries or key not in _SCOPES):
+            yield _Edit(f"{key}: and {word}", (key,), [*entries, word])
+        elif not entries and key in _SCOPES:
+            # Absent means all: the section no longer binds one of them.
+            everything = _vocabulary(key, of, data)
+            yield _Edit(f"{key}: all but {word}", (key,), _without(everything, word))
+
+
+_SCOPES = {"purposes", "call_types", "callees"}
+_ADDED_HARMLESSLY = {"cited_for", "separate"}  # a denial cites another section; a consent covers less
+_WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}
+
+
+def _vocabulary(key: str, of: Any, data: dict[str, Any]) -> list[str]:
+    of = _plain_type(of)
+    if get_origin(of) is Literal:
+        return [word for word in get_args(of) if word not in ("invalid", "emergency")]
+    if key == "sectors":
+        return list(data.get("sectors", []))
+    if key in _WINDOWS:
+        return ["03:00-04:00"]
+    return []
+
+
+def _moved_windows(key: str, entries: list[str], window: str) -> Iterator[_Edit]:
+    for side, minutes in ((0, -1), (0, 1), (1, -1), (1, 1)):
+        times = window.split("-")
+        hours, past = map(int, times[side].split(":"))
+        moved = hours * 60 + past + minutes
+        if 0 <= moved <= 24 * 60:
+            times[side] = f"{moved // 60:02}:{moved % 60:02}"
+            other = "-".join(times)
+            yield _Edit(f"{key}: {other}", (key,), [other if each == window else each for each in entries])
+
+
+def _inside(name: str, kind: type[Struct], value: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
+    """Yield the changes of a mapping; paths begin with the key that holds it."""
+    for edit in _of_keys(kind, value, data):
+        yield _Edit(f"{name}.{edit.text}", (name, *edit.path), edit.value)
+
+
+def _plain_type(hint: Any) -> Any:
+    """Remove `Annotated` and `| None`."""
+    if get_origin(hint) is typing.Annotated:
+        return _plain_type(get_args(hint)[0])
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        return _plain_type(get_args(hint)[0])
+    return hint
+
+
+def _without(values: Iterable[Any], value: Any) -> list[Any]:
+    return [each for each in values if each != value]
+
+
+def _edited(data: Any, path: _Path, value: Any) -> Any:
+    """Return a copy with the value at `path` replaced. An alias of YAML is one object in two places: the other stays."""
+    if not path:
+        return value
+    made = copy.copy(data)
+    first, *rest = path
+    made[first] = _edited(made[first] if rest else None, tuple(rest), value)
+    return made
+
+
+# ---- and what notices them -------------------------------------------------------------------------------------------
+
+
+class _Scope(NamedTuple):
+    """The attributes that `Section.binds` reads. Facts that share it are bound by the same sections."""
+
+    today: date
+    campaign: Campaign
+    call_type: CallType
+    controller: Controller
+
+
+class Example(NamedTuple):
+    """Facts of a case, or of one combination of a table. `usual`: the law under which `is_as_wanted` is true of the decision. `own`: how
+    the case itself changes the country's law. `before`: what is decided under `usual`."""
+
+    about: str
+    facts: Facts
+    usual: Law
+    own: dict[str, Any]
+    is_as_wanted: Callable[[Decision], bool]
+    before: Decision
+
+    def fails(self, data: dict[str, Any], law: Law) -> bool:
+        if self.own:
+            try:
+                law = parse_law(merged(data, self.own))
+            except LawError:
+                return True
+        return not self.is_as_wanted(decide(_placed(self.facts, self.usual, law), law))
+
+
+class Notice:
+    """The examples of a country. Only examples whose sections have changed are decided again; first the ones that noticed a change
+    before: few notice most."""
+
+    def __init__(self, country: str) -> None:
+        self._usual = casebook.law_of(country)
+        self._own: list[Example] = []
+        self._alike: dict[_Scope, list[Example]] = {}
+        for example in _examples(country):
+            if example.own:
+                self._own.append(example)
+            else:
+                self._alike.setdefault(_scope(example.facts), []).append(example)
+        self._read = self._reads()
+
+    def notices(self, data: dict[str, Any], *, everything: bool = False) -> str:
+        """Return which example fails, or an empty text if none does. `everything`: also examples that no change concerns."""
+        try:
+            law = parse_law(data)
+        except LawError as error:
+            return f"no law: {error}"
+        same = self._same_outcomes(law)
+        concerned: Iterable[list[Example]] = (
+            self._alike.values() if everything else _concerned(self._alike, self._usual, law)
+        )
+        for examples in (*concerned, self._own):
+            for index, example in enumerate(examples):
+                if not same(example) and example.fails(data, law):
+                    examples.insert(0, examples.pop(index))
+                    return example.about
+        return ""
+
+    def _same_outcomes(self, law: Law) -> Callable[[Example], bool]:
+        """Return whether the rules that read a changed list of sections say of an example what they said before: then all of it is
+        decided as before, in a third of the time."""
+        names = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
+        rules = [(name, rule) for name, rule in RULES if self._read[name] & names]
+        if not names or "hours" in names:  # a denial's `not_before` looks at the hours
+            return lambda _: False
+
+        def same(example: Example) -> bool:
+            binding = law.binding(example.facts)
+            if example.own or binding.advised is not None:
+                return False
+            try:
+                return all(
+                    rule(example.facts, binding) == example.before.outcomes[name] for name, rule in rules
+                )
+            except Exception:  # noqa: BLE001 - the decision itself will tell
+                return False
+
+        return same
+
+    def _reads(self) -> dict[str, set[str]]:
+        """Return which lists of sections each rule reads, over all examples."""
+        found: dict[str, set[str]] = {name: set() for name, _ in RULES}
+        for example in itertools.chain.from_iterable(self._alike.values()):
+            binding = _Noting(self._usual.binding(example.facts))
+            for name, rule in RULES:
+                binding.noted = found[name]
+                with suppress(Exception):  # a rule that is not judged without a number
+                    rule(example.facts, binding)  # type: ignore[arg-type] # it looks like one
+        return found
+
+
+class _Noting:
+    """A `Binding` that notes which of its lists are read."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding, self.noted = binding, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.noted.add(name)
+        return getattr(self._binding, name)
+
+
+_Any = TypeVar("_Any")
+
+
+def _concerned(alike: dict[_Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
+    """Yield what other sections bind than usual; facts of one scope are bound by the same."""
+    names = [name for name in SECTIONS if getattr(law, name) != getattr(usual, name)]
+    moved = (law.zone, law.holidays) != (usual.zone, usual.holidays)
+    for scope, several in alike.items():
+        if moved or any(_binding(law, name, scope) != _binding(usual, name, scope) for name in names):
+            yield several
+
+
+def _scope(facts: Facts) -> _Scope:
+    """Return what decides which sections bind."""
+    campaign = Campaign(
+        id="",
+        purpose=facts.campaign.purpose,
+        sector=facts.campaign.sector,
+        callee=facts.campaign.callee,
+        profiling=facts.campaign.profiling,
+    )
+    return _Scope(
+        facts.today, campaign, facts.call_type, Controller(id="", adheres_to=facts.controller.adheres_to)
+    )
+
+
+def _binding(law: Law, name: str, scope: Any) -> list[Section]:
+    return [section for section in getattr(law, name) if section.binds(scope)]
+
+
+def _examples(country: str) -> Iterator[Example]:
+    for case in casebook.all_cases():
+        if case.country == country:
+            about, facts, law = f"{case.file}: {case.about}", casebook.facts_of(case), casebook.case_law(case)
+            yield Example(
+                about, facts, law, case.law, functools.partial(_is_as_wanted, case.want), decide(facts, law)
+            )
+    if country == "IT":
+        usual = casebook.law_of(country)
+        for row in grid.read_rows():
+            for question in row.questions:
+                about = f"{row.file}: {row.table}: {row.text}"
+                yield Example(
+                    about,
+                    question.facts,
+                    usual,
+                    {},
+                    functools.partial(_has_reasons, row.answer),
+                    decide(question.facts, usual),
+                )
+
+
+def _has_reasons(wanted: frozenset[str], decision: Decision) -> bool:
+    return decision.allow != bool(wanted) and {reason.code for reason in decision.reasons} == wanted
+
+
+def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
+    cited = {reason.code: f"{reason.severity} {reason.law}" for reason in decision.reasons}
+    kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
+    instants = ((want.valid_until, decision.valid_until), (want.not_before, decision.not_before))
+    return (
+        decision.allow == (want.decision == "allow")
+        and [reason.code for reason in decision.reasons] == want.reasons
+        and all(kinds[name] == kind for name, kind in want.outcomes.items())
+        and all(matches(cited[code].rstrip(), named) for code, named in want.cites.items())
+        and want.basis in (None, decision.basis)
+        and all(
+            wanted is None or is_ == (casebook.instant(wanted) if wanted else 0) for wanted, is_ in instants
+        )
+    )
+
+
+def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
+    """Return the facts with day and places as `law` has them, which may have another zone and other holidays."""
+    if (law.zone, law.holidays) == (usual.zone, usual.holidays):
+        return facts
+    places = tuple(localtime.place(place.zone, law.holidays, facts.at) for place in facts.places)
+    return msgspec.structs.replace(facts, today=localtime.day_in(law.zone, facts.at), places=places)
+
+
+# ---- and whether it matters ------------------------------------------------------------------------------------------
+
+
+class Effect(NamedTuple):
+    """`word`: `LOOSER` if a probe is allowed that was denied, `stricter` if only the reverse, else `other words` or `no effect seen`.
+    `example`: the facts of the first that is allowed."""
+
+    word: Literal["LOOSER", "stricter", "other words", "no effect seen"]
+    example: str = ""
+
+
+class Probes:
+    """Facts near those of the cases, with what is decided on them: each under every purpose and call type."""
+
+    def __init__(self, country: str) -> None:
+        self._usual = casebook.law_of(country)
+        self._alike: dict[_Scope, list[tuple[Facts, Decision]]] = {}
+        for facts in _probes(country):
+            self._alike.setdefault(_scope(facts), []).append((facts, decide(facts, self._usual)))
+
+    def effect(self, data: dict[str, Any]) -> Effect:
+        law = parse_law(data)
+        is_stricter = is_different = False
+        for facts, before in itertools.chain.from_iterable(_concerned(self._alike, self._usual, law)):
+            after = decide(_placed(facts, self._usual, law), law)
+            if after.allow and not before.allow:
+                reasons = ", ".join(reason.code for reason in before.reasons)
+                return Effect("LOOSER", f"{reasons}: {_text(facts)}")
+            is_stricter |= before.allow and not after.allow
+            is_different |= after != before
+        return Effect("stricter" if is_stricter else "other words" if is_different else "no effect seen")
+
+
+def _probes(country: str) -> Iterator[Facts]:
+    replace = msgspec.structs.replace
+    seen = set[bytes]()
+    for case in casebook.all_cases():
+        if case.country != country or case.law:
+            continue
+        facts = casebook.facts_of(case)
+        for purpose in get_args(Purpose):
+            for call_type in get_args(CallType):
+                campaign = replace(facts.campaign, purpose=purpose, call_type=call_type)
+                probe = replace(facts, campaign=campaign, call_type=call_type)
+                name = msgspec.json.encode(probe)
+                if name not in seen:
+                    seen.add(name)
+                    yield probe
+
+
+def _text(facts: Facts) -> str:
+    kept = msgspec.to_builtins(facts)
+    kept.pop("places", None)
+    return msgspec.json.encode(kept).decode()
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    tried: list[Change]
+    survived: list[Change]
+
+
+def run() -> Run:
+    """Try every change of every country file."""
+    tried: list[Change] = []
+    survived: list[Change] = []
+    for path in sorted(casebook.COUNTRIES.glob("*.yaml")):
+        notice = Notice(path.stem.upper())
+        data = casebook.law_data(path.stem.upper())
+        failed = notice.notices(data, everything=True)
+        if failed:
+            raise RuntimeError(f"fails without a mutant: {failed}")
+        made = list(changes(f"config/countries/{path.name}", data))
+        tried += made
+        survived += [change for change in made if not notice.notices(change.data)]
+    return Run(tried, survived)
+
+
+def main() -> int:
+    tried, survived = run()
+    known = survivors.listed(survivors.read())
+    found = [change.mutant for change in survived]
+    unlisted, outdated = survivors.compare([change.mutant for change in tried], found, known)
+    print(
+        f"{len(tried)} mutants of country files, {len(survived)} survived, {len(unlisted)} of them without a judgement"
+        f" ({time.process_time():.0f} s of processor time)"
+    )
+    if unlisted:
+        probes = {
+            country: Probes(country) for country in {Path(mutant.file).stem.upper() for mutant in unlisted}
+        }
+        print(
+            "\nLOOSER allows a call that the file denies: write a case. Add the others, with a judgement, to survivors.yaml.\n"
+        )
+        for change in survived:
+            if change.mutant in unlisted:
+                effect = probes[Path(change.mutant.file).stem.upper()].effect(change.data)
+                print(
+                    f"{effect.word}: {change.mutant}",
+                    f"  {effect.example}" * bool(effect.example),
+                    sep="\n",
+                    flush=True,
+                )
+        print(survivors.as_entries(unlisted))
+    for mutant in outdated:
+        print(f"killed, remove it from survivors.yaml: {mutant}")
+    return int(bool(unlisted or outdated))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,353 @@
+"""Runs the tests that execute a changed line, each mutant in a process of its own.
+
+Tests are collected once. For a change inside a function the collecting process forks, the child exchanges the function's code and runs
+the tests: a few milliseconds. What is changed at import time, and what survives this way, is imported again in a child of a process
+that has not imported dialgate yet. A mutant is killed when a test fails, when it cannot be imported, and when its time is up.
+"""
+
+import functools
+import gc
+import importlib
+import importlib.abc
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import coverage
+import pytest
+
+from tests.mutants.operators import Change
+
+# Slow to import, and none of ours: imported before the first fork.
+LIBRARIES = (
+    "aiohttp.web", "asyncssh", "cryptography.x509", "holidays", "msgspec", "numpy", "openpyxl", "phonenumbers",
+    "prometheus_client", "redis.asyncio", "structlog", "typer", "uvloop", "yaml",
+)  # fmt: skip
+OPTIONS = (
+    "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist",
+    "-W", "ignore::pytest.PytestAssertRewriteWarning",
+)  # fmt: skip
+SURVIVED, KILLED, UNTESTED = 0, 1, 2
+_LEAST_SECONDS = 20.0
+_ASIDE = 2.0  # seconds for starting and ending a process
+# Reads YAML, which no mutant of Python changes and which takes most of the time of a case.
+_KEPT = {"law_data"}
+
+
+class Outcome(NamedTuple):
+    """`by`: the test that failed, or why no test ran."""
+
+    status: int
+    by: str = ""
+    seconds: float = 0.0
+
+
+def run_collected(files: list[str], changes: list[Change], root: Path) -> Iterator[tuple[Change, Outcome]]:
+    """Collect the tests of `files` in a forked process, and run each change there."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        with os.fdopen(writer, "w") as out:
+            _silence()
+            pytest.main([*OPTIONS, *files], plugins=[_Forking(changes, root, out)])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        finished = 0
+        for finished, line in enumerate(lines, start=1):  # noqa: B007 - counted
+            index, status, by, seconds = json.loads(line)
+            yield changes[index], Outcome(status, by, seconds)
+    os.waitpid(child, 0)
+    if finished < len(changes):
+        raise RuntimeError(
+            f"{finished} of {len(changes)} mutants were tried; run the tests without a mutant: {' '.join(files)}"
+        )
+
+
+def run_imported(files: list[str], change: Change | None, root: Path, seconds: float) -> Outcome:
+    """Import everything with the change in it, in a forked process, and run the tests of `files`."""
+
+    def in_child() -> int:
+        if change is not None:
+            sys.meta_path.insert(0, _Changed(change, root))
+        return int(pytest.main(["-x", *OPTIONS, *files]) != pytest.ExitCode.OK)
+
+    return _in_child(in_child, seconds)
+
+
+def preload() -> None:
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+def _in_child(work: Callable[[], int], seconds: float) -> Outcome:
+    """Run `work` in a forked process with a folder and a process group of its own, and end whatever it leaves behind."""
+    folder, begun = tempfile.mkdtemp(prefix="mutant-"), time.monotonic()
+    child = os.fork()
+    if not child:
+        status = KILLED
+        with suppress(BaseException):
+            os.setsid()
+            os.environ["TMPDIR"] = tempfile.tempdir = folder
+            _silence()
+            status = work()
+        os._exit(status)
+    waiting = os.pidfd_open(child)
+    in_time = bool(select.select([waiting], [], [], seconds)[0])
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    _, ended = os.waitpid(child, 0)
+    os.close(waiting)
+    by = Path(folder, "failed").read_text() if Path(folder, "failed").exists() else ""
+    shutil.rmtree(folder, ignore_errors=True)
+    status = KILLED if not in_time else os.waitstatus_to_exitcode(ended)
+    return Outcome(
+        status if status in (SURVIVED, UNTESTED) else KILLED,
+        by or ("" if in_time else "time"),
+        time.monotonic() - begun,
+    )
+
+
+def _silence() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    os.close(nothing)
+
+
+# ---- after collection ------------------------------------------------------------------------------------------------
+
+
+class _Measured(NamedTuple):
+    """Tests by line of a file, and how long each took."""
+
+    tests: dict[str, dict[int, set[str]]]
+    seconds: dict[str, float]
+
+
+class _Forking:
+    """Takes the place of pytest's loop over the collected tests."""
+
+    def __init__(self, changes: list[Change], root: Path, out: Any) -> None:
+        self._changes, self._root, self._out = changes, root, out
+        self._failed = ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        measured = self._measure(session)
+        _clear_caches()
+        gc.freeze()
+        fame: dict[str, int] = {}
+        for index, change in enumerate(self._changes):
+            names = self._tests_of(change, measured)
+            names.sort(
+                key=lambda name: (
+                    -fame.get(name, 0) if measured.seconds[name] < 1 else 0,
+                    measured.seconds[name],
+                )
+            )
+            chosen = [items[name] for name in names]
+            seconds = max(_LEAST_SECONDS, _ASIDE + 5 * sum(measured.seconds[name] for name in names))
+            outcome = (
+                _in_child(functools.partial(self._run_changed, session, change, chosen), seconds)
+                if chosen
+                else Outcome(UNTESTED, "no test executes it")
+            )
+            if outcome.by in items:
+                fame[outcome.by] = fame.get(outcome.by, 0) + 1
+            self._out.write(json.dumps([index, *outcome]) + "\n")
+            self._out.flush()
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed = report.nodeid
+
+    def _tests_of(self, change: Change, measured: _Measured) -> list[str]:
+        lines = measured.tests.get(change.mutant.file, {})
+        return sorted(set().union(*(lines.get(line, ()) for line in change.lines)))
+
+    def _run_changed(self, session: pytest.Session, change: Change, items: list[pytest.Item]) -> int:
+        if not exchange(change, self._root):
+            return UNTESTED
+        return KILLED if self._run(session, items) else SURVIVED
+
+    def _run(self, session: pytest.Session, items: list[pytest.Item]) -> str:
+        """Return the first test that fails."""
+        session.config._tmp_path_factory._basetemp = Path(tempfile.mkdtemp(prefix="tests-"))  # type: ignore[attr-defined]
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self._failed:
+                Path(tempfile.gettempdir(), "failed").write_text(self._failed)
+                with suppress(BaseException):
+                    session._setupstate.teardown_exact(None)
+                break
+        return self._failed
+
+    def _measure(self, session: pytest.Session) -> _Measured:
+        """Run every test once, in a process of its own, and note the lines that each executes. A test that fails is left out."""
+        file = Path(tempfile.mkdtemp(prefix="measured-")) / "lines.json"
+        _in_child(lambda: self._write_measured(session, file), 1800)
+        tests, seconds = json.loads(file.read_text())
+        shutil.rmtree(file.parent)
+        by_line = {
+            name: {int(line): set(names) for line, names in lines.items()} for name, lines in tests.items()
+        }
+        return _Measured(by_line, seconds)
+
+    def _write_measured(self, session: pytest.Session, file: Path) -> int:
+        files = sorted({change.mutant.file for change in self._changes})
+        watched = coverage.Coverage(
+            data_file=None, include=[str(self._root / name) for name in files], config_file=False
+        )
+        caches = _caches()
+        shared = _SharedFixtures(watched)
+        session.config.pluginmanager.register(shared)
+        seconds = {}
+        watched.start()
+        for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+            for cache in caches:
+                cache.cache_clear()
+            shared.test = item.nodeid
+            watched.switch_context(item.nodeid)
+            begun, self._failed = time.monotonic(), ""
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if not self._failed:
+                seconds[item.nodeid] = time.monotonic() - begun
+        watched.stop()
+        data, tests = watched.get_data(), {}
+        for name in files:
+            lines = data.contexts_by_lineno(str(self._root / name))
+            tests[name] = {
+                line: sorted(shared.users(contexts, session.items) & seconds.keys())
+                for line, contexts in lines.items()
+            }
+        file.write_text(json.dumps([tests, seconds]))
+        return 0
+
+
+class _SharedFixtures:
+    """Attributes the lines that a shared fixture executes to every test that uses it, not only to the first."""
+
+    def __init__(self, watched: coverage.Coverage) -> None:
+        self._watched, self.test = watched, ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:  # noqa: ARG002 - the hook's own names
+        if fixturedef.scope == "function":
+            return (yield)
+        self._watched.switch_context(f"fixture {fixturedef.argname}")
+        try:
+            return (yield)
+        finally:
+            self._watched.switch_context(self.test)
+
+    @staticmethod
+    def users(contexts: Iterable[str], items: list[pytest.Item]) -> set[str]:
+        names = set(contexts)
+        fixtures = {name.removeprefix("fixture ") for name in names if name.startswith("fixture ")}
+        if fixtures:
+            names |= {
+                item.nodeid for item in items if fixtures.intersection(getattr(item, "fixturenames", ()))
+            }
+        return names
+
+
+def _caches() -> list[Any]:
+    """Return the memories of functions of ours: what one test leaves there spares the next from executing a line."""
+    return [
+        value
+        for name, module in list(sys.modules.items())
+        if name.split(".")[0] in ("dialgate", "tests", "registry_sync")
+        for value in list(vars(module).values())
+        if isinstance(value, functools._lru_cache_wrapper) and value.__name__ not in _KEPT
+    ]
+
+
+def _clear_caches() -> None:
+    for cache in _caches():
+        cache.cache_clear()
+
+
+# ---- the change itself -----------------------------------------------------------------------------------------------
+
+
+def exchange(change: Change, root: Path) -> bool:
+    """Give the changed function, which is imported already, its new code. Return whether it was found."""
+    path = root / change.mutant.file
+    name = change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    codes = {
+        code.co_qualname: code
+        for code in _codes(compile(change.source, str(path), "exec", dont_inherit=True))
+    }
+    code, found = codes.get(change.function), False
+    for function in _functions(vars(sys.modules[name]).values(), name):
+        if (
+            code is not None
+            and function.__qualname__ == change.function
+            and function.__code__.co_filename == str(path)
+        ):
+            if function.__code__.co_freevars != code.co_freevars:
+                return False
+            function.__code__, found = code, True
+    return found
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _codes(constant)
+
+
+def _functions(values: Iterable[Any], module: str) -> Iterator[types.FunctionType]:
+    """Yield every function among `values`: of classes, of properties, and below decorators."""
+    for value in list(values):
+        match value:
+            case types.FunctionType():
+                yield value
+                yield from _functions([getattr(value, "__wrapped__", None)], module)
+            case staticmethod() | classmethod():
+                yield from _functions([value.__func__], module)
+            case property():
+                yield from _functions([value.fget, value.fset], module)
+            case functools.cached_property():
+                yield from _functions([value.func], module)
+            case functools._lru_cache_wrapper():
+                yield from _functions([value.__wrapped__], module)
+            case type() if value.__module__ == module:
+                yield from _functions(vars(value).values(), module)
+
+
+class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module with a change in it."""
+
+    def __init__(self, change: Change, root: Path) -> None:
+        self._name = change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        self._path, self._source = root / change.mutant.file, change.source
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:  # noqa: ARG002 - the protocol's own names
+        if name != self._name:
+            return None
+        return importlib.util.spec_from_file_location(name, self._path, loader=self)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        exec(compile(self._source, str(self._path), "exec", dont_inherit=True), vars(module))

@@ -1,0 +1,149 @@
+"""The mutants of what decides: which files, with which tests. `python -m tests.mutants.source`."""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.mutants import operators, runner, survivors
+from tests.mutants.operators import Change
+from tests.mutants.survivors import Mutant
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Group(NamedTuple):
+    """Files that the same tests decide about; the quickest tests first. `most`: how many mutants of a file are tried, the same ones each
+    time, unless all are asked for: 0 for all."""
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    most: int = 0
+
+
+_CASES = ("test_cases", "test_grid", "test_decision", "test_law")
+GROUPS = (
+    Group(
+        ("dialgate/rules/*.py", "dialgate/law.py", "dialgate/decision.py", "dialgate/basis.py"),
+        (*_CASES, "test_entry_into_force"),
+    ),
+    Group(("dialgate/caller_ids.py",), (*_CASES, "test_cases_through_gate")),
+    Group(
+        ("dialgate/interpreted.py", "dialgate/numberset.py", "dialgate/snapshot.py"),
+        ("test_snapshot", "test_numberset", "test_primitives"),
+    ),
+    Group(
+        ("dialgate/batch.py", "dialgate/gather.py", "dialgate/reserving.py"),
+        ("test_batch", "test_decisions", "test_pipeline", "test_cases_through_gate"),
+        most=60,
+    ),
+    Group(("dialgate/store/sqlite.py",), ("test_store", "test_pipeline", "test_decisions"), most=60),
+)
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(prog="python -m tests.mutants.source", description=__doc__)
+    asked.add_argument("--since", help="only what changed since this commit")
+    asked.add_argument(
+        "--most", type=int, help="how many mutants of each file at most, 0 for all; else as `GROUPS` says"
+    )
+    asked.add_argument("files", nargs="*", help="only these files")
+    options = asked.parse_args()
+    os.chdir(ROOT)
+    os.environ["DIALGATE_INTERPRETED"] = "1"
+    runner.preload()
+    survived: list[Mutant] = []
+    tried: list[Mutant] = []
+    known = survivors.listed(survivors.read())
+    for group in GROUPS:
+        changes = [
+            each
+            for path in chosen_files(group, options.files)
+            for each in chosen(path, group, options.since, options.most)
+        ]
+        tests = [f"tests/{name}.py" for name in group.tests if (ROOT / f"tests/{name}.py").exists()]
+        if changes:
+            tried += [change.mutant for change in changes]
+            survived += run(changes, tests, known)
+    # Only mutants that were tried can have been killed; those of a file that was not tried whole may still exist.
+    unlisted, _ = survivors.compare((), survived, known)
+    outdated = sorted(set(tried) & known.keys() - set(survived))
+    print(
+        f"{len(tried)} mutants of Python, {len(survived)} survived, {len(unlisted)} of them without a judgement"
+    )
+    if unlisted:
+        print(f"\nWrite a test, or add each with its judgement to {survivors.FILE.relative_to(ROOT)}:\n")
+        print(survivors.as_entries(unlisted))
+    for mutant in outdated:
+        print(f"killed, remove it from {survivors.FILE.name}: {mutant}")
+    return int(bool(unlisted or outdated))
+
+
+def chosen_files(group: Group, only: list[str]) -> list[Path]:
+    paths = [path for pattern in group.files for path in sorted(ROOT.glob(pattern))]
+    return [path for path in paths if not only or str(path.relative_to(ROOT)) in only]
+
+
+def chosen(path: Path, group: Group, since: str | None, most: int | None) -> list[Change]:
+    """Return the mutants of a file; of too many, those whose hashes are the lowest."""
+    changed = changed_lines(path, since) if since else None
+    found = [
+        change
+        for change in operators.changes(path, ROOT)
+        if changed is None or not changed.isdisjoint(change.lines)
+    ]
+    limit = group.most if most is None else most
+    if limit and len(found) > limit:
+        print(f"{path.relative_to(ROOT)}: {limit} of {len(found)} mutants")
+        found = sorted(found, key=lambda change: hashlib.sha256(str(change.mutant).encode()).digest())[:limit]
+    return found
+
+
+def changed_lines(path: Path, since: str) -> set[int]:
+    """Return the lines of a file that differ from those of a commit."""
+    command = ["git", "diff", "--unified=0", since, "--", str(path)]
+    lines = set[int]()
+    for line in subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout.splitlines():
+        if line.startswith("@@"):
+            begin, _, count = line.split("+")[1].split(" ")[0].partition(",")
+            lines.update(range(int(begin), int(begin) + int(count or 1)))
+    return lines
+
+
+def run(changes: list[Change], tests: list[str], known: Iterable[Mutant]) -> Iterator[Mutant]:
+    """Yield the survivors. What is changed at import time, and what survives without being listed, is imported again."""
+    again = [change for change in changes if not change.in_body]
+    inside = [change for change in changes if change.in_body]
+    for change, outcome in runner.run_collected(tests, inside, ROOT):
+        if outcome.status == runner.KILLED:
+            pass
+        elif change.mutant in set(known) or outcome.by == "no test executes it":
+            yield change.mutant
+        else:
+            again.append(change)
+        _tell(change, outcome)
+    if not again:
+        return
+    usual = runner.run_imported(tests, None, ROOT, 1800)
+    if usual.status != runner.SURVIVED:
+        raise RuntimeError(f"a test fails without a mutant: {' '.join(tests)}")
+    for change in again:
+        outcome = runner.run_imported(tests, change, ROOT, 10 + 4 * usual.seconds)
+        _tell(change, outcome)
+        if outcome.status == runner.SURVIVED:
+            yield change.mutant
+
+
+def _tell(change: Change, outcome: runner.Outcome) -> None:
+    word = {runner.KILLED: "killed", runner.SURVIVED: "SURVIVED", runner.UNTESTED: "untested"}[outcome.status]
+    print(f"{word:9} {outcome.seconds:6.2f} s  {change.mutant}  {outcome.by}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

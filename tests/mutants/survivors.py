@@ -1,0 +1,88 @@
+"""The mutants that no test notices, as a run finds them and as `survivors.yaml` lists them with a judgement each.
+
+A mutant's name is its file, the qualified name of the function or the section of the law, and the changed text: it stays the same when
+lines move.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+FILE = Path(__file__).parent / "survivors.yaml"
+
+Judgement = Literal["equivalent", "over-strict", "accepted"]
+
+
+class Mutant(NamedTuple):
+    """`file` is relative to the repository."""
+
+    file: str
+    where: str
+    change: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.where}: {self.change}"
+
+
+class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Mutants of one place that share a judgement.
+
+    `equivalent`: no call is decided differently. `over-strict`: calls are denied that the law allows, none allowed that it denies.
+    `accepted`: anything else; the reason says why it needs no test."""
+
+    where: str
+    judgement: Judgement
+    reason: str
+    changes: list[str]
+
+
+class Difference(NamedTuple):
+    """`unlisted` survive without a judgement; `outdated` are listed, and do not exist or do not survive."""
+
+    unlisted: list[Mutant]
+    outdated: list[Mutant]
+
+
+def read(path: Path = FILE) -> dict[str, list[Entry]]:
+    return msgspec.convert(yaml.safe_load(path.read_text("utf-8")) or {}, dict[str, list[Entry]])
+
+
+def listed(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:
+    """Raises `ValueError` if a mutant is listed twice or without a reason."""
+    found: dict[Mutant, Entry] = {}
+    for mutant, entry in _pairs(entries):
+        if mutant in found:
+            raise ValueError(f"{mutant} is listed twice")
+        if not entry.reason:
+            raise ValueError(f"{mutant} has no reason")
+        found[mutant] = entry
+    return found
+
+
+def _pairs(entries: dict[str, list[Entry]]) -> Iterator[tuple[Mutant, Entry]]:
+    for file, several in entries.items():
+        for entry in several:
+            for change in entry.changes:
+                yield Mutant(file, entry.where, change), entry
+
+
+def compare(tried: Iterable[Mutant], survived: Iterable[Mutant], known: Iterable[Mutant]) -> Difference:
+    """Compare a run of the mutants `tried` with the list. Of the list, only places that were tried whole are compared."""
+    found, names = set(survived), set(known)
+    files = {mutant.file for mutant in tried}
+    outdated = [mutant for mutant in names - found if mutant.file in files]
+    return Difference(sorted(found - names), sorted(outdated))
+
+
+def as_entries(mutants: Iterable[Mutant]) -> str:
+    """Format unjudged survivors for `survivors.yaml`."""
+    files: dict[str, dict[str, dict[str, Any]]] = {}
+    for mutant in mutants:
+        entry = {"where": mutant.where, "judgement": "?", "reason": "?", "changes": []}
+        files.setdefault(mutant.file, {}).setdefault(mutant.where, entry)["changes"].append(mutant.change)
+    entries = {file: list(places.values()) for file, places in files.items()}
+    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=200)
