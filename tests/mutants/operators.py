@@ -117,6 +117,8 @@ def _is_text(node: Node) -> bool:
 
 
 def _is_alias(node: Node, field: str) -> bool:
+    if isinstance(node, ast.ClassDef) and field == "keywords":
+        return True  # `frozen`, `kw_only`: how values are made, not what is decided
     return isinstance(node, (ast.Import, ast.ImportFrom)) or (isinstance(node, ast.Call) and field == "func")
 
 
