@@ -10,6 +10,10 @@ from dialgate.model import SECOND, Instant
 _SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
 
 
+def wall_clock() -> Instant:
+    return time.time_ns() // 1_000_000
+
+
 class ClockSteppedBack(Unavailable):
     """The clock says less than it said before. What has expired must not become valid again."""
 

@@ -14,10 +14,11 @@ from dialgate.lookups import instant
 from dialgate.masking import Masker, covered
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, SECOND, Instant
-from dialgate.registrar import Refused
+from dialgate.personal_data import CaseInfo
+from dialgate.refusal import Refused
 from dialgate.settings import Client
 from dialgate.store.sqlite_subjects import CaseEvent, SubjectStore
-from dialgate.subject_answers import CaseInfo, CaseRequest, CaseStep
+from dialgate.subject_answers import CaseRequest, CaseStep
 
 _steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)
 

@@ -20,11 +20,12 @@ from dialgate.ledger import CallRequested, ConsentConfirmed, ConsentGiven, Contr
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, Attempt, Instant
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.personal_data import FromRegistry
 from dialgate.records import Record
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList
 from dialgate.store.sqlite_subjects import Restricted
-from dialgate.subject_answers import Erased, FromRegistry
+from dialgate.subject_answers import Erased
 
 PERMITS = (ConsentGiven, ConsentConfirmed, ContractMade, CallRequested)
 

@@ -20,7 +20,8 @@ from dialgate.answers import when
 from dialgate.calllist import number_of
 from dialgate.ledger import Exported
 from dialgate.model import REASONS, Instant
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.scrub import AT_ONCE, Judge, Verdict
 from dialgate.settings import Client
 

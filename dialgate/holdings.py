@@ -11,11 +11,11 @@ from dialgate.chains import Chains
 from dialgate.localtime import rfc3339
 from dialgate.model import Attempt, Result
 from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.personal_data import DecisionLine, FromRegistry, OnList, Why
 from dialgate.records import Record
 from dialgate.settings import Config
 from dialgate.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList
-from dialgate.subject_answers import DecisionLine, FromRegistry, OnList, Why
 
 
 class Held(NamedTuple):

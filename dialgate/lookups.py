@@ -17,7 +17,7 @@ from dialgate.keys import Keys, nonces
 from dialgate.masking import Masker
 from dialgate.metrics import Metrics
 from dialgate.model import HOUR, SECOND, Instant
-from dialgate.registrar import Refused
+from dialgate.refusal import Refused
 from dialgate.settings import Client, Settings
 from dialgate.store.sqlite_subjects import Lookup, SubjectStore
 

@@ -19,11 +19,11 @@ from msgspec import Meta, Struct
 from dialgate.keys import Keys, KeysUnusable, nonces
 from dialgate.lookups import Seen
 from dialgate.model import MINUTE, Instant
+from dialgate.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
 from dialgate.requests import HistoryEntry
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.settings import Config
 from dialgate.store import Shared, Store, StoreUnavailable
-from dialgate.subject_answers import CaseInfo, DecisionLine, FromRegistry, OnList
 from dialgate.why import Found, Position, Sees
 
 PATH: Final = "/peer"

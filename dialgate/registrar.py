@@ -65,6 +65,7 @@ from dialgate.metrics import Metrics
 from dialgate.model import RESULT_RANK, Consent, Controller, Instant, Origin, RegistryAnswer, Result
 from dialgate.notices import Notice, Notices
 from dialgate.reached import Reached
+from dialgate.refusal import Refused
 from dialgate.requests import (
     CallerIdProofRequest,
     ConsentStanding,
@@ -96,14 +97,6 @@ from dialgate.store import CallerIdProof, CallList, Store
 N = TypeVar("N", HistoryEntry, Notice)
 R = TypeVar("R")
 _log = structlog.get_logger(__name__)
-
-
-class Refused(Exception):
-    """A write or look-up that is not done. `status` is a hint in HTTP's terms; `field` names what to mend."""
-
-    def __init__(self, code: str, message: str, at: str = "", status: int = 400) -> None:
-        super().__init__(message)
-        self.code, self.message, self.field, self.status = code, message, at, status
 
 
 class NotInForce(Unavailable):

@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 
 from dialgate.cases import Kind
 from dialgate.lookups import Seen
-from dialgate.model import Origin, Phrase
+from dialgate.model import Phrase
+from dialgate.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
 from dialgate.requests import HistoryEntry, Id, Receipt, Request, When
 
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
@@ -45,65 +46,8 @@ class ErasureRequest(Request, frozen=True, kw_only=True):
     request: Id
 
 
-class CaseInfo(Struct, frozen=True, kw_only=True):
-    """`days_left`: until it is due, negative once it is late; 0 where it is closed. `closed_by`: who answered or refused."""
-
-    id: str
-    controller: str
-    kind: Kind
-    received_at: str
-    due_at: str
-    days_left: int
-    identified: str
-    actor: str
-    channel: str
-    proof: str
-    extended_at: str = ""
-    closed_at: str = ""
-    refused: bool = False
-    outcome: str = ""
-    closed_by: str = ""
-
-
 class Cases(Struct, frozen=True):
     requests: list[CaseInfo]
-
-
-class OnList(Struct, frozen=True, kw_only=True):
-    list: str
-    campaigns: tuple[str, ...]
-    basis: str
-    origin: Origin
-    loaded_at: str
-    retired_at: str = ""
-
-
-class FromRegistry(Struct, frozen=True, kw_only=True):
-    registry: str
-    answer: str
-    consulted_at: str
-    consultation: str
-
-
-class Why(Struct, frozen=True, kw_only=True):
-    code: str
-    law: str
-    text: str
-
-
-class DecisionLine(Struct, frozen=True, kw_only=True):
-    """`result`: what became of an allowed call, as far as it is known."""
-
-    id: str
-    at: str
-    decision: Literal["allow", "deny"]
-    campaign: str
-    purpose: str
-    caller_id: str
-    basis: str
-    result: str
-    asked_by: str
-    reasons: list[Why]
 
 
 class Report(Struct, frozen=True, kw_only=True):

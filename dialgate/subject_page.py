@@ -10,8 +10,9 @@ from html import escape
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dialgate import localtime, texts
+from dialgate.personal_data import Why
 from dialgate.requests import HistoryEntry
-from dialgate.subject_answers import Report, Why
+from dialgate.subject_answers import Report
 
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)

@@ -30,20 +30,15 @@ from dialgate.lookups import Lookups
 from dialgate.metrics import Metrics
 from dialgate.model import DAY, HOUR, SECOND, Instant
 from dialgate.peers import OfPerson, Peers, Share, together
-from dialgate.registrar import Refused, Registrar
+from dialgate.personal_data import CaseInfo
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.requests import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest
 from dialgate.settings import Client, Config
 from dialgate.shared_holds import SharedHolds
 from dialgate.store import Store
 from dialgate.store.sqlite_subjects import SubjectStore
-from dialgate.subject_answers import (
-    CaseInfo,
-    CaseRequest,
-    Portable,
-    RectificationRequest,
-    Rectified,
-    Report,
-)
+from dialgate.subject_answers import CaseRequest, Portable, RectificationRequest, Rectified, Report
 
 _REQUESTS: dict[str, type[LedgerRequest]] = {
     "consent": ConsentRequest,

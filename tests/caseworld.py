@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import ledger, settings
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.keys import Keys
 from dialgate.ledger import Draft, Event
 from dialgate.model import (
@@ -28,7 +29,6 @@ from dialgate.model import (
 )
 from dialgate.records import Reader, Record
 from dialgate.requests import ListRequest
-from dialgate.service import Gate
 from dialgate.settings import Config
 from dialgate.snapshot import Consultation, Contents
 from dialgate.store import CallerIdProof
@@ -195,21 +195,21 @@ async def fill_store(config: Config, group: list[Staged]) -> None:
         await store.close()
 
 
-async def load_lists(gate: Gate, group: list[Staged]) -> None:
+async def load_lists(app: App, group: list[Staged]) -> None:
     """As a client does. Every number stands on every list of the case."""
     numbers = [each.to for each in group if each.is_number]
     for listing in group[0].facts.listings:
         ask = ListRequest(
             id=listing.list,
-            campaigns=tuple(each.id for each in gate.config.controllers["acme"].campaigns),
+            campaigns=tuple(each.id for each in app.config.controllers["acme"].campaigns),
             basis=listing.basis,
             **structs.asdict(listing.origin),
         )
         rows = [*numbers, UNASKED]
         if listing.stated:
             rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
-        await gate.registrar.load_list(gate.config.settings.clients[0], ask, of_lines(rows))
-    await gate.tick()
+        await app.registrar.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+    await app.tick()
 
 
 async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
@@ -266,13 +266,13 @@ async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, As
     publish_answers(config, group)
     await fill_store(config, group)
     hand = world.Hand(group[0].facts.at)
-    gate = await Gate.open(config, registry=CollectorRegistry(), clock=hand)
-    await load_lists(gate, group)
+    app = await App.open(config, registry=CollectorRegistry(), clock=hand)
+    await load_lists(app, group)
     answers = []
     for each in group:
         hand.at = each.facts.at
-        answers.append(await gate.check(call_of(each), config.settings.clients[0]))
-    await gate.close()
+        answers.append(await app.gate.check(call_of(each), config.settings.clients[0]))
+    await app.close()
     records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]
     pairs = zip(group, answers, records, strict=True)
     return ((each.case.about, Asked(answer, record)) for each, answer, record in pairs)

@@ -13,9 +13,9 @@ from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
 from dialgate import settings
+from dialgate.app import App
 from dialgate.interfaces import http
 from dialgate.model import DAY, SECOND
-from dialgate.service import Gate
 from tests import world
 from tests.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, World
 
@@ -90,18 +90,18 @@ async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
     clear = {CLEAR: False, LISTED: True, **dict.fromkeys(NUMBERS, False)}
     world.publish_answers(config.data, clear, NOW - 3 * DAY)
     hand, registry = Going(), CollectorRegistry()
-    gate = await Gate.open(config, registry=registry, clock=hand)
-    runner = await http.start(gate, registry)
+    app = await App.open(config, registry=registry, clock=hand)
+    runner = await http.start(app, registry)
     port = runner.addresses[0][1]
     headers = {"Authorization": f"Bearer {KEY}"}
     async with ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
-        made = World(folder=folder, gate=gate, registry=registry, hand=hand, port=port, client=session)
+        made = World(folder=folder, app=app, registry=registry, hand=hand, port=port, client=session)
         try:
             await furnish(made)
             yield made
         finally:
             await runner.cleanup()
-            await gate.close()
+            await app.close()
 
 
 async def furnish(made: World) -> None:
@@ -118,7 +118,7 @@ async def furnish(made: World) -> None:
             "received_at": received,
         }
         await post(made, f"/v1/subjects/{quote(CLEAR)}/requests", body)
-    await made.gate.tick()
+    await made.app.tick()
 
 
 async def post(made: World, path: str, body: dict[str, Any]) -> None:

@@ -23,13 +23,13 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate import logs, settings
+from dialgate.app import App
 from dialgate.decision_log import last_checkpoint, segments, verify
 from dialgate.keys import Keys
 from dialgate.model import Call, Instant
 from dialgate.records import Reader, Record
 from dialgate.registrar import Registrar
 from dialgate.requests import ListRequest, OutcomeRequest, RevocationRequest
-from dialgate.service import Gate
 from tests.proxy import Proxy
 from tests.world import CALLER, LIST, Hand
 
@@ -73,13 +73,13 @@ class Entry(Struct, frozen=True):
 class _Child:
     """A gate. Each public coroutine is an order."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate, self._client = gate, gate.config.settings.clients[0]
+    def __init__(self, app: App) -> None:
+        self._app, self._client = app, app.config.settings.clients[0]
 
     async def check(self, *calls: tuple[str, str, str]) -> list[tuple[str, str, list[str]]]:
         """Ask in one turn of the event loop, so that the calls form as few batches as the gate allows."""
         asked = [
-            self._gate.check(
+            self._app.gate.check(
                 Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=self._client.name),
                 self._client,
             )
@@ -93,39 +93,39 @@ class _Child:
 
     async def revoke(self, number: str) -> int:
         ask = RevocationRequest(number=number, scope="controller")
-        return (await self._gate.registrar.revoke(self._client, ask)).seq
+        return (await self._app.registrar.revoke(self._client, ask)).seq
 
     async def report(self, decision: str, outcome: Any) -> None:
-        await self._gate.registrar.result(self._client, OutcomeRequest(decision_id=decision, outcome=outcome))
+        await self._app.registrar.result(self._client, OutcomeRequest(decision_id=decision, outcome=outcome))
 
     async def load(self, numbers: list[str]) -> None:
         """Load a call list of these numbers."""
         told = {name: value for name, value in LIST.items() if name != "numbers"}
         rows = io.BytesIO("\n".join(numbers).encode())
-        await self._gate.registrar.load_list(self._client, msgspec.convert(told, ListRequest), rows)
-        await self._gate.tick(patience=None)
+        await self._app.registrar.load_list(self._client, msgspec.convert(told, ListRequest), rows)
+        await self._app.tick(patience=None)
 
     async def tick(self) -> dict[str, str]:
-        await self._gate.tick(patience=None)
-        return self._gate.readiness()
+        await self._app.tick(patience=None)
+        return self._app.gate.readiness()
 
     async def redirect_log(self, path: str) -> None:
         """Replace the open segment's descriptor by a device that refuses or loses every write."""
         device = os.open(path, os.O_WRONLY)
-        for fd in _open_segments(self._gate.config.data / "log"):
+        for fd in _open_segments(self._app.config.data / "log"):
             os.dup2(device, fd)
         os.close(device)
 
     async def limit_log(self, room: int) -> None:
         """Cut short each write that would make a file longer than the newest segment plus `room` bytes."""
-        newest = segments(self._gate.config.data / "log")[-1][1]
+        newest = segments(self._app.config.data / "log")[-1][1]
         _limit_files(newest.stat().st_size + room)
 
     async def lift_limit(self) -> None:
         _limit_files(resource.RLIM_INFINITY)
 
     async def close(self) -> None:
-        await self._gate.close()
+        await self._app.close()
 
 
 class _Beside:
@@ -157,8 +157,8 @@ def _limit_files(size: int) -> None:
 def run_gate(mine: socket.socket, file: Path, at: Instant) -> None:
     async def run() -> None:
         hand = Hand(at)
-        gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=hand)
-        await _serve(mine, hand, _Child(gate))
+        app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=hand)
+        await _serve(mine, hand, _Child(app))
 
     _run(file, run)
 

@@ -9,9 +9,9 @@ import yaml
 from msgspec import Struct
 
 from dialgate import settings
+from dialgate.app import App
 from dialgate.conformance.asterisk import Channel, Temper, agi
 from dialgate.interfaces.fastagi import FastAgi
-from dialgate.service import Gate
 from dialgate.settings import Config
 from tests import world
 from tests.world import CALLER, CLEAR, KEY, SCOPES, World
@@ -60,7 +60,7 @@ async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
     }
     async with world.running(folder, **written) as made:
         await world.load_list(made)
-        server = FastAgi(made.gate)
+        server = FastAgi(made.app)
         try:
             yield Pbx(made, server, await server.start())
         finally:
@@ -76,10 +76,10 @@ def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
     return settings.load(path)
 
 
-def present(gate: Gate, caller_id: str) -> None:
+def present(app: App, caller_id: str) -> None:
     """Assign one more caller ID to the campaign."""
-    path = gate.config.folder / "controllers" / "acme.yaml"
+    path = app.config.folder / "controllers" / "acme.yaml"
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["caller_ids"].append(caller_id)
     path.write_text(yaml.safe_dump(written))
-    gate.reload(settings.load(gate.config.folder / "dialgate.yaml"))
+    app.reload(settings.load(app.config.folder / "dialgate.yaml"))

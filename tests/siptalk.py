@@ -119,11 +119,11 @@ class Sips(Struct, frozen=True):
             transport.close()
 
     def decisions(self) -> dict[str, Record]:
-        reader = Reader(self.made.gate.config.data / "log")
+        reader = Reader(self.made.app.config.data / "log")
         return {each.id: each for _, each in reader.entries() if isinstance(each, Record)}
 
     def outcomes(self) -> list[OutcomeRecord]:
-        return list(Reader(self.made.gate.config.data / "log").outcomes())
+        return list(Reader(self.made.app.config.data / "log").outcomes())
 
 
 @asynccontextmanager
@@ -136,11 +136,11 @@ async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) 
         **changes,
     }
     async with world.running(folder, **written) as made:
-        world.publish_answers(made.gate.config.data, dict.fromkeys(MANY, False), NOW - DAY)
+        world.publish_answers(made.app.config.data, dict.fromkeys(MANY, False), NOW - DAY)
         async with made.client.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED, *MANY]}) as answer:
             assert answer.status == 201, await answer.text()
-        await made.gate.tick()
-        door = SipDoor(made.gate, timers)
+        await made.app.tick()
+        door = SipDoor(made.app, timers)
         try:
             yield Sips(made, door, await door.start())
         finally:

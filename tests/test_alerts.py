@@ -89,16 +89,16 @@ async def check(session: ClientSession, **changes: str) -> None:
 async def made_wrong(world: World) -> None:
     """A caller ID without a proof, a configuration that is none, numbers made up in a row, a person who waits."""
     change_controller(world.folder, caller_ids=[CALL["from"], LINE])
-    world.gate.reload(settings.load(world.folder / "dialgate.yaml"))
+    world.app.reload(settings.load(world.folder / "dialgate.yaml"))
     ask = {"kind": "access", "identified": "code read back", "channel": "pec"}
     async with world.client.post(f"/v1/subjects/{CALL['to']}/requests", json=ask) as answer:
         assert answer.status == 201, await answer.text()
-    world.gate.config_rejected(ConfigError(["dialgate.yaml: made up"]))
+    world.app.gate.reject_config(ConfigError(["dialgate.yaml: made up"]))
     for last in range(10, 90):
         await check(world.client, to=f"+3906123499{last}")
     world.hand.at += 13 * DAY + DAY // 2  # the registry's answers, of the day before, hold for fifteen
-    confirm_clock(world.gate.config.data, world.hand.at)
-    await world.gate.tick()
+    confirm_clock(world.app.config.data, world.hand.at)
+    await world.app.tick()
 
 
 BY_THE_GATE = {
@@ -135,7 +135,7 @@ async def test_a_real_prometheus_tells_of_real_faults_and_of_none_before(tmp_pat
             assert await watcher.until(lambda firing: wanted <= firing) - MACHINE == wanted
 
             world.hand.at -= DAY  # a clock that stepped back
-            await world.gate.tick()
+            await world.app.tick()
             await check(world.client)
             wanted |= BY_THE_CLOCK
             assert await watcher.until(lambda firing: wanted <= firing) >= wanted

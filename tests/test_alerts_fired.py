@@ -21,11 +21,11 @@ from msgspec import Struct, structs
 from typer.testing import CliRunner
 
 from dialgate import settings
+from dialgate.clock import wall_clock
 from dialgate.doors import Listen
 from dialgate.interfaces import certificates, cli
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, HOUR, MINUTE
-from dialgate.service import wall_clock
 from dialgate.shipping.standing import tell
 from dialgate.shipping.target import Folder
 from dialgate.upkeep import Pulse
@@ -68,7 +68,7 @@ class Watch(Struct):
         return self.made.folder
 
     async def scrape(self) -> None:
-        await self.made.gate.tick()
+        await self.made.app.tick()
         await self.scrapes.gate(self.made.hand.at, self.made.port)
 
     async def pass_(self, minutes: int, every: int = 1) -> None:
@@ -95,7 +95,7 @@ class Watch(Struct):
 @asynccontextmanager
 async def watching(made: World) -> AsyncIterator[Watch]:
     """Of a gate that has worked for a quarter of an hour, and of which nothing is said."""
-    publish_answers(made.gate.config.data, dict.fromkeys(MANY, False), NOW - DAY)
+    publish_answers(made.app.config.data, dict.fromkeys(MANY, False), NOW - DAY)
     watch = Watch(made, Scrapes(made.hand.at))
     await watch.post("/v1/lists", LIST | {"numbers": [CLEAR, LISTED, *MANY]}, 201)
     await watch.scrape()
@@ -127,7 +127,7 @@ async def test_down_where_the_gate_has_ended(tmp_path: Path) -> None:
 @fires("DialgateLogUncovered")
 async def test_log_uncovered_where_the_log_was_changed_under_the_gate(watch: Watch) -> None:
     await watch.ask([LISTED])
-    log = max((watch.made.gate.config.data / "log").glob("0*.ndjson"))
+    log = max((watch.made.app.config.data / "log").glob("0*.ndjson"))
     whole = log.read_bytes()
     head, last = whole[: whole[:-1].rindex(b"\n") + 1], whole[whole[:-1].rindex(b"\n") + 1 :]
     log.write_bytes(head + last.replace(b'"seq":', b'"seq":9', 1))
@@ -145,8 +145,8 @@ async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
         await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
         with (tmp_path / "two" / "countries" / "it.yaml").open("a") as law:
             law.write("# the law of tomorrow\n")
-        other.gate.reload(settings.load(tmp_path / "two" / "dialgate.yaml"))
-        await other.gate.tick()
+        other.app.reload(settings.load(tmp_path / "two" / "dialgate.yaml"))
+        await other.app.tick()
         for _ in range(12):
             await watch.pass_(1)
             await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
@@ -161,7 +161,7 @@ async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path)
         port = watched.nodes[0].port
         redises.linked(redises.node(replicaof=f"127.0.0.1 {port}"))
         async with asyncio.timeout(20):
-            while made.gate.metrics.replicas_unasked._value.get() != 1:
+            while made.app.metrics.replicas_unasked._value.get() != 1:
                 await watch.pass_(1)
         await watch.pass_(8, every=2)
         await watch.fire("DialgateReplicasUnasked")
@@ -169,14 +169,14 @@ async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path)
 
 @fires("DialgateRetentionPostponed")
 async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Watch) -> None:
-    holds = watch.made.gate.config.data / "holds.json"
+    holds = watch.made.app.config.data / "holds.json"
     holds.write_text("{")
     await watch.pass_(48 * 60, every=60)
     await watch.pass_(124, every=4)
     await watch.fire("DialgateRetentionPostponed")
     holds.unlink()
     await watch.pass_(61, every=61)
-    removing = watch.made.gate.subjects._removing
+    removing = watch.made.app.subjects._removing
     if removing is not None:
         await removing
     await watch.pass_(2)
@@ -185,7 +185,7 @@ async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Wat
 
 @fires("DialgateUpkeepSlow")
 async def test_upkeep_slow_where_the_last_round_is_older_than_two_seconds(watch: Watch) -> None:
-    pulse = watch.made.gate._upkeep.pulse = Pulse(iter((0.0, *[2.5] * 1000)).__next__)
+    pulse = watch.made.app._upkeep.pulse = Pulse(iter((0.0, *[2.5] * 1000)).__next__)
     pulse.start()
     for minutes in range(1, 4):
         await watch.scrapes.gate(watch.made.hand.at + minutes * MINUTE, watch.made.port)
@@ -197,9 +197,9 @@ async def test_certificate_ending_where_nobody_renewed_it(watch: Watch) -> None:
     """The scrapes come by plain HTTP, so another server's certificate is shown."""
     days = int((watch.made.hand.at / 1000 - datetime(2026, 1, 1, tzinfo=UTC).timestamp()) // 86_400) + 15
     listen = msgspec.convert(world.write_certificate(watch.folder, days=days), Listen)
-    config = watch.made.gate.config
+    config = watch.made.app.config
     secured = structs.replace(config, settings=structs.replace(config.settings, listen=listen))
-    certificates.show(certificates.load(secured), watch.made.gate.metrics)
+    certificates.show(certificates.load(secured), watch.made.app.metrics)
     await watch.pass_(8, every=4)
     await watch.fire()
     await watch.pass_(26 * 60, every=30)
@@ -311,8 +311,8 @@ async def test_rule_error_where_a_release_has_a_rule_that_fails() -> None:
 
 @fires("DialgateNotReady", "DialgateSnapshotRejected")
 async def test_snapshot_rejected_where_what_was_published_is_damaged(watch: Watch) -> None:
-    publish_answers(watch.made.gate.config.data, {LISTED: False}, NOW - HOUR)
-    folder = watch.made.gate.config.data / "snapshots"
+    publish_answers(watch.made.app.config.data, {LISTED: False}, NOW - HOUR)
+    folder = watch.made.app.config.data / "snapshots"
     newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-1])
     await watch.pass_(2)
@@ -340,7 +340,7 @@ async def test_campaign_silent_where_only_the_other_calls_today(watch: Watch) ->
     told = yaml.safe_load(path.read_text("utf-8"))
     told["campaigns"].append({**told["campaigns"][0], "id": "acme-mobile"})
     path.write_text(yaml.safe_dump(told), "utf-8")
-    watch.made.gate.reload(settings.load(watch.folder / "dialgate.yaml"))
+    watch.made.app.reload(settings.load(watch.folder / "dialgate.yaml"))
     begun = watch.made.hand.at
     for day in range(2):
         watch.made.hand.at = begun + day * DAY
@@ -385,7 +385,7 @@ async def test_abandoned_near_the_limit_and_then_over_it(watch: Watch) -> None:
 @fires("DialgateCallerIdProofEnding")
 async def test_caller_id_proof_ending_and_then_over(watch: Watch) -> None:
     change_controller(watch.folder, caller_ids=[CALLER, LINE])
-    watch.made.gate.reload(settings.load(watch.folder / "dialgate.yaml"))
+    watch.made.app.reload(settings.load(watch.folder / "dialgate.yaml"))
     probed = rfc3339(watch.made.hand.at - 30 * DAY + 2 * DAY)
     proof = {"caller_id": LINE, "kind": "probe", "evidence": "call back 1", "at": probed}
     await watch.post("/v1/caller-ids/proofs", proof, 204)

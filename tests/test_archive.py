@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from dialgate.app import App
 from dialgate.archive import Background, Segments, closed, index, indexing, open_segment, packing, segments
 from dialgate.archive.packing import ArchiveFailed, alone, pack
 from dialgate.archive.parquet import digest, write_sums
@@ -26,7 +27,6 @@ from dialgate.decision_log.segment import ZERO, follow, header_of
 from dialgate.keys import Keys
 from dialgate.model import HOUR, Call
 from dialgate.records import Reader
-from dialgate.service import Gate
 from dialgate.settings import load as settings_of
 from tests.damage import flip
 from tests.logged import NOW, Said, write
@@ -413,7 +413,7 @@ def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
 
 async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -> None:
     async with running(tmp_path, log_segment_mb=1, log_archive_hours=0) as world:
-        client = world.gate.config.settings.clients[0]
+        client = world.app.config.settings.clients[0]
         calls = [  # with long names, so that few fill a file
             Call(
                 to=CLEAR,
@@ -425,17 +425,17 @@ async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -
             )
             for at in range(700)
         ]
-        given = [await answer for answer in [world.gate.check(call, client) for call in calls]]
+        given = [await answer for answer in [world.app.gate.check(call, client) for call in calls]]
         world.hand.at += HOUR
-        await world.gate.tick()
-        ended(world.gate._upkeep._archiving)
-        data = world.gate.config.data
+        await world.app.tick()
+        ended(world.app._upkeep._archiving)
+        data = world.app.config.data
     assert list((data / "log").glob("*.parquet"))
     keys = Keys.open(data / "keys.json")
     found = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
     assert found == [answer.decision_id for answer in reversed(given)]
     assert chain_holds(data / "log")
-    gate = await Gate.open(
+    app = await App.open(
         settings_of(tmp_path / "dialgate.yaml"), registry=CollectorRegistry(), clock=Hand(NOW + 2 * HOUR)
     )
-    await gate.close()
+    await app.close()

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from dialgate import archive
 from dialgate.backup import BackupFailed, back_up
+from dialgate.clock import wall_clock
 from dialgate.interfaces import cli
 from dialgate.model import DAY
-from dialgate.service import wall_clock
 from dialgate.signing import public_keys
 from tests import world
 from tests.serving import serving

@@ -63,7 +63,7 @@ nothing: Any = None
 async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Path) -> None:
     async with world.running(tmp_path) as running:
         await world.load_list(running)
-        gatherer, client = running.gate._gatherer, running.gate.config.settings.clients[0]
+        gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
         judged: dict[tuple[object, ...], Judged] = {}
         for seed in range(12):
             now = NOW + seed * 53 * MINUTE  # from 10 in the morning until the telephone must be silent
@@ -97,7 +97,7 @@ async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Pa
 async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahead(tmp_path: Path) -> None:
     """On the very objects that were judged before, by which a judgement is remembered."""
     async with world.running(tmp_path) as running:
-        gatherer, client = running.gate._gatherer, running.gate.config.settings.clients[0]
+        gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
         call = Call(to=LISTED, from_=CALLER, campaign="acme-fibre", client=client.name)
         question = gatherer.read(call, client)
         begins = NOW + MINUTE
@@ -119,14 +119,14 @@ async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahea
 async def test_grounds_are_written_once_and_anew_in_each_segment(tmp_path: Path) -> None:
     async with world.running(tmp_path, log_segment_mb=1) as running:
         await world.load_list(running)
-        client = running.gate.config.settings.clients[0]
+        client = running.app.config.settings.clients[0]
         asked = 0
         while len(list((tmp_path / "data/log").glob("*.ndjson"))) < 3:
             calls = [
                 Call(to=CLEAR, from_=CALLER, campaign="no-such", call_id=str(asked + n), client=client.name)
                 for n in range(500)
             ]
-            await asyncio.gather(*(running.gate.check(call, client) for call in calls))
+            await asyncio.gather(*(running.app.gate.check(call, client) for call in calls))
             asked += len(calls)
         for path in sorted((tmp_path / "data/log").glob("*.ndjson")):
             bodies = [decode(line[83:-2]) for line in path.read_bytes().splitlines(keepends=True)[1:]]

@@ -82,7 +82,7 @@ async def a_days_work(world: World) -> None:
     async with world.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
         assert answer.status == 200, await answer.text()
     await post(world, "/v1/caller-ids/proofs", caller_id=LINE, kind="probe", evidence="called back")
-    await world.gate.tick()
+    await world.app.tick()
 
 
 def the_nights_work(textfile: Path) -> None:
@@ -105,7 +105,7 @@ async def watched(folder: Path) -> AsyncIterator[World]:
     async with running(folder, clients=clients, subscribers=[hooked(folder)]) as world:
         ProcessCollector(registry=world.registry)
         change_controller(folder, caller_ids=[CALLER, LINE])
-        world.gate.reload(settings.load(folder / "dialgate.yaml"))
+        world.app.reload(settings.load(folder / "dialgate.yaml"))
         await load_list(world)
         async with delivering(world):
             yield world

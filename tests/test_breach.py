@@ -43,7 +43,7 @@ async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -
     async with world.running(tmp_path, clients=CLIENTS, node="rome-1") as made:
         await world.load_list(made)
         await fill(made)
-        exposed = made.gate.subjects.exposed
+        exposed = made.app.subjects.exposed
         whole = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (whole.known, whole.scopes, whole.controllers) == (True, ("check", "read"), ("acme",))
         assert (whole.decisions, whole.allows, len(whole.lookups)) == (3, 1, 1)
@@ -57,8 +57,8 @@ async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -
         assert (node.known, node.decisions, len(node.lookups)) == (True, 4, 1)
         other = await exposed(Span(node="rome-2", start=NOW, end=NOW + HOUR + 1))
         assert (other.known, other.decisions, other.numbers) == (False, 0, [])
-        made.gate._recorder._keys.month(NOW + 40 * 24 * HOUR)
-        made.gate._recorder._keys.retire("2026-11")
+        made.app._recorder._keys.month(NOW + 40 * 24 * HOUR)
+        made.app._recorder._keys.retire("2026-11")
         retired = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (retired.numbers, retired.unreadable) == (["+393281234567"], 2)
 

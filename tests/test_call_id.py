@@ -47,7 +47,7 @@ async def test_a_call_id_is_stored_without_the_numbers_it_gives_away(running: Wo
     async with running.client.post("/v1/check", json=body) as answer:
         decision = (await answer.json())["decision_id"]
         assert decision
-    (record,) = (each for _, each in Reader(running.gate.config.data / "log").entries())
+    (record,) = (each for _, each in Reader(running.app.config.data / "log").entries())
     assert isinstance(record, Record)
     assert (record.id, record.call_id) == (decision, sent.stored)
 

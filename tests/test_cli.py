@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dialgate import logs
+from dialgate.clock import wall_clock
 from dialgate.interfaces import cli
 from dialgate.localtime import rfc3339
-from dialgate.service import wall_clock
 from tests.bench import __main__ as bench
 
 ROOT = Path(__file__).parent.parent

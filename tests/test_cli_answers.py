@@ -91,7 +91,7 @@ async def test_whoever_reads_why_is_on_record(asked: Asked) -> None:
     query = {"number": CLEAR, "purpose": "a letter"}
     async with asked.gate.client.get("/v1/decisions", params=query) as answer:
         assert answer.status == 200
-    by_command, over_http = await asked.gate.gate.subjects.lookups.seen("acme", CLEAR)
+    by_command, over_http = await asked.gate.app.subjects.lookups.seen("acme", CLEAR)
     assert (by_command.what, by_command.purpose) == ("decisions", "a complaint")
     assert by_command.client.startswith("cli:")
     assert (over_http.client, over_http.what, over_http.purpose) == ("tests", "decisions", "a letter")

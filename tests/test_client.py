@@ -50,7 +50,7 @@ async def test_connections_are_used_again(running: World) -> None:
 
 
 async def test_a_gate_that_cannot_decide_is_to_be_asked_again(running: World) -> None:
-    await running.gate._store.close()
+    await running.app._store.close()
     async with client(running.port) as gate:
         verdict = await gate.check(**ASKED)
         assert (verdict.allow, verdict.again, verdict.reason) == (False, True, "gate.unavailable")

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from dialgate import settings
 from dialgate.answers import Answer
+from dialgate.app import App
+from dialgate.clock import wall_clock
 from dialgate.interfaces import cli
 from dialgate.kept_instants import ClockUnconfirmed, KeptInstants
 from dialgate.keys import Keys
 from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
-from dialgate.service import Gate, wall_clock
 from tests import world
 from tests.test_shared_store import load_list
 from tests.world import CALLER, CLEAR, NOW, Hand
@@ -28,100 +29,102 @@ async def config(tmp_path: Path) -> Path:
     """Of a gate that has a call list and has decided nothing."""
     path = world.write_folder(tmp_path)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    async with gate_at(path, NOW - HOUR) as gate:
-        await load_list(gate)
+    async with gate_at(path, NOW - HOUR) as app:
+        await load_list(app)
     return path
 
 
 @asynccontextmanager
-async def gate_at(path: Path, at: Instant) -> AsyncIterator[Gate]:
-    gate = await Gate.open(settings.load(path), registry=CollectorRegistry(), clock=(hand := Hand(at)))
-    gate.hand = hand  # type: ignore[attr-defined]
+async def gate_at(path: Path, at: Instant) -> AsyncIterator[App]:
+    app = await App.open(settings.load(path), registry=CollectorRegistry(), clock=(hand := Hand(at)))
+    app.hand = hand  # type: ignore[attr-defined]
     try:
-        yield gate
+        yield app
     finally:
-        await gate.close()
+        await app.close()
 
 
-async def ask(gate: Gate) -> Answer:
-    client = gate.config.settings.clients[0]
-    return await gate.check(Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name), client)
+async def ask(app: App) -> Answer:
+    client = app.config.settings.clients[0]
+    return await app.gate.check(
+        Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name), client
+    )
 
 
 def codes(answer: Answer) -> list[str]:
     return [reason.code for reason in answer.reasons]
 
 
-async def attempts(gate: Gate) -> int:
-    return await gate._store.drop_attempts(NOW + 10 * YEARS, drop=False)
+async def attempts(app: App) -> int:
+    return await app._store.drop_attempts(NOW + 10 * YEARS, drop=False)
 
 
-async def removed(gate: Gate, at: Instant) -> None:
+async def removed(app: App, at: Instant) -> None:
     """One round of upkeep at `at`, and the removal that it may begin."""
-    gate.hand.at = at  # type: ignore[attr-defined]
-    await gate.tick()
-    if gate.subjects._removing is not None:
-        await gate.subjects._removing
+    app.hand.at = at  # type: ignore[attr-defined]
+    await app.tick()
+    if app.subjects._removing is not None:
+        await app.subjects._removing
 
 
 async def test_an_answer_that_expired_while_the_gate_was_idle_stays_expired(config: Path) -> None:
-    async with gate_at(config, NOW + 14 * DAY) as gate:
-        assert "snapshot" in gate.readiness()
-        assert codes(await ask(gate)) == ["registry.expired"]
-    async with gate_at(config, NOW) as gate:
-        assert "clock" in gate.readiness()
-        assert codes(await ask(gate)) == ["gate.unavailable"]
+    async with gate_at(config, NOW + 14 * DAY) as app:
+        assert "snapshot" in app.gate.readiness()
+        assert codes(await ask(app)) == ["registry.expired"]
+    async with gate_at(config, NOW) as app:
+        assert "clock" in app.gate.readiness()
+        assert codes(await ask(app)) == ["gate.unavailable"]
 
 
 async def test_an_idle_gate_keeps_the_instant_of_its_upkeep(config: Path) -> None:
     """Nothing is recorded, so the log does not tell the time."""
     async with gate_at(config, NOW):
         pass
-    async with gate_at(config, NOW - SECOND) as gate:  # a clock that is disciplined steps back by less
-        assert "clock" not in gate.readiness()
-    async with gate_at(config, NOW - MINUTE) as gate:
-        assert "clock" in gate.readiness()
+    async with gate_at(config, NOW - SECOND) as app:  # a clock that is disciplined steps back by less
+        assert "clock" not in app.gate.readiness()
+    async with gate_at(config, NOW - MINUTE) as app:
+        assert "clock" in app.gate.readiness()
 
 
 async def test_a_jump_forward_drops_no_attempt_until_it_is_confirmed(config: Path) -> None:
-    async with gate_at(config, NOW) as gate:
-        assert (await ask(gate)).decision == "allow"
-    async with gate_at(config, NOW + YEARS) as gate:
-        await removed(gate, NOW + YEARS)
-        assert await attempts(gate) == 1
-        assert gate.metrics.retention_unconfirmed._value.get() == 1
-        assert gate.readiness().keys() == {"snapshot"}, "it is no reason to deny calls"
-        KeptInstants(gate.config.data).confirm(NOW + YEARS, "anna", "the gate was off")
-        await removed(gate, NOW + YEARS + HOUR)
-        assert await attempts(gate) == 0
-        assert gate.metrics.retention_unconfirmed._value.get() == 0
+    async with gate_at(config, NOW) as app:
+        assert (await ask(app)).decision == "allow"
+    async with gate_at(config, NOW + YEARS) as app:
+        await removed(app, NOW + YEARS)
+        assert await attempts(app) == 1
+        assert app.metrics.retention_unconfirmed._value.get() == 1
+        assert app.gate.readiness().keys() == {"snapshot"}, "it is no reason to deny calls"
+        KeptInstants(app.config.data).confirm(NOW + YEARS, "anna", "the gate was off")
+        await removed(app, NOW + YEARS + HOUR)
+        assert await attempts(app) == 0
+        assert app.metrics.retention_unconfirmed._value.get() == 0
 
 
 async def test_a_running_gate_whose_clock_jumps_drops_nothing(config: Path) -> None:
-    async with gate_at(config, NOW) as gate:
-        assert (await ask(gate)).decision == "allow"
-        await removed(gate, NOW + YEARS)
-        await removed(gate, NOW + YEARS + HOUR)
-        assert await attempts(gate) == 1
+    async with gate_at(config, NOW) as app:
+        assert (await ask(app)).decision == "allow"
+        await removed(app, NOW + YEARS)
+        await removed(app, NOW + YEARS + HOUR)
+        assert await attempts(app) == 1
 
 
 async def test_a_gate_that_runs_on_removes_what_is_past_its_time(config: Path) -> None:
-    async with gate_at(config, NOW) as gate:
-        assert (await ask(gate)).decision == "allow"
-        kept = KeptInstants(gate.config.data)
+    async with gate_at(config, NOW) as app:
+        assert (await ask(app)).decision == "allow"
+        kept = KeptInstants(app.config.data)
         for day in range(1, YEARS // DAY):
             kept.advance(NOW + day * DAY)
-        await removed(gate, NOW + YEARS)
-        assert await attempts(gate) == 0
+        await removed(app, NOW + YEARS)
+        assert await attempts(app) == 0
 
 
 async def test_a_wrong_clock_that_was_set_right_is_confirmed_before_the_next_start(config: Path) -> None:
     async with gate_at(config, NOW + YEARS):
         pass
     KeptInstants(config.parent / "data").confirm(NOW, "anna", "the clock was ahead")
-    async with gate_at(config, NOW) as gate:
-        assert gate.readiness() == {}
-        assert (await ask(gate)).decision == "allow"
+    async with gate_at(config, NOW) as app:
+        assert app.gate.readiness() == {}
+        assert (await ask(app)).decision == "allow"
 
 
 @pytest.mark.parametrize("after", [0, HOUR, 23 * HOUR, DAY, 30 * DAY])

@@ -33,9 +33,9 @@ CLIENTS = [
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
-        world.publish_answers(running.gate.config.data, {MOBILE: False}, NOW - 2 * HOUR)
+        world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await post(running, "/v1/lists", {**LIST, "basis": "consent", "numbers": [MOBILE]})
-        await running.gate.tick()
+        await running.app.tick()
         yield running
 
 
@@ -122,8 +122,8 @@ async def test_a_stop_to_one_campaign_leaves_the_consent_in_force_but_for_that_c
 
 async def test_an_enrolment_that_only_the_registry_tells_voids_it(made: World) -> None:
     await post(made, "/v1/consents", CONSENT)
-    world.publish_answers(made.gate.config.data, {MOBILE: True}, NOW - HOUR)
-    await made.gate.tick()
+    world.publish_answers(made.app.config.data, {MOBILE: True}, NOW - HOUR)
+    await made.app.tick()
     held = await standing(made)
     assert (held["reason"], held["voided_at"]) == ("consent.void", "")
     assert await decided(made) == ["registry.listed", "consent.void"]

@@ -111,10 +111,10 @@ async def test_the_session_is_out_of_the_reach_of_scripts_and_of_other_sites(
 
 
 async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path) -> None:
-    config = made.gate.config
+    config = made.app.config
     listen = msgspec.convert({"port": 0, **world.write_certificate(tmp_path)}, Listen)
-    made.gate.config = replace(config, settings=replace(config.settings, listen=listen))
-    runner = await http.start(made.gate, CollectorRegistry())
+    made.app.gate.config = replace(config, settings=replace(config.settings, listen=listen))
+    runner = await http.start(made.app, CollectorRegistry())
     try:
         async with (
             ClientSession(f"https://127.0.0.1:{runner.addresses[0][1]}", headers=HOME) as session,
@@ -203,7 +203,7 @@ async def test_a_page_that_there_is_not_says_so_in_the_console(made: World) -> N
 
 @pytest.mark.parametrize("key", [AGENT, SUPERVISOR])
 async def test_a_key_opens_what_its_scopes_allow_and_nothing_else(made: World, key: str) -> None:
-    client = made.gate.config.keys[world.client("", key)["key_sha256"]]
+    client = made.app.config.keys[world.client("", key)["key_sha256"]]
     async with browser(made, key) as session:
         given = await token(session, "/console/try")
         allowed = {route for route in ROUTES if set(route[2]) & set(client.scopes)}
@@ -252,7 +252,7 @@ async def test_a_withdrawn_key_ends_its_sessions(made: World) -> None:
         written = yaml.safe_load(path.read_text())
         written["clients"] = [each for each in written["clients"] if each["name"] != "agent-7"]
         path.write_text(yaml.safe_dump(written))
-        made.gate.reload(settings.load(path))
+        made.app.reload(settings.load(path))
         await get(session, "/console/try", 303)
 
 
@@ -395,7 +395,7 @@ async def test_the_board_counts_and_names_what_was_decided(made: World) -> None:
 async def test_the_board_names_what_is_broken(made: World) -> None:
     async with browser(made, SUPERVISOR) as session:
         made.hand.at -= HOUR
-        await made.gate.tick()
+        await made.app.tick()
         told = (await messages(session, 1))[0]
         assert told["ready"] is False
         assert list(told["problems"]) == ["clock"]
@@ -460,7 +460,7 @@ async def test_who_enumerates_by_the_console_is_stopped(tmp_path: Path) -> None:
 async def test_evidence_is_given_for_a_reason_and_to_who_may_see_the_whole_gate(tmp_path: Path) -> None:
     async with looked_at(tmp_path, checkpoint_seconds=0.001) as made:
         decided = (await check(made, CLEAR))["decision_id"]
-        await made.gate.tick()
+        await made.app.tick()
         path = f"/console/decisions/{decided}/evidence"
         async with browser(made, OFFICER) as session:
             assert "console.purpose" in await send(session, path, 400, purpose="")
@@ -553,7 +553,7 @@ async def test_a_report_is_taken_along_of_ones_own_controllers_only(made: World)
 
 
 async def test_ten_boards_of_the_same_controllers_are_sent_one_and_the_same_message(made: World) -> None:
-    live = Live(made.gate)
+    live = Live(made.app)
     async with live.watching(("acme", "beta")) as view, live.watching(("beta", "acme")) as same:
         await check(made, LISTED)
         await live.tick()

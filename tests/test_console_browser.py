@@ -181,7 +181,7 @@ async def test_an_agent_is_refused_the_pages_of_others(screen: Screen) -> None:
 
 async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Screen) -> None:
     await check(screen.made, CLEAR)
-    await screen.made.gate.tick()
+    await screen.made.app.tick()
     async with opened(screen, OFFICER) as page:
         await page.get_by_role("link", name="Look up a number").click()
         await page.fill("[name=number]", CLEAR)
@@ -198,7 +198,7 @@ async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Scree
 async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
     """Also those that a call skips: their rows had the CSS class of the link that skips the navigation, which is hidden."""
     decided = (await check(screen.made, CLEAR))["decision_id"]
-    await screen.made.gate.tick()
+    await screen.made.app.tick()
     async with opened(screen, OFFICER) as page:
         await page.goto(f"{screen.url}/decisions/{decided}")
         rows = page.locator("table.rules tbody tr")
@@ -236,7 +236,7 @@ async def test_a_supervisor_loads_a_list_and_sees_what_of_it_is_callable(
         await page.get_by_role("button", name="Load").click()
         await expect(page.get_by_role("status")).to_contain_text("Of 3 rows 2 were taken")
         await expect(page.locator("table")).to_contain_text(MARKUP)
-        await screen.made.gate.tick()
+        await screen.made.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Preview of milan", timeout=30_000)
         await expect(page.locator(".figure")).to_contain_text("of 2 may be called now")

@@ -17,12 +17,12 @@ import msgspec
 from msgspec import Struct
 
 from dialgate import archive
+from dialgate.clock import wall_clock
 from dialgate.decision_log import Report, last_checkpoint, segments
 from dialgate.keys import Keys
 from dialgate.ledger import Revoked
 from dialgate.model import DAY
 from dialgate.records import Reader, Record
-from dialgate.service import wall_clock
 from dialgate.signing import public_keys
 from dialgate.store.sqlite import SqliteStore
 from tests import world

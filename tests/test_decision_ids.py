@@ -48,12 +48,12 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS
     ]
     async with world.running(tmp_path / "gate", clients=clients, controllers=str(folder)) as made:
-        data = made.gate.config.data
+        data = made.app.config.data
         world.publish_answers(data, {CLEAR: False, LISTED: True}, NOW - HOUR, controller="beta")
         for owner in OWNERS:
             told = LIST | {"campaigns": [CAMPAIGNS[owner]]}
             assert (await send(made, owner, "/v1/lists", told))[0] == 201
-        await made.gate.tick()
+        await made.app.tick()
         yield made
 
 
@@ -91,11 +91,11 @@ async def test_its_owner_reads_it_reports_on_it_and_repeats_it(shared: World) ->
 
 async def test_the_name_of_before_is_accepted_and_the_officer_proves_either(shared: World) -> None:
     told = await check(shared, "beta")
-    (name,) = (e.id for _, e in Reader(shared.gate.config.data / "log").entries() if isinstance(e, Record))
+    (name,) = (e.id for _, e in Reader(shared.app.config.data / "log").entries() if isinstance(e, Record))
     assert (await send(shared, "beta", f"/v1/decisions/{name}"))[1]["decision_id"] == told["decision_id"]
     assert await report(shared, "beta", name, "answered") == 200
     shared.hand.at += 60_001
-    await shared.gate.tick()
+    await shared.app.tick()
     opened = sources(shared)
     made = [await evidence.of_decision(opened, each, NOW) for each in (name, told["decision_id"])]
     await opened.store.close()
@@ -121,7 +121,7 @@ class Counted:
 
 async def reads(made: World, decision: str) -> Counter[str]:
     """What a report of a stranger on a decision reads; it is refused as unknown."""
-    registrar, counts = made.gate.registrar, Counter[str]()
+    registrar, counts = made.app.registrar, Counter[str]()
     store, recorder, elsewhere = registrar._store, registrar._recorder, registrar.elsewhere
     registrar._store, registrar._recorder = Counted(store, counts), Counted(recorder, counts)
 
@@ -142,7 +142,7 @@ async def test_a_404_reads_the_same_for_anothers_allow_its_deny_and_nothing(shar
     assert (allowed["decision"], denied["decision"]) == ("allow", "deny")
     ids = allowed["decision_id"], denied["decision_id"], "k" * 32
     assert [await reads(shared, each) for each in ids] == [Counter()] * 3
-    keys = Keys.open(shared.gate.config.data / "keys.json")
+    keys = Keys.open(shared.app.config.data / "keys.json")
     names = [keys.ids.inside(each) for each in ids[:2]]
     found = [await reads(shared, each) for each in (*names, f"{keys.log}-4711", "00000000-1")]
     assert found == [Counter({"attempt": 1, "about": 1, "elsewhere": 1})] * 4

@@ -63,7 +63,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
 
 def inside(made: World, decision: str) -> str:
     """The name of a decision in the log."""
-    return Keys.open(made.gate.config.data / "keys.json").ids.inside(decision)
+    return Keys.open(made.app.config.data / "keys.json").ids.inside(decision)
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ async def test_a_number_is_found_however_the_dialer_and_whoever_asks_wrote_it(ru
     for written in (CLEAR, NATIONAL):
         told = await about(running, written)
         assert [each["decision_id"] for each in told["decisions"]] == made[::-1]
-    data = running.gate.config.data
+    data = running.app.config.data
     inquiry = Inquiry(data, Keys.open(data / "keys.json"))
     assert [found.record.id for found in inquiry.about(CLEAR, Sees())] == made[::-1]
     assert inquiry.about(LISTED, Sees()) == []
@@ -142,7 +142,7 @@ def _check(decision: dict[str, Any], rule: str) -> dict[str, Any]:
 
 
 async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running: World) -> None:
-    world.publish_answers(running.gate.config.data, {MOBILE: False}, NOW - DAY + 1)
+    world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - DAY + 1)
     origin = {
         "collected_by": "Raccolta S.r.l.",
         "collected_on": "2026-09-01",
@@ -160,7 +160,7 @@ async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running
         "third_party": True,
     }
     assert (await running.client.post("/v1/consents", json=given)).status == 201
-    await running.gate.tick()
+    await running.app.tick()
     await ask(running, MOBILE)
     told = (await about(running, MOBILE))["decisions"][0]
     assert (told["basis"]["kind"], told["basis"]["id"]) == ("consent", "web-1:a")
@@ -233,7 +233,7 @@ async def test_a_number_of_which_nothing_is_known_is_told_so(running: World) -> 
 
 
 async def test_decisions_of_every_live_month_are_found_and_a_retired_one_says_so(running: World) -> None:
-    keys = Keys.open(running.gate.config.data / "keys.json")
+    keys = Keys.open(running.app.config.data / "keys.json")
     names = []
     for at in (NOW, NOW + 20 * DAY, NOW + 70 * DAY):  # nothing in January
         running.hand.at = at
@@ -317,12 +317,12 @@ async def searched(shared: World) -> tuple[World, list[str]]:
 
 
 def hits(made: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:
-    return list(search(Chains(made.gate.config.data), query or Query(), within or Span()))
+    return list(search(Chains(made.app.config.data), query or Query(), within or Span()))
 
 
 async def test_search_finds_what_was_asked_for_and_nothing_else(searched: tuple[World, list[str]]) -> None:
     made, (answered, denied, later) = searched
-    inquiry = Inquiry(made.gate.config.data, Keys.open(made.gate.config.data / "keys.json"))
+    inquiry = Inquiry(made.app.config.data, Keys.open(made.app.config.data / "keys.json"))
     found: list[tuple[Query, Span, list[str]]] = [
         (Query(), Span(), [answered, denied, later]),
         (Query(verdict="allow"), Span(), [answered, later]),
@@ -348,7 +348,7 @@ async def test_search_joins_the_report_that_stands_however_it_finds(
     searched: tuple[World, list[str]],
 ) -> None:
     made, _ = searched
-    inquiry = Inquiry(made.gate.config.data, Keys.open(made.gate.config.data / "keys.json"))
+    inquiry = Inquiry(made.app.config.data, Keys.open(made.app.config.data / "keys.json"))
     assert [hit.outcome for hit in hits(made)] == ["answered", "", ""]
     assert [hit.outcome for hit in hits(made, Query(hashes=inquiry.hashes(CLEAR)))] == ["", "answered"]
     first = hits(made)[0]

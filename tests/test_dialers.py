@@ -43,7 +43,7 @@ async def post(made: World, path: str, status: int = 200, **given: Any) -> Any:
 
 async def broken(made: World) -> None:
     """From now on the gate cannot record."""
-    await made.gate._store.close()
+    await made.app._store.close()
 
 
 # ---- AuthZEN ---------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ async def test_every_profile_tells_its_dialer_the_decision(running: World, name:
     assert not allows(await post(running, path, json={}))
     assert not allows(await post(running, path, data=b"{", headers={"Content-Type": "application/json"}))
     await broken(running)
-    status = running.gate.config.webhooks[name].retry.status
+    status = running.app.config.webhooks[name].retry.status
     assert not allows(await post(running, path, status, **given))
 
 
@@ -354,7 +354,7 @@ retry: {form: true, status: 503, body: {r: "0", why: "{reason}"}}
 
 async def test_a_profile_may_ask_for_forms_and_fill_in_what_never_changes(running: World) -> None:
     profile = parse_profile(yaml.safe_load(PLAIN))
-    running.gate.reload(replace(running.gate.config, webhooks={"plain": profile}))
+    running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
     for to, told in ((CLEAR, {"r": ["1"], "n": [CLEAR]}), (LISTED, {"r": ["0"], "why": ["registry.listed"]})):
         async with running.client.post("/v1/webhooks/plain", data={"n": to}) as answer:
             assert parse_qs(await answer.text()) == told
@@ -363,7 +363,7 @@ async def test_a_profile_may_ask_for_forms_and_fill_in_what_never_changes(runnin
 async def test_a_number_that_stands_twice_is_none(running: World) -> None:
     """Which of two would the dialer call? What the profile does not look at may stand as often as it likes."""
     profile = parse_profile(yaml.safe_load(PLAIN))
-    running.gate.reload(replace(running.gate.config, webhooks={"plain": profile}))
+    running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
     twice = {
         "/v1/webhooks/plain": f"n={LISTED}&n={CLEAR}",
         "/v1/webhooks/plain?c=a&c=acme-fibre": f"n={CLEAR}",

@@ -22,7 +22,8 @@ from dialgate.keys import Keys
 from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Event
 from dialgate.masking import Masker, may_stand_in
 from dialgate.model import Purpose
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, EntriesRequest
 from dialgate.settings import Client
 from tests.world import CLEAR, LISTED, NOW, write_folder

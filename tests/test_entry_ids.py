@@ -80,7 +80,7 @@ def seqs_in(told: Any) -> list[int]:
 
 
 def keys(made: World) -> Keys:
-    return Keys.open(made.gate.config.data / "keys.json")
+    return Keys.open(made.app.config.data / "keys.json")
 
 
 async def posted(made: World, owner: str, path: str, body: Any) -> dict[str, Any]:
@@ -265,7 +265,7 @@ async def test_a_webhook_is_sent_ids(tmp_path: Path) -> None:
 
 async def test_commands_show_sequences_and_take_both(shared: World) -> None:
     stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
-    path = shared.gate.config.path
+    path = shared.app.config.path
     ask = RevocationRequest(controller="beta", number=LISTED)
     receipt = await asyncio.to_thread(write, path, lambda registrar, client: registrar.revoke(client, ask))
     assert receipt.seq == 2
@@ -277,8 +277,8 @@ async def test_commands_show_sequences_and_take_both(shared: World) -> None:
         for given in (stop, 1)
     ]
     assert [lift.seq for lift in lifts] == [3, 3]
-    async with Subjects.beside(shared.gate.config, lambda: NOW) as beside:
-        client = shared.gate.config.settings.clients[1]
+    async with Subjects.beside(shared.app.config, lambda: NOW) as beside:
+        client = shared.app.config.settings.clients[1]
         found = await beside.report(client, "beta", CLEAR, "abc")
     assert [entry.seq for entry in found.ledger] == [1, 3]
 
@@ -286,7 +286,7 @@ async def test_commands_show_sequences_and_take_both(shared: World) -> None:
 async def test_the_record_holds_what_was_decided(shared: World) -> None:
     await posted(shared, "beta", "/v1/revocations", {"number": CLEAR})
     denied = await check(shared, "beta")
-    entries = Reader(shared.gate.config.data / "log").entries()
+    entries = Reader(shared.app.config.data / "log").entries()
     (record,) = (entry for _, entry in entries if isinstance(entry, Record))
     assert record.decision.reasons[0].text == "the person told the caller to stop (entry 1)"
     assert denied["reasons"][0]["text"] != record.decision.reasons[0].text

@@ -42,7 +42,7 @@ CONSENT = {
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
-        world.publish_answers(running.gate.config.data, {MOBILE: False}, NOW - 2 * HOUR)
+        world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await world.load_list(running)
         yield running
 
@@ -147,7 +147,7 @@ async def test_a_stop_of_one_campaign_is_no_erasures_stop(made: World) -> None:
 
 async def test_a_damaged_list_is_not_made_the_valid_one(made: World) -> None:
     """A bit that moved somebody to another basis would do so at every gate."""
-    store, folder = made.gate._store, made.gate.config.data / "lists"
+    store, folder = made.app._store, made.app.config.data / "lists"
     await send(
         made,
         "/v1/lists",
@@ -162,7 +162,7 @@ async def test_a_damaged_list_is_not_made_the_valid_one(made: World) -> None:
 
 
 async def test_two_numbers_leave_a_list_at_once(made: World) -> None:
-    store, folder = made.gate._store, made.gate.config.data / "lists"
+    store, folder = made.app._store, made.app.config.data / "lists"
     await send(made, "/v1/lists", {**LIST, "id": "mixed", "numbers": NUMBERS})
     done = await asyncio.gather(*(off_lists(store, folder, "acme", number) for number in NUMBERS))
     assert all("mixed" in names for names in done)
@@ -192,16 +192,16 @@ async def test_a_number_leaves_the_call_lists_and_the_others_stay(made: World) -
         await send(made, "/v1/lists", body)
     await send(made, "/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
     await send(made, "/v1/lists/retired/retire", {}, 200)
-    await made.gate.tick()
+    await made.app.tick()
     told = await erase(made)
     assert outcomes(told)[:3] == [(("call list"), name, "erased") for name in ("alone", "mixed", "retired")]
     assert (await report(made))["lists"] == []
     async with made.client.get("/v1/lists") as answer:
         numbers = {each["id"]: each["numbers"] for each in (await answer.json())["lists"]}
     assert numbers == {"alone": 0, "mixed": 2, "retired": 2, "rome": 2}
-    files = {path.name for path in (made.gate.config.data / "lists").iterdir()}
+    files = {path.name for path in (made.app.config.data / "lists").iterdir()}
     assert len(files) == 4
-    await made.gate.tick()
+    await made.app.tick()
     assert (await send(made, "/v1/check", {**CALL, "to": CLEAR}, 200))["decision"] == "allow"
     async with made.client.get(f"/v1/subjects/{quote(LISTED)}?purpose=case") as answer:
         bases = {each["list"]: each["basis"] for each in (await answer.json())["lists"]}
@@ -227,15 +227,15 @@ async def test_what_was_restricted_goes_when_its_time_is_over(made: World) -> No
     await erase(made)
     for days, left in ((1826, 1), (1, 0)):
         made.hand.at += days * DAY
-        world.confirm_clock(made.gate.config.data, made.hand.at)
-        await made.gate.subjects.retire(made.hand.at, drop=True)
-        subject = made.gate.registrar._keys.subject("acme", MOBILE)
-        assert len(await made.gate.subjects._file.restricted(subject)) == left
+        world.confirm_clock(made.app.config.data, made.hand.at)
+        await made.app.subjects.retire(made.hand.at, drop=True)
+        subject = made.app.registrar._keys.subject("acme", MOBILE)
+        assert len(await made.app.subjects._file.restricted(subject)) == left
 
 
 async def test_of_a_number_under_a_legal_hold_nothing_is_destroyed_until_it_is_lifted(made: World) -> None:
     """And nobody may call it: what permits calls is out of use, and the suppression binds."""
-    holds = Holds(made.gate.config.data, made.gate.subjects._keys)
+    holds = Holds(made.app.config.data, made.app.subjects._keys)
     holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await send(made, "/v1/consents", CONSENT)
     await send(made, "/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
@@ -248,10 +248,10 @@ async def test_of_a_number_under_a_legal_hold_nothing_is_destroyed_until_it_is_l
     await send(made, "/v1/check", CALL, 200)
     await send(made, "/v1/lists/alone/retire", {}, 200)
     made.hand.at += 4000 * DAY
-    world.confirm_clock(made.gate.config.data, made.hand.at)
+    world.confirm_clock(made.app.config.data, made.hand.at)
 
     async def gone() -> set[str]:
-        removed = await made.gate.subjects.retire(made.hand.at, drop=True)
+        removed = await made.app.subjects.retire(made.hand.at, drop=True)
         return {each.kind for each in removed if each.count} & {"restricted", "lists"}
 
     assert await gone() == set()
@@ -263,7 +263,7 @@ async def test_nothing_is_erased_while_nobody_can_tell_what_is_held(made: World)
     await send(made, "/v1/consents", CONSENT)
     body = {"kind": "erasure", "identified": "id card"}
     name = (await send(made, f"/v1/subjects/{PERSON}/requests", body))["id"]
-    (made.gate.config.data / "holds.json").write_text("{")
+    (made.app.config.data / "holds.json").write_text("{")
     told = await send(made, f"/v1/subjects/{PERSON}/erasure", {"request": name}, 503)
     assert told["error"]["code"] == "store.unavailable"
     assert [each["kind"] for each in (await report(made))["ledger"]] == ["consent", "revoked"], (
@@ -311,10 +311,10 @@ def test_no_file_holds_the_number_in_clear_after_an_erasure(
 async def _lives_and_is_erased(folder: Path, words: list[str]) -> None:
     told = iter(words)
     async with world.running(folder, clients=CLIENTS) as made:
-        data = made.gate.config.data
+        data = made.app.config.data
         world.publish_answers(data, {MOBILE: False}, NOW - 2 * HOUR)
         await send(made, "/v1/lists", {**LIST, "numbers": [*LIST["numbers"], MOBILE]})
-        await made.gate.tick()
+        await made.app.tick()
         name = next(told)
         await send(made, "/v1/consents", {**CONSENT, "id": name, "artefact": next(told), "proof": next(told)})
         answer = await send(made, "/v1/check", {**CALL, "call_id": next(told)}, 200)
@@ -326,10 +326,10 @@ async def _lives_and_is_erased(folder: Path, words: list[str]) -> None:
         await send(made, "/v1/consents/withdraw", {"number": MOBILE, "id": name})
         async with made.client.get(f"/v1/consents?number={PERSON}&purpose={quote(next(told))}") as answer_:
             assert (await answer_.json())["entries"][0]["kind"] == "consent"
-        await made.gate.tick()
+        await made.app.tick()
         assert clear_in(data) == []
         await erase(made, proof=next(told))
-        await made.gate.tick()
+        await made.app.tick()
         assert clear_in(data) == []
     assert clear_in(data) == []
 

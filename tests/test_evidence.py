@@ -58,11 +58,11 @@ async def ask(world: World, **changes: str) -> dict[str, Any]:
 async def covered(world: World) -> None:
     """As if the interval were over."""
     world.hand.at += 60_001
-    await world.gate.tick()
+    await world.app.tick()
 
 
 def sources(world: World) -> Sources:
-    data = world.gate.config.data
+    data = world.app.config.data
     return Sources.of(
         data,
         keys=Keys.open(data / "keys.json"),
@@ -144,7 +144,7 @@ async def test_a_decision_of_long_ago_is_proved_by_the_keys_and_checkpoints_of_i
 ) -> None:
     first = await ask(running)
     await covered(running)
-    renew(running.gate.config.data / "signing.json", NOW)
+    renew(running.app.config.data / "signing.json", NOW)
     for number in range(40):
         await ask(running, call_id=str(number), to=LISTED)
         if not number % 7:
@@ -176,7 +176,7 @@ async def test_what_is_not_covered_yet_or_not_there_is_no_evidence(running: Worl
 async def test_a_log_that_contradicts_its_checkpoint_gives_no_evidence(running: World) -> None:
     told = await ask(running)
     await covered(running)
-    path = segments(running.gate.config.data / "log")[-1][1]
+    path = segments(running.app.config.data / "log")[-1][1]
     path.write_bytes(path.read_bytes().replace(b'"allow":true', b'"allow":false'))
     with pytest.raises(NoEvidence, match="is not what its checkpoint signed"):
         await evidence_of(running, told["decision_id"])
@@ -185,7 +185,7 @@ async def test_a_log_that_contradicts_its_checkpoint_gives_no_evidence(running: 
 async def test_a_number_whose_months_keys_are_destroyed_is_not_told(running: World) -> None:
     told = await ask(running)
     await covered(running)
-    keys = Keys.open(running.gate.config.data / "keys.json")
+    keys = Keys.open(running.app.config.data / "keys.json")
     keys.month(NOW + 10 * DAY)
     keys.retire("2026-11")
     bundle = await evidence_of(running, told["decision_id"])
@@ -217,7 +217,7 @@ async def test_what_became_of_the_call_is_proved_as_far_as_a_checkpoint_covers_i
 
 def reported_elsewhere(world: World, decision: str) -> str:
     """To the second worker. The name of its log."""
-    data = world.gate.config.data
+    data = world.app.config.data
     keys, folder = Keys.open(data / "keys.json", 2), chains.folder(data, 2)
     with closing(DecisionLog.open(folder, log=keys.log, now=NOW, gate={})) as log:
         for result in ("no_answer", "answered"):
@@ -284,7 +284,7 @@ async def evidence_between(opened: Sources, since: int | None, until: int | None
 async def test_what_a_legal_hold_keeps_of_a_retired_month_is_proved_with_its_number(running: World) -> None:
     told = await ask(running)
     await covered(running)
-    data = running.gate.config.data
+    data = running.app.config.data
     keys = Keys.open(data / "keys.json")
     keys.month(NOW + 10 * DAY)
     holds = Holds(data, keys)
@@ -306,7 +306,7 @@ async def test_a_time_stamp_is_shown_and_checked_up_to_its_root(running: World, 
     await covered(running)
     await ask(running, to=LISTED)
     await covered(running)
-    log = running.gate.config.data / "log"
+    log = running.app.config.data / "log"
     async with serving(authority) as url:
         stamper = Stamper(log, url, authority / "root.pem", DAY)
         assert await asyncio.to_thread(stamper.stamp, NOW)
@@ -362,11 +362,11 @@ async def two_tenants(folder: Path, *, older: bool = False) -> AsyncIterator[Wor
     clients = [world.client("tests", world.KEY, *world.SCOPES), other]
     async with world.running(folder / "gate", clients=clients, prepare=add_stranger) as made:
         if older:
-            config = made.gate.config
+            config = made.app.config
             listing = b"\n".join(sorted(each for each in config.contents.values() if is_entry(each)))
             digest = sha256(listing).hexdigest()
             contents = config.contents | {digest: listing}
-            made.gate.reload(structs.replace(config, hash=digest, contents=contents))
+            made.app.reload(structs.replace(config, hash=digest, contents=contents))
         yield made
 
 
@@ -401,7 +401,7 @@ async def test_a_record_of_before_is_proved_too_and_shows_no_other_file(tmp_path
         told = await ask(made, to=LISTED)
         await covered(made)
         bundle = await evidence_of(made, told["decision_id"])
-        data = made.gate.config.data
+        data = made.app.config.data
         (record,) = (entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
         assert kept.answer_seconds(data / "kept", record.config) == 900
     assert f"{STRANGER}.yaml " in bundle.decode(), "the record's own hash is of a list that holds the name"
@@ -414,7 +414,7 @@ async def test_a_bundle_of_format_1_is_held_to_the_whole_configuration(tmp_path:
         told = await ask(made, to=LISTED)
         await covered(made)
         body = body_of(await evidence_of(made, told["decision_id"]))
-        every = {path.name: path.read_text() for path in (made.gate.config.data / "kept").iterdir()}
+        every = {path.name: path.read_text() for path in (made.app.config.data / "kept").iterdir()}
     older = {**body, "format": 1}
     with pytest.raises(Refused, match="a file of the configuration is missing"):
         checked(resigned(older))
@@ -432,8 +432,8 @@ async def test_a_law_that_the_configuration_does_not_list_is_refused(running: Wo
 
 
 async def test_a_bundle_lists_the_registry_answers_of_its_own_controller_alone(running: World) -> None:
-    world.publish_answers(running.gate.config.data, {CLEAR: False}, NOW - DAY, controller=STRANGER)
-    await running.gate.tick()
+    world.publish_answers(running.app.config.data, {CLEAR: False}, NOW - DAY, controller=STRANGER)
+    await running.app.tick()
     told = await ask(running, to=LISTED)
     await covered(running)
     bundle = await evidence_of(running, told["decision_id"])
@@ -570,7 +570,7 @@ async def test_the_commands_prove_what_a_gate_did(running: World, tmp_path: Path
         tmp_path / name for name in ("checkpoint.json", "evidence.json", "asked.txt")
     )
     shown = run("checkpoint", "--out", checkpoint, "--json")
-    newest = last_checkpoint(running.gate.config.data / "log")
+    newest = last_checkpoint(running.app.config.data / "log")
     assert newest is not None
     assert (shown.code, shown.json["root"]) == (0, newest.checkpoint.root)
     verified = run("verify", "--against", checkpoint, "--json")
@@ -582,7 +582,7 @@ async def test_the_commands_prove_what_a_gate_did(running: World, tmp_path: Path
     asked.write_text(f"{CLEAR}\n")
     assert run("evidence", "--numbers", asked, "--out", bundle).code == 0
     assert bundle.stat().st_mode & 0o077 == 0, "it holds numbers in clear"
-    async with Subjects.beside(running.gate.config, lambda: NOW) as subjects:
+    async with Subjects.beside(running.app.config, lambda: NOW) as subjects:
         seen = await subjects.lookups.seen("acme", CLEAR)
     assert [(each.what, each.purpose) for each in seen] == [("evidence", "Garante, letter 4")] * 2
     assert f"{CLEAR}: 1 decisions" in checked(bundle.read_bytes())

@@ -45,17 +45,17 @@ async def send(made: World, path: str, body: dict[str, Any], status: int = 201) 
 
 async def counts(made: World, at: Instant, *, drop: bool = False) -> dict[str, int]:
     if drop:
-        world.confirm_clock(made.gate.config.data, at)
-    removed: list[Removal] = await made.gate.subjects.retire(at, drop=drop)
+        world.confirm_clock(made.app.config.data, at)
+    removed: list[Removal] = await made.app.subjects.retire(at, drop=drop)
     return {each.kind: each.count for each in removed if each.count}
 
 
 async def kinds(made: World) -> list[str]:
-    return [each.kind for each in await made.gate.registrar.history(_client(made), "acme", CLEAR)]
+    return [each.kind for each in await made.app.registrar.history(_client(made), "acme", CLEAR)]
 
 
 def _client(made: World) -> Any:
-    return made.gate.config.settings.clients[0]
+    return made.app.config.settings.clients[0]
 
 
 async def consent(made: World, name: str = "c", **more: Any) -> None:
@@ -149,8 +149,8 @@ async def test_what_is_in_use_and_what_forbids_calls_stays_for_ever(made: World)
     async with made.client.get("/v1/lists") as answer:
         assert [each["id"] for each in (await answer.json())["lists"]] == ["rome"]
     await consent(made)
-    subject = made.gate.registrar._keys.subject("acme", CLEAR)
-    known = (await made.gate._store.read([subject])).known[0]
+    subject = made.app.registrar._keys.subject("acme", CLEAR)
+    known = (await made.app._store.read([subject])).known[0]
     assert {each.id: bool(each.withdrawn_at) for each in known.consents} == {"for-ever": False, "c": True}
 
 
@@ -179,11 +179,11 @@ async def test_the_gate_removes_once_a_day(tmp_path: Path) -> None:
         await send(made, "/v1/lists", LIST)
         await looked_up(made)
         made.hand.at = NOW + 501 * DAY
-        world.confirm_clock(made.gate.config.data, made.hand.at)
-        await made.gate.tick()
-        removing = made.gate.subjects._removing
+        world.confirm_clock(made.app.config.data, made.hand.at)
+        await made.app.tick()
+        removing = made.app.subjects._removing
         assert removing is not None
         await removing
         assert made.sample("dialgate_retention_removed_total", kind="lookups") == 1
-        await made.gate.tick()
-        assert made.gate.subjects._removing is None
+        await made.app.tick()
+        assert made.app.subjects._removing is None

@@ -22,11 +22,11 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate import settings
+from dialgate.app import App
 from dialgate.decision_log import verify
 from dialgate.model import DAY, Call, Instant
 from dialgate.records import Reader, Record
 from dialgate.requests import RevocationRequest
-from dialgate.service import Gate
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
@@ -106,16 +106,16 @@ def test_the_checker_sees_what_is_wrong_and_nothing_else(asked: list[Asked], fau
 class Site(Struct):
     """Two gates on one store, and everything that was asked of them."""
 
-    gates: list[Gate]
+    gates: list[App]
     asked: list[Asked] = []
     stopped: list[Stopped] = []
 
-    async def ask(self, number: str, gate: Gate | None = None) -> Asked:
-        gate = gate or random.choice(self.gates)
-        client = gate.config.settings.clients[0]
+    async def ask(self, number: str, app: App | None = None) -> Asked:
+        app = app or random.choice(self.gates)
+        client = app.config.settings.clients[0]
         call = Call(to=number, from_=CALLER, campaign="acme-fibre", call_id="", client=client.name)
         begun = time.monotonic()
-        answer = await gate.check(call, client)
+        answer = await app.gate.check(call, client)
         told = Asked(number, begun, time.monotonic(), answer.decision, answer.decision_id)
         self.asked.append(told)
         return told
@@ -125,9 +125,9 @@ class Site(Struct):
         wanted = RevocationRequest(number=number, scope="controller")
         acknowledged = False
         while not acknowledged:
-            gate = random.choice(self.gates)
+            app = random.choice(self.gates)
             with suppress(StoreUnavailable):
-                await gate.registrar.revoke(gate.config.settings.clients[0], wanted)
+                await app.registrar.revoke(app.config.settings.clients[0], wanted)
                 acknowledged = True
             await asyncio.sleep(0)
         self.stopped.append(Stopped(number, time.monotonic()))
@@ -161,19 +161,19 @@ def test_a_violation_is_told_before_what_spoiled_the_test(allows: int, told: typ
 async def site(folder: Path, url: str, replicas: int, numbers: list[str]) -> AsyncIterator[Site]:
     store = {"url": url, "name": folder.name, "patience": 0.5, "replicas": replicas}
     async with AsyncExitStack() as opened:
-        gates: list[Gate] = []
+        gates: list[App] = []
         for name in ("one", "two"):
             (folder / name).mkdir()
             file = world.write_folder(folder / name, store=store, node=name)
             world.publish_answers(folder / name / "data", dict.fromkeys(numbers, False), NOW - DAY)
             if gates:
                 share(folder / "one", folder / name)
-            gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
-            opened.push_async_callback(gate.close)
+            app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+            opened.push_async_callback(app.close)
             if not gates:
-                await load_numbers(gate, numbers)
-            await gate.tick()
-            gates.append(gate)
+                await load_numbers(app, numbers)
+            await app.tick()
+            gates.append(app)
         yield Site(gates)
 
 
@@ -306,9 +306,9 @@ async def test_no_failover_makes_a_sixth_call_or_one_after_an_acknowledged_stop(
     async with site(tmp_path, servers.url(), 1, numbers) as place:
         took, spoiled = await kill_again_and_again(place, servers, batches)
         allowed = {each.decision for each in place.asked if each.verdict == "allow"}
-        recorded = {name for gate in place.gates for name in allows(gate.config.data / "log")}
+        recorded = {name for app in place.gates for name in allows(app.config.data / "log")}
         assert allowed <= recorded
-        assert all(verify(gate.config.data / "log").ok for gate in place.gates)
+        assert all(verify(app.config.data / "log").ok for app in place.gates)
     print(  # noqa: T201 - the figure of `make failover`
         f"\n{len(took)} failovers: served again after {median(took):.1f} s, at most {max(took):.1f} s;"
         f" {len(place.asked):,} checks, {len(place.stopped):,} stops; spoiled by the servers, and not counted: {spoiled}"
@@ -350,12 +350,12 @@ async def test_the_checker_catches_a_store_that_does_not_check_again(tmp_path: P
     (number, *_) = numbers = numbers_for(1)
     met = asyncio.Barrier(2)
     async with site(tmp_path, redises.alone(), 0, numbers) as place:
-        for gate in place.gates:
-            await gate._store.close()
-            gate._store = gate._reserver._store = careless = Careless(
+        for app in place.gates:
+            await app._store.close()
+            app._store = app.gate._reserver._store = careless = Careless(
                 redises.alone(), name=tmp_path.name, patience=5
             )
             careless.met = met
         for _ in range(LIMIT):
-            await asyncio.gather(*(place.ask(number, gate) for gate in place.gates))
+            await asyncio.gather(*(place.ask(number, app) for app in place.gates))
     assert place.wrong() == ["6 calls to one number"]

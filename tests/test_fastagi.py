@@ -121,7 +121,7 @@ async def test_vicidial_learns_of_a_denial_in_its_own_words(asterisk: Pbx) -> No
 
 async def test_vicidial_keeps_a_lead_that_could_not_be_judged(asterisk: Pbx) -> None:
     """An outage is no reason to mark a lead as one that may never be called."""
-    await asterisk.made.gate._store.close()
+    await asterisk.made.app._store.close()
     channel = await asterisk.checked(CLEAR, CODE, "acme-fibre", script="vicidial")
     assert told(channel) == ("deny", "gate.unavailable")
     assert channel.variables["DIALSTATUS"] == "CONGESTION"
@@ -255,9 +255,9 @@ async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) ->
     """Even where the answer is on its way: the log's turn is taken, so that no decision can be written. Nobody gives it back before
     the answer is here."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
-        gate, loop = asterisk.made.gate, asyncio.get_running_loop()
+        app, loop = asterisk.made.app, asyncio.get_running_loop()
         with capture_logs() as lines:
-            async with gate._recorder.turn:
+            async with app._recorder.turn:
                 begun = loop.time()
                 channel = await asterisk.checked(CLEAR)
                 took = loop.time() - begun
@@ -277,9 +277,9 @@ async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) ->
 async def test_who_asks_when_others_have_waited_long_is_told_at_once(tmp_path: Path) -> None:
     """By one command, so that what an earlier call left on the channel is overwritten; and nothing is decided for them."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
-        gate, waiting = asterisk.made.gate, asterisk.server.undecided
-        records = gate.status().records
-        async with gate._recorder.turn:
+        app, waiting = asterisk.made.app, asterisk.server.undecided
+        records = app.status().records
+        async with app._recorder.turn:
             reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
             writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
             assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
@@ -295,9 +295,7 @@ async def test_who_asks_when_others_have_waited_long_is_told_at_once(tmp_path: P
         refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
         assert set(refused) == {"earlier calls have waited too long for a decision"}
         assert told(await asterisk.checked(LISTED, uniqueid="3.1")) == LISTED_DENY
-        assert gate.status().records <= records + 4, (
-            "grounds and decision of the last; of the first, if begun"
-        )
+        assert app.status().records <= records + 4, "grounds and decision of the last; of the first, if begun"
 
 
 class Asker:
@@ -355,11 +353,11 @@ async def test_closing_answers_who_is_being_answered(tmp_path: Path) -> None:
 
 
 async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(asterisk: Pbx) -> None:
-    config = asterisk.made.gate.config
+    config = asterisk.made.app.config
     taken = replace(config, settings=replace(config.settings, fastagi=FastAgi(port=asterisk.port)))
-    asterisk.made.gate.config = taken
+    asterisk.made.app.gate.config = taken
     with pytest.raises(ConfigError, match=r"fastagi: 127\.0\.0\.1"):
-        await Door(asterisk.made.gate).start()
+        await Door(asterisk.made.app).start()
 
 
 # ---- who may ---------------------------------------------------------------------------------------------------------
@@ -373,15 +371,15 @@ async def test_who_may_not_ask_is_denied_and_told_why(
     tmp_path: Path, changes: dict[str, list[str]], code: str
 ) -> None:
     async with pbx.opened(tmp_path) as asterisk:
-        gate = asterisk.made.gate
-        gate.reload(pbx.reconfigured(gate.config, changes))
+        app = asterisk.made.app
+        app.reload(pbx.reconfigured(app.config, changes))
         assert told(await asterisk.checked(CLEAR)) == ("deny", code)
 
 
 async def test_a_client_of_another_controller_knows_no_campaign_of_this_one(tmp_path: Path) -> None:
     async with pbx.opened(tmp_path) as asterisk:
-        gate = asterisk.made.gate
-        gate.reload(pbx.reconfigured(gate.config, {"controllers": []}))
+        app = asterisk.made.app
+        app.reload(pbx.reconfigured(app.config, {"controllers": []}))
         assert told(await asterisk.checked(CLEAR)) == ("deny", "campaign.unknown")
 
 
@@ -390,7 +388,7 @@ async def test_every_allow_that_was_told_is_in_the_log(asterisk: Pbx) -> None:
         *(asterisk.checked(to, uniqueid=f"1.{at}") for at in range(3) for to in (CLEAR, LISTED))
     )
     allowed = sum(told(channel)[0] == "allow" for channel in channels)
-    report = decision_log.verify(asterisk.made.gate.config.data / "log")
+    report = decision_log.verify(asterisk.made.app.config.data / "log")
     assert (report.ok, report.allows, report.denies) == (True, allowed, len(channels) - allowed)
 
 
@@ -452,8 +450,8 @@ async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path
         clients=[client("tests", KEY, *SCOPES), pbx.PBX],
         fastagi={"port": 0, "deadline_seconds": 10},
     )
-    async with serving(path) as gate:
-        port = gate.port("fastagi")
+    async with serving(path) as app:
+        port = app.port("fastagi")
         idle = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(wanted)]
         channel = Channel(extension=LISTED, caller=CALLER)
         begun = asyncio.get_running_loop().time()

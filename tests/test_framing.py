@@ -31,7 +31,7 @@ async def open_gate(tmp_path: Path) -> AsyncIterator[World]:
 
 def paths(made: World) -> Iterator[str]:
     """A path of every route, whatever its method."""
-    for resource in http.build(made.gate, CollectorRegistry()).router.resources():
+    for resource in http.build(made.app, CollectorRegistry()).router.resources():
         path = resource.canonical
         names = {
             "id": "x",

@@ -61,10 +61,10 @@ POOL = [f"+39061234{at:04}" for at in range(100)]
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
     """With some hundred numbers that may be called."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.3}) as made:
-        publish_answers(made.made.gate.config.data, dict.fromkeys(POOL, False), NOW - HOUR)
+        publish_answers(made.made.app.config.data, dict.fromkeys(POOL, False), NOW - HOUR)
         async with made.made.client.post("/v1/lists", json={**LIST, "id": "pool", "numbers": POOL}) as answer:
             assert answer.status == 201
-        await made.made.gate.tick()
+        await made.made.app.tick()
         yield made
 
 
@@ -83,7 +83,7 @@ def sound(number: str) -> list[bytes]:
 @given(st.lists(damaged([each for number in POOL for each in sound(number)]), min_size=40, max_size=40))
 async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent: list[bytes]) -> None:
     """Every allow that any bytes drew out of a door is in the log."""
-    log = asterisk.made.gate.config.data / "log"
+    log = asterisk.made.app.config.data / "log"
     before = decision_log.verify(log).allows
     heard = await asyncio.gather(*(asked(asterisk, data) for data in sent))
     told = sum(map(allows, heard))

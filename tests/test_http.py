@@ -169,7 +169,7 @@ async def test_head_decides_and_sends_no_body(running: World) -> None:
 
 async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) -> None:
     """503, `deny` in the body, no decision id, and when to ask again; the ledger says so in the error's shape."""
-    await running.gate._store.close()
+    await running.app._store.close()
     async with running.client.post("/v1/check", json=CALL) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         told = await answer.json()
@@ -198,12 +198,12 @@ async def test_a_clock_that_steps_back_refuses_calls_and_takes_stops(running: Wo
 
 async def test_an_error_of_ours_is_told_as_one_and_shows_nothing(running: World) -> None:
     """500 in the one shape, without a word of what was asked; the next connection is served."""
-    keys, running.gate.registrar._keys = running.gate.registrar._keys, None  # type: ignore[assignment] # the damage
+    keys, running.app.registrar._keys = running.app.registrar._keys, None  # type: ignore[assignment] # the damage
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         text = await answer.text()
         assert (answer.status, msgspec.json.decode(text)["error"]["code"]) == (500, "gate.error")
         assert CLEAR.removeprefix("+39") not in text
-    running.gate.registrar._keys = keys
+    running.app.registrar._keys = keys
     assert (await decision(running))["decision"] == "allow"
 
 
@@ -359,8 +359,8 @@ async def test_a_consent_tells_what_holds_and_when_it_was_last_used(running: Wor
     }  # fmt: skip
     mobile = {"number": "+393281234567"}
     await post(running, "/v1/consents", given | mobile)
-    publish_answers(running.gate.config.data, {mobile["number"]: False}, NOW - HOUR)
-    await running.gate.tick()
+    publish_answers(running.app.config.data, {mobile["number"]: False}, NOW - HOUR)
+    await running.app.tick()
     assert (await decision(running, to=mobile["number"]))["reasons"][-1]["code"] == "consent.void"
     await post(running, "/v1/consents/confirm", {**mobile, "id": "x"})
     assert (await decision(running, to=mobile["number"]))["decision"] == "allow"
@@ -380,7 +380,7 @@ async def test_a_caller_id_can_be_proved(running: World) -> None:
     await post(
         running, "/v1/caller-ids/proofs", {"caller_id": CALLER, "kind": "probe", "evidence": "probe-1"}, 204
     )
-    proofs = await running.gate._store.proofs()
+    proofs = await running.app._store.proofs()
     assert [(proof.caller_id, proof.kind, proof.evidence) for proof in proofs] == [
         (CALLER, "probe", "probe-1")
     ]
@@ -448,7 +448,7 @@ async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> 
 
 async def test_a_key_taken_out_of_the_configuration_is_refused_at_once(running: World) -> None:
     assert (await decision(running))["decision"] == "allow"
-    running.gate.reload(settings.load(_without_clients(running.folder)))
+    running.app.reload(settings.load(_without_clients(running.folder)))
     async with running.client.post("/v1/check", json=CALL) as answer:
         assert answer.status == 401
 
@@ -464,8 +464,8 @@ def _without_clients(folder: Path) -> Path:
 
 async def test_readiness_names_what_does_not_work(running: World) -> None:
     assert (await get(running, "/readyz"))["ready"] is True
-    await running.gate._store.close()
-    await running.gate.tick()
+    await running.app._store.close()
+    await running.app.tick()
     async with running.client.get("/readyz") as answer:
         assert answer.status == 503
         assert "store" in (await answer.json())["problems"]
@@ -544,7 +544,7 @@ async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) 
             client.get(f"https://127.0.0.1:{made.port}/healthz", ssl=trust) as answer,
         ):
             assert await answer.text() == "ok"
-        certificate = certificates.load(made.gate.config)
+        certificate = certificates.load(made.app.config)
         assert certificate is not None
         assert certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
         told = made.sample("dialgate_tls_certificate_expiry_timestamp_seconds", listener="listen")
@@ -562,6 +562,6 @@ async def test_a_server_that_cannot_listen_says_which_setting(
     running: World, tmp_path: Path, listen: dict[str, str], problem: str
 ) -> None:
     settings_file = world.write_folder(tmp_path / "other", listen={"port": 0, **listen})
-    running.gate.config = settings.load(settings_file)
+    running.app.gate.config = settings.load(settings_file)
     with pytest.raises(ConfigError, match=problem):
-        await http.start(running.gate, running.registry)
+        await http.start(running.app, running.registry)

@@ -13,11 +13,11 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import settings
+from dialgate.clock import wall_clock
 from dialgate.interfaces.siblings import Siblings, refresh_gates
 from dialgate.model import DAY, HOUR, Call
 from dialgate.offlists import off_lists
 from dialgate.runtime.shared_run import SharedRun
-from dialgate.service import wall_clock
 from dialgate.store import CallerIdProof, StoreUnavailable
 from tests.serving import program, serving
 from tests.world import (
@@ -60,16 +60,16 @@ async def test_a_retired_list_opens_no_call_however_many_asked_while_it_was_take
 ) -> None:
     async with running(tmp_path) as made:
         with_campaigns(tmp_path)
-        made.gate.reload(settings.load(tmp_path / "dialgate.yaml"))
+        made.app.reload(settings.load(tmp_path / "dialgate.yaml"))
         await load_list(made)
-        gatherer = made.gate._gatherer
+        gatherer = made.app.gate._gatherer
         question = gatherer.read(
-            Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"), made.gate.config.settings.clients[0]
+            Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"), made.app.config.settings.clients[0]
         )
         assert gatherer.files(question).listings
         async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
             assert answer.status == 200
-        looking = asyncio.create_task(made.gate.tick())
+        looking = asyncio.create_task(made.app.tick())
         while not looking.done():
             gatherer.files(question)
             await asyncio.sleep(0)
@@ -120,7 +120,7 @@ async def test_a_list_and_its_retirement_bind_before_they_are_acknowledged(tmp_p
 
 async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
-        made.gate.reload(with_caller_id(tmp_path))
+        made.app.reload(with_caller_id(tmp_path))
         await send(made, "/v1/lists", LIST)
         assert await codes(made, "/v1/simulate", **{"from": PROVED}) != []
         proof = {"caller_id": PROVED, "kind": "probe", "evidence": "probe-1"}
@@ -137,14 +137,14 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
 async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_before(tmp_path: Path) -> None:
     """Also for a gate that starts later, and where the older proof arrives last; another caller ID keeps its own."""
     async with running(tmp_path) as made:
-        made.gate.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
+        made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
         await send(made, "/v1/lists", LIST)
-        store = made.gate._store
+        store = made.app._store
         answered = CallerIdProof(controller="acme", caller_id=PROVED, at=NOW - DAY, kind="probe")
         unanswered = structs.replace(answered, at=NOW - HOUR, answered=False)
         for proof in (unanswered, answered, structs.replace(answered, caller_id=ALSO_PROVED)):
             await store.put_proof(proof)
-        await made.gate.tick()
+        await made.app.tick()
         assert await codes(made, **{"from": PROVED}) == ["caller_id.not_recallable"]
         assert await codes(made, **{"from": ALSO_PROVED}) == []
         assert {proof.at for proof in await store.proofs()} == {NOW - DAY, NOW - HOUR}
@@ -154,14 +154,14 @@ async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_p
     """A number was taken off it: nothing else is known of the person, so the reason is that it is on no list."""
     async with running(tmp_path) as made:
         await load_list(made)
-        publish_answers(made.gate.config.data, {CLEAR: False, OTHER: False}, NOW - HOUR)
-        await made.gate.tick()
+        publish_answers(made.app.config.data, {CLEAR: False, OTHER: False}, NOW - HOUR)
+        await made.app.tick()
         assert await codes(made, "/v1/simulate") == await codes(made, "/v1/simulate", to=OTHER) == []
-        folder = made.gate.config.data / "lists"
+        folder = made.app.config.data / "lists"
         before = {file.name for file in folder.iterdir()}
-        assert await off_lists(made.gate._store, folder, "acme", CLEAR) == ["rome"]
+        assert await off_lists(made.app._store, folder, "acme", CLEAR) == ["rome"]
         assert len({file.name for file in folder.iterdir()} - before) == 1
-        await made.gate.refresh()
+        await made.app.refresh()
         assert await codes(made) == ["list.unknown", "consent.missing"]
         assert await codes(made, to=OTHER) == []
 
@@ -170,11 +170,11 @@ async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_p
 async def test_a_reload_while_lists_are_read_again_keeps_no_retired_list(tmp_path: Path, steps: int) -> None:
     async with running(tmp_path) as made:
         await load_list(made)
-        await made.gate._store.retire_list("acme", "rome", made.hand())
-        reading = asyncio.create_task(made.gate.refresh())
+        await made.app._store.retire_list("acme", "rome", made.hand())
+        reading = asyncio.create_task(made.app.refresh())
         for _ in range(steps):
             await asyncio.sleep(0)
-        made.gate.reload(with_caller_id(tmp_path))
+        made.app.reload(with_caller_id(tmp_path))
         await reading
         assert "list.unknown" in await codes(made)
 
@@ -187,7 +187,7 @@ async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_pa
         async def failing() -> None:
             raise StoreUnavailable("the disk is gone")
 
-        made.gate.registrar.refresh = failing
+        made.app.registrar.refresh = failing
         async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
             problem = (await answer.json())["error"]
         assert (answer.status, problem["code"]) == (503, "gate.unavailable")

@@ -99,33 +99,33 @@ async def test_a_caller_id_shows_when_its_proof_ends_until_it_is_no_longer_used(
     async with running(tmp_path) as world:
         assert world.sample(name, controller="acme", caller_id=CALLER) is None  # 0844 needs none
         change_controller(tmp_path, caller_ids=[CALLER, LINE])
-        world.gate.reload(settings.load(tmp_path / "dialgate.yaml"))
-        await world.gate.tick()
+        world.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        await world.app.tick()
         assert world.sample(name, controller="acme", caller_id=LINE) == 0
         proof = {"caller_id": LINE, "kind": "probe", "evidence": "call back 1"}
         async with world.client.post("/v1/caller-ids/proofs", json=proof) as answer:
             assert answer.status == 204
-        await world.gate.tick()
+        await world.app.tick()
         assert world.sample(name, controller="acme", caller_id=LINE) == (NOW + 30 * DAY) / SECOND
         change_controller(tmp_path, caller_ids=[CALLER])
-        world.gate.reload(settings.load(tmp_path / "dialgate.yaml"))
-        await world.gate.tick()
+        world.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        await world.app.tick()
         assert world.sample(name, controller="acme", caller_id=LINE) is None
 
 
 async def test_a_campaign_is_open_until_it_is_paused_and_the_law_is_named_by_its_hash(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         assert world.sample("dialgate_campaign_open", campaign="acme-fibre") == 1
-        before = world.gate.config.law_hash["IT"]
+        before = world.app.config.law_hash["IT"]
         assert world.sample("dialgate_law_info", country="IT", hash=before) == 1
         change_controller(tmp_path, paused=True)
         with (tmp_path / "countries" / "it.yaml").open("a") as law:
             law.write("# another file\n")
-        world.gate.reload(settings.load(tmp_path / "dialgate.yaml"))
-        await world.gate.tick()
+        world.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        await world.app.tick()
         assert world.sample("dialgate_campaign_open", campaign="acme-fibre") == 0
         assert world.sample("dialgate_law_info", country="IT", hash=before) is None
-        assert world.sample("dialgate_law_info", country="IT", hash=world.gate.config.law_hash["IT"]) == 1
+        assert world.sample("dialgate_law_info", country="IT", hash=world.app.config.law_hash["IT"]) == 1
 
 
 async def test_the_disk_is_that_of_the_data_folder(tmp_path: Path) -> None:

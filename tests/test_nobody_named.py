@@ -16,10 +16,10 @@ from aiohttp import ClientSession, CookieJar, FormData, web
 from msgspec import Struct
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from dialgate.clock import wall_clock
 from dialgate.conformance.asterisk import Channel, agi
 from dialgate.interfaces import console
 from dialgate.model import DAY
-from dialgate.service import wall_clock
 from tests.serving import ROOT
 from tests.siptalk import TRUNK, Sbc
 from tests.test_metrics import OPEN, check

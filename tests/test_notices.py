@@ -90,7 +90,7 @@ async def test_it_resumes_behind_the_last_sequence_that_was_seen(made: World) ->
 async def test_what_another_process_wrote_is_told_too(made: World) -> None:
     async with streamed(made) as answer:
         await line(answer)
-        beside = await Registrar.open(made.gate.config, lambda: NOW)
+        beside = await Registrar.open(made.app.config, lambda: NOW)
         await beside.revoke(
             Client(name="c", controllers=("acme",), scopes=()), RevocationRequest(number=CLEAR)
         )
@@ -108,7 +108,7 @@ async def test_it_ends_with_the_key(made: World) -> None:
         await line(answer)
         file = made.folder / "dialgate.yaml"
         file.write_text(file.read_text().replace("- stream", "- check"))
-        made.gate.reload(settings.load(file))
+        made.app.reload(settings.load(file))
         assert (await line(answer))["error"]["code"] == "auth.scope"
         assert await answer.content.readline() == b""
 
@@ -220,8 +220,8 @@ async def telling(folder: Path, url: str, **changes: Any) -> AsyncIterator[World
 @asynccontextmanager
 async def delivering(made: World) -> AsyncIterator[None]:
     """From what comes once this has begun."""
-    await made.gate.registrar.notices.delivery("crm")
-    task = asyncio.create_task(subscribers.run(made.gate, made.hand))
+    await made.app.registrar.notices.delivery("crm")
+    task = asyncio.create_task(subscribers.run(made.app, made.hand))
     try:
         yield
     finally:
@@ -232,7 +232,7 @@ async def delivering(made: World) -> AsyncIterator[None]:
 async def until(met: Callable[[], bool], made: World) -> None:
     async with asyncio.timeout(10):
         while not met():
-            await made.gate.registrar.notices.wait(0.01)
+            await made.app.registrar.notices.wait(0.01)
 
 
 async def test_a_webhook_is_told_of_each_stop_signed_and_in_order(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ async def test_how_far_it_was_told_survives_a_restart(tmp_path: Path) -> None:
         await revoke(made)
         await receiver.next()
         await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
-        held = await made.gate.registrar.notices.delivery("crm")
+        held = await made.app.registrar.notices.delivery("crm")
         assert (held.seq, held.tries, held.dead) == (1, 0, 0)
     beside = await Registrar.open(settings.load(tmp_path / "dialgate.yaml"), lambda: NOW)
     assert (await beside.notices.delivery("crm")).seq == 1
@@ -284,7 +284,7 @@ async def test_what_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) 
         await revoke(made, LISTED)
         assert LISTED in await receiver.numbers()
         await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
-        held = await made.gate.registrar.notices.delivery("crm")
+        held = await made.app.registrar.notices.delivery("crm")
         assert (held.dead, held.dead_after) == (1, 0)
 
 
@@ -295,8 +295,8 @@ async def test_a_webhook_that_cannot_be_reached_holds_up_nobody(tmp_path: Path) 
             lambda: (made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") or 0) > 1,
             made,
         )
-        assert made.gate.readiness() == {}
-        assert (await made.gate.registrar.notices.delivery("crm")).seq == 0
+        assert made.app.gate.readiness() == {}
+        assert (await made.app.registrar.notices.delivery("crm")).seq == 0
 
 
 async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> None:
@@ -306,8 +306,8 @@ async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> No
         file = tmp_path / "dialgate.yaml"
         text = file.read_text()
         file.write_text(text.replace("name: crm", "name: other"))
-        made.gate.reload(settings.load(file))
-        made.gate.registrar.notices.wake()
+        made.app.reload(settings.load(file))
+        made.app.registrar.notices.wake()
         await until(lambda: made.sample("dialgate_webhook_behind", webhook="other") == 0, made)
         await revoke(made, LISTED)
         request, _ = await receiver.next()

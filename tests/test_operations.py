@@ -55,15 +55,15 @@ async def test_what_a_key_opens_beside_the_api(gate: World, key: str) -> None:
 @pytest.mark.parametrize("key", ["", "wrong", NARROW])
 async def test_readiness_shows_a_stranger_no_details(gate: World, key: str) -> None:
     assert await got(gate.port, "/readyz", key) == (200, b'{"ready":true}')
-    await gate.gate._store.close()
-    await gate.gate.tick()
+    await gate.app._store.close()
+    await gate.app.tick()
     assert await got(gate.port, "/readyz", key) == (503, b'{"ready":false}')
     status, body = await got(gate.port, "/readyz", METRICS)
     assert (status, "store" in json.loads(body)["problems"]) == (503, True)
 
 
 async def test_the_operations_listener_needs_no_key(gate: World) -> None:
-    runner = await http.start_operations(gate.gate, gate.registry)
+    runner = await http.start_operations(gate.app, gate.registry)
     try:
         port = runner.addresses[0][1]
         assert json.loads((await got(port, "/readyz"))[1])["node"] == "gate"

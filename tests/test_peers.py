@@ -13,6 +13,7 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from dialgate import everywhere, settings
+from dialgate.clock import wall_clock
 from dialgate.conformance.gates import listening
 from dialgate.holds import Holds
 from dialgate.interfaces.cli import app
@@ -21,7 +22,6 @@ from dialgate.keys import Keys, nonces
 from dialgate.listcopies import part
 from dialgate.model import HOUR, MINUTE, SECOND
 from dialgate.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
-from dialgate.service import wall_clock
 from dialgate.settings import ConfigError
 from dialgate.shared_holds import SharedHolds
 from dialgate.store import StoreUnavailable
@@ -65,10 +65,10 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
 async def copied(gate: World) -> None:
     """Until what it lacked is there, or was not got."""
     gate.hand.at += 11_000
-    await gate.gate.tick()
-    assert gate.gate._copies._task is not None
-    await gate.gate._copies._task
-    await gate.gate.tick()
+    await gate.app.tick()
+    assert gate.app._copies._task is not None
+    await gate.app._copies._task
+    await gate.app.tick()
 
 
 async def called(gate: World, **changes: Any) -> str:
@@ -103,15 +103,15 @@ async def command(gates: list[World], gate: World, *words: str) -> tuple[int, st
 
 def without(gate: World, name: str) -> None:
     """It does not know any more where that gate is."""
-    config = gate.gate.config
+    config = gate.app.config
     peers = {node: url for node, url in config.settings.peers.items() if node != name}
-    gate.gate.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+    gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
 
 
 def elsewhere(gate: World, name: str, url: str) -> None:
-    config = gate.gate.config
+    config = gate.app.config
     peers = {**config.settings.peers, name: url}
-    gate.gate.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+    gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
 
 
 # ---- why was I called? ---------------------------------------------------------------------------------------------------
@@ -171,9 +171,9 @@ async def test_one_decision_is_found_wherever_it_was_made(gates: list[World]) ->
 async def test_another_client_is_told_nothing_by_a_detour(gates: list[World]) -> None:
     rome, milan = gates
     name = await called(rome)
-    stranger = structs.replace(milan.gate.config.settings.clients[0], name="stranger", controllers=())
+    stranger = structs.replace(milan.app.config.settings.clients[0], name="stranger", controllers=())
     sees = Sees.of(stranger.name, stranger.controllers)
-    told = await milan.gate.subjects.peers.ask(OneDecision(name, sees), list[Any])
+    told = await milan.app.subjects.peers.ask(OneDecision(name, sees), list[Any])
     assert told.answers == {"rome": []}
 
 
@@ -193,16 +193,16 @@ async def test_a_gate_that_ended_as_it_should_is_missing_too(gates: list[World])
     """Its log is its own, and it may come again."""
     rome, milan = gates
     without(milan, "rome")
-    rome.gate.roster._due = 0
-    await rome.gate.tick()
-    await rome.gate.roster.leave()
+    rome.app.roster._due = 0
+    await rome.app.tick()
+    await rome.app.roster.leave()
     assert list((await decisions(milan))["missing"]) == ["rome"]
 
 
 async def test_a_gate_that_nobody_knows_the_way_to_is_missing_all_the_same(gates: list[World]) -> None:
     rome, milan = gates
     without(milan, "rome")
-    await rome.gate.tick()  # it says that it is there
+    await rome.app.tick()  # it says that it is there
     missing = (await decisions(milan))["missing"]
     assert list(missing) == ["rome"]
     assert missing["rome"].startswith("it has a log on this store, but `peers` does not say where it is")
@@ -303,7 +303,7 @@ async def test_where_a_gate_cannot_clear_its_lists_the_request_stays_open(gates:
     lost = rome.folder / "lost"
     lost.mkdir()
     (lost / "holds.json").write_text("{")
-    erasing, keys = rome.gate.subjects.erasing, keys_of(rome)
+    erasing, keys = rome.app.subjects.erasing, keys_of(rome)
     whole, erasing.holds = erasing.holds, SharedHolds(Holds(lost, keys), keys, erasing.peers)
     request = {"request": (await ask(milan, "erasure"))["id"]}
     path = f"/v1/subjects/{PERSON}/erasure"
@@ -323,12 +323,12 @@ async def test_an_erasure_takes_the_number_off_every_gates_lists(gates: list[Wor
     told = await erased(milan)
     assert about(told, "call list")["name"] == "rome"
     for gate in gates:
-        await gate.gate.tick()
+        await gate.app.tick()
         await copied(gate)
         folder = gate.folder / "data" / "lists"
-        gate.gate._copies.rest = 0
+        gate.app._copies.rest = 0
         await copied(gate)
-        (record,) = await gate.gate._store.lists()
+        (record,) = await gate.app._store.lists()
         assert [path.name for path in folder.iterdir()] == [record.file]
     assert (await report(milan))["lists"] == []
 
@@ -351,7 +351,7 @@ async def test_what_is_left_of_a_list_goes_when_it_has_lain_there(
     rome.hand.at += 365 * 24 * HOUR  # it may just have been made: the time may have been set
     await copied(rome)
     assert path.exists()
-    rome.gate._copies.rest = 0
+    rome.app._copies.rest = 0
     await copied(rome)
     assert path.exists() is not goes
     assert kept.exists()
@@ -363,7 +363,7 @@ async def test_an_old_version_stays_until_the_new_one_is_here(gates: list[World]
     await copied(milan)
     await erased(milan)
     elsewhere(rome, "milan", f"http://127.0.0.1:{free_port()}")
-    rome.gate._copies.rest = 0
+    rome.app._copies.rest = 0
     before = set((rome.folder / "data" / "lists").iterdir())
     await copied(rome)
     assert set((rome.folder / "data" / "lists").iterdir()) == before
@@ -404,7 +404,7 @@ async def test_what_somebody_took_down_undoes_nothing_that_was_done_since(gates:
         (placed, None),
     ]
     for step, changed in steps:
-        heard = await milan.gate.subjects.peers.ask(step, bool)
+        heard = await milan.app.subjects.peers.ask(step, bool)
         assert (heard.answers.get("rome"), "rome" in heard.missing) == (changed, changed is None), step
     assert held.find(CLEAR) is None
 
@@ -418,7 +418,7 @@ async def test_what_another_gate_holds_is_not_destroyed(gates: list[World]) -> N
     told = await erased(milan)
     assert {about(told, what)["done"] for what in ("consent", "call list")} == {"restricted"}
     assert {path.name for path in (milan.folder / "data" / "lists").iterdir()} == before
-    assert CLEAR in (await milan.gate.subjects.holds.under_everywhere()).numbers
+    assert CLEAR in (await milan.app.subjects.holds.under_everywhere()).numbers
 
 
 async def test_before_a_months_keys_go_what_others_hold_is_held(gates: list[World]) -> None:
@@ -433,7 +433,7 @@ async def test_what_is_past_its_time_stays_while_a_gate_cannot_be_asked_and_an_h
     gates: list[World],
 ) -> None:
     milan = gates[1]
-    subjects = milan.gate.subjects
+    subjects = milan.app.subjects
     elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match=r"nothing is destroyed .rome: not reached"):
         await subjects.retire(NOW, drop=True)
@@ -482,11 +482,11 @@ async def test_a_stop_binds_also_when_the_gate_that_allowed_the_call_is_gone(gat
     done = await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
     assert done["revocation"]["seq"] == 1
     for gate in gates:
-        answer = await send(gate, "/v1/check", {**CALL, "call_id": gate.gate.config.settings.node}, 200)
+        answer = await send(gate, "/v1/check", {**CALL, "call_id": gate.app.config.settings.node}, 200)
         assert answer["reasons"][0]["code"] == "revocation.revoked"
     (entry,) = (await report(rome))["ledger"]
     assert (entry["kind"], entry["channel"], entry["proof"]) == ("revoked", "call", f"decision:{name}")
-    assert (await rome.gate.registrar.notices.after(0, ["acme"]))[0] == []
+    assert (await rome.app.registrar.notices.after(0, ["acme"]))[0] == []
 
 
 async def test_a_stop_is_not_bound_to_who_did_not_have_the_campaign_then(gates: list[World]) -> None:
@@ -506,7 +506,7 @@ async def test_a_stop_is_not_bound_to_who_did_not_have_the_campaign_then(gates: 
 
 async def test_what_nobody_has_is_looked_for_less_and_less_often(gates: list[World]) -> None:
     milan = gates[1]
-    copies = milan.gate._copies
+    copies = milan.app._copies
     elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
     waits = []
     for _ in range(9):
@@ -535,12 +535,12 @@ async def test_a_gate_that_is_gone_for_good_can_be_forgotten(gates: list[World])
     rome, milan = gates
     forget = ["nodes", "--forget", "rome"]
     rome.hand.at = wall_clock()
-    await rome.gate.tick()
+    await rome.app.tick()
     code, _, complained = await command(gates, milan, *forget)
     assert (code, "stop it first" in complained) == (1, True)
     rome.hand.at = wall_clock() - HOUR
-    rome.gate.roster._due = 0
-    await rome.gate.roster.tick(structs.replace(rome.gate._own, at=rome.hand.at), rome.gate.config)
+    rome.app.roster._due = 0
+    await rome.app.roster.tick(structs.replace(rome.app._presence, at=rome.hand.at), rome.app.config)
     without(milan, "rome")
     assert list((await decisions(milan))["missing"]) == ["rome"]
     code, said, _ = await command([milan], milan, *forget)
@@ -569,15 +569,15 @@ async def test_a_gate_that_ends_waits_for_nobody_it_asked(gates: list[World]) ->
         await reader.read()
 
     milan, begun = gates[1], asyncio.Event()
-    copies, peers = milan.gate._copies, milan.gate.subjects.peers
+    copies, peers = milan.app._copies, milan.app.subjects.peers
     await copied(milan)
     (path,) = (milan.folder / "data" / "lists").iterdir()
     path.unlink()
     async with listening(silent) as port:
         elsewhere(milan, "rome", f"http://127.0.0.1:{port}")
-        milan.gate._gatherer.use_lists({})
+        milan.app.gate._gatherer.use_lists({})
         milan.hand.at += 11_000
-        await milan.gate.tick()
+        await milan.app.tick()
         await begun.wait()
         asking = asyncio.create_task(peers.ask(QUESTION, list[Any]))
         await asyncio.sleep(0)
@@ -590,7 +590,7 @@ async def test_a_gate_that_ends_waits_for_nobody_it_asked(gates: list[World]) ->
 
 
 async def test_a_list_comes_in_parts(gates: list[World]) -> None:
-    gates[1].gate._copies.part = 7
+    gates[1].app._copies.part = 7
     await copied(gates[1])
     rome, milan = (next((gate.folder / "data" / "lists").iterdir()) for gate in gates)
     assert milan.read_bytes() == rome.read_bytes()
@@ -615,7 +615,7 @@ async def test_a_damaged_file_is_got_anew(gates: list[World]) -> None:
     (path,) = (milan.folder / "data" / "lists").iterdir()
     whole = path.read_bytes()
     flip(path)
-    milan.gate._gatherer.use_lists({})
+    milan.app.gate._gatherer.use_lists({})
     await copied(milan)
     assert path.read_bytes() == whole
     assert (await send(milan, "/v1/check", CALL, 200))["decision"] == "allow"
@@ -625,9 +625,9 @@ async def test_a_list_comes_from_the_gate_that_has_it_whole(gates: list[World]) 
     """And not from one before it that is away."""
     milan = gates[1]
     elsewhere(milan, "genoa", f"http://127.0.0.1:{free_port()}")
-    config = milan.gate.config
+    config = milan.app.config
     peers = dict(sorted(config.settings.peers.items()))
-    milan.gate.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+    milan.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
     assert next(iter(peers)) == "genoa"
     await copied(milan)
     assert (await send(milan, "/v1/check", CALL, 200))["decision"] == "allow"
@@ -719,7 +719,7 @@ async def test_a_gate_with_other_keys_or_another_name_says_so(gates: list[World]
 
 
 async def test_what_answers_nothing_is_not_waited_for_without_end(gates: list[World]) -> None:
-    gates[1].gate.subjects.peers.patience = 0.3
+    gates[1].app.subjects.peers.patience = 0.3
 
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()

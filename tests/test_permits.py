@@ -201,8 +201,8 @@ async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
     (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
     hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"subscribers": [hook]}))
-    made.gate.reload(settings.load(path))
-    task = asyncio.create_task(subscribers.run(made.gate, now))
+    made.app.reload(settings.load(path))
+    task = asyncio.create_task(subscribers.run(made.app, now))
     try:
         yield
     finally:

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from dialgate import localtime
+from dialgate.clock import wall_clock
 from dialgate.decision_log import verify
 from dialgate.model import DAY
 from dialgate.records import Reader, Record
-from dialgate.service import wall_clock
 from tests import world
 from tests.serving import ROOT, Gatehouse, program, serving
 from tests.world import CALL, CLEAR

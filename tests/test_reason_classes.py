@@ -101,12 +101,12 @@ async def test_a_number_is_bound_only_where_it_was_read(
 
 def dial_in(asterisk: Pbx, region: str) -> None:
     """Change the campaign's dial region."""
-    gate = asterisk.made.gate
-    path = gate.config.folder / "controllers" / "acme.yaml"
+    app = asterisk.made.app
+    path = app.config.folder / "controllers" / "acme.yaml"
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["dial_region"] = region
     path.write_text(yaml.safe_dump(written))
-    gate.reload(settings.load(gate.config.path))
+    app.reload(settings.load(app.config.path))
 
 
 @pytest.mark.parametrize(("campaign", "status"), [("FIBRE", ""), ("ACME-FIBRE", "DNCCAR")])

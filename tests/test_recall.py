@@ -23,7 +23,7 @@ MENU = 'GET DATA "dialgate/it/menu" 5000 1'
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
     async with pbx.opened(tmp_path) as made:
-        pbx.present(made.made.gate, LINE)
+        pbx.present(made.made.app, LINE)
         yield made
 
 
@@ -93,7 +93,7 @@ async def test_a_key_pressed_before_the_menu_stops_the_calls(asterisk: Pbx, duri
 
 
 async def test_a_key_pressed_early_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
-    await asterisk.made.gate._store.close()
+    await asterisk.made.app._store.close()
     said = await called_back(asterisk, temper=Temper(early={"dialgate/it/welcome": "1"}))
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
     assert not [line for line in said if "stopped" in line]
@@ -119,7 +119,7 @@ async def test_a_call_that_was_answered_here_proves_the_number_recallable(asteri
     """Until then the same caller ID is refused; the proof expires as the law's file says."""
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
     await called_back(asterisk)
-    await asterisk.made.gate.tick()
+    await asterisk.made.app.tick()
     assert await checked(asterisk, LINE) == ("allow", "")
 
 
@@ -134,7 +134,7 @@ UNANSWERED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("temper", UNANSWERED)
 async def test_a_call_that_was_not_answered_proves_nothing(asterisk: Pbx, temper: dict[str, Any]) -> None:
     await called_back(asterisk, temper=Temper(**temper))
-    await asterisk.made.gate.tick()
+    await asterisk.made.app.tick()
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
 
 
@@ -145,7 +145,7 @@ async def test_a_withheld_number_is_told_how_else_to_stop(asterisk: Pbx) -> None
 
 
 async def test_a_stop_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
-    await asterisk.made.gate._store.close()
+    await asterisk.made.app._store.close()
     said = await called_back(asterisk, temper=Temper(keys=("1",)))
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
     assert not [line for line in said if "stopped" in line]

@@ -45,10 +45,10 @@ class Row(Struct):
 @pytest.fixture
 async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, log_segment_mb=1) as made:
-        publish_answers(made.gate.config.data, dict.fromkeys(OTHERS, False), NOW - DAY)
+        publish_answers(made.app.config.data, dict.fromkeys(OTHERS, False), NOW - DAY)
         async with made.client.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED, *OTHERS]}) as answer:
             assert answer.status == 201
-        await made.gate.tick()
+        await made.app.tick()
         yield made
 
 
@@ -57,7 +57,7 @@ async def decided(gate: World, to: str, *, after: int = 0, call_id: str = "") ->
     gate.hand.at = NOW + after * SECOND
     client = Client(name="tests", controllers=("acme",), scopes=("check",))
     call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client="tests", interface="http")
-    return (await gate.gate.check(call, client)).decision_id
+    return (await gate.app.gate.check(call, client)).decision_id
 
 
 def written(folder: Path, rows: list[Row]) -> Path:
@@ -71,7 +71,7 @@ def written(folder: Path, rows: list[Row]) -> Path:
 
 
 def reconciled(gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC") -> Report:
-    data = gate.gate.config.data
+    data = gate.app.config.data
     calls = cdr.read(path, format_, Columns(), zone)
     nodes = Node.all(data)
     own = frozenset({LINE, CALLER})
@@ -129,7 +129,7 @@ async def test_every_call_that_can_be_allowed_is_and_each_allow_is_used_once(
     gate: World, tmp_path: Path
 ) -> None:
     """Against the greatest matching there is, found by trying all."""
-    data = gate.gate.config.data
+    data = gate.app.config.data
     number = OTHERS[0]
     made = [await decided(gate, number, after=at) for at in (0, 300, 600, 900)]
     assert all(made)
@@ -170,8 +170,8 @@ async def test_a_packed_log_says_what_it_said_before(gate: World, tmp_path: Path
         *(decided(gate, f"+39061299{at:04}") for at in range(4_000))
     )  # more than a file holds
     gate.hand.at = NOW + 2 * MINUTE
-    await gate.gate.tick()  # a checkpoint, without which nothing may be packed
-    assert [pack(each) for each in due(gate.gate.config.data / "log", NOW + DAY)]
+    await gate.app.tick()  # a checkpoint, without which nothing may be packed
+    assert [pack(each) for each in due(gate.app.config.data / "log", NOW + DAY)]
     after = reconciled(gate, written(tmp_path, rows))
     assert (after.findings, after.matched) == (before.findings, before.matched)
     assert kinds(before) == [(4, "twice"), (5, "undecided"), (6, "other_number")]
@@ -179,7 +179,7 @@ async def test_a_packed_log_says_what_it_said_before(gate: World, tmp_path: Path
 
 async def test_a_month_whose_keys_are_gone_cannot_be_reconciled(gate: World, tmp_path: Path) -> None:
     await decided(gate, CLEAR)
-    keys = Keys.open(gate.gate.config.data / "keys.json")
+    keys = Keys.open(gate.app.config.data / "keys.json")
     keys.month(NOW + 40 * DAY)
     keys.retire("2026-11")
     with pytest.raises(KeyRetired, match="2026-11"):
@@ -231,7 +231,7 @@ def cdr_row(app: str, data: str, a: str, b: str = "", **others: str) -> str:
 def trunked(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS) -> Report:
     path.write_text("\n".join(rows) + "\n")
     calls = cdr.read(path, "asterisk", Columns(), "UTC", "", trunks)
-    nodes = Node.all(gate.gate.config.data)
+    nodes = Node.all(gate.app.config.data)
     return reconcile.reconcile([calls], nodes, home="IT", own=frozenset({LINE}), skew=5 * SECOND)
 
 
@@ -423,7 +423,7 @@ async def test_the_command_tells_and_alarms_without_a_number_unless_it_is_given_
     assert (code, told["error"]["field"]) == (2, "purpose")
     _, told = await command(gate, path, "--format", "csv", "--show", "--purpose", "a by-pass of 24 November")
     assert told["findings"][0]["number"] == LISTED
-    seen = await gate.gate.subjects.lookups.seen("acme", LISTED)
+    seen = await gate.app.subjects.lookups.seen("acme", LISTED)
     assert [(each.what, each.purpose) for each in seen] == [("reconciliation", "a by-pass of 24 November")]
 
 

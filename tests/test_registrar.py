@@ -17,7 +17,8 @@ from dialgate.calllist import RowProblem
 from dialgate.gather import _open_list
 from dialgate.ledger import fold
 from dialgate.model import Origin, Transfer
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.requests import (
     CallerIdProofRequest,
     CallRequestRequest,

@@ -150,7 +150,7 @@ async def test_a_gate_serves_only_what_its_key_signed(tmp_path: Path, night: Nig
     home = tmp_path / "gate"
     home.mkdir()
     async with world.running(home, snapshot_key=public(night)) as made:
-        await made.gate.tick()
+        await made.app.tick()
         async with made.client.get("/readyz") as answer:
             assert "not signed with the key" in await answer.text()
         node = Node(night)
@@ -159,7 +159,7 @@ async def test_a_gate_serves_only_what_its_key_signed(tmp_path: Path, night: Nig
             path.unlink()
         made.hand.at += MINUTE
         await node.pull(public(night))
-        await made.gate.tick()
+        await made.app.tick()
         async with made.client.get("/readyz") as answer:
             assert "signed" not in await answer.text()
 
@@ -170,11 +170,11 @@ async def test_a_node_that_has_not_looked_for_too_long_is_not_ready(tmp_path: Pa
         for age, status in [(None, 200), (10 * MINUTE, 200), (10 * MINUTE + 1, 503), (0, 200)]:
             if age is not None:
                 write_file(seen, msgspec.json.encode(Pulled(at=made.hand.at - age, version="x")))
-            await made.gate.tick()
+            await made.app.tick()
             async with made.client.get("/readyz") as answer:
                 assert answer.status == status
         write_file(seen, b"{")
-        await made.gate.tick()
+        await made.app.tick()
         async with made.client.get("/readyz") as answer:
             assert "not compared" in await answer.text()
 

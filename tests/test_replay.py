@@ -40,7 +40,7 @@ async def data(tmp_path: Path) -> AsyncIterator[Path]:
         made.hand.at = NOW + DAY
         for _ in range(2):
             await _ask(made, LISTED)
-        yield made.gate.config.data
+        yield made.app.config.data
 
 
 async def _ask(made: World, to: str) -> str:

@@ -16,7 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.backup import back_up, ledger_end
+from dialgate.clock import wall_clock
 from dialgate.keys import Keys
 from dialgate.ledger import ConsentWithdrawn, Entry, Lifted, Revoked
 from dialgate.model import DAY, Call
@@ -27,7 +29,6 @@ from dialgate.requests import (
     RevocationRequest,
     WithdrawalRequest,
 )
-from dialgate.service import Gate, wall_clock
 from dialgate.store.sqlite import SqliteStore
 from tests import redises, world
 from tests.serving import serving
@@ -36,18 +37,18 @@ from tests.test_subjects import CONSENT
 from tests.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand
 
 
-async def ask(gate: Gate, to: str = CLEAR) -> Answer:
-    client = gate.config.settings.clients[0]
-    return await gate.check(Call(to=to, from_=CALLER, campaign="acme-fibre", client=client.name), client)
+async def ask(app: App, to: str = CLEAR) -> Answer:
+    client = app.config.settings.clients[0]
+    return await app.gate.check(Call(to=to, from_=CALLER, campaign="acme-fibre", client=client.name), client)
 
 
 def codes(answer: Answer) -> list[str]:
     return [reason.code for reason in answer.reasons]
 
 
-async def opt_out(gate: Gate, decision: str) -> None:
+async def opt_out(app: App, decision: str) -> None:
     report = OutcomeRequest(decision_id=decision, outcome="opt_out")
-    await gate.registrar.result(gate.config.settings.clients[0], report)
+    await app.registrar.result(app.config.settings.clients[0], report)
 
 
 class House:
@@ -59,12 +60,12 @@ class House:
         world.publish_answers(self.data, {CLEAR: False, LISTED: True}, NOW - DAY)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Gate]:
-        gate = await Gate.open(settings.load(self.path), registry=CollectorRegistry(), clock=Hand())
+    async def open(self) -> AsyncIterator[App]:
+        app = await App.open(settings.load(self.path), registry=CollectorRegistry(), clock=Hand())
         try:
-            yield gate
+            yield app
         finally:
-            await gate.close()
+            await app.close()
 
     def save(self) -> None:
         shutil.copy(self.data / "store.db", self.data.parent / "older.db")
@@ -85,22 +86,22 @@ class House:
 @pytest.fixture
 async def house(tmp_path: Path) -> House:
     made = House(tmp_path)
-    async with made.open() as gate:
-        await load_list(gate)
+    async with made.open() as app:
+        await load_list(app)
     made.save()
     return made
 
 
 async def test_an_opt_out_of_the_log_binds_on_an_older_store(house: House) -> None:
-    async with house.open() as gate:
-        allowed = await ask(gate)
+    async with house.open() as app:
+        allowed = await ask(app)
         assert allowed.decision == "allow"
-        await opt_out(gate, allowed.decision_id)
+        await opt_out(app, allowed.decision_id)
     house.restore()
     assert await house.ledger() == []
     for _ in range(2):  # entered once, however often the gate starts
-        async with house.open() as gate:
-            assert codes(await ask(gate)) == ["revocation.revoked"]
+        async with house.open() as app:
+            assert codes(await ask(app)) == ["revocation.revoked"]
         (entry,) = await house.ledger()
         assert isinstance(entry.event, Revoked)
         assert (entry.proof, entry.actor, entry.channel) == (
@@ -113,53 +114,53 @@ async def test_an_opt_out_of_the_log_binds_on_an_older_store(house: House) -> No
 
 
 async def test_a_stop_whose_call_was_allowed_before_the_copy_binds(house: House) -> None:
-    async with house.open() as gate:
-        allowed = await ask(gate)
+    async with house.open() as app:
+        allowed = await ask(app)
     house.save()
-    async with house.open() as gate:
-        await opt_out(gate, allowed.decision_id)
+    async with house.open() as app:
+        await opt_out(app, allowed.decision_id)
     house.restore()
-    async with house.open() as gate:
-        assert codes(await ask(gate)) == ["revocation.revoked"]
+    async with house.open() as app:
+        assert codes(await ask(app)) == ["revocation.revoked"]
 
 
 async def test_a_stop_that_a_decision_knew_binds_on_an_older_store(house: House) -> None:
-    async with house.open() as gate:
-        client = gate.config.settings.clients[0]
-        await gate.registrar.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
-        assert codes(await ask(gate)) == ["revocation.revoked"]
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        await app.registrar.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
+        assert codes(await ask(app)) == ["revocation.revoked"]
     house.restore()
     for _ in range(2):
-        async with house.open() as gate:
-            assert codes(await ask(gate)) == ["revocation.revoked"]
+        async with house.open() as app:
+            assert codes(await ask(app)) == ["revocation.revoked"]
         (entry,) = await house.ledger()
         assert (entry.event, entry.channel) == (Revoked(at=NOW), "letter")
 
 
 async def test_a_withdrawal_that_a_decision_knew_is_entered_again(house: House) -> None:
-    async with house.open() as gate:
-        client = gate.config.settings.clients[0]
-        await gate.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        await app.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
     house.save()
-    async with house.open() as gate:
-        await gate.registrar.record(client, WithdrawalRequest(number=CLEAR, id=f"form-{CLEAR}"))
-        await ask(gate)
+    async with house.open() as app:
+        await app.registrar.record(client, WithdrawalRequest(number=CLEAR, id=f"form-{CLEAR}"))
+        await ask(app)
     house.restore()
     for _ in range(2):
-        async with house.open() as gate:
-            await ask(gate)
+        async with house.open() as app:
+            await ask(app)
         assert [entry.event for entry in await house.ledger()][1:] == [
             ConsentWithdrawn(id=(await house.ledger())[0].event.id, at=NOW)  # type: ignore[union-attr]
         ]
 
 
 async def test_a_stop_that_was_lifted_is_not_entered_again(house: House) -> None:
-    async with house.open() as gate:
-        allowed = await ask(gate)
-        await opt_out(gate, allowed.decision_id)
-        assert codes(await ask(gate)) == ["revocation.revoked"]
-        client = gate.config.settings.clients[0]
-        await gate.registrar.lift(client, 1, LiftRequest(ground="error", reason="another number was meant"))
+    async with house.open() as app:
+        allowed = await ask(app)
+        await opt_out(app, allowed.decision_id)
+        assert codes(await ask(app)) == ["revocation.revoked"]
+        client = app.config.settings.clients[0]
+        await app.registrar.lift(client, 1, LiftRequest(ground="error", reason="another number was meant"))
     newest = house.data.parent / "newest.db"
     shutil.copy(house.data / "store.db", newest)
     house.restore()
@@ -167,22 +168,22 @@ async def test_a_stop_that_was_lifted_is_not_entered_again(house: House) -> None
     store = SqliteStore.open(house.data / "store.db")
     await store.settle(Keys.open(house.data / "keys.json").log, 0, [], [])  # the whole log is read again
     await store.close()
-    async with house.open() as gate:
-        assert (await ask(gate)).decision == "allow"
+    async with house.open() as app:
+        assert (await ask(app)).decision == "allow"
     assert [type(entry.event) for entry in await house.ledger()] == [Revoked, Lifted]
 
 
 async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house: House) -> None:
-    async with house.open() as gate:
-        allowed = await ask(gate)
-        client = gate.config.settings.clients[0]
-        await gate.registrar.result(
+    async with house.open() as app:
+        allowed = await ask(app)
+        client = app.config.settings.clients[0]
+        await app.registrar.result(
             client, OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned")
         )
-        await opt_out(gate, allowed.decision_id)
+        await opt_out(app, allowed.decision_id)
     house.restore()
-    async with house.open() as gate:
-        assert codes(await ask(gate)) == ["revocation.revoked", "frequency.rest"]
+    async with house.open() as app:
+        assert codes(await ask(app)) == ["revocation.revoked", "frequency.rest"]
 
 
 # ---- several logs on a shared store ------------------------------------------------------------------------------------
@@ -202,9 +203,9 @@ async def emptied(shared: dict[str, Any], *folders: Path) -> None:
         (folder / "data/ledger.durable").unlink(missing_ok=True)
 
 
-async def opened(path: Path, worker: int = 1) -> Gate:
+async def opened(path: Path, worker: int = 1) -> App:
     config = settings.load(path)
-    return await Gate.open(config, registry=CollectorRegistry(), clock=Hand(), worker=worker)
+    return await App.open(config, registry=CollectorRegistry(), clock=Hand(), worker=worker)
 
 
 async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared: dict[str, Any]) -> None:
@@ -228,7 +229,7 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     folders = [tmp_path / name for name in ("rome", "milan")]
-    gates: list[Gate] = []
+    gates: list[App] = []
     for folder in folders:
         folder.mkdir()
         world.write_folder(folder, store=shared, node=folder.name)
@@ -241,11 +242,11 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_
     await rome.tick()
     allowed = await ask(rome)
     await opt_out(milan, allowed.decision_id)
-    for gate in gates:
-        await gate.close()
+    for app in gates:
+        await app.close()
     await emptied(shared, *folders)
     milan = await opened(folders[1] / "dialgate.yaml")
-    assert allowed.decision_id in milan.readiness()["ledger"]
+    assert allowed.decision_id in milan.gate.readiness()["ledger"]
     assert codes(await ask(milan)) == ["gate.unavailable"]
     rome = await opened(
         folders[0] / "dialgate.yaml"
@@ -253,10 +254,10 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_
     await milan.tick()
     await milan._stops.ended()
     await milan.tick()
-    assert "ledger" not in milan.readiness()
+    assert "ledger" not in milan.gate.readiness()
     assert "revocation.revoked" in codes(await ask(rome))
-    for gate in (rome, milan):
-        await gate.close()
+    for app in (rome, milan):
+        await app.close()
 
 
 # ---- what a copy holds -------------------------------------------------------------------------------------------------
@@ -266,9 +267,9 @@ async def test_a_stop_that_is_taken_while_the_log_is_copied_is_in_the_copy(tmp_p
     path = world.write_folder(tmp_path)
     data, out = tmp_path / "data", tmp_path / "copy"
     world.publish_answers(data, {CLEAR: False}, wall_clock() - DAY)
-    async with serving(path) as gate:
-        await gate.post("/v1/check", {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"})
-        url, stopped = f"{gate.ready['url']}/v1/revocations", list[int]()
+    async with serving(path) as app:
+        await app.post("/v1/check", {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"})
+        url, stopped = f"{app.ready['url']}/v1/revocations", list[int]()
 
         def stop_once(*_: int) -> None:
             """After the first file, which is of the log."""

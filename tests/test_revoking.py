@@ -15,7 +15,8 @@ from dialgate import revoking, settings
 from dialgate.calllist import RowProblem
 from dialgate.interfaces import cli
 from dialgate.ledger import Revoked
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.requests import LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.settings import Client
 from tests.world import CALL, CLEAR, LISTED, NOW, World, write_folder
@@ -120,7 +121,7 @@ async def test_more_stops_than_are_written_at_once_all_bind_a_running_gate(runni
     """From another process's connection, beside the gate; to every controller."""
     count = revoking.AT_ONCE * 2 + 10
     rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
-    beside = await Registrar.open(running.gate.config, lambda: NOW)
+    beside = await Registrar.open(running.app.config, lambda: NOW)
     everyone = RevocationsRequest(scope="everyone")
     assert (await beside.revoke_all(DPO, everyone, BytesIO(rows.encode()))).revoked == count
     await beside.close()

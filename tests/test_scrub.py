@@ -21,7 +21,8 @@ from dialgate.export import Order
 from dialgate.interfaces import cli
 from dialgate.localtime import rfc3339
 from dialgate.model import DAY, HOUR, MINUTE, Call
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.requests import RevocationRequest
 from dialgate.settings import Client, Scope
 from dialgate.tabular import NO_HINTS
@@ -41,7 +42,7 @@ ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
 
 
 async def scrubbed(made: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
-    return await export.scrub(made.gate.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
+    return await export.scrub(made.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
 
 
 def read(path: Path, separator: str = ",") -> list[list[str]]:
@@ -76,7 +77,7 @@ async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World,
 
 
 async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(running: World) -> None:
-    made, numbers = running.gate, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
+    made, numbers = running.app, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
     file = made.config.data / "store.db"
     publish_answers(made.config.data, dict.fromkeys(numbers, False), NOW - DAY)
     async with running.client.post("/v1/lists", json={**world.LIST, "id": "all", "numbers": numbers}) as told:
@@ -95,7 +96,7 @@ async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(run
     judge, _ = await beside.judge(OPERATOR, "acme-fibre", NOW)
     verdicts = await judge.judge(numbers)
     for number, verdict in zip(numbers, verdicts, strict=True):
-        asked = await made.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
+        asked = await made.gate.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
         codes = [reason.code for reason in asked.reasons] or [""]
         ends = when(verdict.valid_until)
         assert (verdict.code, min(ends, ANSWER_ENDS) if ends else "") == (codes[0], asked.valid_until)
@@ -117,7 +118,7 @@ async def told_to_stop(made: World, numbers: list[str]) -> None:
     """The controller, or everybody."""
     for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
         stop = convert({"number": number, "scope": scope}, RevocationRequest)
-        await made.gate.registrar.revoke(WHOLE, stop)
+        await made.app.registrar.revoke(WHOLE, stop)
 
 
 @pytest.mark.parametrize(
@@ -147,17 +148,17 @@ def adhere(made: World) -> None:
     file.write_text(
         file.read_text().replace("adheres_to: [own_hours]", "adheres_to: [codice_condotta_telemarketing]")
     )
-    made.gate.reload(settings.load(made.folder / "dialgate.yaml"))
+    made.app.reload(settings.load(made.folder / "dialgate.yaml"))
 
 
 async def test_an_export_is_written_down_before_the_file_is_there(running: World, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     told = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
-    (entry,) = await running.gate.registrar.exports(OPERATOR)
+    (entry,) = await running.app.registrar.exports(OPERATOR)
     assert (entry.seq, entry.kind, entry.actor, entry.proof) == (told.seq, "exported", "anna", "ticket-1")
     digest = sha256(out.read_bytes()).hexdigest()
     assert entry.details == {"campaign": "acme-fibre", "rows": 2, "allowed": 1, "sha256": digest}
-    assert await running.gate.registrar.exports(STRANGER) == []
+    assert await running.app.registrar.exports(STRANGER) == []
 
 
 async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -
         assert refused.value.code == code
     assert out.read_text() == "an older one"
     assert not out.with_name("out.csv.new").exists()
-    assert await running.gate.registrar.exports(OPERATOR) == []
+    assert await running.app.registrar.exports(OPERATOR) == []
 
 
 async def test_nothing_is_reserved_by_looking(running: World, tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ async def test_a_preview_counts_what_is_callable_and_what_will_be(tmp_path: Path
         numbers = [CLEAR, LISTED, ASKED, EXPIRED]
         async with made.client.post("/v1/lists", json={**world.LIST, "numbers": numbers}) as answer:
             assert answer.status == 201
-        publish_answers(made.gate.config.data, {EXPIRED: False}, NOW - 15 * DAY)
+        publish_answers(made.app.config.data, {EXPIRED: False}, NOW - 15 * DAY)
         adhere(made)
         told = {at: await preview(made, at) for at in (NOW, NOW + 12 * HOUR)}
     day, night = told[NOW], told[NOW + 12 * HOUR]
@@ -211,13 +212,13 @@ async def test_a_preview_counts_what_is_callable_and_what_will_be(tmp_path: Path
 
 async def preview(made: World, at: int) -> export.Preview:
     order = Order(campaign="acme-fibre", at=at)
-    return await export.preview(made.gate.registrar, OPERATOR, "rome", order, lambda _, __: None)
+    return await export.preview(made.app.registrar, OPERATOR, "rome", order, lambda _, __: None)
 
 
 async def test_a_list_of_another_is_not_there(running: World) -> None:
     for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
         with pytest.raises(Refused) as refused:
-            await export.preview(running.gate.registrar, client, name, ORDER, lambda _, __: None)
+            await export.preview(running.app.registrar, client, name, ORDER, lambda _, __: None)
         assert refused.value.code == code
 
 

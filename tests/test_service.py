@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from dialgate import kept, settings
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.decision import decide
 from dialgate.decision_log import LogUnavailable, verify
 from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
 from dialgate.records import Reader, Record
-from dialgate.registrar import Refused
+from dialgate.refusal import Refused
 from dialgate.requests import OutcomeRequest, RevocationRequest
-from dialgate.service import Gate
 from dialgate.settings import Client
 from tests import world
 from tests.damage import flip
@@ -36,17 +36,17 @@ class Ticking(Hand):
 
 
 def client_of(running: World) -> Client:
-    return running.gate.config.settings.clients[0]
+    return running.app.config.settings.clients[0]
 
 
 async def ask(running: World, to: str = CLEAR, call_id: str = "", campaign: str = "acme-fibre") -> Answer:
     client = client_of(running)
     call = Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=client.name, interface="test")
-    return await running.gate.check(call, client)
+    return await running.app.gate.check(call, client)
 
 
 def records(running: World) -> list[Record]:
-    log = running.gate.config.data / "log"
+    log = running.app.config.data / "log"
     return [record for _, record in Reader(log).entries() if isinstance(record, Record)]
 
 
@@ -101,12 +101,12 @@ async def test_an_allow_is_repeated_while_it_holds_and_then_the_call_counts_agai
 async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World) -> None:
     first = await ask(running, call_id="a")
     told = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
-    await running.gate.registrar.result(client_of(running), told)
+    await running.app.registrar.result(client_of(running), told)
     assert codes(await ask(running, call_id="a")) == ["frequency.rest"]
 
 
 async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: World) -> None:
-    recorder, loop = running.gate._recorder, asyncio.get_running_loop()
+    recorder, loop = running.app._recorder, asyncio.get_running_loop()
     loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
     first = asyncio.ensure_future(ask(running, call_id="a"))
     for _ in range(100):
@@ -125,7 +125,7 @@ async def test_one_who_waits_no_more_for_a_disk_that_fails_is_no_loss_of_the_oth
     small_disk: Path, tmp_path: Path
 ) -> None:
     async with world.running(tmp_path, data=str(small_disk / "data")) as running:
-        recorder = running.gate._recorder
+        recorder = running.app._recorder
         gone, waiting = recorder.sync(), recorder.sync()
         gone.cancel()
         fill(small_disk / "rubbish")
@@ -140,19 +140,19 @@ def descriptors() -> int:
 
 
 async def test_however_many_wait_for_a_disk_that_stalls_all_are_answered(running: World) -> None:
-    recorder, loop = running.gate._recorder, asyncio.get_running_loop()
+    recorder, loop = running.app._recorder, asyncio.get_running_loop()
     loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
     held = descriptors()
     waiting = [recorder.sync() for _ in range(3_000)]
     assert descriptors() <= held
     loop.add_reader(recorder._syncing.fileno(), recorder._synced)
     await asyncio.gather(*waiting)
-    assert running.gate.readiness() == {}
+    assert running.app.gate.readiness() == {}
 
 
 async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:
     """A repeated answer waits for the disk too; that the gate was idle before does not make the disk slow."""
-    await running.gate._recorder.sync()
+    await running.app._recorder.sync()
     took = running.sample("dialgate_log_sync_seconds_sum")
     assert took is not None
     assert took < 60
@@ -161,17 +161,17 @@ async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running
 async def test_what_a_stranger_guesses_is_not_remembered_for_the_owner(running: World) -> None:
     stranger = msgspec.structs.replace(client_of(running), name="stranger", controllers=())
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
-    await running.gate.check(call, stranger)
+    await running.app.gate.check(call, stranger)
     assert (await ask(running)).decision == "allow"
 
 
 async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: World) -> None:
-    (path,) = (running.gate.config.data / "lists").glob("*.numbers")
+    (path,) = (running.app.config.data / "lists").glob("*.numbers")
     flip(path, -1)
-    running.gate._gatherer.use_lists({})
+    running.app.gate._gatherer.use_lists({})
     with capture_logs() as said:
         for _ in range(3):
-            await running.gate.tick()
+            await running.app.tick()
     assert [each["event"] for each in said].count("call list left out") == 1, "not once a second"
     assert "list.unknown" in codes(await ask(running))
 
@@ -180,9 +180,9 @@ async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World
     allowed = await ask(running)
     path = running.folder / "controllers" / "acme.yaml"
     path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
-    running.gate.reload(settings.load(running.folder / "dialgate.yaml"))
+    running.app.reload(settings.load(running.folder / "dialgate.yaml"))
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
-    assert (await running.gate.registrar.result(client_of(running), told)).revocation is not None
+    assert (await running.app.registrar.result(client_of(running), told)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
@@ -195,32 +195,32 @@ async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_b
     written = path.read_text()
     path.write_text(written.replace("acme-fibre", "acme-autumn"))
     (path.parent / "beta.yaml").write_text(written.replace("id: acme\n", "id: beta\n"))
-    running.gate.reload(settings.load(running.folder / "dialgate.yaml"))
+    running.app.reload(settings.load(running.folder / "dialgate.yaml"))
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
     client = msgspec.structs.replace(client_of(running), controllers=controllers)
     if "acme" not in controllers:
         with pytest.raises(Refused, match="decision"):
-            await running.gate.registrar.result(client, told)
+            await running.app.registrar.result(client, told)
         return
-    assert (await running.gate.registrar.result(client, told)).revocation is not None
+    assert (await running.app.registrar.result(client, told)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
 async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays(running: World) -> None:
-    manifest = running.gate.config.data / "snapshots" / "manifest.json"
+    manifest = running.app.config.data / "snapshots" / "manifest.json"
     whole = manifest.read_bytes()
     manifest.write_bytes(b'{"version": "\xff"}')
-    await running.gate.tick()
-    assert "snapshot" in running.gate.readiness()
+    await running.app.tick()
+    assert "snapshot" in running.app.gate.readiness()
     assert (await ask(running)).decision == "allow"
     manifest.write_bytes(whole)
-    await running.gate.tick()
-    assert running.gate.readiness() == {}
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
 
 
 async def test_of_two_reports_about_a_call_the_stricter_stands(running: World) -> None:
     allowed = await ask(running)
-    report = running.gate.registrar.result
+    report = running.app.registrar.result
     await report(client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned"))
     for milder in ("not_dialled", "answered"):
         with pytest.raises(Refused, match="abandoned"):
@@ -240,7 +240,7 @@ async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World
     answers = [await ask(running) for _ in range(6)]
     assert [answer.decision for answer in answers] == ["allow"] * 5 + ["deny"]
     told = OutcomeRequest(decision_id=answers[0].decision_id, outcome="not_dialled")
-    await running.gate.registrar.result(client_of(running), told)
+    await running.app.registrar.result(client_of(running), told)
     assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
 
 
@@ -251,17 +251,17 @@ async def test_a_call_that_was_not_dialled_and_is_asked_about_again_counts_again
         assert await ask(running, call_id="a") == first
         if number < 5:
             told = OutcomeRequest(decision_id=first.decision_id, outcome="not_dialled")
-            await running.gate.registrar.result(client_of(running), told)
+            await running.app.registrar.result(client_of(running), told)
             assert (await ask(running, call_id=f"dialled-{number}")).decision == "allow"
 
 
 async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
     allowed = await ask(running)
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
-    receipt = await running.gate.registrar.result(client_of(running), told)
+    receipt = await running.app.registrar.result(client_of(running), told)
     assert receipt.revocation is not None
     assert codes(await ask(running))[0] == "revocation.revoked"
-    assert verify(running.gate.config.data / "log").by_type == {"grounds": 2, "decision": 2, "outcome": 1}
+    assert verify(running.app.config.data / "log").by_type == {"grounds": 2, "decision": 2, "outcome": 1}
 
 
 # ---- revocation ------------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(runnin
 
 async def test_an_allow_is_not_repeated_once_the_person_said_stop(running: World) -> None:
     assert (await ask(running, call_id="a")).decision == "allow"
-    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
     again = await ask(running, call_id="a")
     assert codes(again)[0] == "revocation.revoked"
     assert await ask(running, call_id="a") == again
@@ -287,7 +287,7 @@ async def test_no_allow_is_decided_after_a_revocation_was_acknowledged(tmp_path:
         hammering = [asyncio.create_task(hammer()) for _ in range(32)]
         for _ in range(3):
             await ask(running)
-        await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+        await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
         acknowledged = running.hand.at
         for _ in range(50):
             await ask(running)
@@ -316,10 +316,10 @@ async def test_every_record_replays_to_its_own_decision(running: World) -> None:
     for number in (CLEAR, LISTED, "+393331234567", "112", "nonsense", "0612345678", "+33123456789"):
         await ask(running, to=number)
         await ask(running, to=number, campaign="no-such")
-    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await ask(running)
     for record in records(running):
-        law = kept.law(running.gate.config.data / "kept", record.law)
+        law = kept.law(running.app.config.data / "kept", record.law)
         assert decide(record.facts, law) == record.decision
     assert len(records(running)) == 15
 
@@ -328,9 +328,9 @@ async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: W
     await ask(running)
     path = running.folder / "countries" / "it.yaml"
     path.write_text(path.read_text().replace("limit: 5", "limit: 1"))
-    running.gate.reload(settings.load(running.folder / "dialgate.yaml"))
+    running.app.reload(settings.load(running.folder / "dialgate.yaml"))
     assert codes(await ask(running)) == ["frequency.exceeded"]
-    folder = running.gate.config.data / "kept"
+    folder = running.app.config.data / "kept"
     first, second = records(running)
     assert first.law != second.law
     assert decide(first.facts, kept.law(folder, first.law)).allow
@@ -344,11 +344,11 @@ async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> N
     await ask(running, to="+393331234567 x")
     await ask(running, call_id="lead-+390612345678", campaign="for-0612345678")
     await ask(running, call_id="0612 345 678")
-    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
-    await running.gate.tick()
+    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.tick()
     found = [
         path.name
-        for path in running.gate.config.data.rglob("*")
+        for path in running.app.config.data.rglob("*")
         if path.is_file() and any(digits in path.read_bytes() for digits in (b"12345678", b"331234567"))
     ]
     assert found == []
@@ -358,8 +358,8 @@ async def test_a_simulation_leaves_nothing_behind(running: World) -> None:
     client = client_of(running)
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
     for _ in range(10):
-        assert (await running.gate.simulate(call, client)).decision == "allow"
-    later = await running.gate.simulate(call, client, NOW + 30 * DAY)
+        assert (await running.app.gate.simulate(call, client)).decision == "allow"
+    later = await running.app.gate.simulate(call, client, NOW + 30 * DAY)
     assert [reason.code for reason in later.reasons] == ["registry.expired"]
     assert records(running) == []
 
@@ -373,9 +373,9 @@ async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
         (NOW + 14 * HOUR - 5 * MINUTE, "2026-11-24T23:00:00.000Z"),
     ):
         running.hand.at = at
-        simulated = await running.gate.simulate(call, client)
-        assert simulated.valid_until == (await running.gate.check(call, client)).valid_until == ends
-        assert (await running.gate.simulate(call, client, at)).valid_until == ends
+        simulated = await running.app.gate.simulate(call, client)
+        assert simulated.valid_until == (await running.app.gate.check(call, client)).valid_until == ends
+        assert (await running.app.gate.simulate(call, client, at)).valid_until == ends
 
 
 # ---- faults of ours --------------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ async def denied_for(running: World, component: str) -> Answer:
         if not answer.decision_id:
             break
     assert (answer.decision, codes(answer)) == ("deny", ["gate.unavailable"])
-    assert component in running.gate.readiness()
+    assert component in running.app.gate.readiness()
     faults = running.sample("dialgate_faults_total", component=component)
     assert faults is not None
     assert faults >= 1
@@ -410,19 +410,19 @@ async def denied_for(running: World, component: str) -> Answer:
 
 
 async def test_a_locked_store_is_a_deny_and_recovers(running: World) -> None:
-    path = running.gate.config.data / "store.db"
+    path = running.app.config.data / "store.db"
     holder = await asyncio.create_subprocess_exec(
         sys.executable, "-c", LOCK, str(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert holder.stdout is not None
     await holder.stdout.readline()
     await ask(running, call_id="decided, recorded, and gathered for the store")
-    await running.gate.tick()
+    await running.app.tick()
     await denied_for(running, "store")
     holder.kill()
     await holder.wait()
-    await running.gate.tick()
-    assert running.gate.readiness() == {}
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
     assert (await ask(running)).decision_id
 
 
@@ -441,10 +441,10 @@ async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Pa
         fill(small_disk / "rubbish")
         await denied_for(running, "log")
         (small_disk / "rubbish").unlink()
-        await running.gate.tick()
-        assert running.gate.readiness() == {}
+        await running.app.tick()
+        assert running.app.gate.readiness() == {}
         assert (await ask(running)).decision == "allow"
-        report = verify(running.gate.config.data / "log")
+        report = verify(running.app.config.data / "log")
         assert report.ok, report.faults
 
 
@@ -462,27 +462,27 @@ async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
             await denied_for(running, "log")
         finally:
             await run("umount", log)
-        await running.gate.tick()
-        assert running.gate.readiness() == {}
+        await running.app.tick()
+        assert running.app.gate.readiness() == {}
         assert (await ask(running)).decision_id
 
 
 async def test_a_damaged_snapshot_is_refused_and_the_last_good_one_stays(running: World) -> None:
-    folder = running.gate.config.data / "snapshots"
-    good = running.gate.status().snapshot
-    world.publish_answers(running.gate.config.data, {LISTED: False}, NOW - HOUR)
+    folder = running.app.config.data / "snapshots"
+    good = running.app.status().snapshot
+    world.publish_answers(running.app.config.data, {LISTED: False}, NOW - HOUR)
     newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
     whole = newest.read_bytes()
     newest.write_bytes(whole[:-1])
-    await running.gate.tick()
-    assert "truncated" in running.gate.readiness()["snapshot"]
+    await running.app.tick()
+    assert "truncated" in running.app.gate.readiness()["snapshot"]
     assert running.sample("dialgate_snapshot_rejected_total") == 1
-    assert running.gate.status().snapshot == good
+    assert running.app.status().snapshot == good
     assert (await ask(running)).decision == "allow"
     assert codes(await ask(running, to=LISTED))[0] == "registry.listed"
     newest.write_bytes(whole)
-    await running.gate.tick()
-    assert running.gate.readiness() == {}
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
     assert (await ask(running, to=LISTED)).decision == "allow"
 
 
@@ -492,12 +492,12 @@ async def test_a_broken_configuration_leaves_the_last_good_one_in_force(running:
     path.write_text("listen: [")
     with pytest.raises(settings.ConfigError) as refused:
         settings.load(path)
-    running.gate.config_rejected(refused.value)
+    running.app.gate.reject_config(refused.value)
     assert running.sample("dialgate_config_rejected_total") == 1
     assert (await ask(running)).decision == "allow"
     path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"data": "elsewhere"}))
     with pytest.raises(settings.ConfigError, match="restart"):
-        running.gate.reload(settings.load(path))
+        running.app.reload(settings.load(path))
     assert (await ask(running)).decision == "allow"
 
 
@@ -508,15 +508,15 @@ async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running
     running.hand.at -= 1
     await denied_for(running, "clock")
     running.hand.at += MINUTE
-    await running.gate.tick()
-    assert running.gate.readiness() == {}
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
     assert (await ask(running)).decision == "allow"
 
 
 async def test_a_stop_is_taken_whatever_the_clock_says(running: World) -> None:
     assert (await ask(running)).decision == "allow"
     running.hand.at -= HOUR
-    await running.gate.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
     running.hand.at += HOUR
     assert codes(await ask(running))[0] == "revocation.revoked"
 
@@ -524,23 +524,23 @@ async def test_a_stop_is_taken_whatever_the_clock_says(running: World) -> None:
 async def test_a_clock_set_back_while_the_gate_was_down_is_noticed(tmp_path: Path) -> None:
     async with world.running(tmp_path) as running:
         await ask(running)
-        config, registry = running.gate.config, running.registry
-    gate = await Gate.open(config, registry=type(registry)(), clock=Hand(NOW - HOUR))
-    assert "clock" in gate.readiness()
-    await gate.close()
+        config, registry = running.app.config, running.registry
+    app = await App.open(config, registry=type(registry)(), clock=Hand(NOW - HOUR))
+    assert "clock" in app.gate.readiness()
+    await app.close()
 
 
 async def test_an_expired_snapshot_makes_the_gate_unready_and_every_number_unknown(running: World) -> None:
     running.hand.at = NOW + 15 * DAY
-    await running.gate.tick()
-    assert "expired" in running.gate.readiness()["snapshot"]
+    await running.app.tick()
+    assert "expired" in running.app.gate.readiness()["snapshot"]
     assert codes(await ask(running))[0] == "registry.expired"
 
 
 async def test_a_client_sees_no_campaign_of_another_controller(running: World) -> None:
     stranger = msgspec.structs.replace(client_of(running), controllers=())
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
-    assert codes(await running.gate.check(call, stranger)) == ["campaign.unknown"]
+    assert codes(await running.app.gate.check(call, stranger)) == ["campaign.unknown"]
 
 
 async def test_what_no_encoder_can_write_is_still_decided(running: World) -> None:
@@ -550,8 +550,8 @@ async def test_what_no_encoder_can_write_is_still_decided(running: World) -> Non
 
 async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment(running: World) -> None:
     for passes in range(6):  # of the loop, between what is written and the end
-        upkeep = asyncio.create_task(running.gate.run())
-        changed = running.gate.registrar.changed
+        upkeep = asyncio.create_task(running.app.run())
+        changed = running.app.registrar.changed
         while not changed._waiters:  # noqa: ASYNC110 - they are the loop's
             await asyncio.sleep(0)
         changed.set()
@@ -564,8 +564,8 @@ async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment
 
 async def test_what_nobody_waits_for_any_longer_is_not_decided(running: World) -> None:
     """Also where it would have been a batch of its own."""
-    gate, client = running.gate, running.gate.config.settings.clients[0]
-    before = gate.status().records
+    app, client = running.app, running.app.config.settings.clients[0]
+    before = app.status().records
     gone = Call(
         to=CLEAR,
         from_=CALLER,
@@ -575,9 +575,9 @@ async def test_what_nobody_waits_for_any_longer_is_not_decided(running: World) -
         client=client.name,
         interface="http",
     )
-    gate.check(gone, client).cancel()
+    app.gate.check(gone, client).cancel()
     for _ in range(3):
         await asyncio.sleep(0)
-    gate.check(gone, client).cancel()
+    app.gate.check(gone, client).cancel()
     await ask(running, to=LISTED)
-    assert gate.status().records == before + 2, "grounds and decision of the one that was waited for"
+    assert app.status().records == before + 2, "grounds and decision of the one that was waited for"

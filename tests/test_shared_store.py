@@ -19,15 +19,15 @@ from typer.testing import CliRunner
 
 from dialgate import settings
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.decision_log import verify
 from dialgate.doors import FastAgi, Listen, Sip
-from dialgate.interfaces.cli import app
+from dialgate.interfaces import cli
 from dialgate.keys import KeysUnusable
 from dialgate.model import DAY, Call, Result
 from dialgate.registrar import Registrar
 from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.service import Gate
 from dialgate.settings import SharedStore
 from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
@@ -39,14 +39,14 @@ from tests.world import CALLER, CLEAR, LISTED, NOW, Hand
 UNLISTED = "+390612999999"  # on no call list, and the registry was not asked
 
 
-async def load_list(gate: Gate) -> None:
-    await load_numbers(gate, [CLEAR])
+async def load_list(app: App) -> None:
+    await load_numbers(app, [CLEAR])
 
 
-async def load_numbers(gate: Gate, numbers: list[str]) -> None:
+async def load_numbers(app: App, numbers: list[str]) -> None:
     told = {name: value for name, value in world.LIST.items() if name != "numbers"}
-    await gate.registrar.load_list(
-        gate.config.settings.clients[0],
+    await app.registrar.load_list(
+        app.config.settings.clients[0],
         msgspec.convert(told, ListRequest),
         io.BytesIO("\n".join(numbers).encode()),
     )
@@ -58,22 +58,22 @@ def share(first: Path, folder: Path) -> None:
     shutil.copytree(first / "data/lists", folder / "data/lists")
 
 
-async def gate_on(folder: Path, name: str, first: Path | None = None, **changes: Any) -> Gate:
+async def gate_on(folder: Path, name: str, first: Path | None = None, **changes: Any) -> App:
     """`first`: the folder of a gate whose keys this one shares."""
     store = {"url": redises.alone(), "name": name, "patience": 5}
     file = world.write_folder(folder, store=store, node=folder.name, **changes)
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
         share(first, folder)
-    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     if first is None:
-        await load_list(gate)
-    await gate.tick()
-    return gate
+        await load_list(app)
+    await app.tick()
+    return app
 
 
 @pytest.fixture
-async def gates(tmp_path: Path) -> AsyncIterator[list[Gate]]:
+async def gates(tmp_path: Path) -> AsyncIterator[list[App]]:
     async with AsyncExitStack() as opened:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
@@ -84,21 +84,21 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[Gate]]:
         yield [first, second]
 
 
-async def ask(gate: Gate, call_id: str = "", to: str = CLEAR) -> Answer:
-    client = gate.config.settings.clients[0]
+async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
+    client = app.config.settings.clients[0]
     call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
-    return await gate.check(call, client)
+    return await app.gate.check(call, client)
 
 
-async def test_a_limit_of_five_is_five_over_two_gates(gates: list[Gate]) -> None:
+async def test_a_limit_of_five_is_five_over_two_gates(gates: list[App]) -> None:
     answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
     allowed = [answer for answer in answers if answer.decision == "allow"]
     assert len(allowed) == 5
     assert {answer.decision_id != "" for answer in answers} == {True}
-    assert all(verify(gate.config.data / "log").ok for gate in gates)
+    assert all(verify(app.config.data / "log").ok for app in gates)
 
 
-async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> None:
+async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
     one, other = gates
     assert (await ask(other)).decision == "allow"
     await one.registrar.revoke(
@@ -107,7 +107,7 @@ async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[Gate]) -> N
     assert (await ask(other)).reasons[0].code == "revocation.revoked"
 
 
-async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gates: list[Gate]) -> None:
+async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gates: list[App]) -> None:
     """No reservation watches a call that is denied anyway."""
     one, other = gates
     stop = RevocationRequest(number=UNLISTED, scope="controller")
@@ -117,7 +117,7 @@ async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gate
     assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
 
 
-async def test_a_retry_at_another_gate_is_the_same_question(gates: list[Gate]) -> None:
+async def test_a_retry_at_another_gate_is_the_same_question(gates: list[App]) -> None:
     first = await ask(gates[0], "a")
     assert await ask(gates[1], "a") == first
 
@@ -136,16 +136,16 @@ async def test_where_workers_crowd_the_processors_all_who_come_go_together(
     tmp_path: Path, workers: int, together: bool
 ) -> None:
     """They come in several turns of the event loop, as requests do. Else at most a half of those who are there goes."""
-    gate = await gate_on(tmp_path, tmp_path.name, workers=workers)
+    app = await gate_on(tmp_path, tmp_path.name, workers=workers)
     asked = []
     for turn in range(3):
-        asked += [asyncio.ensure_future(ask(gate, f"{turn}-{number}")) for number in range(20)]
+        asked += [asyncio.ensure_future(ask(app, f"{turn}-{number}")) for number in range(20)]
         await asyncio.sleep(0)
     answers = await asyncio.gather(*asked)
     assert len({each.decision_id for each in answers} - {""}) == 60
-    assert (len(gate.recent) == 1) == together
-    assert (await ask(gate, "alone")).decision_id
-    await gate.close()
+    assert (len(app.gate.recent) == 1) == together
+    assert (await ask(app, "alone")).decision_id
+    await app.close()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ async def test_where_workers_crowd_the_processors_all_who_come_go_together(
 )
 def test_config_check_reads_the_address_of_the_store(tmp_path: Path, url: str, told: str) -> None:
     file = world.write_folder(tmp_path, store={"url": url})
-    checked = CliRunner().invoke(app, ["config", "check", "--config", str(file)])
+    checked = CliRunner().invoke(cli.app, ["config", "check", "--config", str(file)])
     assert checked.exit_code == 1
     assert told in checked.output
 
@@ -174,7 +174,7 @@ async def test_a_gate_with_other_keys_is_refused_and_leaves_no_log_in_the_way(tm
         await Registrar.open(settings.load(tmp_path / "two/dialgate.yaml"), Hand())
     share(tmp_path / "one", tmp_path / "two")
     told = settings.load(tmp_path / "two/dialgate.yaml")
-    await (await Gate.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+    await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
     await first.close()
 
 
@@ -197,14 +197,14 @@ async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_cla
         await redis.run("DEL", redis.key("keys"))
         await redis.close()
     with pytest.raises(KeysUnusable, match="written under other keys"):
-        await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+        await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
 
 
-async def open_beside(running: Gate, file: Path) -> None:
+async def open_beside(running: App, file: Path) -> None:
     """Whoever opens a gate at `file` while another works."""
     at_work = asyncio.create_task(running.run())
     try:
-        await (await Gate.open(settings.load(file), registry=CollectorRegistry())).close()
+        await (await App.open(settings.load(file), registry=CollectorRegistry())).close()
     finally:
         at_work.cancel()
 
@@ -214,7 +214,7 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     for name in ("one", "two", "copied"):
         (tmp_path / name).mkdir()
     file = world.write_folder(tmp_path / "one", store=store)
-    first = await Gate.open(settings.load(file), registry=CollectorRegistry())
+    first = await App.open(settings.load(file), registry=CollectorRegistry())
     await load_list(first)
     namesake = world.write_folder(tmp_path / "two", store=store)
     share(tmp_path / "one", tmp_path / "two")
@@ -225,7 +225,7 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     with pytest.raises(StoreUnavailable, match="one data folder was copied from the other"):
         await open_beside(first, copied)
     # It is heard of no more, as if it had been killed: the copy, as a backup that was restored, takes its place.
-    await (await Gate.open(settings.load(copied), registry=CollectorRegistry())).close()
+    await (await App.open(settings.load(copied), registry=CollectorRegistry())).close()
     await first.close()
 
 
@@ -236,24 +236,22 @@ async def test_of_two_gates_that_open_logs_of_one_name_at_once_one_gives_up(tmp_
         (tmp_path / name).mkdir()
     files = [world.write_folder(tmp_path / name, store=store, node=name) for name in ("one", "two")]
     world.publish_answers(tmp_path / "one/data", {CLEAR: False}, NOW - DAY)
-    first = await Gate.open(settings.load(files[0]), registry=CollectorRegistry(), clock=Hand())
+    first = await App.open(settings.load(files[0]), registry=CollectorRegistry(), clock=Hand())
     await load_list(first)
     await first.close()
     shutil.copytree(tmp_path / "one/data", tmp_path / "two/data", dirs_exist_ok=True)
-    opening = [Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
+    opening = [App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
     twins = await asyncio.gather(*opening)
-    asked = [
-        (gate, await ask(gate, f"{n} of {gate.config.settings.node}")) for n in range(12) for gate in twins
-    ]
-    by_gate = [[answer.decision for gate, answer in asked if gate is twin] for twin in twins]
+    asked = [(app, await ask(app, f"{n} of {app.config.settings.node}")) for n in range(12) for app in twins]
+    by_gate = [[answer.decision for app, answer in asked if app is twin] for twin in twins]
     assert sorted(decisions.count("allow") for decisions in by_gate) == [0, 5]
-    for gate in twins:
-        await gate.tick()
-    problems = sorted(twin.readiness().get("store", "") for twin in twins)
+    for app in twins:
+        await app.tick()
+    problems = sorted(twin.gate.readiness().get("store", "") for twin in twins)
     assert problems[0] == ""
     assert "another gate writes a log of this name" in problems[1]
-    for gate in twins:
-        await gate.close()
+    for app in twins:
+        await app.close()
 
 
 async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_back(tmp_path: Path) -> None:
@@ -282,21 +280,21 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
-    await gate.registrar.revoke(gate.config.settings.clients[0], stop)
+    await app.registrar.revoke(app.config.settings.clients[0], stop)
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    assert (await ask(gate)).reasons[0].code == "gate.unavailable"
+    assert (await ask(app)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
-        await gate.registrar.revoke(gate.config.settings.clients[0], stop)
+        await app.registrar.revoke(app.config.settings.clients[0], stop)
     assert ask_server(tmp_path, "DBSIZE") == "0", "who starts there finds nothing of ours"
-    await gate.tick()
-    assert "emptied" in gate.readiness()["store"]
+    await app.tick()
+    assert "emptied" in app.gate.readiness()["store"]
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    await gate.tick()
-    assert "store" not in gate.readiness()
-    assert (await ask(gate)).reasons[0].code == "revocation.revoked"
-    await gate.close()
+    await app.tick()
+    assert "store" not in app.gate.readiness()
+    assert (await ask(app)).reasons[0].code == "revocation.revoked"
+    await app.close()
     redises.ended(process)
 
 
@@ -348,23 +346,23 @@ async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     told = settings.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    gate = await Gate.open(told, registry=CollectorRegistry(), clock=Hand())
-    await load_list(gate)
-    await gate.tick()
+    app = await App.open(told, registry=CollectorRegistry(), clock=Hand())
+    await load_list(app)
+    await app.tick()
     for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
         ask_server(tmp_path, "COPY", key, key, "DB", "1")
     client = told.settings.clients[0]
-    await gate.registrar.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
+    await app.registrar.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
-        await gate.registrar.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
-    assert (await ask(gate)).reasons[0].code == "gate.unavailable"
-    await gate.tick()
-    assert "ends at 0" in gate.readiness()["store"]
+        await app.registrar.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
+    assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    await app.tick()
+    assert "ends at 0" in app.gate.readiness()["store"]
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    await gate.tick()
-    assert (await ask(gate)).reasons[0].code == "revocation.revoked"
-    await gate.close()
+    await app.tick()
+    assert (await ask(app)).reasons[0].code == "revocation.revoked"
+    await app.close()
     redises.ended(process)
 
 
@@ -373,22 +371,22 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = {"url": at(tmp_path)} if shared else None
     told = settings.load(world.write_folder(tmp_path, store=store))
-    gate = await Gate.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
+    app = await App.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
     stop = RevocationRequest(number=CLEAR, scope="controller")
-    await gate.registrar.revoke(told.settings.clients[0], stop)
-    await gate.tick()
-    await gate.close()
+    await app.registrar.revoke(told.settings.clients[0], stop)
+    await app.tick()
+    await app.close()
     if shared:
         ask_server(tmp_path, "FLUSHALL")
     else:
         (told.data / "store.db").unlink()
     lost = r"ends at 0, and is known to have come to 1: .*delete `ledger\.durable`"
     with pytest.raises(StoreUnavailable, match=lost):
-        await Gate.open(told, registry=CollectorRegistry(), clock=hand)
+        await App.open(told, registry=CollectorRegistry(), clock=hand)
     with pytest.raises(StoreUnavailable, match=lost):
         await Registrar.open(told, hand)
     (told.data / "ledger.durable").unlink()
-    await (await Gate.open(told, registry=CollectorRegistry(), clock=hand)).close()
+    await (await App.open(told, registry=CollectorRegistry(), clock=hand)).close()
     redises.ended(process)
 
 
@@ -396,7 +394,7 @@ async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobody
     told = settings.load(world.write_folder(tmp_path))
     told.data.mkdir(exist_ok=True)
     (told.data / "ledger.durable").touch()
-    await (await Gate.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+    await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
 
 
 async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tmp_path: Path) -> None:
@@ -406,7 +404,7 @@ async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tm
     await writer.close()
     (told.data / "store.db").unlink()
     with pytest.raises(StoreUnavailable, match="is known to have come to 1"):
-        await Gate.open(told, registry=CollectorRegistry(), clock=Hand())
+        await App.open(told, registry=CollectorRegistry(), clock=Hand())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -417,9 +415,9 @@ def test_what_a_command_of_root_locks_is_whose_the_folder_is(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
-async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], key: str) -> None:
+async def test_what_a_running_gate_cannot_change_is_refused(gates: list[App], key: str) -> None:
     """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
-    gate = gates[0]
+    app = gates[0]
     changes = {
         "store": SharedStore(url=redises.alone(), name="another"),
         "node": "another",
@@ -427,9 +425,9 @@ async def test_what_a_running_gate_cannot_change_is_refused(gates: list[Gate], k
         "fastagi": FastAgi(),
         "sip": Sip(),
     }
-    told = msgspec.structs.replace(gate.config.settings, **{key: changes[key]})
+    told = msgspec.structs.replace(app.config.settings, **{key: changes[key]})
     with pytest.raises(settings.ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
-        gate.reload(msgspec.structs.replace(gate.config, settings=told))
+        app.reload(msgspec.structs.replace(app.config, settings=told))
 
 
 @pytest.mark.parametrize(
@@ -458,16 +456,16 @@ async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_
     process = redises.start(folder, unixsocket=str(folder / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(folder), "patience": 5})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
-    await load_list(gate)
-    await gate.tick()
-    assert (await ask(gate)).decision == "allow"
+    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    await load_list(app)
+    await app.tick()
+    assert (await ask(app)).decision == "allow"
     redises.ended(process)
-    denied = await ask(gate)
+    denied = await ask(app)
     assert (denied.decision_id, denied.reasons[0].code) == ("", "gate.unavailable")
     process = redises.start(folder, unixsocket=str(folder / "socket"))
-    assert (await ask(gate)).decision == "allow"
-    await gate.close()
+    assert (await ask(app)).decision == "allow"
+    await app.close()
     redises.ended(process)
 
 
@@ -475,7 +473,7 @@ def at(folder: Path) -> str:
     return f"unix://{redises.USER}:{redises.PASSWORD}@{folder}/socket"
 
 
-async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates: list[Gate]) -> None:
+async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates: list[App]) -> None:
     one, other = gates
     await beat(*gates)
     assert one.status().nodes == {}
@@ -487,22 +485,22 @@ async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates:
     assert one.status().nodes == {"two": "on an old config"}
     assert other.status().nodes == {"two": "on an old config"}
     assert other.metrics.nodes_outdated._value.get() == 1
-    assert not other.readiness(), "it goes on serving"
+    assert not other.gate.readiness(), "it goes on serving"
     shutil.copy(controller, other.config.folder / "controllers" / controller.name)
     other.reload(settings.load(other.config.folder / "dialgate.yaml"))
     await beat(*gates)
     assert one.status().nodes == {}
 
 
-async def beat(*gates: Gate) -> None:
+async def beat(*gates: App) -> None:
     """Each has said what it runs, and then heard of the others."""
     for _ in range(2):
-        for gate in gates:
-            gate._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
-            await gate.tick()
+        for app in gates:
+            app._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
+            await app.tick()
 
 
-async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gates: list[Gate]) -> None:
+async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gates: list[App]) -> None:
     one, other = gates
     await beat(*gates)
     assert await one.roster.leads("webhook:crm")
@@ -511,7 +509,7 @@ async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gate
     assert await other.roster.leads("webhook:erp")
 
 
-async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(gates: list[Gate]) -> None:
+async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(gates: list[App]) -> None:
     await beat(*gates)
     file = gates[0].config.folder / "dialgate.yaml"
     command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
@@ -635,8 +633,8 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
     url = f"redis://{redises.USER}:{redises.PASSWORD}@127.0.0.1:{master.port}/0"
     file = world.write_folder(tmp_path, store={"url": url, "patience": 2, "replicas": 1})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
-    client = gate.config.settings.clients[0]
+    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    client = app.config.settings.clients[0]
     given = ConsentRequest(
         number=CLEAR,
         id="web-1",
@@ -644,12 +642,12 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
         purposes=("sale",),
         call_types=("agent",),
     )
-    await gate.registrar.record(client, given)
+    await app.registrar.record(client, given)
     replica.kill()
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            await gate.registrar.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
-    await gate.close()
+            await app.registrar.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
+    await app.close()
     master.kill()
 
 
@@ -658,32 +656,32 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     watched = redises.sentinels(1, info_period=100)
     file = world.write_folder(tmp_path, store={"url": watched.url(), "patience": 0.5, "replicas": 1})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    gate = await Gate.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
-    await gate.tick()
-    assert not gate.readiness()
+    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    await app.tick()
+    assert not app.gate.readiness()
     master, replica = watched.nodes
     replica.kill()
-    await gate.tick(patience=None)
-    assert "0 of 1 replicas" in gate.readiness()["store"]
+    await app.tick(patience=None)
+    assert "0 of 1 replicas" in app.gate.readiness()["store"]
     replica.restart()
     redises.linked(replica)
-    await gate.tick(patience=None)
-    assert not gate.readiness()
+    await app.tick(patience=None)
+    assert not app.gate.readiness()
 
     another = redises.node(replicaof=f"127.0.0.1 {master.port}")
     redises.linked(another)
     async with asyncio.timeout(20):
-        while gate.metrics.replicas_unasked._value.get() != 1:
-            await beat(gate)
-    assert not gate.readiness()
+        while app.metrics.replicas_unasked._value.get() != 1:
+            await beat(app)
+    assert not app.gate.readiness()
     another.kill()
     with pytest.raises(StoreUnavailable, match="1 of 2 replicas"):
-        await gate.registrar.revoke(
-            gate.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+        await app.registrar.revoke(
+            app.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
         )
     with pytest.raises(StoreUnavailable, match="set `replicas` to 2"):
-        await gate._store.refuse_unless_safe()  # type: ignore[attr-defined]  # it is a RedisStore
-    await gate.close()
+        await app._store.refuse_unless_safe()  # type: ignore[attr-defined]  # it is a RedisStore
+    await app.close()
 
 
 async def test_a_replica_that_was_noticed_is_waited_for_also_when_no_sentinel_answers_any_more(

@@ -80,7 +80,7 @@ async def test_a_denial_that_time_lifts_says_when(sips: Sips) -> None:
 
 
 async def test_a_gate_that_cannot_record_answers_500_and_never_503(sips: Sips) -> None:
-    await sips.made.gate._store.close()
+    await sips.made.app._store.close()
     async with sips.sbc() as sbc:
         told = await sbc.asked()
     assert (told.code, told.headers["Retry-After"]) == (500, "1")
@@ -203,7 +203,7 @@ async def test_a_retransmission_gets_the_same_answer_and_counts_once(sips: Sips)
 async def test_a_retransmission_while_the_check_is_under_way_is_told_that_it_was_heard(sips: Sips) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
-        async with sips.made.gate._recorder.turn:
+        async with sips.made.app._recorder.turn:
             sbc.say(sent)
             sbc.say(sent)
             assert (await sbc.next()).code == 100
@@ -239,7 +239,7 @@ async def test_a_gate_that_is_late_has_refused_at_the_deadline(tmp_path: Path) -
     """Even where the answer is on its way: the log's turn is taken, so that no decision can be written."""
     async with siptalk.opened(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
         sent = sbc.invite()
-        async with sips.made.gate._recorder.turn:
+        async with sips.made.app._recorder.turn:
             sbc.say(sent)
             assert (await sbc.next()).code == 100
             told = await sbc.final()
@@ -252,7 +252,7 @@ async def test_a_gate_that_is_late_has_refused_at_the_deadline(tmp_path: Path) -
 async def test_a_call_cancelled_while_it_is_checked_is_ended_and_gives_its_attempt_back(sips: Sips) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
-        async with sips.made.gate._recorder.turn:
+        async with sips.made.app._recorder.turn:
             sbc.say(sent)
             sbc.say(follow_up(sent, "CANCEL"))
             answers = {(told := await sbc.final()).headers["CSeq"]: told.code for _ in range(2)}
@@ -347,7 +347,7 @@ async def test_what_a_redirect_server_does_not_do_is_refused_as_the_standard_say
 
 
 async def test_options_tells_whether_the_gate_is_ready(sips: Sips) -> None:
-    sips.made.gate._upkeep.failed("log", "a full disk")
+    sips.made.app._upkeep.failed("log", "a full disk")
     async with sips.sbc() as sbc:
         told = await sbc.asked(method="OPTIONS")
     assert (told.code, told.headers["Retry-After"]) == (500, "1")
@@ -498,21 +498,21 @@ def test_a_trunk_that_cannot_be_is_a_fault_of_the_configuration(
 
 
 async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(sips: Sips) -> None:
-    config = sips.made.gate.config
-    sips.made.gate.config = replace(config, settings=replace(config.settings, sip=Sip(port=sips.port)))
+    config = sips.made.app.config
+    sips.made.app.gate.config = replace(config, settings=replace(config.settings, sip=Sip(port=sips.port)))
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
-        await SipDoor(sips.made.gate).start()
+        await SipDoor(sips.made.app).start()
 
 
 async def test_workers_share_a_port_and_nobody_else_does(sips: Sips) -> None:
-    gate = sips.made.gate
-    one = SipDoor(gate)
+    app = sips.made.app
+    one = SipDoor(app)
     port = await one.start(shared=True)
-    gate.config = replace(gate.config, settings=replace(gate.config.settings, sip=Sip(port=port)))
-    another = SipDoor(gate)
+    app.gate.config = replace(app.config, settings=replace(app.config.settings, sip=Sip(port=port)))
+    another = SipDoor(app)
     assert await another.start(shared=True) == port
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
-        await SipDoor(gate).start()
+        await SipDoor(app).start()
     await one.close()
     await another.close()
 
@@ -629,7 +629,7 @@ async def test_no_bytes_are_redirected_without_a_matching_allow_in_the_log(sips:
 
     await asyncio.to_thread(mutate)
     made = sips.decisions()
-    keys = sips.made.gate._gatherer.keys
+    keys = sips.made.app.gate._gatherer.keys
     for raw in redirected:
         text = raw.decode("latin-1")
         (decision,) = re.findall(r"\r\nX-Dialgate-Decision: (\S+)\r\n", text)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from dialgate.clock import wall_clock
 from dialgate.model import DAY
-from dialgate.service import wall_clock
 from tests import redises, world
 from tests.serving import kill, spawn
 from tests.world import CLEAR

@@ -160,8 +160,8 @@ async def test_a_gate_says_how_far_its_log_is_on_the_disk(running: World, name: 
     for number in (CLEAR, LISTED):
         async with running.client.post("/v1/check", json={**CALL, "to": number}) as answer:
             assert answer.status == 200
-    data = running.gate.config.data
-    await running.gate.tick()
+    data = running.app.config.data
+    await running.app.tick()
     assert durable(data / "log") == len(list(entries(data / "log"))) > 0
     await told(data, alone(), name)
     assert await stream(alone(), name, log_of(data)) == stored(data)

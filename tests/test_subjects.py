@@ -280,7 +280,7 @@ async def test_a_clock_runs_on_each_request_until_it_is_answered(made: World) ->
     assert (first["due_at"], first["days_left"]) == ("2026-12-10T09:00:00.000Z", 16)
     listed = (await get(made, "/v1/subject-requests"))["requests"]
     assert [each["id"] for each in listed] == [first["id"], second["id"]]
-    await made.gate.tick()
+    await made.app.tick()
     assert made.sample("dialgate_subject_requests_open", kind="access") == 1
     assert made.sample("dialgate_subject_request_left_seconds") == 16 * 86_400
     told = await send(
@@ -291,11 +291,11 @@ async def test_a_clock_runs_on_each_request_until_it_is_answered(made: World) ->
         made, f"/v1/subject-requests/{second['id']}", {"outcome": "refused", "reason": "not theirs"}, 200
     )
     assert told["refused"]
-    await made.gate.tick()
+    await made.app.tick()
     assert made.sample("dialgate_subject_requests_open", kind="erasure") == 0
     assert made.sample("dialgate_subject_request_left_seconds") == 78 * 86_400
     made.hand.at += 80 * DAY
-    await made.gate.tick()
+    await made.app.tick()
     assert made.sample("dialgate_subject_request_left_seconds") == -2 * 86_400
 
 
@@ -349,8 +349,8 @@ async def test_a_rectification_is_a_later_entry_that_counts(made: World) -> None
     assert ledger[1]["details"] == {
         **ledger[0]["details"], "collected_at": "2026-11-03T09:00:00.000Z", "goods": ["broadband"]
     }  # fmt: skip
-    subject = made.gate.registrar._keys.subject("acme", CLEAR)
-    known = (await made.gate._store.read([subject])).known[0]
+    subject = made.app.registrar._keys.subject("acme", CLEAR)
+    known = (await made.app._store.read([subject])).known[0]
     assert [(each.id, each.goods) for each in known.consents] == [("paper-7", ("broadband",))]
     assert (await report(made))["requests"][0]["outcome"].startswith(f"entry {wrong['seq']} was rectified")
 

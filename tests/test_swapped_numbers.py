@@ -29,7 +29,7 @@ async def check(world: World, **asked: str) -> dict[str, Any]:
 
 def records(world: World) -> list[Record]:
     return [
-        entry for _, entry in Reader(world.gate.config.data / "log").entries() if isinstance(entry, Record)
+        entry for _, entry in Reader(world.app.config.data / "log").entries() if isinstance(entry, Record)
     ]
 
 
@@ -37,7 +37,7 @@ async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(run
     for asked in ({}, {"from": "39 333-1234567"}, {"campaign": "a stranger's"}):
         told = await check(running, **asked)
         assert (told["decision"], told["from"]) == ("deny", PERSON)
-    data = running.gate.config.data
+    data = running.app.config.data
     month = Keys.open(data / "keys.json").month(running.hand.at)
     assert len(records(running)) == 3
     for record in records(running):
@@ -45,7 +45,7 @@ async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(run
         assert month.unseal(record.caller_sealed) == PERSON
         assert record.caller_id == ""
         assert record.facts.caller_id == CallerId(number="", form="number", kind="mobile", region="IT")
-        law = running.gate.config.laws["IT"]
+        law = running.app.config.laws["IT"]
         assert decide(record.facts, law) == record.decision
     paths = [*data.glob("log/*"), *data.glob("store.db*")]
     assert {path.suffix for path in paths} >= {".ndjson", ".db"}
@@ -80,8 +80,8 @@ async def test_callers_that_differ_in_their_digits_alone_share_their_grounds(run
 async def test_a_repeated_question_gets_the_whole_answer_again(running: World) -> None:
     first = await check(running, call_id="a-1")
     assert await check(running, call_id="a-1") == first
-    running.gate._gatherer = running.gate._gatherer.configured(
-        running.gate.config
+    running.app.gate._gatherer = running.app.gate._gatherer.configured(
+        running.app.config
     )  # and from the store alone
     assert (await check(running, call_id="a-1"))["from"] == PERSON
 
@@ -117,7 +117,7 @@ def test_a_record_of_before_reads_as_it_did() -> None:
 
 async def test_a_packed_log_gives_such_a_record_back_byte_for_byte(running: World) -> None:
     await check(running)
-    data = running.gate.config.data
+    data = running.app.config.data
     bodies = [line.body for line in Segments(data / "log").lines(1)]
     log = Keys.open(data / "keys.json").log
     table = ToColumns(log, lambda _: None).batch(1, bodies)

@@ -102,7 +102,7 @@ async def test_a_batch_is_a_span_and_each_of_its_calls_another_within_it(tmp_pat
     provider.add_span_processor(SimpleSpanProcessor(spans))
     async with running(tmp_path) as world:
         await load_list(world)
-        world.gate.traces = Traces(provider)
+        world.app.gate.traces = Traces(provider)
         calls = {"calls": [{**CALL, "to": number} for number in (CLEAR, LISTED)]}
         async with world.client.post("/v1/checks", json=calls) as answer:
             told = (await answer.json())["answers"]

@@ -170,8 +170,8 @@ async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answ
     answers = []
     async with world.running(folder, clients=clients, controllers=str(others)) as made:
         clear = dict.fromkeys(NUMBERS, False)
-        world.publish_answers(made.gate.config.data, clear, NOW - HOUR, controller="beta")
-        await made.gate.tick()
+        world.publish_answers(made.app.config.data, clear, NOW - HOUR, controller="beta")
+        await made.app.tick()
         first = Party(made, "acme", None)
         second = Party(made, "beta", None if alone else first)
         for step in sequence:
@@ -180,7 +180,7 @@ async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answ
             elif not alone:
                 await first.ask(step)
             if step.kind in CHANGES_LISTS:
-                await made.gate.tick()
+                await made.app.tick()
     return answers
 
 

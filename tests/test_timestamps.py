@@ -245,9 +245,9 @@ async def test_a_gate_has_its_log_stamped_and_answers_while_the_authority_is_sil
         for _ in range(3):
             async with running.client.post("/v1/check", json=world.CALL) as told:
                 assert told.status == 200
-            await running.gate.tick()
+            await running.app.tick()
         await asked.wait()
-        assert running.gate.readiness() == {}
+        assert running.app.gate.readiness() == {}
         answer.set()
     await runner.cleanup()
     assert last_checkpoint(tmp_path / "data/log")

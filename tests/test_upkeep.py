@@ -36,8 +36,8 @@ async def late_gate(folder: Path, **changes: Any) -> AsyncIterator[tuple[World, 
     async with running(folder, **changes) as made:
         await load_list(made)
         watch = Stopwatch()
-        made.gate._upkeep.pulse = Pulse(watch)
-        made.gate._upkeep.pulse.start()
+        made.app._upkeep.pulse = Pulse(watch)
+        made.app._upkeep.pulse.start()
         yield made, watch
 
 
@@ -66,12 +66,12 @@ async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_comple
         async with made.client.get("/readyz") as answer:
             assert answer.status == 503
             assert "upkeep_stale_seconds" in (await answer.json())["problems"]["upkeep"]
-        records = made.gate.status().records
+        records = made.app.status().records
         assert await asked(made) == ("deny", "gate.unavailable")
-        assert made.gate.status().records == records
+        assert made.app.status().records == records
         assert made.sample("dialgate_faults_total", component="upkeep") == 1
-        await made.gate.tick()
-        assert made.gate.readiness() == {}
+        await made.app.tick()
+        assert made.app.gate.readiness() == {}
         assert made.sample("dialgate_ready", component="upkeep") == 1
         assert (await asked(made))[0] == "allow"
 
@@ -82,24 +82,24 @@ async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_r
         assert (await asked(made))[0] == "allow"
         path = tmp_path / "dialgate.yaml"
         path.write_text(path.read_text().replace("upkeep_stale_seconds: 8", "upkeep_stale_seconds: 5"))
-        made.gate.reload(settings.load(path))
+        made.app.reload(settings.load(path))
         assert await asked(made) == ("deny", "gate.unavailable")
 
 
 async def test_a_round_that_cannot_read_the_lists_is_none(tmp_path: Path) -> None:
     """Else a list that was retired at another gate could stay in use without end."""
     async with late_gate(tmp_path) as (made, watch):
-        store = made.gate._upkeep._store
+        store = made.app._upkeep._store
         watch.at = 2.0
         await store.close()
-        await made.gate.tick()
-        assert made.gate._upkeep.pulse.age == 2.0
-        assert "store" in made.gate.readiness()
+        await made.app.tick()
+        assert made.app._upkeep.pulse.age == 2.0
+        assert "store" in made.app.gate.readiness()
 
 
 async def test_a_gate_whose_rounds_are_called_by_hand_has_no_deadline(tmp_path: Path) -> None:
     async with late_gate(tmp_path) as (made, watch):
-        made.gate._upkeep.pulse = Pulse(watch)
+        made.app._upkeep.pulse = Pulse(watch)
         watch.at = 1e6
         assert (await asked(made))[0] == "allow"
 
@@ -107,12 +107,12 @@ async def test_a_gate_whose_rounds_are_called_by_hand_has_no_deadline(tmp_path: 
 async def test_run_watches_over_upkeep(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         watch = Stopwatch()
-        made.gate._upkeep.pulse = Pulse(watch)
-        rounds = asyncio.create_task(made.gate.run())
+        made.app._upkeep.pulse = Pulse(watch)
+        rounds = asyncio.create_task(made.app.run())
         await asyncio.sleep(0)
-        assert not made.gate._upkeep.pulse.late(3)
+        assert not made.app._upkeep.pulse.late(3)
         watch.at = 3.1
-        assert made.gate._upkeep.pulse.late(3)
+        assert made.app._upkeep.pulse.late(3)
         rounds.cancel()
         await asyncio.wait([rounds])
 
@@ -139,8 +139,8 @@ async def test_upkeep_stops_and_retirements_wait_for_no_other_work(tmp_path: Pat
             async with made.client.post("/v1/check", json=CALL) as answer:
                 allowed = await answer.json()
             assert allowed["decision"] == "allow"
-            publish_answers(made.gate.config.data, {CLEAR: True, LISTED: True}, NOW)
-            await made.gate.tick()
+            publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
+            await made.app.tick()
             assert (await asked(made))[1] == "registry.listed"
             await send(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
             assert (await asked(made))[1].startswith("revocation.")
@@ -214,24 +214,24 @@ async def test_a_list_that_is_being_opened_keeps_no_round_and_no_retirement_wait
     async with running(tmp_path) as made:
         await load_list(made)
         await send(made, "/v1/lists", LIST | {"id": "large"})
-        upkeep = made.gate._upkeep
-        files = {each.id: tmp_path / "data/lists" / each.file for each in await made.gate._store.lists()}
+        upkeep = made.app._upkeep
+        files = {each.id: tmp_path / "data/lists" / each.file for each in await made.app._store.lists()}
         large = files["large"].read_bytes()
         files["large"].unlink()
-        made.gate._gatherer.use_lists(
-            {key: each for key, each in made.gate._gatherer._lists.items() if key[1] == "rome"}
+        made.app.gate._gatherer.use_lists(
+            {key: each for key, each in made.app.gate._gatherer._lists.items() if key[1] == "rome"}
         )
         os.mkfifo(files["large"])
-        await made.gate.tick(patience=0)
+        await made.app.tick(patience=0)
         assert upkeep.pulse.age < 60
         assert upkeep._opening._task is not None
-        await made.gate._store.retire_list("acme", "rome", made.hand())
-        await made.gate.tick(patience=0)
+        await made.app._store.retire_list("acme", "rome", made.hand())
+        await made.app.tick(patience=0)
         assert (await asked(made))[1] == "list.unknown"
         opening = upkeep._opening._task
         await asyncio.to_thread(_end_pipe, files["large"], large)
         await asyncio.wait([opening])
-        assert ("acme", "rome") not in made.gate._gatherer._lists
+        assert ("acme", "rome") not in made.app.gate._gatherer._lists
 
 
 def _end_pipe(path: Path, content: bytes) -> None:

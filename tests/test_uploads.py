@@ -157,8 +157,8 @@ async def test_upkeep_stops_and_a_retirement_bind_while_lists_are_built(tmp_path
                 for n in range(8)
             ]
             await until(lambda: bool(children()))
-            publish_answers(made.gate.config.data, {CLEAR: True, LISTED: True}, NOW)
-            await made.gate.tick()
+            publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
+            await made.app.tick()
             assert await denied(made) == "registry.listed"
             await post(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
             assert (await denied(made)).startswith("revocation.")
@@ -185,7 +185,7 @@ async def test_a_client_that_goes_takes_its_process_with_it(tmp_path: Path) -> N
         sending.cancel()
         await asyncio.wait([sending])
         await until(lambda: not children())
-        assert await made.gate._store.lists() == []
+        assert await made.app._store.lists() == []
         await until(lambda: not list((tmp_path / "data/lists").iterdir()))
 
 
@@ -311,4 +311,4 @@ async def test_the_settings_of_uploads_hold_until_the_gate_is_restarted(tmp_path
         path = tmp_path / "dialgate.yaml"
         path.write_text(path.read_text() + "uploads: {processes: 4}\n")
         with pytest.raises(ConfigError, match="`uploads` cannot be changed while the gate runs"):
-            made.gate.reload(settings.load(path))
+            made.app.reload(settings.load(path))

@@ -12,11 +12,11 @@ import yaml
 from typer.testing import CliRunner
 
 from dialgate.answers import Answer
-from dialgate.interfaces.cli import app
+from dialgate.app import App
+from dialgate.interfaces import cli
 from dialgate.ledger import NumberConfirmed, NumberWrong
 from dialgate.model import DAY, HOUR, SECOND
 from dialgate.requests import ConsentRequest, OutcomeRequest
-from dialgate.service import Gate
 from tests import test_restore, test_shared_store, world
 from tests.test_restore import House, codes, house
 from tests.test_shared_store import gates
@@ -46,10 +46,10 @@ CLIENTS = [
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
-        world.publish_answers(running.gate.config.data, {MOBILE: False}, NOW - 2 * HOUR)
+        world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await send(running, "/v1/consents", CONSENT)
         await send(running, "/v1/lists", {**world.LIST, "basis": "consent", "numbers": [MOBILE]})
-        await running.gate.tick()
+        await running.app.tick()
         yield running
 
 
@@ -102,7 +102,7 @@ async def test_the_next_call_on_the_same_consent_is_refused_and_says_why(made: W
 
 async def test_the_report_binds_for_longer_than_attempts_are_kept(made: World) -> None:
     await report(made)
-    await made.gate._store.drop_attempts(NOW + 400 * DAY, drop=True)
+    await made.app._store.drop_attempts(NOW + 400 * DAY, drop=True)
     assert await reason(made) == "consent.wrong_number"
 
 
@@ -142,7 +142,7 @@ async def test_an_officer_lifts_the_report_with_ground_and_actor_and_an_agent_ma
 
 async def command(made: World, *words: str) -> int:
     environment = {"DIALGATE_CONFIG": str(made.folder / "dialgate.yaml")}
-    done = await asyncio.to_thread(CliRunner().invoke, app, list(words), env=environment)
+    done = await asyncio.to_thread(CliRunner().invoke, cli.app, list(words), env=environment)
     return done.exit_code
 
 
@@ -172,8 +172,8 @@ async def test_a_wrong_number_is_taken_though_a_stricter_outcome_was_reported(ma
         receipt = await send(made, "/v1/outcomes", told, 200)
     assert receipt["wrong_number"]["seq"] == 2
     made.hand.at += 10 * DAY
-    world.publish_answers(made.gate.config.data, {MOBILE: False}, made.hand.at - HOUR)
-    await made.gate.tick()
+    world.publish_answers(made.app.config.data, {MOBILE: False}, made.hand.at - HOUR)
+    await made.app.tick()
     assert await reason(made) == "consent.wrong_number"
 
 
@@ -194,11 +194,11 @@ async def test_an_access_report_tells_of_it_and_an_erasure_keeps_it(made: World)
         assert "numero sbagliato" in await answer.text()
 
 
-async def test_a_report_that_one_gate_took_binds_the_other(gates: list[Gate]) -> None:
+async def test_a_report_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
     one, other = gates
-    for gate in gates:
-        world.publish_answers(gate.config.data, {MOBILE: False}, NOW - 2 * HOUR)
-        await gate.tick()
+    for app in gates:
+        world.publish_answers(app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
+        await app.tick()
     client = one.config.settings.clients[0]
     await one.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
     allowed = await test_shared_store.ask(one, to=MOBILE)
@@ -213,19 +213,19 @@ async def test_a_report_that_one_gate_took_binds_the_other(gates: list[Gate]) ->
 async def test_a_report_of_the_log_binds_on_an_older_store(house: House) -> None:
     """A ledger from a backup; and one whose report an officer had lifted, which is not entered again."""
     world.publish_answers(house.data, {MOBILE: False}, NOW - 2 * HOUR)
-    async with house.open() as gate:
-        client = gate.config.settings.clients[0]
-        await gate.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        await app.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
     house.save()
-    async with house.open() as gate:
-        allowed = await test_restore.ask(gate, MOBILE)
+    async with house.open() as app:
+        allowed = await test_restore.ask(app, MOBILE)
         told = OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
-        await gate.registrar.result(client, told)
-        assert codes(await test_restore.ask(gate, MOBILE))[-1] == "consent.wrong_number"
+        await app.registrar.result(client, told)
+        assert codes(await test_restore.ask(app, MOBILE))[-1] == "consent.wrong_number"
     house.restore()
     for _ in range(2):
-        async with house.open() as gate:
-            assert codes(await test_restore.ask(gate, MOBILE))[-1] == "consent.wrong_number"
+        async with house.open() as app:
+            assert codes(await test_restore.ask(app, MOBILE))[-1] == "consent.wrong_number"
         _, entry = await house.ledger()
         assert isinstance(entry.event, NumberWrong)
         assert entry.event.decision == allowed.decision_id

@@ -25,10 +25,10 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate import settings
+from dialgate.app import App
 from dialgate.interfaces import http
 from dialgate.kept_instants import KeptInstants
 from dialgate.model import DAY, HOUR, Instant
-from dialgate.service import Gate
 from dialgate.snapshot import Consultation
 from registry_sync import publish
 
@@ -56,7 +56,7 @@ class World(Struct):
     """A gate that runs in a folder, its HTTP server, and a client of it that holds the key."""
 
     folder: Path
-    gate: Gate
+    app: App
     registry: CollectorRegistry
     hand: Hand
     port: int
@@ -168,8 +168,8 @@ async def running(
     config = settings.load(path)
     publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
     hand, registry = hand or Hand(), CollectorRegistry()
-    gate = await Gate.open(config, registry=registry, clock=hand, steady=steady)
-    runner = await http.start(gate, registry)
+    app = await App.open(config, registry=registry, clock=hand, steady=steady)
+    runner = await http.start(app, registry)
     port = runner.addresses[0][1]
     session = ClientSession(
         f"http://127.0.0.1:{port}",
@@ -178,17 +178,17 @@ async def running(
     )
     try:
         async with session:
-            yield World(folder=folder, gate=gate, registry=registry, hand=hand, port=port, client=session)
+            yield World(folder=folder, app=app, registry=registry, hand=hand, port=port, client=session)
     finally:
         await runner.cleanup()
-        await gate.close()
+        await app.close()
 
 
 async def load_list(world: World) -> None:
     """Load `LIST`, and let the gate notice."""
     async with world.client.post("/v1/lists", json=LIST) as answer:
         assert answer.status == 201, await answer.text()
-    await world.gate.tick()
+    await world.app.tick()
 
 
 def write_certificate(folder: Path, days: int = 36_500) -> dict[str, str]:

@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import settings
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.bench import BenchError, Figure, world
 from dialgate.bench.http import empty_handler
+from dialgate.garbage_collection import spare_collector
 from dialgate.model import Call
-from dialgate.service import Gate, spare_collector
 
 _ALLOWED_AT_LEAST = 0.8
 _CARRIED = 15_000
@@ -42,7 +43,8 @@ async def _measured(made: world.World, batch: int) -> tuple[float, float, int]:
     """Seconds by the clock, seconds of the processor in all threads, and how many calls were allowed."""
     config = settings.load(made.config)
     client = config.settings.clients[0]
-    gate = await Gate.open(config, registry=CollectorRegistry())
+    app = await App.open(config, registry=CollectorRegistry())
+    gate = app.gate
     calls = [_call(f"+{number}", at) for at, number in enumerate(made.numbers)]
     await _allowed([gate.check(call, client) for call in calls[:batch]])  # loads what is loaded once
     spare_collector()  # as `serve` does
@@ -57,7 +59,7 @@ async def _measured(made: world.World, batch: int) -> tuple[float, float, int]:
     for asked in ahead:
         allowed += await _allowed(asked)
     ended, rested = time.perf_counter(), time.process_time()
-    await gate.close()
+    await app.close()
     return ended - began, rested - worked, allowed
 
 

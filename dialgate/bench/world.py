@@ -16,8 +16,8 @@ import yaml
 from msgspec import Struct
 
 from dialgate import localtime
+from dialgate.clock import wall_clock
 from dialgate.model import HOUR
-from dialgate.service import wall_clock
 
 CAMPAIGN, CALLER_ID, CLIENT = "bench-fibre", "+390844999999", "bench"
 _KEY = "bench-key"

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from dialgate.admission_queue import Asked
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.batch import REPEATED
 from dialgate.console.masks import masked
 from dialgate.console.standing import Standing, standing
@@ -26,7 +27,6 @@ from dialgate.faults import Unavailable
 from dialgate.localtime import rfc3339
 from dialgate.metrics import Calls
 from dialgate.model import SECOND, Instant
-from dialgate.service import Gate
 
 SECONDS: Final = 300
 SHOWN: Final = 14  # rows
@@ -116,11 +116,11 @@ class Heard(Struct):
 class Live:
     """`run` samples until it is cancelled; `close` lets those who watch go."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, app: App) -> None:
         self.closing = False
         self.others: Others | None = None
-        self._gate = gate
-        self._decisions, self._waits = gate.metrics.calls.tally()
+        self._app = app
+        self._decisions, self._waits = app.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
         self._rows: dict[View, deque[Row]] = {}  # by who must be seen to see them, the newest last
         self._heard: dict[int, Heard] = {}
@@ -134,11 +134,11 @@ class Live:
     async def run(self) -> None:
         """In the middle of each second, so that all workers' samples are of the same seconds."""
         while True:
-            await asyncio.sleep((_HALF - self._gate.now() % SECOND) % SECOND / SECOND or 1)
+            await asyncio.sleep((_HALF - self._app.gate.now() % SECOND) % SECOND / SECOND or 1)
             await self.tick()
 
     async def tick(self) -> None:
-        self._sample(self._gate.now())
+        self._sample(self._app.gate.now())
         self._ticks += 1
         if self._watched:
             await self._hear()
@@ -189,14 +189,14 @@ class Live:
 
     async def _look_up(self, view: View) -> None:
         try:
-            self._standing[view] = await standing(self._gate, view)
+            self._standing[view] = await standing(self._app, view)
         except Unavailable:  # readiness says so, beside what was seen last
             self._standing.setdefault(view, Standing())
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
     def _sample(self, now: Instant) -> None:
-        decisions, waits = self._gate.metrics.calls.tally()
+        decisions, waits = self._app.metrics.calls.tally()
         grown: Grown = Counter()
         for (verdict, code, campaign, _), count in (decisions - self._decisions).items():
             grown[verdict, code, campaign] += count
@@ -207,8 +207,8 @@ class Live:
 
     def _take(self) -> None:
         """The last few of each of the newest batches."""
-        taken = list(self._gate.recent)
-        self._gate.recent.clear()
+        taken = list(self._app.gate.recent)
+        self._app.gate.recent.clear()
         for at, batch, answers, codes in taken:
             for asked, answer, code in zip(batch, answers, codes, strict=True):
                 if code != REPEATED:
@@ -216,10 +216,10 @@ class Live:
 
     def _keep(self, asked: Asked, answer: Answer, code: str, at: str) -> None:
         """Of a campaign that is not the client's only the client is told."""
-        line = self._gate.config.line_of(asked.call.campaign, asked.client)
+        line = self._app.config.line_of(asked.call.campaign, asked.client)
         owner = owner_of(line.controller.id if line else "", asked.client.name)
         row = Row(
-            id=self._gate.registrar.outside(answer.decision_id, owner),
+            id=self._app.registrar.outside(answer.decision_id, owner),
             at=at,
             allow=not code,
             to=masked(answer.to),
@@ -237,7 +237,7 @@ class Live:
         """A `Share`, of the seconds after an instant."""
         seconds = [each for each in self._seconds if each.at > int(since)]
         rows = {view: list(each) for view, each in self._rows.items()}
-        return _pack(Share(seconds, rows, self._gate.readiness()))
+        return _pack(Share(seconds, rows, self._app.gate.readiness()))
 
     async def _hear(self) -> None:
         if self.others is not None:
@@ -259,12 +259,12 @@ class Live:
             for worker, heard in self._heard.items()
             for name, text in heard.problems.items()
         }
-        return self._gate.readiness() | others
+        return self._app.gate.readiness() | others
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
     def _message(self, view: View, seconds: Sequence[Second]) -> Message:
-        config, problems = self._gate.config, self._problems()
+        config, problems = self._app.config, self._problems()
         own = {name for name, line in config.lines.items() if line.controller.id in view}
         if config.controllers.keys() <= set(view):
             own.add(_OTHER)
@@ -272,7 +272,7 @@ class Live:
         for second in self._together:
             total.update({key: count for key, count in second.grown.items() if key[2] in own})
         return Message(
-            at=seconds[-1].at if seconds else self._gate.now(),
+            at=seconds[-1].at if seconds else self._app.gate.now(),
             ready=not problems,
             problems=problems,
             seconds=[_told(second, own) for second in seconds],

@@ -17,7 +17,8 @@ from dialgate import export, settings
 from dialgate.export import Order, Preview
 from dialgate.faults import Unavailable
 from dialgate.model import Instant
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.settings import Client, Config, ConfigError
 
 _NICE = 10

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, structs
 
+from dialgate.app import App
 from dialgate.law import CallerIds, Law
 from dialgate.localtime import day_in, rfc3339
 from dialgate.model import DAY, Campaign, Instant
-from dialgate.service import Gate
 from dialgate.settings import Client, Config, Line
 from dialgate.store import CallerIdProof
 
@@ -53,13 +53,13 @@ class Standing(Struct, frozen=True, kw_only=True):
 SOON = 7  # days
 
 
-async def standing(gate: Gate, controllers: tuple[str, ...]) -> Standing:
+async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
     """Raises `Unavailable`."""
-    now, config = gate.now(), gate.config
+    now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
     return Standing(
-        registries=tuple(_registries(gate, controllers, now)),
-        caller_ids=tuple(caller_ids(config, controllers, await gate.proofs(), now)),
+        registries=tuple(_registries(app, controllers, now)),
+        caller_ids=tuple(caller_ids(config, controllers, await app.proofs(), now)),
         requests=tuple(
             Open(
                 id=each.id,
@@ -68,17 +68,17 @@ async def standing(gate: Gate, controllers: tuple[str, ...]) -> Standing:
                 due_at=each.due_at,
                 days_left=each.days_left,
             )
-            for each in await gate.subjects.deadlines.open_of(viewer)
+            for each in await app.subjects.deadlines.open_of(viewer)
         ),
     )
 
 
-def _registries(gate: Gate, controllers: tuple[str, ...], now: Instant) -> Iterator[Fresh]:
+def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterator[Fresh]:
     """Of each controller, every registry that its country's law wants consulted; those never asked first."""
-    parts = {(part.registry, part.controller): part for part in gate.consulted()}
+    parts = {(part.registry, part.controller): part for part in app.gate.snapshot_parts()}
     for name in controllers:
-        owner = gate.config.controllers.get(name)
-        rules = gate.config.laws[owner.country].registries if owner else ()
+        owner = app.config.controllers.get(name)
+        rules = app.config.laws[owner.country].registries if owner else ()
         for registry, days in sorted({rule.id: rule.validity_days for rule in rules}.items()):
             part = parts.get((registry, name)) or parts.get((registry, ""))
             at = part.newest_consulted_at if part else 0

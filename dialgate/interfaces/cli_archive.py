@@ -9,6 +9,7 @@ import typer
 
 from dialgate import chains
 from dialgate.archive import due, indexing, packing
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.holds import Hold, HoldRefused, Holds, read_number
 from dialgate.interfaces.cli_audit import log_app
@@ -28,7 +29,6 @@ from dialgate.kept_instants import KeptInstants
 from dialgate.keys import Keys
 from dialgate.peers import HoldLifted, HoldPlaced, Told
 from dialgate.retention import Month, months, retire
-from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.terminal import NO, bars, show_json, show_table, utc
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dialgate import config_advice, config_warnings, stores
+from dialgate.clock import wall_clock
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -20,7 +21,6 @@ from dialgate.interfaces.cli_terminal import (
     unusable,
 )
 from dialgate.law import SECTIONS, Law
-from dialgate.service import wall_clock
 from dialgate.settings import Config, ConfigError
 from dialgate.terminal import NO, show_json, show_table
 

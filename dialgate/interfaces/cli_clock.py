@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from dialgate.answers import when
+from dialgate.clock import wall_clock
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -15,7 +16,6 @@ from dialgate.interfaces.cli_terminal import (
 )
 from dialgate.interfaces.cli_writing import Actor
 from dialgate.kept_instants import KeptInstants
-from dialgate.service import wall_clock
 from dialgate.terminal import show_json
 
 app = typer.Typer()

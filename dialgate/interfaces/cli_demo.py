@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
+from dialgate.clock import wall_clock
 from dialgate.demo import Demo, DemoError, Seen, Wanted, build, console_of, drive
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.localtime import day_in
-from dialgate.service import wall_clock
 from dialgate.terminal import console, show_json
 
 app = typer.Typer()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dialgate import roster, stores
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -15,7 +16,6 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
-from dialgate.service import wall_clock
 from dialgate.settings import Config, ConfigError
 from dialgate.store import Muster, Shared
 from dialgate.terminal import MISUSE, NO, show_json, show_table, utc

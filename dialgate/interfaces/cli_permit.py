@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from dialgate.clock import wall_clock
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, load_config, reporting
 from dialgate.permit_key import PermitKey
-from dialgate.service import wall_clock
 from dialgate.terminal import show_json
 
 app = typer.Typer()

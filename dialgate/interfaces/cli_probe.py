@@ -9,6 +9,7 @@ import typer
 from msgspec import Struct
 
 from dialgate import phone
+from dialgate.clock import wall_clock
 from dialgate.interfaces import sip_agent
 from dialgate.interfaces.cli_ledger import caller_id_app
 from dialgate.interfaces.cli_terminal import (
@@ -26,7 +27,6 @@ from dialgate.interfaces.sip_agent import Probe, Trunk
 from dialgate.registrar import Registrar
 from dialgate.requests import CallerIdProofRequest
 from dialgate.runtime.atomic_write import write_file
-from dialgate.service import wall_clock
 from dialgate.settings import Client, Config
 from dialgate.sip.calling import Patience
 from dialgate.sip.digest import Credentials

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from dialgate import archive, chains, decision_log, evidence, stores, timestamps
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.holds import HoldRefused
 from dialgate.interfaces.cli_audit import log_app
@@ -28,7 +29,6 @@ from dialgate.interfaces.cli_terminal import (
 from dialgate.keys import Keys
 from dialgate.model import Instant
 from dialgate.proofs import NoEvidence
-from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.signing import Signer, public_halves, public_keys, renew
 from dialgate.terminal import MISUSE, NO, OF_BYTES, progress, show_fields, show_json, show_table, utc

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from dialgate import cdr, kept, phone, reconcile
 from dialgate.cdr import Calls, CdrUnreadable, Columns, Format
 from dialgate.cdr_asterisk import Trunks, masked
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_subjects import act
 from dialgate.interfaces.cli_terminal import (
@@ -26,7 +27,6 @@ from dialgate.interfaces.cli_terminal import (
 )
 from dialgate.model import HOUR, SECOND, Instant
 from dialgate.reconcile import KINDS, Finding, Node, Report
-from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.terminal import MISUSE, NO, console, show_json, show_table, utc
 

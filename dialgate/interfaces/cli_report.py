@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 import typer
 
 from dialgate import stores
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.localtime import day_in
@@ -21,7 +22,6 @@ from dialgate.report.files import mail, spreadsheet
 from dialgate.report.layout import laid_out
 from dialgate.report.page import page
 from dialgate.report.pdf import pdf
-from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.terminal import MISUSE, WITHOUT_END, progress
 from dialgate.texts import Language

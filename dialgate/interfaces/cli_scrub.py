@@ -7,6 +7,7 @@ import typer
 
 from dialgate import export, tabular
 from dialgate.choices import choose
+from dialgate.garbage_collection import spare_collector
 from dialgate.interfaces.cli_files import Column, Encoding, Separator, Yes, confirm, home_of, reading
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -17,7 +18,6 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.cli_writing import Actor, Proof, Time, instant, write
-from dialgate.service import spare_collector
 from dialgate.terminal import MISUSE, show_fields, show_json
 
 app = typer.Typer()

@@ -13,7 +13,10 @@ import uvloop
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate import config_warnings, logs, traces
+from dialgate.app import App
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
+from dialgate.garbage_collection import spare_collector
 from dialgate.interfaces import certificates, connections, held_signals, http, http_server, subscribers
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi import FastAgi
@@ -22,7 +25,6 @@ from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.sip import SipDoor
 from dialgate.interfaces.worker import Post
 from dialgate.interfaces.workers import NotReady, Workers
-from dialgate.service import Gate, spare_collector, wall_clock
 from dialgate.settings import ONE_PROCESS, Config, ConfigError
 from dialgate.terminal import MISUSE
 
@@ -86,37 +88,37 @@ async def _serve(post: Post) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
-        gate = await _opened(Gate.open(post.load(), registry=registry, worker=post.worker), stop)
-        if gate is None:
+        service = await _opened(App.open(post.load(), registry=registry, worker=post.worker), stop)
+        if service is None:
             _log.info("stopped")
             return
-        closing.push_async_callback(gate.close)
-        gate.traces = traces.opened(gate.config.settings.traces, gate.config.settings.node)
-        if gate.traces is not None:
-            closing.push_async_callback(asyncio.to_thread, gate.traces.close)
-        siblings = await Siblings.open(gate.config.data, post.worker, registry, gate.refresh)
+        closing.push_async_callback(service.close)
+        service.gate.traces = traces.opened(service.config.settings.traces, service.config.settings.node)
+        if service.gate.traces is not None:
+            closing.push_async_callback(asyncio.to_thread, service.gate.traces.close)
+        siblings = await Siblings.open(service.config.data, post.worker, registry, service.refresh)
         closing.push_async_callback(siblings.close)
-        gate.registrar.refresh_workers = siblings.refresh_others
+        service.registrar.refresh_workers = siblings.refresh_others
         with suppress(Unavailable):  # then upkeep says so
-            await gate.refresh()  # what was written before this worker could be asked to
+            await service.refresh()  # what was written before this worker could be asked to
         sockets = inherited(post.doors.get("listen", ()))
-        runner = await http.start(gate, registry, sockets, siblings if post.doors else None)
+        runner = await http.start(service, registry, sockets, siblings if post.doors else None)
         closing.push_async_callback(runner.cleanup)
         together = siblings if post.doors else None
-        doors = await _operations(gate, registry, post, together, closing)
-        doors |= await _fastagi(gate, closing, inherited(post.doors.get("fastagi", ())))
-        doors |= await _sip(gate, closing, shared=post.workers > 1)
+        doors = await _operations(service, registry, post, together, closing)
+        doors |= await _fastagi(service, closing, inherited(post.doors.get("fastagi", ())))
+        doors |= await _sip(service, closing, shared=post.workers > 1)
         spare_collector()
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(gate.run()),
-                tasks.create_task(_reload(gate, runner, post.load, hangup)),
-                tasks.create_task(subscribers.run(gate, wall_clock)),
-                tasks.create_task(_relieved(runner, gate, relieve, stop)),
+                tasks.create_task(service.run()),
+                tasks.create_task(_reload(service, runner, post.load, hangup)),
+                tasks.create_task(subscribers.run(service, wall_clock)),
+                tasks.create_task(_relieved(runner, service, relieve, stop)),
             ]
-            ready = {"url": _url(gate.config, runner.addresses[0]), "config": gate.config.hash, **doors}
+            ready = {"url": _url(service.config, runner.addresses[0]), "config": service.config.hash, **doors}
             if not post.doors:
-                _warn(gate.config)
+                _warn(service.config)
                 _log.info("ready", **ready)
             post.say_ready(ready)
             await stop.wait()
@@ -126,28 +128,28 @@ async def _serve(post: Post) -> None:
     _log.info("stopped")
 
 
-async def _opened(opening: Coroutine[None, None, Gate], stop: asyncio.Event) -> Gate | None:
+async def _opened(opening: Coroutine[None, None, App], stop: asyncio.Event) -> App | None:
     """None if it is to stop before it is open: then what was opened is closed."""
-    gate, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
-    await asyncio.wait([gate, stopping], return_when=asyncio.FIRST_COMPLETED)
+    service, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
+    await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    if not gate.done():
-        gate.cancel()
-        await asyncio.wait([gate])
-    return None if gate.cancelled() else gate.result()
+    if not service.done():
+        service.cancel()
+        await asyncio.wait([service])
+    return None if service.cancelled() else service.result()
 
 
 async def _relieved(
-    runner: http_server.Runner, gate: Gate, relieve: asyncio.Event, stop: asyncio.Event
+    runner: http_server.Runner, service: App, relieve: asyncio.Event, stop: asyncio.Event
 ) -> None:
     await relieve.wait()
-    gate.registrar.notices.close()
+    service.registrar.notices.close()
     await runner.drain()
     stop.set()
 
 
 async def _operations(
-    gate: Gate, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
+    service: App, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
 ) -> dict[str, str]:
     """Where operators may read metrics without a key. Where the setting is absent, a port in use is no fault: several
     gates may run on one machine."""
@@ -155,10 +157,10 @@ async def _operations(
         return {}
     try:
         runner = await http.start_operations(
-            gate, registry, inherited(post.doors.get("operations", ())), siblings
+            service, registry, inherited(post.doors.get("operations", ())), siblings
         )
     except ConfigError as error:
-        if gate.config.settings.operations is not None:
+        if service.config.settings.operations is not None:
             raise
         _log.warning(operations_refused(error), problem=str(error))
         return {}
@@ -167,22 +169,22 @@ async def _operations(
     return {"operations": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"}
 
 
-async def _fastagi(gate: Gate, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:
+async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:
     """Where Asterisk is to ask, if it is to."""
-    listen = gate.config.settings.fastagi
+    listen = service.config.settings.fastagi
     if listen is None:
         return {}
-    server = FastAgi(gate)
+    server = FastAgi(service)
     closing.push_async_callback(server.close)
     return {"fastagi": f"agi://{listen.host}:{await server.start(sockets)}"}
 
 
-async def _sip(gate: Gate, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
+async def _sip(service: App, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
     """Where a session border controller is to ask, if it is to."""
-    listen = gate.config.settings.sip
+    listen = service.config.settings.sip
     if listen is None:
         return {}
-    server = SipDoor(gate)
+    server = SipDoor(service)
     closing.push_async_callback(server.close)
     return {"sip": f"sip:{listen.host}:{await server.start(shared=shared)}"}
 
@@ -211,7 +213,7 @@ def _orphaned(parent: int, stop: asyncio.Event) -> None:
 
 
 async def _reload(
-    gate: Gate, runner: http_server.Runner, load: Callable[[], Config], hangup: asyncio.Event
+    service: App, runner: http_server.Runner, load: Callable[[], Config], hangup: asyncio.Event
 ) -> None:
     while True:
         await hangup.wait()
@@ -219,14 +221,14 @@ async def _reload(
         try:
             config = await asyncio.to_thread(load)
             certificate = await asyncio.to_thread(certificates.load, config)
-            gate.reload(config)
+            service.reload(config)
         except ConfigError as error:
-            gate.config_rejected(error)
+            service.gate.reject_config(error)
         except OSError as error:
-            gate.config_rejected(ConfigError([f"the configuration cannot be kept: {error}"]))
+            service.gate.reject_config(ConfigError([f"the configuration cannot be kept: {error}"]))
         else:
             runner.renew(certificate)
-            certificates.show(certificate, gate.metrics)
+            certificates.show(certificate, service.metrics)
             logs.configure(config.settings.service_log)
             _warn(config)
             _log.info("configuration in force", config=config.hash)

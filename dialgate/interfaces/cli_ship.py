@@ -10,6 +10,7 @@ import uvloop
 from msgspec import structs
 
 from dialgate import logs
+from dialgate.clock import wall_clock
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
     AsJson,
@@ -18,7 +19,6 @@ from dialgate.interfaces.cli_terminal import (
     load_config,
     reporting,
 )
-from dialgate.service import wall_clock
 from dialgate.settings import Config
 from dialgate.shipping.shipper import Shipper, alone
 from dialgate.shipping.standing import Standings

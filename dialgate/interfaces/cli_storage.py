@@ -8,9 +8,9 @@ import msgspec
 import typer
 
 from dialgate.breach import Exposure, Span
+from dialgate.clock import wall_clock
 from dialgate.interfaces.cli_subjects import act, write_out
 from dialgate.interfaces.cli_terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
-from dialgate.service import wall_clock
 from dialgate.terminal import MISUSE, console, show_fields, show_json, show_table
 
 app = typer.Typer()

@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlencode
 import typer
 
 from dialgate import stores
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import AsJson, Failure, reporting
-from dialgate.service import wall_clock
 from dialgate.store.copying import End, Kind, copy
 from dialgate.terminal import MISUSE, OF_ROWS, progress, show_fields, show_json
 

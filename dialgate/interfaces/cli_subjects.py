@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from dialgate import subject_page
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.interfaces.cli_terminal import (
     DEFAULT_CONFIG,
@@ -22,11 +23,10 @@ from dialgate.interfaces.cli_terminal import (
     reporting,
 )
 from dialgate.interfaces.cli_writing import Actor, Channel, ControllerId, Proof, Time, request
-from dialgate.registrar import Refused
-from dialgate.service import wall_clock
+from dialgate.personal_data import CaseInfo
+from dialgate.refusal import Refused
 from dialgate.settings import Client, Config, Scope
 from dialgate.subject_answers import (
-    CaseInfo,
     CaseRequest,
     CaseStep,
     Erasure,

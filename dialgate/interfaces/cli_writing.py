@@ -10,12 +10,13 @@ from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 import msgspec
 import typer
 
+from dialgate.clock import wall_clock
 from dialgate.faults import Unavailable
 from dialgate.interfaces import siblings
 from dialgate.interfaces.cli_terminal import Failure, load_config
-from dialgate.registrar import Refused, Registrar
+from dialgate.refusal import Refused
+from dialgate.registrar import Registrar
 from dialgate.requests import Receipt, Request
-from dialgate.service import wall_clock
 from dialgate.settings import Client, Config, Scope
 from dialgate.terminal import MISUSE, show_json
 from dialgate.validation_text import plain

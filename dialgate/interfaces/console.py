@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import structlog
 from aiohttp import web
 
+from dialgate.app import App
 from dialgate.console import page
 from dialgate.console.live import Live
 from dialgate.decision_ids import PATTERN
@@ -26,7 +27,7 @@ from dialgate.interfaces import (
 from dialgate.interfaces.console_sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.console_visit import (
     BOARDS,
-    CONSOLE_GATE,
+    CONSOLE_APP,
     COOKIE,
     LANGUAGE,
     LIVE,
@@ -47,7 +48,6 @@ from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http_operations import SIBLINGS
 from dialgate.interfaces.sources import behind_proxies
 from dialgate.interfaces.turns import Caps, Turns
-from dialgate.service import Gate
 from dialgate.settings import Scope
 from dialgate.texts import LANGUAGES
 
@@ -89,12 +89,12 @@ _ROUTES: Final = (
 )
 
 
-def add(app: web.Application, gate: Gate) -> None:
-    app[CONSOLE_GATE], app[SESSIONS], app[LIVE] = gate, Sessions(gate.config.data, gate.now), Live(gate)
-    app[PREVIEWING], app[BOARDS] = Turns(), Caps()
-    app.cleanup_ctx.append(_running)
-    app.on_shutdown.append(_let_go)
-    router = app.router
+def add(site: web.Application, app: App) -> None:
+    site[CONSOLE_APP], site[SESSIONS], site[LIVE] = app, Sessions(app.config.data, app.gate.now), Live(app)
+    site[PREVIEWING], site[BOARDS] = Turns(), Caps()
+    site.cleanup_ctx.append(_running)
+    site.on_shutdown.append(_let_go)
+    router = site.router
     router.add_get(ROOT, _door)
     router.add_get(f"{ROOT}/", _slash)
     router.add_get(f"{ROOT}/login", _login)
@@ -108,12 +108,12 @@ def add(app: web.Application, gate: Gate) -> None:
     router.add_get(f"{ROOT}/{{rest:.*}}", _guarded((), _nothing))  # after all others
 
 
-async def _running(app: web.Application) -> AsyncIterator[None]:
-    if siblings := app.get(SIBLINGS):
-        siblings.tells["board"] = app[LIVE].share
-        app[LIVE].others = siblings
-    sampling = asyncio.create_task(app[LIVE].run())
-    sampling.add_done_callback(partial(_ended, app[LIVE]))
+async def _running(site: web.Application) -> AsyncIterator[None]:
+    if siblings := site.get(SIBLINGS):
+        siblings.tells["board"] = site[LIVE].share
+        site[LIVE].others = siblings
+    sampling = asyncio.create_task(site[LIVE].run())
+    sampling.add_done_callback(partial(_ended, site[LIVE]))
     yield
     sampling.cancel()
     await asyncio.wait([sampling])
@@ -126,20 +126,20 @@ def _ended(live: Live, sampling: asyncio.Task[None]) -> None:
         _log.error("console: the board has stopped; restart the gate", exc_info=error)
 
 
-async def _let_go(app: web.Application) -> None:
-    app[LIVE].close()
+async def _let_go(site: web.Application) -> None:
+    site[LIVE].close()
 
 
 # ---- who may come in -------------------------------------------------------------------------------------------------
 
 
 def visitor(request: web.Request) -> Visit | None:
-    name, gate = request.cookies.get(COOKIE, ""), request.app[CONSOLE_GATE]
-    found = request.app[SESSIONS].find(name, gate.config) if name else None
+    name, app = request.cookies.get(COOKIE, ""), request.app[CONSOLE_APP]
+    found = request.app[SESSIONS].find(name, app.config) if name else None
     if found is None:
         return None
     http_server.note_admitted(request)
-    return Visit(request, gate, *found, name)
+    return Visit(request, app, *found, name)
 
 
 def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Answer:
@@ -207,16 +207,16 @@ async def _login(request: web.Request) -> web.StreamResponse:
 
 
 async def _log_in(request: web.Request) -> web.StreamResponse:
-    sessions, gate = request.app[SESSIONS], request.app[CONSOLE_GATE]
+    sessions, app = request.app[SESSIONS], request.app[CONSOLE_APP]
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    address = behind_proxies(request.remote or "", forwarded, gate.config)
+    address = behind_proxies(request.remote or "", forwarded, app.config)
     try:
-        body = await http_body.whole(request, gate.config.settings.limits)
+        body = await http_body.whole(request, app.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
     except Fault as fault:
         return _bare(request, fault.status, fault.problem.code)
     try:
-        name = await asyncio.to_thread(sessions.begin, fields.get("key", ""), gate.config, address)
+        name = await asyncio.to_thread(sessions.begin, fields.get("key", ""), app.config, address)
     except Throttled as throttled:
         refused = _bare(request, 429, "console.throttled")
         refused.headers["Retry-After"] = str(throttled.seconds)
@@ -243,7 +243,7 @@ async def _log_out(visit: Visit) -> web.StreamResponse:
 
 async def _preferences(request: web.Request) -> web.StreamResponse:
     """Language and theme, which are nobody's secret: without a token, so that they can be set before the login."""
-    limits = request.app[CONSOLE_GATE].config.settings.limits
+    limits = request.app[CONSOLE_APP].config.settings.limits
     try:
         fields = dict(
             http_body.parameters((await http_body.whole(request, limits)).decode("ascii", "replace"))

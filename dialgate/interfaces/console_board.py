@@ -26,7 +26,7 @@ async def board(visit: Visit) -> web.StreamResponse:
 
 
 async def caller_ids(visit: Visit) -> web.StreamResponse:
-    stands = await standing(visit.gate, visit.client.controllers)
+    stands = await standing(visit.app, visit.client.controllers)
     return visit.show("callers", "callers", found=stands.caller_ids)
 
 
@@ -64,7 +64,7 @@ async def _follow(visit: Visit, live: Live, response: web.StreamResponse) -> Non
 
 def _still(visit: Visit) -> bool:
     """Asked at each message: a key that was withdrawn or lost a scope shows nothing more."""
-    found = visit.request.app[SESSIONS].find(visit.name, visit.gate.config)
+    found = visit.request.app[SESSIONS].find(visit.name, visit.app.config)
     if found is None or visit.request.transport is None:
         return False
     return "watch" in found[1].scopes and found[1].controllers == visit.client.controllers

@@ -41,8 +41,8 @@ async def _simulated(visit: Visit, asked: dict[str, str]) -> answers.Simulation:
         fields["call_type"] = asked["call_type"]
     wanted = convert(fields, CheckRequest)
     at = instant_of(asked.get("at", ""), visit.zone())
-    await visit.gate.subjects.simulated(visit.client, wanted.campaign, wanted.to)
-    return await visit.gate.simulate(call(wanted, visit.client, "console"), visit.client, at)
+    await visit.app.subjects.simulated(visit.client, wanted.campaign, wanted.to)
+    return await visit.app.gate.simulate(call(wanted, visit.client, "console"), visit.client, at)
 
 
 def instant_of(text: str, zone: str) -> Instant | None:
@@ -59,7 +59,7 @@ def instant_of(text: str, zone: str) -> Instant | None:
 
 
 def _form(visit: Visit, asked: dict[str, str], status: int = 200, **context: Any) -> web.Response:
-    lines = visit.gate.config.lines
+    lines = visit.app.config.lines
     campaigns = visit.campaigns()
     shown = sorted({number for name in campaigns for number in lines[name].caller_ids})
     return visit.show(
@@ -96,7 +96,7 @@ async def revoked(visit: Visit) -> web.StreamResponse:
             },
             RevocationRequest,
         )
-        receipt = await visit.gate.registrar.revoke(visit.client, ask)
+        receipt = await visit.app.registrar.revoke(visit.client, ask)
     except FAILURES as error:
         fault = fault_of(error)
         return _stop(visit, asked, fault.status, error=fault.problem.code)

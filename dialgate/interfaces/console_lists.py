@@ -32,7 +32,7 @@ async def load(visit: Visit) -> web.StreamResponse:
         part = await _file_part(visit, asked)
         read = partial(part.read_chunk, http_body.READ_BYTES)
         async with received(visit.client.name, read, gone(visit.request)) as upload:
-            report = await visit.gate.registrar.load_from(visit.client, _request(asked), upload)
+            report = await visit.app.registrar.load_from(visit.client, _request(asked), upload)
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, asked, fault.status, error=fault.problem.code)
@@ -45,7 +45,7 @@ async def _file_part(visit: Visit, asked: dict[str, str]) -> BodyPartReader:
         raise Fault(400, "request.invalid", "Send the form with its file.")
     reader = await visit.request.multipart()
     try:
-        async with asyncio.timeout(visit.gate.config.settings.limits.read_seconds):
+        async with asyncio.timeout(visit.app.config.settings.limits.read_seconds):
             for _ in range(_MOST_FIELDS):
                 part = await reader.next()
                 if part is None or isinstance(part, MultipartReader):
@@ -77,11 +77,11 @@ def _request(asked: dict[str, str]) -> ListRequest:
 async def preview(visit: Visit) -> web.StreamResponse:
     asked = await visit.form()
     name, campaign = visit.request.match_info["id"], asked.get("campaign", "")
-    found = next((each for each in await visit.gate.registrar.lists(visit.client) if each.id == name), None)
+    found = next((each for each in await visit.app.registrar.lists(visit.client) if each.id == name), None)
     if found is None or campaign not in visit.campaigns():
         raise Fault(404, "list.unknown", "No list of yours has this id.", field="id")
     async with visit.request.app[PREVIEWING].of(visit.client.name):
-        told = await previewing.preview(visit.gate.config, visit.client, name, campaign, visit.gate.now())
+        told = await previewing.preview(visit.app.config, visit.client, name, campaign, visit.app.gate.now())
     if not isinstance(told, Preview):
         return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=told.error)
     return visit.show("preview", "lists", told=told, info=found)
@@ -95,7 +95,7 @@ async def _page(
     report: ListReport | None = None,
     error: str = "",
 ) -> web.Response:
-    found: list[ListInfo] = await visit.gate.registrar.lists(visit.client)
+    found: list[ListInfo] = await visit.app.registrar.lists(visit.client)
     return visit.show(
         "lists",
         "lists",

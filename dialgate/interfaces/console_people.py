@@ -81,22 +81,22 @@ def _code(fault: Fault, field: str) -> str:
 
 async def _held(visit: Visit, asked: _Asked) -> Held:
     """Recorded first, as every reading of a number is."""
-    gate, client = visit.gate, visit.client
-    owner, number = await gate.subjects.look_up(
+    app, client = visit.app, visit.client
+    owner, number = await app.subjects.look_up(
         client, asked.controller, asked.number, "account", asked.purpose
     )
     sees = Sees.of(client.name, client.controllers, owner)
     question = AboutNumber(number=number, sees=sees, most=_MOST + 1)
-    decisions, missing = await everywhere(visit.request.app, gate, client.name).about(question)
+    decisions, missing = await everywhere(visit.request.app, app, client.name).about(question)
     found, language = decisions.found, visit.words.language
     return Held(
         number=number,
         controller=owner,
-        decisions=[told_outside(gate, each, language) for each in found[:_MOST]],
+        decisions=[told_outside(app, each, language) for each in found[:_MOST]],
         more=len(found) > _MOST,
         notices=account.notices(language, decisions.retired, missing, nothing=False),
-        ledger=await gate.registrar.history(client, owner, number, _KINDS),
-        consents=await gate.registrar.consents(client, owner, number),
+        ledger=await app.registrar.history(client, owner, number, _KINDS),
+        consents=await app.registrar.consents(client, owner, number),
     )
 
 
@@ -109,7 +109,7 @@ async def decision(visit: Visit) -> web.StreamResponse:
 
 async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Response:
     found = await _found(visit)
-    told = told_outside(visit.gate, found, visit.words.language)
+    told = told_outside(visit.app, found, visit.words.language)
     record = found.record
     return visit.show(
         "decision",
@@ -117,7 +117,7 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
         status,
         told=told,
         outcomes=_worded(visit, record.decision.outcomes),
-        facts=_facts(record, shared=visit.gate.config.shared),
+        facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
         provable=visit.may("subjects")
         and _sees_whole_gate(visit)
@@ -129,15 +129,15 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
 async def _found(visit: Visit) -> Found:
     """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
     sees = Sees.of(visit.client.name, visit.client.controllers)
-    name = visit.gate.registrar.inside(visit.client, visit.request.match_info["id"])
-    logs = everywhere(visit.request.app, visit.gate, visit.client.name)
+    name = visit.app.registrar.inside(visit.client, visit.request.match_info["id"])
+    logs = everywhere(visit.request.app, visit.app, visit.client.name)
     return known(*await logs.one(name, sees)) if name else known(None, {})
 
 
 def _worded(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
     """Return the outcomes of the rules, the denials as clients see them."""
     return {
-        rule: visit.gate.registrar.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
+        rule: visit.app.registrar.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
     }
 
@@ -160,7 +160,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 
 def _here(visit: Visit, record: Record) -> bool:
     """Not in the log of another gate on the store, which alone can prove it."""
-    data = visit.gate.config.data
+    data = visit.app.config.data
     return chains.of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 
 
@@ -169,7 +169,7 @@ def _here(visit: Visit, record: Record) -> bool:
 
 def _sees_whole_gate(visit: Visit) -> bool:
     """A bundle holds the configuration that a decision rests on, and so names every controller of the gate."""
-    return set(visit.gate.config.controllers) <= set(visit.client.controllers)
+    return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 
 async def evidence_of(visit: Visit) -> web.StreamResponse:
@@ -194,17 +194,17 @@ async def evidence_of(visit: Visit) -> web.StreamResponse:
 
 
 async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
-    gate, record, data = visit.gate, found.record, visit.gate.config.data
+    app, record, data = visit.app, found.record, visit.app.config.data
     number = await asyncio.to_thread(_number, Keys.open(data / "keys.json"), record)
     owner = record.facts.controller.id or visit.client.controllers[0]
     convert({"number": number, "purpose": purpose}, _Asked)
-    await gate.subjects.saw(visit.client, owner, number, "evidence", purpose)
-    now = gate.now()
+    await app.subjects.saw(visit.client, owner, number, "evidence", purpose)
+    now = app.gate.now()
 
     async def made() -> bytes:
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
         worker = chains.of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
-        store = await stores.opened(gate.config, patience=5)
+        store = await stores.opened(app.config, patience=5)
         try:
             sources = evidence.Sources.of(
                 data, keys=Keys.open(path, worker), signer=signer, store=store, worker=worker

@@ -29,7 +29,7 @@ async def made(visit: Visit) -> web.StreamResponse:
         return _page(visit, asked, fault.status, error=fault.problem.code)
     words = ("--controller", owner, *period, "--format", form, "--language", visit.words.language)
     async with visit.request.app[PREVIEWING].of(visit.client.name):
-        body = await _reported(str(visit.gate.config.path), words)
+        body = await _reported(str(visit.app.config.path), words)
     if body is None:
         return _page(visit, asked, 503, error="gate.unavailable")
     name = f'attachment; filename="dialgate-{owner}-{period[1]}.{form}"'
@@ -77,6 +77,6 @@ def _period(asked: dict[str, str]) -> tuple[str, str]:
 
 
 def _page(visit: Visit, asked: dict[str, str], status: int = 200, **context: Any) -> web.Response:
-    yesterday = day_in(visit.zone(), visit.gate.now()) - timedelta(days=1)
+    yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
     shown = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **asked}
     return visit.show("reports", "reports", status, asked=shown, forms=list(FORMS), **context)

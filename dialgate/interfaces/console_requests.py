@@ -11,7 +11,8 @@ from dialgate.interfaces.console_visit import Visit
 from dialgate.interfaces.http_errors import FAILURES, convert, fault_of
 from dialgate.lookups import instant
 from dialgate.model import DAY, Instant
-from dialgate.subject_answers import CaseInfo, CaseRequest, CaseStep
+from dialgate.personal_data import CaseInfo
+from dialgate.subject_answers import CaseRequest, CaseStep
 
 KINDS: Final = get_args(CaseRequest.__annotations__["kind"])
 ASKED_BY: Final = ("mail", "pec", "letter", "call", "web_form", "shop")
@@ -30,7 +31,7 @@ async def noted(visit: Visit) -> web.StreamResponse:
         at = instant_of(asked.get("received_at", ""), visit.zone())
         told |= {"received_at": localtime.rfc3339(at)} if at is not None else {}
         ask = convert({**told, "controller": asked.get("controller", "")}, CaseRequest)
-        case = await visit.gate.subjects.ask(visit.client, asked.get("number", ""), ask)
+        case = await visit.app.subjects.ask(visit.client, asked.get("number", ""), ask)
     except FAILURES as error:
         fault = fault_of(error)
         return await _requests(visit, fault.status, asked=asked, error=fault.problem.code)
@@ -43,7 +44,7 @@ async def move(visit: Visit) -> web.StreamResponse:
     name = visit.request.match_info["id"]
     try:
         fields = {field: asked.get(field, "") for field in ("outcome", "reason", "actor")}
-        case = await visit.gate.subjects.deadlines.move(visit.client, name, convert(fields, CaseStep))
+        case = await visit.app.subjects.deadlines.move(visit.client, name, convert(fields, CaseStep))
     except FAILURES as error:
         fault = fault_of(error)
         return await _requests(visit, fault.status, error=fault.problem.code)
@@ -51,7 +52,7 @@ async def move(visit: Visit) -> web.StreamResponse:
 
 
 async def _requests(visit: Visit, status: int = 200, **context: Any) -> web.Response:
-    deadlines, now = visit.gate.subjects.deadlines, visit.gate.now()
+    deadlines, now = visit.app.subjects.deadlines, visit.app.gate.now()
     return visit.show(
         "requests",
         "requests",

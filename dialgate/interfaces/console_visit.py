@@ -10,6 +10,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate import __version__, texts
+from dialgate.app import App
 from dialgate.console import page, words
 from dialgate.console.live import Live
 from dialgate.console.words import LANGUAGES, Language, Words
@@ -17,7 +18,6 @@ from dialgate.interfaces import http_body
 from dialgate.interfaces.console_sessions import Session, Sessions
 from dialgate.interfaces.http_errors import Fault
 from dialgate.interfaces.turns import Caps, Turns
-from dialgate.service import Gate
 from dialgate.settings import Client, Scope
 
 ROOT: Final = "/console"
@@ -30,7 +30,7 @@ SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
 PREVIEWING: Final = web.AppKey("previewing", Turns)
 BOARDS: Final = web.AppKey("boards", Caps)  # by the controllers that they show
-CONSOLE_GATE: Final = web.AppKey("console_gate", Gate)
+CONSOLE_APP: Final = web.AppKey("console_gate", App)
 _HEADERS: Final = {
     "Content-Security-Policy": page.POLICY,
     "Cache-Control": "no-store",
@@ -65,7 +65,7 @@ class Visit(Struct, frozen=True):
     """By somebody who is logged in. `name` is the session's."""
 
     request: web.Request
-    gate: Gate
+    app: App
     session: Session
     client: Client
     name: str
@@ -84,12 +84,12 @@ class Visit(Struct, frozen=True):
         return "supervisor" if self.may("watch") else "agent"
 
     def campaigns(self) -> list[str]:
-        lines = self.gate.config.lines
+        lines = self.app.config.lines
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
         """In which times are shown: where the law of the client's first controller is made."""
-        config = self.gate.config
+        config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):
                 return config.laws[owner.country].zone
@@ -97,7 +97,7 @@ class Visit(Struct, frozen=True):
 
     async def form(self) -> dict[str, str]:
         """What was posted, its token checked. Of a field that came twice the last."""
-        body = await http_body.whole(self.request, self.gate.config.settings.limits)
+        body = await http_body.whole(self.request, self.app.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
         self.check(fields.pop(TOKEN, ""))
         return {name: value.strip() for name, value in fields.items()}
@@ -118,7 +118,7 @@ class Visit(Struct, frozen=True):
                 "places": [place for place in PLACES if self.may(*place.needs)],
                 "token": self.session.token,
                 "zone": self.zone(),
-                "node": self.gate.config.settings.node,
+                "node": self.app.config.settings.node,
                 "version": __version__,
                 "error": "",
                 **context,

@@ -23,6 +23,7 @@ from typing import Final, cast
 import structlog
 
 from dialgate.answers import Answer, refusal
+from dialgate.app import App
 from dialgate.interfaces.agi import (
     Command,
     Environment,
@@ -41,7 +42,6 @@ from dialgate.interfaces.recall import Recall
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.sources import client_at
 from dialgate.model import Call
-from dialgate.service import Gate
 from dialgate.settings import Client, Config, ConfigError, Scope
 
 _log = structlog.get_logger(__name__)
@@ -69,33 +69,33 @@ class FastAgi:
     """The door. `start` opens it; `close` ends it after the calls that are being answered. `undecided`: those that wait
     for the gate, in the order in which they asked, and since when."""
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    def __init__(self, app: App) -> None:
+        self.app = app
         self.calls: set[Talk] = set()
         self.undecided: dict[Talk, float] = {}
         self.due = Due(self.deadline())
         self.refusals = RefusalLog("fastagi")
         self._servers: list[asyncio.Server] = []
-        self._known: tuple[Config, dict[str, Client | None]] = (gate.config, {})
+        self._known: tuple[Config, dict[str, Client | None]] = (app.config, {})
         self._emptied: asyncio.Future[None] | None = None
         self._most = 0
 
     def client(self, remote: str) -> Client | None:
         """Whose address this is; remembered, as long as the configuration is the same."""
-        if self._known[0] is not self.gate.config or len(self._known[1]) > _MOST_REMEMBERED:
-            self._known = (self.gate.config, {})
+        if self._known[0] is not self.app.config or len(self._known[1]) > _MOST_REMEMBERED:
+            self._known = (self.app.config, {})
         known = self._known[1]
         if remote not in known:
-            known[remote] = client_at(remote, self.gate.config)
+            known[remote] = client_at(remote, self.app.config)
         return known[remote]
 
     async def start(self, sockets: list[socket.socket] | None = None) -> int:
         """The port. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot
         listen there."""
-        listen = self.gate.config.settings.fastagi
+        listen = self.app.config.settings.fastagi
         assert listen is not None
         raise_limit()
-        self._most = most(self.gate.config.settings, "fastagi")
+        self._most = most(self.app.config.settings, "fastagi")
         loop = asyncio.get_running_loop()
         try:
             self._servers = [
@@ -132,12 +132,12 @@ class FastAgi:
             raise Fault(503, "gate.unavailable", "The gate has more to do than it can; ask again.")
 
     def deadline(self) -> float:
-        listen = self.gate.config.settings.fastagi
+        listen = self.app.config.settings.fastagi
         return listen.deadline_seconds if listen else 0.0
 
     def shed(self, reason: str, waited: float) -> None:
         """Count and log a call that is refused for a fault. `waited`: seconds since the oldest question was asked."""
-        self.gate.metrics.faults.labels("fastagi").inc()
+        self.app.metrics.faults.labels("fastagi").inc()
         self.refusals.add(reason, waited=waited, loop_behind=self.due.behind)
 
     def full(self) -> bool:
@@ -205,7 +205,7 @@ class Talk(asyncio.Protocol):
         try:
             if script == "recall":
                 caller = _admitted(door.client(remote), remote, "revoke", "ledger")
-                recall = Recall(door.gate, caller, self._said_to)
+                recall = Recall(door.app, caller, self._said_to)
                 self._spoken = asyncio.create_task(self._spoke(recall, environment))
                 return
             client = _admitted(door.client(remote), remote, "check")
@@ -215,7 +215,7 @@ class Talk(asyncio.Protocol):
             self._say(self._told(refusal(fault.problem.code)))
         else:
             self._say(_DENY)
-            self._asked = door.gate.check(call, client)
+            self._asked = door.app.gate.check(call, client)
             door.undecided[self] = time.monotonic()
             self._asked.add_done_callback(self._decided)
 

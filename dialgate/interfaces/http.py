@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from dialgate.app import App
 from dialgate.interfaces import (
     certificates,
     console,
@@ -26,13 +27,12 @@ from dialgate.interfaces.http_decisions import TURN
 from dialgate.interfaces.http_endpoints import ENDPOINTS
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response, too_large
 from dialgate.interfaces.http_lane import Lane
-from dialgate.interfaces.http_operations import DESCRIPTION, GATE, OPERATIONS, REGISTRY, SIBLINGS
+from dialgate.interfaces.http_operations import APP, DESCRIPTION, OPERATIONS, REGISTRY, SIBLINGS
 from dialgate.interfaces.http_peers import PEERS
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
 from dialgate.interfaces.turns import Caps, Turns
 from dialgate.interfaces.uploads import UPLOADS, Uploads
-from dialgate.service import Gate
 from dialgate.settings import Client, Config
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,68 +44,68 @@ _NOT_EXPECTED: Final = Fault(
 )
 
 
-def build(gate: Gate, registry: CollectorRegistry) -> web.Application:
-    app = web.Application(client_max_size=gate.config.settings.limits.body_bytes)
+def build(app: App, registry: CollectorRegistry) -> web.Application:
+    site = web.Application(client_max_size=app.config.settings.limits.body_bytes)
     every = sorted(EVERY, key=lambda endpoint: endpoint.path)
-    app[GATE], app[REGISTRY] = gate, registry
-    app[DESCRIPTION] = _described()
-    app.on_response_prepare.append(http_authzen.echo_request_id)
-    app[TURN], app[BULK] = Turns(), Turns()
-    settings = gate.config.settings
-    app[UPLOADS] = Uploads(settings.uploads, gate.config.data, settings.limits.read_seconds)
-    app[CHECK_STREAMS], app[FOLLOWERS] = Caps(), Caps()
+    site[APP], site[REGISTRY] = app, registry
+    site[DESCRIPTION] = _described()
+    site.on_response_prepare.append(http_authzen.echo_request_id)
+    site[TURN], site[BULK] = Turns(), Turns()
+    settings = app.config.settings
+    site[UPLOADS] = Uploads(settings.uploads, app.config.data, settings.limits.read_seconds)
+    site[CHECK_STREAMS], site[FOLLOWERS] = Caps(), Caps()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
-        _add(gate, app.router.add_resource(path), tuple(endpoints))
-    app.on_shutdown.append(_end_streams)
-    console.add(app, gate)
-    app.router.add_route("*", "/{path:.*}", _refusing(_PATH_UNKNOWN), expect_handler=_expected)
-    return app
+        _add(app, site.router.add_resource(path), tuple(endpoints))
+    site.on_shutdown.append(_end_streams)
+    console.add(site, app)
+    site.router.add_route("*", "/{path:.*}", _refusing(_PATH_UNKNOWN), expect_handler=_expected)
+    return site
 
 
-async def _end_streams(app: web.Application) -> None:
-    app[GATE].registrar.notices.close()
-    app[UPLOADS].close()
+async def _end_streams(site: web.Application) -> None:
+    site[APP].registrar.notices.close()
+    site[UPLOADS].close()
 
 
 async def start(
-    gate: Gate,
+    app: App,
     registry: CollectorRegistry,
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> http_server.Runner:
     """`siblings`: the other workers of the node, whose measures are shown too. Raises `ConfigError` if it cannot listen
     where the settings say; `runner.addresses` says where it does."""
-    app = build(gate, registry)
+    site = build(app, registry)
     if siblings is not None:
-        app[SIBLINGS] = siblings
-    certificate = certificates.load(gate.config)
-    certificates.show(certificate, gate.metrics)
-    closed = _count_closed(gate)
-    return await http_server.serve(app, gate.config, partial(_lane, gate), closed, certificate, sockets)
+        site[SIBLINGS] = siblings
+    certificate = certificates.load(app.config)
+    certificates.show(certificate, app.metrics)
+    closed = _count_closed(app)
+    return await http_server.serve(site, app.config, partial(_lane, app), closed, certificate, sockets)
 
 
 async def start_operations(
-    gate: Gate,
+    app: App,
     registry: CollectorRegistry,
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> http_server.Runner:
     """Serve what operators read, without a key. The arguments are those of `start`, as is what it raises."""
-    app = http_operations.build(gate, registry, _described())
+    site = http_operations.build(app, registry, _described())
     if siblings is not None:
-        app[SIBLINGS] = siblings
-    return await http_server.serve_operations(app, gate.config, _count_closed(gate), sockets)
+        site[SIBLINGS] = siblings
+    return await http_server.serve_operations(site, app.config, _count_closed(app), sockets)
 
 
-def _count_closed(gate: Gate) -> Callable[[str], None]:
+def _count_closed(app: App) -> Callable[[str], None]:
     def count_closed(why: str) -> None:
-        gate.metrics.connections_closed.labels(why).inc()
+        app.metrics.connections_closed.labels(why).inc()
 
     return count_closed
 
 
 def _lane(
-    gate: Gate,
+    app: App,
     transport: asyncio.Transport,
     hand_over: Callable[[bytes], None],
     watch: Callable[[bool], None],
@@ -116,13 +116,13 @@ def _lane(
 
     def ask(key: bytes, body: bytes, lane: Lane) -> None:
         nonlocal admitted
-        config = gate.config
+        config = app.config
         if admitted is None or admitted[0] != key or admitted[1] is not config:
             client = admit_key(key.decode("utf-8", "surrogateescape"), config, "check")
             admitted = (key, config, client)
         if len(body) > config.settings.limits.body_bytes:
             raise too_large()
-        http_check.ask(body, gate, admitted[2], lane)
+        http_check.ask(body, app, admitted[2], lane)
 
     lane = Lane("/v1/check", transport, ask, http_check.tell, hand_over, watch)
     lane.last = last
@@ -134,10 +134,10 @@ def _described() -> bytes:
     return msgspec.json.encode(openapi.document(EVERY))
 
 
-def _add(gate: Gate, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> None:
+def _add(app: App, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> None:
     allowed = []
     for endpoint in endpoints:
-        serve = _guarded(gate, endpoint) if endpoint.keyed else endpoint.serve
+        serve = _guarded(app, endpoint) if endpoint.keyed else endpoint.serve
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
             resource.add_route(method, serve, expect_handler=_expected)
             allowed.append(method)
@@ -148,14 +148,14 @@ def _add(gate: Gate, resource: web.Resource, endpoints: tuple[Endpoint, ...]) ->
     resource.add_route("*", _refusing(fault), expect_handler=_expected)
 
 
-def _guarded(gate: Gate, endpoint: Endpoint) -> _Answer:
+def _guarded(app: App, endpoint: Endpoint) -> _Answer:
     serve, refuse = endpoint.serve, endpoint.refuse
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            client = admit(request, gate.config, endpoint.scope)
+            client = admit(request, app.config, endpoint.scope)
             http_server.note_admitted(request)
-            return await serve(request, gate, client)
+            return await serve(request, app, client)
         except FAILURES as error:
             return refuse(fault_of(error))
 

@@ -21,12 +21,12 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.interfaces import http_body
 from dialgate.interfaces.bulk import BULK, answer_each
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import JSON_HEADERS, Fault, convert, decode
 from dialgate.interfaces.turns import Turns
-from dialgate.service import Gate
 from dialgate.settings import Client
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
@@ -101,9 +101,9 @@ _evaluation: Final = msgspec.json.Decoder(Evaluation)
 _evaluations: Final = msgspec.json.Decoder(Evaluations)
 
 
-async def evaluation(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    body = await http_body.whole(request, gate.config.settings.limits)
-    return await _one(question(body), gate, client)
+async def evaluation(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    body = await http_body.whole(request, app.config.settings.limits)
+    return await _one(question(body), app, client)
 
 
 def question(body: bytes) -> CheckRequest:
@@ -111,11 +111,11 @@ def question(body: bytes) -> CheckRequest:
     return _question(decode(_evaluation, body))
 
 
-async def evaluations(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    limits = gate.config.settings.limits
+async def evaluations(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    limits = app.config.settings.limits
     whole = decode(_evaluations, await http_body.whole(request, limits))
     if not whole.evaluations:
-        return await _one(_question(convert(_completed({}, whole), Evaluation)), gate, client)
+        return await _one(_question(convert(_completed({}, whole), Evaluation)), app, client)
     if len(whole.evaluations) > limits.batch_calls:
         raise Fault(
             413, "batch.too_large", f"Send at most {limits.batch_calls} evaluations.", field="evaluations"
@@ -125,9 +125,9 @@ async def evaluations(request: web.Request, gate: Gate, client: Client) -> web.S
         whole.options.evaluations_semantic
     )
     verdicts = (
-        await _in_turn(each, gate, client, stop)
+        await _in_turn(each, app, client, stop)
         if stop is not None
-        else await _at_once(each, gate, client, request.app[BULK])
+        else await _at_once(each, app, client, request.app[BULK])
     )
     return web.Response(body=msgspec.json.encode(Verdicts(verdicts)), headers=JSON_HEADERS)
 
@@ -146,8 +146,8 @@ async def echo_request_id(request: web.Request, response: web.StreamResponse) ->
         response.headers[_REQUEST_ID] = given
 
 
-async def _one(asked: CheckRequest, gate: Gate, client: Client) -> web.StreamResponse:
-    answer = await gate.check(call(asked, client, _INTERFACE), client)
+async def _one(asked: CheckRequest, app: App, client: Client) -> web.StreamResponse:
+    answer = await app.gate.check(call(asked, client, _INTERFACE), client)
     decided = bool(answer.decision_id)
     return web.Response(
         body=msgspec.json.encode(_verdict(answer)),
@@ -156,27 +156,27 @@ async def _one(asked: CheckRequest, gate: Gate, client: Client) -> web.StreamRes
     )
 
 
-async def _at_once(each: Iterable[dict[str, Any]], gate: Gate, client: Client, turns: Turns) -> list[Verdict]:
-    submit = partial(_submitted, gate, client)
+async def _at_once(each: Iterable[dict[str, Any]], app: App, client: Client, turns: Turns) -> list[Verdict]:
+    submit = partial(_submitted, app, client)
     return [
         verdict async for some in answer_each(turns, client.name, each, submit, _verdict) for verdict in some
     ]
 
 
-async def _in_turn(each: Iterable[dict[str, Any]], gate: Gate, client: Client, stop: bool) -> list[Verdict]:  # noqa: FBT001 - the verdict to stop at
+async def _in_turn(each: Iterable[dict[str, Any]], app: App, client: Client, stop: bool) -> list[Verdict]:  # noqa: FBT001 - the verdict to stop at
     told: list[Verdict] = []
     for one in each:
-        answer = _submitted(gate, client, one)
+        answer = _submitted(app, client, one)
         told.append(answer if isinstance(answer, Verdict) else _verdict(await answer))
         if told[-1].decision is stop:
             break
     return told
 
 
-def _submitted(gate: Gate, client: Client, one: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
+def _submitted(app: App, client: Client, one: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
     """The answer to come, or the verdict on what is no question: a denial in its place, and the others are served."""
     try:
-        return gate.check(call(_question(convert(one, Evaluation)), client, _INTERFACE), client)
+        return app.gate.check(call(_question(convert(one, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:
         problem = msgspec.to_builtins(fault.problem)
         return Verdict(decision=False, context={"error": {"status": fault.status, **problem}})

@@ -13,12 +13,12 @@ from msgspec import Meta, Struct
 
 from dialgate.admission_queue import Awaited
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.interfaces import http_body, http_server
 from dialgate.interfaces.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http_errors import FAILURES, Fault, convert, decode, encoded, fault_of
 from dialgate.model import Call, CallType
 from dialgate.reason_classes import classify
-from dialgate.service import Gate
 from dialgate.settings import Client, Config
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -90,30 +90,30 @@ _simulate: Final = msgspec.json.Decoder(SimulateRequest)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-async def check(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    body = await http_body.whole(request, gate.config.settings.limits)
-    status, told, headers = tell(await _asked(decode(_single, body), gate, client, "http"))
+async def check(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    body = await http_body.whole(request, app.config.settings.limits)
+    status, told, headers = tell(await _asked(decode(_single, body), app, client, "http"))
     return http_body.reply(request, told, status, headers)
 
 
-def ask(body: bytes, gate: Gate, client: Client, answer: Awaited) -> None:
+def ask(body: bytes, app: App, client: Client, answer: Awaited) -> None:
     """Raises `Fault` where the body is not a question."""
     asked = decode(_single, body)
     if asked.permit:
-        _asked(asked, gate, client, "http").add_done_callback(lambda done: answer.set_result(done.result()))
+        _asked(asked, app, client, "http").add_done_callback(lambda done: answer.set_result(done.result()))
     else:
-        gate.ask(call(asked, client, "http"), client, answer)
+        app.gate.ask(call(asked, client, "http"), client, answer)
 
 
-def _asked(asked: SingleRequest, gate: Gate, client: Client, interface: str) -> asyncio.Future[Answer]:
-    answer = gate.check(call(asked, client, interface), client)
+def _asked(asked: SingleRequest, app: App, client: Client, interface: str) -> asyncio.Future[Answer]:
+    answer = app.gate.check(call(asked, client, interface), client)
     if not asked.permit:
         return answer
     carrying: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def answered(done: asyncio.Future[Answer]) -> None:
         if not carrying.done():
-            carrying.set_result(gate.permitted(done.result()))
+            carrying.set_result(app.gate.permitted(done.result()))
 
     answer.add_done_callback(answered)
     return carrying
@@ -124,15 +124,15 @@ def tell(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
     return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), _AGAIN)
 
 
-async def simulate(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    asked = decode(_simulate, await http_body.whole(request, gate.config.settings.limits))
+async def simulate(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    asked = decode(_simulate, await http_body.whole(request, app.config.settings.limits))
     if asked.at is not None and not _FIRST_YEAR <= asked.at.year <= _LAST_YEAR:
         raise Fault(
             400, "request.invalid", f"Give an instant from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
         )
     at = None if asked.at is None else int(asked.at.timestamp() * 1000)
-    await gate.subjects.simulated(client, asked.campaign, asked.to)
-    simulation = await gate.simulate(call(asked, client, "http"), client, at)
+    await app.subjects.simulated(client, asked.campaign, asked.to)
+    simulation = await app.gate.simulate(call(asked, client, "http"), client, at)
     return http_body.reply(request, _encode(simulation))
 
 
@@ -151,17 +151,17 @@ def call(asked: CheckRequest, client: Client, interface: str) -> Call:
 # ---- dialplans -------------------------------------------------------------------------------------------------------
 
 
-async def check_text(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """No line end: a dialplan compares the whole with `allow`."""
-    answer = await _asked(await _from_parameters(request, gate.config), gate, client, "http.txt")
+    answer = await _asked(await _from_parameters(request, app.config), app, client, "http.txt")
     text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
     return _plain(
         request, text, answer, _TEXT | ({"Dialgate-Permit": answer.permit} if answer.permit else {})
     )
 
 
-async def check_form(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    answer = await _asked(await _from_parameters(request, gate.config), gate, client, "http.form")
+async def check_form(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    answer = await _asked(await _from_parameters(request, app.config), app, client, "http.form")
     told = {
         "decision": answer.decision,
         "decision_id": answer.decision_id,
@@ -227,10 +227,10 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
 # ---- many at once ----------------------------------------------------------------------------------------------------
 
 
-async def checks(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def checks(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     if request.content_type == "application/x-ndjson":
-        return await _stream(request, gate, client)
-    limits, turns = gate.config.settings.limits, request.app[BULK]
+        return await _stream(request, app, client)
+    limits, turns = app.config.settings.limits, request.app[BULK]
     body = await http_body.whole(request, limits)
     async with turns.of(client.name):
         calls = decode(_checks, body, depth=1).calls
@@ -244,17 +244,17 @@ async def checks(request: web.Request, gate: Gate, client: Client) -> web.Stream
         )
     answers = [
         answer
-        async for some in answer_each(turns, client.name, calls, partial(_submit, gate, client), _encode)
+        async for some in answer_each(turns, client.name, calls, partial(_submit, app, client), _encode)
         for answer in some
     ]
     return http_body.reply(request, b'{"answers":[%b]}' % b",".join(answers))
 
 
-async def _stream(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    most = gate.config.settings.limits.streams
+async def _stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    most = app.config.settings.limits.streams
     try:
         with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
-            return await _streamed(request, gate, client)
+            return await _streamed(request, app, client)
     except Fault:
         http_server.stop_reading(
             request
@@ -262,11 +262,11 @@ async def _stream(request: web.Request, gate: Gate, client: Client) -> web.Strea
         raise
 
 
-async def _streamed(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     response = web.StreamResponse(headers=_NDJSON)
     await response.prepare(request)
     try:
-        await _answer_lines(request, response, gate, client)
+        await _answer_lines(request, response, app, client)
     except FAILURES as error:  # the status has gone out: the last line tells it
         await response.write(encoded(fault_of(error).problem) + b"\n")
         response.force_close()
@@ -274,20 +274,18 @@ async def _streamed(request: web.Request, gate: Gate, client: Client) -> web.Str
     return response
 
 
-async def _answer_lines(
-    request: web.Request, response: web.StreamResponse, gate: Gate, client: Client
-) -> None:
+async def _answer_lines(request: web.Request, response: web.StreamResponse, app: App, client: Client) -> None:
     """Answer line by line, in order. Nothing more is read while a client leaves its answers unread."""
-    turns, submit = request.app[BULK], partial(_submit, gate, client)
-    async for some in http_body.lines(request, gate.config.settings.limits):
+    turns, submit = request.app[BULK], partial(_submit, app, client)
+    async for some in http_body.lines(request, app.config.settings.limits):
         calls = (line for line in some if line.strip())
         async for answers in answer_each(turns, client.name, calls, submit, _encode):
             await response.write(b"".join([answer + b"\n" for answer in answers]))
 
 
-def _submit(gate: Gate, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
+def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
     """An ill-formed call is answered in its place; the others are served."""
     try:
-        return gate.check(call(decode(_check, raw), client, "http"), client)
+        return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:
         return encoded(fault.problem)

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, structs
 
 from dialgate import account, texts, why
 from dialgate.account import Account
+from dialgate.app import App
 from dialgate.choices import choose
 from dialgate.decision_ids import PATTERN, owner_of
 from dialgate.everywhere import Everywhere
@@ -26,7 +27,6 @@ from dialgate.interfaces.turns import Turns
 from dialgate.keys import Keys
 from dialgate.lookups import Reason
 from dialgate.peers import AboutNumber
-from dialgate.service import Gate
 from dialgate.settings import Client, Config
 from dialgate.texts import Language
 from dialgate.why import BEGINNING, Found, Inquiry, Sees
@@ -63,24 +63,24 @@ class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     language: Language | None = None
 
 
-async def about_number(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def about_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     fields = dict(http_body.query(request))
     if fields.get("number", "").startswith(" "):  # a plus that was not encoded
         fields["number"] = f"+{fields['number'][1:]}"
     asked = convert(fields, _AboutNumber)
     language = asked.language or _preferred(request)
-    number = _number(asked, client, gate.config)
+    number = _number(asked, client, app.config)
     sees = Sees.of(client.name, client.controllers, asked.controller)
-    await gate.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
-    logs = everywhere(request.app, gate, client.name)
+    await app.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
+    logs = everywhere(request.app, app, client.name)
     question = AboutNumber(number=number, sees=sees, most=asked.limit + 1)
     if asked.before:
-        before, unheard = await logs.position(gate.registrar.inside(client, asked.before), sees)
+        before, unheard = await logs.position(app.registrar.inside(client, asked.before), sees)
         if before is None and unheard:
             known(None, unheard)
         question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.about(question)
-    told = [told_outside(gate, each, language) for each in decisions.found[: asked.limit]]
+    told = [told_outside(app, each, language) for each in decisions.found[: asked.limit]]
     answer = Accounts(
         decisions=told,
         more=len(decisions.found) > asked.limit,
@@ -92,32 +92,32 @@ async def about_number(request: web.Request, gate: Gate, client: Client) -> web.
     return http_body.reply(request, _encode(answer))
 
 
-async def one_decision(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _OneDecision)
     sees = Sees.of(client.name, client.controllers)
-    name = gate.registrar.inside(client, request.match_info["id"])
-    logs = everywhere(request.app, gate, client.name)
+    name = app.registrar.inside(client, request.match_info["id"])
+    logs = everywhere(request.app, app, client.name)
     found, missing = await logs.one(name, sees) if name else (None, {})
-    told = told_outside(gate, known(found, missing), asked.language or _preferred(request))
+    told = told_outside(app, known(found, missing), asked.language or _preferred(request))
     return http_body.reply(request, _encode(structs.replace(told, missing=missing)))
 
 
-def everywhere(app: web.Application, gate: Gate, client: str) -> Everywhere:
-    return Everywhere(partial(inquire, app, gate, client), gate.subjects.peers)
+def everywhere(site: web.Application, app: App, client: str) -> Everywhere:
+    return Everywhere(partial(inquire, site, app, client), app.subjects.peers)
 
 
-def told_outside(gate: Gate, found: Found, language: Language) -> Account:
+def told_outside(app: App, found: Found, language: Language) -> Account:
     """An account as a client sees it: where several controllers share the gate, its place in the log is left out."""
-    told = account.account(found, language, _names(gate.config))
-    if not gate.config.shared:
+    told = account.account(found, language, _names(app.config))
+    if not app.config.shared:
         return told
     record = found.record
     owner = owner_of(record.facts.controller.id, record.client)
     return structs.replace(
         told,
-        decision_id=gate.registrar.outside(record.id, owner),
+        decision_id=app.registrar.outside(record.id, owner),
         seq=0,
-        reasons=gate.registrar.worded(told.reasons),
+        reasons=app.registrar.worded(told.reasons),
     )
 
 
@@ -134,13 +134,13 @@ def known(found: Found | None, missing: Mapping[str, str]) -> Found:
     raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
 
 
-async def inquire(app: web.Application, gate: Gate, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
-    data = gate.config.data
+async def inquire(site: web.Application, app: App, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
+    data = app.config.data
 
     def run() -> _T:
         return look_up(Inquiry(data, Keys.open(data / "keys.json")))
 
-    async with app[TURN].of(client):
+    async with site[TURN].of(client):
         return await asyncio.to_thread(run)
 
 

@@ -14,7 +14,8 @@ from msgspec import Struct
 from dialgate.faults import Unavailable
 from dialgate.lookups import TooManyLookups
 from dialgate.primitives import repeated
-from dialgate.registrar import NotInForce, Refused
+from dialgate.refusal import Refused
+from dialgate.registrar import NotInForce
 from dialgate.validation_text import MOST_CHOICES, choices, plain
 
 _T = TypeVar("_T")

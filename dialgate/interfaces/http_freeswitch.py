@@ -14,11 +14,11 @@ from xml.sax.saxutils import quoteattr
 from aiohttp import web
 
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.reason_classes import classify
-from dialgate.service import Gate
 from dialgate.settings import Client
 
 _XML: Final = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
@@ -31,12 +31,12 @@ _ANY: Final = "global"  # the context that FreeSWITCH takes for want of the one 
 _BRIDGE: Final = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
 
 
-async def httapi(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def httapi(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """`exiting` comes when the call is over, and asks nothing."""
-    given = await _given(request, gate)
+    given = await _given(request, app)
     if "exiting" in given:
         return _work("<break/>", {})
-    answer = await _asked(given, given.get("session_id", ""), gate, client, "freeswitch.httapi")
+    answer = await _asked(given, given.get("session_id", ""), app, client, "freeswitch.httapi")
     told = {
         "dg_decision": answer.decision,
         "dg_decision_id": answer.decision_id,
@@ -48,10 +48,10 @@ async def httapi(request: web.Request, gate: Gate, client: Client) -> web.Stream
     return _work(f'<hangup cause="{_cause(answer)}"/>', told)
 
 
-async def dialplan(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def dialplan(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """The gate is the dialplan: the bridge to the number that was checked, or the end of the call. For anything that
     is not a dialplan's question: not found, upon which FreeSWITCH looks into its own files."""
-    given = await _given(request, gate)
+    given = await _given(request, app)
     if given.get("section") != "dialplan":
         return _document("result", '<result status="not found"/>')
     if not _BRIDGE.fullmatch(given.get("bridge", "")):
@@ -59,7 +59,7 @@ async def dialplan(request: web.Request, gate: Gate, client: Client) -> web.Stre
             400, "request.invalid", "Name the way out, as in bridge=sofia/gateway/trunk.", field="bridge"
         )
     context = given.get("Caller-Context", _ANY)
-    answer = await _asked(given, given.get("Unique-ID", ""), gate, client, "freeswitch.dialplan")
+    answer = await _asked(given, given.get("Unique-ID", ""), app, client, "freeswitch.dialplan")
     if answer.decision != "allow":
         return _actions(
             context,
@@ -96,21 +96,19 @@ def refuse_dialplan(fault: Fault) -> web.Response:
     return _actions(_ANY, *told, ("hangup", _REFUSED))
 
 
-async def _given(request: web.Request, gate: Gate) -> dict[str, str]:
+async def _given(request: web.Request, app: App) -> dict[str, str]:
     """Ours stand in the URL; a channel's variables, wherever they come, cannot take their place."""
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
     if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):
         raise Fault(
             400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
         )
-    body = await http_body.whole(request, gate.config.settings.limits)
+    body = await http_body.whole(request, app.config.settings.limits)
     sent = http_body.parameters(body.decode("ascii", "replace"), _MOST) if body else []
     return {name: value for name, value in sent if name not in _OURS} | dict(url)
 
 
-async def _asked(
-    given: Mapping[str, str], call_id: str, gate: Gate, client: Client, interface: str
-) -> Answer:
+async def _asked(given: Mapping[str, str], call_id: str, app: App, client: Client, interface: str) -> Answer:
     """From the URL, or else what FreeSWITCH itself says of the call."""
     fields = {
         "to": given.get("to", given.get("Caller-Destination-Number", "")),
@@ -120,7 +118,7 @@ async def _asked(
         **({"call_type": given["call_type"]} if given.get("call_type") else {}),
     }
     plus = {name: f"+{fields[name][1:]}" for name in ("to", "from") if fields[name].startswith(" ")}
-    return await gate.check(call(convert(fields | plus, CheckRequest), client, interface), client)
+    return await app.gate.check(call(convert(fields | plus, CheckRequest), client, interface), client)
 
 
 def _reason(answer: Answer) -> str:

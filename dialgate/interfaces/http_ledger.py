@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate import tabular
+from dialgate.app import App
 from dialgate.interfaces import http_body, uploads
 from dialgate.interfaces.http_errors import Fault, convert, decode
 from dialgate.interfaces.uploads import UPLOADS
@@ -23,10 +24,9 @@ from dialgate.requests import (
     ListRequest,
     NumberConfirmation,
 )
-from dialgate.service import Gate
 from dialgate.settings import Client
 
-Serve: TypeAlias = Callable[[web.Request, Gate, Client], Awaitable[web.StreamResponse]]
+Serve: TypeAlias = Callable[[web.Request, App, Client], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
 
 LIST_FILES: Final = (
@@ -64,9 +64,9 @@ def write(kind: type[_T], act: Callable[[Registrar, Client, _T], Awaitable[Any]]
     """An endpoint that decodes a `kind` and answers with what `act` gives."""
     decoder = msgspec.json.Decoder(kind)
 
-    async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-        ask = decode(decoder, await http_body.whole(request, gate.config.settings.limits))
-        return http_body.reply(request, _encode(await act(gate.registrar, client, ask)), status)
+    async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+        ask = decode(decoder, await http_body.whole(request, app.config.settings.limits))
+        return http_body.reply(request, _encode(await act(app.registrar, client, ask)), status)
 
     return serve
 
@@ -74,20 +74,20 @@ def write(kind: type[_T], act: Callable[[Registrar, Client, _T], Awaitable[Any]]
 def history(*kinds: str) -> Serve:
     """An endpoint that gives the entries of these kinds about the `number` in the query."""
 
-    async def serve(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+    async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         asked = _history_query(request)
-        await gate.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
-        entries = await gate.registrar.history(client, asked.controller, asked.number, kinds)
+        await app.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
+        entries = await app.registrar.history(client, asked.controller, asked.number, kinds)
         return http_body.reply(request, _encode(History(entries)))
 
     return serve
 
 
-async def consents(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def consents(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = _history_query(request)
-    await gate.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
-    held = await gate.registrar.consents(client, asked.controller, asked.number)
-    entries = await gate.registrar.history(client, asked.controller, asked.number, CONSENT_KINDS)
+    await app.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
+    held = await app.registrar.consents(client, asked.controller, asked.number)
+    entries = await app.registrar.history(client, asked.controller, asked.number, CONSENT_KINDS)
     return http_body.reply(request, _encode(ConsentHistory(entries, held)))
 
 
@@ -108,27 +108,27 @@ class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 _lift: Final = msgspec.json.Decoder(LiftRequest)
 
 
-async def lift(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    ask = decode(_lift, await http_body.whole(request, gate.config.settings.limits))
-    receipt = await gate.registrar.lift(client, int(request.match_info["seq"]), ask)
+async def lift(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    ask = decode(_lift, await http_body.whole(request, app.config.settings.limits))
+    receipt = await app.registrar.lift(client, int(request.match_info["seq"]), ask)
     return http_body.reply(request, _encode(receipt), 201)
 
 
 _confirmation: Final = msgspec.json.Decoder(NumberConfirmation)
 
 
-async def confirm_number(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    ask = decode(_confirmation, await http_body.whole(request, gate.config.settings.limits))
-    receipt = await gate.registrar.confirm_number(client, int(request.match_info["seq"]), ask)
+async def confirm_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    ask = decode(_confirmation, await http_body.whole(request, app.config.settings.limits))
+    receipt = await app.registrar.confirm_number(client, int(request.match_info["seq"]), ask)
     return http_body.reply(request, _encode(receipt), 201)
 
 
 _proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
 
 
-async def prove_caller_id(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    ask = decode(_proof, await http_body.whole(request, gate.config.settings.limits))
-    receipt = await gate.registrar.prove_caller_id(client, ask)
+async def prove_caller_id(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    ask = decode(_proof, await http_body.whole(request, app.config.settings.limits))
+    receipt = await app.registrar.prove_caller_id(client, ask)
     headers = {"Cache-Control": "no-store", IN_FORCE: receipt.in_force}
     return web.Response(status=204, headers=headers | ({NOTE: receipt.note} if receipt.note else {}))
 
@@ -139,12 +139,12 @@ _upload: Final = msgspec.json.Decoder(ListUpload)
 _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
 
 
-async def load_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    limits = gate.config.settings.limits
+async def load_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    limits = app.config.settings.limits
     if request.content_type in LIST_FILES:
-        return await _load_file(request, gate, client)
+        return await _load_file(request, app, client)
     ask = decode(_upload, await http_body.whole(request, limits))
-    return await _load(request, gate, client, ask, uploads.from_memory(_rows_of(ask)))
+    return await _load(request, app, client, ask, uploads.from_memory(_rows_of(ask)))
 
 
 def _rows_of(ask: ListUpload) -> IO[bytes]:
@@ -154,17 +154,17 @@ def _rows_of(ask: ListUpload) -> IO[bytes]:
         raise Fault(400, "list.unreadable", str(error), field="numbers") from None
 
 
-async def _load_file(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def _load_file(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     ask = _list_request(request)
-    return await _load(request, gate, client, ask, lambda: request.content.read(http_body.READ_BYTES))
+    return await _load(request, app, client, ask, lambda: request.content.read(http_body.READ_BYTES))
 
 
 async def _load(
-    request: web.Request, gate: Gate, client: Client, ask: ListRequest, read: uploads.Read
+    request: web.Request, app: App, client: Client, ask: ListRequest, read: uploads.Read
 ) -> web.StreamResponse:
     """Receive the file to its end first: a list is loaded whole or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
-        report = await gate.registrar.load_from(client, ask, upload)
+        report = await app.registrar.load_from(client, ask, upload)
     return http_body.reply(request, _encode(report), 201)
 
 
@@ -181,18 +181,18 @@ def _list_request(request: web.Request) -> ListRequest:
     return convert(fields, ListRequest)
 
 
-async def lists(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    return http_body.reply(request, _encode(Lists(await gate.registrar.lists(client))))
+async def lists(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    return http_body.reply(request, _encode(Lists(await app.registrar.lists(client))))
 
 
-async def one_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def one_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name = request.match_info["id"]
-    for found in await gate.registrar.lists(client):
+    for found in await app.registrar.lists(client):
         if found.id == name:
             return http_body.reply(request, _encode(found))
     raise Fault(404, "list.unknown", "No list of yours has this id; GET /v1/lists names them.", field="id")
 
 
-async def retire_list(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def retire_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name, controller = request.match_info["id"], request.query.get("controller", "")
-    return http_body.reply(request, _encode(await gate.registrar.retire_list(client, name, controller)))
+    return http_body.reply(request, _encode(await app.registrar.retire_list(client, name, controller)))

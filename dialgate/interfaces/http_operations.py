@@ -13,14 +13,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from dialgate.app import App, Status
 from dialgate.interfaces import http_authzen
 from dialgate.interfaces.http_access import admit
 from dialgate.interfaces.http_errors import JSON_HEADERS, Fault
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.interfaces.siblings import Siblings
-from dialgate.service import Gate, Status
 
-GATE: Final = web.AppKey("gate", Gate)
+APP: Final = web.AppKey("gate", App)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 SIBLINGS: Final = web.AppKey("siblings", Siblings)
 DESCRIPTION: Final = web.AppKey("description", bytes)
@@ -43,21 +43,21 @@ async def _alive(_: web.Request) -> web.StreamResponse:
 
 async def _ready(request: web.Request) -> web.StreamResponse:
     """A wrong key is no error: a probe must not take the gate out of service for it."""
-    gate = request.app[GATE]
+    app = request.app[APP]
     try:
-        admit(request, gate.config, "metrics")
+        admit(request, app.config, "metrics")
     except Fault:
-        return _readiness(gate, {"ready": gate.status().ready})
-    return _readiness(gate, gate.status())
+        return _readiness(app, {"ready": app.status().ready})
+    return _readiness(app, app.status())
 
 
 async def _ready_in_detail(request: web.Request) -> web.StreamResponse:
-    gate = request.app[GATE]
-    return _readiness(gate, gate.status())
+    app = request.app[APP]
+    return _readiness(app, app.status())
 
 
-def _readiness(gate: Gate, body: Status | dict[str, bool]) -> web.Response:
-    status = 503 if gate.readiness() else 200
+def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
+    status = 503 if app.gate.readiness() else 200
     return web.Response(body=msgspec.json.encode(body), status=status, headers=JSON_HEADERS)
 
 
@@ -181,10 +181,10 @@ _OPEN: Final = {
 }
 
 
-def build(gate: Gate, registry: CollectorRegistry, description: bytes) -> web.Application:
+def build(app: App, registry: CollectorRegistry, description: bytes) -> web.Application:
     """The application of the operations listener."""
-    app = web.Application()
-    app[GATE], app[REGISTRY], app[DESCRIPTION] = gate, registry, description
+    site = web.Application()
+    site[APP], site[REGISTRY], site[DESCRIPTION] = app, registry, description
     for path, serve in _OPEN.items():
-        app.router.add_get(path, serve)
-    return app
+        site.router.add_get(path, serve)
+    return site

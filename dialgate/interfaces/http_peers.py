@@ -7,10 +7,11 @@ import structlog
 from aiohttp import web
 
 from dialgate import everywhere, listcopies
+from dialgate.app import App
 from dialgate.faults import Unavailable
 from dialgate.interfaces import http_body, http_decisions, http_server
 from dialgate.interfaces.http_errors import FAILURES, Fault, fault_of, response
-from dialgate.interfaces.http_operations import GATE
+from dialgate.interfaces.http_operations import APP
 from dialgate.interfaces.openapi import Endpoint
 from dialgate.peers import (
     PATH,
@@ -27,25 +28,24 @@ from dialgate.peers import (
     PeerRefused,
     Question,
 )
-from dialgate.service import Gate
 
 _TURN: Final = "another gate"  # no client's name: these have no spaces
 _log = structlog.get_logger(__name__)
 
 
 async def _ask(request: web.Request) -> web.StreamResponse:
-    gate = request.app[GATE]
+    app = request.app[APP]
     try:
-        body = await http_body.whole(request, gate.config.settings.limits)
-        asked = gate.subjects.peers.opened(body)
+        body = await http_body.whole(request, app.config.settings.limits)
+        asked = app.subjects.peers.opened(body)
         http_server.note_admitted(request)
         kind = str(type(asked.question).__struct_config__.tag)
-        gate.metrics.peers.labels(kind).inc()
+        app.metrics.peers.labels(kind).inc()
         if isinstance(asked.question, OffLists | HoldPlaced | HoldLifted):
             _log.info("another gate has this one act", node=asked.node, act=kind)
-        answer = await gate.subjects.peers.sealed(await _answer(request.app, gate, asked.question), body)
+        answer = await app.subjects.peers.sealed(await _answer(request.app, app, asked.question), body)
     except PeerRefused as refused:
-        gate.metrics.peers.labels("refused").inc()
+        app.metrics.peers.labels("refused").inc()
         return response(Fault(403, "peer.refused", f"It says: {refused}."))
     except Unavailable as error:
         return response(Fault(503, "gate.unavailable", f"It says: {error}."))
@@ -54,8 +54,8 @@ async def _ask(request: web.Request) -> web.StreamResponse:
     return web.Response(body=answer)
 
 
-async def _answer(app: web.Application, gate: Gate, question: Question) -> Any:
-    inquire = partial(http_decisions.inquire, app, gate, _TURN)
+async def _answer(site: web.Application, app: App, question: Question) -> Any:
+    inquire = partial(http_decisions.inquire, site, app, _TURN)
     match question:
         case AboutNumber():
             return await inquire(lambda inquiry: everywhere.about(inquiry, question))
@@ -65,18 +65,18 @@ async def _answer(app: web.Application, gate: Gate, question: Question) -> Any:
         case OutcomesOf(decisions=names):
             return await inquire(lambda inquiry: inquiry.outcomes(names))
         case Called(decision=name):
-            called = await gate.registrar.called_here(name)
+            called = await app.registrar.called_here(name)
             return [called] if called is not None else []
         case OfPerson(controller=controller, number=number):
-            return await gate.subjects.share(controller, number)
+            return await app.subjects.share(controller, number)
         case OffLists(controller=controller, number=number):
-            return await gate.subjects.erasing.off_lists(controller, number)
+            return await app.subjects.erasing.off_lists(controller, number)
         case HoldPlaced() | HoldLifted():
-            return await gate.subjects.holds.change(question)
+            return await app.subjects.holds.change(question)
         case HoldsKept():
-            return await gate.subjects.holds.kept()
+            return await app.subjects.holds.kept()
         case ListPart():
-            return await listcopies.part(gate.config.data, question)
+            return await listcopies.part(app.config.data, question)
 
 
 PEERS: Final = (

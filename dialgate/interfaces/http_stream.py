@@ -8,13 +8,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from dialgate.app import App
 from dialgate.faults import Unavailable
 from dialgate.interfaces import http_body
 from dialgate.interfaces.bulk import FOLLOWERS, too_many_streams
 from dialgate.interfaces.http_access import admit
 from dialgate.interfaces.http_errors import Fault, convert, encoded, fault_of
 from dialgate.notices import Notices
-from dialgate.service import Gate
 from dialgate.settings import Client
 
 _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
@@ -27,23 +27,23 @@ class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0)] | None = None
 
 
-async def stream(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """Ends with the gate, with the key, or with the connection."""
-    most = gate.config.settings.limits.streams
+    most = app.config.settings.limits.streams
     with request.app[FOLLOWERS].one(client.name, most, too_many_streams(most)):
-        return await _streamed(request, gate, client)
+        return await _streamed(request, app, client)
 
 
-async def _streamed(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _Query)
-    notices = gate.registrar.notices
-    seq = await notices.head() if asked.after is None else await gate.registrar.position(client, asked.after)
+    notices = app.registrar.notices
+    seq = await notices.head() if asked.after is None else await app.registrar.position(client, asked.after)
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     if request.method == "HEAD":  # aiohttp would send what is written to a stream
         return response
     try:
-        await _follow(request, response, gate, notices, seq)
+        await _follow(request, response, app, notices, seq)
     except (Unavailable, Fault) as error:  # the answer has begun: a line says why it ends
         await response.write(encoded(fault_of(error).problem) + b"\n")
     except ConnectionError:
@@ -53,22 +53,22 @@ async def _streamed(request: web.Request, gate: Gate, client: Client) -> web.Str
 
 
 async def _follow(
-    request: web.Request, response: web.StreamResponse, gate: Gate, notices: Notices, seq: int
+    request: web.Request, response: web.StreamResponse, app: App, notices: Notices, seq: int
 ) -> None:
     """A line that holds nothing but `seq` says how far this has got, and that it lives."""
     clock = asyncio.get_running_loop().time
     spoken = -inf  # at once, so that it is known where this begins
     while not notices.closing and request.transport is not None:
-        client = admit(request, gate.config, "stream")
+        client = admit(request, app.config, "stream")
         written = notices.written
         told, reached = await notices.after(seq, client.controllers)
         if told:
-            shown = map(gate.registrar.with_entry_ids, told)
+            shown = map(app.registrar.with_entry_ids, told)
             await response.write(b"".join(_encode(notice) + b"\n" for notice in shown))
             spoken = clock()
         if reached == seq:
-            if clock() - spoken >= gate.config.settings.limits.idle_seconds / _KEPT_ALIVE:
-                await response.write(b'{"seq":%d}\n' % gate.registrar.cursor(seq))
+            if clock() - spoken >= app.config.settings.limits.idle_seconds / _KEPT_ALIVE:
+                await response.write(b'{"seq":%d}\n' % app.registrar.cursor(seq))
                 spoken = clock()
             await notices.wait(_LOOK_SECONDS, written)
         seq = reached

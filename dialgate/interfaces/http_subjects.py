@@ -7,14 +7,14 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate import subject_page
+from dialgate.app import App
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_errors import convert, decode
 from dialgate.interfaces.openapi import Endpoint, Parameter
 from dialgate.lookups import Reason
-from dialgate.service import Gate
+from dialgate.personal_data import CaseInfo
 from dialgate.settings import Client
 from dialgate.subject_answers import (
-    CaseInfo,
     CaseRequest,
     Cases,
     CaseStep,
@@ -45,10 +45,10 @@ class _AskedReport(_Asked, frozen=True, kw_only=True):
     language: Language | None = None
 
 
-async def report(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """As a page where one is asked for, by `language` or by `Accept`."""
     asked = convert(dict(http_body.query(request)), _AskedReport)
-    told = await gate.subjects.report(client, asked.controller, request.match_info["number"], asked.purpose)
+    told = await app.subjects.report(client, asked.controller, request.match_info["number"], asked.purpose)
     if asked.language is None and "text/html" not in request.headers.get("Accept", ""):
         return http_body.reply(request, _encode(told))
     language = asked.language or _preferred(request.headers.get("Accept-Language", ""))
@@ -64,10 +64,10 @@ def _preferred(accepted: str) -> Language:
     return "it"
 
 
-async def portable(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
+async def portable(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = convert(dict(http_body.query(request)), _Asked)
     number = request.match_info["number"]
-    told = await gate.subjects.portable(client, asked.controller, number, asked.purpose)
+    told = await app.subjects.portable(client, asked.controller, number, asked.purpose)
     return http_body.reply(request, _encode(told))
 
 
@@ -77,31 +77,31 @@ _rectification: Final = msgspec.json.Decoder(RectificationRequest)
 _erasure: Final = msgspec.json.Decoder(ErasureRequest)
 
 
-async def ask(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    body = decode(_case, await http_body.whole(request, gate.config.settings.limits))
-    told = await gate.subjects.ask(client, request.match_info["number"], body)
+async def ask(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    body = decode(_case, await http_body.whole(request, app.config.settings.limits))
+    told = await app.subjects.ask(client, request.match_info["number"], body)
     return http_body.reply(request, _encode(told), 201)
 
 
-async def rectify(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    body = decode(_rectification, await http_body.whole(request, gate.config.settings.limits))
-    told = await gate.subjects.rectify(client, request.match_info["number"], body)
+async def rectify(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    body = decode(_rectification, await http_body.whole(request, app.config.settings.limits))
+    told = await app.subjects.rectify(client, request.match_info["number"], body)
     return http_body.reply(request, _encode(told), 201)
 
 
-async def erase(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    body = decode(_erasure, await http_body.whole(request, gate.config.settings.limits))
-    told = await gate.subjects.erasing.erase(client, request.match_info["number"], body)
+async def erase(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    body = decode(_erasure, await http_body.whole(request, app.config.settings.limits))
+    told = await app.subjects.erasing.erase(client, request.match_info["number"], body)
     return http_body.reply(request, _encode(told))
 
 
-async def cases(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    return http_body.reply(request, _encode(Cases(await gate.subjects.deadlines.open_of(client))))
+async def cases(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    return http_body.reply(request, _encode(Cases(await app.subjects.deadlines.open_of(client))))
 
 
-async def move(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    body = decode(_step, await http_body.whole(request, gate.config.settings.limits))
-    told = await gate.subjects.deadlines.move(client, request.match_info["id"], body)
+async def move(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    body = decode(_step, await http_body.whole(request, app.config.settings.limits))
+    told = await app.subjects.deadlines.move(client, request.match_info["id"], body)
     return http_body.reply(request, _encode(told))
 
 

@@ -10,11 +10,11 @@ import msgspec
 from aiohttp import web
 
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.interfaces import http_body
 from dialgate.interfaces.http_check import CheckRequest, call
 from dialgate.interfaces.http_errors import FAILURES, JSON_HEADERS, Fault, convert, decode, fault_of
 from dialgate.reason_classes import classify
-from dialgate.service import Gate
 from dialgate.settings import Client
 from dialgate.webhooks import TOLD, Profile, Told, fill, read
 
@@ -24,8 +24,8 @@ _AGAIN: Final = {"Retry-After": "1"}
 _json: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-async def webhook(request: web.Request, gate: Gate, client: Client) -> web.StreamResponse:
-    profile = gate.config.webhooks.get(request.match_info["profile"])
+async def webhook(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    profile = app.config.webhooks.get(request.match_info["profile"])
     if profile is None:
         raise Fault(
             404, "webhook.unknown", "No profile of this name in the folder of webhooks.", field="profile"
@@ -33,8 +33,7 @@ async def webhook(request: web.Request, gate: Gate, client: Client) -> web.Strea
     try:
         query = _once(http_body.query(request), profile)
         asked = convert(
-            {"to": "", "from": "", "campaign": ""}
-            | read(profile, await _body(request, gate, profile), query),
+            {"to": "", "from": "", "campaign": ""} | read(profile, await _body(request, app, profile), query),
             CheckRequest,
         )
     except FAILURES as error:
@@ -44,12 +43,12 @@ async def webhook(request: web.Request, gate: Gate, client: Client) -> web.Strea
             "deny",
             {"reason": problem.code, "text": problem.message, "reason_class": classify([problem.code])},
         )
-    answer = await gate.check(call(asked, client, f"webhook.{profile.id}"), client)
+    answer = await app.gate.check(call(asked, client, f"webhook.{profile.id}"), client)
     return _reply(_kind(profile, answer), answer.decision, _told(answer))
 
 
-async def _body(request: web.Request, gate: Gate, profile: Profile) -> Any:
-    body = await http_body.whole(request, gate.config.settings.limits)
+async def _body(request: web.Request, app: App, profile: Profile) -> Any:
+    body = await http_body.whole(request, app.config.settings.limits)
     if request.content_type == "application/x-www-form-urlencoded":
         return _once(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
     return decode(_json, body) if body else {}

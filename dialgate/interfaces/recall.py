@@ -11,12 +11,12 @@ from typing import Final
 
 import structlog
 
+from dialgate.app import App
 from dialgate.faults import Unavailable
 from dialgate.interfaces.agi import ANSWER, HANG_UP, Command, Environment, Reply, get_data, stream_file
 from dialgate.interfaces.http_errors import Fault
-from dialgate.registrar import Refused
+from dialgate.refusal import Refused
 from dialgate.requests import CallerIdProofRequest, RevocationRequest
-from dialgate.service import Gate
 from dialgate.settings import Client
 
 _log = structlog.get_logger(__name__)
@@ -33,8 +33,8 @@ Say = Callable[[Command], Awaitable[Reply]]
 
 
 class Recall:
-    def __init__(self, gate: Gate, client: Client, say: Say) -> None:
-        self._gate, self._client, self._say = gate, client, say
+    def __init__(self, app: App, client: Client, say: Say) -> None:
+        self._app, self._client, self._say = app, client, say
 
     async def speak(self, environment: Environment) -> None:
         """Raises `Fault` where the dialled number is none of the client's caller IDs: nothing is said then."""
@@ -67,7 +67,7 @@ class Recall:
         """The client's controllers whose caller ID was dialled, and the caller ID as it is shown."""
         return {
             line.controller.id: shown
-            for line in self._gate.config.lines.values()
+            for line in self._app.config.lines.values()
             for shown in line.caller_ids
             if line.controller.id in self._client.controllers and _same(called, shown)
         }
@@ -88,7 +88,7 @@ class Recall:
                 controller=controller, caller_id=shown, kind="probe", answered=True, evidence=evidence
             )
             try:
-                await self._gate.registrar.prove_caller_id(self._client, ask)
+                await self._app.registrar.prove_caller_id(self._client, ask)
             except (Refused, Unavailable) as error:
                 _log.warning(
                     "a call back was answered and could not be recorded as proof", problem=str(error)
@@ -113,7 +113,7 @@ class Recall:
         for controller in controllers:
             ask = RevocationRequest(controller=controller, number=caller, channel="recall", proof=evidence)
             try:
-                await self._gate.registrar.revoke(self._client, ask)
+                await self._app.registrar.revoke(self._client, ask)
             except (Refused, Unavailable) as error:
                 _log.error("a stop by key press could not be recorded", problem=str(error), evidence=evidence)
                 done = False

@@ -22,6 +22,7 @@ import structlog
 from msgspec import Struct
 
 from dialgate.answers import Answer
+from dialgate.app import App
 from dialgate.doors import Sip, SipTrunk
 from dialgate.faults import Unavailable
 from dialgate.interfaces.connections import is_scarce, most
@@ -30,9 +31,8 @@ from dialgate.interfaces.http_errors import Fault, convert
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.sip_answers import FAULT, told
 from dialgate.interfaces.sources import client_at
-from dialgate.registrar import Refused
+from dialgate.refusal import Refused
 from dialgate.requests import OutcomeRequest
-from dialgate.service import Gate
 from dialgate.settings import Client, Config, ConfigError
 from dialgate.sip.asked import asked, unsupported
 from dialgate.sip.message import BadRequest, Fields, Head, NotSip, Reply, Stream, request
@@ -84,11 +84,11 @@ class _Asked(Struct, frozen=True):
 class SipDoor:
     """`start` opens it; `close` ends it after the calls that are being checked."""
 
-    def __init__(self, gate: Gate, timers: Timers | None = None) -> None:
-        listen = gate.config.settings.sip
+    def __init__(self, app: App, timers: Timers | None = None) -> None:
+        listen = app.config.settings.sip
         assert listen is not None
-        self._gate, self._listen = gate, listen
-        self._most = most(gate.config.settings, "sip") if listen.tcp else 0
+        self._app, self._listen = app, listen
+        self._most = most(app.config.settings, "sip") if listen.tcp else 0
         timers = timers or Timers(deadline=int(listen.deadline_seconds * 1000))
         self._transactions = Transactions(timers, listen.transactions)
         self._secret = os.urandom(16)
@@ -152,11 +152,11 @@ class SipDoor:
 
     def client(self, host: str) -> Client | None:
         """Whose address this is; remembered, as long as the configuration is the same."""
-        if self._known[0] is not self._gate.config or len(self._known[1]) > _MOST_REMEMBERED:
-            self._known = (self._gate.config, {})
+        if self._known[0] is not self._app.config or len(self._known[1]) > _MOST_REMEMBERED:
+            self._known = (self._app.config, {})
         known = self._known[1]
         if host not in known:
-            known[host] = client_at(host, self._gate.config)
+            known[host] = client_at(host, self._app.config)
             if known[host] is None:
                 _log.warning("no client has this source address", address=host)
         return known[host]
@@ -174,7 +174,9 @@ class SipDoor:
                 self._invite(head, origin, client, transaction)
             case "OPTIONS":
                 status = (
-                    FAULT if self._gate.readiness() else (200, "OK", (_ALLOW, ("Accept", "application/sdp")))
+                    FAULT
+                    if self._app.gate.readiness()
+                    else (200, "OK", (_ALLOW, ("Accept", "application/sdp")))
                 )
                 self.reply(head, origin, *status)
             case _:
@@ -224,7 +226,7 @@ class SipDoor:
 
     def _trunk(self, client: Client) -> SipTrunk | None:
         """Of the configuration in force."""
-        sip: Sip | None = self._gate.config.settings.sip
+        sip: Sip | None = self._app.config.settings.sip
         return next((each for each in sip.trunks if each.client == client.name), None) if sip else None
 
     # ---- the answer --------------------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ class SipDoor:
         made = Transaction(key, self._made(head, origin), about, question, reliable=origin.reliable)
         self._transactions.open(head, origin.host, made, self._now())
         self._arm()
-        decided = self._gate.check(call(checked, about.client, "sip"), about.client)
+        decided = self._app.gate.check(call(checked, about.client, "sip"), about.client)
         self._checks.add(decided)
         decided.add_done_callback(partial(self._decided, made))
 
@@ -257,7 +259,7 @@ class SipDoor:
     async def _given_back(self, decision: str, client: Client) -> None:
         """A call that was cancelled while it was checked is none that the person had."""
         try:
-            await self._gate.registrar.result(
+            await self._app.registrar.result(
                 client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
             )
         except (Refused, Unavailable) as error:
@@ -292,7 +294,7 @@ class SipDoor:
                 transaction.peer.origin.send(said, transaction.peer.head)
             else:
                 self._conclude(transaction, *FAULT)
-                self._gate.metrics.faults.labels("sip").inc()
+                self._app.metrics.faults.labels("sip").inc()
                 self._refusals.add("no decision by the deadline")
         self._arm()
 

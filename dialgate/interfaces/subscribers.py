@@ -16,10 +16,10 @@ import structlog
 from msgspec import Struct, structs
 
 from dialgate import dnc, webhook
+from dialgate.app import App
 from dialgate.faults import Unavailable
 from dialgate.model import HOUR, SECOND, Instant
 from dialgate.notices import Notice, Notices, behind, failing
-from dialgate.service import Gate
 from dialgate.store import Delivery
 from dialgate.webhook import Hook
 
@@ -37,14 +37,13 @@ class Message(Struct, frozen=True):
     revocations: list[Notice]
 
 
-async def run(gate: Gate, clock: Callable[[], Instant]) -> None:
+async def run(app: App, clock: Callable[[], Instant]) -> None:
     """Until cancelled. Follows the gate's configuration; whatever breaks here is begun again, and the gate goes on."""
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         while True:
-            tasks = [asyncio.create_task(_changed(gate))]
+            tasks = [asyncio.create_task(_changed(app))]
             tasks += [
-                asyncio.create_task(_Deliverer(gate, hook, session, clock).run())
-                for hook in gate.config.hooks
+                asyncio.create_task(_Deliverer(app, hook, session, clock).run()) for hook in app.config.hooks
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -58,25 +57,25 @@ async def run(gate: Gate, clock: Callable[[], Instant]) -> None:
                     await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _changed(gate: Gate) -> None:
-    config = gate.config
-    while gate.config is config:
-        await gate.registrar.notices.wait(_LOOK_SECONDS)
+async def _changed(app: App) -> None:
+    config = app.config
+    while app.config is config:
+        await app.registrar.notices.wait(_LOOK_SECONDS)
 
 
 class _Deliverer:
     def __init__(
-        self, gate: Gate, hook: Hook, session: aiohttp.ClientSession, clock: Callable[[], Instant]
+        self, app: App, hook: Hook, session: aiohttp.ClientSession, clock: Callable[[], Instant]
     ) -> None:
-        self._gate, self._hook, self._session, self._clock = gate, hook, session, clock
+        self._app, self._hook, self._session, self._clock = app, hook, session, clock
         self._state: Delivery | None = None
-        self._notices: Notices = gate.registrar.notices
+        self._notices: Notices = app.registrar.notices
         self._name = hook.settings.name
 
     async def run(self) -> None:
         while True:
             try:
-                if not await self._gate.roster.leads(f"webhook:{self._name}"):
+                if not await self._app.roster.leads(f"webhook:{self._name}"):
                     self._state = None  # another tells it, and may hand over later
                     await self._notices.wait(_LOOK_SECONDS)
                     continue
@@ -86,7 +85,7 @@ class _Deliverer:
                 await self._notices.wait(_LOOK_SECONDS)
 
     async def _round(self, state: Delivery) -> None:
-        metrics, written = self._gate.metrics, self._notices.written
+        metrics, written = self._app.metrics, self._notices.written
         metrics.webhook_behind.labels(self._name).set(behind(state, await self._notices.head()))
         metrics.webhook_dead.labels(self._name).set(state.dead)
         told, reached = await self._notices.after(state.seq, self._hook.settings.controllers, _AT_ONCE)
@@ -128,7 +127,7 @@ class _Deliverer:
             return type(error).__name__
 
     async def _post(self, told: list[Notice]) -> str:
-        told = list(map(self._gate.registrar.with_entry_ids, told))
+        told = list(map(self._app.registrar.with_entry_ids, told))
         body = msgspec.json.encode(Message(told))
         name = f"{self._name}-{told[0].seq}-{told[-1].seq}"
         signed = webhook.headers(self._hook.secret, name, self._clock() // SECOND, body)

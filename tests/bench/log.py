@@ -23,12 +23,12 @@ from dialgate.archive import Segments, closed, verify
 from dialgate.archive.packing import pack
 from dialgate.bench import BenchError, Figure, world
 from dialgate.bench.decide import facts
+from dialgate.clock import wall_clock
 from dialgate.decision import decide
 from dialgate.decision_log import DecisionLog, Line
 from dialgate.keys import Keys, MonthKeys, nonces
 from dialgate.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
 from dialgate.records import Reader
-from dialgate.service import wall_clock
 from tests.bench import COUNTRIES
 
 _BATCH = 256

@@ -20,9 +20,9 @@ from dialgate import kept, localtime, settings
 from dialgate.archive import closed
 from dialgate.archive.packing import pack
 from dialgate.bench import BenchError, Figure, world
+from dialgate.clock import wall_clock
 from dialgate.keys import MonthKeys
 from dialgate.model import MINUTE, SECOND, Decided, Instant
-from dialgate.service import wall_clock
 from tests.bench import COUNTRIES
 from tests.bench.log import Writing
 

@@ -20,9 +20,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from dialgate.bench import BenchError, Figure, http, numberset, servers, world
+from dialgate.clock import wall_clock
 from dialgate.model import HOUR
 from dialgate.numberset import NumberSet
-from dialgate.service import wall_clock
 from registry_sync.formats import rpo
 from registry_sync.packages import Shelf
 from tests.bench import COUNTRIES

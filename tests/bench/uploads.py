@@ -21,8 +21,8 @@ from typing import Any, Final
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from dialgate.bench import Figure, servers
+from dialgate.clock import wall_clock
 from dialgate.model import DAY, HOUR
-from dialgate.service import wall_clock
 from tests.bench import ROOT
 from tests.world import CALLER, KEY, SCOPES, client, publish_answers, write_folder
 

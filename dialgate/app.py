@@ -1,0 +1,215 @@
+"""The composition root: one process of a node, with its gate, its ledger, the rights of data subjects, and their upkeep.
+
+Interfaces get an `App` and use its parts; no part reaches another through the gate.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+import structlog
+from msgspec import Struct, structs
+from prometheus_client import CollectorRegistry
+
+from dialgate import __version__, chains, kept, localtime, roster, stores
+from dialgate.clock import Clock, ClockSteppedBack, wall_clock
+from dialgate.decision_log import Checkpointer, DecisionLog
+from dialgate.kept_instants import KeptInstants
+from dialgate.keys import Keys
+from dialgate.listcopies import ListCopies
+from dialgate.metrics import Metrics
+from dialgate.model import HOUR, SECOND, Instant
+from dialgate.peers import Called
+from dialgate.recorder import LogRecorder
+from dialgate.registrar import Registrar
+from dialgate.roster import Roster
+from dialgate.runtime.background_work import BackgroundWork
+from dialgate.service import Gate
+from dialgate.settings import Config
+from dialgate.settling import settle
+from dialgate.signing import Signer
+from dialgate.stop_retries import StopRetries
+from dialgate.store import CallerIdProof, Store
+from dialgate.subjects import Subjects
+from dialgate.upkeep import PATIENCE, Upkeep, stamper_of
+
+# Seconds between rounds of upkeep: what a round takes up must bind within a second, its own duration included.
+_PERIOD = 0.75
+# Seconds for which other gates are asked for the number of a decision that an `opt_out` names.
+_STOP = 2.0
+_log = structlog.get_logger(__name__)
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """Only `ready` is public; the rest needs a key."""
+
+    ready: bool
+    problems: dict[str, str] = {}
+    node: str = ""
+    version: str = ""
+    config: str = ""
+    laws: dict[str, str] = {}
+    snapshot: str = ""
+    records: int = 0
+    nodes: dict[str, str] = {}
+
+
+class App:
+    """Made by `open`; `run` repeats `tick`; `close` ends it after the last response."""
+
+    def __init__(
+        self, config: Config, keys: Keys, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock
+    ) -> None:
+        self.metrics = metrics = upkeep.metrics
+        self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
+        self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
+        self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
+        self.registrar.steady = clock.steady
+        self.registrar.elsewhere = self._find_call_on_peers
+        self.refresh = self.registrar.refresh = upkeep.refresh
+        self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
+        self.roster = Roster(store, metrics)
+        self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
+        self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)
+        self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
+        self._observing = BackgroundWork(self.subjects.observe, ())
+        self._presence = roster.presence(config, keys.log)
+        # The node's workers share its list files; the first one copies them.
+        self._is_first_worker = chains.folder(config.data, 1) == upkeep.chain
+        self._stamper = stamper_of(config, upkeep.chain)
+
+    @classmethod
+    async def open(
+        cls,
+        config: Config,
+        *,
+        registry: CollectorRegistry,
+        clock: Callable[[], Instant] = wall_clock,
+        steady: Callable[[], float] = time.monotonic,
+        worker: int = 1,
+    ) -> "App":
+        """`steady`: the clock of durations, in seconds. `worker`: which of the node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`,
+        `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
+        folder = chains.folder(config.data, worker)
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept.keep(config.data / "kept", config)
+        keys = Keys.open(config.data / "keys.json", worker)
+        async with AsyncExitStack() as undo:
+            # Before the log: a gate that is refused here leaves no log behind.
+            store = await stores.opened(config, keys)
+            undo.push_async_callback(store.close)
+            await roster.refuse_twins(store, roster.presence(config, keys.log), clock())
+            log = DecisionLog.open(
+                folder,
+                log=keys.log,
+                now=clock(),
+                gate={"dialgate": __version__, **localtime.versions()},
+                segment_bytes=config.settings.log_segment_mb << 20,
+                segment_span=config.settings.log_segment_hours * HOUR,
+            )
+            undo.callback(log.close)
+            checkpoints = Checkpointer.open(
+                folder,
+                log=keys.log,
+                signer=partial(Signer.open, config.data / "signing.json"),
+                interval=int(config.settings.checkpoint_seconds * SECOND),
+                durable=log.durable,
+            )
+            answer_span = int(config.settings.answer_seconds * SECOND)
+            head = log.next_seq - 1
+            settled = await settle(config.data, folder, keys, store, head, answer_span, clock())
+            instants = KeptInstants(config.data)
+            instants.advance(settled.latest)
+            upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
+            app = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest(), steady))
+            app.reload(config)
+            app._stops.add(settled.unentered)
+            undo.pop_all()
+        await app.tick(patience=None)
+        return app
+
+    @property
+    def config(self) -> Config:
+        return self.gate.config
+
+    def status(self) -> Status:
+        problems, snapshot = self.gate.readiness(), self.gate.snapshot
+        return Status(
+            ready=not problems,
+            problems=problems,
+            node=self.config.settings.node,
+            version=__version__,
+            config=self.config.hash,
+            laws=self.config.law_hash,
+            snapshot=snapshot.version if snapshot else "",
+            records=self._log.next_seq - 1,
+            nodes=dict(self.roster.problems),
+        )
+
+    async def proofs(self) -> list[CallerIdProof]:
+        """Return the caller-ID proofs on record. Raises `StoreUnavailable`."""
+        return await self._store.proofs()
+
+    def reload(self, config: Config) -> None:
+        """Put a configuration in force. Raises as `Gate.reload`."""
+        self.gate.reload(config)
+        self.registrar.config = config
+        self.registrar.registry_answers = self.gate.registry_answers
+
+    async def tick(self, patience: float | None = PATIENCE) -> None:
+        """Do one round of upkeep; `patience`: see `Upkeep.round`."""
+        try:
+            now = self._clock()
+        except ClockSteppedBack as error:
+            self._upkeep.failed("clock", str(error))
+            return
+        await self._upkeep.round(now, patience)
+        self._stops.look(now)
+        self._upkeep.report("ledger", self._stops.problem)
+        presence = structs.replace(self._presence, at=now, laws=self.config.law_hash)
+        await self.roster.tick(presence, self.config)
+        await self._observing.run(patience, now)
+        if self._is_first_worker and self._upkeep.lacking is not None:
+            self._copies.look(self._upkeep.lacking, now)
+        if self._stamper:
+            await self._upkeep.stamp(self._stamper, now)
+
+    async def run(self) -> None:
+        """Run upkeep every `_PERIOD` seconds, or sooner when a list was copied here; until cancelled. From here on a gate whose last
+        complete round is older than `upkeep_stale_seconds` denies."""
+        self._upkeep.pulse.start()
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _PERIOD
+            self.registrar.changed.clear()
+            try:
+                await self.tick()
+            except Exception:  # noqa: BLE001 - upkeep is what repairs the gate, so it never ends
+                _log.exception("a round of upkeep failed")
+                self._upkeep.failed("gate", "an error in its upkeep; its log has the details")
+            try:
+                async with asyncio.timeout_at(due):  # `wait_for` may swallow the cancellation
+                    await self.registrar.changed.wait()
+            except TimeoutError:
+                continue
+
+    async def close(self) -> None:
+        """Close everything after the last response."""
+        await self.gate.close()
+        await self.subjects.peers.close()
+        await self._copies.close()
+        await self._stops.close()
+        await self._observing.close()
+        await self.subjects.close()
+        await self.roster.leave()
+        await self._upkeep.rest()
+        await self._store.close()
+        await self._upkeep.close(self._clock.at_least())
+        self._recorder.close()
+
+    async def _find_call_on_peers(self, decision: str) -> tuple[str, str] | None:
+        """Return the controller and the called number of a decision that another gate took."""
+        peers = self.subjects.peers
+        return next(iter(await peers.first(Called(decision), list[tuple[str, str]], within=_STOP)), None)
