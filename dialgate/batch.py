@@ -14,7 +14,7 @@ from dialgate.decision_ids import owner_of
 from dialgate.gather import Found, Gatherer, Question, call_id
 from dialgate.ledger import merge
 from dialgate.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
-from dialgate.store import Position, Remembered, Reservation
+from dialgate.store import Position, Reading, Remembered, Reservation
 
 REPEATED = "="
 REMEMBERED = 4_096
@@ -274,6 +274,23 @@ class Batch:
             caller=month.pseudonym(shown.number) if shown.sealed else b"",
             caller_sealed=month.seal(shown.number, next(self._nonces)) if shown.sealed else b"",
         )
+
+
+def decide_all(
+    inquiry: Inquiry,
+    reading: Reading,
+    first: int,
+    nonces: Iterator[bytes],
+    written: Mapping[bytes, int],
+    judged: dict[tuple[object, ...], Judged],
+) -> Batch:
+    """Decide the calls of an inquiry on what the store holds, in their order. Arguments as of `Batch`."""
+    batch = Batch(inquiry.gatherer, inquiry.now, first, nonces, written, judged)
+    known, answers = iter(reading.known), iter(reading.answers)
+    for question in inquiry.questions:
+        earlier = next(answers) if question.key else None
+        batch.add(question, tuple([next(known) for _ in question.subjects]), earlier)
+    return batch
 
 
 def _told(decision: Decision, facts: Facts, most: Instant) -> _Told:

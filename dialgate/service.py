@@ -1,9 +1,8 @@
-"""The gate: it reads the clock, gathers facts, decides, reserves, records, counts and answers. In that order.
+"""The gate: decides calls in batches, and records each decision before its response leaves.
 
-Calls that arrive while a batch is in flight form the next batch. Each batch has one clock reading, one read of the
-store, one atomic step that reserves its attempts against the very state that was read, one append to
-the log and one sync; only then do its answers leave. While a shared store commits one batch it may be read for the next already; what
-of the former that reading may lack is found out. Whatever of this fails, the answer is a deny: no log, no call.
+Calls that arrive while a batch is in flight form the next batch. Each batch has one clock reading, one store read, one commit
+that reserves its attempts if nothing about its numbers changed since the read, one append to the log and one sync. If any of
+this fails the response is a denial: no log, no call. `Gate._decide_batch` is that path, from top to bottom.
 """
 
 import asyncio
@@ -11,7 +10,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import structlog
 from msgspec import structs
@@ -19,26 +17,28 @@ from msgspec import structs
 from dialgate import __version__, kept, observed
 from dialgate.admission_queue import AdmissionQueue, Asked, Awaited, reply
 from dialgate.answers import Answer, Simulation, simulated, unavailable
-from dialgate.batch import Batch, Inquiry
+from dialgate.batch import Batch, Inquiry, Judged, decide_all
 from dialgate.clock import Clock
 from dialgate.decision import decide
+from dialgate.decision_log import LogUnavailable
 from dialgate.faults import Unavailable
 from dialgate.gather import Gatherer
-from dialgate.keys import Keys
+from dialgate.keys import Keys, nonces
 from dialgate.ledger import merge
 from dialgate.model import HOUR, Call, Instant, Known, RegistryAnswer
+from dialgate.overlap import Overlap
 from dialgate.permit import permitted
 from dialgate.permit_key import PermitKey
 from dialgate.primitives import COMPILED
 from dialgate.recorder import LogRecorder
-from dialgate.reserving import Reserver
 from dialgate.settings import Client, Config, ConfigError, fixed_at_start
 from dialgate.snapshot import Part, Snapshot
 from dialgate.stop_retries import StopRetries
-from dialgate.store import Store
+from dialgate.store import Reading, Store, StoreUnavailable
 from dialgate.traces import Traces
 from dialgate.upkeep import Upkeep
 
+_TRIES = 4  # readings of the store until a batch is refused
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
 _log = structlog.get_logger(__name__)
 
@@ -57,12 +57,14 @@ class Gate:
         clock: Clock,
     ) -> None:
         self.config = config
-        self.metrics = metrics = upkeep.metrics
+        self.metrics = upkeep.metrics
         self._entry_ids = keys.entries
         self._store, self._recorder, self._clock = store, recorder, clock
         self._upkeep, self._stops = upkeep, stops
         self._steady = clock.steady
-        self._reserver = Reserver(store, recorder, metrics)
+        self._nonces = nonces()
+        self._judged: dict[tuple[object, ...], Judged] = {}
+        self._overlap = Overlap()
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._gatherer = upkeep.gatherer = Gatherer(config, keys)
         self.traces: Traces | None = None
@@ -72,7 +74,7 @@ class Gate:
         crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
         self._queue = AdmissionQueue(config.settings.batch_calls, crowded=crowded)
         self._batches: set[asyncio.Task[None]] = set()
-        self._deciding: asyncio.Task[None] | None = None  # of the batches one, up to its commit
+        self._preparing: asyncio.Task[None] | None = None  # the batch whose commit has not begun
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Gate:
     def ask(self, call: Call, client: Client, answer: Awaited) -> None:
         """The same for who does without a future."""
         self._queue.add(Asked(call, client, self._steady(), answer))
-        if self._deciding is None:
+        if self._preparing is None:
             self._next_batch()
 
     def permitted(self, answer: Answer) -> Answer:
@@ -113,17 +115,23 @@ class Gate:
         worded = self._entry_ids.worded
         return structs.replace(made, reasons=worded(made.reasons), outcomes=worded(made.outcomes))
 
-    # ---- the pipeline ------------------------------------------------------------------------------------------------
+    # ---- the path of a call ------------------------------------------------------------------------------------------
 
     def _next_batch(self) -> None:
-        """Begin one, if no other is being decided, and enough wait."""
-        if self._deciding is None and self._queue.ready:
-            self._deciding = asyncio.create_task(self._batch())
-            self._batches.add(self._deciding)
-            self._deciding.add_done_callback(self._batches.discard)
+        """Start a batch unless one is being prepared, or too few calls wait."""
+        if self._preparing is None and self._queue.ready:
+            self._preparing = asyncio.create_task(self._batch())
+            self._batches.add(self._preparing)
+            self._preparing.add_done_callback(self._batches.discard)
+
+    def _end_preparing(self) -> None:
+        """Let the next batch start: this one's commit has begun, or there is none."""
+        if self._preparing is asyncio.current_task():
+            self._preparing = None
+        self._next_batch()
 
     async def _batch(self) -> None:
-        """Of those who are there, in the same turn of the event loop too."""
+        """Answer the calls that wait now, those that arrive in the same turn of the event loop included."""
         batch: list[Asked] = []
         try:
             batch = await self._queue.take()
@@ -137,12 +145,12 @@ class Gate:
                 observed.trace(self.traces, campaigns, asked, answers, span)
         finally:
             self._queue.answered(batch)
-            self._leave(asyncio.current_task())
+            self._end_preparing()
 
     async def _answers(self, batch: list[Asked]) -> Sequence[Answer]:
-        """Never raises: one answer for each call, a deny where the gate could not do its work."""
+        """Return one response for each call: a denial where the gate could not do its work. Raises nothing."""
         try:
-            return await self._decided(batch)
+            return await self._decide_batch(batch)
         except Unavailable as fault:
             component, problem = fault.component, str(fault)
         except Exception:  # noqa: BLE001 - whatever broke, the call is refused and the gate lives
@@ -152,30 +160,61 @@ class Gate:
         self.metrics.faults.labels(component).inc(len(batch))
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(batch)
 
-    async def _decided(self, batch: list[Asked]) -> Sequence[Answer]:
-        leave = partial(self._leave, asyncio.current_task())
-        try:
-            self._stops.refuse_if_unentered()
-            self._upkeep.refuse_if_late()
-            decided = await self._reserver.decide(partial(self._inquiry, batch), leave)
-        finally:
-            leave()
-        # Also where nothing was written: what is repeated may be on its way to the disk still. If this fails the
-        # records stay, and so do the attempts: the log is completed when it is mended.
-        await self._recorder.sync()
-        self._count(batch, decided)
-        return decided.outside()
+    async def _decide_batch(self, calls: list[Asked]) -> Sequence[Answer]:
+        """Read, decide, commit, record: the path of every call. Raises `Unavailable`; then nothing was allowed.
 
-    def _inquiry(self, batch: list[Asked]) -> Inquiry:
+        One batch at a time reads, and one at a time commits; a batch may read while the one before it commits, for a round
+        trip is most of what a shared store costs. `Overlap` says whether such a reading may be used."""
+        self._stops.refuse_if_unentered()
+        self._upkeep.refuse_if_late()
+        earlier = self._overlap.mark(self._recorder.log.next_seq)
+        inquiry = self._inquiry(calls)
+        reading = await self._read(inquiry)
+        async with self._recorder.turn:
+            if not self._overlap.may_use(earlier, inquiry, self._recorder.log.next_seq):
+                inquiry = self._inquiry(calls)
+                reading = await self._read(inquiry)
+            written = self._recorder.grounds(inquiry.now)
+            for _ in range(_TRIES):
+                first = self._recorder.log.next_seq
+                batch = decide_all(inquiry, reading, first, self._nonces, written, self._judged)
+                if not (batch.reservations or batch.remembered):
+                    break
+                self._overlap.begin(batch)
+                self._end_preparing()
+                if await self._store.commit(reading, batch.reservations, batch.remembered, batch.position):
+                    break
+                self._overlap.forget()
+                self.metrics.stale.inc()
+                reading = await self._read(inquiry)
+            else:
+                raise StoreUnavailable("too many concurrent updates for this number")
+            if batch.bodies:
+                await self._record(batch)
+            self._overlap.complete(batch)
+        self._end_preparing()
+        # Also where nothing was written: a repeated answer may still be on its way to the disk. If this fails, the records
+        # and their attempts stay, and recovery completes the log.
+        await self._recorder.sync()
+        self._count(calls, batch)
+        return batch.outside()
+
+    def _inquiry(self, calls: list[Asked]) -> Inquiry:
         gatherer, now = self._gatherer, self._clock()
         since = now - self.config.settings.remember_hours * HOUR
-        return Inquiry(gatherer, now, since, [gatherer.read(each.call, each.client) for each in batch])
+        return Inquiry(gatherer, now, since, [gatherer.read(each.call, each.client) for each in calls])
 
-    def _leave(self, batch: asyncio.Task[None] | None) -> None:
-        """If that was the one being decided, none is. The next may be begun, for others wait now, or are answered."""
-        if self._deciding is batch:
-            self._deciding = None
-        self._next_batch()
+    async def _read(self, inquiry: Inquiry) -> Reading:
+        return await self._store.read(inquiry.subjects, inquiry.keys, inquiry.since)
+
+    async def _record(self, batch: Batch) -> None:
+        """Append a batch to the log. Raises `LogUnavailable`: then no record of it is in the log."""
+        try:
+            self._recorder.write(batch.bodies, batch.grounds)
+        except LogUnavailable:
+            # Should this fail too, the attempts stay counted: one call too few, never one too many.
+            await self._store.release(batch.names, batch.before)
+            raise
 
     def _count(self, batch: list[Asked], decided: Batch) -> None:
         observed.count(self.metrics, [asked.call for asked in batch], decided)

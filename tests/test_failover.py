@@ -352,7 +352,7 @@ async def test_the_checker_catches_a_store_that_does_not_check_again(tmp_path: P
     async with site(tmp_path, redises.alone(), 0, numbers) as place:
         for app in place.gates:
             await app._store.close()
-            app._store = app.gate._reserver._store = careless = Careless(
+            app._store = app.gate._store = careless = Careless(
                 redises.alone(), name=tmp_path.name, patience=5
             )
             careless.met = met

@@ -161,11 +161,11 @@ ALLOWED: dict[str, set[str]] = {
     "dialgate.upkeep": {
         "model", "vitals", "archive", "law", "decision_log", "faults", "gather", "kept_instants", "metrics", "numberset", "runtime", "reached", "settings", "snapshot", "store", "timestamps", "url_secrets",
     },
-    "dialgate.reserving": {"batch", "decision_log", "keys", "metrics", "recorder", "store"},
+    "dialgate.overlap": {"batch"},
     "dialgate.service": {
         "model", "answers", "batch", "chains", "clock", "decision", "decision_log", "faults", "gather", "kept", "kept_instants", "keys", "ledger", "listcopies", "localtime",
         "metrics", "observed", "peers", "permit", "permit_key", "primitives",
-        "admission_queue", "recorder", "registrar", "reserving", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "traces", "upkeep", "runtime",
+        "admission_queue", "recorder", "registrar", "overlap", "roster", "settings", "settling", "signing", "snapshot", "stop_retries", "store", "stores", "subjects", "traces", "upkeep", "runtime",
     },
     # For those who ask: what it is told, and nothing of the gate.
     "dialgate.client": {"model", "answers"},
