@@ -55,7 +55,7 @@ LONG = (
     "test_alerts_fired", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_index", "test_crash", "test_start", "test_store",
     "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions", "test_alerts",
     "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
-    "test_cases_through_gate", "test_replay", "test_timestamps", "test_service", "test_registry_import", "test_sieve",
+    "test_cases_through_gate", "test_replay", "test_timestamps", "test_service", "test_registry_import",
     "test_fastagi", "test_cli_answers", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections",
 )  # fmt: skip
 
