@@ -83,10 +83,6 @@ class Loop(asyncio.SelectorEventLoop):
 class _Gate:
     """Allows every other call, and never answers the rest. Notes what it was asked."""
 
-    class config:  # noqa: N801 - it stands for a value
-        class settings:  # noqa: N801 - as above
-            fastagi = Listen()
-
     def __init__(self) -> None:
         self.asked: list[Call] = []
         self.allowed = False
@@ -100,9 +96,18 @@ class _Gate:
         return answer
 
 
+class _App:
+    class config:  # noqa: N801 - it stands for a value
+        class settings:  # noqa: N801 - as above
+            fastagi = Listen()
+
+    def __init__(self) -> None:
+        self.gate = _Gate()
+
+
 class _Door(FastAgi):
-    def __init__(self, gate: _Gate) -> None:
-        super().__init__(cast("Any", gate))
+    def __init__(self, app: _App) -> None:
+        super().__init__(cast("Any", app))
         self._most = 1  # connections: `start` would set it
 
     def client(self, remote: str) -> Client | None:  # noqa: ARG002 - whoever it is
@@ -111,8 +116,8 @@ class _Door(FastAgi):
 
 def talk(data: bytes) -> list[bytes]:
     """Exact commands, deny before allow, and never an allow that the gate did not give. Runs in a `Loop`."""
-    gate, transport = _Gate(), _Transport()
-    call = Talk(_Door(gate))
+    app, transport = _App(), _Transport()
+    call = Talk(_Door(app))
     call.connection_made(cast("Any", transport))
     for at in range(0, len(data), 64):
         if not transport.closed:
@@ -122,7 +127,7 @@ def talk(data: bytes) -> list[bytes]:
     assert all(_COMMAND.fullmatch(line) for line in said)
     allows = [line for line in said if line.endswith(b'allow"\n')]
     if allows:
-        assert gate.allowed
+        assert app.gate.allowed
         assert said == [b'SET VARIABLE DG_DECISION "deny"\n', *allows]
     return allows
 
