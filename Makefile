@@ -67,6 +67,7 @@ lint: .venv/developing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Ten million inputs in all, most to the quickest targets. What it finds it leaves in .fuzz/.
 FUZZ := listener=1000000 talk=1000000 form=4000000 authzen=4000000
@@ -102,12 +103,12 @@ kill: .venv/developing
 	$(PYTHON) -m venv --without-pip .venv
 	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
 
-.venv/installed: pyproject.toml $(wildcard dialgate/compiled/*) | .venv/bin/pip
+.venv/installed: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
 	$(BIN)/pip install -qq -e .
 	@touch $@
 
 # In one step. Modules are compiled when they are first imported: most of those of test tools never are.
-.venv/developing: pyproject.toml $(wildcard dialgate/compiled/*) | .venv/bin/pip
+.venv/developing: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
 	$(BIN)/pip install -qq --no-compile -e . --group dev
 	@touch .venv/installed $@
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from dialgate.interfaces import held_signals
+from dialgate.interfaces.workers import held_signals
 
 INTERRUPTED = 130  # as a shell reports SIGINT
 
@@ -11,7 +11,7 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         held_signals.hold()
     try:
-        from dialgate.interfaces.cli import main as run  # noqa: PLC0415 - the import takes most of a second
+        from dialgate.interfaces.cli.main import main as run  # noqa: PLC0415 - the import takes most of a second
 
         run()
     except KeyboardInterrupt:

@@ -13,27 +13,30 @@ import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import __version__, chains, kept, localtime, roster, stores
-from dialgate.clock import Clock, ClockSteppedBack, wall_clock
-from dialgate.decision_log import Checkpointer, DecisionLog
-from dialgate.kept_instants import KeptInstants
-from dialgate.keys import Keys
-from dialgate.listcopies import ListCopies
-from dialgate.metrics import Metrics
-from dialgate.model import HOUR, SECOND, Instant
-from dialgate.peers import Called
-from dialgate.recorder import LogRecorder
-from dialgate.registrar import Registrar
-from dialgate.roster import Roster
+from dialgate import __version__
+from dialgate.cluster import membership
+from dialgate.cluster.list_replication import ListCopies
+from dialgate.cluster.membership import Roster
+from dialgate.cluster.peers import Called
+from dialgate.config import archive
+from dialgate.config.settings import Config
+from dialgate.core import local_time
+from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.log_signing import Signer
+from dialgate.decision_log import Checkpointer, DecisionLog, chains
+from dialgate.gate.crash_recovery import settle
+from dialgate.gate.gate import Gate
+from dialgate.gate.recorder import LogRecorder
+from dialgate.gate.stop_retries import StopRetries
+from dialgate.gate.upkeep import PATIENCE, Upkeep, stamper_of
+from dialgate.ledger.registrar import Registrar
+from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
-from dialgate.service import Gate
-from dialgate.settings import Config
-from dialgate.settling import settle
-from dialgate.signing import Signer
-from dialgate.stop_retries import StopRetries
-from dialgate.store import CallerIdProof, Store
-from dialgate.subjects import Subjects
-from dialgate.upkeep import PATIENCE, Upkeep, stamper_of
+from dialgate.runtime.clock import Clock, ClockSteppedBack, wall_clock
+from dialgate.runtime.instants import KeptInstants
+from dialgate.store import CallerIdProof, Store, factory
+from dialgate.subjects.rights import Subjects
 
 # Seconds between rounds of upkeep: what a round takes up must bind within a second, its own duration included.
 _PERIOD = 0.75
@@ -75,7 +78,7 @@ class App:
         self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)
         self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
         self._observing = BackgroundWork(self.subjects.observe, ())
-        self._presence = roster.presence(config, keys.log)
+        self._presence = membership.presence(config, keys.log)
         # The node's workers share its list files; the first one copies them.
         self._is_first_worker = chains.folder(config.data, 1) == upkeep.chain
         self._stamper = stamper_of(config, upkeep.chain)
@@ -94,18 +97,18 @@ class App:
         `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept.keep(config.data / "kept", config)
+        archive.keep(config.data / "kept", config)
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
             # Before the log: a gate that is refused here leaves no log behind.
-            store = await stores.opened(config, keys)
+            store = await factory.opened(config, keys)
             undo.push_async_callback(store.close)
-            await roster.refuse_twins(store, roster.presence(config, keys.log), clock())
+            await membership.refuse_twins(store, membership.presence(config, keys.log), clock())
             log = DecisionLog.open(
                 folder,
                 log=keys.log,
                 now=clock(),
-                gate={"dialgate": __version__, **localtime.versions()},
+                gate={"dialgate": __version__, **local_time.versions()},
                 segment_bytes=config.settings.log_segment_mb << 20,
                 segment_span=config.settings.log_segment_hours * HOUR,
             )

@@ -20,8 +20,8 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, ServerDisconnectedError, TCPConnector
 from msgspec import Struct
 
-from dialgate.answers import Answer, Reason
-from dialgate.model import CallType, Result
+from dialgate.core.model import CallType, Result
+from dialgate.core.responses import Answer, Reason
 
 _MOST_BYTES: Final = 64 << 10
 _KEPT_SECONDS: Final = 60  # less than the gate keeps an idle connection, so that it is not found closed

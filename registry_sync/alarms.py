@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway, write_to_textfile
 
-from dialgate.model import SECOND, Instant
+from dialgate.core.model import SECOND, Instant
 
 Kind: TypeAlias = Literal[
     "answer_overdue", "answer_faulty", "receipt_missing", "package_refused", "package_expired", "spending_limit",

@@ -4,8 +4,8 @@ from hashlib import sha256
 
 import msgspec
 
-from dialgate.model import Instant
-from dialgate.snapshot import Consultation
+from dialgate.core.model import Instant
+from dialgate.lists.snapshot import Consultation
 from registry_sync.formats import rpo
 
 

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
-from dialgate.model import HOUR, SECOND, Instant
-from dialgate.numberset import NumberSet
-from dialgate.snapshot import Consultation, Contents, State
+from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.lists.number_set import NumberSet
+from dialgate.lists.snapshot import Consultation, Contents, State
 from registry_sync.checks import utc
 from registry_sync.config import Format
 from registry_sync.formats import dnc, text, tps

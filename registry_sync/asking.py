@@ -15,13 +15,13 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
-from dialgate.keys import Keys
-from dialgate.ledger import ConsentsVoided
-from dialgate.logs import blanked
-from dialgate.model import DAY, HOUR, Instant
-from dialgate.numberset import distinct
+from dialgate.core.ledger_events import ConsentsVoided
+from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.crypto.keys import Keys
+from dialgate.lists.number_set import distinct
+from dialgate.lists.snapshot import Consultation
+from dialgate.observability.service_log import blanked
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit
-from dialgate.snapshot import Consultation
 from dialgate.store import Store
 from registry_sync import answering, checks, due, judging, merging, publish, release, voids
 from registry_sync.alarms import Alarm, Kind, Summary

@@ -7,8 +7,8 @@ answer that would pass for a new one (DPR 26/2022 art. 8 c. 2: an answer is good
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from dialgate.model import Instant
-from dialgate.snapshot import Consultation
+from dialgate.core.model import Instant
+from dialgate.lists.snapshot import Consultation
 
 # Below so many numbers known from before, a few changes are many per cent and prove nothing.
 FEW = 100

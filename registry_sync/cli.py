@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from dialgate.model import Instant
-from dialgate.settings import ConfigError
-from dialgate.signature import Signer
-from dialgate.terminal import bars, show_fields, show_json, utc
+from dialgate.config.settings import ConfigError
+from dialgate.core.model import Instant
+from dialgate.crypto.publisher_signature import Signer
+from dialgate.runtime.terminal import bars, show_fields, show_json, utc
 from registry_sync import cli_pull, cli_run, cli_simulate, cli_versions, job
 from registry_sync.cli_terminal import AsJson, Snapshots, private, reporting
 from registry_sync.config import gate_of

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dialgate.snapshot import PUBLIC_KEY
-from dialgate.terminal import show_fields, show_json, utc
+from dialgate.lists.snapshot import PUBLIC_KEY
+from dialgate.runtime.terminal import show_fields, show_json, utc
 from registry_sync import config, job
 from registry_sync.cli_terminal import AsJson, refuse, reporting
 from registry_sync.mirror import Pull

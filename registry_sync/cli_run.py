@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dialgate.terminal import NO, bars, show_json, show_table, utc
+from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
 from registry_sync import job, release
 from registry_sync.alarms import Run
 from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting

@@ -8,8 +8,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dialgate.settings import ConfigError
-from dialgate.terminal import NO, show_json
+from dialgate.config.settings import ConfigError
+from dialgate.runtime.terminal import NO, show_json
 from registry_sync import config, job
 from registry_sync.config import Plan
 from registry_sync.publish import Press

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from dialgate.snapshot import Manifest
-from dialgate.terminal import show_fields, show_json, show_table, utc
+from dialgate.lists.snapshot import Manifest
+from dialgate.runtime.terminal import show_fields, show_json, show_table, utc
 from registry_sync import job, publish, rollback
 from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, press, reporting
 from registry_sync.rollback import Difference

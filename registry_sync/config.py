@@ -9,10 +9,10 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from dialgate import settings, yamlfile
-from dialgate.doors import Strict
-from dialgate.model import DAY, HOUR, Instant
-from dialgate.settings import ConfigError
+from dialgate.config import settings, yaml_file
+from dialgate.config.listeners import Strict
+from dialgate.config.settings import ConfigError
+from dialgate.core.model import DAY, HOUR, Instant
 
 Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
@@ -179,7 +179,7 @@ def load(path: Path) -> Plan:
 
 def gate_of(path: Path) -> settings.Config:
     """Read the gate's configuration from dialgate.yaml, or from the registries.yaml that names it. Raises ConfigError."""
-    data = yamlfile.read(path)[0]
+    data = yaml_file.read(path)[0]
     keys = set(data) if isinstance(data, dict) else set[str]()
     if keys & _OWN_KEYS:
         problems: list[str] = []
@@ -194,7 +194,7 @@ def gate_of(path: Path) -> settings.Config:
 
 def _problems_of_gate(path: Path) -> list[str]:
     """Return those of the gate's configuration, which a registries.yaml that cannot be used may still name."""
-    data = yamlfile.read(path)[0]
+    data = yaml_file.read(path)[0]
     if not isinstance(data, dict):
         return []
     try:
@@ -205,9 +205,9 @@ def _problems_of_gate(path: Path) -> list[str]:
 
 
 def _read(path: Path, problems: list[str]) -> Registries | None:
-    data, _, found = yamlfile.read(path)
+    data, _, found = yaml_file.read(path)
     problems += [f"{path.name}: {problem}" for problem in found]
-    read, faults = yamlfile.convert(data or {}, Registries)
+    read, faults = yaml_file.convert(data or {}, Registries)
     problems += [f"{path.name}: {fault}" for fault in faults]
     return read
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dialgate.model import Instant
-from dialgate.snapshot import Contents
+from dialgate.core.model import Instant
+from dialgate.lists.snapshot import Contents
 from registry_sync.formats.text import Numbers
 from registry_sync.merging import Cells, Current
 

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from dialgate.model import Instant
-from dialgate.snapshot import Consultation
+from dialgate.core.model import Instant
+from dialgate.lists.snapshot import Consultation
 from registry_sync import checks, merging, publish, release
 from registry_sync.answering import consultation_of
 from registry_sync.asking import Bar

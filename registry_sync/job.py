@@ -11,18 +11,17 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from dialgate import stores
-from dialgate.faults import Unavailable
-from dialgate.kept_instants import ClockUnconfirmed, KeptInstants
-from dialgate.keys import Keys
-from dialgate.model import HOUR, Instant
-from dialgate.numberset import DamagedFile
+from dialgate.config.settings import ConfigError
+from dialgate.core.faults import Unavailable
+from dialgate.core.model import HOUR, Instant
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.publisher_signature import Signer
+from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.settings import ConfigError
-from dialgate.signature import Signer
-from dialgate.snapshot import Manifest
-from dialgate.store import CallList, Store
+from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
+from dialgate.store import CallList, Store, factory
 from registry_sync import (
     alarms,
     asking,
@@ -193,7 +192,7 @@ def _retention_at(data: Path, now: Instant) -> Instant:
 async def _ledger(plan: Plan) -> AsyncIterator[Ledger]:
     data = plan.gate.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = await stores.opened(plan.gate, patience=PATIENCE)
+    store = await factory.opened(plan.gate, patience=PATIENCE)
     try:
         yield Ledger(store, Keys.open(data / "keys.json"), await store.lists())
     finally:

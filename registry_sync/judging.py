@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dialgate.model import DAY, HOUR, Instant
+from dialgate.core.model import DAY, HOUR, Instant
 from registry_sync.alarms import Kind
 from registry_sync.checks import utc
 from registry_sync.config import Asked

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from dialgate.model import DAY, Instant
-from dialgate.numberset import NumberSet
+from dialgate.core.model import DAY, Instant
+from dialgate.lists.number_set import NumberSet
+from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from dialgate.snapshot import Contents, Entry, read_contents
 from registry_sync import areas, checks, publish, release
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.areas import Bar, File, Update

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dialgate.numberset import distinct
-from dialgate.snapshot import Consultation, Contents, State
+from dialgate.lists.number_set import distinct
+from dialgate.lists.snapshot import Consultation, Contents, State
 from registry_sync.checks import Refused
 
 Numbers: TypeAlias = NDArray[np.uint64]

@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from dialgate.model import Instant
-from dialgate.numberset import DamagedFile, NumberSet
+from dialgate.core.model import Instant
+from dialgate.crypto.publisher_signature import is_signed
+from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, read_manifest, signed_text
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from dialgate.signature import is_signed
-from dialgate.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, read_manifest, signed_text
 from registry_sync import publish
 from registry_sync.checks import Refused, utc
 from registry_sync.publish import Press

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from dialgate.model import DAY, SECOND, Instant
+from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.runtime.atomic_write import sync_folder, write_file
 from registry_sync.checks import Refused
 from registry_sync.formats import rpo

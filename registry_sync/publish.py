@@ -19,11 +19,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from dialgate.model import Instant
-from dialgate.numberset import DamagedFile, NumberSet, write
-from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from dialgate.runtime.file_lock import hold_lock
-from dialgate.snapshot import (
+from dialgate.core.model import Instant
+from dialgate.lists.number_set import DamagedFile, NumberSet, write
+from dialgate.lists.snapshot import (
     MANIFEST,
     Consultation,
     Contents,
@@ -34,6 +32,8 @@ from dialgate.snapshot import (
     read_manifest,
     signed_text,
 )
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
+from dialgate.runtime.file_lock import hold_lock
 from registry_sync import merging
 from registry_sync.checks import Refused
 from registry_sync.merging import Answered, Current, Mask, Merged, Numbers, Tags

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from dialgate.model import Instant
+from dialgate.core.model import Instant
 from dialgate.runtime.atomic_write import write_file
 from registry_sync.checks import Refused
 

@@ -7,9 +7,9 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dialgate.model import Instant
-from dialgate.numberset import BLOCK, BLOCKS, NumberSet
-from dialgate.snapshot import Entry, Manifest
+from dialgate.core.model import Instant
+from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
+from dialgate.lists.snapshot import Entry, Manifest
 from registry_sync import publish, release
 from registry_sync.checks import Refused
 from registry_sync.formats.text import Mask, Numbers

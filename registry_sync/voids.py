@@ -9,11 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from dialgate.keys import Keys
-from dialgate.ledger import ConsentGiven, ConsentsVoided
-from dialgate.model import Instant
+from dialgate.core.ledger_events import ConsentGiven, ConsentsVoided
+from dialgate.core.model import Instant
+from dialgate.crypto.keys import Keys
+from dialgate.ledger.consent_voiding import Enrolled, void_consents
 from dialgate.store import Store
-from dialgate.voiding import Enrolled, void_consents
 from registry_sync.formats.text import Numbers
 
 READ: Final = 10_000  # entries

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dialgate.model import HOUR, SECOND, Instant
-from dialgate.numberset import DamagedFile, NumberSet, distinct
-from dialgate.settings import CampaignFile, Config
+from dialgate.config.settings import CampaignFile, Config
+from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.lists.number_set import DamagedFile, NumberSet, distinct
 from dialgate.store import CallList
 from registry_sync.formats import rpo
 from registry_sync.formats.text import Numbers

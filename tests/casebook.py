@@ -15,9 +15,9 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from dialgate import localtime
-from dialgate.law import HolidaySource, Law, parse_law
-from dialgate.model import DAY, Facts
+from dialgate.core import local_time
+from dialgate.core.law import HolidaySource, Law, parse_law
+from dialgate.core.model import DAY, Facts
 
 FOLDER = Path(__file__).parent / "cases"
 COUNTRIES = Path(__file__).parent.parent / "config" / "countries"
@@ -144,7 +144,7 @@ def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
         {
             **_instants(known, now),
             "at": now,
-            "today": localtime.day_in(law.zone, now).isoformat(),
+            "today": local_time.day_in(law.zone, now).isoformat(),
             "places": [_place(zone, law.holidays, now) for zone in data["zones"]],
         },
         Facts,
@@ -153,7 +153,7 @@ def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
 
 @cache
 def _place(zone: str, source: HolidaySource, at: int) -> Any:
-    return msgspec.to_builtins(localtime.place(zone, source, at))
+    return msgspec.to_builtins(local_time.place(zone, source, at))
 
 
 def merged(base: Any, more: Any) -> Any:

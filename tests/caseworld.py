@@ -11,12 +11,12 @@ import yaml
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import ledger, settings
-from dialgate.answers import Answer
 from dialgate.app import App
-from dialgate.keys import Keys
-from dialgate.ledger import Draft, Event
-from dialgate.model import (
+from dialgate.config import settings
+from dialgate.config.settings import Config
+from dialgate.core import ledger_events
+from dialgate.core.ledger_events import Draft, Event
+from dialgate.core.model import (
     HOUR,
     Attempt,
     Call,
@@ -27,13 +27,14 @@ from dialgate.model import (
     Instant,
     RegistryAnswer,
 )
-from dialgate.records import Reader, Record
-from dialgate.requests import ListRequest
-from dialgate.settings import Config
-from dialgate.snapshot import Consultation, Contents
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import ListRequest
+from dialgate.lists.snapshot import Consultation, Contents
+from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
-from dialgate.tabular import of_lines
 from registry_sync import merging, publish
 from tests import casebook, world
 from tests.casebook import Case, facts_of
@@ -216,24 +217,24 @@ async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
     known, own = each.facts.known, keys.subject("acme", each.to)
     for revoked in sorted(known.revocations, key=lambda revoked: revoked.seq):
         subject = keys.subject("*", each.to) if revoked.scope == "everyone" else own
-        event = ledger.Revoked(at=revoked.at, scope=revoked.scope, campaign=revoked.campaign)
+        event = ledger_events.Revoked(at=revoked.at, scope=revoked.scope, campaign=revoked.campaign)
         (seq,) = await store.append([draft(subject, event)])
         if revoked.lifted:
-            lifted = ledger.Lifted(of=seq, ground=revoked.lifted, reason="a test")
+            lifted = ledger_events.Lifted(of=seq, ground=revoked.lifted, reason="a test")
             await store.append([draft(subject, lifted)])
     events: list[Event] = [event for consent in known.consents for event in events_of(consent)]
     await store.append([draft(own, event) for event in events])
     permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
     for held in permits:
-        kind = ledger.ContractMade if isinstance(held, Contract) else ledger.CallRequested
+        kind = ledger_events.ContractMade if isinstance(held, Contract) else ledger_events.CallRequested
         fields = {name: getattr(held, name) for name in kind.__struct_fields__}
         at = held.entered_at if isinstance(held, Contract) else 0
         await store.append([draft(own, kind(**fields), "archive" if held.proved else "", at)])
     for wrong in known.wrong_numbers:
-        reported = ledger.NumberWrong(at=wrong.at, decision=wrong.decision)
+        reported = ledger_events.NumberWrong(at=wrong.at, decision=wrong.decision)
         (seq,) = await store.append([draft(own, reported)])
         if wrong.lifted:
-            confirmed = ledger.NumberConfirmed(of=seq, ground="confirmed", reason="a test")
+            confirmed = ledger_events.NumberConfirmed(of=seq, ground="confirmed", reason="a test")
             await store.append([draft(own, confirmed)])
     attempts = sorted(known.attempts, key=order_of_attempts)
     named = [
@@ -244,15 +245,15 @@ async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
 
 def events_of(consent: Consent) -> Iterator[Event]:
     fields: dict[str, Any] = {"artefact": "form", "artefact_sha256": "0" * 64} if consent.proved else {}
-    given = ledger.ConsentGiven.__struct_fields__
+    given = ledger_events.ConsentGiven.__struct_fields__
     fields |= {name: value for name, value in structs.asdict(consent).items() if name in given}
-    yield ledger.ConsentGiven(**fields)
+    yield ledger_events.ConsentGiven(**fields)
     if consent.confirmed_at:
-        yield ledger.ConsentConfirmed(id=consent.id, at=consent.confirmed_at)
+        yield ledger_events.ConsentConfirmed(id=consent.id, at=consent.confirmed_at)
     if consent.withdrawn_at:
-        yield ledger.ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
+        yield ledger_events.ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
     if consent.voided_at:
-        yield ledger.ConsentsVoided(before=consent.voided_at, registry="rpo")
+        yield ledger_events.ConsentsVoided(before=consent.voided_at, registry="rpo")
 
 
 def draft(subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Draft:

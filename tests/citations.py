@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from dialgate.law import SECTIONS
+from dialgate.core.law import SECTIONS
 from tests.casebook import BASE, Case, case_law_data, merged
 
 Section: TypeAlias = Mapping[str, Any]

@@ -16,10 +16,10 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from dialgate.decision import decide
-from dialgate.law import Law
-from dialgate.localtime import day_in
-from dialgate.model import Decision, Facts
+from dialgate.core.decision import decide
+from dialgate.core.law import Law
+from dialgate.core.local_time import day_in
+from dialgate.core.model import Decision, Facts
 from tests import casebook
 
 FOLDER = casebook.FOLDER / "grid"

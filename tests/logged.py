@@ -8,9 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from dialgate.decision_log import DecisionLog
-from dialgate.keys import Keys, nonces
-from dialgate.model import (
+from dialgate.core.model import (
     CallerId,
     Campaign,
     Controller,
@@ -24,6 +22,8 @@ from dialgate.model import (
     OutcomeRecord,
     Pass,
 )
+from dialgate.crypto.keys import Keys, nonces
+from dialgate.decision_log import DecisionLog
 
 NOW: Instant = 1_795_510_800_000  # 2026-11-24T09:00:00Z
 

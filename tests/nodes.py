@@ -22,14 +22,15 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import logs, settings
 from dialgate.app import App
+from dialgate.config import settings
+from dialgate.core.model import Call, Instant
+from dialgate.crypto.keys import Keys
 from dialgate.decision_log import last_checkpoint, segments, verify
-from dialgate.keys import Keys
-from dialgate.model import Call, Instant
-from dialgate.records import Reader, Record
-from dialgate.registrar import Registrar
-from dialgate.requests import ListRequest, OutcomeRequest, RevocationRequest
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ListRequest, OutcomeRequest, RevocationRequest
+from dialgate.observability import service_log
 from tests.proxy import Proxy
 from tests.world import CALLER, LIST, Hand
 
@@ -175,7 +176,7 @@ def _run(file: Path, run: Callable[[], Any]) -> None:
     with (file.parent / "said").open("a") as said:
         for fd in (1, 2):
             os.dup2(said.fileno(), fd)
-    logs.configure()
+    service_log.configure()
     asyncio.run(run())
 
 

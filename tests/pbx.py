@@ -1,4 +1,4 @@
-"""A gate with its FastAGI door open on a free port, and an Asterisk to call it (dialgate.conformance.asterisk)."""
+"""A gate with its FastAGI door open on a free port, and an Asterisk to call it (dialgate.tools.conformance.asterisk)."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,11 +8,11 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from dialgate import settings
 from dialgate.app import App
-from dialgate.conformance.asterisk import Channel, Temper, agi
-from dialgate.interfaces.fastagi import FastAgi
-from dialgate.settings import Config
+from dialgate.config import settings
+from dialgate.config.settings import Config
+from dialgate.interfaces.fastagi.server import FastAgi
+from dialgate.tools.conformance.asterisk import Channel, Temper, agi
 from tests import world
 from tests.world import CALLER, CLEAR, KEY, SCOPES, World
 

@@ -11,13 +11,13 @@ import msgspec
 import yaml
 from prometheus_client import CollectorRegistry
 
-from dialgate.keys import Keys
-from dialgate.metrics import Metrics
-from dialgate.model import RegistryAnswer
-from dialgate.registrar import Registrar
-from dialgate.requests import ListRequest
-from dialgate.settings import Client, Config
-from dialgate.snapshot import Snapshot, SnapshotMissing
+from dialgate.config.settings import Client, Config
+from dialgate.core.model import RegistryAnswer
+from dialgate.crypto.keys import Keys
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ListRequest
+from dialgate.lists.snapshot import Snapshot, SnapshotMissing
+from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import config as registries
 from registry_sync import job

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from dialgate import archive, chains, kept, replay
-from dialgate.decision_log import LogUnavailable
-from dialgate.records import Reader
+from dialgate.audit import replay
+from dialgate.config import archive as kept
+from dialgate.decision_log import LogUnavailable, archive, chains
+from dialgate.decision_log.records import Reader
 
 
 class Tally(Struct):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from dialgate.model import MINUTE, SECOND, Instant
+from dialgate.core.model import MINUTE, SECOND, Instant
 from tests.firing import REPORTED
 from tests.watching import RULES
 from tests.world import KEY

@@ -14,12 +14,11 @@ from urllib.request import Request, urlopen
 import obstore
 from obstore.store import S3Store
 
-from dialgate import archive, chains
-from dialgate.archive.packing import pack
-from dialgate.decision_log import cover
-from dialgate.keys import Keys
-from dialgate.model import HOUR
-from dialgate.signing import Signer
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.log_signing import Signer
+from dialgate.decision_log import archive, chains, cover
+from dialgate.decision_log.archive.packing import pack
 from tests.logged import NOW, Said, write
 from tests.ports import free_port
 

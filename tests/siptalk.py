@@ -11,10 +11,10 @@ from typing import Any, cast
 from msgspec import Struct
 from sipmessage import Message, Response
 
-from dialgate.interfaces.sip import SipDoor
-from dialgate.model import DAY, OutcomeRecord
-from dialgate.records import Reader, Record
-from dialgate.sip.transactions import Timers
+from dialgate.core.model import DAY, OutcomeRecord
+from dialgate.decision_log.records import Reader, Record
+from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.sip.transactions import Timers
 from tests import world
 from tests.world import CALLER, CLEAR, KEY, LIST, LISTED, NOW, SCOPES, World
 

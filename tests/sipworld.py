@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from dialgate.keys import Keys
-from dialgate.records import Reader, Record
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
 from tests.bench import kamailio
 from tests.bench.kamailio import Site
 from tests.ports import free_port

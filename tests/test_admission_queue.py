@@ -5,10 +5,10 @@ from itertools import groupby
 
 import pytest
 
-from dialgate.admission_queue import AdmissionQueue, Asked, reply
-from dialgate.answers import Answer
-from dialgate.model import Call
-from dialgate.settings import Client
+from dialgate.config.settings import Client
+from dialgate.core.model import Call
+from dialgate.core.responses import Answer
+from dialgate.gate.admission_queue import AdmissionQueue, Asked, reply
 
 CALL = Call(to="+390612345678", from_="+390684400000", campaign="c", client="dialer", interface="http")
 

@@ -9,7 +9,7 @@ from typing import Any
 from panoramisk import fast_agi
 from pystrix.agi import core, fastagi
 
-from dialgate.conformance.asterisk import Channel, Temper, agi
+from dialgate.tools.conformance.asterisk import Channel, Temper, agi
 
 TO = "+390612345678"
 

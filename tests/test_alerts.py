@@ -11,9 +11,9 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
-from dialgate import settings
-from dialgate.model import DAY
-from dialgate.settings import ConfigError
+from dialgate.config import settings
+from dialgate.config.settings import ConfigError
+from dialgate.core.model import DAY
 from registry_sync.alarms import Alarm, Run, Summary, measured, tell
 from tests.firing import fires
 from tests.test_docs import exposed, shipping_told

@@ -20,15 +20,16 @@ import yaml
 from msgspec import Struct, structs
 from typer.testing import CliRunner
 
-from dialgate import settings
-from dialgate.clock import wall_clock
-from dialgate.doors import Listen
-from dialgate.interfaces import certificates, cli
-from dialgate.localtime import rfc3339
-from dialgate.model import DAY, HOUR, MINUTE
+from dialgate.config import settings
+from dialgate.config.listeners import Listen
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.gate.upkeep import Pulse
+from dialgate.interfaces.cli import main
+from dialgate.interfaces.http import certificates
+from dialgate.runtime.clock import wall_clock
 from dialgate.shipping.standing import tell
 from dialgate.shipping.target import Folder
-from dialgate.upkeep import Pulse
 from tests import redises, world
 from tests.damage import flip
 from tests.firing import DECLARED, fires
@@ -281,8 +282,8 @@ async def test_slow_in_all_three_ways_where_the_disk_stalls(stalling_disk: Path)
 
 
 BROKEN = """
-from dialgate import decision
-from dialgate.interfaces.cli import app
+from dialgate.core import decision
+from dialgate.interfaces.cli.main import app
 
 def number_valid(facts, law):
     raise LookupError
@@ -363,7 +364,7 @@ async def test_bypassed_where_the_switch_has_a_call_that_nobody_asked_about(watc
     calls.write_text(f"time,called,caller,call_id,status,decision\n{row}\n")
     words = ("reconcile", str(calls), "--format", "csv", "--textfile", str(textfile))
     config = ("--config", str(watch.folder / "dialgate.yaml"))
-    await asyncio.to_thread(CliRunner().invoke, cli.app, [*words, *config])
+    await asyncio.to_thread(CliRunner().invoke, main.app, [*words, *config])
     watch.scrapes.textfile(watch.made.hand.at, textfile)
     await watch.fire("DialgateBypassed")
 

@@ -19,15 +19,24 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.archive import Background, Segments, closed, index, indexing, open_segment, packing, segments
-from dialgate.archive.packing import ArchiveFailed, alone, pack
-from dialgate.archive.parquet import digest, write_sums
+from dialgate.config.settings import load as settings_of
+from dialgate.core.model import HOUR, Call
+from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogDamaged, verify
+from dialgate.decision_log.archive import (
+    Background,
+    Segments,
+    closed,
+    index,
+    indexing,
+    open_segment,
+    packing,
+    segments,
+)
+from dialgate.decision_log.archive.packing import ArchiveFailed, alone, pack
+from dialgate.decision_log.archive.parquet import digest, write_sums
+from dialgate.decision_log.records import Reader
 from dialgate.decision_log.segment import ZERO, follow, header_of
-from dialgate.keys import Keys
-from dialgate.model import HOUR, Call
-from dialgate.records import Reader
-from dialgate.settings import load as settings_of
 from tests.damage import flip
 from tests.logged import NOW, Said, write
 from tests.world import CALLER, CLEAR, Hand, running

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import yaml
 
-from dialgate.decision import decide
-from dialgate.law import parse_law
-from dialgate.model import Decision, Facts
+from dialgate.core.decision import decide
+from dialgate.core.law import parse_law
+from dialgate.core.model import Decision, Facts
 
 FOLDER = Path(__file__).parent / "archived"
 LAW = parse_law(yaml.safe_load((FOLDER / "it.yaml").read_text("utf-8")))

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate import archive
-from dialgate.backup import BackupFailed, back_up
-from dialgate.clock import wall_clock
-from dialgate.interfaces import cli
-from dialgate.model import DAY
-from dialgate.signing import public_keys
+from dialgate.core.model import DAY
+from dialgate.crypto.log_signing import public_keys
+from dialgate.decision_log import archive
+from dialgate.interfaces.cli import main
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.backup import BackupFailed, back_up
 from tests import world
 from tests.serving import serving
 from tests.world import CALLER, write_folder
@@ -47,7 +47,7 @@ async def test_a_gate_on_the_copy_knows_all_that_was_told_before_it_was_made(tmp
         await enough.wait()
         before = [answer["decision_id"] for answer in told]
         made = await asyncio.to_thread(
-            CliRunner().invoke, cli.app, ["backup", str(out), "--config", str(config), "--json"]
+            CliRunner().invoke, main.app, ["backup", str(out), "--config", str(config), "--json"]
         )
         await hammering.stopped()
     assert made.exit_code == 0, made.output
@@ -70,7 +70,7 @@ async def test_a_gate_on_the_copy_knows_all_that_was_told_before_it_was_made(tmp
 def test_a_copy_is_never_made_over_another_nor_of_nothing(tmp_path: Path) -> None:
     config = write_folder(tmp_path)
     words = ["backup", str(tmp_path / "out"), "--config", str(config)]
-    refused = CliRunner().invoke(cli.app, words)
+    refused = CliRunner().invoke(main.app, words)
     assert (refused.exit_code, "has a gate ever run here?" in refused.output) == (1, True)
     assert not (tmp_path / "out").exists()
     (tmp_path / "data").mkdir(exist_ok=True)

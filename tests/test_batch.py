@@ -8,14 +8,24 @@ from typing import Any
 
 from msgspec import structs
 
-from dialgate.answers import Answer
-from dialgate.batch import REMEMBERED, Batch, Judged
-from dialgate.decision import decide
-from dialgate.gather import Gatherer, Question
-from dialgate.keys import nonces
-from dialgate.model import MINUTE, Attempt, Call, CallRequest, Consent, Decided, Grounds, Known, Revocation
-from dialgate.records import Reader, decode, joined
-from dialgate.settings import Client
+from dialgate.config.settings import Client
+from dialgate.core.decision import decide
+from dialgate.core.model import (
+    MINUTE,
+    Attempt,
+    Call,
+    CallRequest,
+    Consent,
+    Decided,
+    Grounds,
+    Known,
+    Revocation,
+)
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import nonces
+from dialgate.decision_log.records import Reader, decode, joined
+from dialgate.gate.batch import REMEMBERED, Batch, Judged
+from dialgate.gate.facts import Gatherer, Question
 from tests import world
 from tests.world import CALLER, CLEAR, LISTED, NOW
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client import ProcessCollector
 
-from dialgate import settings
-from dialgate.model import DAY
+from dialgate.config import settings
+from dialgate.core.model import DAY
 from registry_sync.alarms import Alarm, Run, Summary, tell
 from tests.test_metrics import LINE, change_controller, check
 from tests.test_notices import WRITTEN, delivering, hook

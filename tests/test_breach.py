@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.breach import Span
-from dialgate.interfaces import cli
-from dialgate.model import HOUR
+from dialgate.core.model import HOUR
+from dialgate.interfaces.cli import main
+from dialgate.subjects.breach import Span
 from tests import world
 from tests.world import CALL, CLEAR, LISTED, NOW, World
 
@@ -65,7 +65,9 @@ async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -
 
 def run(config: Path, *words: str, code: int = 0, columns: int = 200) -> str:
     done = CliRunner().invoke(
-        cli.app, words, env={"DIALGATE_CONFIG": str(config), "COLUMNS": str(columns), "DIALGATE_ACTOR": "dpo"}
+        main.app,
+        words,
+        env={"DIALGATE_CONFIG": str(config), "COLUMNS": str(columns), "DIALGATE_ACTOR": "dpo"},
     )
     assert done.exit_code == code, done.output
     return done.output
@@ -159,6 +161,6 @@ def test_who_looks_is_named_where_no_user_is_in_the_environment_too(
     } | named
     for _ in range(2):
         words = ["subject", "show", CLEAR, "--purpose", "case 7", "--json"]
-        done = CliRunner().invoke(cli.app, words, env=environment)
+        done = CliRunner().invoke(main.app, words, env=environment)
     account = pwd.getpwuid(os.getuid()).pw_name if who == "account" else who
     assert f'"cli:{account}"' in done.stdout

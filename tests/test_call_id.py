@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Struct
 
-from dialgate.records import Reader, Record
+from dialgate.decision_log.records import Reader, Record
 from tests.world import CALLER, CLEAR, World
 
 BARE, NATIONAL = CLEAR.removeprefix("+"), CLEAR.removeprefix("+39")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate import calllist, tabular
-from dialgate.calllist import BASES, RowProblem, Tally
-from dialgate.model import Basis
-from dialgate.numberset import NumberSet
+from dialgate.core.model import Basis
+from dialgate.lists import call_list, tabular
+from dialgate.lists.call_list import BASES, RowProblem, Tally
+from dialgate.lists.number_set import NumberSet
 
 ROME, MILAN, MOBILE = 390612345678, 390298765432, 393331234567
 # Seven or more digits in a row could be a number; fewer are a line or a count.
@@ -24,7 +24,7 @@ def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
     file.write_text(text, "utf-8", newline="")
     with file.open("rb") as opened:
         table = tabular.read(opened, "IT")
-        return calllist.build(table, path / "list.numbers", home="IT", basis=basis)
+        return call_list.build(table, path / "list.numbers", home="IT", basis=basis)
 
 
 def held(path: Path, tally: Tally) -> dict[int, Basis]:
@@ -172,7 +172,7 @@ def test_a_mobile_is_in_the_directory_only_where_its_own_row_says_so(
     file.write_text(text)
     with file.open("rb") as opened:
         table = tabular.read(opened, "IT")
-        tally = calllist.build(
+        tally = call_list.build(
             table, tmp_path / "set", home="IT", basis=basis, stated_kinds={"mobile"}, note=lambda _: None
         )
     assert (tally.bases, tally.stated, tally.unstated) == (bases, stated, unstated)

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from dialgate.decision import decide
-from dialgate.localtime import rfc3339
-from dialgate.model import REASONS, Decision, Facts
-from dialgate.rules import RULES
+from dialgate.core.decision import decide
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import REASONS, Decision, Facts
+from dialgate.core.rules import RULES
 from tests.casebook import Case, all_cases, case_law, facts_of, instant
 from tests.citations import citations, exchange_severities, matches
 

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from dialgate import localtime, phone
-from dialgate.decision import decide
-from dialgate.model import (
+from dialgate.core import local_time, phone
+from dialgate.core.decision import decide
+from dialgate.core.model import (
     SECOND,
     CallerId,
     Campaign,
@@ -58,7 +58,7 @@ def expected(each: Staged) -> Facts:
     names = dict.fromkeys(registry.id for registry in law.registries)
     facts = structs.replace(
         facts,
-        places=tuple(localtime.place(zone, law.holidays, facts.at) for zone in zones(each.to)),
+        places=tuple(local_time.place(zone, law.holidays, facts.at) for zone in zones(each.to)),
         registries=tuple(said.get(name, RegistryAnswer(registry=name, answer="unknown")) for name in names),
     )
     if facts.number.kind == "invalid":
@@ -179,9 +179,9 @@ def test_the_answer_tells_the_decision_and_outlives_neither_it_nor_a_quarter_of_
     ]
     assert record.at == each.facts.at
     assert (answer.decision == "allow") == record.decision.allow
-    assert answer.valid_until == (localtime.rfc3339(until) if until else "")
+    assert answer.valid_until == (local_time.rfc3339(until) if until else "")
     assert answer.not_before == (
-        localtime.rfc3339(record.decision.not_before) if record.decision.not_before else ""
+        local_time.rfc3339(record.decision.not_before) if record.decision.not_before else ""
     )
     assert decide(record.facts, case_law(each.case)) == record.decision
 

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialgate.crypto.keys import KeysUnusable
+from dialgate.crypto.log_signing import Signer, public_keys, renew
 from dialgate.decision_log import (
     CHECKPOINTS,
     Checkpointer,
@@ -32,9 +34,7 @@ from dialgate.decision_log import (
     signed_checkpoints,
     verify,
 )
-from dialgate.keys import KeysUnusable
-from dialgate.signing import Signer, public_keys, renew
-from dialgate.verifier.verify_evidence import merkle_root
+from dialgate.tools.verifier.verify_evidence import merkle_root
 
 NOW = 1_795_500_000_000
 LOG = "9f2c01ab"

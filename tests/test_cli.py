@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dialgate import logs
-from dialgate.clock import wall_clock
-from dialgate.interfaces import cli
-from dialgate.localtime import rfc3339
+from dialgate.core.local_time import rfc3339
+from dialgate.interfaces.cli import main
+from dialgate.observability import service_log
+from dialgate.runtime.clock import wall_clock
 from tests.bench import __main__ as bench
 
 ROOT = Path(__file__).parent.parent
@@ -225,7 +225,7 @@ def test_without_a_key_the_options_that_give_one_are_named(shared: Gate) -> None
 
 def test_help_shows_flags_without_a_value() -> None:
     for words in (["revoke", "import"], ["check"], ["log", "search"], ["demo"]):
-        shown = CliRunner().invoke(cli.app, [*words, "--help"]).stdout
+        shown = CliRunner().invoke(main.app, [*words, "--help"]).stdout
         assert "--json" in shown
         assert "<bool>" not in shown, words
 
@@ -283,7 +283,7 @@ def test_every_kind_of_entry_is_written_or_refused_with_an_exit_code(shared: Gat
     ]  # fmt: skip
     environment = {"DIALGATE_CONFIG": str(shared.world.config)}
     for code, *words in writes:
-        done = CliRunner().invoke(cli.app, [str(word) for word in words], env=environment)
+        done = CliRunner().invoke(main.app, [str(word) for word in words], env=environment)
         assert done.exit_code == code, (words, done.output)
         assert number.removeprefix("+39") not in done.output
 
@@ -472,12 +472,12 @@ def test_no_number_of_seven_digits_survives_however_it_is_written(
     number: str, separator: str, around: tuple[str, str]
 ) -> None:
     written = separator.join(number)
-    assert written not in logs.blanked(f"{around[0]}{written}{around[1]}")
+    assert written not in service_log.blanked(f"{around[0]}{written}{around[1]}")
 
 
 @pytest.mark.parametrize("harmless", ["port 8080 of 127.0.0.1", "3 of 100 calls", "file.py, line 123456"])
 def test_what_is_no_number_is_left_alone(harmless: str) -> None:
-    assert logs.blanked(harmless) == harmless
+    assert service_log.blanked(harmless) == harmless
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -491,7 +491,7 @@ def benchmark(*words: str) -> subprocess.Popen[str]:
     "name", ["agi", "console", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "workers"]
 )
 def test_a_benchmark_that_moved_names_its_new_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    done = CliRunner().invoke(cli.app, ["bench", name, "--rounds", "3", "--json"])
+    done = CliRunner().invoke(main.app, ["bench", name, "--rounds", "3", "--json"])
     assert (done.exit_code, json.loads(done.stdout)["error"]["code"]) == (2, "bench.moved")
     assert f"python -m tests.bench {name} --json" in json.loads(done.stdout)["error"]["message"]
     with pytest.raises(SystemExit, match="0"):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate.interfaces import cli
+from dialgate.interfaces.cli import main
 from tests import world
 from tests.serving import ROOT
 from tests.world import CALL, CLEAR, LISTED, World
@@ -31,7 +31,9 @@ class Asked(NamedTuple):
     def run(self, *words: object) -> tuple[int, str]:
         """A command in this process. Its output and errors are one text."""
         done = CliRunner().invoke(
-            cli.app, [*map(str, words), "--config", str(self.config)], env={"COLUMNS": "200", "NO_COLOR": "1"}
+            main.app,
+            [*map(str, words), "--config", str(self.config)],
+            env={"COLUMNS": "200", "NO_COLOR": "1"},
         )
         return done.exit_code, done.output
 
@@ -165,6 +167,6 @@ async def test_what_cannot_be_answered_is_refused_with_what_to_mend(asked: Asked
 def test_where_no_gate_ever_ran_nothing_is_made(tmp_path: Path) -> None:
     world.write_folder(tmp_path)
     for words in (("why", CLEAR, *WHY), ("log", "search"), ("log", "replay")):
-        done = CliRunner().invoke(cli.app, [*words, "--config", str(tmp_path / "dialgate.yaml")])
+        done = CliRunner().invoke(main.app, [*words, "--config", str(tmp_path / "dialgate.yaml")])
         assert (done.exit_code, "has a gate ever run here?" in done.output) == (1, True)
     assert not (tmp_path / "data").exists()

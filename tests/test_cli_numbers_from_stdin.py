@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dialgate.interfaces.cli import app as dialgate
-from dialgate.interfaces.cli_terminal import number_given, numbers_given
+from dialgate.interfaces.cli.main import app as dialgate
+from dialgate.interfaces.cli.options import number_given, numbers_given
 from tests.test_docs import COMMANDS
 
 OTHERS = {"column"}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialgate.client import Dialgate, NotRecorded, Verdict
-from dialgate.conformance.gates import Serve, listening
+from dialgate.tools.conformance.gates import Serve, listening
 from tests.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, World
 
 ASKED: dict[str, Any] = {"to": CLEAR, "from_": CALLER, "campaign": CALL["campaign"]}

@@ -9,14 +9,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
-from dialgate import settings
-from dialgate.answers import Answer
 from dialgate.app import App
-from dialgate.clock import wall_clock
-from dialgate.interfaces import cli
-from dialgate.kept_instants import ClockUnconfirmed, KeptInstants
-from dialgate.keys import Keys
-from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
+from dialgate.config import settings
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import Keys
+from dialgate.interfaces.cli import main
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from tests import world
 from tests.test_shared_store import load_list
 from tests.world import CALLER, CLEAR, NOW, Hand
@@ -169,15 +169,15 @@ def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(tmp_pat
     kept.advance(wall_clock() - 2 * DAY)
     run = CliRunner().invoke
     for words in (["retention"], ["log", "retire", "--yes"]):
-        refused = run(cli.app, [*words, "--config", str(path)])
+        refused = run(main.app, [*words, "--config", str(path)])
         assert (refused.exit_code, "dialgate clock confirm" in refused.output) == (1, True), refused.output
     assert len(keys.live()) == 2
-    unsaid = run(cli.app, ["clock", "confirm", "--by", "anna", "--reason", " ", "--config", str(path)])
+    unsaid = run(main.app, ["clock", "confirm", "--by", "anna", "--reason", " ", "--config", str(path)])
     assert unsaid.exit_code != 0
     words = ["clock", "confirm", "--by", "anna", "--reason", "off for two days", "--config", str(path)]
-    assert run(cli.app, words).exit_code == 0
+    assert run(main.app, words).exit_code == 0
     noted = json.loads((tmp_path / "data/clock.ndjson").read_text().splitlines()[-1])
     assert (noted["type"], noted["by"], noted["reason"]) == ("confirmed", "anna", "off for two days")
     for words in (["retention"], ["log", "retire", "--yes"]):
-        assert run(cli.app, [*words, "--config", str(path)]).exit_code == 0
+        assert run(main.app, [*words, "--config", str(path)]).exit_code == 0
     assert len(keys.live()) == 1

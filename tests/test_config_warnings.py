@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.interfaces import cli
+from dialgate.interfaces.cli import main
 from tests.world import KEY, client, write_folder
 
 
@@ -17,10 +17,10 @@ def checked(
     clients = [client("tests", KEY, "check"), switch]
     listen = {"host": host, "port": 0, "trusted_proxies": list(proxies)}
     path = write_folder(folder, clients=clients, listen=listen)
-    done = CliRunner().invoke(cli.app, ["config", "check", "--config", str(path), "--json"])
+    done = CliRunner().invoke(main.app, ["config", "check", "--config", str(path), "--json"])
     assert done.exit_code == 0, done.output
     found: list[str] = json.loads(done.stdout)["warnings"]
-    spoken = CliRunner().invoke(cli.app, ["config", "check", "--config", str(path)])
+    spoken = CliRunner().invoke(main.app, ["config", "check", "--config", str(path)])
     assert spoken.exit_code == 0
     assert spoken.stderr.count("Warning:") == len(found)
     return [warning for warning in found if warning.startswith("client ")]

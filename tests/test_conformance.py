@@ -17,16 +17,25 @@ import yaml
 from msgspec import Struct
 from typer.testing import CliRunner
 
-from dialgate.conformance import dialplan, freeswitch, kit, vicidial
-from dialgate.conformance.asterisk import Channel, agi
-from dialgate.conformance.dialers import CALLER, PLAYED, TO, Commanded, Configured, Dialer, Python, shipped
-from dialgate.conformance.expressions import Unknown, evaluate
-from dialgate.conformance.gates import TestCall as PlacedCall
-from dialgate.conformance.gates import allow, frozen, mismatch, playing, silent
-from dialgate.conformance.kit import CASES, MOVED, Case, Finding, cases_for
-from dialgate.conformance.opensips import Invite, OpenSips
-from dialgate.interfaces import cli
-from dialgate.webhooks import parse_profile, read
+from dialgate.config.webhook_dialects import parse_profile, read
+from dialgate.interfaces.cli import main
+from dialgate.tools.conformance import dialplan, freeswitch, kit, vicidial
+from dialgate.tools.conformance.asterisk import Channel, agi
+from dialgate.tools.conformance.dialers import (
+    CALLER,
+    PLAYED,
+    TO,
+    Commanded,
+    Configured,
+    Dialer,
+    Python,
+    shipped,
+)
+from dialgate.tools.conformance.expressions import Unknown, evaluate
+from dialgate.tools.conformance.gates import TestCall as PlacedCall
+from dialgate.tools.conformance.gates import allow, frozen, mismatch, playing, silent
+from dialgate.tools.conformance.kit import CASES, MOVED, Case, Finding, cases_for
+from dialgate.tools.conformance.opensips import Invite, OpenSips
 from tests.serving import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -227,7 +236,7 @@ def test_a_context_that_the_call_cannot_begin_in_is_named(tmp_path: Path, contex
     text = f"[short]\nexten => _1XX,1,Hangup()\n{SHIPPED}" if context == "short" else SHIPPED
     (tmp_path / "mine.conf").write_text(text)
     words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", context, "--json"]
-    ran = CliRunner().invoke(cli.app, words)
+    ran = CliRunner().invoke(main.app, words)
     error = json.loads(ran.stderr or ran.stdout)["error"]
     assert (ran.exit_code, error["code"], error["field"]) == (2, "conformance.unknown", "context")
     assert problem in error["message"]
@@ -555,7 +564,7 @@ async def test_a_dialer_of_ones_own_is_judged_by_what_comes_out_at_its_trunk(
 
 
 def test_the_command_tells_each_case_and_ends_with_the_sum() -> None:
-    ran = CliRunner().invoke(cli.app, ["conformance", "python", "--json"])
+    ran = CliRunner().invoke(main.app, ["conformance", "python", "--json"])
     told = [json.loads(line) for line in ran.stdout.splitlines()]
     assert (ran.exit_code, [each["case"] for each in told]) == (0, [case.name for case in CASES])
 
@@ -563,7 +572,7 @@ def test_the_command_tells_each_case_and_ends_with_the_sum() -> None:
 def test_an_open_dialplan_ends_the_command_with_one(tmp_path: Path) -> None:
     (tmp_path / "mine.conf").write_text("[out]\nexten => _X.,1,Dial(x)\nexten => _+X.,1,Dial(x)\n")
     words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", "out"]
-    ran = CliRunner().invoke(cli.app, words)
+    ran = CliRunner().invoke(main.app, words)
     assert (ran.exit_code, ran.stdout.count("OPEN")) == (1, len(CASES) + 1)
 
 
@@ -571,4 +580,4 @@ def test_an_open_dialplan_ends_the_command_with_one(tmp_path: Path) -> None:
     "words", [["nobody"], ["own"], ["asterisk", "--file", __file__], ["python", "--wait", "0"]]
 )
 def test_misuse_is_told_as_such(words: list[str]) -> None:
-    assert CliRunner().invoke(cli.app, ["conformance", *words]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["conformance", *words]).exit_code == 2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from dialgate.conformance.asterisk import Channel, agi
 from dialgate.interfaces.connections import Connections
+from dialgate.tools.conformance.asterisk import Channel, agi
 from tests import pbx, world
 from tests.pbx import told
 from tests.serving import PROGRAM, Gatehouse, serving

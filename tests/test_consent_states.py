@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from dialgate.model import HOUR
+from dialgate.core.model import HOUR
 from tests import world
 from tests.test_console import browser, send
 from tests.world import CALLER, KEY, LIST, NOW, World

@@ -20,24 +20,24 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
-from dialgate.cases import KINDS
-from dialgate.console import page, words
-from dialgate.console.live import Heard, Live, Second, Share, quantile
-from dialgate.console.masks import masked
-from dialgate.doors import Listen
-from dialgate.interfaces import console, http
-from dialgate.interfaces.console_calls import CHANNELS
-from dialgate.interfaces.console_sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
-from dialgate.interfaces.http_errors import CODES
-from dialgate.metrics import Calls
-from dialgate.model import HOUR, REASONS, SECOND, Kind, Severity
+from dialgate.config import settings
+from dialgate.config.listeners import Listen
+from dialgate.core.model import HOUR, REASONS, SECOND, Kind, Severity
+from dialgate.core.request_deadlines import KINDS
+from dialgate.interfaces import site
+from dialgate.interfaces.console import page, routes, words
+from dialgate.interfaces.console.calls import CHANNELS
+from dialgate.interfaces.console.live import Heard, Live, Second, Share, quantile
+from dialgate.interfaces.console.masks import masked
+from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
+from dialgate.interfaces.http.errors import CODES
+from dialgate.observability.metrics import Calls
 from tests import world
 from tests.consoleworld import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
 from tests.serving import ROOT
 from tests.world import CALLER, CLEAR, LISTED, World
 
-ROUTES = [(route.method, route.path, route.needs) for route in console._ROUTES]
+ROUTES = [(route.method, route.path, route.needs) for route in routes._ROUTES]
 PAGES = [path for method, path, _ in ROUTES if method == "GET" and "{" not in path and "events" not in path]
 HOME = {"Sec-Fetch-Site": "same-origin"}
 
@@ -114,7 +114,7 @@ async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path)
     config = made.app.config
     listen = msgspec.convert({"port": 0, **world.write_certificate(tmp_path)}, Listen)
     made.app.gate.config = replace(config, settings=replace(config.settings, listen=listen))
-    runner = await http.start(made.app, CollectorRegistry())
+    runner = await site.start(made.app, CollectorRegistry())
     try:
         async with (
             ClientSession(f"https://127.0.0.1:{runner.addresses[0][1]}", headers=HOME) as session,

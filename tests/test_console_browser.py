@@ -18,7 +18,7 @@ import pytest_asyncio
 from msgspec import Struct
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from dialgate.rules import RULES
+from dialgate.core.rules import RULES
 from tests.consoleworld import AGENT, MARKUP, NUMBERS, OFFICER, SUPERVISOR, check, looked_at, post
 from tests.ports import free_port
 from tests.world import CALLER, CLEAR, LIST, LISTED, World

@@ -16,14 +16,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from dialgate import archive
-from dialgate.clock import wall_clock
-from dialgate.decision_log import Report, last_checkpoint, segments
-from dialgate.keys import Keys
-from dialgate.ledger import Revoked
-from dialgate.model import DAY
-from dialgate.records import Reader, Record
-from dialgate.signing import public_keys
+from dialgate.core.ledger_events import Revoked
+from dialgate.core.model import DAY
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.log_signing import public_keys
+from dialgate.decision_log import Report, archive, last_checkpoint, segments
+from dialgate.decision_log.records import Reader, Record
+from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from tests import world
 from tests.serving import HUNG_UP, Gatehouse, kill, serving, spawn

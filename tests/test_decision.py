@@ -10,10 +10,10 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from dialgate import localtime
-from dialgate.decision import _judge, attempts_forbid_nothing, decide, lasts_until
-from dialgate.law import Binding, Law, parse_law
-from dialgate.model import (
+from dialgate.core import local_time
+from dialgate.core.decision import _judge, attempts_forbid_nothing, decide, lasts_until
+from dialgate.core.law import Binding, Law, parse_law
+from dialgate.core.model import (
     DAY,
     HOUR,
     MINUTE,
@@ -41,7 +41,7 @@ from dialgate.model import (
     Skip,
     Transfer,
 )
-from dialgate.rules import PRECONDITIONS, RULES
+from dialgate.core.rules import PRECONDITIONS, RULES
 from tests.casebook import INSTANTS, Case, Wanted, facts_of, instant, law_data, law_of
 
 IT = law_of("IT")
@@ -233,13 +233,13 @@ def test_the_reason_is_a_sentence_that_says_what_was_wrong(facts: dict[str, Any]
 @cache
 def place(zone: str, day: date) -> Place:
     noon = instant(f"{day.isoformat()}T12:00:00+00:00")
-    return localtime.place(zone, IT.holidays, noon)
+    return local_time.place(zone, IT.holidays, noon)
 
 
 def moved(facts: Facts, at: Instant) -> Facts:
     """The same at another instant, as the gate would gather it then."""
-    places = tuple(place(each.zone, localtime.day_in(each.zone, at)) for each in facts.places)
-    return replace(facts, at=at, today=localtime.day_in(IT.zone, at), places=places)
+    places = tuple(place(each.zone, local_time.day_in(each.zone, at)) for each in facts.places)
+    return replace(facts, at=at, today=local_time.day_in(IT.zone, at), places=places)
 
 
 def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
@@ -389,7 +389,7 @@ SECONDS = st.sampled_from([0, 9 * 3600, 20 * 3600 - 10, 23 * 3600 + 3599]) | st.
 
 def at_some_time(facts: Facts, day: int, second: int) -> Facts:
     by = day * DAY + second * SECOND
-    days = (localtime.day_in(IT.zone, AT + by) - TODAY).days
+    days = (local_time.day_in(IT.zone, AT + by) - TODAY).days
     there: Facts = shifted(facts, by, days)
     return moved(there, there.at)
 
@@ -517,7 +517,7 @@ def test_an_allow_holds_until_the_end_that_was_told(facts: Facts, permille: int)
     assert facts.at < decision.valid_until <= facts.at + 25 * HOUR
     span = decision.valid_until - facts.at
     for at in (facts.at + span * permille // 1000, decision.valid_until - 1):
-        assert decide(moved(facts, at), IT).allow, localtime.rfc3339(at)
+        assert decide(moved(facts, at), IT).allow, local_time.rfc3339(at)
 
 
 @PROPERTY
@@ -576,8 +576,8 @@ def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts
         return
     span = end - facts.at
     for at in (facts.at + span * permille // 1000, end - 1):
-        assert decide(moved(facts, at), IT) == decision, localtime.rfc3339(at)
-        assert decide(replace(facts, at=at), IT) == decision, localtime.rfc3339(at)
+        assert decide(moved(facts, at), IT) == decision, local_time.rfc3339(at)
+        assert decide(replace(facts, at=at), IT) == decision, local_time.rfc3339(at)
 
 
 @pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])

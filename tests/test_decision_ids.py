@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from dialgate import evidence
-from dialgate.decision_ids import DecisionIds, owner_of
-from dialgate.keys import Keys
-from dialgate.model import HOUR
-from dialgate.records import Reader, Record
+from dialgate.audit import evidence
+from dialgate.core.decision_ids import DecisionIds, owner_of
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
 from tests import world
 from tests.test_evidence import sources
 from tests.test_tenants import CAMPAIGNS, OWNERS, SCOPES, SHOWN, write_controllers

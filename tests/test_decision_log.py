@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
 from dialgate.decision_log.syncing import Done, Syncing, ThreadSyncing
-from dialgate.keys import Keys
-from dialgate.metrics import Metrics
-from dialgate.recorder import LogRecorder
+from dialgate.gate.recorder import LogRecorder
+from dialgate.observability.metrics import Metrics
 from tests.test_syncing import WAYS
 
 ONE = "0000000000000001.ndjson"

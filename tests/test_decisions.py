@@ -9,12 +9,12 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
-from dialgate.chains import Chains
-from dialgate.keys import Keys
-from dialgate.model import DAY
-from dialgate.search import Hit, Query, search
-from dialgate.span import Span
-from dialgate.why import Inquiry, Sees
+from dialgate.audit.number_history import Inquiry, Sees
+from dialgate.audit.search import Hit, Query, search
+from dialgate.core.model import DAY
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.span import Span
 from tests import world
 from tests.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World
 

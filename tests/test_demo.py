@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.demo import FAULTS, DemoError, Wanted, build
-from dialgate.interfaces import cli
-from dialgate.model import REASONS
+from dialgate.core.model import REASONS
+from dialgate.interfaces.cli import main
+from dialgate.tools.demo import FAULTS, DemoError, Wanted, build
 from tests.ports import free_port
 from tests.serving import ROOT
 from tests.watching import MACHINE, exporter, prometheus
@@ -108,7 +108,7 @@ async def test_every_reason_is_seen_and_no_alert_fires(tmp_path: Path) -> None:
         {"DialgateDown"} if QUICK else set()
     )  # once it has ended
     asked = ["report", "--config", str(folder / "dialgate.yaml"), "--controller", "acme", "--format", "json"]
-    found = await asyncio.to_thread(CliRunner().invoke, cli.app, [*asked, "--month", month(folder)])
+    found = await asyncio.to_thread(CliRunner().invoke, main.app, [*asked, "--month", month(folder)])
     assert json.loads(found.stdout)["asked"] > 0
 
 
@@ -133,7 +133,7 @@ def test_a_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         asked = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]
-        refused = CliRunner().invoke(cli.app, asked)
+        refused = CliRunner().invoke(main.app, asked)
     assert refused.exit_code == 1
     assert refused.stderr.startswith(
         f"demo.failed: port {port} on 127.0.0.1 cannot be used: Address already in use."

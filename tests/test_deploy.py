@@ -14,9 +14,9 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from dialgate.interfaces.cli import app
-from dialgate.interfaces.http_operations import OPERATIONS
-from dialgate.settings import load
+from dialgate.config.settings import load
+from dialgate.interfaces.cli.main import app
+from dialgate.interfaces.http.operations import OPERATIONS
 from tests import world
 from tests.test_registry_deploy import DEPLOY, unit
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from dialgate import settings
-from dialgate.doors import Limits
-from dialgate.settings import ConfigError
-from dialgate.webhooks import WebhookError, parse_profile
+from dialgate.config import settings
+from dialgate.config.listeners import Limits
+from dialgate.config.settings import ConfigError
+from dialgate.config.webhook_dialects import WebhookError, parse_profile
 from tests import pbx, world
 from tests.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
 

@@ -14,18 +14,21 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from dialgate.doors import FastAgi, Limits, Listen, Operations, Sip, SipTrunk
-from dialgate.interfaces import cli, http, openapi, siblings
-from dialgate.interfaces.http_errors import CODES
-from dialgate.metrics import Calls, Metrics
-from dialgate.model import REASONS
-from dialgate.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
-from dialgate.shipping.settings import Shipping, StreamTo
+from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk
+from dialgate.config.log_settings import ServiceLog, TracesTo
+from dialgate.config.retention_terms import Retention
+from dialgate.config.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
+from dialgate.config.shipping import Shipping, StreamTo
+from dialgate.config.storage_periods import Storage
+from dialgate.config.webhook_targets import Webhook
+from dialgate.core.model import REASONS
+from dialgate.interfaces import site
+from dialgate.interfaces.cli import main
+from dialgate.interfaces.http import openapi
+from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.workers import siblings
+from dialgate.observability.metrics import Calls, Metrics
 from dialgate.shipping.standing import measured
-from dialgate.storage_days import Storage
-from dialgate.telling import ServiceLog, TracesTo
-from dialgate.terms import Retention
-from dialgate.webhook import Webhook
 from registry_sync import cli as sync_cli
 from registry_sync.alarms import Kind
 from registry_sync.config import Asked, Listed, Registries
@@ -59,7 +62,7 @@ def test_every_error_with_its_status_and_text() -> None:
 def test_every_endpoint_with_its_scope() -> None:
     served = [
         [f"{each.method} {openapi.plain(each.path)}", each.scope or "any" * each.any_key]
-        for each in http.EVERY
+        for each in site.EVERY
     ]
     assert [row[:2] for row in rows("## Endpoints", 3)] == served
 
@@ -144,7 +147,7 @@ def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, command
 
 
-PROGRAMS = {"dialgate": cli.app, "registry-sync": sync_cli.app}
+PROGRAMS = {"dialgate": main.app, "registry-sync": sync_cli.app}
 COMMANDS = dict(leaf for name, app in PROGRAMS.items() for leaf in leaves(get_command(app), name))
 
 

@@ -15,17 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dialgate import settings
-from dialgate.calllist import RowProblem
-from dialgate.interfaces import cli
-from dialgate.keys import Keys
-from dialgate.ledger import CallRequested, ConsentGiven, ContractMade, Event
-from dialgate.masking import Masker, may_stand_in
-from dialgate.model import Purpose
-from dialgate.refusal import Refused
-from dialgate.registrar import Registrar
-from dialgate.requests import ConsentRequest, EntriesRequest
-from dialgate.settings import Client
+from dialgate.config import settings
+from dialgate.config.settings import Client
+from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
+from dialgate.core.model import Purpose
+from dialgate.core.refusal import Refused
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.masking import Masker, may_stand_in
+from dialgate.interfaces.cli import main
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ConsentRequest, EntriesRequest
+from dialgate.lists.call_list import RowProblem
 from tests.world import CLEAR, LISTED, NOW, write_folder
 
 CRM = Client(name="crm", controllers=("acme",), scopes=("ledger",))
@@ -266,10 +266,10 @@ def test_a_command_enters_a_file_and_says_what_it_left_out(
     file, reasons = tmp_path / "export.csv", tmp_path / "bad.csv"
     file.write_text(f"{header}\n{row}\n12,,,,\n")
     words = [command, "import", str(file), "--config", str(config), "--reasons", str(reasons), "--json"]
-    ran = CliRunner().invoke(cli.app, words)
+    ran = CliRunner().invoke(main.app, words)
     assert (ran.exit_code, json.loads(ran.stdout)["error"]["code"]) == (1, "list.unreadable")
     assert reasons.read_text().splitlines()[1].startswith("3,")
-    ran = CliRunner().invoke(cli.app, [*words, "--skip-bad"])
+    ran = CliRunner().invoke(main.app, [*words, "--skip-bad"])
     assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
     assert (told["rows"], told["recorded"], told["refused"]) == (2, 1, 1)

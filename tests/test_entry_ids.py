@@ -15,13 +15,13 @@ from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as some
 
-from dialgate.answers import Reason
-from dialgate.entry_ids import EntryIds, is_plain
-from dialgate.interfaces.cli_writing import write
-from dialgate.keys import Keys
-from dialgate.records import Reader, Record
-from dialgate.requests import LiftRequest, RevocationRequest
-from dialgate.subjects import Subjects
+from dialgate.core.entry_ids import EntryIds, is_plain
+from dialgate.core.responses import Reason
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
+from dialgate.interfaces.cli.ledger_access import write
+from dialgate.ledger.schemas import LiftRequest, RevocationRequest
+from dialgate.subjects.rights import Subjects
 from tests import redises, world
 from tests.test_console import browser
 from tests.test_console import send as send_form

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dialgate.decision import decide
-from dialgate.law import SECTIONS, Law, parse_law
+from dialgate.core.decision import decide
+from dialgate.core.law import SECTIONS, Law, parse_law
 from tests.casebook import Case, all_cases, facts_of, law_data, merged
 from tests.citations import matches
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dialgate.erasure import last_used
-from dialgate.holds import Holds
-from dialgate.ledger import ContractMade, Draft
-from dialgate.model import DAY, HOUR, Attempt
-from dialgate.offlists import off_lists
+from dialgate.audit.legal_holds import Holds
+from dialgate.core.ledger_events import ContractMade, Draft
+from dialgate.core.model import DAY, HOUR, Attempt
 from dialgate.store.sqlite import SqliteStore
+from dialgate.subjects.erasure import last_used
+from dialgate.subjects.list_removal import off_lists
 from tests import world
 from tests.damage import flip
 from tests.world import CALLER, CLEAR, LIST, LISTED, NOW, World

@@ -14,9 +14,9 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from hypothesis import strategies as st
 
-from dialgate import registrar
-from dialgate.interfaces.http_check import SimulateRequest
-from dialgate.interfaces.http_errors import CODES, Failed, Fault, Problem, decode
+from dialgate.interfaces.http.check import SimulateRequest
+from dialgate.interfaces.http.errors import CODES, Failed, Fault, Problem, decode
+from dialgate.ledger import registrar
 from tests import world
 from tests.world import CALL, CLEAR, LIST, LISTED, World
 

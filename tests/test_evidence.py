@@ -22,20 +22,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import load_pem_x509_certificates
 from msgspec import structs
 
-from dialgate import chains, evidence, kept
-from dialgate.decision_log import DecisionLog, cover, last_checkpoint, segments
-from dialgate.evidence import Sources
-from dialgate.holds import Holds
-from dialgate.keys import Keys
-from dialgate.model import DAY
-from dialgate.proofs import NoEvidence
-from dialgate.records import Reader, Record
-from dialgate.signing import Signer, renew
+from dialgate.audit import evidence
+from dialgate.audit.evidence import Sources
+from dialgate.audit.legal_holds import Holds
+from dialgate.config import archive
+from dialgate.core.model import DAY
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.log_signing import Signer, renew
+from dialgate.decision_log import DecisionLog, chains, cover, last_checkpoint, segments
+from dialgate.decision_log.inclusion_proofs import NoEvidence
+from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.timestamps import Stamper
 from dialgate.store.sqlite import SqliteStore
-from dialgate.subjects import Subjects
-from dialgate.timestamps import Stamper
-from dialgate.verifier import verify_evidence
-from dialgate.verifier.verify_evidence import Refused, checked
+from dialgate.subjects.rights import Subjects
+from dialgate.tools.verifier import verify_evidence
+from dialgate.tools.verifier.verify_evidence import Refused, checked
 from tests import logged, world
 from tests.test_cli import command, ended
 from tests.test_timestamps import authority, serving
@@ -403,7 +404,7 @@ async def test_a_record_of_before_is_proved_too_and_shows_no_other_file(tmp_path
         bundle = await evidence_of(made, told["decision_id"])
         data = made.app.config.data
         (record,) = (entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
-        assert kept.answer_seconds(data / "kept", record.config) == 900
+        assert archive.answer_seconds(data / "kept", record.config) == 900
     assert f"{STRANGER}.yaml " in bundle.decode(), "the record's own hash is of a list that holds the name"
     assert f"dialer-of-{STRANGER}" not in bundle.decode()
     assert checked(bundle)[-1].endswith(SHOWN_HASHES)

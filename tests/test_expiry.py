@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dialgate.expiry import Removal
-from dialgate.model import DAY, Instant
+from dialgate.core.model import DAY, Instant
+from dialgate.subjects.expiry import Removal
 from tests import world
 from tests.world import CALL, CLEAR, LIST, NOW, World
 

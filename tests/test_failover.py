@@ -21,12 +21,12 @@ import pytest
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
 from dialgate.app import App
+from dialgate.config import settings
+from dialgate.core.model import DAY, Call, Instant
 from dialgate.decision_log import verify
-from dialgate.model import DAY, Call, Instant
-from dialgate.records import Reader, Record
-from dialgate.requests import RevocationRequest
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import RevocationRequest
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from aiohttp import ClientSession
 
-from dialgate.interfaces import bulk
-from dialgate.interfaces.turns import Turns
+from dialgate.interfaces.http import bulk
+from dialgate.interfaces.http.turns import Turns
 from dialgate.store.sqlite import SqliteStore
 from tests import world
 from tests.world import CALL, KEY, SCOPES, World

@@ -12,13 +12,21 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from dialgate import decision_log
-from dialgate.conformance.asterisk import Channel, Temper, agi
-from dialgate.doors import FastAgi
-from dialgate.interfaces.agi import Environment, Hangup, Listener, NotAgi, Reply, set_variable, set_variables
+from dialgate.config.listeners import FastAgi
+from dialgate.config.settings import ConfigError
 from dialgate.interfaces.due import Due
-from dialgate.interfaces.fastagi import FastAgi as Door
+from dialgate.interfaces.fastagi.protocol import (
+    Environment,
+    Hangup,
+    Listener,
+    NotAgi,
+    Reply,
+    set_variable,
+    set_variables,
+)
+from dialgate.interfaces.fastagi.server import FastAgi as Door
 from dialgate.interfaces.refusal_log import RefusalLog
-from dialgate.settings import ConfigError
+from dialgate.tools.conformance.asterisk import Channel, Temper, agi
 from tests import pbx
 from tests.pbx import Pbx, told
 from tests.serving import serving

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dialgate import decision_log
-from dialgate.model import HOUR
+from dialgate.core.model import HOUR
 from tests import pbx
 from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop
 from tests.pbx import Pbx

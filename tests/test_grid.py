@@ -11,8 +11,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from dialgate.law import SECTIONS, Law, parse_law
-from dialgate.model import REASONS, Callee, CallType, Kind, Purpose
+from dialgate.core.law import SECTIONS, Law, parse_law
+from dialgate.core.model import REASONS, Callee, CallType, Kind, Purpose
 from tests.casebook import COUNTRIES, law_data, law_of
 from tests.grid import GridError, Row, read_rows, read_words, table_rows
 

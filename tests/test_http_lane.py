@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from dialgate.answers import Answer
-from dialgate.interfaces.http_lane import Lane
+from dialgate.core.responses import Answer
+from dialgate.interfaces.http.lane import Lane
 from tests import world
 from tests.world import CALL, CALLER, KEY, LISTED, World
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dialgate import archive
-from dialgate.archive import closed, index, indexing, segments
-from dialgate.archive.packing import pack
-from dialgate.backup import back_up
-from dialgate.keys import Keys
-from dialgate.model import HOUR, OutcomeRecord
-from dialgate.records import Reader, Record
+from dialgate.core.model import HOUR, OutcomeRecord
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import archive
+from dialgate.decision_log.archive import closed, index, indexing, segments
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader, Record
+from dialgate.tools.backup import back_up
 from tests.damage import flip
 from tests.logged import NOW, Said, write
 from tests.world import write_folder

@@ -10,7 +10,7 @@ import random
 from itertools import count
 from pathlib import Path
 
-from dialgate.conformance.gates import Play
+from dialgate.tools.conformance.gates import Play
 from tests import sipworld
 from tests.sipworld import Message, Sip, read, user_of
 from tests.test_kamailio_gate import staged

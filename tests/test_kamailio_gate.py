@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dialgate import cdr
-from dialgate.conformance import gates
-from dialgate.conformance.gates import Play
+from dialgate.audit.reconciliation import cdr
+from dialgate.tools.conformance import gates
+from dialgate.tools.conformance.gates import Play
 from tests import sipworld
 from tests.bench import kamailio
 from tests.bench import sip as sip_bench

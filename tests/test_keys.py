@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from dialgate.crypto.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, nonces
 from dialgate.decision_log import DecisionLog
-from dialgate.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, nonces
 
 NUMBER = "+393331234567"
 NONCE = bytes(12)
@@ -97,7 +97,7 @@ def test_what_one_process_made_another_finds(tmp_path: Path) -> None:
 
 def test_processes_that_need_a_new_month_at_once_agree_on_its_keys(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dialgate.keys import Keys\n"
+        "import sys; from pathlib import Path; from dialgate.crypto.keys import Keys\n"
         "keys = Keys.open(Path(sys.argv[1])); print(keys.log, keys.month(0).pseudonym('+390000000001').hex())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "keys.json")]

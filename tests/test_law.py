@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate import law as law_module
-from dialgate.law import SECTIONS, Law, LawError, Section, parse_law
-from dialgate.model import CallerId, Campaign, Controller, Facts, Number
+from dialgate.core import law as law_module
+from dialgate.core.law import SECTIONS, Law, LawError, Section, parse_law
+from dialgate.core.model import CallerId, Campaign, Controller, Facts, Number
 from tests.casebook import law_data, law_of
 
 IT = law_of("IT")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from dialgate.ledger import (
+from dialgate.core.ledger_events import (
     CallRequested,
     ConsentConfirmed,
     ConsentGiven,
@@ -25,7 +25,7 @@ from dialgate.ledger import (
     merge,
     said,
 )
-from dialgate.model import CallRequest, Consent, Contract, Known, Revocation
+from dialgate.core.model import CallRequest, Consent, Contract, Known, Revocation
 
 MAY, JUNE, JULY = date(2026, 5, 31), date(2026, 6, 30), date(2026, 7, 1)
 

@@ -12,13 +12,13 @@ import yaml
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
-from dialgate.clock import wall_clock
-from dialgate.interfaces.siblings import Siblings, refresh_gates
-from dialgate.model import DAY, HOUR, Call
-from dialgate.offlists import off_lists
+from dialgate.config import settings
+from dialgate.core.model import DAY, HOUR, Call
+from dialgate.interfaces.workers.siblings import Siblings, refresh_gates
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.store import CallerIdProof, StoreUnavailable
+from dialgate.subjects.list_removal import off_lists
 from tests.serving import program, serving
 from tests.world import (
     CALL,

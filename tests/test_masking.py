@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate.keys import Keys
-from dialgate.masking import Masker
-from dialgate.model import Origin
-from dialgate.requests import ConsentRequest
+from dialgate.core.model import Origin
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.masking import Masker
+from dialgate.ledger.schemas import ConsentRequest
 
 NUMBER = "+393281234567"
 WRITTEN = [

@@ -9,8 +9,8 @@ from aiohttp import ClientSession
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from dialgate import settings
-from dialgate.model import DAY, SECOND
+from dialgate.config import settings
+from dialgate.core.model import DAY, SECOND
 from tests.world import CALL, CALLER, CLEAR, LISTED, NOW, World, load_list, running
 
 OPEN = {"Accept": "application/openmetrics-text; version=1.0.0"}

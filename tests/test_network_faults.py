@@ -10,13 +10,13 @@ import pytest
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
-from dialgate.answers import Answer
 from dialgate.app import App
+from dialgate.config import settings
+from dialgate.core.model import DAY
+from dialgate.core.responses import Answer
 from dialgate.decision_log import verify
-from dialgate.model import DAY
-from dialgate.records import Reader, Record
-from dialgate.requests import RevocationRequest
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import RevocationRequest
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world

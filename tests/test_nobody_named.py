@@ -16,10 +16,10 @@ from aiohttp import ClientSession, CookieJar, FormData, web
 from msgspec import Struct
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from dialgate.clock import wall_clock
-from dialgate.conformance.asterisk import Channel, agi
-from dialgate.interfaces import console
-from dialgate.model import DAY
+from dialgate.core.model import DAY
+from dialgate.interfaces.console import routes
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.conformance.asterisk import Channel, agi
 from tests.serving import ROOT
 from tests.siptalk import TRUNK, Sbc
 from tests.test_metrics import OPEN, check
@@ -213,7 +213,7 @@ async def by_console(url: str, role: str) -> dict[str, str]:
             pages["events"] = told
         ids = re.findall(r'"id":"([0-9a-f]{8}-[0-9]+)"', told)
         assert bool(ids) == bool(told)
-        paths = [each.path for each in console._ROUTES if each.method == "GET" and "events" not in each.path]
+        paths = [each.path for each in routes._ROUTES if each.method == "GET" and "events" not in each.path]
         for path in [*paths, "/console/nothing", *(f"/console/decisions/{each}" for each in ids)]:
             async with session.get(path.replace("{id}", "0")) as page:
                 pages[path] = await page.text()
@@ -237,7 +237,7 @@ async def _forms(session: ClientSession, number: str, token: str) -> None:
         "outcome": "answered",
         "reason": number,
     }
-    for route in console._ROUTES:
+    for route in routes._ROUTES:
         if route.method == "POST":
             body = FormData(fields)
             if route.path == "/console/lists":

@@ -14,13 +14,13 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import ClientResponse, web
 
-from dialgate import settings, webhook
-from dialgate.interfaces import subscribers
-from dialgate.model import HOUR
-from dialgate.registrar import Registrar
-from dialgate.requests import RevocationRequest
-from dialgate.settings import Client, ConfigError
-from dialgate.webhook import Webhook
+from dialgate.config import settings, webhook_targets
+from dialgate.config.settings import Client, ConfigError
+from dialgate.config.webhook_targets import Webhook
+from dialgate.core.model import HOUR
+from dialgate.interfaces.webhooks import deliveries
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import RevocationRequest
 from tests import world
 from tests.world import CLEAR, KEY, LISTED, NOW, World, write_folder
 
@@ -221,7 +221,7 @@ async def telling(folder: Path, url: str, **changes: Any) -> AsyncIterator[World
 async def delivering(made: World) -> AsyncIterator[None]:
     """From what comes once this has begun."""
     await made.app.registrar.notices.delivery("crm")
-    task = asyncio.create_task(subscribers.run(made.app, made.hand))
+    task = asyncio.create_task(deliveries.run(made.app, made.hand))
     try:
         yield
     finally:
@@ -399,7 +399,9 @@ def test_two_webhooks_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_the_signature_is_that_of_the_standard() -> None:
     """The example of Standard Webhooks' own documentation."""
-    secret = webhook.secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    told = webhook.headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    secret = webhook_targets.secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    told = webhook_targets.headers(
+        secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )
     assert told["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert Webhook(name="a", url="https://a", controllers=(), secret_file="s").give_up_hours == 72

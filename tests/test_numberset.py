@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dialgate.numberset import DENSE, FORMAT, HEADER, LIMIT, DamagedFile, NumberSet, distinct, write
+from dialgate.lists.number_set import DENSE, FORMAT, HEADER, LIMIT, DamagedFile, NumberSet, distinct, write
 from dialgate.runtime.chunked_write import CHUNK
 
 BLOCK = 10_000
@@ -212,7 +212,7 @@ def test_the_sum_names_numbers_tags_and_meta(tmp_path: Path) -> None:
 READER = """
 import sys
 from pathlib import Path
-from dialgate.numberset import NumberSet
+from dialgate.lists.number_set import NumberSet
 numbers = NumberSet.open(Path(sys.argv[1]))
 start = int(sys.argv[2])
 assert [number - start for number in range(start, start + 3_000) if number in numbers] == list(range(0, 3_000, 2))

@@ -12,20 +12,21 @@ import yaml
 from msgspec import structs
 from typer.testing import CliRunner
 
-from dialgate import everywhere, settings
-from dialgate.clock import wall_clock
-from dialgate.conformance.gates import listening
-from dialgate.holds import Holds
-from dialgate.interfaces.cli import app
-from dialgate.kept import owners
-from dialgate.keys import Keys, nonces
-from dialgate.listcopies import part
-from dialgate.model import HOUR, MINUTE, SECOND
-from dialgate.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
-from dialgate.settings import ConfigError
-from dialgate.shared_holds import SharedHolds
+from dialgate.audit.legal_holds import Holds
+from dialgate.audit.number_history import Inquiry, Sees
+from dialgate.cluster import decision_search
+from dialgate.cluster.list_replication import part
+from dialgate.cluster.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
+from dialgate.cluster.shared_holds import SharedHolds
+from dialgate.config import settings
+from dialgate.config.archive import owners
+from dialgate.config.settings import ConfigError
+from dialgate.core.model import HOUR, MINUTE, SECOND
+from dialgate.crypto.keys import Keys, nonces
+from dialgate.interfaces.cli.main import app
+from dialgate.runtime.clock import wall_clock
 from dialgate.store import StoreUnavailable
-from dialgate.why import Inquiry, Sees
+from dialgate.tools.conformance.gates import listening
 from tests import redises, test_console, world
 from tests.damage import flip
 from tests.ports import free_port
@@ -523,9 +524,9 @@ async def test_a_report_is_not_forgotten_because_who_took_it_is_away_when_the_re
     name = await called(rome)
     await send(rome, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
     asked = AboutNumber(number=CLEAR, sees=Sees())
-    (found,) = everywhere.about(Inquiry(rome.folder / "data", keys_of(rome)), asked).found
+    (found,) = decision_search.about(Inquiry(rome.folder / "data", keys_of(rome)), asked).found
     for reports in ((), found.outcomes):
-        assert [each.result for each in everywhere._joined(found, reports).outcomes] == ["answered"]
+        assert [each.result for each in decision_search._joined(found, reports).outcomes] == ["answered"]
 
 
 # ---- who is gone ---------------------------------------------------------------------------------------------------------

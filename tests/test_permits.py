@@ -14,14 +14,14 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from dialgate import settings
-from dialgate.answers import Answer
-from dialgate.interfaces import subscribers
-from dialgate.keys import KeysUnusable
-from dialgate.localtime import rfc3339
-from dialgate.model import DAY, SECOND, Instant
-from dialgate.permit import Permit, PermitRefused, permitted, read, token
-from dialgate.permit_key import PermitKey
+from dialgate.config import settings
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY, SECOND, Instant
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import KeysUnusable
+from dialgate.crypto.permit import Permit, PermitRefused, permitted, read, token
+from dialgate.crypto.permit_key import PermitKey
+from dialgate.interfaces.webhooks import deliveries
 from tests import sipworld, world
 from tests.sipworld import Sip, user_of
 from tests.world import CALL, CALLER, CLEAR, LISTED, NOW, Hand, World
@@ -202,7 +202,7 @@ async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
     hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"subscribers": [hook]}))
     made.app.reload(settings.load(path))
-    task = asyncio.create_task(subscribers.run(made.app, now))
+    task = asyncio.create_task(deliveries.run(made.app, now))
     try:
         yield
     finally:

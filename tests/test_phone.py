@@ -1,4 +1,4 @@
-"""Promises of `dialgate.phone`: the number that is checked is the number that is dialled, or there is no number."""
+"""Promises of `dialgate.core.phone`: the number that is checked is the number that is dialled, or there is no number."""
 
 import random
 import re
@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
-from dialgate.model import CallerId, Kind
-from dialgate.phone import NotANumber, Parsed, _fast, _slow, national, parse, parse_caller_id
+from dialgate.core.model import CallerId, Kind
+from dialgate.core.phone import NotANumber, Parsed, _fast, _slow, national, parse, parse_caller_id
 from tests.properties.phone_fast_path import disagreements
 
 ROME = ("Europe/Rome",)

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from dialgate.model import DAY
+from dialgate.core.model import DAY
 from tests import redises, world
 from tests.nodes import FULL, LOSING, Died, Entry, Failed, Node, Told, run_beside
 from tests.proxy import Proxy, proxied

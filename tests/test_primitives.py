@@ -20,14 +20,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dialgate import interpreted, numberset, primitives
+from dialgate import native
+from dialgate.lists import number_set
+from dialgate.native import fallback
 
 BLOCK = 10_000
 START = 393_330_000_000
 
 
 class Ways(Protocol):
-    Tagger: type[interpreted.Tagger]
+    Tagger: type[fallback.Tagger]
 
     def chained(self, head: bytes, bodies: list[bytes]) -> tuple[bytes, bytes]: ...
 
@@ -40,7 +42,7 @@ class Ways(Protocol):
     def repeated(self, body: bytes, depth: int) -> str | None: ...
 
 
-BOTH = pytest.mark.parametrize("ways", [primitives, interpreted])
+BOTH = pytest.mark.parametrize("ways", [native, fallback])
 
 
 @BOTH
@@ -84,11 +86,11 @@ def test_what_was_chained_is_followed(ways: Ways, bodies: list[bytes], most: int
 
 @given(bodies=BODIES, at=st.integers(0, 4_000), byte=st.integers(0, 255))
 def test_a_changed_byte_ends_what_follows_on_both_ways(bodies: list[bytes], at: int, byte: int) -> None:
-    lines, _ = primitives.chained(HEAD, bodies)
+    lines, _ = native.chained(HEAD, bodies)
     assume(at < len(lines) and lines[at] != byte)
     damaged = lines[:at] + bytes([byte]) + lines[at + 1 :]
-    told, leaves, taken = primitives.followed(HEAD, damaged, 100)
-    assert (told, leaves, taken) == interpreted.followed(HEAD, damaged, 100)
+    told, leaves, taken = native.followed(HEAD, damaged, 100)
+    assert (told, leaves, taken) == fallback.followed(HEAD, damaged, 100)
     assert len(leaves) == lines[:at].count(b"\n")
     assert taken <= at
 
@@ -169,7 +171,7 @@ def test_a_name_written_in_two_ways_is_still_the_same(ways: Ways) -> None:
 def test_bytes_that_are_no_document_do_no_harm(noise: bytes, depth: int) -> None:
     for body in (noise, b'{"a":' + noise, noise + b'"', b"{" * 40 + noise + b':"\\'):
         with contextlib.suppress(ValueError):  # asked in Python
-            primitives.repeated(body, depth)
+            native.repeated(body, depth)
 
 
 # ---- looking up ------------------------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ def drawn(seed: int) -> list[int]:
     for block in range(1, 8):
         count = draw.choice([1, 3, 644, 645, 3_000, 9_999])
         numbers.update(START + block * BLOCK + low for low in draw.sample(range(BLOCK), count))
-    numbers.update(draw.randrange(numberset.LIMIT) for _ in range(200))
+    numbers.update(draw.randrange(number_set.LIMIT) for _ in range(200))
     return sorted(numbers)
 
 
@@ -190,14 +192,14 @@ class Parts:
     """The parts of a set's file, as `NumberSet` gives them to a tagger."""
 
     def __init__(self, path: Path) -> None:
-        held = numberset.NumberSet.open(path)
+        held = number_set.NumberSet.open(path)
         self.places = held.places
         held.close()
         with path.open("rb") as file:
             self.file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
-    def taggers(self) -> tuple[primitives.Tagger, interpreted.Tagger]:
-        return primitives.Tagger(self.file, *self.places), interpreted.Tagger(self.file, *self.places)
+    def taggers(self) -> tuple[native.Tagger, fallback.Tagger]:
+        return native.Tagger(self.file, *self.places), fallback.Tagger(self.file, *self.places)
 
 
 @pytest.fixture(params=[(seed, tagged) for seed in range(4) for tagged in (False, True)])
@@ -205,7 +207,7 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Parts, list[i
     seed, tagged = request.param
     numbers = drawn(seed)
     tags = (np.arange(len(numbers)) % 65_521).astype(np.uint16) if tagged else None
-    numberset.write(tmp_path / "set", [np.array(numbers, np.uint64)], meta=b"m", tags=tags)
+    number_set.write(tmp_path / "set", [np.array(numbers, np.uint64)], meta=b"m", tags=tags)
     return Parts(tmp_path / "set"), numbers
 
 
@@ -263,7 +265,7 @@ def test_a_part_outside_of_its_file_is_refused(ways: Ways) -> None:
 
 @BOTH
 def test_a_closed_one_finds_nothing_and_lets_the_file_go(ways: Ways, tmp_path: Path) -> None:
-    numberset.write(tmp_path / "set", [np.array([START], np.uint64)], meta=b"")
+    number_set.write(tmp_path / "set", [np.array([START], np.uint64)], meta=b"")
     parts = Parts(tmp_path / "set")
     tagger = ways.Tagger(parts.file, *parts.places)
     assert tagger(START) == 0
@@ -279,7 +281,7 @@ def test_a_closed_one_finds_nothing_and_lets_the_file_go(ways: Ways, tmp_path: P
 
 def test_a_processor_without_instructions_for_it_has_the_same_hash(tmp_path: Path) -> None:
     built = tmp_path / f"_primitives{sysconfig.get_config_var('EXT_SUFFIX')}"
-    sources = sorted(Path(primitives.__file__).with_name("compiled").glob("*.c"))
+    sources = sorted(Path(native.__file__).parent.glob("*.c"))
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-DPLAIN", f"-I{sysconfig.get_path('include')}", *sources, "-o", built],
         check=True,
@@ -290,18 +292,16 @@ def test_a_processor_without_instructions_for_it_has_the_same_hash(tmp_path: Pat
     plain = module_from_spec(spec)
     loader.exec_module(plain)
     bodies = [bytes(range(256))[:size] for size in range(256)] + [bytes(100_000)]
-    assert (
-        plain.chained(HEAD, bodies) == interpreted.chained(HEAD, bodies) == primitives.chained(HEAD, bodies)
-    )
+    assert plain.chained(HEAD, bodies) == fallback.chained(HEAD, bodies) == native.chained(HEAD, bodies)
 
 
 def test_what_was_compiled_is_used_unless_it_is_not_wanted() -> None:
     said = [
         subprocess.run(
-            [sys.executable, "-c", "from dialgate import primitives as p; print(p.COMPILED, p.Tagger.__module__)"],
+            [sys.executable, "-c", "from dialgate import native as p; print(p.COMPILED, p.Tagger.__module__)"],
             env={**os.environ, "DIALGATE_INTERPRETED": value},
             check=True, capture_output=True, text=True,
         ).stdout.split()
         for value in ("", "1")
     ]  # fmt: skip
-    assert said == [["yes", "dialgate._primitives"], ["no", "dialgate.interpreted"]]
+    assert said == [["yes", "dialgate.native._primitives"], ["no", "dialgate.native.fallback"]]

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate import settings
-from dialgate.interfaces import cli
-from dialgate.sip.calling import Calling, Patience, Place
-from dialgate.sip.digest import Credentials, NoDigest, authorization
-from dialgate.sip.transactions import Timers
+from dialgate.config import settings
+from dialgate.interfaces.cli import main
+from dialgate.interfaces.sip.calling import Calling, Patience, Place
+from dialgate.interfaces.sip.digest import Credentials, NoDigest, authorization
+from dialgate.interfaces.sip.transactions import Timers
 from dialgate.store import CallerIdProof
-from dialgate.stores import opened
+from dialgate.store.factory import opened
 from tests.world import write_folder
 
 LINE = "+390612340000"
@@ -91,7 +91,7 @@ async def trunk(folder: Path, scenario: list[str], port: int) -> AsyncIterator[a
 async def probed(config: Path, port: int, *words: str) -> tuple[int, Any]:
     given = ["caller-id", "probe", *words, "--trunk", f"127.0.0.1:{port}", "--config", str(config), "--json"]
     run = CliRunner(env={"DIALGATE_PROBE_PASSWORD": "s3cret"}).invoke
-    done = await asyncio.to_thread(run, cli.app, [*given, "--tries", "1", "--listen", "0.1"])
+    done = await asyncio.to_thread(run, main.app, [*given, "--tries", "1", "--listen", "0.1"])
     return done.exit_code, json.loads(done.stdout)
 
 

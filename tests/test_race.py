@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from dialgate import localtime
-from dialgate.clock import wall_clock
+from dialgate.core import local_time
+from dialgate.core.model import DAY
 from dialgate.decision_log import verify
-from dialgate.model import DAY
-from dialgate.records import Reader, Record
+from dialgate.decision_log.records import Reader, Record
+from dialgate.runtime.clock import wall_clock
 from tests import world
 from tests.serving import ROOT, Gatehouse, program, serving
 from tests.world import CALL, CLEAR
@@ -145,7 +145,7 @@ async def test_once_a_revocation_is_acknowledged_nothing_is_allowed_any_more(
         await callers.enough_after.wait()
         await hammering.stopped()
     assert {answer["decision"] for answer in callers.late} == {"deny"}
-    late = [record for record in records(tmp_path) if localtime.rfc3339(record.at) > receipt["at"]]
+    late = [record for record in records(tmp_path) if local_time.rfc3339(record.at) > receipt["at"]]
     assert late
     assert not any(record.decision.allow for record in late)
     assert min(record.facts.known.seq for record in late) >= receipt["seq"]

@@ -9,14 +9,15 @@ import msgspec
 import pytest
 import yaml
 
-from dialgate import answers, settings
-from dialgate.answers import Answer, Reason
-from dialgate.conformance import dialplan, vicidial
-from dialgate.doors import SipTrunk
-from dialgate.interfaces.http_errors import CODES
-from dialgate.interfaces.sip_answers import told
-from dialgate.model import REASONS
-from dialgate.reason_classes import REASON_CLASSES, classify
+from dialgate.config import settings
+from dialgate.config.listeners import SipTrunk
+from dialgate.core import responses
+from dialgate.core.model import REASONS
+from dialgate.core.reason_classes import REASON_CLASSES, classify
+from dialgate.core.responses import Answer, Reason
+from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.sip.responses import told
+from dialgate.tools.conformance import dialplan, vicidial
 from tests import pbx
 from tests.pbx import CAMPAIGN, Pbx
 from tests.serving import ROOT
@@ -131,7 +132,7 @@ def test_an_answer_that_an_earlier_version_stored_gets_its_class() -> None:
     old = msgspec.msgpack.encode(
         {"decision": "deny", "reasons": [{"code": "registry.listed", "severity": "", "law": "", "text": ""}]}
     )
-    assert answers.recalled(old, "a-1", CLEAR, CALLER).reason_class == "number"
+    assert responses.recalled(old, "a-1", CLEAR, CALLER).reason_class == "number"
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_sip_carries_the_class() -> None:
         reason_class="call",
     )  # fmt: skip
     assert dict(told(denial, trunk)[2])["X-Dialgate-Class"] == "call"
-    assert dict(told(answers.unavailable("x"), trunk)[2])["X-Dialgate-Class"] == "gate"
+    assert dict(told(responses.unavailable("x"), trunk)[2])["X-Dialgate-Class"] == "gate"
 
 
 VICIDIAL = [

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dialgate.conformance import dialplan
-from dialgate.conformance.asterisk import Temper
-from dialgate.interfaces.recall import LANGUAGES
+from dialgate.interfaces.fastagi.recall import LANGUAGES
+from dialgate.tools.conformance import dialplan
+from dialgate.tools.conformance.asterisk import Temper
 from tests import pbx
 from tests.pbx import Pbx, told
 from tests.world import CALLER, CLEAR, CONFIG

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from typer.testing import CliRunner
 
-from dialgate import cdr, reconcile
-from dialgate.archive import due
-from dialgate.archive.packing import pack
-from dialgate.cdr import CdrUnreadable, Columns
-from dialgate.cdr_asterisk import Trunks
-from dialgate.interfaces import cli
-from dialgate.keys import KeyRetired, Keys
-from dialgate.model import DAY, MINUTE, SECOND, Call
-from dialgate.reconcile import Finding, Node, Report
-from dialgate.settings import Client
+from dialgate.audit.reconciliation import cdr, matching
+from dialgate.audit.reconciliation.cdr import CdrUnreadable, Columns
+from dialgate.audit.reconciliation.cdr_asterisk import Trunks
+from dialgate.audit.reconciliation.matching import Finding, Node, Report
+from dialgate.config.settings import Client
+from dialgate.core.model import DAY, MINUTE, SECOND, Call
+from dialgate.crypto.keys import KeyRetired, Keys
+from dialgate.decision_log.archive import due
+from dialgate.decision_log.archive.packing import pack
+from dialgate.interfaces.cli import main
 from tests import world
 from tests.world import CALLER, CLEAR, LIST, LISTED, NOW, World, publish_answers
 
@@ -75,7 +75,7 @@ def reconciled(gate: World, path: Path, format_: cdr.Format = "csv", zone: str =
     calls = cdr.read(path, format_, Columns(), zone)
     nodes = Node.all(data)
     own = frozenset({LINE, CALLER})
-    return reconcile.reconcile([calls], nodes, home="IT", own=own, skew=5 * SECOND)
+    return matching.reconcile([calls], nodes, home="IT", own=own, skew=5 * SECOND)
 
 
 def kinds(report: Report) -> list[tuple[int, str]]:
@@ -140,7 +140,7 @@ async def test_every_call_that_can_be_allowed_is_and_each_allow_is_used_once(
         path = written(tmp_path, [Row(number, after=at) for at in times])
         nodes = Node.all(data)
         calls = [cdr.read(path, "csv", Columns(), "UTC")] if times else []
-        report = reconcile.reconcile(calls, nodes, home="IT", own=frozenset(), skew=5 * SECOND)
+        report = matching.reconcile(calls, nodes, home="IT", own=frozenset(), skew=5 * SECOND)
         assert report.matched == most(sorted(times), (0, 300, 600, 900))
 
     await asyncio.to_thread(tried)
@@ -232,7 +232,7 @@ def trunked(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TR
     path.write_text("\n".join(rows) + "\n")
     calls = cdr.read(path, "asterisk", Columns(), "UTC", "", trunks)
     nodes = Node.all(gate.app.config.data)
-    return reconcile.reconcile([calls], nodes, home="IT", own=frozenset({LINE}), skew=5 * SECOND)
+    return matching.reconcile([calls], nodes, home="IT", own=frozenset({LINE}), skew=5 * SECOND)
 
 
 INTERNAL = [
@@ -400,7 +400,7 @@ def test_a_file_that_is_not_what_was_said_is_refused_without_a_number_of_it(
 
 async def command(gate: World, *words: str) -> tuple[int, Any]:
     given = ["reconcile", *words, "--config", str(gate.folder / "dialgate.yaml"), "--json"]
-    done = await asyncio.to_thread(CliRunner().invoke, cli.app, given)
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, given)
     return done.exit_code, json.loads(done.stdout)
 
 
@@ -482,7 +482,7 @@ async def test_the_command_says_which_trunks_there_are(gate: World, tmp_path: Pa
 )
 def test_a_trunk_is_refused_where_it_means_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
     path = written(tmp_path, [Row(OTHERS[0])])
-    assert CliRunner().invoke(cli.app, ["reconcile", str(path), *words]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["reconcile", str(path), *words]).exit_code == 2
 
 
 async def test_calls_that_all_had_their_allow_are_told_so(gate: World, tmp_path: Path) -> None:
@@ -494,4 +494,4 @@ async def test_calls_that_all_had_their_allow_are_told_so(gate: World, tmp_path:
 
 def test_every_kind_is_in_words() -> None:
     assert Finding.__struct_fields__[0] == "kind"
-    assert all(text.endswith(".") for text in reconcile.KINDS.values())
+    assert all(text.endswith(".") for text in matching.KINDS.values())

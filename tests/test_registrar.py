@@ -12,14 +12,14 @@ import pytest
 import yaml
 from msgspec import structs
 
-from dialgate import settings
-from dialgate.calllist import RowProblem
-from dialgate.gather import _open_list
-from dialgate.ledger import fold
-from dialgate.model import Origin, Transfer
-from dialgate.refusal import Refused
-from dialgate.registrar import Registrar
-from dialgate.requests import (
+from dialgate.config import settings
+from dialgate.config.settings import Client
+from dialgate.core.ledger_events import fold
+from dialgate.core.model import Origin, Transfer
+from dialgate.core.refusal import Refused
+from dialgate.gate.facts import _open_list
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import (
     CallerIdProofRequest,
     CallRequestRequest,
     ConfirmationRequest,
@@ -33,8 +33,8 @@ from dialgate.requests import (
     RevocationRequest,
     WithdrawalRequest,
 )
-from dialgate.settings import Client
-from dialgate.tabular import of_lines
+from dialgate.lists.call_list import RowProblem
+from dialgate.lists.tabular import of_lines
 from tests.world import CALLER, CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))

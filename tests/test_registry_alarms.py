@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dialgate.model import DAY, HOUR, SECOND
+from dialgate.core.model import DAY, HOUR, SECOND
 from registry_sync.alarms import Summary
 from tests.registryworld import NUMBERS, Night, load_list
 from tests.world import NOW

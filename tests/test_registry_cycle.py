@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dialgate.kept_instants import KeptInstants
-from dialgate.ledger import ConsentsVoided
-from dialgate.model import DAY, HOUR
-from dialgate.numberset import DamagedFile
-from dialgate.requests import ConsentRequest
+from dialgate.core.ledger_events import ConsentsVoided
+from dialgate.core.model import DAY, HOUR
+from dialgate.ledger.schemas import ConsentRequest
+from dialgate.lists.number_set import DamagedFile
+from dialgate.runtime.instants import KeptInstants
 from registry_sync import job
 from registry_sync.alarms import Summary
 from registry_sync.checks import Refused

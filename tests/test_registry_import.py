@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.model import RegistryAnswer
-from dialgate.snapshot import Manifest, Snapshot
+from dialgate.core.model import RegistryAnswer
+from dialgate.lists.snapshot import Manifest, Snapshot
 from registry_sync.cli import app
 from tests.damage import flip
 

@@ -13,7 +13,7 @@ import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from dialgate.model import DAY, Instant
+from dialgate.core.model import DAY, Instant
 from registry_sync import config, job
 from registry_sync.simulator import enrolled
 from tests.registryworld import Night, load_list, still

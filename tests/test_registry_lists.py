@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate.model import DAY, HOUR
+from dialgate.core.model import DAY, HOUR
 from registry_sync import areas, job
 from registry_sync.alarms import Summary
 from registry_sync.areas import Area, Everybody, Patch

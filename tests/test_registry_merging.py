@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate.snapshot import Consultation
+from dialgate.lists.snapshot import Consultation
 from registry_sync.due import Terms, due, ending
 from registry_sync.merging import AT_ONCE, Answered, Current, changes, merge
 from registry_sync.publish import no_answers

@@ -12,11 +12,11 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from dialgate.model import DAY, MINUTE
-from dialgate.numberset import DamagedFile
+from dialgate.core.model import DAY, MINUTE
+from dialgate.crypto.publisher_signature import Signer
+from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from dialgate.runtime.atomic_write import write_file
-from dialgate.signature import Signer
-from dialgate.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from registry_sync import config, job
 from registry_sync.checks import Refused
 from registry_sync.publish import Press

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from dialgate.model import DAY
-from dialgate.signature import Signer, SigningKeyUnusable, is_signed
-from dialgate.snapshot import read_manifest, signed_text
+from dialgate.core.model import DAY
+from dialgate.crypto.publisher_signature import Signer, SigningKeyUnusable, is_signed
+from dialgate.lists.snapshot import read_manifest, signed_text
 from registry_sync.cli import app
 from registry_sync.simulator import enrolled
 from tests.bench import ROOT

@@ -16,13 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from dialgate import kept, replay, span
-from dialgate.decision_log import DecisionLog, entries
-from dialgate.law import parse_law
-from dialgate.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
-from dialgate.records import Reader, Record
-from dialgate.replay import Change, Replay, Row
-from dialgate.span import Span
+from dialgate.audit import replay
+from dialgate.audit.replay import Change, Replay, Row
+from dialgate.config import archive
+from dialgate.core.law import parse_law
+from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
+from dialgate.decision_log import DecisionLog, entries, span
+from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.span import Span
 from tests import world
 from tests.replaying import replay_all
 from tests.serving import ROOT
@@ -113,10 +114,10 @@ def test_a_law_that_was_changed_after_the_fact_is_not_replayed_but_named(data: P
     path = data / "kept" / record.law
     sound = path.read_bytes()
     path.write_bytes(sound.replace(b"validity_days: 15", b"validity_days: 16"))
-    with pytest.raises(kept.NotKept, match="was changed"):
+    with pytest.raises(archive.NotKept, match="was changed"):
         again(data)
     path.unlink()
-    with pytest.raises(kept.NotKept, match="not there"):
+    with pytest.raises(archive.NotKept, match="not there"):
         again(data)
     path.write_bytes(sound)  # the end of the suite looks here too
 

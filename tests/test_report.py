@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.interfaces import cli
-from dialgate.model import DAY, HOUR, MINUTE
+from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.interfaces.cli import main
 from dialgate.report import month
 from dialgate.report.layout import words
 from dialgate.report.page import nice
@@ -56,7 +56,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def reported(config: Path, *words: str) -> bytes:
     asked = ["report", *words, "--config", str(config)]
-    done = await asyncio.to_thread(CliRunner().invoke, cli.app, asked)
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, asked)
     assert done.exit_code == 0, done.output
     return done.stdout_bytes
 
@@ -197,7 +197,7 @@ async def test_no_called_number_stands_in_it(config: Path, form: str) -> None:
     ],
 )
 async def test_misuse_is_told(config: Path, words: tuple[str, ...], said: str) -> None:
-    done = await asyncio.to_thread(CliRunner().invoke, cli.app, ["report", *words, "--config", str(config)])
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, ["report", *words, "--config", str(config)])
     assert done.exit_code == 2
     assert said in done.output
 

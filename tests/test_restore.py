@@ -14,22 +14,22 @@ import pytest
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
-from dialgate.answers import Answer
 from dialgate.app import App
-from dialgate.backup import back_up, ledger_end
-from dialgate.clock import wall_clock
-from dialgate.keys import Keys
-from dialgate.ledger import ConsentWithdrawn, Entry, Lifted, Revoked
-from dialgate.model import DAY, Call
-from dialgate.requests import (
+from dialgate.config import settings
+from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
+from dialgate.core.model import DAY, Call
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import Keys
+from dialgate.ledger.schemas import (
     ConsentRequest,
     LiftRequest,
     OutcomeRequest,
     RevocationRequest,
     WithdrawalRequest,
 )
+from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
+from dialgate.tools.backup import back_up, ledger_end
 from tests import redises, world
 from tests.serving import serving
 from tests.test_shared_store import load_list

@@ -9,19 +9,19 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from dialgate import settings, terms
-from dialgate.archive import closed
-from dialgate.archive.packing import pack
+from dialgate.audit.key_retirement import Month, months, retire
+from dialgate.audit.legal_holds import HoldRefused, Holds
+from dialgate.audit.number_history import Inquiry, Position, Sees, position
+from dialgate.config import retention_terms, settings
+from dialgate.config.retention_terms import Retention
+from dialgate.config.settings import Config
+from dialgate.core.model import DAY, Instant
+from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
 from dialgate.decision_log import LogDamaged, verify
-from dialgate.holds import HoldRefused, Holds
-from dialgate.interfaces.cli import app
-from dialgate.keys import KeyRetired, Keys, KeysUnusable
-from dialgate.model import DAY, Instant
-from dialgate.records import Reader, Record
-from dialgate.retention import Month, months, retire
-from dialgate.settings import Config
-from dialgate.terms import Retention
-from dialgate.why import Inquiry, Position, Sees, position
+from dialgate.decision_log.archive import closed
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader, Record
+from dialgate.interfaces.cli.main import app
 from tests.logged import NOW, Said, write
 from tests.test_archive import chain_holds
 from tests.world import write_folder
@@ -74,14 +74,18 @@ def about(config: Config, keys: Keys, number: str) -> list[Record]:
     ],
 )
 def test_a_month_is_kept_for_whole_months_after_its_own(month: str, count: int, over_from: str) -> None:
-    assert terms.over_from(month, count) == over_from
+    assert retention_terms.over_from(month, count) == over_from
 
 
 def test_a_country_that_is_not_named_is_kept_longest() -> None:
     named = [Retention(country="IT", allowed_months=60, refused_months=24)]
-    assert terms.months(named, "IT", allowed=True) == 60
-    assert terms.months(named, "IT", allowed=False) == 24
-    assert terms.months(named, "FR", allowed=False) == terms.months(named, "", allowed=True) == 120
+    assert retention_terms.months(named, "IT", allowed=True) == 60
+    assert retention_terms.months(named, "IT", allowed=False) == 24
+    assert (
+        retention_terms.months(named, "FR", allowed=False)
+        == retention_terms.months(named, "", allowed=True)
+        == 120
+    )
 
 
 @pytest.mark.parametrize(

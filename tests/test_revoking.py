@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from dialgate import revoking, settings
-from dialgate.calllist import RowProblem
-from dialgate.interfaces import cli
-from dialgate.ledger import Revoked
-from dialgate.refusal import Refused
-from dialgate.registrar import Registrar
-from dialgate.requests import LiftRequest, RevocationRequest, RevocationsRequest
-from dialgate.settings import Client
+from dialgate.config import settings
+from dialgate.config.settings import Client
+from dialgate.core.ledger_events import Revoked
+from dialgate.core.refusal import Refused
+from dialgate.interfaces.cli import main
+from dialgate.ledger import bulk_revocation
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsRequest
+from dialgate.lists.call_list import RowProblem
 from tests.world import CALL, CLEAR, LISTED, NOW, World, write_folder
 
 DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "admin"))
@@ -119,7 +120,7 @@ async def test_a_client_revokes_no_wider_than_it_may(
 
 async def test_more_stops_than_are_written_at_once_all_bind_a_running_gate(running: World) -> None:
     """From another process's connection, beside the gate; to every controller."""
-    count = revoking.AT_ONCE * 2 + 10
+    count = bulk_revocation.AT_ONCE * 2 + 10
     rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
     beside = await Registrar.open(running.app.config, lambda: NOW)
     everyone = RevocationsRequest(scope="everyone")
@@ -141,7 +142,7 @@ async def test_a_stop_binds_by_whatever_channel_it_came(running: World, channel:
 
 def command(folder: Path, *words: object) -> Result:
     return CliRunner().invoke(
-        cli.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
+        main.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
     )
 
 

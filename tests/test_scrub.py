@@ -15,17 +15,18 @@ import pytest
 from msgspec import convert
 from typer.testing import CliRunner, Result
 
-from dialgate import export, settings
-from dialgate.answers import when
-from dialgate.export import Order
-from dialgate.interfaces import cli
-from dialgate.localtime import rfc3339
-from dialgate.model import DAY, HOUR, MINUTE, Call
-from dialgate.refusal import Refused
-from dialgate.registrar import Registrar
-from dialgate.requests import RevocationRequest
-from dialgate.settings import Client, Scope
-from dialgate.tabular import NO_HINTS
+from dialgate.config import settings
+from dialgate.config.settings import Client, Scope
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY, HOUR, MINUTE, Call
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import when
+from dialgate.interfaces.cli import main
+from dialgate.ledger import export
+from dialgate.ledger.export import Order
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import RevocationRequest
+from dialgate.lists.tabular import NO_HINTS
 from tests import world
 from tests.registryworld import NUMBERS, Night, load_list, registrar
 from tests.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers, write_folder
@@ -245,7 +246,7 @@ async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp
 
 def command(folder: Path, *words: object) -> Result:
     return CliRunner().invoke(
-        cli.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
+        main.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
     )
 
 

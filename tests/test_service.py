@@ -12,16 +12,16 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from dialgate import kept, settings
-from dialgate.answers import Answer
 from dialgate.app import App
-from dialgate.decision import decide
+from dialgate.config import archive, settings
+from dialgate.config.settings import Client
+from dialgate.core.decision import decide
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
-from dialgate.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
-from dialgate.records import Reader, Record
-from dialgate.refusal import Refused
-from dialgate.requests import OutcomeRequest, RevocationRequest
-from dialgate.settings import Client
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from tests import world
 from tests.damage import flip
 from tests.world import CALLER, CLEAR, LISTED, NOW, Hand, World
@@ -319,7 +319,7 @@ async def test_every_record_replays_to_its_own_decision(running: World) -> None:
     await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await ask(running)
     for record in records(running):
-        law = kept.law(running.app.config.data / "kept", record.law)
+        law = archive.law(running.app.config.data / "kept", record.law)
         assert decide(record.facts, law) == record.decision
     assert len(records(running)) == 15
 
@@ -333,8 +333,8 @@ async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: W
     folder = running.app.config.data / "kept"
     first, second = records(running)
     assert first.law != second.law
-    assert decide(first.facts, kept.law(folder, first.law)).allow
-    assert decide(second.facts, kept.law(folder, second.law)) == second.decision
+    assert decide(first.facts, archive.law(folder, first.law)).allow
+    assert decide(second.facts, archive.law(folder, second.law)) == second.decision
     assert first.config in {path.name for path in folder.iterdir()}
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dialgate import settings
-from dialgate.settings import ConfigError
+from dialgate.config import settings
+from dialgate.config.settings import ConfigError
 from tests.world import CONFIG, KEY, client
 
 SECTORS = "IT: electricity, gas, water, telecommunications, banking, insurance, retail, other"

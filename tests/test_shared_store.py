@@ -17,18 +17,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
-from dialgate import settings
-from dialgate.answers import Answer
 from dialgate.app import App
+from dialgate.config import settings
+from dialgate.config.listeners import FastAgi, Listen, Sip
+from dialgate.config.settings import SharedStore
+from dialgate.core.model import DAY, Call, Result
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
-from dialgate.doors import FastAgi, Listen, Sip
-from dialgate.interfaces import cli
-from dialgate.keys import KeysUnusable
-from dialgate.model import DAY, Call, Result
-from dialgate.registrar import Registrar
-from dialgate.requests import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
+from dialgate.interfaces.cli import main
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.settings import SharedStore
 from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests import redises, world
@@ -158,7 +158,7 @@ async def test_where_workers_crowd_the_processors_all_who_come_go_together(
 )
 def test_config_check_reads_the_address_of_the_store(tmp_path: Path, url: str, told: str) -> None:
     file = world.write_folder(tmp_path, store={"url": url})
-    checked = CliRunner().invoke(cli.app, ["config", "check", "--config", str(file)])
+    checked = CliRunner().invoke(main.app, ["config", "check", "--config", str(file)])
     assert checked.exit_code == 1
     assert told in checked.output
 

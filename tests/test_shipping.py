@@ -21,16 +21,17 @@ from aiohttp import web
 from msgspec import Struct
 from typer.testing import CliRunner
 
-from dialgate import archive, settings
-from dialgate.archive.packing import pack
-from dialgate.interfaces import cli
-from dialgate.keys import Keys
-from dialgate.model import HOUR
-from dialgate.records import Reader
-from dialgate.settings import ConfigError
+from dialgate.config import settings
+from dialgate.config.settings import ConfigError
+from dialgate.config.shipping import Shipping
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import archive
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader
+from dialgate.interfaces.cli import main
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.settings import Shipping
 from dialgate.shipping.shipper import alone
 from dialgate.shipping.standing import Standing, measured
 from dialgate.shipping.target import Folder, Objects, Refused, Target, TargetFailed, credentials
@@ -102,7 +103,7 @@ def home(root: Path, data: Path) -> Path:
 
 
 def verified(copy: Path, *words: str) -> tuple[int, Any]:
-    done = CliRunner().invoke(cli.app, ["log", "verify", "--data", str(copy), "--json", *words])
+    done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy), "--json", *words])
     return done.exit_code, json.loads(done.output)
 
 
@@ -148,7 +149,7 @@ def test_a_strange_key_is_named_where_ones_own_is_given(data: Path, tmp_path: Pa
     assert code == 1
     assert [fault["kind"] for fault in told["faults"]] == ["wrong_key"]
     (copy / "keys" / f"{name}.pem").rename(copy / "keys" / f"{'0' * 16}.pem")
-    done = CliRunner().invoke(cli.app, ["log", "verify", "--data", str(copy)])
+    done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy)])
     assert (done.exit_code, "named after" in done.output) == (1, True)
 
 
@@ -173,7 +174,7 @@ def test_a_key_that_signs_no_more_is_there_as_well(data: Path, tmp_path: Path) -
     shipping(data, place.target).round()
     config = write_folder(tmp_path / "config", data=str(data))
     done = CliRunner().invoke(
-        cli.app, ["log", "checkpoint", "--new-key", "--worker", "1", "--config", str(config)]
+        main.app, ["log", "checkpoint", "--new-key", "--worker", "1", "--config", str(config)]
     )
     assert done.exit_code == 0, done.output
     both(data)
@@ -426,7 +427,7 @@ async def test_a_server_that_would_replace_what_is_there_is_found_out_and_refuse
 def test_who_lacks_the_client_of_object_storage_is_told_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; sys.modules['obstore'] = None\n"
-        "from dialgate.shipping.target import Objects, Refused\nfrom dialgate.shipping.settings import Shipping\n"
+        "from dialgate.shipping.target import Objects, Refused\nfrom dialgate.config.shipping import Shipping\n"
         "try: Objects(Shipping(to='s3://bucket'), pathlib.Path())\nexcept Refused as refused: print(refused)"
     )
     done = subprocess.run(
@@ -461,7 +462,7 @@ def config_of(folder: Path, data: Path, **shipping: Any) -> Path:
 
 
 def command(config: Path, *words: str) -> tuple[int, Any]:
-    done = CliRunner().invoke(cli.app, ["ship", "--once", "--json", "--config", str(config), *words])
+    done = CliRunner().invoke(main.app, ["ship", "--once", "--json", "--config", str(config), *words])
     return done.exit_code, json.loads(done.output.splitlines()[-1])
 
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from dialgate.doors import Sip, sip_faults
-from dialgate.interfaces.sip import SipDoor
-from dialgate.settings import ConfigError
-from dialgate.sip.transactions import Timers
+from dialgate.config.listeners import Sip, sip_faults
+from dialgate.config.settings import ConfigError
+from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.sip.transactions import Timers
 from tests import siptalk
 from tests.siptalk import MANY, Sips, ack, follow_up, invite
 from tests.world import CALLER, CLEAR, LISTED

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from dialgate.model import RegistryAnswer
-from dialgate.numberset import DamagedFile, NumberSet, write
-from dialgate.snapshot import (
+from dialgate.core.model import RegistryAnswer
+from dialgate.lists.number_set import DamagedFile, NumberSet, write
+from dialgate.lists.snapshot import (
     MANIFEST,
     PULLED,
     Consultation,

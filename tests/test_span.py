@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from dialgate import span
-from dialgate.archive import closed, segments
-from dialgate.archive.packing import pack
-from dialgate.keys import Keys
-from dialgate.model import HOUR
-from dialgate.records import Reader
-from dialgate.span import Span
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import span
+from dialgate.decision_log.archive import closed, segments
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader
+from dialgate.decision_log.span import Span
 from tests.logged import NOW, Said, write
 
 NUMBERS = [f"+39061234{at:04}" for at in range(9)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dialgate.spread import WorkerLost, spread
+from dialgate.runtime.process_pool import WorkerLost, spread
 
 MANY = 40
 

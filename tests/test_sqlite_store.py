@@ -5,8 +5,8 @@ from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 
-from dialgate.ledger import Draft, Revoked
-from dialgate.model import Attempt, Known
+from dialgate.core.ledger_events import Draft, Revoked
+from dialgate.core.model import Attempt, Known
 from dialgate.store import Position, Remembered, Reservation
 from dialgate.store.sqlite import SqliteStore
 

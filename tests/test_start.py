@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from dialgate.clock import wall_clock
-from dialgate.model import DAY
+from dialgate.core.model import DAY
+from dialgate.runtime.clock import wall_clock
 from tests import redises, world
 from tests.serving import kill, spawn
 from tests.world import CLEAR
@@ -154,5 +154,5 @@ async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_bad_pair_is_r
 
 def test_a_gate_on_sqlite_does_not_load_the_client_of_redis() -> None:
     """It takes a tenth of a second of each command, and 8 MB of each process."""
-    said = "import sys, dialgate.interfaces.cli_serve; sys.exit('redis' in sys.modules)"
+    said = "import sys, dialgate.interfaces.cli.serve; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0

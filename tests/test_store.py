@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
-from dialgate.ledger import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
-from dialgate.model import Attempt, Known, Origin, Result
+from dialgate.core.ledger_events import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
+from dialgate.core.model import Attempt, Known, Origin, Result
 from dialgate.store import (
     CallerIdProof,
     CallList,
@@ -184,7 +184,7 @@ def run_elsewhere(engine: Engine, code: str) -> str:
 
 
 APPEND_ELSEWHERE = """
-from dialgate.ledger import Draft, Revoked
+from dialgate.core.ledger_events import Draft, Revoked
 draft = Draft(at=2, controller="acme", subject=%r, event=Revoked(at=2), actor="cli", channel="phone")
 asyncio.run(store.append([draft]))
 """

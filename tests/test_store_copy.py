@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dialgate import stores
-from dialgate.interfaces.cli import app
-from dialgate.ledger import Draft, Revoked
-from dialgate.model import Origin
+from dialgate.core.ledger_events import Draft, Revoked
+from dialgate.core.model import Origin
+from dialgate.interfaces.cli.main import app
 from dialgate.store import (
     CallerIdProof,
     CallList,
@@ -22,6 +21,7 @@ from dialgate.store import (
     Reservation,
     Store,
     StoreUnavailable,
+    factory,
 )
 from dialgate.store.copying import CopyRefused, End, Kind, Row, copy
 from dialgate.store.redis import RedisStore
@@ -85,7 +85,7 @@ async def filled(tmp_path: Path) -> Path:
 
 
 async def ends(urls: dict[str, str], source: str, target: str, name: str) -> tuple[End, End]:
-    return stores.end(urls[source], name, NOW), stores.end(urls[target], name, NOW)
+    return factory.end(urls[source], name, NOW), factory.end(urls[target], name, NOW)
 
 
 async def copied(urls: dict[str, str], source: str, target: str, name: str) -> dict[Kind, int]:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
-from dialgate.model import Attempt, Known
+from dialgate.core.model import Attempt, Known
 from dialgate.store import Position, Remembered, Reservation, Store
 from tests.test_store import Engine, redis_engine, revoked, sqlite_engine
 

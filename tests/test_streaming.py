@@ -16,14 +16,14 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from dialgate import archive, chains, logs
-from dialgate.archive.packing import pack
-from dialgate.decision_log import durable, entries
+from dialgate.config.settings import load
+from dialgate.config.shipping import StreamTo
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import archive, chains, durable, entries
+from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.durable import tell
-from dialgate.keys import Keys
-from dialgate.settings import load
+from dialgate.observability import service_log
 from dialgate.shipping.cursor import Cursors
-from dialgate.shipping.settings import StreamTo
 from dialgate.shipping.shipper import Shipper
 from dialgate.shipping.stream import StreamShipping
 from tests import redises
@@ -405,7 +405,7 @@ async def test_records_that_left_the_log_before_they_were_told_are_counted(
     for path in gone:
         path.unlink()
     first = archive.segments(data / "log")[0][0]
-    logs.configure()
+    service_log.configure()
     made = await told(data, alone(), name)
     assert made.standings[1].missed == first - last - 1 > 0
     assert (made.standings[1].problem, made.standings[1].behind) == ("", 0)

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from dialgate.cases import due
-from dialgate.model import DAY, HOUR
+from dialgate.core.model import DAY, HOUR
+from dialgate.core.request_deadlines import due
 from tests import world
 from tests.world import CALL, CLEAR, World
 

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.archive import Segments
-from dialgate.archive.columns import ToColumns, bodies_of
-from dialgate.decision import decide
-from dialgate.interfaces import cli
-from dialgate.keys import Keys
-from dialgate.model import CallerId
-from dialgate.records import Reader, Record, decode
+from dialgate.core.decision import decide
+from dialgate.core.model import CallerId
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.archive import Segments
+from dialgate.decision_log.archive.columns import ToColumns, bodies_of
+from dialgate.decision_log.records import Reader, Record, decode
+from dialgate.interfaces.cli import main
 from tests.world import CALL, CALLER, CLEAR, LISTED, World
 
 PERSON = "+393331234567"
@@ -101,7 +101,7 @@ async def test_the_officer_reads_it_at_the_command_line(running: World) -> None:
     await check(running, to=LISTED)
     words = ["why", LISTED, "--purpose", "a complaint", "--json"]
     path = str(running.folder / "dialgate.yaml")
-    done = await asyncio.to_thread(CliRunner().invoke, cli.app, [*words, "--config", path])
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, [*words, "--config", path])
     told = msgspec.json.decode(done.stdout)["decisions"]
     assert [each["caller_id"] for each in told] == [PERSON]
     assert not any("333" in word for each in told for word in each["words"])

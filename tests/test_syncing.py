@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dialgate.decision_log.syncing import CompiledSyncing, Done, Syncing, ThreadSyncing
-from dialgate.primitives import COMPILED
+from dialgate.native import COMPILED
 
 WAYS: list[Callable[[], Syncing]] = [
     ThreadSyncing,

@@ -16,8 +16,8 @@ import openpyxl
 import pytest
 from openpyxl import Workbook
 
-from dialgate import spreadsheet, tabular
-from dialgate.tabular import Hints, Layout, Unreadable
+from dialgate.lists import spreadsheet, tabular
+from dialgate.lists.tabular import Hints, Layout, Unreadable
 
 ROWS = [["nome", "telefono"], ["Niccolò", "0612345678"], ["Zoë", "0298765432"]]
 TEXT = "".join(f"{';'.join(row)}\n" for row in ROWS)
@@ -224,7 +224,7 @@ def test_a_hint_that_fits_nothing_is_refused(hints: Hints, told: str) -> None:
 READ = """
 import resource, sys
 from pathlib import Path
-from dialgate import tabular
+from dialgate.lists import tabular
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), -1))
 try:
     print(sum(1 for _ in tabular.read(Path(sys.argv[1]).open("rb"), "IT").rows))
@@ -249,7 +249,7 @@ def test_what_is_read_has_no_influence_on_the_memory_it_takes(
     file = tmp_path / "list"
     file.write_bytes(made())
     begun = subprocess.run(
-        [sys.executable, "-c", "import re,openpyxl,dialgate.tabular;print(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])"],
+        [sys.executable, "-c", "import re,openpyxl,dialgate.lists.tabular;print(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     room = (int(begun.stdout) << 10) + (1 << 27)

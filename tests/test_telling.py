@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from dialgate import logs, traces
-from dialgate.telling import ServiceLog
-from dialgate.traces import Traces
+from dialgate.config.log_settings import ServiceLog
+from dialgate.observability import service_log, traces
+from dialgate.observability.traces import Traces
 from tests.serving import ROOT
 from tests.test_metrics import check
 from tests.world import (
@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
-    logs.configure(ServiceLog(), {})
+    service_log.configure(ServiceLog(), {})
     structlog.reset_defaults()
     logging.captureWarnings(capture=False)
     root.handlers[:], root.level = handlers, level
@@ -47,45 +47,47 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_an_event_is_a_line_of_json_with_its_module(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(ServiceLog(format="json"), {})
-    structlog.get_logger("dialgate.upkeep").info("snapshot in use", version="3c6a")
+    service_log.configure(ServiceLog(format="json"), {})
+    structlog.get_logger("dialgate.gate.upkeep").info("snapshot in use", version="3c6a")
     (event,) = said(capsys)
-    assert event["logger"] == "dialgate.upkeep"
+    assert event["logger"] == "dialgate.gate.upkeep"
     assert (event["level"], event["event"], event["version"]) == ("info", "snapshot in use", "3c6a")
 
 
 def test_a_person_sees_colours(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(ServiceLog(format="coloured"), {})
-    structlog.get_logger("dialgate.upkeep").error("not available", component="log")
+    service_log.configure(ServiceLog(format="coloured"), {})
+    structlog.get_logger("dialgate.gate.upkeep").error("not available", component="log")
     assert "\x1b[" in capsys.readouterr().err
 
 
 def test_a_module_has_its_own_level_until_it_is_set_anew(capsys: pytest.CaptureFixture[str]) -> None:
     levels = ServiceLog(format="json", level="warning", levels={"dialgate.observed": "debug"})
     for wanted, heard in ((levels, ["decided"]), (ServiceLog(format="json", level="warning"), [])):
-        logs.configure(wanted, {})
+        service_log.configure(wanted, {})
         structlog.get_logger("dialgate.observed").debug("decided")
-        structlog.get_logger("dialgate.upkeep").info("snapshot in use")
+        structlog.get_logger("dialgate.gate.upkeep").info("snapshot in use")
         assert [event["event"] for event in said(capsys)] == heard
 
 
 def test_the_environment_goes_before(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(ServiceLog(format="coloured"), {"DIALGATE_LOG": "json, error, dialgate.observed=debug"})
-    structlog.get_logger("dialgate.upkeep").warning("unheard")
+    service_log.configure(
+        ServiceLog(format="coloured"), {"DIALGATE_LOG": "json, error, dialgate.observed=debug"}
+    )
+    structlog.get_logger("dialgate.gate.upkeep").warning("unheard")
     structlog.get_logger("dialgate.observed").debug("heard")
     assert [event["event"] for event in said(capsys)] == ["heard"]
 
 
 @pytest.mark.parametrize("text", ["loud", "dialgate.service=loud", "json,colour"])
 def test_an_environment_that_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(logs.LogMisset, match="DIALGATE_LOG"):
-        logs.configure(ServiceLog(), {"DIALGATE_LOG": text})
+    with pytest.raises(service_log.LogMisset, match="DIALGATE_LOG"):
+        service_log.configure(ServiceLog(), {"DIALGATE_LOG": text})
 
 
 async def test_every_decision_is_said_with_its_id_where_that_is_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs.configure(ServiceLog(format="json", levels={"dialgate.observed": "debug"}), {})
+    service_log.configure(ServiceLog(format="json", levels={"dialgate.observed": "debug"}), {})
     async with running(tmp_path) as world:
         await load_list(world)
         allowed, denied = await check(world.client), await check(world.client, to=LISTED)
@@ -127,7 +129,7 @@ def test_no_traces_are_made_where_none_are_wanted() -> None:
 def test_traces_without_the_sdk_say_what_to_install() -> None:
     program = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
-        "from dialgate import traces; from dialgate.telling import TracesTo\n"
+        "from dialgate.observability import traces; from dialgate.config.log_settings import TracesTo\n"
         "traces.opened(TracesTo(endpoint='http://127.0.0.1:1/'), 'gate')"
     )
     done = subprocess_run(program)

@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from dialgate.model import HOUR
+from dialgate.core.model import HOUR
 from tests import world
 from tests.world import CALLER, CLEAR, LIST, LISTED, NOW, World
 

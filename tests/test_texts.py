@@ -8,8 +8,8 @@ import yaml
 from msgspec import structs
 
 from dialgate import texts
-from dialgate.model import REASONS, RESULT_RANK
-from dialgate.rules import RULES, revocation
+from dialgate.core.model import REASONS, RESULT_RANK
+from dialgate.core.rules import RULES, revocation
 from dialgate.texts import LANGUAGES, Language
 from tests.world import CONFIG
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import CHECKPOINTS, Checkpointer, DecisionLog, last_checkpoint
+from dialgate.decision_log.timestamps import FILE, NoTimestamp, Stamper, checked, timestamps
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.target import Folder
-from dialgate.signing import Signer
-from dialgate.timestamps import FILE, NoTimestamp, Stamper, checked, timestamps
 from tests import world
 from tests.shippingworld import written
 from tests.test_cli import command, ended

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from dialgate import settings
-from dialgate.faults import Unavailable
+from dialgate.config import settings
+from dialgate.core.faults import Unavailable
+from dialgate.gate.upkeep import Pulse
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.thread_pool import ThreadPool
-from dialgate.upkeep import Pulse
 from tests.world import (
     CALL,
     CLEAR,

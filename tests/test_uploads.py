@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from dialgate import settings
-from dialgate.doors import Uploads as Settings
-from dialgate.interfaces.http_errors import Fault
-from dialgate.interfaces.uploads import Pace, Uploads, from_memory
-from dialgate.list_builder import BuildEnded, Here, Limits, Order, build_apart
-from dialgate.settings import ConfigError
-from dialgate.tabular import Unreadable
+from dialgate.config import settings
+from dialgate.config.listeners import Uploads as Settings
+from dialgate.config.settings import ConfigError
+from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.uploads import Pace, Uploads, from_memory
+from dialgate.lists.list_builder import BuildEnded, Here, Limits, Order, build_apart
+from dialgate.lists.tabular import Unreadable
 from tests.test_tabular import styles
 from tests.world import CALL, CLEAR, KEY, LIST, LISTED, NOW, World, load_list, publish_answers, running
 

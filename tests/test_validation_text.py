@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
-from dialgate import requests
-from dialgate.validation_text import PATTERNS, choices, plain
+from dialgate.config.validation_messages import PATTERNS, choices, plain
+from dialgate.ledger import schemas
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +35,7 @@ CASES: list[tuple[Any, Any, str]] = [
     ("2026-11-24T10:00:00", Annotated[datetime, Meta(tz=True)], "must be an instant with its offset, as in 2026-11-24T10:00:00+01:00"),
     ("soon", datetime, "must be an instant with its offset, as in 2026-11-24T10:00:00+01:00"),
     ("it", Annotated[str, Meta(pattern="^[A-Z]{2}$")], "must be a two-letter country code such as IT"),
-    ("9f", requests.Sha256, "must be 64 hexadecimal digits"),
+    ("9f", schemas.Sha256, "must be 64 hexadecimal digits"),
     ("x", Annotated[str, Meta(pattern="^y$")], "must be of the form ^y$"),
     ("x", Annotated[str, Meta(min_length=3)], "must have at least 3 characters"),
     ("xx", Annotated[str, Meta(max_length=1)], "must have at most 1 characters"),

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dialgate.keys import Keys, nonces
-from dialgate.ledger import ConsentGiven, ConsentsVoided, ContractMade, Draft, Event
-from dialgate.model import DAY, Consent
+from dialgate.core.ledger_events import ConsentGiven, ConsentsVoided, ContractMade, Draft, Event
+from dialgate.core.model import DAY, Consent
+from dialgate.crypto.keys import Keys, nonces
+from dialgate.ledger.consent_voiding import Enrolled, void_consents
 from dialgate.store.sqlite import SqliteStore
-from dialgate.voiding import Enrolled, void_consents
 from tests.world import NOW
 
 ASKED = NOW - DAY

@@ -17,9 +17,9 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from typer.testing import CliRunner
 
-from dialgate.clock import wall_clock
-from dialgate.interfaces.cli import app
-from dialgate.model import DAY
+from dialgate.core.model import DAY
+from dialgate.interfaces.cli.main import app
+from dialgate.runtime.clock import wall_clock
 from tests import redises, world
 from tests.serving import Gatehouse, serving
 from tests.world import CALL, CLEAR, KEY, LISTED

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate.answers import Answer
 from dialgate.app import App
-from dialgate.interfaces import cli
-from dialgate.ledger import NumberConfirmed, NumberWrong
-from dialgate.model import DAY, HOUR, SECOND
-from dialgate.requests import ConsentRequest, OutcomeRequest
+from dialgate.core.ledger_events import NumberConfirmed, NumberWrong
+from dialgate.core.model import DAY, HOUR, SECOND
+from dialgate.core.responses import Answer
+from dialgate.interfaces.cli import main
+from dialgate.ledger.schemas import ConsentRequest, OutcomeRequest
 from tests import test_restore, test_shared_store, world
 from tests.test_restore import House, codes, house
 from tests.test_shared_store import gates
@@ -142,7 +142,7 @@ async def test_an_officer_lifts_the_report_with_ground_and_actor_and_an_agent_ma
 
 async def command(made: World, *words: str) -> int:
     environment = {"DIALGATE_CONFIG": str(made.folder / "dialgate.yaml")}
-    done = await asyncio.to_thread(CliRunner().invoke, cli.app, list(words), env=environment)
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, list(words), env=environment)
     return done.exit_code
 
 

@@ -24,12 +24,12 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from dialgate import settings
 from dialgate.app import App
-from dialgate.interfaces import http
-from dialgate.kept_instants import KeptInstants
-from dialgate.model import DAY, HOUR, Instant
-from dialgate.snapshot import Consultation
+from dialgate.config import settings
+from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.interfaces import site
+from dialgate.lists.snapshot import Consultation
+from dialgate.runtime.instants import KeptInstants
 from registry_sync import publish
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -169,7 +169,7 @@ async def running(
     publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
     hand, registry = hand or Hand(), CollectorRegistry()
     app = await App.open(config, registry=registry, clock=hand, steady=steady)
-    runner = await http.start(app, registry)
+    runner = await site.start(app, registry)
     port = runner.addresses[0][1]
     session = ClientSession(
         f"http://127.0.0.1:{port}",

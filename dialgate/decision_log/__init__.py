@@ -10,7 +10,7 @@ The first line of a segment is its header, part of the chain like any other but 
     {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the line before; 64 zeros for the first>",
      "opened_at":<ms>,"gate":{"<name>":"<version>"}}
 
-All other bodies belong to the service (`dialgate.model`: grounds, decision, outcome). This module reads of them `type`,
+All other bodies belong to the service (`dialgate.core.model`: grounds, decision, outcome). This module reads of them `type`,
 `seq` (1, 2, 3, … across all segments) and, of a decision, `allow`. A decision's id is `<log>-<seq>`. A body holds no line break: JSON encoders write none.
 How it may change: fields are appended, to the header and to bodies; anything else is a new `format`, and a reader refuses
 a format that it does not know. Nothing stored is ever rewritten. `<segment>.torn-1`, … keep what a repair cut off;

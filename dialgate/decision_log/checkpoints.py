@@ -30,6 +30,8 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from dialgate.core.model import Instant
+from dialgate.crypto.log_signing import Signer, is_signed
 from dialgate.decision_log.durable import tell
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import (
@@ -43,10 +45,8 @@ from dialgate.decision_log.segment import (
     segments,
     unavailable,
 )
-from dialgate.model import Instant
-from dialgate.primitives import followed
+from dialgate.native import followed
 from dialgate.runtime.atomic_write import sync_folder
-from dialgate.signing import Signer, is_signed
 
 FILE = "checkpoints.ndjson"
 PART = ".checkpoints"

@@ -8,7 +8,7 @@ process that has seen one segment can hand on what it saw, and a proof needs no 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from dialgate.primitives import paired
+from dialgate.native import paired
 
 
 def leaf_hash(body: bytes) -> bytes:

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from dialgate.faults import Unavailable
-from dialgate.model import Instant
+from dialgate.core.faults import Unavailable
+from dialgate.core.model import Instant
 from dialgate.runtime.file_lock import hold_lock
 
 FORMAT: Literal[1] = 1

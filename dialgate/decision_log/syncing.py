@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, Protocol
 
-from dialgate.primitives import COMPILED
+from dialgate.native import COMPILED
 
 
 class Done(NamedTuple):
@@ -57,7 +57,7 @@ def syncing() -> Syncing:
 
 class CompiledSyncing:
     def __init__(self) -> None:
-        from dialgate._primitives import Syncer  # noqa: PLC0415 - where it was compiled
+        from dialgate.native._primitives import Syncer  # noqa: PLC0415 - where it was compiled
 
         syncer = Syncer()
         self.fileno, self.begin, self.close = syncer.fileno, syncer.begin, syncer.close

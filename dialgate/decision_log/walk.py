@@ -25,7 +25,7 @@ from dialgate.decision_log.segment import (
     last_stored_hash,
     stored_hash,
 )
-from dialgate.primitives import followed
+from dialgate.native import followed
 
 OpenSegment: TypeAlias = Callable[[Path], Iterator[tuple[int, bytes]]]
 Kind: TypeAlias = Literal[

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from dialgate.core.model import Instant
 from dialgate.decision_log.segment import (
     FORMAT,
     ZERO,
@@ -26,8 +27,7 @@ from dialgate.decision_log.segment import (
     write_all,
 )
 from dialgate.decision_log.syncing import Syncing
-from dialgate.model import Instant
-from dialgate.primitives import chained
+from dialgate.native import chained
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import acquire_lock
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Literal, Protocol, TypeAlias
 
-from dialgate.settings import Settings
+from dialgate.config.settings import Settings
 
 _RESERVED: Final = 256  # half for what is open from the start, half for what is opened later
 _Door: TypeAlias = Literal["http", "fastagi", "sip"]

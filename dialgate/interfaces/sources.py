@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from dialgate.settings import Client, Config
+from dialgate.config.settings import Client, Config
 
 
 def client_at(remote: str, config: Config) -> Client | None:

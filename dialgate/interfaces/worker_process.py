@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import suppress
 
-from dialgate.interfaces import held_signals
+from dialgate.interfaces.workers import held_signals
 
 
 def _let_others_finish() -> None:
@@ -19,10 +19,11 @@ def _let_others_finish() -> None:
 def main() -> None:
     held_signals.hold()
     _let_others_finish()
-    from dialgate.interfaces import cli_serve, worker  # noqa: PLC0415 - the imports take most of a second
+    from dialgate.interfaces.cli import serve  # noqa: PLC0415 - the imports take most of a second
+    from dialgate.interfaces.workers import worker  # noqa: PLC0415
 
     os.umask(0o077)
-    sys.exit(cli_serve.work(worker.Post.from_argument(sys.argv[1])))
+    sys.exit(serve.work(worker.Post.from_argument(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from msgspec import structs
 
-from dialgate.model import SECOND, Instant
+from dialgate.core.model import SECOND, Instant
 from dialgate.report.gathering import Report
 from dialgate.report.layout import Layout
 from dialgate.report.page import page

@@ -10,17 +10,17 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from dialgate import localtime
-from dialgate.chains import Chains
-from dialgate.keys import Keys
-from dialgate.ledger import Entry, Revoked
-from dialgate.model import Instant, Result
-from dialgate.numberset import DamagedFile, NumberSet
-from dialgate.records import Record
-from dialgate.search import stood
-from dialgate.settings import Config
-from dialgate.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
-from dialgate.span import Span
+from dialgate.audit.search import stood
+from dialgate.config.settings import Config
+from dialgate.core import local_time
+from dialgate.core.ledger_events import Entry, Revoked
+from dialgate.core.model import Instant, Result
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.records import Record
+from dialgate.decision_log.span import Span
+from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 from dialgate.store import Store
 
 _HOURS = 24
@@ -51,7 +51,7 @@ class Period(Struct, frozen=True, kw_only=True):
         return [str(day) for day in range(1, (self.last - self.first).days + 2)]
 
     def slot(self, at: Instant) -> int:
-        day, hour = localtime.hour_in(self.zone, at)
+        day, hour = local_time.hour_in(self.zone, at)
         return hour if self.is_day else (day - self.first).days
 
 
@@ -138,7 +138,7 @@ def month(text: str, zone: str) -> Period:
 
 
 def _period(name: str, first: date, last: date, zone: str) -> Period:
-    since, until = localtime.midnight(zone, first), localtime.midnight(zone, last + timedelta(days=1))
+    since, until = local_time.midnight(zone, first), local_time.midnight(zone, last + timedelta(days=1))
     return Period(name=name, first=first, last=last, zone=zone, since=since, until=until)
 
 
@@ -182,7 +182,7 @@ async def gather(
         controller=controller,
         name=config.controllers[controller].name,
         period=period,
-        made_at=localtime.rfc3339(made_at),
+        made_at=local_time.rfc3339(made_at),
         asked=sum(row.asked for row in campaigns),
         allowed=sum(row.allowed for row in campaigns),
         denied=sum(row.denied for row in campaigns),
@@ -285,7 +285,7 @@ def _registries(folder: Path, controller: str, period: Period) -> Iterator[Regis
                 consultations=len(asked),
                 asked_about=sum(each.lines for each in asked),
                 listed=sum(each.listed for each in asked),
-                newest=localtime.rfc3339(newest) if newest else "",
+                newest=local_time.rfc3339(newest) if newest else "",
                 receipts=tuple(each.receipt for each in asked),
             )
 

@@ -8,7 +8,7 @@ from fpdf import FPDF
 from fpdf.enums import TableCellFillMode, TextEmphasis, XPos, YPos
 from fpdf.fonts import FontFace
 
-from dialgate.model import SECOND, Instant
+from dialgate.core.model import SECOND, Instant
 from dialgate.report.layout import Figure, Layout, Table, Tone
 from dialgate.report.page import nice
 

@@ -7,22 +7,21 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
-from dialgate import chains
-from dialgate.archive import open_segment, opening
-from dialgate.archive import segments as segments_of
-from dialgate.archive.parquet import files_of
-from dialgate.archive.reading import PACKED
-from dialgate.decision_log import LogDamaged, Stored
+from dialgate.core.faults import Unavailable
+from dialgate.core.model import SECOND, Instant
+from dialgate.crypto.log_signing import pem, public_keys
+from dialgate.decision_log import LogDamaged, Stored, chains
+from dialgate.decision_log.archive import open_segment, opening
+from dialgate.decision_log.archive import segments as segments_of
+from dialgate.decision_log.archive.parquet import files_of
+from dialgate.decision_log.archive.reading import PACKED
 from dialgate.decision_log.checkpoints import FILE, PART, checkpoint_lines, parse
+from dialgate.decision_log.timestamps import PART as STAMP
+from dialgate.decision_log.timestamps import Stamped, stamp_lines, stamp_of
 from dialgate.decision_log.walk import walk
-from dialgate.faults import Unavailable
-from dialgate.model import SECOND, Instant
 from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.standing import Standing
 from dialgate.shipping.target import Refused, Target, TargetFailed
-from dialgate.signing import pem, public_keys
-from dialgate.timestamps import PART as STAMP
-from dialgate.timestamps import Stamped, stamp_lines, stamp_of
 
 _log = structlog.get_logger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
-from dialgate.model import Instant
+from dialgate.config.settings import Config
+from dialgate.core.model import Instant
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.settings import Config
 from dialgate.shipping import standing, target
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping

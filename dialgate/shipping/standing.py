@@ -8,7 +8,7 @@ import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from dialgate.model import SECOND, Instant
+from dialgate.core.model import SECOND, Instant
 
 To: TypeAlias = Literal["segments", "stream"]
 _log = structlog.get_logger(__name__)

@@ -10,13 +10,12 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from dialgate import chains
-from dialgate.archive import Segments, opening
-from dialgate.decision_log import Line, durable
-from dialgate.faults import Unavailable
-from dialgate.model import Instant
+from dialgate.config.shipping import StreamTo
+from dialgate.core.faults import Unavailable
+from dialgate.core.model import Instant
+from dialgate.decision_log import Line, chains, durable
+from dialgate.decision_log.archive import Segments, opening
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.settings import StreamTo
 from dialgate.shipping.standing import Standing
 from dialgate.shipping.target import Refused, TargetFailed
 from dialgate.store import StoreUnavailable

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
+from dialgate.config.shipping import S3, Shipping, folder_of
 from dialgate.decision_log.segment import unavailable
 from dialgate.runtime.atomic_write import replace_file, sync_folder
-from dialgate.shipping.settings import S3, Shipping, folder_of
 
 Content: TypeAlias = bytes | Path
 _Source: TypeAlias = BytesIO | BufferedReader

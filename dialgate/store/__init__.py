@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from dialgate.faults import Unavailable
-from dialgate.ledger import Draft, Entry
-from dialgate.model import Attempt, Basis, Instant, Known, Origin, Result
+from dialgate.core.faults import Unavailable
+from dialgate.core.ledger_events import Draft, Entry
+from dialgate.core.model import Attempt, Basis, Instant, Known, Origin, Result
 
 
 class StoreUnavailable(Unavailable):

@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from dialgate.faults import Unavailable
-from dialgate.ledger import Entry
-from dialgate.model import Attempt, Instant
+from dialgate.core.faults import Unavailable
+from dialgate.core.ledger_events import Entry
+from dialgate.core.model import Attempt, Instant
 from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered
 
 Kind: TypeAlias = Literal["ledger", "attempts", "answers", "positions", "lists", "proofs", "deliveries"]

@@ -7,7 +7,7 @@ gathered here and written together, aside. Nothing hangs on it: the log has them
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dialgate.model import Attempt
+from dialgate.core.model import Attempt
 from dialgate.store import Position, Remembered, Reservation
 
 _PARTS = 4

@@ -21,7 +21,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:lead:TASK           which node does what only one should do
 
 A batch is read by one MGET. A commit sends back what was read, and writes where that still holds; an unknown subject
-is an empty value. Bodies are JSON of the structs of `dialgate.model` and `dialgate.store`, where a new field goes last with a
+is an empty value. Bodies are JSON of the structs of `dialgate.core.model` and `dialgate.store`, where a new field goes last with a
 default. No key or value holds a number in clear. An entry of the ledger is acknowledged when it is on the disk, here and on as
 many replicas as the settings ask for (WAITAOF).
 """
@@ -37,8 +37,8 @@ import msgspec
 from msgspec import structs
 from redis.exceptions import NoScriptError
 
-from dialgate.ledger import Draft, Entry
-from dialgate.model import DAY, Attempt, Instant, Known, Result
+from dialgate.core.ledger_events import Draft, Entry
+from dialgate.core.model import DAY, Attempt, Instant, Known, Result
 from dialgate.store import (
     CallerIdProof,
     CallList,

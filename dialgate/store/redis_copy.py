@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
-from dialgate.ledger import Entry
+from dialgate.core.ledger_events import Entry
 from dialgate.store import (
     CallerIdProof,
     CallList,

@@ -14,9 +14,9 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.abandonment import open_silence
-from dialgate.ledger import Draft, Entry, Event, fold
-from dialgate.model import Attempt, Instant, Known, Result
+from dialgate.core.abandonment import open_silence
+from dialgate.core.ledger_events import Draft, Entry, Event, fold
+from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import StoreUnavailable
 
 _PLACE: Final = len('["e",0')  # where a sequence ends that is not known yet

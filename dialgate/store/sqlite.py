@@ -26,8 +26,8 @@ from typing import Self, TypeVar
 from msgspec import DecodeError, structs
 from msgspec.json import Decoder, encode
 
-from dialgate.ledger import Draft, Entry
-from dialgate.model import Attempt, Instant, Known, Result
+from dialgate.core.ledger_events import Draft, Entry
+from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import (
     CallerIdProof,

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec.json import Decoder, encode
 
-from dialgate.ledger import Entry
+from dialgate.core.ledger_events import Entry
 from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.copying import CopyRefused, Counted, Kind, Row

@@ -3,7 +3,7 @@
 An SQLite 3 file of its own, `subjects.db`, application id 0x64677375, whose `user_version` counts the scripts of
 `MIGRATIONS` that have run. How it may change: a released script is never edited, a change is a new script at the end; a
 newer file is refused. Numbers stand as the ledger's keyed hash (`subject`) and as a ciphertext (`sealed`); `body` is JSON
-of `dialgate.cases`, and of a restricted entry its ciphertext. Rows are added, and leave only when their time of storage is
+of `dialgate.core.request_deadlines`, and of a restricted entry its ciphertext. Rows are added, and leave only when their time of storage is
 over: the file refuses to change one.
 
 Several processes may have it open. What was acknowledged is on the disk.
@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 
 from msgspec import Struct, structs
 
-from dialgate.model import Instant
+from dialgate.core.model import Instant
 from dialgate.store import StoreUnavailable
 from dialgate.store.sqlite import WAIT, _Link, bring_forward
 from dialgate.store.sqlite_tables import run_migrations, whole

@@ -2,7 +2,7 @@
 
 The file is an SQLite 3 database, application id 0x64676174, whose `user_version` counts the scripts of `MIGRATIONS`
 that have run. Its tables are as these scripts make them; `event` and `body` hold JSON of the tagged structs of
-`dialgate.ledger` and `dialgate.store`, where a new field goes last with a default. A script once released is never
+`dialgate.core.ledger_events` and `dialgate.store`, where a new field goes last with a default. A script once released is never
 edited: a change of the tables is a new script at the end. A newer file is refused, an older one is brought forward.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 from msgspec import structs
 from msgspec.json import Decoder, encode
 
-from dialgate.abandonment import ANSWERED
-from dialgate.ledger import Draft, Entry, Event, fold
-from dialgate.model import RESULT_RANK, Attempt, Instant, Known
+from dialgate.core.abandonment import ANSWERED
+from dialgate.core.ledger_events import Draft, Entry, Event, fold
+from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallList, Position, Remembered, StoreUnavailable
 from dialgate.store.recent import Part
 

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from dialgate.model import CallType, Purpose, Result
+from dialgate.core.model import CallType, Purpose, Result
 
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)

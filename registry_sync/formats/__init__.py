@@ -1,0 +1,1 @@
+"""Formats of registry answers and lists."""

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from dialgate.model import DAY
-from dialgate.numberset import distinct
+from dialgate.core.model import DAY
+from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
 from registry_sync.formats.text import NINE, ZERO, Bytes, FaultyFile, Integers, Mask, Numbers
 

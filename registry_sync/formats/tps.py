@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from dialgate.numberset import distinct
+from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
 from registry_sync.formats.text import CR, LF, NINE, SPACE, ZERO, FaultyFile, Mask, Numbers
 

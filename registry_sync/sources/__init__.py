@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from dialgate.model import Instant
+from dialgate.core.model import Instant
 from registry_sync import config
 
 _T = TypeVar("_T")

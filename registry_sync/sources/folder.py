@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from dialgate.model import SECOND, Instant
+from dialgate.core.model import SECOND, Instant
 from dialgate.runtime.atomic_write import sync_file, sync_folder
 from registry_sync.config import FolderSource
 from registry_sync.sources import PART, SourceFailed

@@ -1,4 +1,4 @@
-"""Benchmarks for developers: `python -m tests.bench NAME --json`. Those that users run are in `dialgate.bench`.
+"""Benchmarks for developers: `python -m tests.bench NAME --json`. Those that users run are in `dialgate.tools.bench`.
 
 A benchmark is a module with `run`, whose parameters are its options and which yields figures.
 """

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from subprocess import CalledProcessError
 from typing import Any, Final, get_args
 
-from dialgate import logs
-from dialgate.bench import BenchError
-from dialgate.terminal import show_json
+from dialgate.observability import service_log
+from dialgate.runtime.terminal import show_json
+from dialgate.tools.bench import BenchError
 
 NAMES: Final = (
     "agi", "console", "fairness", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "uploads", "workers",
@@ -26,7 +26,7 @@ def main(words: Sequence[str] | None = None) -> None:
     module: Any = importlib.import_module(f"tests.bench.{named.name}")
     options = vars(_options(named.name, module).parse_args(rest))
     del options["json"]
-    logs.configure()
+    service_log.configure()
     try:
         for figure in module.run(**options):
             show_json(figure)

@@ -14,8 +14,8 @@ from typing import cast
 import msgspec
 import uvloop
 
-from dialgate.bench.load import HOST, Load
-from dialgate.bench.world import CALLER_ID, CAMPAIGN
+from dialgate.tools.bench.load import HOST, Load
+from dialgate.tools.bench.world import CALLER_ID, CAMPAIGN
 
 _ENVIRONMENT = (
     "agi_network: yes\nagi_network_script: check\nagi_request: agi://127.0.0.1/check\nagi_channel: PJSIP/x-1\n"

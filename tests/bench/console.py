@@ -11,9 +11,9 @@ from statistics import median
 
 from msgspec import Struct
 
-from dialgate.bench import BenchError, Figure, http, servers, world
-from dialgate.bench.http import Turn
-from dialgate.bench.servers import Server
+from dialgate.tools.bench import BenchError, Figure, http, servers, world
+from dialgate.tools.bench.http import Turn
+from dialgate.tools.bench.servers import Server
 from tests.bench import COUNTRIES
 
 CONSOLES = 10

@@ -21,8 +21,8 @@ from typing import Any, Final, Literal
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from dialgate.bench import Figure, servers, world
-from dialgate.bench.world import CALLER_ID, CAMPAIGN
+from dialgate.tools.bench import Figure, servers, world
+from dialgate.tools.bench.world import CALLER_ID, CAMPAIGN
 from tests.bench import COUNTRIES, ROOT
 
 QUIET, FLOOD = "key-quiet", "key-flood"

@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Literal
 
-from dialgate.bench import BenchError, Figure, http, servers, world
+from dialgate.tools.bench import BenchError, Figure, http, servers, world
 from tests.bench import COUNTRIES
 
 _ROUNDS = 3

@@ -18,17 +18,18 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dialgate import localtime, settings
-from dialgate.archive import Segments, closed, verify
-from dialgate.archive.packing import pack
-from dialgate.bench import BenchError, Figure, world
-from dialgate.bench.decide import facts
-from dialgate.clock import wall_clock
-from dialgate.decision import decide
+from dialgate.config import settings
+from dialgate.core import local_time
+from dialgate.core.decision import decide
+from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
+from dialgate.crypto.keys import Keys, MonthKeys, nonces
 from dialgate.decision_log import DecisionLog, Line
-from dialgate.keys import Keys, MonthKeys, nonces
-from dialgate.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
-from dialgate.records import Reader
+from dialgate.decision_log.archive import Segments, closed, verify
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.bench import BenchError, Figure, world
+from dialgate.tools.bench.decide import facts
 from tests.bench import COUNTRIES
 
 _BATCH = 256
@@ -240,6 +241,6 @@ class Writing:
     def _outcome(self, seq: int, decision: str, at: Instant) -> OutcomeRecord:
         later = at + self._draw.randrange(120_000)
         return OutcomeRecord(
-            seq=seq, at=later, time=localtime.rfc3339(later), decision=decision, result="answered",
+            seq=seq, at=later, time=local_time.rfc3339(later), decision=decision, result="answered",
             client=world.CLIENT,
         )  # fmt: skip

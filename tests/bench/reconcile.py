@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from dialgate import kept, localtime, settings
-from dialgate.archive import closed
-from dialgate.archive.packing import pack
-from dialgate.bench import BenchError, Figure, world
-from dialgate.clock import wall_clock
-from dialgate.keys import MonthKeys
-from dialgate.model import MINUTE, SECOND, Decided, Instant
+from dialgate.config import archive, settings
+from dialgate.core import local_time
+from dialgate.core.model import MINUTE, SECOND, Decided, Instant
+from dialgate.crypto.keys import MonthKeys
+from dialgate.decision_log.archive import closed
+from dialgate.decision_log.archive.packing import pack
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.bench import BenchError, Figure, world
 from tests.bench import COUNTRIES
 from tests.bench.log import Writing
 
@@ -61,7 +62,7 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
         data.mkdir()
         world.write_config(data, countries)
         made = _Remembering(data, countries, int(calls / _ALLOWED))
-        kept.keep(data / "kept", settings.load(data / "dialgate.yaml"))
+        archive.keep(data / "kept", settings.load(data / "dialgate.yaml"))
         made.all()
         for segment in closed(data / "log", wall_clock()):
             pack(segment)
@@ -116,7 +117,7 @@ def _write(path: Path, made: _Remembering) -> dict[int, str]:
     with path.open("w") as file:
         file.write("time,called,caller,call_id,status\n")
         for line, (at, call, kind) in enumerate(rows, 2):
-            file.write(f"{localtime.rfc3339(at)},{call.number},{call.caller},{line}@trunk,200\n")
+            file.write(f"{local_time.rfc3339(at)},{call.number},{call.caller},{line}@trunk,200\n")
             if kind:
                 planted[line] = kind
     return planted

@@ -12,9 +12,9 @@ from statistics import median
 import msgspec
 from msgspec import Struct
 
-from dialgate.bench import BenchError, Figure, servers, world
-from dialgate.bench.load import Load
-from dialgate.bench.servers import Server
+from dialgate.tools.bench import BenchError, Figure, servers, world
+from dialgate.tools.bench.load import Load
+from dialgate.tools.bench.servers import Server
 from tests.bench import COUNTRIES, ROOT
 
 _CONCURRENT = 64

@@ -13,8 +13,8 @@ from typing import cast
 import msgspec
 import uvloop
 
-from dialgate.bench.load import HOST, Load
-from dialgate.bench.world import CALLER_ID
+from dialgate.tools.bench.load import HOST, Load
+from dialgate.tools.bench.world import CALLER_ID
 
 _T1, _TRIES = 0.5, 4
 _REQUEST = (

@@ -19,10 +19,10 @@ import yaml
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.bench import BenchError, Figure, http, numberset, servers, world
-from dialgate.clock import wall_clock
-from dialgate.model import HOUR
-from dialgate.numberset import NumberSet
+from dialgate.core.model import HOUR
+from dialgate.lists.number_set import NumberSet
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.bench import BenchError, Figure, http, numberset, servers, world
 from registry_sync.formats import rpo
 from registry_sync.packages import Shelf
 from tests.bench import COUNTRIES

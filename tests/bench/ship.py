@@ -22,16 +22,15 @@ import redis
 import yaml
 from msgspec import Struct
 
-from dialgate import archive
-from dialgate.archive.packing import pack
-from dialgate.bench import BenchError, Figure, servers, world
-from dialgate.bench.http import Turn, turn
-from dialgate.decision_log import durable
+from dialgate.config.shipping import StreamTo
+from dialgate.decision_log import archive, durable
+from dialgate.decision_log.archive.packing import pack
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.settings import StreamTo
 from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Folder
+from dialgate.tools.bench import BenchError, Figure, servers, world
+from dialgate.tools.bench.http import Turn, turn
 from tests.bench import COUNTRIES
 
 _NAME, _PATIENCE = "bench", 60.0

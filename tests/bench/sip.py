@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.bench import BenchError, Figure, servers, world
+from dialgate.tools.bench import BenchError, Figure, servers, world
 from tests.bench import COUNTRIES, ROOT, kamailio
 from tests.bench.kamailio import Site
 

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from dialgate.bench import Figure, servers
-from dialgate.clock import wall_clock
-from dialgate.model import DAY, HOUR
+from dialgate.core.model import DAY, HOUR
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.bench import Figure, servers
 from tests.bench import ROOT
 from tests.world import CALLER, KEY, SCOPES, client, publish_answers, write_folder
 

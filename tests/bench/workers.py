@@ -13,9 +13,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.bench import Figure, servers, world
-from dialgate.bench.http import CONNECTIONS, EMPTY, turn
-from dialgate.bench.servers import Server
+from dialgate.tools.bench import Figure, servers, world
+from dialgate.tools.bench.http import CONNECTIONS, EMPTY, turn
+from dialgate.tools.bench.servers import Server
 from tests.bench import COUNTRIES
 
 _COUNTS: Final = (1, 2, 4)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["dialgate.interfaces", "dialgate.webhooks", "tests.fuzz"]):
+with atheris.instrument_imports(
+    include=["dialgate.interfaces", "dialgate.config.webhook_dialects", "tests.fuzz"]
+):
     from tests.fuzz.targets import SEEDS, TARGETS, WORDS, Loop, shaped
 
 

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from dialgate.answers import Answer
-from dialgate.doors import FastAgi as Listen
-from dialgate.interfaces import http_authzen, http_body, http_check
-from dialgate.interfaces.agi import LONGEST_LINE, MOST_BYTES, Listener, NotAgi
-from dialgate.interfaces.fastagi import FastAgi, Talk
-from dialgate.interfaces.http_check import CheckRequest
-from dialgate.interfaces.http_errors import Fault
-from dialgate.model import Call
-from dialgate.settings import Client
+from dialgate.config.listeners import FastAgi as Listen
+from dialgate.config.settings import Client
+from dialgate.core.model import Call
+from dialgate.core.responses import Answer
+from dialgate.interfaces.fastagi.protocol import LONGEST_LINE, MOST_BYTES, Listener, NotAgi
+from dialgate.interfaces.fastagi.server import FastAgi, Talk
+from dialgate.interfaces.http import authzen as http_authzen
+from dialgate.interfaces.http import body
+from dialgate.interfaces.http import check as http_check
+from dialgate.interfaces.http.check import CheckRequest
+from dialgate.interfaces.http.errors import Fault
 
 _COMMAND: Final = re.compile(
     rb'(SET VARIABLE (?:[A-Z_]+|ARRAY\([A-Z_,]+,DG_DECISION\)) "[A-Za-z0-9_.,:/+-]*"|ANSWER|HANGUP|STREAM FILE .*|GET DATA .*)\n'
@@ -134,7 +136,7 @@ def talk(data: bytes) -> list[bytes]:
 
 def form(data: bytes) -> CheckRequest | None:
     """A question with the numbers that were sent, or a fault that repeats none."""
-    return _asked(lambda: http_check.from_pairs(http_body.parameters(data.decode("ascii", "replace"))))
+    return _asked(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
 
 
 def authzen(data: bytes) -> CheckRequest | None:

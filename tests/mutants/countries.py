@@ -20,11 +20,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_o
 import msgspec
 from msgspec import Struct
 
-from dialgate import localtime
-from dialgate.decision import decide
-from dialgate.law import SECTIONS, Binding, Law, LawError, Section, parse_law
-from dialgate.model import CallType, Campaign, Controller, Decision, Facts, Purpose
-from dialgate.rules import RULES
+from dialgate.core import local_time
+from dialgate.core.decision import decide
+from dialgate.core.law import SECTIONS, Binding, Law, LawError, Section, parse_law
+from dialgate.core.model import CallType, Campaign, Controller, Decision, Facts, Purpose
+from dialgate.core.rules import RULES
 from tests import casebook, grid
 from tests.casebook import Wanted, merged
 from tests.citations import matches
@@ -422,8 +422,8 @@ def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
     """Return the facts with day and places as `law` has them, which may have another zone and other holidays."""
     if (law.zone, law.holidays) == (usual.zone, usual.holidays):
         return facts
-    places = tuple(localtime.place(place.zone, law.holidays, facts.at) for place in facts.places)
-    return msgspec.structs.replace(facts, today=localtime.day_in(law.zone, facts.at), places=places)
+    places = tuple(local_time.place(place.zone, law.holidays, facts.at) for place in facts.places)
+    return msgspec.structs.replace(facts, today=local_time.day_in(law.zone, facts.at), places=places)
 
 
 # ---- and whether it matters ------------------------------------------------------------------------------------------

@@ -28,16 +28,26 @@ class Group(NamedTuple):
 _CASES = ("test_cases", "test_grid", "test_decision", "test_law")
 GROUPS = (
     Group(
-        ("dialgate/rules/*.py", "dialgate/law.py", "dialgate/decision.py", "dialgate/basis.py"),
+        (
+            "dialgate/core/rules/*.py",
+            "dialgate/core/law.py",
+            "dialgate/core/decision.py",
+            "dialgate/core/legal_basis.py",
+        ),
         (*_CASES, "test_entry_into_force"),
     ),
-    Group(("dialgate/caller_ids.py",), (*_CASES, "test_cases_through_gate")),
+    Group(("dialgate/gate/caller_ids.py",), (*_CASES, "test_cases_through_gate")),
     Group(
-        ("dialgate/interpreted.py", "dialgate/numberset.py", "dialgate/snapshot.py"),
+        ("dialgate/native/fallback.py", "dialgate/lists/number_set.py", "dialgate/lists/snapshot.py"),
         ("test_snapshot", "test_numberset", "test_primitives"),
     ),
     Group(
-        ("dialgate/batch.py", "dialgate/gather.py", "dialgate/reserving.py"),
+        (
+            "dialgate/gate/batch.py",
+            "dialgate/gate/facts.py",
+            "dialgate/gate/overlap.py",
+            "dialgate/gate/gate.py",
+        ),
         ("test_batch", "test_decisions", "test_pipeline", "test_cases_through_gate"),
         most=60,
     ),

@@ -1,4 +1,4 @@
-"""The fast path of `dialgate.phone` answers what the slow path answers, refusals included.
+"""The fast path of `dialgate.core.phone` answers what the slow path answers, refusals included.
 
 Half of the numbers sweep every five-digit beginning at every length of 4 to 15 digits: the plan of Italy looks no
 deeper, so 2,400,000 numbers are a proof for the metadata that is installed. The other half walk about its edges:
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import phonenumbers
 
-from dialgate.phone import Parsed, _exactly, _fast
+from dialgate.core.phone import Parsed, _exactly, _fast
 
 _BEGINNINGS = 100_000
 _LENGTHS = range(4, 16)

@@ -1,0 +1,6 @@
+"""The older name of `python -m dialgate.decision_log.archive`."""
+
+import runpy
+
+if __name__ == "__main__":
+    runpy.run_module("dialgate.decision_log.archive", run_name="__main__", alter_sys=True)

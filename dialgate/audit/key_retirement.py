@@ -1,0 +1,84 @@
+"""Months whose time is over become anonymous: their keys are destroyed. Nothing in the log changes, and its chain holds.
+
+GDPR art. 5(1)(e), 17(3)(e) and 18: a decision may be kept for legal claims, and no longer linked to a person than these last.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from dialgate.audit.legal_holds import Holds
+from dialgate.config import retention_terms
+from dialgate.config.settings import Config
+from dialgate.core.model import Instant
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.records import month_of
+
+
+class Month(Struct, frozen=True, kw_only=True):
+    """What the log holds of one month. `over_from`: the month from whose first instant (UTC) on its time is over. `held`:
+    decisions about held numbers, which stay linked to them."""
+
+    month: str
+    allowed: int
+    refused: int
+    over_from: str
+    over: bool
+    held: int = 0
+
+
+def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
+    """The months that have keys, oldest first. Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`."""
+    chains = Chains(config.data)
+    counts = sum((reader.held() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]())
+    holds = Holds(config.data, keys)
+    hashes = _hashes(keys, holds)
+    held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
+    *past, newest = sorted(keys.hashes("")) or [""]
+    found = [_month(config.settings.retention, name, counts, held[name], now) for name in past]
+    if newest:  # it is in use, however old
+        found.append(
+            replace(_month(config.settings.retention, newest, counts, held[newest], now), over=False)
+        )
+    return found
+
+
+def retire(config: Config, keys: Keys, month: str) -> int:
+    """Destroy the keys of `month`, once the decisions about held numbers are written down. Returns how many these are. Raises
+    as `months` does."""
+    chains = Chains(config.data)
+
+    def records_of(number: str) -> list[str]:
+        hashed = keys.hashes(number).get(month)
+        return [record.id for _, record in chains.about([hashed] if hashed else [])]
+
+    return Holds(config.data, keys).keep(records_of, lambda: keys.retire(month))
+
+
+def _hashes(keys: Keys, holds: Holds) -> list[bytes]:
+    return [hashed for number in holds.under().numbers for hashed in keys.hashes(number).values()]
+
+
+def _month(
+    retention: Sequence[retention_terms.Retention],
+    name: str,
+    counts: Counter[tuple[str, str, bool]],
+    held: int,
+    now: Instant,
+) -> Month:
+    own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
+    # A month of which nothing is found may be one whose segments are elsewhere: the longest term, that of no country.
+    found = own or {("", True): 0}
+    longest = max(retention_terms.months(retention, country, allowed=allow) for country, allow in found)
+    over_from = retention_terms.over_from(name, longest)
+    return Month(
+        month=name,
+        allowed=sum(count for (_, allow), count in own.items() if allow),
+        refused=sum(count for (_, allow), count in own.items() if not allow),
+        over_from=over_from,
+        over=over_from <= month_of(now),
+        held=held,
+    )

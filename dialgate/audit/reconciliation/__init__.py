@@ -1,0 +1,1 @@
+"""Calls that left the trunk, matched against decisions."""

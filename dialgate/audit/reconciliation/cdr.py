@@ -1,0 +1,252 @@
+"""Call detail records of a trunk, as columns: what left, when, to which number, with which caller ID.
+
+Read whole: some 300 bytes of memory a row. A row whose number or time cannot be read stays, for nobody can say that it was
+allowed. The messages name files, columns and lines, and never a cell.
+"""
+
+import csv as plain_csv
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct, structs
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, Seen, Trunks, column_names, departed
+
+Format: TypeAlias = Literal["kamailio", "asterisk", "csv"]
+Longs: TypeAlias = NDArray[np.int64]
+
+UNREADABLE: Final = -1  # an instant
+_SAMPLE: Final = 1 << 14
+_LOGGED: Final = "timestamp=[0-9]+;method="
+_ISO: Final = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?$"
+_OFFSET: Final = r"(?:Z|[+-]\d\d:?\d\d)$"
+_EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
+
+
+class CdrUnreadable(Exception):
+    """The file is not what was said. `str()` is a sentence without a cell of it."""
+
+
+class Columns(Struct, frozen=True, kw_only=True):
+    """The names of the columns; empty: as the format has them. `only`: rows in which a column has this value."""
+
+    time: str = ""
+    called: str = ""
+    caller: str = ""
+    call_id: str = ""
+    decision: str = ""
+    status: str = ""
+    only: tuple[tuple[str, str], ...] = ()
+
+
+_NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] = {
+    # Of `acc` in a database or the log: https://kamailio.org/docs/modules/stable/modules/acc.html
+    "kamailio": (
+        {
+            "time": ("time", "timestamp"), "called": ("dst_user", "dst_ouser", "callee"),
+            "caller": ("src_user", "caller"), "call_id": ("callid", "call_id"), "decision": ("decision",),
+            "status": ("sip_code", "code"),
+        },
+        ("200",),
+    ),
+    "asterisk": (
+        {
+            "time": ("start",), "called": ("called",), "caller": ("src",), "call_id": ("uniqueid",),
+            "decision": ("userfield",), "status": ("disposition",),
+        },
+        (ANSWERED,),
+    ),
+    "csv": (
+        {
+            "time": ("time", "start", "started_at"), "called": ("called", "to", "callee", "dst"),
+            "caller": ("caller", "from", "src"), "call_id": ("call_id", "callid"), "decision": ("decision", "decision_id"),
+            "status": ("status", "disposition"),
+        },
+        ("200", "ANSWERED", "answered"),
+    ),
+}  # fmt: skip
+
+
+class Calls(Struct, frozen=True, kw_only=True):
+    """`line`: in its file, from 1; `at`: ms, or `UNREADABLE`; `called` and `caller`: places in `numbers` and `callers`, the
+    texts as they stand; `call`: equal for legs of one call, or -1; `answered`: where that is not known, true; `originated`:
+    at the trunk, without a number; `seen`: by an Asterisk."""
+
+    file: str
+    line: Longs
+    at: Longs
+    called: Longs
+    numbers: list[str]
+    caller: Longs
+    callers: list[str]
+    call: Longs
+    call_ids: list[str]
+    decision: list[str] | None
+    answered: NDArray[np.bool_]
+    originated: NDArray[np.bool_]
+    seen: Seen = Seen()
+
+
+def read(
+    path: Path, format_: Format, columns: Columns, zone: str, strip: str = "", trunks: Trunks | None = None
+) -> Calls:
+    """`zone`: of times without an offset, as `Europe/Rome`; `strip`: a prefix of the trunk's before each number; `trunks`:
+    of an Asterisk. Raises `CdrUnreadable`, `OSError`."""
+    try:
+        table = _table(path, format_)
+        seen = Seen()
+        if format_ == "asterisk":
+            table, seen = departed(table, trunks or Trunks())
+        calls = _calls(path.name, _chosen(table, format_, columns), format_, columns, zone, strip)
+        return structs.replace(calls, seen=seen)
+    except pa.ArrowInvalid as error:
+        what = str(error).partition(":")[0].partition("\n")[0]
+        raise CdrUnreadable(f"{path.name} cannot be read as {format_}: {what}") from None
+
+
+def _table(path: Path, format_: Format) -> pa.Table:
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+    if format_ == "kamailio" and b";method=" in head:
+        return _logged(path)
+    if not head.strip():
+        raise CdrUnreadable(f"{path.name} is empty")
+    if format_ == "asterisk":
+        return _numbered(_parsed(path, ",", _columns_of(path)), 1)
+    line = head.partition(b"\n")[0]
+    return _numbered(_parsed(path, max(",;\t|", key=lambda each: line.count(each.encode())), None), 2)
+
+
+def _columns_of(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        first = next(plain_csv.reader(file), [])
+    names = column_names(first)
+    if names is None:
+        raise CdrUnreadable(
+            f"{path.name} is not a Master.csv of Asterisk: its first row has {len(first)} cells, not 16 to 21"
+        )
+    return names
+
+
+def _parsed(path: Path, delimiter: str, names: list[str] | None) -> pa.Table:
+    read_options = csv.ReadOptions(column_names=names, block_size=1 << 24)
+    with path.open("rb") as file:
+        header = file.readline().decode("utf-8", "replace").strip().lstrip("\ufeff")
+    every = names or [each.strip().strip('"') for each in header.split(delimiter)]
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(every, pa.string()), strings_can_be_null=False)
+    return csv.read_csv(path, read_options, csv.ParseOptions(delimiter=delimiter), convert)
+
+
+def _numbered(table: pa.Table, first: int) -> pa.Table:
+    return table.append_column("line ", pa.array(np.arange(first, first + len(table))))
+
+
+def _logged(path: Path) -> pa.Table:
+    """Lines of the log, as `acc` writes them: `ACC: …: timestamp=…;method=INVITE;…`. Others are not ours."""
+    options = csv.ReadOptions(column_names=["text"], block_size=1 << 24)
+    parse = csv.ParseOptions(delimiter="\x01", quote_char=False)
+    table = _numbered(
+        csv.read_csv(path, options, parse, csv.ConvertOptions(column_types={"text": pa.string()})), 1
+    )
+    table = table.filter(pc.match_substring_regex(table.column("text"), _LOGGED))
+    first = str(table.column("text")[0]) if len(table) else ""
+    names = [each.partition("=")[0].rpartition(" ")[2] for each in first.split(";")]
+    for name in dict.fromkeys(names):
+        if name.isidentifier():
+            found = pc.extract_regex(table.column("text"), rf"(?:^|[ ;]){name}=(?P<value>[^;]*)")
+            values = pc.fill_null(pc.struct_field(found, "value"), "")
+            table = table.append_column(name, values)
+    return table
+
+
+def _chosen(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
+    only = columns.only + (
+        (("method", "INVITE"),) if format_ == "kamailio" and "method" in table.column_names else ()
+    )
+    for name, value in only:
+        if name not in table.column_names:
+            raise CdrUnreadable(f"there is no column {name}; there are {', '.join(table.column_names[:-1])}")
+        table = table.filter(pc.equal(table.column(name), value))
+    return table
+
+
+def _column(table: pa.Table, format_: Format, columns: Columns, what: str) -> Any:
+    """None where there is none and none was named."""
+    named = getattr(columns, what)
+    known = (named,) if named else _NAMES[format_][0][what]
+    found = next((name for name in known if name in table.column_names), None)
+    if found is None and (named or what in {"time", "called", "caller"}):
+        there = ", ".join(name for name in table.column_names if name.isidentifier())
+        raise CdrUnreadable(
+            f"there is no column for {what}; name one of {there} with --{what.replace('_', '-')}"
+        )
+    return None if found is None else table.column(found)
+
+
+def _calls(name: str, table: pa.Table, format_: Format, columns: Columns, zone: str, strip: str) -> Calls:
+    column = {
+        what: _column(table, format_, columns, what) for what in Columns.__struct_fields__ if what != "only"
+    }
+    called, numbers = _encoded(column["called"])
+    caller, callers = _encoded(column["caller"])
+    call, call_ids = (
+        _encoded(column["call_id"]) if column["call_id"] else (np.full(len(table), -1, np.int64), [])
+    )
+    if "" in call_ids:
+        call = np.where(call == call_ids.index(""), -1, call)
+    status = column["status"]
+    answered = np.ones(len(table), np.bool_)
+    if status is not None:
+        answered = pc.is_in(status, pa.array(_NAMES[format_][1])).to_numpy(zero_copy_only=False)
+    return Calls(
+        file=name,
+        line=table.column("line ").to_numpy(),
+        at=_instants(column["time"], zone),
+        called=called,
+        numbers=[number.strip().removeprefix(strip) for number in numbers],
+        caller=caller,
+        callers=callers,
+        call=call,
+        call_ids=call_ids,
+        decision=None if column["decision"] is None else column["decision"].to_pylist(),
+        answered=answered,
+        originated=_originated(table),
+    )
+
+
+def _originated(table: pa.Table) -> NDArray[np.bool_]:
+    if "originated" not in table.column_names:
+        return np.zeros(len(table), np.bool_)
+    return np.asarray(table.column("originated"))
+
+
+def _encoded(column: Any) -> tuple[Longs, list[str]]:
+    whole = pa.chunked_array(column).combine_chunks().dictionary_encode()
+    return whole.indices.to_numpy().astype(np.int64), whole.dictionary.to_pylist()
+
+
+def _instants(column: Any, zone: str) -> Longs:
+    """Epoch seconds, or ISO 8601 with an offset or without one."""
+    at = np.full(len(column), UNREADABLE, np.int64)
+    epoch = pc.match_substring_regex(column, _EPOCH)
+    local = pc.match_substring_regex(column, _ISO)
+    offset = pc.and_(pc.match_substring_regex(column, _OFFSET), pc.invert(pc.or_(epoch, local)))
+    if pc.any(epoch).as_py():
+        seconds = pc.filter(column, epoch).cast(pa.float64()).to_numpy()
+        at[epoch.to_numpy()] = np.rint(seconds * 1000).astype(np.int64)
+    if pc.any(local).as_py():
+        naive = pc.filter(column, local).cast(pa.timestamp("us"))
+        try:
+            told = pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="earliest")
+        except (pa.ArrowInvalid, OSError):
+            raise CdrUnreadable(f"there is no time zone {zone!r}; write one as Europe/Rome") from None
+        at[local.to_numpy()] = told.cast(pa.int64()).to_numpy() // 1000
+    if pc.any(offset).as_py():
+        told = pc.filter(column, offset).cast(pa.timestamp("us", "UTC"))
+        at[offset.to_numpy()] = told.cast(pa.int64()).to_numpy() // 1000
+    return at

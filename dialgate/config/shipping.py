@@ -1,0 +1,63 @@
+"""How the operator sets where decisions are moved on to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from dialgate.config.listeners import Seconds, Strict
+
+S3: Final = "s3://"
+
+
+class StreamTo(Strict, frozen=True, kw_only=True):
+    """A Redis Stream for each log. `keep`: entries that it holds, about. `patience`: seconds that one round trip may last."""
+
+    url: str = ""
+    url_file: str = ""
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] = "dialgate"
+    keep: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
+    patience: Seconds = 5
+
+
+class Shipping(Strict, frozen=True, kw_only=True):
+    """`to`: a folder, or `s3://bucket/prefix`. `at_once`: a full segment is shipped as it was written, before it is packed.
+    The credentials of object storage stand in a file as `aws configure` writes it, or in the environment, never here."""
+
+    to: str = ""
+    endpoint: str = ""
+    region: str = ""
+    credentials_file: str = ""
+    at_once: bool = False
+    stream: StreamTo | None = None
+    textfile: str = ""
+
+
+def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[str]:
+    """`store_urls`: `url` and `url_file` of the gate's store, which must not be the stream's: a full one closes the gate."""
+    if shipping is None:
+        return
+    stream = shipping.stream
+    if not shipping.to and stream is None:
+        yield "shipping: give `to`, `stream`, or both"
+    if shipping.to.startswith(S3) and not urlsplit(shipping.to).netloc:
+        yield f"shipping: {shipping.to!r} names no bucket; write it as s3://bucket/prefix"
+    if shipping.to and not shipping.to.startswith(S3) and "://" in shipping.to:
+        yield f"shipping: {shipping.to!r} is neither a folder nor s3://bucket/prefix"
+    if "@" in urlsplit(shipping.endpoint).netloc or "@" in urlsplit(shipping.to).netloc:
+        yield "shipping: credentials stand in `credentials_file` or in the environment, not in an address"
+    if stream is None:
+        return
+    if bool(stream.url) == bool(stream.url_file):
+        yield "shipping: stream: give one of `url` and `url_file`"
+    if any(
+        own and own == other for own, other in zip((stream.url, stream.url_file), store_urls, strict=True)
+    ):
+        yield "shipping: stream: not the gate's store: a Redis that is full of it would close the gate"
+
+
+def folder_of(shipping: Shipping, config: Path) -> Path:
+    """`config`: the folder that paths are relative to."""
+    return config / shipping.to

@@ -1,0 +1,218 @@
+"""A file of YAML, read with suspicion."""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+
+import msgspec
+import yaml
+from msgspec import Struct
+from msgspec.structs import fields
+
+from dialgate.config.validation_messages import choices, plain
+
+_T = TypeVar("_T")
+LOST: Any = object()
+_FIGURES = re.compile(r"-?\d+(\.\d+)?")
+_LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number, and drops the +
+
+
+class _Loader(yaml.CSafeLoader):
+    """Leaves days as text: the schema then reports a day that does not exist, with its place, beside all other mistakes."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class ByPlace:
+    """Stands in for a lost name: `salvage` derives one from the place."""
+
+
+StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
+
+
+def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
+    """What it says, its bytes, and what is wrong with it; no bytes where it cannot be read at all."""
+    try:
+        raw = path.read_bytes()
+        data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - it is a safe loader
+    except OSError as error:
+        return None, None, [f"cannot be read: {error.strerror}"]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        return None, None, [f"not YAML: {at}{error.problem or error.context}"]
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a value that its tag does not allow
+        text = " ".join(str(error).split()).replace(' in "<byte string>",', " at")
+        return None, None, [f"not YAML: {text}"]
+    return data, raw, list(_twins(raw))
+
+
+def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
+    """Return the data as `kind`, or every fault in it: msgspec ends at the first. Each says what to write instead."""
+    try:
+        return msgspec.convert(data, kind), []
+    except msgspec.ValidationError as error:
+        return None, list(_faults(data, kind, "$")) or [plain(str(error), "key")]
+
+
+def salvage(
+    data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
+) -> _T | None:
+    """Return what remains of data with faults when those are left out, to look for others in it; None where too little does.
+    Never for use. `stand_ins`: values for required keys that are lost, by type and key; `name`: of the whole, for ByPlace."""
+    rest = remainder(data, kind, stand_ins, name)
+    return None if rest is LOST else msgspec.convert(rest, kind)
+
+
+def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
+    """Return the same as plain data."""
+    return _Salvage(stand_ins).salvaged(data, kind, name)
+
+
+class _Salvage:
+    def __init__(self, stand_ins: StandIns) -> None:
+        self._stand_ins = stand_ins
+
+    def salvaged(self, data: Any, kind: Any, at: str) -> Any:
+        plain_kind = _plain(data, kind)
+        if isinstance(data, dict) and isinstance(plain_kind, type) and issubclass(plain_kind, Struct):
+            return self._struct(data, plain_kind, at)
+        if (
+            isinstance(data, list)
+            and get_origin(plain_kind) is tuple
+            and get_args(plain_kind)[-1] is Ellipsis
+        ):
+            inner = get_args(plain_kind)[0]
+            parts = (self.salvaged(part, inner, f"{at}-{place}") for place, part in enumerate(data))
+            return _or_lost([part for part in parts if part is not LOST], kind)
+        if plain_kind is str and isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
+            return _or_lost(f"+{data}", kind)
+        return _or_lost(data, kind)
+
+    def _struct(self, data: dict[Any, Any], kind: type[Struct], at: str) -> Any:
+        known = {field.encode_name: field for field in fields(kind)}
+        parts = {
+            name: self.salvaged(value, known[name].type, f"{at}-{name}")
+            for name, value in data.items()
+            if name in known
+        }
+        tag_field = kind.__struct_config__.tag_field
+        if tag_field in data:
+            parts[tag_field] = data[tag_field]
+        parts = {name: part for name, part in parts.items() if part is not LOST}
+        for name, field in known.items():
+            if name not in parts and field.required and (kind, name) in self._stand_ins:
+                value = self._stand_ins[kind, name]
+                parts[name] = at.lstrip("-") if value is ByPlace else value
+        return _or_lost(parts, kind)
+
+
+def _or_lost(data: Any, kind: Any) -> Any:
+    try:
+        msgspec.convert(data, kind)
+    except msgspec.ValidationError:
+        return LOST
+    return data
+
+
+def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
+    plain_kind = _plain(data, kind)
+    if isinstance(data, dict) and isinstance(plain_kind, type) and issubclass(plain_kind, Struct):
+        yield from _faults_of_keys(data, plain_kind, at)
+    elif isinstance(data, dict) and get_origin(plain_kind) is Mapping:
+        of_names, of_values = get_args(plain_kind)
+        for name, value in data.items():
+            yield from _faults(name, of_names, f"{at}.{name}")
+            yield from _faults(value, of_values, f"{at}.{name}")
+    elif isinstance(data, list) and get_origin(plain_kind) is tuple and get_args(plain_kind)[-1] is Ellipsis:
+        for place, each in enumerate(data):
+            yield from _faults(each, get_args(plain_kind)[0], f"{at}[{place}]")
+    else:
+        try:
+            msgspec.convert(data, kind)
+        except msgspec.ValidationError as error:
+            text, _, within = str(error).partition(" - at `$")
+            within = within.removesuffix("`")
+            advice = _advice(data, plain_kind) if not within else _one_of(kind, within)
+            if text.startswith("Invalid enum value") and not within:
+                text = f"{data!r} is not allowed"
+            yield f"{_placed(plain(text, 'key'), at + within)}{advice and f'; {advice}'}"
+
+
+def _plain(data: Any, kind: Any) -> Any:
+    """Return the kind without its limits; of several, the one that the data is meant to be."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) not in {Union, UnionType}:
+        return kind
+    kinds = [_plain(data, each) for each in get_args(kind) if each is not type(None)]
+    tagged = [each for each in kinds if isinstance(data, dict) and _tag(each) == data.get(_tag_field(each))]
+    return kinds[0] if len(kinds) == 1 else tagged[0] if len(tagged) == 1 else kind
+
+
+def _tag(kind: Any) -> Any:
+    return kind.__struct_config__.tag if isinstance(kind, type) and issubclass(kind, Struct) else None
+
+
+def _tag_field(kind: Any) -> Any:
+    return kind.__struct_config__.tag_field if isinstance(kind, type) and issubclass(kind, Struct) else None
+
+
+def _advice(data: Any, kind: Any) -> str:
+    """Say what to write, where that is known."""
+    if get_origin(kind) is Literal:
+        return _one_of(kind, "")
+    if kind in {int, float} and isinstance(data, str) and _FIGURES.fullmatch(data):
+        return "write it without quotes"
+    if kind is not str or data is None or isinstance(data, str | dict | list):
+        return ""
+    if isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
+        return f'put telephone numbers in quotes, as in "+{data}"'
+    return "put it in quotes"  # YAML reads NO as false, 12 as a number
+
+
+def _one_of(kind: Any, place: str) -> str:
+    names = choices(kind, place)
+    return f"write one of {', '.join(names)}" if names else ""
+
+
+def _faults_of_keys(data: dict[Any, Any], kind: type[Struct], at: str) -> Iterator[str]:
+    known = {field.encode_name: field for field in fields(kind)}
+    shape = kind.__struct_config__
+    for name, value in data.items():
+        if name in known:
+            yield from _faults(value, known[name].type, f"{at}.{name}")
+        elif shape.forbid_unknown_fields and name != shape.tag_field:
+            near = get_close_matches(str(name), known, 1)
+            advice = f"; did you mean `{near[0]}`?" if near else ""
+            yield _placed(f"unknown key `{name}`", at) + advice
+    for name, field in known.items():
+        if name not in data and field.required:
+            yield _placed(f"missing key `{name}`", at)
+
+
+def _placed(text: str, at: str) -> str:
+    return text if at == "$" else f"{at.removeprefix('$').removeprefix('.')}: {text}"
+
+
+def _twins(raw: bytes) -> Iterator[str]:
+    """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
+    waiting, seen = [yaml.compose(raw, Loader=_Loader)], set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.CollectionNode) and node not in seen:
+            seen.add(node)
+            names: list[Any] = []
+            for part in node.value:
+                key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
+                waiting.append(value)
+                if isinstance(key, yaml.ScalarNode) and key.value in names:
+                    yield f"line {key.start_mark.line + 1}: {key.value} stands twice; only one would count"
+                names.append(key and key.value)

@@ -1,0 +1,108 @@
+"""What the clocks and calendars of a place say, as the plain arithmetic that a rule can use and a record can keep.
+
+The time-zone database and the holiday library are asked here and nowhere else; their versions go into the decision log.
+"""
+
+import importlib.metadata
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import holidays
+
+from dialgate.core.law import HolidaySource
+from dialgate.core.model import DAY, SECOND, Instant, Place
+
+_DAYS_AHEAD = 16
+DAYS_BACK = 2 * _DAYS_AHEAD
+
+
+def versions() -> dict[str, str]:
+    """Of the data that a decision rests on."""
+    return {name: importlib.metadata.version(name) for name in ("tzdata", "holidays", "phonenumbers")}
+
+
+def day_in(zone: str, at: Instant) -> date:
+    return datetime.fromtimestamp(at // SECOND, ZoneInfo(zone)).date()
+
+
+def clock_in(zone: str, at: datetime) -> datetime:
+    """The same instant as clocks there show it."""
+    return at.astimezone(ZoneInfo(zone))
+
+
+def instant_in(zone: str, clock: datetime) -> Instant:
+    """When clocks there show it; of an hour that comes twice the first."""
+    return int(clock.replace(tzinfo=ZoneInfo(zone)).timestamp() * SECOND)
+
+
+def rfc3339(at: Instant) -> str:
+    """UTC, to the millisecond."""
+    second, millisecond = divmod(at, SECOND)
+    return f"{_to_the_second(second)}.{millisecond:03}Z"
+
+
+@lru_cache(1024)
+def _to_the_second(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def place(zone: str, source: HolidaySource, at: Instant) -> Place:
+    """Good for every instant of the local day that `at` lies in: the offset may change within it, and says when."""
+    info = ZoneInfo(zone)
+    today = datetime.fromtimestamp(at // SECOND, info).date()
+    start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
+    offset = _offset(info, start)
+    shift_at = _shift(info, start, start + _DAYS_AHEAD * DAY)
+    middle = start - _DAYS_AHEAD * DAY
+    shifted_at = _shift(info, middle, start) or _shift(info, start - DAYS_BACK * DAY, middle)
+    return Place(
+        zone=zone,
+        offset=offset,
+        shift_at=shift_at,
+        shift_to=_offset(info, shift_at) if shift_at else 0,
+        holidays=_holidays(source, today),
+        shifted_at=shifted_at,
+        shifted_from=_offset(info, shifted_at - SECOND) if shifted_at else 0,
+    )
+
+
+def _offset(info: ZoneInfo, at: Instant) -> int:
+    offset = datetime.fromtimestamp(at // SECOND, info).utcoffset()
+    return int((offset or timedelta()).total_seconds())
+
+
+def _shift(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
+    """The first instant after `start` at which the offset differs, or 0. No zone changes its offset twice in two
+    weeks and back, so looking at both ends finds it."""
+    before = _offset(info, start)
+    if _offset(info, end) == before:
+        return 0
+    while end - start > SECOND:
+        middle = (start + end) // 2 // SECOND * SECOND
+        if _offset(info, middle) == before:
+            start = middle
+        else:
+            end = middle
+    return end
+
+
+def _holidays(source: HolidaySource, today: date) -> tuple[date, ...]:
+    last = today + timedelta(days=_DAYS_AHEAD)
+    known = holidays.country_holidays(
+        source.country, subdiv=source.subdivision or None, years=range(today.year, last.year + 1)
+    )
+    days = {day for day in known if today <= day <= last}
+    days.update(day for day in source.added if today <= day <= last)
+    return tuple(sorted(days))
+
+
+def midnight(zone: str, day: date) -> Instant:
+    """When that day begins there."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
+
+
+def hour_in(zone: str, at: Instant) -> tuple[date, int]:
+    """The local day and its hour, as the clock on the wall says."""
+    local = datetime.fromtimestamp(at // SECOND, ZoneInfo(zone))
+    return local.date(), local.hour

@@ -1,0 +1,379 @@
+"""From what a dialer wrote to one telephone number, or to a refusal. The only importer of `phonenumbers`.
+
+The number that is checked is the number that is dialled, so nothing is mended: where the library would add, drop or
+translate a digit, the input is refused. Two paths give one answer: `_slow` asks the library, `_fast` is a pattern
+built at import from the library's own metadata and takes what is already written `+39` and digits, which
+`_fast_unsigned` puts in front where that is the only reading.
+`tests/properties/phone_fast_path.py` compares them. No number is cached: it is personal data.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+import phonenumbers
+from msgspec import Struct
+from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
+    NumberParseException,
+    PhoneMetadata,
+    PhoneNumber,
+    PhoneNumberFormat,
+    PhoneNumberType,
+    ValidationResult,
+    is_number_type_geographical,
+    region_codes_for_country_code,
+)
+from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
+from phonenumbers.timezone import UNKNOWN_TIMEZONE, time_zones_for_number
+from phonenumbers.tzdata import TIMEZONE_DATA
+
+from dialgate.core.model import CallerId, Kind
+from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_SEPARATOR, TWO_READINGS
+
+
+class NotANumber(ValueError):
+    """`str()` is the problem as a phrase for a person. It never holds a digit, so it can be logged."""
+
+
+class Parsed(Struct, frozen=True):
+    """`region` is ISO 3166, or "" for a number of no country. `zones` are IANA names, sorted: every zone that the
+    called person may be in. Of a short or emergency number `e164` holds the bare digits, for it has no other form."""
+
+    e164: str
+    kind: Kind
+    region: str
+    zones: tuple[str, ...]
+
+
+COUNTRIES = phonenumbers.SUPPORTED_REGIONS  # as ISO 3166 writes them
+_KINDS: dict[int, Kind] = {
+    PhoneNumberType.FIXED_LINE: "fixed",
+    PhoneNumberType.MOBILE: "mobile",
+    PhoneNumberType.FIXED_LINE_OR_MOBILE: "fixed_or_mobile",
+    PhoneNumberType.TOLL_FREE: "toll_free",
+    PhoneNumberType.PREMIUM_RATE: "premium",
+    PhoneNumberType.SHARED_COST: "shared_cost",
+    PhoneNumberType.VOIP: "voip",
+    PhoneNumberType.PERSONAL_NUMBER: "personal",
+    PhoneNumberType.PAGER: "pager",
+    PhoneNumberType.UAN: "uan",
+    PhoneNumberType.VOICEMAIL: "voicemail",
+}
+
+# San Marino's landlines answer under Italy's country code as well as under their own. To the library they are Italian;
+# to the Registro Pubblico delle Opposizioni they are not (L. 5/2018 and DPR 26/2022 speak of national numbers).
+_SAN_MARINO = "+390549"
+_SAN_MARINO_ZONES = tuple(sorted(TIMEZONE_DATA["378"]))
+
+
+# ---- a called number -------------------------------------------------------------------------------------------------
+
+
+def parse(raw: str, home: str = "") -> Parsed:
+    """Read a called number. `home` is the ISO region in which bare digits are national; "" refuses bare digits.
+
+    Raises NotANumber. Classes that exist but are no lawful target (premium, emergency, …) are returned as what they are.
+    """
+    return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
+
+
+def national(e164: str) -> str:
+    """What the Italian registry's file carries: no +39, a landline's leading zero kept. Raises NotANumber for a number
+    of another country, whose digits would name some Italian subscriber."""
+    if not e164.startswith("+39"):
+        raise NotANumber("has no Italian national form")
+    return e164[3:]
+
+
+# ---- a caller ID -----------------------------------------------------------------------------------------------------
+
+# What switches and dialers write when there is no caller ID to show, and the dialled prefixes that hide one.
+_WITHHELD = re.compile(
+    r"(?:anonymous|unknown|restricted|private|unavailable|withheld)?"
+    r"|asserted.*|.*\banonymous@.*|.*@anonymous\.invalid.*|(?:\*67|[*#]31#).*",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+# AGCOM 21/26/CIR of 2026-04-14 permits short codes as caller IDs. None begins with 0, and a landline may have six digits.
+_SHORT_CODE = re.compile(r"[1-9]\d{2,5}", re.ASCII)
+# 0843 statistics, 0844 sale (AGCOM 156/18/CIR). The library knows neither; how many digits they have is not published,
+# so any that Italian numbers can have are taken.
+_AGCOM_ABROAD = re.compile(r"(?:\+|00)39(?P<national>084[34]\d{2,8})", re.ASCII)
+_AGCOM_AT_HOME = re.compile(r"(?:(?:\+|00)?39)?(?P<national>084[34]\d{2,8})", re.ASCII)
+
+
+def parse_caller_id(raw: str, home: str = "") -> CallerId:
+    """Read the number that the called person will see; `home` as in `parse`. Whatever cannot be read is "invalid"."""
+    if parsed := _fast(raw):
+        return CallerId(number=raw, form="number", kind=parsed.kind, region=parsed.region)
+    if _WITHHELD.fullmatch(raw.strip()):
+        return CallerId(number="", form="withheld")
+    if _SHORT_CODE.fullmatch(raw):
+        return CallerId(number=raw, form="short", kind="short", region=home)
+    try:
+        return _agcom(raw, home) or _ordinary(raw, home)
+    except NotANumber:
+        return CallerId(number="", form="invalid")
+
+
+def _agcom(raw: str, home: str) -> CallerId | None:
+    pattern = _AGCOM_AT_HOME if home == "IT" else _AGCOM_ABROAD
+    found = pattern.fullmatch(raw) or pattern.fullmatch(_undecorated(raw))
+    if found is None:
+        return None
+    # Written `39084…` and short enough it may as well be a mobile of the prefix 390.
+    if found[0].startswith("39") and _in_country(found[0], home):
+        raise NotANumber("can be read as one of AGCOM's numbers and as a mobile")
+    return CallerId(number="+39" + found["national"], form="number", region="IT")
+
+
+def _ordinary(raw: str, home: str) -> CallerId:
+    parsed = parse(raw, home)
+    if not parsed.e164.startswith("+"):
+        raise NotANumber("is a short code, which has no separators")
+    return CallerId(number=parsed.e164, form="number", kind=parsed.kind, region=parsed.region)
+
+
+# ---- the slow path ---------------------------------------------------------------------------------------------------
+
+
+def _slow(raw: str, home: str = "") -> Parsed:
+    written = _undecorated(raw)
+    if written.startswith("00"):
+        written = "+" + written[2:]
+    if written.startswith("+"):
+        parsed = _exactly(written)
+        if parsed is None:
+            raise NotANumber(_why_not(written))
+        return parsed
+    if not home:
+        raise NotANumber(NO_COUNTRY_CODE)
+    return _only_reading(written, home)
+
+
+def _only_reading(digits: str, home: str) -> Parsed:
+    candidates = (_in_country(digits, home), _exactly("+" + digits), _short(digits, home))
+    readings = {parsed.e164: parsed for parsed in candidates if parsed}
+    if not readings:
+        raise NotANumber("is neither a national number nor an international one without its plus sign")
+    if len(readings) > 1:
+        raise NotANumber(TWO_READINGS)
+    return next(iter(readings.values()))
+
+
+def _exactly(e164: str) -> Parsed | None:
+    """The number so written, or None if there is none or the library would change a digit of it."""
+    try:
+        number = phonenumbers.parse(e164)
+    except NumberParseException:
+        return None
+    kind = _KINDS.get(phonenumbers.number_type(number))
+    if kind is None or phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
+        return None
+    if e164.startswith(_SAN_MARINO):
+        return Parsed(e164, kind, "SM", _SAN_MARINO_ZONES)
+    region = phonenumbers.region_code_for_number(number) or ""
+    if region == REGION_CODE_FOR_NON_GEO_ENTITY:
+        region = ""
+    return Parsed(e164, kind, region, _sorted(time_zones_for_number(number)))
+
+
+def _in_country(digits: str, home: str) -> Parsed | None:
+    try:
+        number = phonenumbers.parse(digits, home)
+    except NumberParseException:
+        return None
+    significant = phonenumbers.national_significant_number(number)
+    trunk = phonenumbers.ndd_prefix_for_region(home, strip_non_digits=True) or ""
+    # Some countries' rules rewrite more than the trunk prefix; then the result is a guess.
+    if digits not in {significant, trunk + significant}:
+        return None
+    return _exactly(f"+{number.country_code}{significant}")
+
+
+def _short(digits: str, home: str) -> Parsed | None:
+    if digits.startswith("0"):
+        return None
+    number = PhoneNumber(country_code=phonenumbers.country_code_for_region(home), national_number=int(digits))
+    emergency = phonenumbers.is_emergency_number(digits, home)
+    if not emergency and not phonenumbers.is_valid_short_number_for_region(number, home):
+        return None
+    return Parsed(digits, "emergency" if emergency else "short", home, ())
+
+
+def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(zone for zone in zones if zone != UNKNOWN_TIMEZONE))
+
+
+# ---- why not ---------------------------------------------------------------------------------------------------------
+
+# Separators stand between digits, brackets around some. Possessive, or 32 digits would take for ever to refuse.
+_WRITTEN = re.compile(r"\+?(?:\(\d++\)|\d++)(?:[-. /]*+(?:\(\d++\)|\d++))*+", re.ASCII)
+_SEPARATORS = str.maketrans("", "", " -./()")
+
+_LENGTH_PROBLEMS: dict[int, str] = {
+    ValidationResult.TOO_SHORT: "has too few digits for its country",
+    ValidationResult.TOO_LONG: "has too many digits for its country",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
+    ValidationResult.INVALID_LENGTH: "has a number of digits that its country does not use",
+}
+
+
+def _undecorated(raw: str) -> str:
+    for pattern, problem in FOREIGN_MATTER:
+        if pattern.search(raw):
+            raise NotANumber(problem)
+    if not _WRITTEN.fullmatch(raw):
+        raise NotANumber(STRAY_SEPARATOR)
+    return raw.translate(_SEPARATORS)
+
+
+def _why_not(e164: str) -> str:
+    try:
+        number = phonenumbers.parse(e164)
+    except NumberParseException as error:
+        if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
+            return "begins with no country's calling code"
+        return "has too few or too many digits for a telephone number"
+    if phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
+        return "holds a digit that is not dialled from abroad, such as a trunk zero"
+    if e164.startswith("+39") and _exactly("+390" + e164[3:]):
+        return "looks like an Italian landline that has lost its leading zero"
+    if e164.startswith("+390") and _exactly("+39" + e164[4:]):
+        return "looks like an Italian mobile or service number with a zero too many"
+    length = phonenumbers.is_possible_number_with_reason(number)
+    return _LENGTH_PROBLEMS.get(length, "is not a number of its country's numbering plan")
+
+
+# ---- the fast path ---------------------------------------------------------------------------------------------------
+
+
+def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
+    """In the order in which the library's `number_type` tests them: the first that fits is the answer."""
+    return (
+        (PhoneNumberType.PREMIUM_RATE, plan.premium_rate),
+        (PhoneNumberType.TOLL_FREE, plan.toll_free),
+        (PhoneNumberType.SHARED_COST, plan.shared_cost),
+        (PhoneNumberType.VOIP, plan.voip),
+        (PhoneNumberType.PERSONAL_NUMBER, plan.personal_number),
+        (PhoneNumberType.PAGER, plan.pager),
+        (PhoneNumberType.UAN, plan.uan),
+        (PhoneNumberType.VOICEMAIL, plan.voicemail),
+        (PhoneNumberType.FIXED_LINE, plan.fixed_line),
+        (PhoneNumberType.MOBILE, plan.mobile),
+    )
+
+
+def _whole(desc: PhoneNumberDesc | None, length: int) -> str:
+    """The pattern of this description for numbers of one length, or "" where it has none."""
+    if desc is None or not desc.national_number_pattern:
+        return ""
+    if desc.possible_length and length not in desc.possible_length:
+        return ""
+    return rf"(?:{desc.national_number_pattern})\Z"
+
+
+def _types(plan: PhoneMetadata, length: int) -> Iterator[tuple[int, str]]:
+    mobile = _whole(plan.mobile, length)
+    for number_type, desc in _in_order(plan):
+        pattern = _whole(desc, length)
+        if pattern and mobile and number_type == PhoneNumberType.FIXED_LINE:
+            yield PhoneNumberType.FIXED_LINE_OR_MOBILE, f"(?={mobile}){pattern}"
+        if pattern:
+            yield number_type, pattern
+
+
+def _region(plan: PhoneMetadata, length: int) -> str:
+    general = _whole(plan.general_desc, length)
+    # The group stands empty behind its pattern: a branch that opens with a digit is passed over without being tried.
+    types = "|".join(f"{pattern}(?P<{plan.id}_{number}>)" for number, pattern in _types(plan, length))
+    known = f"(?={general})(?:{types})" if general and types else r"(?!)"
+    if not plan.leading_digits:
+        return known
+    # Its leading digits alone make a number this region's, also one of which its plan knows no type.
+    return f"(?={plan.leading_digits})(?:{known}|(?P<{plan.id}_{PhoneNumberType.UNKNOWN}>))"
+
+
+_REGIONS = [
+    plan for code in region_codes_for_country_code(39) if (plan := PhoneMetadata.metadata_for_region(code))
+]
+_LENGTHS = {length for plan in _REGIONS if plan.general_desc for length in plan.general_desc.possible_length}
+# By the length of `+39…`: a pattern for one length has no need to look ahead, which makes it four times as fast.
+_PLANS = {
+    len("+39") + length: re.compile(
+        rf"\+39(?:{'|'.join(_region(plan, length) for plan in _REGIONS)})", re.ASCII
+    )
+    for length in _LENGTHS
+}
+_ANSWERS: dict[str | None, tuple[Kind, str, bool]] = {
+    f"{plan.id}_{number_type}": (kind, plan.id, is_number_type_geographical(number_type, 39))
+    for plan in _REGIONS
+    for number_type, kind in _KINDS.items()
+}
+_NATIONWIDE = _sorted(TIMEZONE_DATA["39"])
+# A number of a place has the zones of the longest prefix that the library's map knows.
+_PREFIXES = sorted((prefix for prefix in TIMEZONE_DATA if prefix.startswith("39")), key=len, reverse=True)
+_PLACES = re.compile(r"\+(?:" + "|".join(f"{prefix}(?P<z{prefix}>)" for prefix in _PREFIXES) + ")")
+_ZONES: dict[str | None, tuple[str, ...]] = {
+    f"z{prefix}": _sorted(TIMEZONE_DATA[prefix]) for prefix in _PREFIXES
+}
+
+
+def _fast(raw: str) -> Parsed | None:
+    """What `_slow` answers to `+39` and digits; None where it refuses and to everything else."""
+    plan = _PLANS.get(len(raw))
+    found = plan.match(raw) if plan else None
+    if found is None or found.lastgroup not in _ANSWERS:
+        return None
+    kind, region, local = _ANSWERS[found.lastgroup]
+    if raw.startswith(_SAN_MARINO):
+        return Parsed(raw, kind, "SM", _SAN_MARINO_ZONES)
+    if not local:
+        return Parsed(raw, kind, region, _NATIONWIDE)
+    place = _PLACES.match(raw)
+    return Parsed(raw, kind, region, _ZONES[place.lastgroup] if place else ())
+
+
+def _fast_unsigned(raw: str, home: str) -> Parsed | None:
+    """What `_slow` answers to an Italian number written `0039` or, at home in Italy, as bare digits; None otherwise."""
+    if raw.startswith("00"):
+        return _fast("+" + raw[2:])
+    if home != "IT" or not (raw.isascii() and raw.isdigit()):
+        return None
+    # Italy has no trunk prefix. No country code begins with 0, nor does a short code.
+    candidates = (
+        _fast("+39" + raw),
+        raw[0] != "0" and (_fast("+" + raw) or (_is_possible(raw) and _exactly("+" + raw))),
+        len(raw) <= _LONGEST_SHORT and _short(raw, home),
+    )
+    readings = [parsed for parsed in candidates if parsed]
+    return readings[0] if len(readings) == 1 else None
+
+
+def _is_possible(digits: str) -> bool:
+    """Whether the country whose code they begin with has numbers as long as what follows."""
+    for width in (1, 2, 3):
+        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width]))
+        if regions is not None:
+            return len(digits) - width in _lengths(int(digits[:width]), regions)
+    return False
+
+
+@cache
+def _lengths(code: int, regions: tuple[str, ...]) -> frozenset[int]:
+    plans = [
+        PhoneMetadata.metadata_for_nongeo_region(code)
+        if region == REGION_CODE_FOR_NON_GEO_ENTITY
+        else PhoneMetadata.metadata_for_region(region)
+        for region in regions
+    ]
+    known = [plan.general_desc for plan in plans if plan and plan.general_desc]
+    return frozenset(length for desc in known for length in desc.possible_length)
+
+
+_LONGEST_SHORT = max(
+    length
+    for plan in (PhoneMetadata.short_metadata_for_region("IT"),)
+    if plan and plan.general_desc
+    for length in plan.general_desc.possible_length
+)

@@ -1,0 +1,44 @@
+"""The rules. Pure: each looks at frozen facts and the sections of law that bind the call, and says Pass, Deny or Skip.
+
+This file holds their order, once. Every rule runs and every outcome is kept; the order only decides which reason is
+named first. A rule never looks anything up, never knows the time but by `facts.at`, and never knows which door asked.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from dialgate.core.law import Binding
+from dialgate.core.model import Facts, Outcome
+from dialgate.core.rules import (
+    caller_id,
+    campaign,
+    consent,
+    frequency,
+    hours,
+    lists,
+    number,
+    registry,
+    revocation,
+)
+
+Rule: TypeAlias = Callable[[Facts, Binding], Outcome]
+
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("number_valid", number.number_valid),
+    ("campaign_known", campaign.campaign_known),
+    # Without a number and a campaign there is nothing that the rules from here on could judge.
+    ("not_revoked", revocation.not_revoked),
+    ("sector_allowed", campaign.sector_allowed),
+    ("registry_clear", registry.registry_clear),
+    ("list_origin", lists.list_origin),
+    ("lawful_basis", consent.lawful_basis),
+    ("caller_id_shown", caller_id.caller_id_shown),
+    ("caller_id_assigned", caller_id.caller_id_assigned),
+    ("caller_id_class", caller_id.caller_id_class),
+    ("caller_id_recallable", caller_id.caller_id_recallable),
+    ("caller_id_ingress", caller_id.caller_id_ingress),
+    ("hours_open", hours.hours_open),
+    ("frequency_kept", frequency.frequency_kept),
+    ("rest_kept", frequency.rest_kept),
+)
+PRECONDITIONS = 2

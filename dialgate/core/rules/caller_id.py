@@ -1,0 +1,91 @@
+"""The number that the called person sees.
+
+L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID is presented, and is either of a prefix reserved for the
+purpose (0844 commercial, 0843 statistics) or a line on which the caller can be reached. AGCOM 156/18/CIR: reached means
+answered. AGCOM 21/26/CIR (2026-04-14): short customer-care codes are permitted. AGCOM 106/25/CONS: Italian numbers are
+blocked where they enter from abroad, fixed from 2025-08-19, mobile from 2025-11-19. D.Lgs. 206/2005 art. 51 c. 8-ter:
+energy sellers call from a number that identifies them alone.
+"""
+
+from dialgate.core.law import Binding, CallerIdClass, CallerIds
+from dialgate.core.model import DAY, Deny, Facts, Outcome, Pass, Skip
+
+
+def caller_id_shown(facts: Facts, law: Binding) -> Outcome:
+    form = facts.caller_id.form
+    if form in {"withheld", "invalid"}:
+        problem = "is withheld" if form == "withheld" else "is no telephone number"
+        return _deny("caller_id.withheld", f"the caller ID {problem}", law)
+    return Pass(form)
+
+
+def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
+    if not facts.caller_id.assigned:
+        return _deny("caller_id.not_assigned", "the caller ID is not assigned to this campaign", law)
+    for section in law.unique_caller_ids:
+        if facts.caller_id.shared:
+            text = "the caller ID is shared with another controller"
+            return Deny("caller_id.not_assigned", text, section.source, section.severity)
+    return Pass()
+
+
+def _deny(code: str, text: str, law: Binding) -> Deny:
+    """Cite the first section about caller IDs: that one is shown and assigned is asked whatever the law says."""
+    if not law.caller_ids:
+        return Deny(code, text)
+    section = law.caller_ids[0]
+    return Deny(code, text, section.source, section.severity)
+
+
+def caller_id_class(facts: Facts, law: Binding) -> Outcome:
+    for section in law.caller_ids:
+        if _is_forbidden(section, facts):
+            text = f"a {facts.caller_id.kind.replace('_', ' ')} number must not be shown"
+            return Deny("caller_id.wrong_class", text, section.source, section.severity)
+        found = _class(section, facts)
+        if found is not None and facts.campaign.purpose not in found.serves:
+            text = f"a {found.name} number must not be used for {facts.campaign.purpose.replace('_', ' ')}"
+            return Deny("caller_id.wrong_class", text, section.source, section.severity)
+        if facts.caller_id.form == "short" and facts.caller_id.number not in section.short_codes:
+            text = "this short code is not among those permitted"
+            return Deny("caller_id.wrong_class", text, section.source, section.severity)
+    return Pass()
+
+
+def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
+    shown, forbidden = facts.caller_id, section.forbidden
+    return shown.form == "number" and (
+        shown.kind in forbidden.kinds or any(shown.number.startswith(prefix) for prefix in forbidden.prefixes)
+    )
+
+
+def _class(section: CallerIds, facts: Facts) -> CallerIdClass | None:
+    if facts.caller_id.form != "number":
+        return None
+    return next((each for each in section.classes if facts.caller_id.number.startswith(each.prefix)), None)
+
+
+def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
+    """A reserved prefix or a permitted short code takes the place of a line that can be called back."""
+    shown = facts.caller_id
+    expiries = []
+    for section in law.caller_ids:
+        if shown.form != "number" or _class(section, facts) is not None:
+            continue
+        ends = shown.proved_at + section.proof_days * DAY
+        if not shown.proved_at <= facts.at < ends:
+            text = "no proof, or none recent enough, that a call back to the caller ID is answered"
+            return Deny("caller_id.not_recallable", text, section.source, section.severity)
+        expiries.append(ends)
+    return Pass(shown.proof, min(expiries)) if expiries else Skip("needs no call-back proof")
+
+
+def caller_id_ingress(facts: Facts, law: Binding) -> Outcome:
+    shown = facts.caller_id
+    if shown.region != law.country or facts.campaign.trunk_country == law.country:
+        return Skip("the call does not bring a caller ID of this country in from abroad")
+    for section in law.foreign_ingress:
+        if shown.kind in section.kinds:
+            text = f"a caller ID of {law.country} must not enter through a trunk in {facts.campaign.trunk_country or 'an undeclared country'}"
+            return Deny("caller_id.foreign_ingress", text, section.source, section.severity)
+    return Pass()

@@ -1,0 +1,75 @@
+"""What makes the call lawful at all: a clear registry answer is no permission.
+
+D.Lgs. 196/2003 art. 130 c. 1: calls without an operator need prior consent. Art. 130 c. 3 and 3-bis: an operator may call
+numbers in the public directory whose holder has not opposed; any other number needs consent. GDPR art. 7(1): the
+controller must be able to demonstrate it. GDPR art. 6(1)(b): calls about the contract, or asked for.
+"""
+
+from dialgate.core import legal_basis
+from dialgate.core.law import Binding, Finding, LegalBasis, Section, cited
+from dialgate.core.model import Deny, Facts, Outcome, Pass
+
+_TEXTS = {
+    "consent.missing": "this call needs the person's consent, and none is recorded",
+    "consent.void": "the recorded consent is void: no artefact proves it, its double opt-in was not confirmed, the person "
+    "enrolled with the registry after it, or it came here without its whole chain of cessions or a consent to them",
+    "consent.withdrawn": "the consent was withdrawn",
+    "consent.expired": "the consent has expired",
+    "consent.wrong_number": "the number was reported to be another person's after this was given; record a newer consent, "
+    "contract or request with its proof, or lift the report",
+    "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
+}
+CODES: dict[Finding, str] = {
+    "proof": "consent.void",
+    "cession": "consent.void",
+    "third_party": "consent.void",
+    "withdrawal": "consent.withdrawn",
+    "enrolment": "consent.void",
+    "age": "consent.expired",
+    "end": "consent.expired",
+    "scope": "consent.out_of_scope",
+    "profiling": "consent.out_of_scope",
+    "wrong_number": "consent.wrong_number",
+}
+
+
+def lawful_basis(facts: Facts, law: Binding) -> Outcome:
+    """Its `Pass.why` names the basis, and becomes the decision's."""
+    return _opened(facts, law) or _refused(law.legal_basis[0], facts, law)
+
+
+def _opened(facts: Facts, law: Binding) -> Pass | None:
+    asked = legal_basis.request(facts, law)
+    if asked is not None:
+        return Pass(f"request:{asked.id}", legal_basis.request_ends(asked, law))
+    held = legal_basis.contract(facts, law)
+    if held is not None:
+        return Pass(f"contract:{held.id}")
+    given = legal_basis.consent(facts, law)
+    if given is not None:
+        return Pass(f"consent:{given.id}", legal_basis.ends_at(given, law))
+    on = legal_basis.directory(facts, law)
+    return None if on is None else Pass(f"directory:{on.list}")
+
+
+def _refused(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
+    """Of several consents that fall short, the newest says why: it is the one the caller meant to rely on."""
+    newest = max(facts.known.consents, key=lambda given: given.collected_at, default=None)
+    finding = legal_basis.objection(newest, facts, law) if newest is not None else None
+    if finding is None and legal_basis.closed_by_wrong_number(facts):
+        finding = "wrong_number"
+    if finding is None:  # no consent, or the law does not accept one here
+        return _deny("consent.missing", section)
+    return _deny(CODES[finding], _authority(finding, law) or section)
+
+
+def _authority(finding: Finding, law: Binding) -> Section | None:
+    """Return the section that a denial for `finding` cites."""
+    if finding == "age":
+        limit = legal_basis.age_limit(law)
+        return limit if limit is not None and finding in limit.cited_for else None
+    return cited(law.consents, finding) or cited(law.lists, finding)
+
+
+def _deny(code: str, section: Section) -> Deny:
+    return Deny(code, _TEXTS[code], section.source, section.severity)

@@ -1,0 +1,91 @@
+"""How often the person may be called.
+
+Garante, provv. 83 of 2014-02-20 (GU 14A02670): after a silent call the person is left alone for five days, and the next
+call must have a guaranteed agent. How often a person may be called otherwise is the operator's limit in Italy (the code of conduct's figure is not confirmed), law
+elsewhere. It counts over all campaigns and call centres of the controller.
+"""
+
+import math
+from collections.abc import Iterator
+
+from dialgate.core.abandonment import open_silence
+from dialgate.core.law import Binding, Frequency, Rest
+from dialgate.core.model import DAY, HOUR, Attempt, Deny, Facts, Instant, Outcome, Pass, Place
+
+_UTC = Place(zone="UTC", offset=0)
+_UNANSWERED = frozenset({"no_answer", "busy"})
+
+
+def frequency_kept(facts: Facts, law: Binding) -> Outcome:
+    exceeded = [deny for section in law.frequency for deny in _exceeded(section, facts)]
+    return max(exceeded, key=lambda deny: deny.not_before, default=Pass())
+
+
+def _exceeded(section: Frequency, facts: Facts) -> Iterator[Deny]:
+    if len(facts.known.attempts) < section.limit:
+        return
+    counted = sorted(_counted(section, facts))
+    if len(counted) >= section.limit:
+        yield Deny(
+            "frequency.exceeded",
+            f"called {len(counted)} times in {section.days} days, {section.limit} are allowed",
+            section.source,
+            section.severity,
+            _leaves(section, facts, counted[-section.limit]),
+        )
+
+
+def _counted(section: Frequency, facts: Facts) -> Iterator[Instant]:
+    for attempt in facts.known.attempts:
+        if _counts(section, attempt) and _leaves(section, facts, attempt.at) > facts.at:
+            yield attempt.at
+
+
+def _counts(section: Frequency, attempt: Attempt) -> bool:
+    """A call without a known result counts: it may have been answered."""
+    if attempt.result == "not_dialled":
+        return False
+    return section.counts == "attempts" or attempt.result not in _UNANSWERED
+
+
+def _leaves(section: Frequency, facts: Facts, at: Instant) -> Instant:
+    """When a call made at `at` is counted no more."""
+    return (
+        at + section.days * DAY if section.counting == "rolling" else _midnight_after(facts, at, section.days)
+    )
+
+
+def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
+    """The latest, over the places the person may be in, of the midnights that end `days` days, the day of `at` first.
+
+    The offset in force when the call was made is not among the facts; it may have been an hour more than today's. So
+    a call made in the last hour of a day counts for the next day too: never a day too short."""
+    return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (_UTC,))
+
+
+def rest_kept(facts: Facts, law: Binding) -> Outcome:
+    """Of several denials, one that time does not lift comes first, then the one that lasts longest."""
+    resting = [deny for section in law.rest for deny in _rests(section, facts)]
+    return max(resting, key=lambda deny: deny.not_before or math.inf, default=Pass())
+
+
+def _rests(section: Rest, facts: Facts) -> Iterator[Deny]:
+    for attempt in facts.known.attempts:
+        if attempt.result != "abandoned":
+            continue
+        ends = _midnight_after(facts, attempt.at, section.days + 1)
+        if facts.at < ends:
+            text = f"a silent call was made; {section.days} days of rest follow"
+            yield Deny("frequency.rest", text, section.source, section.severity, ends)
+    if _needs_another_type(section, facts):
+        allowed = " or ".join(section.until_answered)
+        text = f"a silent call was made; until a later call is answered the call type must be {allowed}"
+        yield Deny("frequency.rest", text, section.source, section.severity)
+
+
+def _needs_another_type(section: Rest, facts: Facts) -> bool:
+    return (
+        bool(section.until_answered)
+        and facts.call_type not in section.until_answered
+        and open_silence(facts.known.attempts) is not None
+    )

@@ -1,0 +1,88 @@
+"""When the person may be called.
+
+Italy has no general window in statute. The code of conduct (Garante 70/2023 and 148/2024, operative 2024-09-28) binds
+those who adhere: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays never. A window
+counts where the person is: in every time zone the number may be in, at the moment of decision and when it rings.
+"""
+
+import calendar
+from datetime import date, timedelta
+
+from dialgate.core.law import Binding, DayKind, Hours
+from dialgate.core.model import DAY, Deny, Facts, Instant, Outcome, Pass, Place, Skip
+
+_HORIZON_DAYS = 14
+_EPOCH = date(1970, 1, 1).toordinal()
+_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def hours_open(facts: Facts, law: Binding) -> Outcome:
+    if not law.hours:
+        return Skip("no hours bind this call")
+    if not facts.places:
+        section = law.hours[0]
+        text = "the called person's time zone is not known"
+        return Deny("hours.outside", text, section.source, section.severity)
+    closes = 0
+    for section in law.hours:
+        for place in facts.places:
+            end = _open_until(section, place, facts.at)
+            if not end:
+                return _closed(section, place, facts, law)
+            closes = min(closes or end, end)
+    return Pass("", closes)
+
+
+def _day_kind(section: Hours, place: Place, day: int) -> DayKind:
+    today = date.fromordinal(_EPOCH + day)
+    if today in place.holidays:
+        return "holiday"
+    if today.weekday() == calendar.SUNDAY:
+        return "sunday"
+    if section.pre_holiday is not None and today + timedelta(days=1) in place.holidays:
+        return "pre_holiday"
+    return "saturday" if today.weekday() == calendar.SATURDAY else "weekday"
+
+
+def _open_until(section: Hours, place: Place, at: Instant) -> Instant:
+    """Until when, if it is open at `at` and still when it rings; else 0."""
+    day, second = place.local(at)
+    for first, last in section.windows[_day_kind(section, place, day)]:
+        if first <= second < last - section.ring_seconds:
+            return place.instant(day, last - section.ring_seconds)
+    return 0
+
+
+def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
+    day, second = place.local(facts.at)
+    kind = _day_kind(section, place, day)
+    name = _NAMES[date.fromordinal(_EPOCH + day).weekday()]
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    text = f"{name} {clock} in {place.zone} ({kind.replace('_', ' ')}) is outside the permitted hours"
+    code = "hours.holiday" if kind == "holiday" else "hours.outside"
+    return Deny(code, text, section.source, section.severity, next_opening(facts, law, facts.at))
+
+
+def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
+    """The first instant from `at` on at which every section is open in every place, as far as the holidays are known; 0
+    where there is none for two weeks."""
+    pairs = [(section, place) for section in law.hours for place in facts.places]
+    horizon = at + _HORIZON_DAYS * DAY
+    while at < horizon:
+        moved = max((_opening(section, place, at) for section, place in pairs), default=at)
+        if moved == at:
+            return at
+        at = moved
+    return 0
+
+
+def _opening(section: Hours, place: Place, at: Instant) -> Instant:
+    """The first instant at or after `at` that is open in one place."""
+    if _open_until(section, place, at):
+        return at
+    today, second = place.local(at)
+    for day in range(today, today + _HORIZON_DAYS + 1):
+        for first, _ in section.windows[_day_kind(section, place, day)]:
+            if day > today or first > second:
+                return place.instant(day, first)
+    return at + _HORIZON_DAYS * DAY

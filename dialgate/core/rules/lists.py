@@ -1,0 +1,34 @@
+"""The call list a number came from.
+
+L. 5/2018 art. 1 c. 14: no automatic search for numbers; a number that stands on no list and has no basis of its own was
+generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers ceded to third parties before. Art. 1 c. 8:
+at every cession the people concerned are told who receives their data.
+"""
+
+from dialgate.core import legal_basis
+from dialgate.core.law import Binding, Lists, cited
+from dialgate.core.model import Deny, Facts, Outcome, Pass
+
+
+def list_origin(facts: Facts, law: Binding) -> Outcome:
+    problem = ""
+    for listing in facts.listings:
+        problem = legal_basis.broken_chain(listing.origin, facts, law)
+        if not problem:
+            return Pass(f"list:{listing.list}")
+    if (
+        legal_basis.request(facts, law)
+        or any(legal_basis.related(facts, law))
+        or legal_basis.consent(facts, law)
+    ):
+        return Pass("a basis of its own")
+    if problem:
+        return _deny("list.ceded", problem, cited(law.lists, "cession"), law)
+    text = "the number is on no list loaded for this campaign"
+    return _deny("list.unknown", text, cited(law.lists, "origin"), law)
+
+
+def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
+    """Cite `authority`, or the first section about lists where a file cites none for the finding."""
+    authority = authority or next(iter(law.lists), None)
+    return Deny(code, text) if authority is None else Deny(code, text, authority.source, authority.severity)

@@ -1,0 +1,30 @@
+"""The called number.
+
+L. 5/2018 art. 1 c. 14 forbids dialling numbers that nobody gave; a string that can be read in two ways is one. Emergency,
+premium, shared-cost and service numbers are no subscribers and no lawful target of a campaign. San Marino and the
+Vatican are reached through +39 and are not Italy: without a law on file for a country, its numbers are not called.
+"""
+
+from dialgate.core.law import Binding
+from dialgate.core.model import Deny, Facts, Outcome, Pass
+
+
+def number_valid(facts: Facts, law: Binding) -> Outcome:
+    number = facts.number
+    if number.kind == "invalid":
+        return Deny("number.invalid", number.problem, severity="gate")
+    if number.region != law.country:
+        return Deny(
+            "number.not_diallable",
+            f"no law is on file for {number.region or 'this country'}",
+            severity="gate",
+        )
+    for section in law.diallable:
+        if number.kind not in section.kinds:
+            return Deny(
+                "number.not_diallable",
+                f"numbers of the class {number.kind.replace('_', ' ')} are no target of a campaign",
+                section.source,
+                section.severity,
+            )
+    return Pass(number.kind)

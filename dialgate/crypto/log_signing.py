@@ -1,0 +1,127 @@
+"""The key that signs what a log held: made once, in the folder of the other keys, and kept apart from the log.
+
+`signing.json` is one JSON object, mode 0600, always replaced whole:
+
+    {"format":1,"keys":[{"public":"<32 bytes, base64>","private":"<32 bytes, base64>","made_at":<ms>}]}
+
+The newest key stands last and signs; of the others the private half is empty, thrown away when its follower was made, and
+the public half stays for as long as what it signed. A key is named by the first 16 hexadecimal digits of the SHA-256 of
+its public half. All are Ed25519 (RFC 8032). The format changes by a new `format` only.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from msgspec import Meta, Struct
+
+from dialgate.core.model import Instant
+from dialgate.crypto.keys import KeysUnusable, locked, read_file
+from dialgate.runtime.atomic_write import write_file
+
+_Half = Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class _KeyPair(Struct, frozen=True, forbid_unknown_fields=True):
+    public: _Half
+    private: Annotated[bytes, Meta(max_length=32)]
+    made_at: Instant
+
+
+class _SigningFile(Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    keys: Annotated[list[_KeyPair], Meta(min_length=1)]
+
+
+def key_name(public: bytes) -> str:
+    return sha256(public).hexdigest()[:16]
+
+
+def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+class Signer:
+    """`public`: the raw public half of every key there ever was, by name; `name` is that of the one that signs."""
+
+    def __init__(self, stored: _SigningFile) -> None:
+        newest = stored.keys[-1]
+        self.public: Mapping[str, bytes] = {key_name(pair.public): pair.public for pair in stored.keys}
+        self.name = key_name(newest.public)
+        self._private = Ed25519PrivateKey.from_private_bytes(newest.private)
+
+    @classmethod
+    def open(cls, path: Path, now: Instant) -> "Signer":
+        """Makes the key where there is none. Raises `KeysUnusable`."""
+        with locked(path):
+            if not path.exists():
+                write_file(path, msgspec.json.encode(_SigningFile(format=1, keys=[_new(now)])))
+            return cls(_read(path))
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        return self._private.sign(message)
+
+
+def public_keys(path: Path) -> Mapping[str, bytes]:
+    """Every key of the file by name, none where there is no file. Raises `KeysUnusable`."""
+    if not path.exists():
+        return {}
+    with locked(path):
+        return Signer(_read(path)).public
+
+
+def public_halves(folder: Path) -> Mapping[str, bytes]:
+    """Of a copy that another may check: `NAME.pem` for each key, by name. Raises `KeysUnusable`."""
+    found = {}
+    for path in sorted(folder.glob("*.pem")):
+        try:
+            key = load_pem_public_key(path.read_bytes())
+        except ValueError as error:
+            raise KeysUnusable(f"{path}: no public key: {error}") from error
+        if not isinstance(key, Ed25519PublicKey) or key_name(key.public_bytes_raw()) != path.stem:
+            raise KeysUnusable(f"{path} does not hold the key that it is named after")
+        found[path.stem] = key.public_bytes_raw()
+    return found
+
+
+def pem(public: bytes) -> bytes:
+    """As `openssl pkey -pubin` reads it."""
+    return Ed25519PublicKey.from_public_bytes(public).public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def renew(path: Path, now: Instant) -> Signer:
+    """A new key signs from here on; the private half of the old one is thrown away. Raises `KeysUnusable`."""
+    with locked(path):
+        old = [_KeyPair(pair.public, b"", pair.made_at) for pair in _read(path).keys]
+        made = _SigningFile(format=1, keys=[*old, _new(now)])
+        write_file(path, msgspec.json.encode(made))
+    return Signer(made)
+
+
+def _new(now: Instant) -> _KeyPair:
+    private = Ed25519PrivateKey.generate().private_bytes_raw()
+    return _KeyPair(_public(private), private, now)
+
+
+def _public(private: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def _read(path: Path) -> _SigningFile:
+    stored = read_file(path, _SigningFile)
+    newest = stored.keys[-1]
+    if len(newest.private) != len(newest.public) or _public(newest.private) != newest.public:
+        raise KeysUnusable(f"{path}: its last key cannot sign; restore the file from its backup")
+    return stored

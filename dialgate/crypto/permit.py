@@ -1,0 +1,92 @@
+"""A permit: an allow that its holder can show, for the seconds in which the call is placed.
+
+A JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because that is what Kamailio's modules verify:
+
+    {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
+
+`jti` is the decision; who honours a permit honours one for each decision, once. `to` and `from` are what was checked: the
+call must be of these and no others. `iat` and `exp` are seconds since 1970, UTC. Claims may be added, for whoever reads
+takes these five and no more; none changes its meaning.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct, structs
+
+from dialgate.core.model import SECOND, Instant
+from dialgate.core.responses import Answer
+
+Sign: TypeAlias = Callable[[bytes], bytes]  # 64 bytes: r and s
+IsSigned: TypeAlias = Callable[[bytes, bytes], bool]
+
+_HEADER: Final = b'{"alg":"ES256"}'
+
+
+class PermitRefused(Exception):
+    """The text says why, and never repeats a number."""
+
+
+class Permit(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"decision": "jti", "from_": "from", "issued": "iat", "expires": "exp"},
+):
+    """`issued` and `expires` in whole seconds."""
+
+    decision: str
+    to: str
+    from_: str
+    issued: int
+    expires: int
+
+
+def permitted(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
+    """The same with a permit, where it allows: for `seconds`, and never beyond the allow itself."""
+    if answer.decision != "allow" or not answer.decision_id:
+        return answer
+    issued = now // SECOND
+    expires = min(issued + seconds, int(datetime.fromisoformat(answer.valid_until).timestamp()))
+    if expires <= issued:
+        return answer
+    permit = Permit(
+        decision=answer.decision_id, to=answer.to, from_=answer.from_, issued=issued, expires=expires
+    )
+    return structs.replace(answer, permit=token(permit, sign))
+
+
+def token(permit: Permit, sign: Sign) -> str:
+    signed = b".".join(_encoded(part) for part in (_HEADER, msgspec.json.encode(permit)))
+    return b".".join((signed, _encoded(sign(signed)))).decode()
+
+
+def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
+    """Raises `PermitRefused`."""
+    signed, _, signature = text.rpartition(".")
+    try:
+        header, payload = signed.split(".")
+        if _decoded(header) != _HEADER or not is_signed(signed.encode(), _decoded(signature)):
+            raise PermitRefused("the permit is not signed by this gate")
+        permit = msgspec.json.decode(_decoded(payload), type=Permit)
+    except (ValueError, msgspec.DecodeError):
+        raise PermitRefused("this is no permit") from None
+    if not permit.issued <= now // SECOND < permit.expires:
+        raise PermitRefused("the permit has expired; ask again")
+    return permit
+
+
+def _encoded(part: bytes) -> bytes:
+    return base64.urlsafe_b64encode(part).rstrip(b"=")
+
+
+def _decoded(part: str) -> bytes:
+    """Raises ValueError."""
+    try:
+        return base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError from error

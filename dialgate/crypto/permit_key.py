@@ -1,0 +1,81 @@
+"""The key that signs permits: made once, in the folder of the other keys, and used for nothing else.
+
+`permit.json` is one JSON object, mode 0600, always replaced whole:
+
+    {"format":1,"private":"<32 bytes, base64>","made_at":<ms>}
+
+`private` is the secret number of an ECDSA key on P-256. Several gates whose permits one Kamailio honours have copies of one
+file. The format changes by a new `format` only. To renew it: take the file away, restart the gate, and hand the new public
+key out; permits live for seconds, so nothing has to overlap for longer.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    derive_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import Meta, Struct
+
+from dialgate.core.model import Instant
+from dialgate.crypto.keys import KeysUnusable, locked, read_file
+from dialgate.runtime.atomic_write import write_file
+
+_BYTES = 32
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (FIPS 186-5)
+
+
+class _PermitFile(Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    private: Annotated[bytes, Meta(min_length=_BYTES, max_length=_BYTES)]
+    made_at: Instant
+
+
+class PermitKey:
+    """`public`: as PEM, for whoever honours permits."""
+
+    def __init__(self, key: EllipticCurvePrivateKey) -> None:
+        self._key = key
+        public = key.public_key()
+        self._public = public
+        self.public = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    @classmethod
+    def open(cls, path: Path, now: Instant) -> "PermitKey":
+        """Makes the key where there is none. Raises `KeysUnusable`."""
+        with locked(path):
+            if not path.exists():
+                private = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_BYTES, "big")
+                stored = _PermitFile(format=1, private=private, made_at=now)
+                write_file(path, msgspec.json.encode(stored))
+            stored = read_file(path, _PermitFile)
+        try:
+            return cls(derive_private_key(int.from_bytes(stored.private, "big"), SECP256R1()))
+        except ValueError as error:
+            raise KeysUnusable(
+                f"{path}: this is no key of P-256; restore the file from its backup"
+            ) from error
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes, as RFC 7518 section 3.4 has them."""
+        r, s = decode_dss_signature(self._key.sign(message, ECDSA(SHA256())))
+        return r.to_bytes(_BYTES, "big") + s.to_bytes(_BYTES, "big")
+
+    def is_signed(self, message: bytes, signature: bytes) -> bool:
+        if len(signature) != 2 * _BYTES:
+            return False
+        r, s = (int.from_bytes(half, "big") for half in (signature[:_BYTES], signature[_BYTES:]))
+        try:
+            self._public.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))
+        except InvalidSignature:
+            return False
+        return True

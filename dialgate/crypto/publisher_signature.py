@@ -1,0 +1,50 @@
+"""Who published a snapshot: an Ed25519 signature (RFC 8032) over what the manifest names.
+
+The private key is a PEM file (PKCS 8), as `openssl genpkey -algorithm ed25519` makes it, for its owner alone. The public
+key, which each gate is told, is its 32 bytes in hexadecimal.
+"""
+
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from dialgate.core.faults import Unavailable
+
+
+class SigningKeyUnusable(Unavailable):
+    component = "signing_key"
+
+
+class Signer:
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+    @classmethod
+    def open(cls, path: Path) -> "Signer":
+        """Raises SigningKeyUnusable."""
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError, TypeError) as error:
+            raise SigningKeyUnusable(
+                f"{path}: {error}; make one with `openssl genpkey -algorithm ed25519`"
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise SigningKeyUnusable(
+                f"{path}: not an Ed25519 key; make one with `openssl genpkey -algorithm ed25519`"
+            )
+        return cls(key)
+
+    def sign(self, text: bytes) -> bytes:
+        return self._key.sign(text)
+
+
+def is_signed(text: bytes, signature: str, public: str) -> bool:
+    """Both in hexadecimal."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), text)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -1,0 +1,186 @@
+"""An entry as columns, and back, byte for byte.
+
+The text of a decision is written here by hand, not by a JSON encoder: a later version of that might write it otherwise.
+What this does not give back exactly is kept as it stands, in `body`.
+"""
+
+from binascii import b2a_base64
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from dialgate.core.model import Decided, Grounds, Instant, OutcomeRecord
+from dialgate.decision_log.segment import UNREADABLE
+
+NUMBER_BYTES, NONCE_BYTES = 16, 12
+
+_WORD = pa.string()
+SCHEMA = pa.schema(
+    [
+        ("seq", pa.int64()),
+        ("at", pa.timestamp("ms", "UTC")),
+        ("type", _WORD),
+        ("number", pa.binary(NUMBER_BYTES)),
+        ("nonce", pa.binary(NONCE_BYTES)),
+        ("sealed", pa.binary()),
+        ("question", pa.binary(NUMBER_BYTES)),
+        ("grounds", pa.int64()),
+        ("allow", pa.bool_()),
+        ("client", _WORD),
+        ("interface", _WORD),
+        ("call_id", _WORD),
+        ("controller", _WORD),
+        ("campaign", _WORD),
+        ("country", _WORD),
+        ("reason", _WORD),
+        ("body", pa.binary()),
+    ]
+)
+_FEW_VALUES = ["type", "grounds", "client", "interface", "controller", "campaign", "country", "reason"]
+_HASHES = {"number", "sealed", "question"}  # nothing makes these smaller
+WRITING: dict[str, Any] = {
+    "use_dictionary": _FEW_VALUES,
+    "column_encoding": {
+        "seq": "DELTA_BINARY_PACKED",
+        "at": "DELTA_BINARY_PACKED",
+        "nonce": "BYTE_STREAM_SPLIT",  # a counter: all but its last bytes stay the same
+        "sealed": "DELTA_LENGTH_BYTE_ARRAY",
+        "call_id": "DELTA_BYTE_ARRAY",
+    },
+    "compression": {name: "NONE" if name in _HASHES else "ZSTD" for name in SCHEMA.names},
+    "compression_level": {name: 9 for name in SCHEMA.names if name not in _HASHES},
+    "write_statistics": ["seq", "at", "allow", "controller", "campaign", "country", "reason"],
+    "write_page_checksum": True,
+}
+READ = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question"]  # fmt: skip
+
+
+class Basis(NamedTuple):
+    """What a decision's grounds say that one searches by."""
+
+    controller: str
+    campaign: str
+    country: str
+    reason: str
+
+
+class _Entry(Struct):
+    type: str
+    at: Instant | None = None
+
+
+_Stored: TypeAlias = Decided | Grounds | OutcomeRecord
+_decode = msgspec.json.Decoder(_Stored).decode
+_glance = msgspec.json.Decoder(_Entry).decode
+
+
+class ToColumns:
+    """Of the entries of one segment. `elsewhere` gives the body of an entry of another."""
+
+    def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
+        self._id = log.encode()
+        self._elsewhere = elsewhere
+        self._bases: dict[int, Basis] = {}
+
+    def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
+        """`first`: the sequence of the first of them."""
+        rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
+        arrays = [
+            pa.array(values, field.type)
+            for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+    def _row(self, seq: int, body: bytes) -> tuple[object, ...]:
+        try:
+            stored = _decode(body)
+        except UNREADABLE:
+            entry = _glance(body)
+            return (seq, entry.at, entry.type, *_NOTHING, body)
+        if isinstance(stored, Decided) and len(stored.number) == NUMBER_BYTES:
+            return self._decision(seq, stored, body)
+        if isinstance(stored, Grounds):
+            self._bases[seq] = _basis(stored)
+            return (seq, None, "grounds", *_NOTHING, body)
+        return (
+            seq,
+            stored.at,
+            "outcome" if isinstance(stored, OutcomeRecord) else "decision",
+            *_NOTHING,
+            body,
+        )
+
+    def _decision(self, seq: int, stored: Decided, body: bytes) -> tuple[object, ...]:
+        nonce, sealed, question = stored.sealed[:NONCE_BYTES], stored.sealed[NONCE_BYTES:], stored.question
+        exact = len(nonce) == NONCE_BYTES and len(question) in {0, NUMBER_BYTES}
+        return (
+            seq, stored.at, "decision", stored.number,
+            nonce if exact else None, sealed if exact else None, question if exact and question else None,
+            stored.grounds, stored.allow, stored.client, stored.interface, stored.call_id,
+            *self._basis(stored.grounds),
+            None if exact and self._written(seq, stored) == body else body,
+        )  # fmt: skip
+
+    def _written(self, seq: int, stored: Decided) -> bytes:
+        return _text(
+            self._id, seq, stored.at, stored.number, b"", stored.sealed, stored.grounds, stored.allow,
+            stored.client.encode(), stored.interface.encode(), stored.call_id.encode(), stored.question,
+        )  # fmt: skip
+
+    def _basis(self, seq: int) -> Basis | tuple[None, None, None, None]:
+        found = self._bases.get(seq)
+        if found is None:
+            body = self._elsewhere(seq)
+            try:
+                stored = _decode(body) if body else None
+            except UNREADABLE:  # of a later version
+                stored = None
+            if not isinstance(stored, Grounds):
+                return (None, None, None, None)
+            found = self._bases[seq] = _basis(stored)
+        return found
+
+
+_NOTHING = (None,) * (len(SCHEMA) - 4)
+
+
+def _basis(grounds: Grounds) -> Basis:
+    facts, reasons = grounds.facts, grounds.decision.reasons
+    return Basis(facts.controller.id, facts.campaign.id, grounds.country, reasons[0].code if reasons else "")
+
+
+def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
+    """The entries of `table`, whose first has the sequence `first`, as they were stored."""
+    name = log.encode()
+    bodies, *columns = (_values(table.column(column)) for column in READ)
+    rows = zip(bodies, zip(*columns, strict=True), strict=True)
+    return [_text(name, seq, *row) if body is None else body for seq, (body, row) in enumerate(rows, first)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python's own, text as its bytes and instants as milliseconds, quicker than by `to_pylist`."""
+    if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type):
+        return list(column.cast(pa.int64()).fill_null(0).to_numpy().tolist())
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.binary())
+    return list(column.to_numpy(zero_copy_only=False).tolist())
+
+
+def _text(  # noqa: PLR0913, PLR0917 - the fields of a decision, in the order in which it is written
+    log: bytes, seq: int, at: int, number: bytes, nonce: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
+    client: bytes, interface: bytes, call_id: bytes, question: bytes | None,
+) -> bytes:  # fmt: skip
+    return (
+        b'{"type":"decision","seq":%d,"id":"%b-%d","at":%d,"number":"%b","sealed":"%b","grounds":%d,"allow":%b%b%b%b%b}'
+        % (
+            seq, log, seq, at, b2a_base64(number, newline=False), b2a_base64(nonce + sealed, newline=False), grounds,
+            b"true" if allow else b"false",
+            b',"client":"%b"' % client if client else b"",
+            b',"interface":"%b"' % interface if interface else b"",
+            b',"call_id":"%b"' % call_id if call_id else b"",
+            b',"question":"%b"' % b2a_base64(question, newline=False) if question else b"",
+        )
+    )  # fmt: skip

@@ -1,0 +1,273 @@
+"""One packed segment: written in one go, read whole or from where it is asked."""
+
+import hashlib
+from binascii import hexlify
+from collections.abc import Callable, Collection, Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dialgate.decision_log import Line, LogDamaged
+from dialgate.decision_log.archive.columns import READ, SCHEMA, WRITING, ToColumns, bodies_of
+from dialgate.decision_log.archive.index import prefixes
+from dialgate.decision_log.archive.items import items_of
+from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
+from dialgate.runtime.atomic_write import open_private, write_file
+
+FORMAT = b"1"
+_HASH_EVERY = 1_024
+_GROUP_ROWS = 8 * _HASH_EVERY
+_HASH_BYTES = 32
+_REMEMBERED = 2  # groups and blocks: a decision's, and that of its grounds
+
+_Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entries
+
+
+def sums_of(segment: Path) -> Path:
+    return segment.with_suffix(".sha256")
+
+
+class PackedDamaged(LogDamaged, ValueError):
+    """Also what `verify` expects of whatever cannot be unpacked."""
+
+
+# ---- written -----------------------------------------------------------------------------------------------------------
+
+
+class Writing:
+    """What has been taken of one segment so far: its stored hashes, and its head."""
+
+    def __init__(self, segment: Path) -> None:
+        self.hashes: list[bytes] = []
+        self.rows = 0
+        self._segment, self._head, self._offset = segment, b"", 0
+
+    def header(self, line: bytes) -> Header:
+        header = header_of(line)
+        own = follow(bytes.fromhex(header.previous), line) if header else None
+        if header is None or own is None:
+            raise LogDamaged(self._segment, 0, "its header was changed")
+        self.hashes.append(own)
+        self._head, self._offset = own, len(line)
+        return header
+
+    def body(self, line: bytes) -> bytes:
+        """Refuses a line that does not follow: what is damaged stays as it is found."""
+        own = follow(self._head, line)
+        if own is None:
+            raise LogDamaged(self._segment, self._offset, "this line or the one before it was changed")
+        self._head, self.rows, self._offset = own, self.rows + 1, self._offset + len(line)
+        if self.rows % _HASH_EVERY == 0:
+            self.hashes.append(own)
+        return line[BODY]
+
+    def stored_hashes(self) -> bytes:
+        ended = self.rows % _HASH_EVERY == 0
+        return hexlify(b"".join(self.hashes if ended else [*self.hashes, self._head]))
+
+
+def write(
+    path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
+) -> None:
+    """Pack `lines`, the header first, into `path`, durable on return. Raises `LogDamaged` where one does not follow."""
+    each = iter(lines)
+    state = Writing(segment)
+    first_line = next(each)
+    header = state.header(first_line)
+    columns = ToColumns(header.log, elsewhere)
+    with open_private(path) as file, pq.ParquetWriter(file, SCHEMA, **WRITING) as writer:
+        row = 0
+        for bodies in _groups(state.body(line) for line in each):
+            table = columns.batch(header.first + row, bodies)
+            writer.write_table(table, row_group_size=_GROUP_ROWS)
+            row += len(bodies)
+        metadata = {"format": FORMAT, "header": first_line[BODY], "hashes": state.stored_hashes()}
+        writer.add_key_value_metadata({f"dialgate.{name}": value for name, value in metadata.items()})
+
+
+def _groups(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
+    group: list[bytes] = []
+    for body in bodies:
+        group.append(body)
+        if len(group) == _GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+# ---- read --------------------------------------------------------------------------------------------------------------
+
+
+class PackedSegment:
+    """Raises `PackedDamaged` where the file is not what was packed; `FileNotFoundError` where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._groups: dict[int, pa.Table] = {}
+        self._seen: dict[int, _Block] = {}
+        try:
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+        metadata = self._file.metadata.metadata or {}
+        self.rows: int = self._file.metadata.num_rows
+        if metadata.get(b"dialgate.format") != FORMAT:
+            raise PackedDamaged(path, 0, f"no packed segment of format {FORMAT.decode()}")
+        try:
+            self._header = metadata[b"dialgate.header"]
+            hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
+            self.header = header = msgspec.json.decode(self._header, type=Header)
+        except (*UNREADABLE, KeyError, ValueError) as error:
+            raise self._damaged(error) from error
+        self._hashes = [hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)]
+        self.first, self._log = header.first, header.log
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Offset and bytes of each line of the segment as it was before it was packed, its header's too."""
+        line = _line(self._hashes[0], self._header)
+        offset = 0
+        yield offset, line
+        for hashes, bodies in self._blocks(0):
+            for own, body in zip(hashes, bodies, strict=True):
+                offset += len(line)
+                line = _line(own, body)
+                yield offset, line
+
+    def entries(self, first: int) -> Iterator[Line]:
+        """From the sequence `first` on. `offset` is the row: the line has no place in this file."""
+        row = max(first - self.first, 0)
+        at = row - row % _HASH_EVERY
+        for hashes, bodies in self._blocks(at):
+            for own, body in zip(hashes, bodies, strict=True):
+                if at >= row:
+                    yield Line(self.first + at, own.hex(), body, self._path, at)
+                at += 1
+
+    def at(self, seq: int) -> Iterator[Line]:
+        """That entry, if it is here."""
+        if self.first <= seq < self.first + self.rows:
+            yield next(self.entries(seq))
+
+    def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
+        """What `index.search` would name, newest first, without an index."""
+        items = items_of(self.groups(["number", "body"]))
+        for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
+            yield from self.at(self.first + row)
+
+    def groups(self, names: list[str]) -> Iterator[pa.Table]:
+        """These columns, so many rows at a time as are stored together."""
+        for group in range(self._file.num_row_groups):
+            try:
+                yield self._file.read_row_group(group, names, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise self._damaged(error) from error
+
+    def outcomes(self) -> Iterator[Line]:
+        """What became of calls. No hash is given: their lines were not looked at."""
+        table = self.columns(["type", "body"])
+        found = table.filter(pc.equal(table.column("type"), "outcome"))
+        for body in found.column("body"):
+            yield Line(0, "", body.as_py(), self._path, 0)
+
+    def held(self) -> Iterator[tuple[str, str, bool, int]]:
+        """Month (`YYYY-MM`), country and verdict of its decisions, with how many there are."""
+        table = self.columns(["at", "type", "country", "allow"])
+        table = table.filter(pc.equal(table.column("type"), "decision"))
+        months = pc.strftime(table.column("at"), format="%Y-%m")
+        keyed = pa.table(
+            {"month": months, "country": table.column("country"), "allow": table.column("allow")}
+        )
+        counted = keyed.group_by(["month", "country", "allow"], use_threads=False).aggregate(
+            [([], "count_all")]
+        )
+        for row in counted.to_pylist():
+            yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
+
+    def _blocks(self, begin: int) -> Iterator[_Block]:
+        """From the row `begin` on, a multiple of `_HASH_EVERY`."""
+        return map(self._block, range(begin, self.rows, _HASH_EVERY))
+
+    def _block(self, start: int) -> _Block:
+        """The last hash is the stored one, so that what was changed before it shows in it."""
+        if start not in self._seen:
+            if len(self._seen) >= _REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+            head, last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
+            group, skip = divmod(start, _GROUP_ROWS)
+            bodies = bodies_of(self._read(group).slice(skip, _HASH_EVERY), self._log, self.first + start)
+            hashes = [head := sha256(head + body).digest() for body in bodies[:-1]]
+            self._seen[start] = [*hashes, last], bodies
+        return self._seen[start]
+
+    def _read(self, group: int) -> pa.Table:
+        if group not in self._groups:
+            if len(self._groups) >= _REMEMBERED:
+                del self._groups[next(iter(self._groups))]
+            try:
+                self._groups[group] = self._file.read_row_group(group, READ, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise self._damaged(error) from error
+        return self._groups[group]
+
+    def columns(self, names: list[str]) -> pa.Table:
+        try:
+            return self._file.read(names, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> PackedDamaged:
+        return PackedDamaged(self._path, 0, f"not as it was packed: {' '.join(str(error).split())}")
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(segment: Path) -> None:
+    """That each of its files is, byte for byte, the one that was written; before anything decodes it. Raises
+    `PackedDamaged`, `OSError`."""
+    listed = _sums(segment)
+    for path in files_of(segment):
+        if path != sums_of(segment) and listed.get(path.name) != digest(path):
+            raise PackedDamaged(path, 0, f"it is not the file that {sums_of(segment).name} names")
+
+
+def files_of(segment: Path) -> list[Path]:
+    """All that belongs to it, the segment last. One that was packed by an earlier version has an index of its own."""
+    own = segment.with_suffix(".numbers.npy")
+    return [*([own] if own.name in _sums(segment) else []), sums_of(segment), segment]
+
+
+def write_sums(segment: Path, digests: dict[str, str]) -> None:
+    write_file(sums_of(segment), _told(digests))
+
+
+def _sums(segment: Path) -> dict[str, str]:
+    path = sums_of(segment)
+    try:
+        raw = path.read_bytes()
+        pairs = [line.split("  ") for line in raw.decode("ascii").splitlines()]
+        found = {name: value for value, name in pairs}
+    except (OSError, ValueError) as error:
+        raise PackedDamaged(path, 0, f"the sums of a packed segment cannot be read: {error}") from error
+    if raw != _told(found):
+        raise PackedDamaged(path, 0, "the sums of a packed segment are not as they were written")
+    return found
+
+
+def _told(digests: dict[str, str]) -> bytes:
+    return b"".join(b"%b  %b\n" % (value.encode(), name.encode()) for name, value in digests.items())
+
+
+def _line(own: bytes, body: bytes) -> bytes:
+    return b'{"hash":"%b","entry":%b}\n' % (hexlify(own), body)

@@ -1,0 +1,99 @@
+"""Whether a log whose segments may be packed is as it was written, and whether its indexes name all that it holds."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from operator import itemgetter
+from pathlib import Path
+
+from msgspec import Struct
+
+from dialgate.decision_log import Fault, LogDamaged, Progress, Report
+from dialgate.decision_log import verify as verify_log
+from dialgate.decision_log.archive import index
+from dialgate.decision_log.archive.index import Index, Items
+from dialgate.decision_log.archive.reading import PACKED, open_segment, segments
+from dialgate.decision_log.verify import results, size_of
+
+_MEND = "the log itself has it, and `dialgate log archive --index` makes the index anew"
+
+
+def verify(
+    folder: Path,
+    *,
+    first: int = 1,
+    last: int | None = None,
+    keys: Mapping[str, bytes] | None = None,
+    against: bytes = b"",
+    progress: Progress | None = None,
+) -> Report:
+    """`decision_log.verify` of a log whose segments may be packed. A segment without an index is no fault: it is searched
+    without, and slower."""
+    listed = segments(folder)
+    report = verify_log(
+        folder,
+        first=first,
+        last=last,
+        keys=keys,
+        against=against,
+        open_segment=open_segment,
+        listed=listed,
+        progress=progress,
+    )
+    begin = max(bisect_right(listed, first, key=itemgetter(0)) - 1, 0)
+    end = len(listed) if last is None else bisect_right(listed, last, key=itemgetter(0))
+    broken = {fault.file for fault in report.faults}
+    report.faults += _of_indexes(folder, [each for each in listed[begin:end] if str(each[1]) not in broken])
+    return report
+
+
+def _of_indexes(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
+    """At most one for each index. Of the segments that are `listed`, which are sound."""
+    firsts = [first for first, path in listed if path.suffix == PACKED]
+    found = {
+        each.path: Fault(str(each.path), 0, each.first, f"it was changed, or cut: {_MEND}", "damaged_index")
+        for each in index.indexes(folder)
+        if any(each.first <= first <= each.last for first in firsts) and not _is_intact(each)
+    }
+    tasks = [_Task(folder, first, frozenset(found)) for first in firsts]
+    size = sum(size_of(path) for _, path in listed)
+    for lacking in filter(None, results(tasks, size)):
+        found.setdefault(Path(lacking.file), lacking)
+    return list(found.values())
+
+
+def _is_intact(each: Index) -> bool:
+    try:
+        return index.is_intact(each)
+    except FileNotFoundError:  # merged since the folder was listed; the one that it was merged into is sound
+        return True
+
+
+class _Task(Struct):
+    """Whether its index names what a packed segment holds. `but`: indexes that are known to be damaged."""
+
+    folder: Path
+    first: int
+    but: frozenset[Path]
+
+    def __call__(self) -> Fault | None:
+        from dialgate.decision_log.archive.items import items_of  # noqa: PLC0415 - see `reading`
+        from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `reading`
+
+        try:
+            segment = PackedSegment(self.folder / f"{self.first:016}{PACKED}")
+            items = items_of(segment.groups(["number", "body"]))
+        except (LogDamaged, FileNotFoundError):  # told by `verify`, or gone since
+            return None
+        return self._lacking(items, segment.first + segment.rows - 1)
+
+    def _lacking(self, items: Items, last: int) -> Fault | None:
+        for each in index.indexes(self.folder):
+            if each.first <= self.first <= each.last and each.path not in self.but:
+                try:
+                    seq = index.lacking(each, items, self.first, last)
+                except FileNotFoundError:  # merged meanwhile
+                    return self._lacking(items, last)
+                if seq:
+                    what = f"record {seq} is not in it: {_MEND}"
+                    return Fault(str(each.path), 0, seq, what, "damaged_index")
+        return None

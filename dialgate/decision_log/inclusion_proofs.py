@@ -1,0 +1,105 @@
+"""The way from entries of a log to a signed checkpoint (RFC 6962, 2.1.1), for who has neither the log nor reason to trust it."""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from msgspec import Struct
+
+from dialgate.core.model import DAY
+from dialgate.decision_log import Span, Stored, Tree, leaf_hash, signed_checkpoints
+from dialgate.decision_log.archive import Segments
+
+
+class NoEvidence(Exception):
+    """What is asked for cannot be proved, and why."""
+
+
+class Proved(Struct, frozen=True, kw_only=True):
+    """An entry as it is stored; `checkpoint`: which of those used; `path`: in hex."""
+
+    seq: int
+    body: str
+    checkpoint: int
+    path: list[str]
+
+
+class Proofs(Struct, frozen=True):
+    used: list[Stored]
+    entries: list[Proved]
+
+    def checkpoints(self) -> list[dict[str, str]]:
+        """As a bundle of evidence has them."""
+        return [{"body": each.body.decode(), "signature": each.signature.hex()} for each in self.used]
+
+
+class Chain:
+    """Of one log's folder. Raises `LogDamaged`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stored = signed_checkpoints(folder)
+        self._sizes = [each.checkpoint.size for each in self._stored]
+        self.covered = self._sizes[-1] if self._sizes else 0
+
+    @property
+    def log(self) -> str:
+        """Its name; empty while nothing of it is signed."""
+        return self._stored[-1].checkpoint.log if self._stored else ""
+
+    def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
+        """`together`: entries to be proved by one checkpoint, ascending. `stamped`: checkpoints with a time stamp. Raises
+        `NoEvidence`."""
+        covering = self._covering(together, stamped)
+        return Proofs(
+            [self._stored[place] for place in covering],
+            [
+                each
+                for index, (place, seqs) in enumerate(covering.items())
+                for each in self._paths(place, seqs, index)
+            ],
+        )
+
+    def _covering(
+        self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
+    ) -> Mapping[int, list[int]]:
+        """The entries to be proved by each checkpoint."""
+        shared: dict[int, set[int]] = {}
+        for seqs in together:
+            if seqs[-1] > self.covered:
+                raise NoEvidence(
+                    f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait until the gate has made one"
+                    " (`checkpoint_seconds`), or make it with `dialgate log checkpoint` while no gate runs"
+                )
+            place = self._best(stamped, bisect_left(self._sizes, seqs[-1]))
+            shared.setdefault(place, set()).update(seqs)
+        return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
+
+    def _best(self, stamped: Collection[str], first: int) -> int:
+        """The first that covers an entry, or the first with a stamp of the day after: a later one would have to be reached
+        through all that was logged until then."""
+        stored = self._stored
+        until = stored[first].checkpoint.at + DAY
+        near = takewhile(lambda place: stored[place].checkpoint.at <= until, range(first, len(stored)))
+        return next((place for place in near if stored[place].line_hash in stamped), first)
+
+    def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
+        """From the last checkpoint before all of them on: what came earlier stands in its peaks."""
+        checkpoint = self._stored[place].checkpoint
+        before = bisect_left(self._sizes, seqs[0]) - 1
+        tree = Tree(self._stored[before].checkpoint.span() if before >= 0 else Span())
+        wanted, bodies = frozenset(seqs), dict[int, bytes]()
+        for line in Segments(self.folder).lines(tree.size + 1):
+            tree.add(leaf_hash(line.body))
+            if line.seq in wanted:
+                bodies[line.seq] = line.body
+            if line.seq == checkpoint.size:
+                break
+        if tree.root().hex() != checkpoint.root:
+            raise NoEvidence(
+                f"the log up to record {checkpoint.size} is not what its checkpoint signed: see `dialgate log verify`"
+            )
+        for seq in seqs:
+            path = [each.hex() for each in tree.path(seq - 1)]
+            yield Proved(seq=seq, body=bodies[seq].decode(), checkpoint=index, path=path)

@@ -1,0 +1,177 @@
+"""What stands in a decision log, read back: each decision together with the grounds it was given on."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct, structs
+
+from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
+from dialgate.decision_log import Line, LogDamaged
+from dialgate.decision_log.archive import Segments
+
+Stored: TypeAlias = Decided | Grounds | OutcomeRecord
+
+_REMEMBERED = 4_096
+_OUTCOME = b'{"type":"outcome"'
+decode: Callable[[bytes], Stored] = msgspec.json.Decoder(Stored).decode
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """A decision together with its grounds. For any record, for ever: `decide(facts, law) == decision`.
+
+    An assigned caller ID is in the facts, in clear; any other is in `caller_sealed`. `grounds`: the sequence of the entry
+    that held them."""
+
+    seq: int
+    id: str
+    at: Instant
+    number: bytes
+    sealed: bytes
+    facts: Facts
+    decision: Decision
+    grounds: int
+    country: str
+    law: str
+    config: str
+    snapshot: str
+    client: str
+    interface: str
+    call_id: str
+    node: str
+    question: bytes
+    caller: bytes = b""
+    caller_sealed: bytes = b""
+
+    @property
+    def caller_id(self) -> str:
+        """The caller ID, or "" if it is sealed."""
+        return "" if self.caller_sealed else self.facts.caller_id.number
+
+
+class Reader:
+    """Of one log folder, its archive included. Remembers the newest grounds, which the next decisions most likely rest on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._segments = Segments(folder)
+        self._grounds: dict[int, Grounds] = {}
+
+    def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
+        """Decisions and outcomes from `first` on. Raises `LogDamaged`."""
+        for line in self._segments.lines(first):
+            stored = _decoded(line)
+            if isinstance(stored, Grounds):
+                self._remember(stored)
+            else:
+                yield line, self._whole(line, stored)
+
+    def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
+        """As `Segments.begun_before`."""
+        return self._segments.begun_before(at)
+
+    def find(self, seq: int) -> Record | OutcomeRecord | None:
+        line = self._segments.find(seq)
+        stored = _decoded(line) if line else None
+        return (
+            None
+            if line is None or stored is None or isinstance(stored, Grounds)
+            else self._whole(line, stored)
+        )
+
+    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
+        """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        wanted = frozenset(hashes)
+        for line in self._segments.about(wanted):
+            stored = _decoded(line)
+            if isinstance(stored, Decided) and stored.number in wanted:
+                yield structs.replace(line, seq=stored.seq), self._joined(line, stored)
+
+    def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
+        """What became of the calls of these decisions, which may be of other logs; newest first. Raises `LogDamaged`."""
+        for line in self._segments.reports(decisions):
+            stored = _decoded(line)
+            if isinstance(stored, OutcomeRecord) and stored.decision in decisions:
+                yield stored
+
+    def held(self) -> Counter[tuple[str, str, bool]]:
+        """How many decisions there are for each month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
+        counts: Counter[tuple[str, str, bool]] = Counter()
+        for each in self._segments.held():
+            if not isinstance(each, Line):
+                counts[each[:3]] += each[3]
+                continue
+            stored = _decoded(each)
+            if isinstance(stored, Grounds):
+                self._remember(stored)
+            elif isinstance(stored, Decided):
+                record = self._joined(each, stored)
+                counts[month_of(record.at), record.country, stored.allow] += 1
+        return counts
+
+    def outcomes(self, *, first: int = 1) -> Iterator[OutcomeRecord]:
+        """What became of calls: the reports from entry `first` on, in their order."""
+        for line in self._segments.outcomes(first):
+            stored = _decoded(line)
+            if isinstance(stored, OutcomeRecord) and stored.seq >= first:
+                yield stored
+
+    def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
+        if isinstance(stored, OutcomeRecord):
+            return stored
+        return self._joined(line, stored)
+
+    def _joined(self, line: Line, stored: Decided) -> Record:
+        return joined(stored, self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds))
+
+    def _look_up(self, line: Line, seq: int) -> Grounds:
+        found = self._segments.find(seq)
+        stored = _decoded(found) if found else None
+        if not isinstance(stored, Grounds):
+            raise LogDamaged(line.segment, line.offset, f"the grounds it names, entry {seq}, are not there")
+        self._remember(stored)
+        return stored
+
+    def _remember(self, grounds: Grounds) -> None:
+        if len(self._grounds) >= _REMEMBERED:
+            self._grounds.clear()
+        self._grounds[grounds.seq] = grounds
+
+
+def month_of(at: Instant) -> str:
+    return f"{datetime.fromtimestamp(at // SECOND, UTC):%Y-%m}"
+
+
+def joined(stored: Decided, grounds: Grounds) -> Record:
+    return Record(
+        seq=stored.seq,
+        id=stored.id,
+        at=stored.at,
+        number=stored.number,
+        sealed=stored.sealed,
+        facts=structs.replace(grounds.facts, at=stored.at),
+        decision=grounds.decision,
+        grounds=stored.grounds,
+        country=grounds.country,
+        law=grounds.law,
+        config=grounds.config,
+        snapshot=grounds.snapshot,
+        client=stored.client,
+        interface=stored.interface,
+        call_id=stored.call_id,
+        node=grounds.node,
+        question=stored.question,
+        caller=stored.caller,
+        caller_sealed=stored.caller_sealed,
+    )
+
+
+def _decoded(line: Line) -> Stored:
+    try:
+        return decode(line.body)
+    except msgspec.DecodeError as error:
+        raise LogDamaged(
+            line.segment, line.offset, f"not an entry that this version reads: {error}"
+        ) from error

@@ -1,0 +1,392 @@
+"""From a question to facts: everything a rule may know, looked up once, before any rule runs.
+
+Rules never look anything up; this is where it is done. Nothing here decides, and nothing here knows the clock.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+from msgspec import Struct
+
+from dialgate.config.settings import Client, Config, Line
+from dialgate.core import local_time, phone
+from dialgate.core.law import Law
+from dialgate.core.model import (  # fmt: skip
+    STRICTNESS,
+    Call,
+    CallerId,
+    CallType,
+    Campaign,
+    Controller,
+    Facts,
+    Instant,
+    Kind,
+    Known,
+    Listing,
+    Number,
+    Place,
+    RegistryAnswer,
+)
+from dialgate.crypto import redaction
+from dialgate.crypto.keys import Keys
+from dialgate.gate.caller_ids import CallerIds, Shown
+from dialgate.lists import call_list
+from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.snapshot import Snapshot
+from dialgate.store import CallerIdProof, CallList
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_REMEMBERED = 10_000
+_RAW_LENGTH = 64
+_log = structlog.get_logger(__name__)
+
+
+class Question(Struct, frozen=True, gc=False):
+    """A call as it was understood. `spoken` is what is sealed in the record: the number, and what was received where
+    that differs. `subjects` name it in the ledger: for this controller, and for every controller."""
+
+    call: Call
+    line: Line
+    e164: str
+    spoken: str
+    number: Number
+    zones: tuple[str, ...]
+    country: str
+    call_type: CallType
+    subjects: tuple[bytes, ...]
+    key: bytes
+
+
+class Found(Struct, frozen=True):
+    """What the mapped files say of a number: on which lists it stands, and what each registry answered."""
+
+    listings: tuple[Listing, ...]
+    registries: tuple[RegistryAnswer, ...]
+
+
+class _Files(Struct, frozen=True):
+    """The files that a campaign's calls to one country are looked up in. `found`: what they said, by the places where
+    it stood; the same places are the same object."""
+
+    places: tuple[Callable[[int], int], ...]
+    listings: tuple[tuple[Listing, ...], ...]
+    answers: tuple[tuple[RegistryAnswer, ...], ...]
+    found: dict[tuple[int, ...], Found] = {}
+
+    def look_up(self, number: int) -> Found:
+        places = tuple([place(number) for place in self.places])
+        found = self.found.get(places)
+        return found if found is not None else self._find(places)
+
+    def _find(self, places: tuple[int, ...]) -> Found:
+        lists = len(self.listings)
+        found = self.found[places] = Found(
+            tuple(on[at] for on, at in zip(self.listings, places[:lists], strict=True) if at >= 0),
+            tuple(said[at] for said, at in zip(self.answers, places[lists:], strict=True)),
+        )
+        return found
+
+
+_NOTHING_FOUND = Found((), ())
+
+
+class _Loaded(Struct, frozen=True):
+    record: CallList
+    numbers: NumberSet
+    listings: tuple[Listing, ...]
+
+
+# By controller and id.
+Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
+
+
+class Gatherer:
+    """Holds what is looked up: one configuration, one snapshot, the call lists, the caller-ID proofs. Each is replaced
+    whole, by assignment; a batch in flight keeps what it began with."""
+
+    def __init__(self, config: Config, keys: Keys) -> None:
+        self.config = config
+        self.keys = keys
+        self._snapshot: Snapshot | None = None
+        self._files: dict[tuple[str, str], _Files] = {}
+        self._lists: Lists = {}
+        self._left_out: dict[str, str] = {}
+        self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
+        self._caller_ids = CallerIds(config.laws.values())
+        # Each with the span of its local day, for which it is good.
+        self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
+        self._days: dict[str, tuple[Instant, Instant, date]] = {}
+        self._registries = {
+            country: tuple(dict.fromkeys(registry.id for registry in law.registries))
+            for country, law in config.laws.items()
+        }
+
+    def configured(self, config: Config) -> "Gatherer":
+        """A gatherer for another configuration that shares what was loaded."""
+        fresh = Gatherer(config, self.keys)
+        fresh._snapshot = self._snapshot
+        fresh._lists = self._lists
+        fresh.load_proofs(tuple(self.proofs.values()))
+        fresh._arrange()
+        return fresh
+
+    def prepare(self, at: Instant) -> None:
+        """Look up the day that `at` lies in, so that no call has to wait for calendars."""
+        for law in self.config.laws.values():
+            self.today(law, at)
+            self._place(law.zone, law, at)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._files = snapshot, {}
+
+    # ---- what is looked up -------------------------------------------------------------------------------------------
+
+    def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
+        """What is to be used: what is new is opened, what was retired left out. Reads every byte of it, so it is for a
+        thread, and changes nothing of it: a call that is asked meanwhile would keep what it found half arranged. A list that is
+        damaged is left out: its numbers are then on no list, which is a deny."""
+        held, found, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
+        for record in records:
+            if record.retired_at:
+                continue
+            key = (record.controller, record.id)
+            old = held.get(key)
+            opened = old if old is not None and old.record == record else _open_list(record, folder)
+            if isinstance(opened, str):
+                left_out[record.id] = opened
+            else:
+                found[key] = opened
+        for name, problem in left_out.items() - self._left_out.items():  # it is looked for every second
+            _log.error("call list left out", list=name, problem=problem)
+        self._left_out = left_out
+        return found
+
+    def drop_lists(self, records: Iterable[CallList]) -> None:
+        """Use no list that is retired by now, or no longer recorded; for the thread that decides. One whose file is another
+        stays until that is open."""
+        standing = {(each.controller, each.id) for each in records if not each.retired_at}
+        if not standing >= self._lists.keys():
+            self.use_lists({key: each for key, each in self._lists.items() if key in standing})
+
+    def use_lists(self, lists: Lists) -> None:
+        """From the next call on; for the thread that decides."""
+        if lists != self._lists:
+            self._lists = lists
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """A list serves the campaigns that it was loaded for, as long as they are its controller's."""
+        self._files = {}
+        self._by_campaign = {
+            name: tuple(
+                each
+                for each in self._lists.values()
+                if name in each.record.campaigns and each.record.controller == line.controller.id
+            )
+            for name, line in self.config.lines.items()
+        }
+
+    @property
+    def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
+        return self._caller_ids.proofs
+
+    def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
+        self._caller_ids.load_proofs(proofs)
+
+    # ---- one question ------------------------------------------------------------------------------------------------
+
+    def read(self, call: Call, client: Client) -> Question:
+        own = self.config.line_of(call.campaign, client)
+        line = own or self._stranger(call, client)
+        try:
+            parsed = phone.parse(call.to, line.dial_region)
+        except phone.NotANumber as problem:
+            return self._unreadable(call, line, str(problem))
+        return Question(
+            call=call,
+            line=line,
+            e164=parsed.e164,
+            spoken=parsed.e164 if parsed.e164 == call.to else f"{parsed.e164} {_printable(call.to)}",
+            number=_number(parsed.kind, parsed.region),
+            zones=parsed.zones,
+            country=parsed.region if parsed.region in self.config.laws else line.home,
+            call_type=_stricter(call.call_type, line.campaign.call_type),
+            subjects=self._subjects(line, parsed.e164) if own else (),
+            key=self._key(call),
+        )
+
+    def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:
+        number = e164.encode()
+        return self.keys.named(line.controller.id, number), self.keys.named("*", number)
+
+    def _stranger(self, call: Call, client: Client) -> Line:
+        """The strictest campaign there is, in the country of the client's controller."""
+        owner = next((self.config.controllers[name] for name in client.controllers), None)
+        home = owner.country if owner else next(iter(self.config.laws))
+        return Line(
+            campaign=Campaign(id=_printable(redaction.blanked(call.campaign)), known=False),
+            controller=Controller(id=""),
+            controller_name="",
+            home=home,
+            dial_region="",
+            caller_ids={},
+        )
+
+    def _unreadable(self, call: Call, line: Line, problem: str) -> Question:
+        return Question(
+            call=call,
+            line=line,
+            e164="",
+            spoken=_printable(call.to),
+            number=Number(kind="invalid", problem=problem),
+            zones=(),
+            country=line.home,
+            call_type=_stricter(call.call_type, line.campaign.call_type),
+            subjects=(),
+            key=self._key(call),
+        )
+
+    def _key(self, call: Call) -> bytes:
+        """Names the question: client, call id and content. Keyed, since the content holds the called number."""
+        if not call.call_id:
+            return b""
+        parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
+        return self.keys.named("?", "\0".join(parts).encode("utf-8", "backslashreplace"))
+
+    # ---- its facts ---------------------------------------------------------------------------------------------------
+
+    def facts(
+        self,
+        question: Question,
+        shown: CallerId,
+        known: Known,
+        found: Found,
+        at: Instant,
+    ) -> Facts:
+        law = self.config.laws[question.country]
+        line = question.line
+        return Facts(
+            at=at,
+            today=self.today(law, at),
+            number=question.number,
+            controller=line.controller,
+            campaign=line.campaign,
+            call_type=question.call_type,
+            caller_id=shown,
+            known=known,
+            places=tuple(self._place(zone, law, at) for zone in question.zones),
+            listings=found.listings,
+            registries=found.registries,
+        )
+
+    def same_until(self, question: Question, at: Instant) -> Instant:
+        """From then on the facts of this question are others by the calendar alone."""
+        law = self.config.laws[question.country]
+        places = (self._places.get((zone, law.country)) for zone in question.zones)
+        ends = [known[1] for known in (*places, self._days.get(law.country)) if known is not None]
+        return min(ends, default=at)
+
+    def today(self, law: Law, at: Instant) -> date:
+        known = self._days.get(law.country)
+        if known is None or not known[0] <= at < known[1]:
+            place = local_time.place(law.zone, law.holidays, at)
+            day = place.local(at)[0]
+            known = (place.instant(day, 0), place.instant(day + 1, 0), date.fromordinal(_EPOCH + day))
+            self._days[law.country] = known
+        return known[2]
+
+    def _place(self, zone: str, law: Law, at: Instant) -> Place:
+        key = (zone, law.country)
+        known = self._places.get(key)
+        if known is None or not known[0] <= at < known[1]:
+            place = local_time.place(zone, law.holidays, at)
+            day = place.local(at)[0]
+            known = self._places[key] = (place.instant(day, 0), place.instant(day + 1, 0), place)
+        return known[2]
+
+    def shown(self, question: Question) -> Shown:
+        return self._caller_ids.of(question.call.from_, question.line)
+
+    def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
+        """Return the answers of the country's registries to the controller about a number."""
+        if self._snapshot is None:
+            return ()
+        asked = [self._snapshot.of(name, controller) for name in self._registries[country]]
+        return tuple(each.answers[each.place(int(e164.removeprefix("+")))] for each in asked)
+
+    def files(self, question: Question) -> Found:
+        if not question.subjects:
+            return _NOTHING_FOUND
+        key = (question.line.campaign.id, question.country)
+        files = self._files.get(key)
+        if files is None:
+            files = self._files[key] = self._files_of(question.line, question.country)
+        return files.look_up(int(question.e164.removeprefix("+")))  # a short number has none
+
+    def _files_of(self, line: Line, country: str) -> _Files:
+        lists = self._by_campaign.get(line.campaign.id, ())
+        asked = (
+            [self._snapshot.of(name, line.controller.id) for name in self._registries[country]]
+            if self._snapshot
+            else []
+        )
+        return _Files(
+            places=(*(each.numbers.tag for each in lists), *(each.place for each in asked)),
+            listings=tuple(each.listings for each in lists),
+            answers=tuple(each.answers for each in asked),
+        )
+
+
+@cache
+def _number(kind: Kind, region: str) -> Number:
+    return Number(kind=kind, region=region)
+
+
+def _stricter(asked: CallType | None, declared: CallType) -> CallType:
+    """A call may tighten what its campaign declares, never loosen it."""
+    return asked if asked is not None and STRICTNESS[asked] > STRICTNESS[declared] else declared
+
+
+def call_id(question: Question, shown: Shown) -> str:
+    """The dialer's name for the call as it may be stored: it must not give away the called number, nor an unassigned
+    caller ID, which may be a called number too."""
+    call = question.call
+    if question.e164:
+        text = redaction.without(call.call_id, question.e164)
+    else:
+        text = redaction.without_raw(call.call_id, call.to)
+    if shown.fact.assigned or shown.fact.form == "short":
+        return text
+    return redaction.without(text, shown.number) if shown.number else redaction.without_raw(text, call.from_)
+
+
+def _printable(text: str) -> str:
+    """What a client sent, as it may be stored: short, and in ASCII whatever it was."""
+    return text[:_RAW_LENGTH].encode("ascii", "backslashreplace").decode()
+
+
+def _open_list(record: CallList, folder: Path) -> _Loaded | str:
+    """Or why not."""
+    path = folder / record.file
+    try:
+        whole = call_list.sha256_of(path) == record.sha256
+        numbers = NumberSet.open(path)
+    except (DamagedFile, OSError) as error:
+        return str(error)
+    if not whole:
+        return f"{path.name} is not the file that was loaded"
+    said = record.stated or (False,) * len(record.bases)
+    listings = tuple(
+        Listing(list=record.id, basis=basis, origin=record.origin, stated=stated)
+        for basis, stated in zip(record.bases, said, strict=True)
+    )
+    return _Loaded(record, numbers, listings)

@@ -1,0 +1,91 @@
+"""What is told of every batch once it is recorded: counted, and, where somebody wants to know, said and traced."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from dialgate.core.model import Call
+from dialgate.core.responses import Answer
+from dialgate.gate.batch import REPEATED, Batch
+from dialgate.observability.metrics import Metrics
+from dialgate.observability.traces import TracedCall, Traces
+
+_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up number is refused for first
+_RULE_ERROR = "gate.rule_error"
+_NOTED = _UNLISTED | {_RULE_ERROR}
+NAME: Final = "dialgate.observed"  # stable: operators set its level
+_log, _said = structlog.get_logger(NAME), logging.getLogger(NAME)
+
+
+class Span(Struct, frozen=True):
+    """Of a batch: its begin and end on the monotonic clock, in seconds, and its end in nanoseconds since 1970."""
+
+    begun: float
+    ended: float
+    ended_at: int
+
+    def at(self, moment: float) -> int:
+        return self.ended_at - int((self.ended - moment) * 1e9)
+
+
+def count(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
+    metrics.batch.observe(len(calls))
+    labels = [
+        (answer.decision, code, campaign, call.interface)
+        for call, campaign, answer, code in zip(
+            calls, decided.campaigns, decided.answers, decided.codes, strict=True
+        )
+        if code != REPEATED
+    ]
+    metrics.calls.decided(labels, decided.names)
+    if len(labels) < len(calls):
+        metrics.repeats.inc(len(calls) - len(labels))
+    if not _NOTED.isdisjoint(decided.codes):
+        _note(metrics, calls, decided)
+    if _said.isEnabledFor(logging.DEBUG):
+        _say(labels, decided.names)
+
+
+def _note(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
+    for call, answer, code in zip(calls, decided.answers, decided.codes, strict=True):
+        if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
+            metrics.neighbours.unlisted(call.client, answer.to)
+        elif code == _RULE_ERROR:
+            _log.error("a rule failed", decision_id=answer.decision_id, problem=answer.reasons[0].text)
+
+
+def _say(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[str]) -> None:
+    for (decision, code, campaign, interface), decision_id in zip(labels, ids, strict=True):
+        _log.debug(
+            "decided",
+            decision_id=decision_id,
+            decision=decision,
+            code=code,
+            campaign=campaign,
+            interface=interface,
+        )
+
+
+def trace(
+    traces: Traces,
+    campaigns: Sequence[str],
+    asked: Sequence[tuple[Call, float]],
+    answers: Sequence[Answer],
+    span: Span,
+) -> None:
+    """`asked`: each call, and when it arrived on the monotonic clock."""
+    calls = (
+        TracedCall(
+            span.at(arrived),
+            call.interface,
+            campaign,
+            answer.decision,
+            answer.reasons[0].code if answer.reasons else "",
+            answer.decision_id,
+        )
+        for (call, arrived), campaign, answer in zip(asked, campaigns, answers, strict=True)
+    )
+    traces.batch(span.at(span.begun), span.ended_at, len(asked), calls)

@@ -1,0 +1,185 @@
+"""Recovery of stops: enter what the decision log proves and the ledger lacks.
+
+A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
+`wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A lost stop allows
+an unlawful call; one that is entered twice changes nothing. So a stop is entered unless the ledger holds it, lifted or not, or
+binds the number as widely.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+from msgspec import Struct
+
+from dialgate.config import archive
+from dialgate.core.ledger_events import ConsentWithdrawn, Draft, Entry, NumberWrong, Revoked, binds, fold
+from dialgate.core.model import Instant, OutcomeRecord
+from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys, nonces
+from dialgate.crypto.masking import Masker
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.records import Record
+from dialgate.store import Store
+
+_ACTOR = "recovery"
+StopEvent: TypeAlias = Revoked | ConsentWithdrawn | NumberWrong
+_log = structlog.get_logger(__name__)
+
+
+class Stop(Struct, frozen=True, kw_only=True):
+    """A stop that the log proves. `controller`: `*` for every controller, empty if unknown; `subject`: the ledger's hash of
+    controller and number; `number`: in E.164, empty if only the hash is known."""
+
+    controller: str
+    subject: bytes
+    event: StopEvent
+    number: str = ""
+    actor: str = _ACTOR
+    channel: str = "log"
+    proof: str = ""
+
+
+class KnownStops:
+    """The stops among the facts of decisions, as the newest decision saw them."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._found: dict[tuple[bytes, object], Stop | None] = {}
+
+    def add(self, record: Record, month: MonthKeys) -> None:
+        known, controller = record.facts.known, record.facts.controller.id
+        if (
+            not known.revocations and not known.consents and not known.wrong_numbers
+        ):  # most records: spare the decryption
+            return
+        number, proof = dialled(record, month), _proof(record.id)
+        for each in known.revocations:
+            owner = "*" if each.scope == "everyone" else controller
+            revoked = Revoked(at=each.at, scope=each.scope, campaign=each.campaign)
+            stop = _stop(self._keys, owner, number, revoked, channel=each.channel, proof=proof)
+            self._found[stop.subject, revoked] = None if each.lifted else stop
+        for consent in known.consents:
+            if consent.withdrawn_at:
+                withdrawn = ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
+                stop = _stop(self._keys, controller, number, withdrawn, proof=proof)
+                self._found[stop.subject, consent.id] = stop
+        for wrong in known.wrong_numbers:
+            reported = NumberWrong(at=wrong.at, decision=wrong.decision)
+            stop = _stop(self._keys, controller, number, reported, channel="call", proof=proof)
+            self._found[stop.subject, reported] = None if wrong.lifted else stop
+
+    def __iter__(self) -> Iterator[Stop]:
+        return (stop for stop in self._found.values() if stop is not None)
+
+
+def _stop(keys: Keys, controller: str, number: str, event: StopEvent, **more: str) -> Stop:
+    subject = keys.subject(controller, number)
+    return Stop(controller=controller, subject=subject, number=number, event=event, **more)
+
+
+async def enter_opt_outs(
+    data: Path, store: Store, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
+) -> tuple[int, list[OutcomeRecord]]:
+    """Enter the stops of `opt_out` and `wrong_number` outcomes. Return how many the ledger lacked, and the outcomes of which neither the logs of
+    this data folder nor the store tell the called person. Raises `LogDamaged`, `StoreUnavailable`."""
+    chains, entered, unentered = Chains(data), 0, list[OutcomeRecord]()
+    for outcome in outcomes:
+        if outcome.result not in {"opt_out", "wrong_number"}:
+            continue
+        found = chains.find(outcome.decision)
+        try:
+            if found:
+                number = dialled(found.record, keys.month(found.record.at))
+                stop: Stop | None = opt_out(keys, outcome, found.record.facts.controller.id, number)
+            else:
+                stop = await _by_attempt(data, store, outcome)
+        except KeyRetired:
+            _log.error(
+                "a stop cannot be entered: the keys of its month are retired", decision=outcome.decision
+            )
+            continue
+        if stop is None:
+            unentered.append(outcome)
+        else:
+            entered += await enter(store, keys, [stop], now)
+    return entered, unentered
+
+
+def opt_out(keys: Keys, outcome: OutcomeRecord, controller: str, number: str) -> Stop:
+    more = {"actor": outcome.client or _ACTOR, "channel": "call", "proof": _proof(outcome.decision)}
+    return _stop(keys, controller, number, _event(outcome), **more)
+
+
+def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
+    if outcome.result == "wrong_number":
+        return NumberWrong(at=outcome.at, decision=outcome.decision)
+    return Revoked(at=outcome.at)
+
+
+async def _by_attempt(data: Path, store: Store, outcome: OutcomeRecord) -> Stop | None:
+    """By the hash under which the store counts the call, as for a stop whose gate has gone."""
+    held = await store.attempt(outcome.decision)
+    if held is None:
+        return None
+    subject, attempt = held
+    owners = archive.owners(data / "kept", attempt.campaign)
+    proof = _proof(outcome.decision)
+    entered = any(entry.proof == proof for entry in await store.history(subject))
+    if not entered and len(owners) != 1:  # the entry would be shown to another controller
+        return None
+    return Stop(
+        controller=min(owners, default=""),
+        subject=subject,
+        event=_event(outcome),
+        actor=outcome.client or _ACTOR,
+        channel="call",
+        proof=proof,
+    )
+
+
+def dialled(record: Record, month: MonthKeys) -> str:
+    """The called number in E.164."""
+    return month.unseal(record.sealed).split(" ", 1)[0]
+
+
+def _proof(decision: str) -> str:
+    return f"decision:{decision}"
+
+
+async def enter(store: Store, keys: Keys, stops: Iterable[Stop], now: Instant) -> int:
+    """Append the stops that the ledger lacks; return how many. Idempotent. Raises `StoreUnavailable`."""
+    entered, fresh = 0, nonces()
+    for stop in stops:
+        number, proof = stop.number, stop.proof
+        if number:
+            proof = Masker(keys, stop.controller).text(proof, number)
+        if _holds(await store.history(stop.subject), stop.event, proof):
+            continue
+        draft = Draft(
+            at=now,
+            controller=stop.controller,
+            subject=stop.subject,
+            event=stop.event,
+            actor=stop.actor,
+            channel=stop.channel,
+            proof=proof,
+            sealed=keys.ledger.seal(number, next(fresh)) if number else b"",
+        )
+        await store.append([draft])
+        entered += 1
+    return entered
+
+
+def _holds(history: list[Entry], event: StopEvent, proof: str) -> bool:
+    if any(entry.event == event for entry in history):
+        return True
+    if isinstance(event, NumberWrong):
+        return any(
+            isinstance(entry.event, NumberWrong) and entry.event.decision == event.decision
+            for entry in history
+        )
+    if isinstance(event, ConsentWithdrawn):
+        return any(each.id == event.id and each.withdrawn_at >= event.at for each in fold(history).consents)
+    entered = any(isinstance(entry.event, Revoked) and entry.proof == proof for entry in history)
+    return entered or binds(fold(history), event.scope, event.campaign)

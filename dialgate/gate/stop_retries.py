@@ -1,0 +1,91 @@
+"""Retries for stops whose called person no log of this gate tells.
+
+An `opt_out` can be reported to another gate than the one that allowed the call. If the shared store has lost both, recovery needs
+that gate: it counts its calls again when it starts, or answers a request. Upkeep tries until then; meanwhile this gate denies.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from dialgate.core.faults import Unavailable
+from dialgate.core.model import Instant, OutcomeRecord
+from dialgate.crypto.keys import Keys
+from dialgate.gate import stop_recovery
+from dialgate.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+class StopsUnentered(Unavailable):
+    """Stops of the log are not in the ledger."""
+
+    component = "ledger"
+
+
+class StopRetries:
+    def __init__(
+        self,
+        data: Path,
+        keys: Keys,
+        store: Store,
+        called: Callable[[str], Awaitable[tuple[str, str] | None]],
+    ) -> None:
+        """`called`: the controller and number of a decision, from the other gates on the store."""
+        self._data, self._keys, self._store, self._called = data, keys, store, called
+        self._unentered: list[OutcomeRecord] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, unentered: list[OutcomeRecord]) -> None:
+        for outcome in unentered:
+            _log.error("a stop of the log is not in the ledger yet", decision=outcome.decision)
+        self._unentered += unentered
+
+    @property
+    def problem(self) -> str:
+        if not self._unentered:
+            return ""
+        return (
+            f"{len(self._unentered)} stops of the log are not in the ledger, and no other gate has the calls' records; the"
+            f" first is of decision {self._unentered[0].decision}. Start the gate that allowed it, or enter the stops by hand"
+            " with `dialgate revoke` and restart this gate"
+        )
+
+    def refuse_if_unentered(self) -> None:
+        """Raise `StopsUnentered` while a person's stop is known and the person is not: any call may be to them."""
+        if self._unentered:
+            raise StopsUnentered(self.problem)
+
+    def look(self, now: Instant) -> None:
+        """Start a round in the background unless one is running; no call waits for it."""
+        if self._unentered and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._round(now))
+
+    async def _round(self, now: Instant) -> None:
+        for outcome in list(self._unentered):
+            with suppress(Unavailable):
+                if await self._enter(outcome, now):
+                    self._unentered.remove(outcome)
+
+    async def _enter(self, outcome: OutcomeRecord, now: Instant) -> bool:
+        _, left = await stop_recovery.enter_opt_outs(self._data, self._store, self._keys, [outcome], now)
+        if left:
+            found = await self._called(outcome.decision)
+            if found is None:
+                return False
+            stop = stop_recovery.opt_out(self._keys, outcome, *found)
+            await stop_recovery.enter(self._store, self._keys, [stop], now)
+        return True
+
+    async def ended(self) -> None:
+        """Return when the round that is running has ended."""
+        if self._task is not None:
+            await self._task
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])

@@ -1,0 +1,344 @@
+"""Upkeep of a gate, once a second: newly published snapshots, call lists, caller-ID proofs, a log or a store that failed
+and may work again. Nothing here decides; a failure here closes the gate and is reported.
+
+Decisions rest on what upkeep takes up, so a gate whose last complete round is too old denies. What may take longer than a
+round, such as the verification of a large snapshot, runs beside it, in threads of its own.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from dialgate.config import url_secrets
+from dialgate.config.settings import Config, ConfigError
+from dialgate.core.faults import Unavailable
+from dialgate.core.law import Registry
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
+from dialgate.decision_log import Checkpointer, DecisionLog
+from dialgate.decision_log.archive import Background
+from dialgate.decision_log.timestamps import NoTimestamp, Stamper
+from dialgate.gate.facts import Gatherer
+from dialgate.gate.vitals import Vitals
+from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
+from dialgate.observability.metrics import Metrics
+from dialgate.runtime.background_work import BackgroundWork
+from dialgate.runtime.instants import KeptInstants
+from dialgate.runtime.shared_run import SharedRun
+from dialgate.runtime.thread_pool import ThreadPool
+from dialgate.store import CallList, Store
+from dialgate.store.watermark import Reached
+
+COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
+# Seconds for which a round waits for what it started beside it: usually all of it is done by then.
+PATIENCE: Final = 0.5
+# recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
+_THREADS: Final = 7
+_LATE: Final = (
+    "no round of upkeep was completed within `upkeep_stale_seconds`; lists, proofs and registry answers may have changed since."
+    " See whether the processor, the disk or the store is overloaded"
+)
+_FAULTS: Final = (Unavailable, SnapshotMissing, DamagedFile, OSError)
+_log = structlog.get_logger(__name__)
+
+
+class UpkeepLate(Unavailable):
+    """What decisions rest on may have changed unseen."""
+
+    component = "upkeep"
+
+
+class Pulse:
+    """How long ago upkeep last completed a round, on the monotonic clock. Before `start` nothing is late: a gate whose
+    rounds are called by hand has no deadline."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._completed = clock()
+        self._started = False
+
+    def start(self) -> None:
+        self._started = True
+
+    def complete(self) -> None:
+        self._completed = self._clock()
+
+    @property
+    def age(self) -> float:
+        """Seconds; 0 before `start`."""
+        return self._clock() - self._completed if self._started else 0.0
+
+    def late(self, seconds: float) -> bool:
+        return self.age > seconds
+
+
+class Upkeep:
+    """`problems` says, for each component that does not work, why; the gate is ready while it is empty. `gatherer`: the
+    one in use, which its owner replaces when the configuration changes. `chain`: the folder of its log. `lacking`: the
+    files of call lists that are recorded, and missing or damaged here; None while the store is away."""
+
+    gatherer: Gatherer
+
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        log: DecisionLog,
+        checkpoints: Checkpointer,
+        metrics: Metrics,
+        chain: Path,
+    ) -> None:
+        self._problems: dict[str, str] = {}
+        self.pulse = Pulse(time.monotonic)
+        self.metrics = metrics
+        self._folder, self._store, self._log = folder, store, log
+        self._checkpoints, self._uncovered = checkpoints, ""
+        self._refused: tuple[int, int, int] | None = None
+        self.chain = chain
+        self.lacking: frozenset[str] | None = None
+        self._threads = ThreadPool("upkeep", _THREADS)
+        self._archiving = Background(chain)
+        self._reached = Reached(folder, self._threads.run)
+        self._instants = KeptInstants(folder)
+        self._vitals = Vitals(folder, metrics)
+        self._records: list[CallList] = []  # as the store held them when they were last read
+        self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
+        self._opening = BackgroundWork(self._open_again, _FAULTS)
+        self._verifying = BackgroundWork(self._replace, _FAULTS)
+        self._tidying = BackgroundWork(self._tidy, _FAULTS)
+        self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
+        self._covering = BackgroundWork(self._checkpoint, _FAULTS)
+        self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
+        for component in COMPONENTS:
+            metrics.ready.labels(component).set(1)
+            metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
+        metrics.ready.labels("upkeep").set_function(lambda: not self._late)
+        metrics.upkeep_age.set_function(lambda: self.pulse.age)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        if self._late:
+            return self._problems | {"upkeep": _LATE}
+        return self._problems
+
+    @property
+    def _late(self) -> bool:
+        return self.pulse.late(self.gatherer.config.settings.upkeep_stale_seconds)
+
+    def refuse_if_late(self) -> None:
+        """Raise `UpkeepLate` where no round was completed for too long."""
+        if self._late:
+            raise UpkeepLate(_LATE)
+
+    def failed(self, component: str, problem: str) -> None:
+        if self._problems.get(component) != problem:
+            _log.error("not available", component=component, problem=problem)
+        self._problems[component] = problem
+        self.metrics.ready.labels(component).set(0)
+
+    def works(self, component: str) -> None:
+        if self._problems.pop(component, None) is not None:
+            _log.info("available again", component=component)
+        self.metrics.ready.labels(component).set(1)
+
+    def report(self, component: str, problem: str) -> None:
+        """An empty `problem`: it works."""
+        if problem:
+            self.failed(component, problem)
+        else:
+            self.works(component)
+
+    async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
+        """Do one round at `now`; wait up to `patience` seconds for each part that runs beside it. Raises nothing that was
+        foreseen."""
+        for component in ("gate", "keys"):
+            self.works(component)  # a batch says so again if it is not true
+        self.gatherer.prepare(now)
+        is_read = await self._try("store", lambda: self._look_up(patience))
+        await self._try("snapshot", lambda: self._renew(now, patience))
+        if is_read:  # else a list may have been retired elsewhere
+            # Now, before what only waits for a busy disk or the writers of the store: no decision rests on that.
+            self.pulse.complete()
+            self.works("upkeep")
+        await self._try("log", lambda: self._mend_log(now))
+        await self._keeping_clock.run(patience, now)
+        self.report("clock", self._keeping_clock.problem)
+        await self._tidying.run(patience, now)
+        if is_read:
+            self.report("store", self._store_problem)
+        self.metrics.log_records.set(self._log.next_seq - 1)
+        self._vitals.observe(self.gatherer, now)
+        await self._covering.run(patience, now)
+
+    async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:
+        """Report what a step returns or raises as the component's problem. Return False if it raised."""
+        try:
+            self.report(component, await step())
+        except _FAULTS as error:
+            self.failed(component, str(error))
+            return False
+        return True
+
+    @property
+    def _store_problem(self) -> str:
+        return self._opening.problem or self._tidying.problem
+
+    async def _keep_instant(self, now: Instant) -> None:
+        await self._threads.run(self._instants.advance, now)
+        self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
+
+    async def _tidy(self, now: Instant) -> None:
+        """Keep how far the ledger is durable, then forget old answers and attempts."""
+        await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
+        remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
+        await self._store.maintain(self._instants.elapsed(now, remembered))
+
+    async def _mend_log(self, now: Instant) -> str:
+        await self._threads.run(self._log.recover, now)
+        keep = int(self.gatherer.config.settings.log_archive_hours * HOUR)
+        await self._threads.run(self._archiving.round, now, keep)  # it starts a process, and waits for none
+        return ""
+
+    async def _checkpoint(self, now: Instant) -> None:
+        """No call waits for a checkpoint, and none is refused for want of one."""
+        problem = ""
+        try:
+            covered = await self._threads.run(self._checkpoints.advance, self._log.durable, now)
+            self.metrics.log_covered.set(covered)
+        except Unavailable as error:
+            problem = str(error)
+        if problem and problem != self._uncovered:
+            _log.error("no checkpoint can be made", problem=problem)
+        self._uncovered = problem
+
+    async def stamp(self, stamper: Stamper, now: Instant) -> None:
+        """Begin to ask the authority, unless it is being asked still."""
+        await self._stamping.run(0, stamper, now)
+
+    async def _stamp(self, stamper: Stamper, now: Instant) -> None:
+        try:
+            await self._threads.run(stamper.stamp, now)
+        except (NoTimestamp, Unavailable, OSError) as error:
+            _log.error("no time stamp", problem=str(error))
+
+    async def rest(self) -> None:
+        """Wait for what runs beside the rounds; the store must be open till then."""
+        for part in (self._tidying, self._opening, self._verifying, self._covering, self._keeping_clock):
+            await part.close()
+        await self._read_again.close()
+        await self._open_again.close()
+
+    async def close(self, now: Instant) -> None:
+        """Cover a log that rests to its end. After `rest`."""
+        try:
+            await self._threads.run(self._checkpoints.finish, self._log.durable, now)
+        except Unavailable as error:
+            _log.error("no checkpoint can be made", problem=str(error))
+        await self._stamping.close()
+        self._threads.close()
+
+    # ---- call lists and proofs ---------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Use the call lists and proofs that the store holds. Raises `StoreUnavailable`."""
+        await self._read_again()
+        await self._open_again()
+
+    async def _look_up(self, patience: float | None) -> str:
+        self.lacking = None
+        await self._read_again()
+        await self._opening.run(patience)
+        return self._store_problem
+
+    async def _read_lists(self) -> None:
+        """Only one runs at a time: else an older reading could replace a newer one."""
+        records, proofs = await self._store.lists(), await self._store.proofs()
+        self._records = records
+        self.gatherer.drop_lists(records)
+        self.gatherer.load_proofs(proofs)
+
+    async def _open_lists(self) -> None:
+        """A list may be large, so its retirement does not wait for another list to be opened."""
+        opened = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
+        gatherer = self.gatherer  # a reload may have replaced it meanwhile
+        gatherer.use_lists(opened)
+        gatherer.drop_lists(self._records)  # as they were read meanwhile
+        used = {each.record.file for each in opened.values()}
+        self.lacking = frozenset(each.file for each in self._records if not each.retired_at) - used
+
+    # ---- the snapshot ------------------------------------------------------------------------------------------------
+
+    async def _renew(self, now: Instant, patience: float | None) -> str:
+        folder = self._folder / "snapshots"
+        if changed(folder, self.gatherer.snapshot):
+            await self._verifying.run(patience, folder)
+            if self._verifying.problem:
+                return self._verifying.problem
+        gatherer = self.gatherer
+        if gatherer.snapshot is None:
+            return "no registry answers are published yet; run `registry-sync import`"
+        behind = _behind(folder, gatherer.config.settings.snapshot_behind_minutes, now)
+        return behind or self._freshness(gatherer, gatherer.snapshot, now)
+
+    async def _replace(self, folder: Path) -> None:
+        """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
+        try:
+            key = self.gatherer.config.settings.snapshot_key
+            opened = await self._threads.run(_verified, folder, key)
+        except (DamagedFile, SnapshotMissing):
+            self.metrics.snapshot_rejected.inc()
+            raise
+        self.gatherer.snapshot = opened  # of now: a reload may have replaced the one that was there before
+        _log.info("snapshot in use", version=opened.version)
+
+    def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:
+        rules = {rule.id: rule for law in gatherer.config.laws.values() for rule in law.registries}
+        ends = [
+            self._observe(part, rules[part.registry], now)
+            for part in snapshot.parts()
+            if part.registry in rules
+        ]
+        if ends and max(ends) > now:
+            return ""
+        return "every registry answer has expired; consult the registry and import its answer"
+
+    def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
+        ends = part.newest_consulted_at + rule.validity_days * DAY
+        age = now - part.newest_consulted_at
+        self.metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
+        return ends
+
+
+def stamper_of(config: Config, chain: Path) -> Stamper | None:
+    """Return what time-stamps checkpoints, or None where no authority is set. Raises `ConfigError`."""
+    asked, roots = config.settings, config.folder / config.settings.timestamp_roots
+    interval = int(asked.timestamp_seconds * SECOND)
+    try:
+        url = url_secrets.read_url(asked.timestamp_url, asked.timestamp_url_file, config.folder)
+        return Stamper(chain, url, roots, interval) if url else None
+    except (OSError, ValueError) as error:
+        problem = (
+            f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
+        )
+        raise ConfigError([problem]) from error
+
+
+def _behind(folder: Path, minutes: float, now: Instant) -> str:
+    """`minutes`: for how long a copy may not have been compared with what is published elsewhere; 0: for ever."""
+    seen = pulled_at(folder) if minutes else None
+    if seen is None or now - seen <= minutes * MINUTE:
+        return ""
+    return "this node's registry answers were not compared with the published ones for too long; see `registry-sync pull`"
+
+
+def _verified(folder: Path, key: str) -> Snapshot:
+    opened = Snapshot.open(folder, key)
+    try:
+        opened.verify()
+    except DamagedFile:
+        opened.close()
+        raise
+    return opened

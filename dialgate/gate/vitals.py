@@ -1,0 +1,84 @@
+"""What a supervisor is told of a gate that works well today, so that it works tomorrow: which law it goes by, which
+caller-ID proofs end when, which campaigns may call, how much of the disk is left."""
+
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from dialgate.core.law import Law
+from dialgate.core.model import DAY, RESULT_RANK, SECOND, Campaign, Instant
+from dialgate.gate.facts import Gatherer
+from dialgate.observability.metrics import Metrics
+
+REPORTED = tuple(result for result in RESULT_RANK if result != "pending")
+
+
+class Vitals:
+    def __init__(self, folder: Path, metrics: Metrics) -> None:
+        self._folder, self._metrics = folder, metrics
+        self._shown: tuple[object, ...] = ()
+
+    def observe(self, gatherer: Gatherer, now: Instant) -> None:
+        """What has gone from the configuration goes from the metrics, too."""
+        self._disk()
+        shown = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
+        if shown != self._shown:
+            self._shown = shown
+            self._configured(gatherer, now)
+
+    def _disk(self) -> None:
+        try:
+            size, _, free = shutil.disk_usage(self._folder)
+        except OSError:
+            size, free = 1, 0  # a disk that has gone is as good as full
+        self._metrics.disk_size.set(size)
+        self._metrics.disk_free.set(free)
+
+    def _configured(self, gatherer: Gatherer, now: Instant) -> None:
+        """Counts are shown from 0 on: one that begins at 1 would be no increase."""
+        config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
+        for series in (metrics.laws, metrics.campaigns, metrics.caller_ids):
+            series.clear()
+        for country, digest in config.law_hash.items():
+            metrics.laws.labels(country).info({"hash": digest})
+        for name, line in config.lines.items():
+            metrics.campaigns.labels(name).set(_open(line.campaign, days[line.home]))
+            for result in REPORTED:
+                metrics.results.labels(name, result)
+        for client in config.settings.clients:
+            metrics.unlisted.labels(client.name)
+            metrics.throttled.labels(client.name)
+        for (controller, number), ends in _proof_ends(gatherer, days):
+            metrics.caller_ids.labels(controller, number).set(ends / SECOND)
+
+
+def _days(gatherer: Gatherer, now: Instant) -> dict[str, date]:
+    return {country: gatherer.today(law, now) for country, law in gatherer.config.laws.items()}
+
+
+def _open(campaign: Campaign, today: date) -> bool:
+    begun = campaign.starts is None or campaign.starts <= today
+    return begun and not campaign.paused and (campaign.ends is None or today <= campaign.ends)
+
+
+def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tuple[str, str], Instant]]:
+    """Of every number that must be called back: not of a reserved class, nor a short code. 0 where nothing proves it."""
+    for line in gatherer.config.lines.values():
+        law = gatherer.config.laws[line.home]
+        for number, shown in line.caller_ids.items():
+            term = _proof_term(law, number, days[line.home]) if shown.form == "number" else 0
+            if term:
+                proof = gatherer.proofs.get((line.controller.id, number))
+                yield (line.controller.id, number), proof.at + term if proof and proof.answered else 0
+
+
+def _proof_term(law: Law, number: str, today: date) -> Instant:
+    """The shortest that the sections in force ask for; 0 where none does."""
+    terms = [
+        section.proof_days * DAY
+        for section in law.caller_ids
+        if section.starts <= today and (section.ends is None or today <= section.ends)
+        if not any(number.startswith(each.prefix) for each in section.classes)
+    ]
+    return min(terms, default=0)

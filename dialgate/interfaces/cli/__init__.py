@@ -1,0 +1,1 @@
+"""The command `dialgate`: one module for each group of commands."""

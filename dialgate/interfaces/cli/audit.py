@@ -1,0 +1,162 @@
+"""What can be known of a gate without asking it: its configuration and its keys."""
+
+import os
+import secrets
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dialgate.config import advice, warnings
+from dialgate.config.settings import Config, ConfigError
+from dialgate.core.law import SECTIONS, Law
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+    unusable,
+)
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.terminal import NO, show_json, show_table
+from dialgate.store import factory
+
+app = typer.Typer()
+config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
+log_app = typer.Typer(no_args_is_help=True, help="The decision log.")
+app.add_typer(config_app, name="config")
+app.add_typer(log_app, name="log")
+
+
+@config_app.command("check")
+def config_check(
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+    registries: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="The nightly job's file; else registries.yaml in the same folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the configuration as `serve` would, and name every problem at once.
+
+    Changes nothing, and may be run beside a gate: do so before sending it SIGHUP. What is likely a mistake is a warning, and
+    exit 0; so is a controller without a client, a contact or a registry entry, and a campaign that no hours bind.
+
+    dialgate config check --config /etc/dialgate/dialgate.yaml"""
+    with reporting(as_json=as_json):
+        try:
+            loaded = load_config(config)
+            factory.redis(loaded)
+        except Failure as failure:
+            failure.status = NO
+            raise
+        except ConfigError as error:
+            raise unusable(config, error, NO) from None
+        now = wall_clock()
+        found = warnings.warnings(loaded)
+        found += advice.warnings(loaded, registries or config.parent / "registries.yaml", now)
+        open_always = advice.open_always(loaded, now)
+        if as_json:
+            show_json(_summary(loaded) | {"warnings": found, "open_always": open_always})
+        else:
+            _show_summary(loaded, open_always)
+            for warning in found:
+                typer.echo(f"Warning: {warning}.", err=True)
+
+
+def _summary(config: Config) -> dict[str, object]:
+    return {
+        "hash": config.hash,
+        "data": str(config.data),
+        "laws": {
+            country: {"sha256": config.law_hash[country], "changes": _changes(law)}
+            for country, law in config.laws.items()
+        },
+        "controllers": {
+            controller.id: [campaign.id for campaign in controller.campaigns]
+            for controller in config.controllers.values()
+        },
+        "clients": {client.name: list(client.scopes) for client in config.settings.clients},
+    }
+
+
+def _changes(law: Law) -> list[date]:
+    """The days on which something in it begins or has just ended to be in force."""
+    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    return sorted(
+        {section.starts for section in sections}
+        | {date.fromordinal(section.ends.toordinal() + 1) for section in sections if section.ends}
+    )
+
+
+def _show_summary(config: Config, open_always: list[str]) -> None:
+    show_table(
+        "Laws",
+        ("country", "changes on", "sha256"),
+        [
+            (law.name, " ".join(map(str, _changes(law))), config.law_hash[country][:16])
+            for country, law in config.laws.items()
+        ],
+    )
+    show_table(
+        "Campaigns",
+        ("controller", "campaign", "purpose", "call type", "caller IDs"),
+        [
+            (controller.id, campaign.id, campaign.purpose, campaign.call_type, " ".join(campaign.caller_ids))
+            for controller in config.controllers.values()
+            for campaign in controller.campaigns
+        ],
+    )
+    show_table(
+        "Clients",
+        ("client", "may", "for"),
+        [
+            (client.name, " ".join(client.scopes), " ".join(client.controllers))
+            for client in config.settings.clients
+        ],
+    )
+    if open_always:
+        names = ", ".join(open_always)
+        typer.echo(f"Open day and night, by the hours that bind them: {names}. Is that what you want?")
+    typer.echo(f"The configuration is sound. Its hash: {config.hash}")
+
+
+@app.command()
+def key(
+    *,
+    name: Annotated[str, typer.Argument(help="The client that will use it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the key to this file; its hash to the same name with .sha256.")
+    ] = None,
+) -> None:
+    """Make an API key for a client. The gate is told its hash only.
+
+    dialgate key dialer-7 --out /etc/dialgate/dialer-7.key"""
+    made = secrets.token_urlsafe(32)
+    digest = sha256(made.encode()).hexdigest()
+    if out is None:
+        typer.echo(f"key (shown once): {made}")
+        typer.echo(f"in dialgate.yaml, under the client {name}:  key_sha256: {digest}")
+        return
+    hashed = out.with_name(f"{out.name}.sha256")
+    with reporting(as_json=False):
+        try:
+            _write_new(out, made)
+            hashed.write_text(f"{digest}\n", "ascii")
+        except FileExistsError:
+            raise Failure("key.exists", f"{out} holds a key already: remove it, or name another") from None
+        except OSError as error:
+            raise Failure("key.unwritable", f"{error.filename}: {error.strerror}") from None
+    typer.echo(f"{out} holds the key, and only its owner may read it: give it to {name}.")
+    typer.echo(f"In dialgate.yaml, under the client {name}:  key_sha256_file: {hashed.resolve()}")
+
+
+def _write_new(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")

@@ -1,0 +1,74 @@
+"""`dialgate backup`: a copy to start another gate on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dialgate.core.faults import Unavailable
+from dialgate.crypto.log_signing import public_keys
+from dialgate.decision_log import archive, chains
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
+from dialgate.runtime.terminal import NO, OF_BYTES, progress, show_json
+from dialgate.tools.backup import BackupFailed, back_up, ledger_end
+
+app = typer.Typer()
+
+
+@app.command()
+def backup(
+    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that is not there yet.")],
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Copy all that a gate keeps, beside it while it runs, and prove the copied log.
+
+    The copy holds the keys: keep it as safe as the original, and destroy it when a month is retired or a number erased. To
+    restore, let `data` name the copy and start the gate; nothing else may go on in its place. Stops that the copied log proves
+    are entered at that start. Enter again by hand those with a `seq` above `ledger` that came by other means.
+
+    dialgate backup /mnt/elsewhere/2026-11-24"""
+    with reporting(as_json=as_json):
+        loaded = load_config(config)
+        try:
+            with progress(*OF_BYTES, shown=not as_json) as bar:
+                task = bar.add_task("copying", total=None)
+                files = back_up(
+                    loaded.data, out, lambda done, whole: bar.update(task, completed=done, total=whole)
+                )
+        except BackupFailed as error:
+            raise Failure("backup.failed", str(error), status=NO) from None
+        except Unavailable as error:
+            raise Failure(f"{error.component}.unavailable", str(error)) from None
+        except OSError as error:
+            raise Failure("backup.failed", f"{error.filename}: {error.strerror}") from None
+        keys = public_keys(out / "signing.json")
+        newest = _ledger_end(out)
+        proofs = [archive.verify(folder, keys=keys) for folder in chains.folders(out).values()]
+    ok, records = all(proof.ok for proof in proofs), sum(proof.last for proof in proofs)
+    if as_json:
+        show_json({"ok": ok, "out": str(out), "files": files, "records": records, "ledger": newest})
+    else:
+        holds = "its log holds" if ok else "its log does NOT hold: see `dialgate log verify` on both"
+        typer.echo(f"{files:,} files copied to {out}; {holds}, {records:,} records.")
+        if newest:
+            typer.echo(
+                f"Its ledger ends with entry {newest}. After a restore, enter again the stops with a higher `seq`: see Backups in"
+                " the README."
+            )
+    raise typer.Exit(0 if ok else NO)
+
+
+def _ledger_end(out: Path) -> int:
+    try:
+        return ledger_end(out)
+    except Unavailable as error:
+        raise Failure("backup.failed", str(error), status=NO) from None

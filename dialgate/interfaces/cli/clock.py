@@ -1,0 +1,55 @@
+"""`dialgate clock`: the clock of a gate, where it jumped."""
+
+from typing import Annotated
+
+import typer
+
+from dialgate.core.responses import when
+from dialgate.interfaces.cli.ledger_access import Actor
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.instants import KeptInstants
+from dialgate.runtime.terminal import show_json
+
+app = typer.Typer()
+clock_app = typer.Typer(no_args_is_help=True, help="The clock of a gate, where it jumped.")
+app.add_typer(clock_app, name="clock")
+
+
+@clock_app.callback()
+def _clock() -> None:
+    """Keeps `confirm` a word of its own: typer leaves out the name of a lone command."""
+
+
+@clock_app.command("confirm")
+def clock_confirm(
+    *,
+    by: Actor,
+    reason: Annotated[str, typer.Option(help="Why it jumped: the gate was off, the clock was wrong before.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Confirm that the system clock is right after a jump of more than a day, so that retention goes on.
+
+    A gate that was off for more than a day has jumped, too. If the clock was ahead before and was set right, confirm that, and
+    restart the gate. Who confirmed and why is recorded in `clock.ndjson` in the data folder.
+
+    dialgate clock confirm --by anna --reason 'the gate was off for a week'"""
+    with reporting(as_json=as_json):
+        if not by.strip() or not reason.strip():
+            raise Failure("request.invalid", "say who confirms (--by) and why (--reason)")
+        try:
+            confirmed = KeptInstants(load_config(config).data).confirm(wall_clock(), by, reason)
+        except OSError as error:
+            raise Failure("clock.unwritable", f"{error.filename}: {error.strerror}") from None
+    if as_json:
+        show_json({"since": when(confirmed.since), "at": when(confirmed.at)})
+    else:
+        typer.echo(f"Confirmed: after {when(confirmed.since)} came {when(confirmed.at)}. Retention goes on.")

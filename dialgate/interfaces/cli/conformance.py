@@ -1,0 +1,141 @@
+"""`dialgate conformance`: does a dialer stay closed when its gate does not do what it should?"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dialgate.interfaces.cli.options import AsJson, Failure, number_given, reporting
+from dialgate.runtime.terminal import MISUSE, NO, WITHOUT_END, progress, show_json, show_table
+from dialgate.tools.conformance import kit
+from dialgate.tools.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
+from dialgate.tools.conformance.dialplan import NoExtension
+from dialgate.tools.conformance.expressions import Unknown
+from dialgate.tools.conformance.kit import Finding
+
+app = typer.Typer()
+_DEPLOY = Path("deploy")
+_PYTHON, _OWN = "python", "own"
+
+
+_CallerId: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER",
+        help=f"For {_OWN}: the caller ID that your dialer shows; else any number. - reads it from standard input.",
+        callback=number_given,
+    ),
+]
+
+
+@app.command()
+def conformance(  # noqa: PLR0917 - a command has as many parameters as it has options
+    client: Annotated[
+        str, typer.Argument(help=f"{', '.join([*PLAYED, _PYTHON])}, or {_OWN}: your real dialer.")
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Your dialplan, instead of the shipped one."),
+    ] = None,
+    context: Annotated[str, typer.Option(help="The context in FILE that outbound calls go to.")] = "",
+    place: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND", help=f"For {_OWN}: makes your dialer place one call to $DIALGATE_TO."
+        ),
+    ] = "",
+    trunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, help=f"For {_OWN}: the UDP port here that is your dialer's SIP trunk."
+        ),
+    ] = None,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65_535, help=f"For {_OWN}: where it looks for its gate; 0: $DIALGATE_PORT says."
+        ),
+    ] = 0,
+    caller_id: _CallerId = "",
+    wait: Annotated[float, typer.Option(min=0.1, help="Seconds until a call counts as not placed.")] = 10,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Play the gate badly for a dialer, and say for each case whether a call got through.
+
+    An allow must be obeyed, too; a request for other numbers than the call's gets none. An emulator runs the file in
+    deploy/, or yours, except for own: there, without a trunk, exit 0 of COMMAND means that the call was placed.
+
+    An Asterisk file is also searched for a second way to the trunk, in any context.
+
+    Exit 0: closed in every case; in drip the call may also be held, since Asterisk cannot end it. 1: a call got through, called
+    another number or was held in another case, an allow was not obeyed, or the file has another Dial to the trunk.
+
+    dialgate conformance asterisk
+
+    dialgate conformance own --place "./place-a-call.sh" --trunk 5070 --port 8080"""
+    with reporting(as_json=as_json):
+        dialer = _dialer(client, file, context, Commanded(place, wait, trunk, caller_id) if place else None)
+        try:
+            findings = asyncio.run(_run(dialer, port, as_json=as_json))
+        except NoExtension as error:
+            raise Failure("conformance.unknown", str(error), field="context", status=MISUSE) from None
+        except Unknown as error:
+            raise Failure(
+                "conformance.unknown", f"this emulator does not know {error}", status=MISUSE
+            ) from None
+        except OSError as error:
+            raise Failure("conformance.port", f"cannot play a gate there: {error}", status=MISUSE) from None
+    if not as_json:
+        _show(findings)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else NO)
+
+
+def _dialer(client: str, file: Path | None, context: str, commanded: Commanded | None) -> Dialer:
+    if client == _OWN and commanded is not None:
+        return commanded
+    if client == _PYTHON:
+        return Python()
+    if client not in PLAYED:
+        needs = f"{_OWN} needs --place" if client == _OWN else f"one of {', '.join([*PLAYED, _PYTHON, _OWN])}"
+        raise Failure("request.invalid", f"name a dialer: {needs}", field="client", status=MISUSE)
+    if file is not None:
+        played = PLAYED[client]
+        return Configured(played, file.read_text("utf-8"), context or played.context)
+    try:
+        found = shipped(client, _DEPLOY)
+    except OSError:
+        raise Failure(
+            "request.invalid",
+            "run this where deploy/ is, or give your own --file",
+            field="file",
+            status=MISUSE,
+        ) from None
+    return Configured(found.played, found.text, context or found.context)
+
+
+async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    cases = kit.cases_for(dialer)
+    with progress(*WITHOUT_END, shown=not as_json) as bar:
+        task = bar.add_task(cases[0].about)
+        async for finding in kit.run(dialer, port, cases):
+            findings.append(finding)
+            bar.update(task, description=f"{len(findings)} of {len(cases)}: {finding.about}")
+            if as_json:
+                show_json(finding)
+    return findings
+
+
+def _show(findings: Iterable[Finding]) -> None:
+    rows = [(each.case, each.about, _outcome(each), "ok" if each.ok else "OPEN") for each in findings]
+    show_table("", ("case", "the gate", "the dialer", ""), rows)
+
+
+def _outcome(finding: Finding) -> str:
+    if finding.case == kit.ANOTHER_WAY.name:
+        return f"also dialled by {finding.note}" if finding.note else "none found"
+    outcome = f"through: {finding.through}" if finding.through else "no call"
+    return "; ".join(filter(None, (outcome, finding.note)))

@@ -1,0 +1,98 @@
+"""How a command writes: through the registrar, beside a running gate or in its absence. Either way it binds at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
+
+import msgspec
+import typer
+
+from dialgate.config.settings import Client, Config, Scope
+from dialgate.config.validation_messages import plain
+from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
+from dialgate.interfaces.cli.options import Failure, load_config
+from dialgate.interfaces.workers import siblings
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import Receipt, Request
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.terminal import MISUSE, show_json
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Request)
+Act: TypeAlias = Callable[[Registrar, Client], Awaitable[T]]
+
+ControllerId: TypeAlias = Annotated[
+    str, typer.Option(help="On whose behalf; may be left out where the configuration has only one.")
+]
+Actor: TypeAlias = Annotated[
+    str, typer.Option(envvar=["DIALGATE_ACTOR", "SUDO_USER", "USER"], help="Who does this; it is recorded.")
+]
+Channel: TypeAlias = Annotated[str, typer.Option(help="How the wish reached you: call, letter, web, pec…")]
+Proof: TypeAlias = Annotated[
+    str, typer.Option(help="Where the evidence lies: a file, a ticket, a recording.")
+]
+Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="As 2026-11-24T10:00:00+01:00.")]
+Day: TypeAlias = Annotated[str, typer.Option(metavar="DATE", help="As 2026-11-24.")]
+
+
+def write(config: Path, act: Act[T]) -> T:
+    """Raises Failure."""
+    return asyncio.run(_write(load_config(config), act))
+
+
+async def _write(config: Config, act: Act[T]) -> T:
+    # Whoever may run this can write to the files themselves: there is nothing to be kept from them.
+    client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
+    try:
+        registrar = await Registrar.open(config, wall_clock)
+        registrar.refresh_workers = partial(siblings.refresh_gates, config.data)
+        try:
+            return await act(registrar, client)
+        finally:
+            await registrar.close()
+    except Refused as refused:
+        raise Failure(refused.code, refused.message, field=refused.field) from None
+    except Unavailable as fault:
+        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+
+
+def instant(text: str) -> int:
+    """Milliseconds since 1970, or 0 for none. Raises Failure."""
+    if not text:
+        return 0
+    try:
+        return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    except (ValueError, TypeError):  # TypeError: it has no offset
+        advice = "write an instant with its offset, as 2026-11-24T10:00:00+01:00"
+        raise Failure("request.invalid", advice, field="at", status=MISUSE) from None
+
+
+def request(kind: type[R], options: dict[str, Any]) -> R:
+    """The registrar's request, from a command's `locals()`: options bear the names of its fields, and those that were
+    not given are left out. Raises Failure."""
+    named = {name.rstrip("_"): value for name, value in options.items()}
+    given = {name: named[name] for name in kind.__struct_fields__ if named.get(name) not in ("", None, [])}
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        wording, _, place = str(error).partition(" - at `$.")
+        raise Failure("request.invalid", plain(wording), field=place.rstrip("`"), status=MISUSE) from None
+
+
+def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
+    receipt = write(config, act)
+    if as_json:
+        show_json(receipt)
+    else:
+        typer.echo(f"{done}: entry {receipt.seq}. It binds every decision after {receipt.at}.")
+        show_note(receipt.note)
+
+
+def show_note(text: str) -> None:
+    """Show a person what the entry lacks, on the error stream: a script that reads the output is not disturbed."""
+    if text:
+        typer.echo(text, err=True)

@@ -1,0 +1,105 @@
+"""The command `dialgate`. Exit 0: yes, or done; 1: no, or refused; 2: misuse."""
+
+import os
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from dialgate import __version__
+
+# Where each command is, in the order of --help.
+COMMANDS = {
+    "serve": "serve",
+    "check": "ask",
+    "simulate": "ask",
+    "scrub": "scrub",
+    "revoke": "revoke",
+    "number": "numbers",
+    "consent": "ledger",
+    "contract": "ledger",
+    "request": "ledger",
+    "list": "lists",
+    "caller-id": "ledger",
+    "subject": "subjects",
+    "retention": "storage",
+    "breach": "storage",
+    "clock": "clock",
+    "nodes": "nodes",
+    "store": "store",
+    "backup": "backup",
+    "ship": "ship",
+    "key": "audit",
+    "permit": "permit",
+    "config": "audit",
+    "log": "audit",
+    "why": "answers",
+    "report": "report",
+    "demo": "demo",
+    "reconcile": "reconcile",
+    "bench": "bench",
+    "conformance": "conformance",
+}
+# Which add commands of their own to such a one, in the order of its --help.
+ADDED = {
+    "consent": ("imports",),
+    "contract": ("imports",),
+    "request": ("imports",),
+    "caller-id": ("probe",),
+    "log": ("proof", "answers", "archive"),
+}
+
+
+class _OnDemand(TyperGroup):
+    """Loads the module of the command that was asked for only: a dialplan that runs `dialgate check` waits for it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature, of a type it keeps private
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, *_ = [
+            import_module(f"dialgate.interfaces.cli.{name}")
+            for name in (COMMANDS[cmd_name], *ADDED.get(cmd_name, ()))
+        ]
+        command = get_group(module.app).commands[cmd_name]
+        _hide_types_of_flags(command, ctx)
+        return command
+
+
+def _hide_types_of_flags(command: Any, ctx: Any) -> None:
+    """Typer shows `--json <bool>`, as if a value had to follow."""
+    for param in (*command.params, ctx and command.get_help_option(ctx)):
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(inner, ctx)
+
+
+app = typer.Typer(cls=_OnDemand, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"dialgate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dialgate(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+    ] = False,
+) -> None:
+    """Decides whether a telemarketing call may be placed, and proves what it decided.
+
+    Every command has a --help with an example. Exit codes: 0 yes or done, 1 no or refused, 2 misuse."""
+
+
+def main() -> None:
+    os.umask(0o077)  # whatever is made here may hold numbers, and is its owner's alone
+    app()

@@ -1,0 +1,122 @@
+"""What the commands of `dialgate` have in common: options, and how they fail. Errors go to stderr and say what to do; with
+`--json` they are an object on stdout, of the same shape as over HTTP.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeAlias
+
+import typer
+
+from dialgate.config import settings
+from dialgate.runtime.terminal import MISUSE, NO, show_json
+
+ConfigPath: TypeAlias = Annotated[
+    Path,
+    typer.Option("--config", envvar="DIALGATE_CONFIG", dir_okay=False, help="The gate's configuration."),
+]
+DEFAULT_CONFIG = Path("config/dialgate.yaml")
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+# Fields of requests that a person sets by an option of another name.
+_OPTIONS = {"controller": "--controller", "campaign": "--campaign", "campaigns": "--campaign"}
+_STDIN = "-"
+# Keys of the context: lines not yet taken, how many were, and the parameters whose callbacks have not run.
+_LINES, _TAKEN, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
+
+
+def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
+    """Typer callback of each parameter that takes one telephone number. `-` reads it from standard input, because `ps` shows
+    arguments to every user of the machine. Lines that no `-` takes are an error: a stop among them would be lost."""
+    if value == _STDIN:
+        value = _next_line(ctx)
+    pending = ctx.meta.setdefault(_PENDING, [name for name in map(_single, ctx.command.params) if name])
+    pending.remove(str(param.name))
+    if not pending and ctx.meta.get(_LINES):
+        taken, left = ctx.meta[_TAKEN], len(ctx.meta[_LINES])
+        raise typer.BadParameter(
+            f"standard input holds {taken + left} numbers, and this command takes {taken}; nothing was done. "
+            "Run it once for each number, or use a command that reads a file, such as `dialgate revoke import`"
+        )
+    return value
+
+
+def numbers_given(values: list[str] | None) -> list[str] | None:
+    """Typer callback of a parameter that takes several numbers: `-` stands for all lines."""
+    return _lines() if values == [_STDIN] else values
+
+
+def _single(param: Any) -> str:
+    """Return the parameter's name if it takes one number, else an empty one. Typer wraps callbacks."""
+    callback = getattr(param.callback, "__wrapped__", None)
+    return str(param.name) if callback is number_given else ""
+
+
+def _next_line(ctx: typer.Context) -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Number", hide_input=True, err=True))
+    if _LINES not in ctx.meta:
+        ctx.meta[_LINES] = _lines()
+    lines = ctx.meta[_LINES]
+    if not lines:
+        raise typer.BadParameter("standard input holds fewer numbers than `-` were given; write one a line")
+    ctx.meta[_TAKEN] = ctx.meta.get(_TAKEN, 0) + 1
+    return str(lines.pop(0))
+
+
+def _lines() -> list[str]:
+    if sys.stdin.isatty():
+        return [typer.prompt("Number", hide_input=True, err=True)]
+    lines = [line.strip() for line in sys.stdin if line.strip()]
+    if not lines:
+        raise typer.BadParameter("standard input holds no number; write one a line")
+    return lines
+
+
+Number: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        help="The person's number, best as +39…; - reads it from standard input.", callback=number_given
+    ),
+]
+
+
+class Failure(Exception):
+    """A command cannot do what it was asked. `code` as in the HTTP interface's errors."""
+
+    def __init__(self, code: str, message: str, *, field: str = "", status: int = NO) -> None:
+        super().__init__(message)
+        self.code, self.field, self.status = code, field, status
+
+
+def load_config(path: Path) -> settings.Config:
+    try:
+        return settings.load(path)
+    except settings.ConfigError as error:
+        raise unusable(path, error) from None
+
+
+def unusable(path: Path, error: settings.ConfigError, status: int = MISUSE) -> Failure:
+    problems = "\n".join(f"  {problem}" for problem in error.problems)
+    hint = "" if path.exists() else "\nName the right file with --config or DIALGATE_CONFIG."
+    return Failure("config.invalid", f"{path} cannot be used:\n{problems}{hint}", status=status)
+
+
+@contextmanager
+def reporting(*, as_json: bool) -> Iterator[None]:
+    """Turns a Failure into words, or JSON, and an exit code."""
+    try:
+        yield
+    except Failure as failure:
+        fail(failure, as_json=as_json)
+
+
+def fail(failure: Failure, *, as_json: bool) -> NoReturn:
+    if as_json:
+        error = {"code": failure.code, "message": str(failure), "field": failure.field}
+        show_json({"error": error})
+    else:
+        field = f"{_OPTIONS.get(failure.field, failure.field)}: " if failure.field else ""
+        typer.echo(f"{failure.code}: {field}{failure}", err=True)
+    raise typer.Exit(failure.status)

@@ -1,0 +1,158 @@
+"""`dialgate report`: what a controller did in a day or a month, for its files or its mail. Reads the data folder, beside a
+running gate or without one."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, get_args
+
+import typer
+
+from dialgate.config.settings import Config
+from dialgate.core.faults import Unavailable
+from dialgate.core.local_time import day_in
+from dialgate.core.model import Instant
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
+from dialgate.report import Found, Period, Report, day, gather, gathering, month
+from dialgate.report.files import mail, spreadsheet
+from dialgate.report.layout import laid_out
+from dialgate.report.page import page
+from dialgate.report.pdf import pdf
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.terminal import MISUSE, WITHOUT_END, progress
+from dialgate.store import factory
+from dialgate.texts import Language
+
+app = typer.Typer()
+Form: TypeAlias = Literal["html", "pdf", "csv", "eml", "json"]
+_EVERY = 2_000  # records between two movements of the bar
+
+
+@app.command()
+def report(
+    *,
+    controller: Annotated[
+        str, typer.Option(help="Of this controller; may be left out if there is but one.")
+    ] = "",
+    day: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="Of this day; yesterday, if nothing is given.")
+    ] = "",
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Of this month.")] = "",
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format", help="html, pdf or csv; eml: a mail with all three. As --out ends, or else html."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write here; otherwise to the standard output.")
+    ] = None,
+    language: Annotated[Language, typer.Option(help="Of the words.")] = "it",
+    sender: Annotated[str, typer.Option("--from", help="Who sends the mail.")] = "dialgate@localhost",
+    to: Annotated[list[str] | None, typer.Option(help="To whom; may be given again.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """What a controller's calls of a day or a month came to: asked, allowed, refused and why, registry, revocations and how
+    soon they bound, abandoned calls by campaign.
+
+    Days are those of the controller's country. A mail is written, not sent: hand it to `sendmail -t`.
+
+    dialgate report --controller acme --month 2026-10 --out october.pdf"""
+    form = form or _form_of(out)
+    with reporting(as_json=form == "json"):
+        loaded = load_config(config)
+        chosen = _controller(loaded, controller)
+        made_at = wall_clock()
+        period = _period(loaded, chosen, day, month, made_at)
+        if form == "eml" and not to:
+            raise Failure(
+                "request.invalid", "say to whom: --to officer@example.com", field="to", status=MISUSE
+            )
+        found = _gathered(loaded, chosen, period, made_at)
+        _write(out, _rendered(found, form, language, made_at, (sender, to or [])))
+
+
+def _form_of(out: Path | None) -> Form:
+    forms: dict[str, Form] = {f".{each}": each for each in get_args(Form)}
+    return forms.get(out.suffix.lower() if out else "", "html")
+
+
+def _controller(config: Config, name: str) -> str:
+    known = list(config.controllers)
+    if name in known:
+        return name
+    if not name and len(known) == 1:
+        return known[0]
+    raise Failure("controller.unknown", f"name one of: {', '.join(known)}", field="controller", status=MISUSE)
+
+
+def _period(config: Config, controller: str, day_: str, month_: str, now: Instant) -> Period:
+    zone = config.laws[config.controllers[controller].country].zone
+    if day_ and month_:
+        raise Failure("request.invalid", "give a day or a month, not both", field="month", status=MISUSE)
+    try:
+        if month_:
+            return month(month_, zone)
+        return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
+    except ValueError:
+        field, form = ("month", "2026-10") if month_ else ("day", "2026-10-31")
+        raise Failure("request.invalid", f"write it as {form}", field=field, status=MISUSE) from None
+
+
+def _gathered(config: Config, controller: str, period: Period, now: Instant) -> Report:
+    if not (config.data / "log").is_dir():
+        raise Failure(
+            "log.unreadable", "there is no decision log in the data folder; has a gate ever run here?"
+        )
+    try:
+        return asyncio.run(_read(config, controller, period, now))
+    except Unavailable as fault:
+        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+
+
+async def _read(config: Config, controller: str, period: Period, now: Instant) -> Report:
+    store = await factory.opened(config, patience=5.0)
+    try:
+        return await gather(config, store, controller, period, now, _shown)
+    finally:
+        await store.close()
+
+
+def _shown(records: Iterator[Found]) -> Iterator[Found]:
+    """With a count on a terminal's error stream."""
+    with progress(*WITHOUT_END) as bar:
+        task = bar.add_task("reading the log", total=None)
+        for number, record in enumerate(records):
+            if not number % _EVERY:
+                bar.update(task, description=f"reading the log: {number:,} decisions")
+            yield record
+
+
+def _rendered(
+    found: Report, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
+) -> bytes:
+    layout = laid_out(found, language)
+    forms: dict[Form, Callable[[], bytes]] = {
+        "html": lambda: page(layout).encode(),
+        "pdf": lambda: pdf(layout, now),
+        "csv": lambda: spreadsheet(found).encode(),
+        "eml": lambda: mail(found, layout, now, *post),
+        "json": lambda: gathering.as_json(found),
+    }
+    return forms[form]()
+
+
+def _write(out: Path | None, content: bytes) -> None:
+    if out is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise Failure("file.unwritable", f"{out}: {error.strerror}") from None
+    typer.echo(f"written: {out}", err=True)

@@ -1,0 +1,80 @@
+"""`dialgate scrub`: a file held against everything that is known."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dialgate.core.choices import choose
+from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, home_of, reading
+from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, instant, write
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
+from dialgate.ledger import export
+from dialgate.lists import tabular
+from dialgate.runtime.garbage_collection import spare_collector
+from dialgate.runtime.terminal import MISUSE, show_fields, show_json
+
+app = typer.Typer()
+
+
+@app.command()
+def scrub(
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="IN", exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row."),
+    ],
+    campaign: Annotated[str, typer.Option(help="The campaign that would call it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where to write it, as CSV.")],
+    at: Time = "",
+    encoding: Encoding = "",
+    separator: Separator = "",
+    column: Column = "",
+    yes: Yes = False,
+    proof: Proof = "",
+    actor: Actor = "cli",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Write a list with a verdict beside every row: allow, later or deny, with code, valid_until and not_before.
+
+    valid_until is the end by law. It permits no call: what is allowed may be revoked a moment later, so ask before each. That the list left, by whom and
+    on what ground, is written into the ledger first.
+
+    dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711"""
+    with reporting(as_json=as_json):
+        lines = load_config(config).lines
+        line = lines.get(campaign)
+        if line is None:
+            text = choose("Name one of the configuration's campaigns", lines)
+            raise Failure("campaign.unknown", text, field="campaign")
+        hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
+        home = line.dial_region or home_of(config, line.controller.id)
+        confirm(file, hints, home, ask=not (yes or as_json))
+        order = export.Order(campaign=campaign, at=instant(at), actor=actor, proof=proof)
+        spare_collector()
+        try:
+            with reading(file) as opened:
+                told = write(
+                    config,
+                    lambda registrar, client: export.scrub(registrar, client, order, opened, out, hints),
+                )
+        except OSError as error:
+            raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
+    if as_json:
+        show_json(told)
+    else:
+        _show(told, out)
+
+
+def _show(told: export.Scrubbed, out: Path) -> None:
+    counts = {"rows": told.rows, "allow": told.allow, "later": told.later, "deny": told.deny} | told.codes
+    fields = {name: f"{count:,}" for name, count in counts.items()}
+    show_fields(f"{out}, at {told.at}", fields | {"ledger entry": str(told.seq), "sha256": told.sha256})

@@ -1,0 +1,249 @@
+"""`dialgate serve`: one gate, its door, and the signals of whoever runs it."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from dialgate.app import App
+from dialgate.config import warnings
+from dialgate.config.settings import ONE_PROCESS, Config, ConfigError
+from dialgate.core.faults import Unavailable
+from dialgate.interfaces import connections, site
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
+from dialgate.interfaces.fastagi.server import FastAgi
+from dialgate.interfaces.http import certificates
+from dialgate.interfaces.http import server as http_server
+from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.webhooks import deliveries
+from dialgate.interfaces.workers import held_signals
+from dialgate.interfaces.workers.listening import inherited, operations_refused
+from dialgate.interfaces.workers.parent import NotReady, Workers
+from dialgate.interfaces.workers.siblings import Siblings
+from dialgate.interfaces.workers.worker import Post
+from dialgate.observability import service_log, traces
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.garbage_collection import spare_collector
+from dialgate.runtime.terminal import MISUSE
+
+app = typer.Typer()
+_log = structlog.get_logger(__name__)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Listen here instead of where the configuration says.")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Processes that share the ports; more than one needs a Redis store."
+        ),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Run the gate until SIGTERM or SIGINT, which let every call that was asked be answered first.
+
+    SIGHUP reads the configuration and the TLS certificate again; if one is broken, both are refused, and the gate goes on with
+    what it had. SIGUSR2 restarts the workers one by one, and no call is refused. The log event "ready" names the URL.
+
+    dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4"""
+    with reporting(as_json=False):
+        try:
+            service_log.configure()
+            loaded = load_config(config)
+            service_log.configure(loaded.settings.service_log)
+        except service_log.LogMisset as error:
+            raise Failure("config.invalid", str(error), status=MISUSE) from None
+        count = workers or loaded.settings.workers
+        if count > 1 and loaded.settings.store is None:
+            raise Failure("config.invalid", ONE_PROCESS, field="workers", status=MISUSE)
+        post = Post(config=str(config), host=host, port=port, workers=count)
+        try:
+            if count > 1:
+                uvloop.run(Workers(post, post.load()).run())
+            else:
+                uvloop.run(_serve(post))
+        except (ConfigError, NotReady, Unavailable, OSError, traces.NoTracing) as error:
+            raise Failure("gate.unavailable", str(error)) from None
+
+
+def work(post: Post) -> int:
+    """As one worker. Returns the exit code."""
+    service_log.configure()
+    try:
+        uvloop.run(_serve(post))
+    except (ConfigError, Unavailable, OSError) as error:
+        _log.error("worker cannot serve", worker=post.worker, problem=str(error))
+        return 1
+    return 0
+
+
+async def _serve(post: Post) -> None:
+    connections.raise_limit()
+    stop, hangup, relieve = _signals(post)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    async with AsyncExitStack() as closing:
+        service = await _opened(App.open(post.load(), registry=registry, worker=post.worker), stop)
+        if service is None:
+            _log.info("stopped")
+            return
+        closing.push_async_callback(service.close)
+        service.gate.traces = traces.opened(service.config.settings.traces, service.config.settings.node)
+        if service.gate.traces is not None:
+            closing.push_async_callback(asyncio.to_thread, service.gate.traces.close)
+        siblings = await Siblings.open(service.config.data, post.worker, registry, service.refresh)
+        closing.push_async_callback(siblings.close)
+        service.registrar.refresh_workers = siblings.refresh_others
+        with suppress(Unavailable):  # then upkeep says so
+            await service.refresh()  # what was written before this worker could be asked to
+        sockets = inherited(post.doors.get("listen", ()))
+        runner = await site.start(service, registry, sockets, siblings if post.doors else None)
+        closing.push_async_callback(runner.cleanup)
+        together = siblings if post.doors else None
+        doors = await _operations(service, registry, post, together, closing)
+        doors |= await _fastagi(service, closing, inherited(post.doors.get("fastagi", ())))
+        doors |= await _sip(service, closing, shared=post.workers > 1)
+        spare_collector()
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(service.run()),
+                tasks.create_task(_reload(service, runner, post.load, hangup)),
+                tasks.create_task(deliveries.run(service, wall_clock)),
+                tasks.create_task(_relieved(runner, service, relieve, stop)),
+            ]
+            ready = {"url": _url(service.config, runner.addresses[0]), "config": service.config.hash, **doors}
+            if not post.doors:
+                _warn(service.config)
+                _log.info("ready", **ready)
+            post.say_ready(ready)
+            await stop.wait()
+            for task in background:
+                task.cancel()
+        _log.info("stopping")
+    _log.info("stopped")
+
+
+async def _opened(opening: Coroutine[None, None, App], stop: asyncio.Event) -> App | None:
+    """None if it is to stop before it is open: then what was opened is closed."""
+    service, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
+    await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not service.done():
+        service.cancel()
+        await asyncio.wait([service])
+    return None if service.cancelled() else service.result()
+
+
+async def _relieved(
+    runner: http_server.Runner, service: App, relieve: asyncio.Event, stop: asyncio.Event
+) -> None:
+    await relieve.wait()
+    service.registrar.notices.close()
+    await runner.drain()
+    stop.set()
+
+
+async def _operations(
+    service: App, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
+) -> dict[str, str]:
+    """Where operators may read metrics without a key. Where the setting is absent, a port in use is no fault: several
+    gates may run on one machine."""
+    if post.doors and "operations" not in post.doors:
+        return {}
+    try:
+        runner = await site.start_operations(
+            service, registry, inherited(post.doors.get("operations", ())), siblings
+        )
+    except ConfigError as error:
+        if service.config.settings.operations is not None:
+            raise
+        _log.warning(operations_refused(error), problem=str(error))
+        return {}
+    closing.push_async_callback(runner.cleanup)
+    host, port = runner.addresses[0][:2]
+    return {"operations": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"}
+
+
+async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:
+    """Where Asterisk is to ask, if it is to."""
+    listen = service.config.settings.fastagi
+    if listen is None:
+        return {}
+    server = FastAgi(service)
+    closing.push_async_callback(server.close)
+    return {"fastagi": f"agi://{listen.host}:{await server.start(sockets)}"}
+
+
+async def _sip(service: App, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
+    """Where a session border controller is to ask, if it is to."""
+    listen = service.config.settings.sip
+    if listen is None:
+        return {}
+    server = SipDoor(service)
+    closing.push_async_callback(server.close)
+    return {"sip": f"sip:{listen.host}:{await server.start(shared=shared)}"}
+
+
+def _signals(post: Post) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:
+    loop = asyncio.get_running_loop()
+    stop, hangup, relieve = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, relieve.set)
+    if post.parent >= 0:  # nothing is ever written to it: it can be read when the parent is gone
+        loop.add_reader(post.parent, _orphaned, post.parent, stop)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    loop.add_signal_handler(signal.SIGUSR2, _refuse_to_roll)
+    held_signals.release()  # a SIGHUP that came before is remembered in `hangup`, for the gate may have read the older files
+    return stop, hangup, relieve
+
+
+def _refuse_to_roll() -> None:
+    _log.warning("SIGUSR2 ignored: it restarts workers, so send it to the parent of `serve --workers`")
+
+
+def _orphaned(parent: int, stop: asyncio.Event) -> None:
+    asyncio.get_running_loop().remove_reader(parent)
+    stop.set()
+
+
+async def _reload(
+    service: App, runner: http_server.Runner, load: Callable[[], Config], hangup: asyncio.Event
+) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            config = await asyncio.to_thread(load)
+            certificate = await asyncio.to_thread(certificates.load, config)
+            service.reload(config)
+        except ConfigError as error:
+            service.gate.reject_config(error)
+        except OSError as error:
+            service.gate.reject_config(ConfigError([f"the configuration cannot be kept: {error}"]))
+        else:
+            runner.renew(certificate)
+            certificates.show(certificate, service.metrics)
+            service_log.configure(config.settings.service_log)
+            _warn(config)
+            _log.info("configuration in force", config=config.hash)
+
+
+def _warn(config: Config) -> None:
+    for warning in warnings.warnings(config):
+        _log.warning("configuration", problem=warning)
+
+
+def _url(config: Config, address: tuple[str, int]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{'https' if config.settings.listen.tls_certificate else 'http'}://{host}:{address[1]}"

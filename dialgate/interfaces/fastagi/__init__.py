@@ -1,0 +1,1 @@
+"""The FastAGI server that Asterisk asks, and the recall line."""

@@ -1,0 +1,337 @@
+"""The door for Asterisk: a FastAGI server. One connection is one call, one script, one answer.
+
+| script | arguments | answers |
+|---|---|---|
+| `check` | to, from, campaign, call type (may be left out), call id (else the channel's) | `DG_DECISION` … |
+| `vicidial` | to, from, call code, campaign | the same, and on a denial `DIALSTATUS` and `HANGUPCAUSE` |
+| `recall` | language (else the channel's) | speaks to who calls back: see recall.py |
+
+`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_CLASS` its class (`number`, `call`, `gate`);
+`DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
+limit. So the first thing said is `deny`, while the gate decides; then the answer is said in one command, which is taken whole
+or not at all, and ends with the decision. Who cannot be answered by the deadline is denied before it: at once where those
+who asked earlier have waited long already, else when the time is nearly over.
+"""
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Final, cast
+
+import structlog
+
+from dialgate.app import App
+from dialgate.config.settings import Client, Config, ConfigError, Scope
+from dialgate.core.model import Call
+from dialgate.core.responses import Answer, refusal
+from dialgate.interfaces.connections import is_scarce, most, raise_limit
+from dialgate.interfaces.due import Due
+from dialgate.interfaces.fastagi.protocol import (
+    Command,
+    Environment,
+    Hangup,
+    Listener,
+    NotAgi,
+    Reply,
+    set_variable,
+    set_variables,
+)
+from dialgate.interfaces.fastagi.recall import Recall
+from dialgate.interfaces.http.check import CheckRequest
+from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.refusal_log import RefusalLog
+from dialgate.interfaces.sources import client_at
+
+_log = structlog.get_logger(__name__)
+
+_BACKLOG: Final = 4096
+_MOST_REMEMBERED: Final = 1024  # addresses
+_LONGEST_PROMPT: Final = 120.0  # seconds
+_SET: Final = Reply(200, "1")
+_IS_SET: Final = b"200 result=1\n"
+_DENY: Final = set_variable("DG_DECISION", "deny")
+_LONG: Final = 0.6  # of the deadline
+# DIALSTATUS and HANGUPCAUSE: VICIdial makes the first a DNC status of the lead, and calls after the second again.
+_NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
+# Auto-dial V…, manual M…, three-way DC…: a moment in digits, and the lead in the last ten.
+_CALL_CODE: Final = re.compile(r"[A-Z]{1,2}\d{13,30}")
+_NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
+                 "vicidial": ("to", "from", "call_id", "campaign")}  # fmt: skip
+
+
+class Gone(Exception):
+    """The call has ended, or Asterisk does not take what it is told. There is nobody to answer."""
+
+
+class FastAgi:
+    """The door. `start` opens it; `close` ends it after the calls that are being answered. `undecided`: those that wait
+    for the gate, in the order in which they asked, and since when."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.calls: set[Talk] = set()
+        self.undecided: dict[Talk, float] = {}
+        self.due = Due(self.deadline())
+        self.refusals = RefusalLog("fastagi")
+        self._servers: list[asyncio.Server] = []
+        self._known: tuple[Config, dict[str, Client | None]] = (app.config, {})
+        self._emptied: asyncio.Future[None] | None = None
+        self._most = 0
+
+    def client(self, remote: str) -> Client | None:
+        """Whose address this is; remembered, as long as the configuration is the same."""
+        if self._known[0] is not self.app.config or len(self._known[1]) > _MOST_REMEMBERED:
+            self._known = (self.app.config, {})
+        known = self._known[1]
+        if remote not in known:
+            known[remote] = client_at(remote, self.app.config)
+        return known[remote]
+
+    async def start(self, sockets: list[socket.socket] | None = None) -> int:
+        """The port. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot
+        listen there."""
+        listen = self.app.config.settings.fastagi
+        assert listen is not None
+        raise_limit()
+        self._most = most(self.app.config.settings, "fastagi")
+        loop = asyncio.get_running_loop()
+        try:
+            self._servers = [
+                await loop.create_server(lambda: Talk(self), sock=one, backlog=_BACKLOG)
+                for one in sockets or ()
+            ] or [await loop.create_server(lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG)]
+        except OSError as error:
+            raise ConfigError(
+                [f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"]
+            ) from error
+        return int(self._servers[0].sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Those that are being spoken to on the recall line are cut off."""
+        for server in self._servers:
+            server.close()
+        if self.calls:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._emptied], timeout=self.deadline())
+        for call in list(self.calls):
+            call.drop()
+
+    def left(self, call: "Talk") -> None:
+        self.calls.discard(call)
+        self.undecided.pop(call, None)
+        if self._emptied is not None and not self.calls and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def admit(self) -> None:
+        """Raises `Fault` where who asks now would not be answered in time: others have waited for long, and come first."""
+        first = next(iter(self.undecided.values()), None)
+        if first is not None and time.monotonic() - first > _LONG * self.deadline():
+            self.shed("earlier calls have waited too long for a decision", time.monotonic() - first)
+            raise Fault(503, "gate.unavailable", "The gate has more to do than it can; ask again.")
+
+    def deadline(self) -> float:
+        listen = self.app.config.settings.fastagi
+        return listen.deadline_seconds if listen else 0.0
+
+    def shed(self, reason: str, waited: float) -> None:
+        """Count and log a call that is refused for a fault. `waited`: seconds since the oldest question was asked."""
+        self.app.metrics.faults.labels("fastagi").inc()
+        self.refusals.add(reason, waited=waited, loop_behind=self.due.behind)
+
+    def full(self) -> bool:
+        return len(self.calls) >= self._most or is_scarce()
+
+
+class Talk(asyncio.Protocol):
+    """The connection of one call: `deny`, the answer once it is there, each after the reply to the other, and the end."""
+
+    def __init__(self, door: FastAgi) -> None:
+        self._door = door
+        self._listener = Listener()
+        self._asked: asyncio.Future[Answer] | None = None
+        self._vicidial = self._awaits_reply = self._hung_up = False
+        self._spoken: asyncio.Task[None] | None = None
+        self._heard: asyncio.Future[Reply] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._due = 0
+        if self._door.full():
+            self._transport.abort()  # without a word, which the dialplan takes for a denial
+            self._door.refusals.add("too many connections, or too few files")
+            return
+        self._door.calls.add(self)
+        self._due = self._door.due.add(self, self._door.deadline())
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
+        self._door.left(self)
+        self._door.due.drop(self, self._due)
+        self._forget()
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_exception(Gone())
+
+    def drop(self) -> None:
+        if self._spoken is not None:
+            self._spoken.cancel()
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if data == _IS_SET and self._listener.expects_reply:  # nearly all that ever comes
+            self._replied(_SET)
+            return
+        try:
+            for said in self._listener.feed(data):
+                if self._transport.is_closing():
+                    return  # what came in the same breath as a failure is not listened to
+                match said:
+                    case Reply():
+                        self._replied(said)
+                    case Environment():
+                        self._begin(said)
+                    case Hangup():
+                        self._hung_up = True
+        except NotAgi as error:
+            _log.warning("not AGI", problem=str(error))
+            self.drop()
+
+    # ---- the answer --------------------------------------------------------------------------------------------------
+
+    def _begin(self, environment: Environment) -> None:
+        door, remote = self._door, str(self._transport.get_extra_info("peername")[0])
+        script = environment.script.partition("?")[0]
+        self._vicidial = script == "vicidial"
+        try:
+            if script == "recall":
+                caller = _admitted(door.client(remote), remote, "revoke", "ledger")
+                recall = Recall(door.app, caller, self._said_to)
+                self._spoken = asyncio.create_task(self._spoke(recall, environment))
+                return
+            client = _admitted(door.client(remote), remote, "check")
+            call = _asked(environment, script, client)
+            door.admit()
+        except Fault as fault:
+            self._say(self._told(refusal(fault.problem.code)))
+        else:
+            self._say(_DENY)
+            self._asked = door.app.gate.check(call, client)
+            door.undecided[self] = time.monotonic()
+            self._asked.add_done_callback(self._decided)
+
+    def _say(self, command: Command) -> None:
+        self._awaits_reply = True
+        self._transport.write(command)
+
+    def _replied(self, reply: Reply) -> None:
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(reply)
+        elif not self._awaits_reply or reply != _SET:
+            self._transport.close()  # what was said stands, and that was `deny`
+        elif self._asked is None:
+            self._transport.close()  # all is said
+        else:
+            self._awaits_reply = False
+            self._tell()
+
+    def _decided(self, asked: asyncio.Future[Answer]) -> None:
+        self._door.undecided.pop(self, None)
+        if not asked.cancelled() and not self._awaits_reply and not self._transport.is_closing():
+            self._tell()
+
+    def _tell(self) -> None:
+        """The answer, if it is there."""
+        if self._asked is not None and self._asked.done():
+            answer, self._asked = self._asked.result(), None
+            self._say(self._told(answer))
+
+    def _told(self, answer: Answer) -> Command:
+        decision = "deny" if self._hung_up else answer.decision
+        return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
+
+    def late(self) -> None:
+        """The deadline. Where the gate is what is late, the reason is the last word."""
+        if self._asked is not None and not self._asked.done():
+            if not self._awaits_reply:
+                self._say(self._told(refusal("gate.unavailable")))
+            asked = self._door.undecided.get(self, time.monotonic())
+            self._door.shed("no decision by the deadline", time.monotonic() - asked)
+        elif self._asked is not None:
+            # Counted nowhere: the gate did decide. The call ends with the first word, `deny`, and no reason.
+            self._door.refusals.add("Asterisk did not reply to the command before the decision")
+        self._transport.close()
+
+    def _forget(self) -> None:
+        """Nobody waits for the answer any longer: what is not decided yet need not be."""
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
+
+    # ---- the recall line ---------------------------------------------------------------------------------------------
+
+    async def _spoke(self, recall: Recall, environment: Environment) -> None:
+        self._door.due.drop(self, self._due)
+        try:
+            await recall.speak(environment)
+        except (Gone, TimeoutError):
+            self._transport.close()
+        except Fault as fault:
+            self._due = self._door.due.add(self, self._door.deadline())
+            self._say(self._told(refusal(fault.problem.code)))
+        else:
+            self._transport.close()
+
+    async def _said_to(self, command: Command) -> Reply:
+        """Raises `Gone`, or `TimeoutError` where no reply comes: a prompt has an end."""
+        if self._transport.is_closing():
+            raise Gone
+        self._heard = asyncio.get_running_loop().create_future()
+        self._transport.write(command)
+        try:
+            async with asyncio.timeout(_LONGEST_PROMPT):
+                return await self._heard
+        finally:
+            self._heard = None
+
+
+def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
+    """All but the decision, also those that are empty: an earlier call on the channel may have left its own."""
+    yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
+    yield "DG_DECISION_ID", answer.decision_id
+    yield "DG_NOT_BEFORE", answer.not_before
+    yield "DG_CLASS", answer.reason_class
+    if vicidial and answer.decision != "allow":
+        status, cause = _NEVER if answer.reason_class == "number" else _AGAIN
+        yield "DIALSTATUS", status
+        yield "HANGUPCAUSE", cause
+
+
+def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:
+    if client is None:
+        _log.warning("no client has this source address", address=remote)
+        raise Fault(401, "auth.missing", "The source address is no client's.")
+    if not set(scopes) <= set(client.scopes):
+        raise Fault(403, "auth.scope", "The client lacks a scope.")
+    return client
+
+
+def _asked(environment: Environment, script: str, client: Client) -> Call:
+    """Raises `Fault` where an argument is too long or of no sense. One that is missing is empty, and judged as such."""
+    names = _NAMES.get(script)
+    if names is None:
+        raise Fault(404, "path.unknown", "No such script.")
+    given = dict(zip(names, environment.arguments, strict=False))
+    named = {name: value for name, value in given.items() if value}
+    asked = convert({"to": "", "from": "", "campaign": ""} | named, CheckRequest)
+    call_id = asked.call_id
+    if script == "vicidial" and not _CALL_CODE.fullmatch(call_id):
+        call_id = ""
+    return Call(
+        to=asked.to,
+        from_=asked.from_,
+        campaign=asked.campaign,
+        call_id=call_id or environment.values.get("uniqueid", "")[:256],
+        call_type=asked.call_type,
+        client=client.name,
+        interface="fastagi",
+    )

@@ -1,0 +1,60 @@
+"""Many calls in one request: parsed a few at a time, so that the event loop serves other clients between."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from dialgate.core.responses import Answer
+from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.turns import Caps, Turns
+
+_T = TypeVar("_T")
+_Out = TypeVar("_Out")
+
+BULK: Final = web.AppKey("bulk", Turns)
+CHECK_STREAMS: Final = web.AppKey("check_streams", Caps)
+FOLLOWERS: Final = web.AppKey("followers", Caps)
+_CHUNK: Final = 32  # calls parsed in one turn of the event loop, by one request of all
+_AHEAD: Final = 8  # chunks of one request that wait for decisions
+
+
+def too_many_streams(most: int) -> Fault:
+    return Fault(
+        429,
+        "streams.too_many",
+        f"Close a stream first: this client has {most} open. The setting `limits.streams` allows more.",
+        headers={"Retry-After": "1"},
+    )
+
+
+async def answer_each(
+    turns: Turns,
+    client: str,
+    items: Iterable[_T],
+    submit: Callable[[_T], asyncio.Future[Answer] | _Out],
+    finish: Callable[[Answer], _Out],
+) -> AsyncIterator[list[_Out]]:
+    """Yield the results in the order of the items, a chunk at a time. `submit` returns a future, or the result of an item
+    that is no call."""
+
+    async def finished(chunk: list[asyncio.Future[Answer] | _Out]) -> list[_Out]:
+        return [finish(await item) if isinstance(item, asyncio.Future) else item for item in chunk]
+
+    left = iter(items)
+    ahead: deque[list[asyncio.Future[Answer] | _Out]] = deque()
+    while True:
+        async with turns.of(client):
+            chunk = [submit(item) for item in islice(left, _CHUNK)]
+            if len(chunk) == _CHUNK:
+                await asyncio.sleep(0)
+        if not chunk:
+            break
+        ahead.append(chunk)
+        if len(ahead) >= _AHEAD:
+            yield await finished(ahead.popleft())
+    for chunk in ahead:
+        yield await finished(chunk)

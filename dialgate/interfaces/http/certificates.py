@@ -1,0 +1,46 @@
+"""The certificate of the HTTP server, which a reload replaces."""
+
+import ssl
+
+from cryptography.x509 import load_pem_x509_certificates
+from msgspec import Struct
+
+from dialgate.config.settings import Config, ConfigError
+from dialgate.observability.metrics import Metrics
+
+
+class Certificate(Struct, frozen=True):
+    """`expires`: the first end of validity in the chain, in seconds since 1970."""
+
+    context: ssl.SSLContext
+    expires: float
+
+
+def load(config: Config) -> Certificate | None:
+    """Read the pair that the configuration names into a context of its own: a pair that does not fit would break the one in use.
+    None if the server speaks plain HTTP. Raises `ConfigError`."""
+    listen = config.settings.listen
+    if not listen.tls_certificate:
+        return None
+    chain = config.folder / listen.tls_certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(chain, config.folder / (listen.tls_key or listen.tls_certificate))
+        ends = [each.not_valid_after_utc for each in load_pem_x509_certificates(chain.read_bytes())]
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ConfigError(
+            [f"listen.tls_certificate: {_why(error)}; give a PEM chain and its tls_key"]
+        ) from error
+    return Certificate(context, min(ends).timestamp())
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    return str(getattr(error, "strerror", None) or error)
+
+
+def show(certificate: Certificate | None, metrics: Metrics) -> None:
+    if certificate is not None:
+        metrics.certificates.labels("listen").set(certificate.expires)

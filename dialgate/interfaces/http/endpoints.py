@@ -1,0 +1,167 @@
+"""Every endpoint: one literal table, which the server serves and /openapi.json describes."""
+
+from typing import Any, Final, get_args
+
+from dialgate.core.model import CallType
+from dialgate.core.responses import Answer, Simulation
+from dialgate.interfaces.http import check, ledger
+from dialgate.interfaces.http.decisions import DECISIONS
+from dialgate.interfaces.http.dialers import DIALERS
+from dialgate.interfaces.http.ledger_endpoints import ASKING, AT, LEDGER_ENDPOINTS, NUMBER, RECEIPT
+from dialgate.interfaces.http.openapi import Endpoint, Parameter
+from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
+
+_CHECK: Final = "The check"
+_CALL: Final = {"to": NUMBER, "from": "+390844123456", "campaign": "acme-fibre", "call_id": "20261124-0001"}
+_ALLOW: Final = {
+    "decision": "allow",
+    "decision_id": "9f2c01ab-4711",
+    "to": NUMBER,
+    "from": "+390844123456",
+    "valid_until": "2026-11-24T09:15:00.000Z",
+}
+_REASON: Final = {
+    "code": "registry.listed",
+    "severity": "statute",
+    "law": "L. 5/2018 art. 1 c. 5",
+    "text": "The registry answered on 2026-11-20 that this number is enrolled.",
+}
+_DENY: Final = {
+    "decision": "deny",
+    "decision_id": "9f2c01ab-4712",
+    "to": "+390612345679",
+    "from": "+390844123456",
+    "reasons": [_REASON],
+    "reason_class": "number",
+}
+_UNDECIDED: Final = {
+    "decision": "deny",
+    "reasons": [
+        {
+            "code": "gate.unavailable",
+            "severity": "gate",
+            "law": "",
+            "text": "the gate cannot decide now (log); ask again",
+        }
+    ],
+    "reason_class": "gate",
+}
+_SIMULATION: Final = {
+    "decision": "deny",
+    "at": "2026-11-24T09:00:00.000Z",
+    "to": NUMBER,
+    "from": "+390844123456",
+    "basis": "",
+    "reasons": [_REASON],
+    "outcomes": [
+        {"rule": "registry", "result": "deny", **{k: _REASON[k] for k in ("text", "code", "law", "severity")}}
+    ],
+    "valid_until": "",
+    "not_before": "",
+    "reason_class": "number",
+}
+_FORM_ALLOW: Final = "decision=allow&decision_id=9f2c01ab-4711&to=%2B390612345678&from=%2B390844123456"
+_FORM_DENY: Final = "decision=deny&reason=gate.unavailable&reason_class=gate"
+_CALL_TYPES: Final = {"enum": get_args(CallType)}
+_ASKED: Final = (
+    Parameter(name="to", about="The number to be dialled.", example=NUMBER, required=True),
+    Parameter(name="from", about="The number to be shown.", example="+390844123456", required=True),
+    Parameter(name="campaign", about="The campaign.", example="acme-fibre", required=True),
+    Parameter(name="call_id", about="The dialer's name for the call; a repeat counts once.", example="0001"),
+    Parameter(name="call_type", about="Stricter than the campaign's.", example="agent", schema=_CALL_TYPES),
+    Parameter(name="permit", about="`true`: an allow shall carry a permit.", example="false"),
+)  # fmt: skip
+_PLAIN_ASKING: Final = ("request.too_large", "request.timeout")
+
+
+def _dialplan(method: str, kind: str, serve: Any, refuse: Any, allow: str, deny: str) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path=f"/v1/check.{kind}",
+        group=_CHECK,
+        about=(
+            "The same for a dialplan. Parameters in the query, or in a form that is posted. An error too begins with "
+            "a denial."
+        ),
+        serve=serve,
+        refuse=refuse,
+        scope="check",
+        media="text/plain" if kind == "txt" else "application/x-www-form-urlencoded",
+        parameters=_ASKED,
+        also_asks=("application/x-www-form-urlencoded",) if method == "POST" else (),
+        answer_example=allow,
+        also_answers=((503, "The gate cannot decide: do not call; ask again.", deny),),
+        errors=_PLAIN_ASKING if method == "POST" else (),
+    )
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        method="POST",
+        path="/v1/check",
+        group=_CHECK,
+        about="May this call be placed? The decision is on the disk before the answer leaves.",
+        serve=check.check,
+        scope="check",
+        ask=check.SingleRequest,
+        ask_example=_CALL,
+        answer=Answer,
+        answer_example=_ALLOW,
+        denial_example=_DENY,
+        also_answers=((503, "The gate cannot decide: do not call; ask again.", _UNDECIDED),),
+        errors=ASKING,
+    ),
+    _dialplan("GET", "txt", check.check_text, check.refuse_text, "allow", "deny gate.unavailable"),
+    _dialplan("POST", "txt", check.check_text, check.refuse_text, "allow", "deny gate.unavailable"),
+    _dialplan("GET", "form", check.check_form, check.refuse_form, _FORM_ALLOW, _FORM_DENY),
+    _dialplan("POST", "form", check.check_form, check.refuse_form, _FORM_ALLOW, _FORM_DENY),
+    Endpoint(
+        method="POST",
+        path="/v1/checks",
+        group=_CHECK,
+        about=(
+            'Many calls at once. Answers stand in the order of the calls; an ill-formed call gets `{"error": …}` in its '
+            "place. As application/x-ndjson, one call a line, they are answered line by line without a limit."
+        ),
+        serve=check.checks,
+        scope="check",
+        ask=check.ChecksRequest,
+        ask_example={"calls": [_CALL]},
+        also_asks=("application/x-ndjson",),
+        answer=check.Answers,
+        answer_example={"answers": [_ALLOW]},
+        errors=(*ASKING, "batch.too_large", "streams.too_many"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/simulate",
+        group=_CHECK,
+        about="What would be decided, now or at another instant. Every rule's outcome; nothing is reserved or recorded.",
+        serve=check.simulate,
+        scope="simulate",
+        ask=check.SimulateRequest,
+        ask_example={**_CALL, "at": AT},
+        answer=Simulation,
+        answer_example=_SIMULATION,
+        errors=(*ASKING, "lookup.throttled", "store.unavailable", "gate.unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/outcomes",
+        group=_CHECK,
+        about="What became of an allowed call. `opt_out` revokes at once, `wrong_number` closes what was given for the number.",
+        serve=ledger.write(OutcomeRequest, Registrar.result, 200),
+        scope="outcome",
+        ask=OutcomeRequest,
+        ask_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out"},
+        answer=OutcomeReceipt,
+        answer_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out", "revocation": RECEIPT},
+        errors=(*ASKING, "decision.unknown", "store.unavailable", "gate.unavailable"),
+    ),
+    *DECISIONS,
+    *LEDGER_ENDPOINTS,
+    *SUBJECT_ENDPOINTS,
+    *DIALERS,
+)  # fmt: skip

@@ -1,0 +1,332 @@
+"""The endpoints of the ledger, of call lists and of caller IDs; `http_endpoints` puts them behind those of the check."""
+
+from typing import Any, Final
+
+from msgspec import structs
+
+from dialgate.config.settings import Scope
+from dialgate.interfaces.http import ledger, stream
+from dialgate.interfaces.http.openapi import Endpoint, Parameter
+from dialgate.interfaces.http.subjects import PURPOSE
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import (
+    CallerIdProofRequest,
+    CallRequestRequest,
+    ConfirmationRequest,
+    ConsentRequest,
+    ContractEndRequest,
+    ContractRequest,
+    LiftRequest,
+    ListInfo,
+    ListReport,
+    ListRequest,
+    NumberConfirmation,
+    Receipt,
+    RetiredList,
+    RevocationRequest,
+    WithdrawalRequest,
+)
+from dialgate.ledger.suppression_feed import Notice
+
+_LEDGER: Final = "The ledger"
+_LISTS: Final = "Call lists and caller IDs"
+NUMBER: Final = "+390612345678"
+AT: Final = "2026-11-24T10:00:00+01:00"
+RECEIPT: Final = {"seq": 812, "at": "2026-11-24T09:00:00.412Z"}
+_REVOKE: Final = (
+    "Record that a person told the caller to stop. It binds every decision after the receipt's `at`."
+)
+_CONSENT: Final = {
+    "number": NUMBER,
+    "id": "web-2026-000123",
+    "collected_at": AT,
+    "purposes": ["sale"],
+    "call_types": ["agent"],
+    "artefact": "forms/2026/000123.pdf",
+    "artefact_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+_ENTRY: Final = {
+    "seq": 812,
+    "at": "2026-11-24T09:00:00.412Z",
+    "kind": "revoked",
+    "controller": "acme",
+    "actor": "agent-17",
+    "channel": "call",
+    "proof": "recording:2026/11/24/0001.wav",
+    "details": {"at": "2026-11-24T09:00:00.000Z", "scope": "controller"},
+}
+_STANDING: Final = {
+    "id": "web-2026-000123",
+    "proved": True,
+    "purposes": ["sale"],
+    "call_types": ["agent"],
+    "goods": [],
+    "profiling": False,
+    "third_party": False,
+    "double_opt_in": True,
+    "collected_at": "2026-11-24T09:00:00.000Z",
+    "confirmed_at": "2026-11-24T09:05:00.000Z",
+    "expires_at": "",
+    "withdrawn_at": "",
+    "voided_at": "",
+    "last_used_at": "2026-11-25T09:00:00.000Z",
+    "reason": "consent.withdrawn",
+    "refused_for": [],
+}
+_NOTICE: Final = {
+    "seq": 812,
+    "kind": "revoked",
+    "at": "2026-11-24T09:00:00.412Z",
+    "controller": "acme",
+    "number": NUMBER,
+    "scope": "controller",
+    "channel": "call",
+}
+_AFTER: Final = Parameter(
+    name="after",
+    about="The `seq` of the last line received; 0 for the beginning. Without it the stream begins with the next entry.",
+    example="811",
+    schema={"pattern": "^[0-9]+$"},
+)
+_LIST: Final = {
+    "id": "rome-november",
+    "controller": "acme",
+    "campaigns": ["acme-fibre"],
+    "numbers": 2,
+    "origin": {"collected_by": "Acme", "collected_on": "2026-10-01", "source": "DBU extract"},
+    "loaded_at": "2026-11-24T09:00:00.000Z",
+    "actor": "ops",
+    "retired_at": "",
+}
+_UPLOAD: Final[dict[str, Any]] = {
+    "id": "rome-november",
+    "campaigns": ["acme-fibre"],
+    "basis": "directory",
+    "collected_by": "Acme",
+    "collected_on": "2026-10-01",
+    "source": "DBU extract",
+    "numbers": [NUMBER, "+390612345679", "12"],
+}
+_ABOUT_WHOM: Final = (
+    Parameter(name="number", about="The person's number.", example=NUMBER, required=True),
+    PURPOSE,
+    Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
+)
+_SEQ: Final = Parameter(
+    name="seq", about="The `seq` of the revocation.", example="812", required=True, place="path"
+)
+_WRONG_SEQ: Final = structs.replace(_SEQ, about="The `seq` of the report.")
+_ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
+_WHOSE_LIST: Final = Parameter(
+    name="controller", about="May be left out where only one of yours has such a list.", example="acme"
+)
+_LAYOUT: Final = {
+    "format": "text", "encoding": "utf-8", "separator": ",", "sheet": "", "header": [], "number": 1,
+}  # fmt: skip
+_UPLOADED: Final = tuple(
+    Parameter(
+        name=name,
+        about=f"`{name}` of the request, for a list that comes as a file.",
+        example=_UPLOAD.get(name, "[]" if name == "transfers" else ""),
+        many=name == "campaigns",
+    )
+    for name in ListRequest.__struct_fields__
+)
+_WRITE: Final = (
+    "request.not_json", "request.too_large", "request.timeout", "number.invalid", "controller.unknown",
+    "store.unavailable", "gate.unavailable",
+)  # fmt: skip
+_READ: Final = ("number.invalid", "controller.unknown", "lookup.throttled", "store.unavailable")
+ASKING: Final = ("request.not_json", "request.too_large", "request.timeout")
+
+
+def _written(path: str, about: str, act: Any, ask: Any, scope: Scope, example: Any, *errors: str) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=path,
+        group=_LEDGER,
+        about=about,
+        serve=ledger.write(ask, act),
+        scope=scope,
+        ask=ask,
+        ask_example=example,
+        answer=Receipt,
+        answer_example=RECEIPT,
+        status=201,
+        errors=(*_WRITE, *errors),
+    )
+
+
+def _history(path: str, about: str, *kinds: str) -> Endpoint:
+    return Endpoint(
+        method="GET",
+        path=path,
+        group=_LEDGER,
+        about=about,
+        serve=ledger.history(*kinds),
+        scope="read",
+        parameters=_ABOUT_WHOM,
+        answer=ledger.History,
+        answer_example={"entries": [{**_ENTRY, "kind": kinds[0]}]},
+        errors=_READ,
+    )
+
+
+LEDGER_ENDPOINTS: Final = (
+    _written("/v1/revocations", _REVOKE, Registrar.revoke, RevocationRequest, "revoke",
+             {"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"}),
+    _history("/v1/revocations", "The revocations of a number, and what lifted them.", "revoked", "lifted"),
+    Endpoint(
+        method="GET",
+        path="/v1/revocations/stream",
+        group=_LEDGER,
+        about=(
+            "Revocations as they come, with their numbers. One a line (NDJSON), without an end. A line that holds `seq` alone "
+            "keeps the connection alive. `after` resumes behind the line that was received last. `seq` is opaque: keep the "
+            "last one, do not compare."
+        ),
+        serve=stream.stream,
+        scope="stream",
+        media="application/x-ndjson",
+        parameters=(_AFTER,),
+        answer=Notice,
+        answer_example=_NOTICE,
+        errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/revocations/{seq:[0-9]{1,18}}/lift",
+        group=_LEDGER,
+        about="Lift a revocation that was entered by mistake, or after which the person consented anew.",
+        serve=ledger.lift,
+        scope="revoke",
+        parameters=(_SEQ,),
+        ask=LiftRequest,
+        ask_example={"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
+        answer=Receipt,
+        answer_example=RECEIPT,
+        status=201,
+        errors=(*ASKING, "revocation.unknown", "revocation.lifted", "ledger.unknown", "controller.unknown",
+                "store.unavailable", "gate.unavailable"),
+    ),
+    _history("/v1/wrong-numbers", "The wrong-number reports of a number, and what lifted them.", "wrong_number",
+             "number_confirmed"),
+    Endpoint(
+        method="POST",
+        path="/v1/wrong-numbers/{seq:[0-9]{1,18}}/lift",
+        group=_LEDGER,
+        about="Lift a wrong-number report: what was given for the number opens calls again.",
+        serve=ledger.confirm_number,
+        scope="subjects",
+        parameters=(_WRONG_SEQ,),
+        ask=NumberConfirmation,
+        ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"},
+        answer=Receipt,
+        answer_example=RECEIPT,
+        status=201,
+        errors=(*ASKING, "ledger.unknown", "store.unavailable", "gate.unavailable"),
+    ),
+    _written("/v1/consents", "Record a consent. Without an artefact and its SHA-256 it opens nothing.",
+             Registrar.record, ConsentRequest, "ledger", _CONSENT),
+    Endpoint(
+        method="GET",
+        path="/v1/consents",
+        group=_LEDGER,
+        about="The consents of a number: every entry, and with which reason the rules refuse a call on it now, if they do.",
+        serve=ledger.consents,
+        scope="read",
+        parameters=_ABOUT_WHOM,
+        answer=ledger.ConsentHistory,
+        answer_example={"entries": [{**_ENTRY, "kind": "consent"}], "consents": [_STANDING]},
+        errors=_READ,
+    ),
+    _written("/v1/consents/confirm", "Confirm a consent by double opt-in. Before that it opens nothing.",
+             Registrar.record, ConfirmationRequest, "ledger",
+             {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
+    _written("/v1/consents/withdraw", "Withdraw a consent. It binds every decision after the receipt.",
+             Registrar.record, WithdrawalRequest, "ledger", {"number": NUMBER, "id": "web-2026-000123"},
+             "ledger.unknown"),
+    _written("/v1/contracts", "Record a contract.", Registrar.record, ContractRequest, "ledger",
+             {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
+    _history("/v1/contracts", "The contracts of a number.", "contract", "contract_ended"),
+    _written("/v1/contracts/end", "End a contract. `ends` is its last day.", Registrar.record, ContractEndRequest,
+             "ledger", {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
+    _written("/v1/call-requests", "Record that the person asked to be called.", Registrar.record,
+             CallRequestRequest, "ledger",
+             {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
+    _history("/v1/call-requests", "The call requests of a number.", "call_request"),
+    Endpoint(
+        method="GET",
+        path="/v1/lists",
+        group=_LISTS,
+        about="Every call list of the client's controllers.",
+        serve=ledger.lists,
+        scope="lists",
+        answer=ledger.Lists,
+        answer_example={"lists": [_LIST]},
+        errors=("store.unavailable",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/lists",
+        group=_LISTS,
+        about=(
+            "Load a call list. As JSON with its `numbers`, or as a text, CSV or XLSX file with the other fields in the query "
+            "(`campaigns` once for each, `transfers` as a JSON array). It is in use on this node before the answer."
+        ),
+        serve=ledger.load_list,
+        scope="lists",
+        ask=ledger.ListUpload,
+        ask_example=_UPLOAD,
+        also_asks=ledger.LIST_FILES,
+        parameters=_UPLOADED,
+        answer=ListReport,
+        answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
+                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
+        status=201,
+        errors=(*ASKING, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
+                "store.unavailable", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/lists/{id}",
+        group=_LISTS,
+        about="One call list.",
+        serve=ledger.one_list,
+        scope="lists",
+        parameters=(_ID,),
+        answer=ListInfo,
+        answer_example=_LIST,
+        errors=("list.unknown", "store.unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/lists/{id}/retire",
+        group=_LISTS,
+        about=(
+            "Take a call list out of use. It stays on record. On this node no check after the answer is allowed by it; other "
+            "nodes follow within a second, as `in_force` says."
+        ),
+        serve=ledger.retire_list,
+        scope="lists",
+        parameters=(_ID, _WHOSE_LIST),
+        answer=RetiredList,
+        answer_example={**_LIST, "retired_at": "2026-11-30T18:00:00.000Z", "in_force": "now"},
+        errors=("controller.unknown", "list.unknown", "store.unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/caller-ids/proofs",
+        group=_LISTS,
+        about=(
+            "Prove that a caller ID is called back and answered, or that it was not. It binds on this node before the answer; "
+            f"the header `{ledger.IN_FORCE}` says when on others. Where no campaign shows the caller ID, `{ledger.NOTE}` says so."
+        ),
+        serve=ledger.prove_caller_id,
+        scope="ledger",
+        ask=CallerIdProofRequest,
+        ask_example={"caller_id": "+390299000000", "kind": "probe", "answered": True, "evidence": "probe:2026-11-24"},
+        status=204,
+        errors=(*ASKING, "caller_id.invalid", "controller.unknown", "store.unavailable"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,190 @@
+"""Alive, ready, measured and described.
+
+On the listener of their own (`build`) all of it is open: that is for the operators' network. Beside the API `/metrics` needs a
+key with the scope `metrics`, the description any key, and `/readyz` shows its details to a key with that scope only: they name
+every tenant's campaigns, and what does not work.
+"""
+
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from dialgate.app import App, Status
+from dialgate.interfaces.http import authzen
+from dialgate.interfaces.http.access import admit
+from dialgate.interfaces.http.errors import JSON_HEADERS, Fault
+from dialgate.interfaces.http.openapi import Endpoint
+from dialgate.interfaces.workers.siblings import Siblings
+
+APP: Final = web.AppKey("gate", App)
+REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
+SIBLINGS: Final = web.AppKey("siblings", Siblings)
+DESCRIPTION: Final = web.AppKey("description", bytes)
+
+_GROUP: Final = "Operations"
+_DOCS: Final = files(__package__).joinpath("docs.html").read_bytes()
+_DOCS_HEADERS: Final = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def _alive(_: web.Request) -> web.StreamResponse:
+    return web.Response(text="ok")
+
+
+async def _ready(request: web.Request) -> web.StreamResponse:
+    """A wrong key is no error: a probe must not take the gate out of service for it."""
+    app = request.app[APP]
+    try:
+        admit(request, app.config, "metrics")
+    except Fault:
+        return _readiness(app, {"ready": app.status().ready})
+    return _readiness(app, app.status())
+
+
+async def _ready_in_detail(request: web.Request) -> web.StreamResponse:
+    app = request.app[APP]
+    return _readiness(app, app.status())
+
+
+def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
+    status = 503 if app.gate.readiness() else 200
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=JSON_HEADERS)
+
+
+async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:
+    encode, media = choose_encoder(request.headers.get("Accept", ""))
+    siblings = request.app.get(SIBLINGS)
+    measured = await siblings.measured() if siblings else request.app[REGISTRY]
+    return web.Response(body=encode(measured), headers={"Content-Type": media})
+
+
+async def _description(request: web.Request, *_: object) -> web.StreamResponse:
+    return web.Response(body=request.app[DESCRIPTION], content_type="application/json")
+
+
+async def _docs(*_: object) -> web.StreamResponse:
+    return web.Response(body=_DOCS, headers=_DOCS_HEADERS)
+
+
+async def _root(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=302, headers={"Location": "/docs"})
+
+
+_STATUS: Final = {
+    "ready": True,
+    "problems": {},
+    "node": "gate",
+    "version": "0.1.0",
+    "config": "5f0c…",
+    "laws": {"IT": "9a1b…"},
+    "snapshot": "c3d2…",
+    "records": 4711,
+    "nodes": {"milan/2": "on an old config"},
+}
+
+OPERATIONS: Final = (
+    Endpoint(
+        method="GET",
+        path="/healthz",
+        group=_GROUP,
+        about="Alive.",
+        serve=_alive,
+        media="text/plain",
+        answer_example="ok",
+    ),
+    Endpoint(
+        method="GET",
+        path="/readyz",
+        group=_GROUP,
+        about=(
+            "Ready to decide, or 503. With a key of the scope `metrics`, and on the operations listener, it names what does "
+            "not work; else only `ready` is there."
+        ),
+        serve=_ready,
+        answer=Status,
+        answer_example=_STATUS,
+        also_answers=(
+            (503, "Not ready.", {**_STATUS, "ready": False, "problems": {"log": "No space left on device"}}),
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/metrics",
+        group=_GROUP,
+        about="Metrics, for Prometheus.",
+        serve=_metrics,
+        scope="metrics",
+        media="text/plain",
+        answer_example='dialgate_ready{component="log"} 1.0\n',
+    ),
+    Endpoint(
+        method="GET",
+        path=authzen.CONFIGURATION,
+        group=_GROUP,
+        about="Where AuthZEN's endpoints are.",
+        serve=authzen.configuration,
+        answer=authzen.Configuration,
+        answer_example={
+            "policy_decision_point": "http://127.0.0.1:8080",
+            "access_evaluation_endpoint": f"http://127.0.0.1:8080{authzen.EVALUATION}",
+            "access_evaluations_endpoint": f"http://127.0.0.1:8080{authzen.EVALUATIONS}",
+        },
+    ),
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        group=_GROUP,
+        about="This description.",
+        serve=_description,
+        any_key=True,
+        answer=dict,
+        answer_example={"openapi": "3.1.0"},
+    ),
+    Endpoint(
+        method="GET",
+        path="/docs",
+        group=_GROUP,
+        about="This description, for people.",
+        serve=_docs,
+        any_key=True,
+        media="text/html",
+        answer_example="<!doctype html>…",
+    ),
+    Endpoint(
+        method="GET",
+        path="/",
+        group=_GROUP,
+        about="To /docs.",
+        serve=_root,
+        status=302,
+    ),
+)
+
+# The same without a key.
+_OPEN: Final = {
+    "/healthz": _alive,
+    "/readyz": _ready_in_detail,
+    "/metrics": _metrics,
+    "/openapi.json": _description,
+    "/docs": _docs,
+    "/": _root,
+}
+
+
+def build(app: App, registry: CollectorRegistry, description: bytes) -> web.Application:
+    """The application of the operations listener."""
+    site = web.Application()
+    site[APP], site[REGISTRY], site[DESCRIPTION] = app, registry, description
+    for path, serve in _OPEN.items():
+        site.router.add_get(path, serve)
+    return site

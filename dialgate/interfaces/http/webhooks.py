@@ -1,0 +1,93 @@
+"""`POST /v1/webhooks/{profile}`: the check for a dialer that speaks its own way, by a profile of config/webhooks/.
+
+Whatever is wrong with what it sends, it is told a denial in its own words: it may not look at the status.
+"""
+
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from dialgate.app import App
+from dialgate.config.settings import Client
+from dialgate.config.webhook_dialects import TOLD, Profile, Told, fill, read
+from dialgate.core.reason_classes import classify
+from dialgate.core.responses import Answer
+from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.check import CheckRequest, call
+from dialgate.interfaces.http.errors import FAILURES, JSON_HEADERS, Fault, convert, decode, fault_of
+
+_MOST: Final = 512
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
+_AGAIN: Final = {"Retry-After": "1"}
+_json: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+async def webhook(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    profile = app.config.webhooks.get(request.match_info["profile"])
+    if profile is None:
+        raise Fault(
+            404, "webhook.unknown", "No profile of this name in the folder of webhooks.", field="profile"
+        )
+    try:
+        query = _once(http_body.query(request), profile)
+        asked = convert(
+            {"to": "", "from": "", "campaign": ""} | read(profile, await _body(request, app, profile), query),
+            CheckRequest,
+        )
+    except FAILURES as error:
+        problem = fault_of(error).problem
+        return _reply(
+            profile.deny,
+            "deny",
+            {"reason": problem.code, "text": problem.message, "reason_class": classify([problem.code])},
+        )
+    answer = await app.gate.check(call(asked, client, f"webhook.{profile.id}"), client)
+    return _reply(_kind(profile, answer), answer.decision, _told(answer))
+
+
+async def _body(request: web.Request, app: App, profile: Profile) -> Any:
+    body = await http_body.whole(request, app.config.settings.limits)
+    if request.content_type == "application/x-www-form-urlencoded":
+        return _once(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
+    return decode(_json, body) if body else {}
+
+
+def _once(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
+    """What the profile looks at must stand there once: which of two would be dialled?"""
+    named = {name for name, _ in pairs if name in profile.names}
+    if len(named) < sum(name in profile.names for name, _ in pairs):
+        raise Fault(
+            400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
+        )
+    return dict(pairs)
+
+
+def _kind(profile: Profile, answer: Answer) -> Told:
+    if not answer.decision_id:
+        return profile.retry
+    return profile.allow if answer.decision == "allow" else profile.deny
+
+
+def _told(answer: Answer) -> dict[str, str]:
+    first = answer.reasons[0] if answer.reasons else None
+    return {
+        "decision_id": answer.decision_id,
+        "to": answer.to,
+        "from": answer.from_,
+        "reason": first.code if first else "",
+        "text": first.text if first else "",
+        "law": first.law if first else "",
+        "valid_until": answer.valid_until,
+        "not_before": answer.not_before,
+        "reason_class": answer.reason_class,
+    }
+
+
+def _reply(told: Told, decision: str, known: dict[str, str]) -> web.StreamResponse:
+    body = fill(told.body, dict.fromkeys(TOLD, "") | known | {"decision": decision})
+    again = _AGAIN if told.status == 503 else {}  # noqa: PLR2004 - HTTP's
+    if told.form:
+        return web.Response(body=urlencode(body).encode(), status=told.status, headers={**_FORM, **again})
+    return web.Response(body=msgspec.json.encode(body), status=told.status, headers={**JSON_HEADERS, **again})

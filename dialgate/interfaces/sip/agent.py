@@ -1,0 +1,144 @@
+"""A SIP user agent by UDP that places one call at a time through a trunk, to see whether a number is answered."""
+
+import asyncio
+import hashlib
+import secrets
+from typing import Final, Literal, TypeAlias, cast
+
+from msgspec import Struct
+
+from dialgate.interfaces.sip.calling import Calling, Patience, Place, told_in_full
+from dialgate.interfaces.sip.digest import Credentials
+from dialgate.interfaces.sip.transactions import Timers
+
+Outcome: TypeAlias = Literal["answered", "not_answered", "not_probed"]
+
+# The line was reached, or there is none, and nobody answered. Every other refusal is of the trunk and says nothing of it.
+_NOT_ANSWERED: Final = frozenset({404, 410, 480, 484, 486, 487, 600, 603, 604})
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """What became of one call. Times in ms since it began, -1: never. `packets`: of sound, while it was listened to."""
+
+    outcome: Outcome
+    status: int
+    phrase: str
+    call_id: str
+    rang: int
+    answered: int
+    packets: int
+    trace: bytes
+
+    @property
+    def evidence(self) -> str:
+        digest = hashlib.sha256(self.trace).hexdigest()
+        return (
+            f"sip:{self.call_id} status={self.status} rang_ms={self.rang} answered_ms={self.answered}"
+            f" packets={self.packets} trace=sha256:{digest}"
+        )
+
+
+class Trunk(Struct, frozen=True, kw_only=True):
+    """Where to, and as whom. `caller`: the number that the probe shows."""
+
+    host: str
+    port: int
+    caller: str
+    credentials: Credentials | None = None
+
+
+class Agent(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self._calls: dict[bytes, Calling] = {}
+        self._stirred = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - the socket is connected
+        for name, call in self._calls.items():
+            if name in data:
+                for each in call.heard(data, _now()):
+                    self._transport.sendto(each)
+        self._stirred.set()
+
+    def error_received(self, exc: Exception) -> None:  # noqa: ARG002 - nobody is there: the timers will tell
+        self._stirred.set()
+
+    async def place(
+        self, number: str, trunk: Trunk, patience: Patience, timers: Timers, sound: "Sound"
+    ) -> Probe:
+        host, port = self._transport.get_extra_info("sockname")[:2]
+        at = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+        place = Place(
+            uri=f"sip:{number}@{at};user=phone", caller=f"sip:{trunk.caller}@{at}", host=host, port=port,
+            name=secrets.token_hex(12), media_port=sound.port,
+        )  # fmt: skip
+        call = Calling(place, timers, patience, trunk.credentials, _now())
+        self._calls[call.call_id.encode()] = call
+        before = sound.packets
+        for each in call.begin(_now()):
+            self._transport.sendto(each)
+        await self._ended(call)
+        return _probed(call, sound.packets - before)
+
+    async def _ended(self, call: Calling) -> None:
+        while call.state != "done":
+            self._stirred.clear()
+            try:
+                async with asyncio.timeout(max(call.wake - _now(), 0) / 1000):
+                    await self._stirred.wait()
+            except TimeoutError:
+                for each in call.due(_now()):
+                    self._transport.sendto(each)
+
+
+class Sound(asyncio.DatagramProtocol):
+    """Where the other side may send what it says. It is counted and not kept."""
+
+    def __init__(self) -> None:
+        self.packets = self.port = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.port = int(transport.get_extra_info("sockname")[1])
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - asyncio's signature
+        self.packets += 1
+
+
+async def probe(
+    numbers: list[str],
+    trunks: list[Trunk],
+    patience: Patience,
+    timers: Timers,
+    *,
+    local: tuple[str, int] | None,
+) -> list[Probe]:
+    """One call after the other; `trunks`: for each number. Raises `OSError` where there is no way to the trunk."""
+    loop = asyncio.get_running_loop()
+    remote = (trunks[0].host, trunks[0].port)
+    transport, agent = await loop.create_datagram_endpoint(Agent, local_addr=local, remote_addr=remote)
+    host = transport.get_extra_info("sockname")[0]
+    media, sound = await loop.create_datagram_endpoint(Sound, local_addr=(host, 0))
+    try:
+        pairs = zip(numbers, trunks, strict=True)
+        return [await agent.place(number, trunk, patience, timers, sound) for number, trunk in pairs]
+    finally:
+        transport.close()
+        media.close()
+
+
+def _probed(call: Calling, packets: int) -> Probe:
+    outcome: Outcome = "not_probed"
+    if call.answered >= 0:
+        outcome = "answered"
+    elif call.status in _NOT_ANSWERED:
+        outcome = "not_answered"
+    return Probe(
+        outcome=outcome, status=call.status, phrase=call.phrase, call_id=call.call_id, rang=call.rang,
+        answered=call.answered, packets=packets, trace=told_in_full(call.trace),
+    )  # fmt: skip
+
+
+def _now() -> int:
+    return int(asyncio.get_running_loop().time() * 1000)

@@ -1,0 +1,384 @@
+"""The door for session border controllers: a SIP redirect server. It is asked by INVITE, and never sees a voice.
+
+| the gate says | the answer is |
+|---|---|
+| allow | 302 with the trunk's contacts, in their order, each with the number that was checked |
+| deny | the trunk's `refusal` (608, 603 or 403) with `Reason` (Q.850;cause=21), and `Call-Info` where one is set |
+| it cannot say | 500 with `Retry-After`: never 503, on which a caller tries another server (RFC 3261 section 21.5.4) |
+
+`X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and `X-Dialgate-Valid-Until` tell
+more. The campaign is
+`X-Dialgate-Campaign` of the INVITE, or the trunk's. Who asks is known by the source address; a stranger is not answered.
+OPTIONS has 200 while the gate is ready, and 500 while it is not.
+"""
+
+import asyncio
+import os
+import socket
+from functools import partial
+from typing import Final, cast
+
+import structlog
+from msgspec import Struct
+
+from dialgate.app import App
+from dialgate.config.listeners import Sip, SipTrunk
+from dialgate.config.settings import Client, Config, ConfigError
+from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import Answer
+from dialgate.interfaces.connections import is_scarce, most
+from dialgate.interfaces.http.check import CheckRequest, call
+from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.refusal_log import RefusalLog
+from dialgate.interfaces.sip.asked import asked, unsupported
+from dialgate.interfaces.sip.message import BadRequest, Fields, Head, NotSip, Reply, Stream, request
+from dialgate.interfaces.sip.responses import FAULT, told
+from dialgate.interfaces.sip.transactions import Timers, Transaction, Transactions, key_of
+from dialgate.interfaces.sources import client_at
+from dialgate.ledger.schemas import OutcomeRequest
+
+_log = structlog.get_logger(__name__)
+
+_ALLOW: Final = ("Allow", "INVITE, ACK, CANCEL, OPTIONS")
+_SIP_PORT: Final = 5060
+_MOST_REMEMBERED: Final = 1024  # addresses
+_RECEIVE_BUFFER: Final = 4 << 20  # bytes, if the system lets us: a burst of 2,000 INVITEs
+_MOST_PORTS: Final = 65_535
+_READ_SECONDS: Final = 10.0  # in which a request must have come whole
+_PONG: Final = b"\r\n"
+
+
+class Origin(Struct, frozen=True):
+    """Whence a request came, and how an answer gets there."""
+
+    host: str
+    port: int
+    datagrams: asyncio.DatagramTransport | None = None
+    stream: asyncio.Transport | None = None
+
+    @property
+    def reliable(self) -> bool:
+        return self.stream is not None
+
+    def send(self, data: bytes, head: Head) -> None:
+        """To the address that it came from, whatever it says: nobody can have a third one answered."""
+        if self.stream is not None and data and not self.stream.is_closing():
+            self.stream.write(data)
+        elif self.datagrams is not None and data and not self.datagrams.is_closing():
+            # RFC 3581 section 4, and RFC 3261 section 18.2.2 for who does not know it.
+            port = self.port if "rport" in head.via.parameters else head.via.port or _SIP_PORT
+            if 0 < port <= _MOST_PORTS:
+                self.datagrams.sendto(data, (self.host, port))
+
+
+class _Asked(Struct, frozen=True):
+    """What a transaction remembers of its request."""
+
+    origin: Origin
+    head: Head
+    client: Client
+    trunk: SipTrunk
+
+
+class SipDoor:
+    """`start` opens it; `close` ends it after the calls that are being checked."""
+
+    def __init__(self, app: App, timers: Timers | None = None) -> None:
+        listen = app.config.settings.sip
+        assert listen is not None
+        self._app, self._listen = app, listen
+        self._most = most(app.config.settings, "sip") if listen.tcp else 0
+        timers = timers or Timers(deadline=int(listen.deadline_seconds * 1000))
+        self._transactions = Transactions(timers, listen.transactions)
+        self._secret = os.urandom(16)
+        self._loop = asyncio.get_running_loop()
+        self._known: tuple[Config | None, dict[str, Client | None]] = (None, {})
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0
+        self._refusals = RefusalLog("sip")
+        self._checks: set[asyncio.Future[Answer]] = set()
+        self._reports: set[asyncio.Task[None]] = set()
+        self._datagrams: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
+        self.connections: set[Connection] = set()
+
+    # ---- open and close ----------------------------------------------------------------------------------------------
+
+    async def start(self, *, shared: bool = False) -> int:
+        """The port, the same for both transports. `shared`: with other workers; the kernel keeps an address with one of
+        them, so that what is sent again finds its transaction. Raises `ConfigError` if it cannot listen where the
+        settings say."""
+        listen = self._listen
+        try:
+            port = listen.port
+            if listen.tcp:
+                make = partial(Connection, self)
+                self._server = await self._loop.create_server(make, listen.host, port, reuse_port=shared)
+                port = int(self._server.sockets[0].getsockname()[1])
+            if listen.udp:
+                at = (listen.host, port)
+                udp, _ = await self._loop.create_datagram_endpoint(
+                    lambda: Datagrams(self), local_addr=at, reuse_port=shared
+                )
+                self._datagrams = udp
+                _widen(self._datagrams)
+                port = int(udp.get_extra_info("sockname")[1])
+        except OSError as error:
+            await self.close()
+            problem = f"sip: {listen.host} port {listen.port}: {error.strerror or error}"
+            raise ConfigError([problem]) from error
+        return port
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._checks:
+            await asyncio.wait(self._checks, timeout=self._listen.deadline_seconds)
+        if self._reports:
+            await asyncio.wait(self._reports)
+        if self._timer is not None:
+            self._timer.cancel()
+        for each in list(self.connections):
+            each.drop()
+        if self._datagrams is not None:
+            self._datagrams.close()
+
+    @property
+    def full(self) -> bool:
+        return len(self.connections) >= self._most or is_scarce()
+
+    # ---- what is heard -----------------------------------------------------------------------------------------------
+
+    def client(self, host: str) -> Client | None:
+        """Whose address this is; remembered, as long as the configuration is the same."""
+        if self._known[0] is not self._app.config or len(self._known[1]) > _MOST_REMEMBERED:
+            self._known = (self._app.config, {})
+        known = self._known[1]
+        if host not in known:
+            known[host] = client_at(host, self._app.config)
+            if known[host] is None:
+                _log.warning("no client has this source address", address=host)
+        return known[host]
+
+    def heard(self, head: Head, origin: Origin, client: Client) -> None:
+        """One request, of a client."""
+        transaction = self._transactions.find(head, origin.host)
+        match head.method:
+            case "ACK":
+                if transaction is not None:
+                    self._transactions.acknowledge(transaction, self._now())
+            case "CANCEL":
+                self._cancel(head, origin, transaction)
+            case "INVITE":
+                self._invite(head, origin, client, transaction)
+            case "OPTIONS":
+                status = (
+                    FAULT
+                    if self._app.gate.readiness()
+                    else (200, "OK", (_ALLOW, ("Accept", "application/sdp")))
+                )
+                self.reply(head, origin, *status)
+            case _:
+                self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
+
+    def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
+        """Without a memory: who asks again is told the same again."""
+        if head.method != "ACK":
+            origin.send(self._made(head, origin).bytes(status, phrase, fields), head)
+
+    def _made(self, head: Head, origin: Origin) -> Reply:
+        return Reply(head, origin.host, origin.port, self._secret)
+
+    def refuse(self, error: BadRequest, origin: Origin) -> None:
+        self.reply(error.head, origin, error.status, error.phrase)
+
+    def _cancel(self, head: Head, origin: Origin, transaction: Transaction | None) -> None:
+        """RFC 3261 section 9.2. The check goes on, for it is recorded; but no call comes of it."""
+        if transaction is None:
+            self.reply(head, origin, 481, "Call/Transaction Does Not Exist")
+            return
+        self.reply(head, origin, 200, "OK")
+        if transaction.state == "proceeding":
+            transaction.cancelled = True
+            self._conclude(transaction, 487, "Request Terminated", ())
+
+    def _invite(self, head: Head, origin: Origin, client: Client, known: Transaction | None) -> None:
+        question = asked(head)
+        if known is not None:
+            if known.about != question:  # a branch that is used twice
+                raise BadRequest(head, "Another request had this branch")
+            origin.send(self._transactions.again(known), head)
+            return
+        trunk = self._trunk(client)
+        if head.in_dialog:
+            self.reply(head, origin, 481, "Call/Transaction Does Not Exist")
+        elif self._transactions.is_merged(head, origin.host):
+            self.reply(head, origin, 482, "Loop Detected")
+        elif required := unsupported(head):
+            self.reply(head, origin, 420, "Bad Extension", (("Unsupported", required),))
+        elif trunk is None or "check" not in client.scopes:
+            self.reply(head, origin, 403, "Forbidden")
+        elif self._transactions.full:
+            self.reply(head, origin, *FAULT)
+        else:
+            self._check(question, _Asked(origin, head, client, trunk))
+
+    def _trunk(self, client: Client) -> SipTrunk | None:
+        """Of the configuration in force."""
+        sip: Sip | None = self._app.config.settings.sip
+        return next((each for each in sip.trunks if each.client == client.name), None) if sip else None
+
+    # ---- the answer --------------------------------------------------------------------------------------------------
+
+    def _check(self, question: dict[str, str], about: _Asked) -> None:
+        given = {name: value for name, value in question.items() if value or name in {"to", "from"}}
+        try:
+            checked = convert({"campaign": about.trunk.campaign} | given, CheckRequest)
+        except Fault:
+            raise BadRequest(about.head, "Bad Request") from None
+        head, origin = about.head, about.origin
+        key = key_of(head, origin.host)
+        made = Transaction(key, self._made(head, origin), about, question, reliable=origin.reliable)
+        self._transactions.open(head, origin.host, made, self._now())
+        self._arm()
+        decided = self._app.gate.check(call(checked, about.client, "sip"), about.client)
+        self._checks.add(decided)
+        decided.add_done_callback(partial(self._decided, made))
+
+    def _decided(self, transaction: Transaction, decided: asyncio.Future[Answer]) -> None:
+        self._checks.discard(decided)
+        answer, about = decided.result(), transaction.peer
+        if transaction.state == "proceeding":
+            self._conclude(transaction, *told(answer, about.trunk))
+        elif transaction.cancelled and answer.decision == "allow":
+            task = self._loop.create_task(self._given_back(answer.decision_id, about.client))
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
+
+    async def _given_back(self, decision: str, client: Client) -> None:
+        """A call that was cancelled while it was checked is none that the person had."""
+        try:
+            await self._app.registrar.result(
+                client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
+            )
+        except (Refused, Unavailable) as error:
+            _log.warning("a cancelled call stays counted", decision=decision, problem=str(error))
+
+    def _conclude(self, transaction: Transaction, status: int, phrase: str, fields: Fields) -> None:
+        said = self._transactions.answer(transaction, status, phrase, fields, self._now())
+        transaction.peer.origin.send(said, transaction.peer.head)
+        self._arm()
+
+    # ---- time --------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return int(self._loop.time() * 1000)
+
+    def _arm(self) -> None:
+        """The timer stands at what is due first."""
+        due = self._transactions.next_due
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._rings <= due:
+                return
+            self._timer.cancel()
+        self._rings = due
+        self._timer = self._loop.call_later(max(due - self._now(), 0) / 1000 + 0.001, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        for transaction, said in self._transactions.due(self._now()):
+            if said:
+                transaction.peer.origin.send(said, transaction.peer.head)
+            else:
+                self._conclude(transaction, *FAULT)
+                self._app.metrics.faults.labels("sip").inc()
+                self._refusals.add("no decision by the deadline")
+        self._arm()
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, door: SipDoor) -> None:
+        self._door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        client = self._door.client(addr[0])
+        if client is None or not data.strip(b"\r\n\0"):  # what keeps a way through a router open
+            return
+        origin = Origin(addr[0], addr[1], datagrams=self._transport)
+        try:
+            head, _ = request(data)
+            self._door.heard(head, origin, client)
+        except BadRequest as error:
+            self._door.refuse(error, origin)
+        except NotSip:
+            return
+
+
+class Connection(asyncio.Protocol):
+    """One of TCP. It is hung up on for what cannot be cut into requests, and where a request does not come whole."""
+
+    def __init__(self, door: SipDoor) -> None:
+        self._door = door
+        self._stream = Stream()
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        host, port = transport.get_extra_info("peername")[:2]
+        self._origin = Origin(host, port, stream=self._transport)
+        if self._door.full or self._door.client(host) is None:
+            self._transport.abort()
+            return
+        self._door.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
+        self._door.connections.discard(self)
+        self._rest()
+
+    def drop(self) -> None:
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for whole in self._stream.feed(data):
+                self._rest()
+                self._heard(whole)
+        except BadRequest as error:
+            self._door.refuse(error, self._origin)
+            self.drop()
+        except NotSip:
+            self.drop()
+        if not self._stream.midway:
+            self._rest()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(_READ_SECONDS, self.drop)
+
+    def _heard(self, whole: tuple[Head, bytes] | None) -> None:
+        client = self._door.client(self._origin.host)
+        if client is None or self._transport.is_closing():
+            return
+        if whole is None:
+            self._transport.write(_PONG)
+            return
+        try:
+            self._door.heard(whole[0], self._origin, client)
+        except BadRequest as error:  # it was whole: what follows it can be read
+            self._door.refuse(error, self._origin)
+
+    def _rest(self) -> None:
+        """It owes us nothing."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
+def _widen(transport: asyncio.DatagramTransport) -> None:
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)

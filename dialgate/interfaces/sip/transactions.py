@@ -1,0 +1,169 @@
+"""INVITE server transactions (RFC 3261 section 17.2.1): one answer to one request, however often it is sent.
+
+A transaction is proceeding until it has its final answer, then completed until that is acknowledged, then confirmed for as
+long as an acknowledgement may still arrive. All other requests are answered without a memory: the same question has the
+same answer. Nothing is kept longer than 64 times T1, and never more than so many at once.
+"""
+
+import heapq
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from dialgate.interfaces.sip.message import MAGIC, Fields, Head, Reply, first
+
+Ms: TypeAlias = int  # of a steady clock
+Key: TypeAlias = tuple[str, ...]
+Sending: TypeAlias = tuple["Transaction", bytes]
+
+TRYING: Final = (100, "Trying")
+_ACKED_BY: Final = {"ACK": "INVITE", "CANCEL": "INVITE"}
+
+
+class Timers(Struct, frozen=True, kw_only=True):
+    """Milliseconds. T1, T2 and T4 are RFC 3261's. `trying`: after which a caller is told that it was heard (section
+    17.2.1); `deadline`: after which it has its answer, whatever the gate does."""
+
+    t1: Ms = 500
+    t2: Ms = 4_000
+    t4: Ms = 5_000
+    trying: Ms = 200
+    deadline: Ms = 400
+
+    @property
+    def lifetime(self) -> Ms:
+        """Timer H."""
+        return 64 * self.t1
+
+
+class Transaction:
+    """`peer` is the caller's business. `wake`: when something is to be done about it; `about`: what was asked."""
+
+    def __init__(self, key: Key, reply: Reply, peer: Any, about: object, *, reliable: bool) -> None:
+        self.key, self.reply, self.peer, self.about, self.reliable = key, reply, peer, about, reliable
+        self.state: Literal["proceeding", "completed", "confirmed"] = "proceeding"
+        self.merged: Key = ()
+        self.last = b""
+        self.wake: Ms = 0
+        self.ends: Ms = 0
+        self.pause: Ms = 0
+        self.cancelled = False
+
+
+class Transactions:
+    def __init__(self, timers: Timers, most: int) -> None:
+        self.timers, self._most = timers, most
+        self._by_key: dict[Key, Transaction] = {}
+        self._merged: dict[Key, Key] = {}
+        self._due: list[tuple[Ms, int, Transaction]] = []
+        self._order = count()
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    @property
+    def full(self) -> bool:
+        return len(self._by_key) >= self._most
+
+    @property
+    def next_due(self) -> Ms | None:
+        return self._due[0][0] if self._due else None
+
+    def find(self, head: Head, source: str) -> Transaction | None:
+        """That of this request, or of the INVITE that it acknowledges or cancels (section 17.2.3)."""
+        return self._by_key.get(key_of(head, source))
+
+    def is_merged(self, head: Head, source: str) -> bool:
+        """The same request came by another way, and is being served (section 8.2.2.2)."""
+        return _merging(head, source) in self._merged
+
+    def open(self, head: Head, source: str, transaction: Transaction, now: Ms) -> None:
+        self._by_key[transaction.key] = transaction
+        transaction.merged = _merging(head, source)
+        self._merged[transaction.merged] = transaction.key
+        transaction.ends = now + self.timers.deadline
+        self._wake(transaction, min(now + self.timers.trying, transaction.ends))
+
+    def again(self, transaction: Transaction) -> bytes:
+        """What a retransmission gets: the last that was said, or that it was heard."""
+        if transaction.state == "confirmed":
+            return b""
+        return transaction.last or self._trying(transaction)
+
+    def answer(self, transaction: Transaction, status: int, phrase: str, fields: Fields, now: Ms) -> bytes:
+        """The final answer; nothing where it has one already."""
+        if transaction.state != "proceeding":
+            return b""
+        transaction.state = "completed"
+        transaction.last = transaction.reply.bytes(status, phrase, fields)
+        transaction.ends = now + self.timers.lifetime
+        transaction.pause = self.timers.t1
+        self._wake(transaction, transaction.ends if transaction.reliable else now + transaction.pause)
+        return transaction.last
+
+    def acknowledge(self, transaction: Transaction, now: Ms) -> None:
+        if transaction.state != "completed":
+            return
+        transaction.state = "confirmed"
+        if transaction.reliable:
+            self._end(transaction)
+        else:
+            self._wake(transaction, now + self.timers.t4)
+
+    def due(self, now: Ms) -> Iterator[Sending]:
+        """What is to be sent by now. A transaction that is past its deadline comes with nothing: answer it."""
+        while self._due and self._due[0][0] <= now:
+            at, _, transaction = heapq.heappop(self._due)
+            if at != transaction.wake:
+                continue  # something happened meanwhile
+            said = self._woken(transaction, now)
+            if said is not None:
+                yield transaction, said
+
+    def _woken(self, transaction: Transaction, now: Ms) -> bytes | None:
+        if transaction.state == "proceeding":
+            if now >= transaction.ends:
+                return b""
+            self._wake(transaction, transaction.ends)
+            return transaction.last or self._trying(transaction)
+        if transaction.state == "confirmed" or now >= transaction.ends:
+            self._end(transaction)
+            return None
+        transaction.pause = min(2 * transaction.pause, self.timers.t2)  # timer G
+        self._wake(transaction, min(now + transaction.pause, transaction.ends))
+        return transaction.last
+
+    @staticmethod
+    def _trying(transaction: Transaction) -> bytes:
+        transaction.last = transaction.reply.bytes(*TRYING)
+        return transaction.last
+
+    def _wake(self, transaction: Transaction, at: Ms) -> None:
+        transaction.wake = at
+        heapq.heappush(self._due, (at, next(self._order), transaction))
+
+    def _end(self, transaction: Transaction) -> None:
+        transaction.wake = -1
+        del self._by_key[transaction.key]
+        if self._merged.get(transaction.merged) == transaction.key:
+            del self._merged[transaction.merged]
+
+
+def key_of(head: Head, source: str) -> Key:
+    """Section 17.2.3. `source` is part of it, so that nobody is told what another was. Without the magic cookie of RFC
+    3261 in its branch a request is known by what stands in it."""
+    via = head.via
+    method = _ACKED_BY.get(head.method, head.method)
+    if via.branch.startswith(MAGIC):
+        return (source, via.branch, via.sent_by, method)
+    headers = head.headers
+    cseq = first(headers, "cseq").partition(" ")[0]
+    own = (head.from_tag, first(headers, "call-id"), cseq, method)
+    return (source, headers["via"][0], head.uri, *own)
+
+
+def _merging(head: Head, source: str) -> Key:
+    headers = head.headers
+    return (source, head.from_tag, headers["call-id"][0], headers["cseq"][0])

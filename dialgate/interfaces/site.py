@@ -1,0 +1,170 @@
+"""The HTTP interface, put together: the endpoints with their keys, and one shape for everything that fails."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache, partial
+from itertools import groupby
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config.settings import Client, Config
+from dialgate.interfaces.console import routes
+from dialgate.interfaces.http import authzen, certificates, check, openapi, operations, server
+from dialgate.interfaces.http.access import admit, admit_key
+from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, FOLLOWERS
+from dialgate.interfaces.http.decisions import TURN
+from dialgate.interfaces.http.endpoints import ENDPOINTS
+from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
+from dialgate.interfaces.http.lane import Lane
+from dialgate.interfaces.http.openapi import Endpoint
+from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY, SIBLINGS
+from dialgate.interfaces.http.peers import PEERS
+from dialgate.interfaces.http.turns import Caps, Turns
+from dialgate.interfaces.http.uploads import UPLOADS, Uploads
+from dialgate.interfaces.workers.siblings import Siblings
+
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+EVERY: Final = (*ENDPOINTS, *OPERATIONS, *PEERS)
+_PATH_UNKNOWN: Final = Fault(404, "path.unknown", "No such path; /docs shows those there are.")
+_NOT_EXPECTED: Final = Fault(
+    417, "request.expectation", "Only `Expect: 100-continue` is understood; leave it out."
+)
+
+
+def build(app: App, registry: CollectorRegistry) -> web.Application:
+    site = web.Application(client_max_size=app.config.settings.limits.body_bytes)
+    every = sorted(EVERY, key=lambda endpoint: endpoint.path)
+    site[APP], site[REGISTRY] = app, registry
+    site[DESCRIPTION] = _described()
+    site.on_response_prepare.append(authzen.echo_request_id)
+    site[TURN], site[BULK] = Turns(), Turns()
+    settings = app.config.settings
+    site[UPLOADS] = Uploads(settings.uploads, app.config.data, settings.limits.read_seconds)
+    site[CHECK_STREAMS], site[FOLLOWERS] = Caps(), Caps()
+    for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
+        _add(app, site.router.add_resource(path), tuple(endpoints))
+    site.on_shutdown.append(_end_streams)
+    routes.add(site, app)
+    site.router.add_route("*", "/{path:.*}", _refusing(_PATH_UNKNOWN), expect_handler=_expected)
+    return site
+
+
+async def _end_streams(site: web.Application) -> None:
+    site[APP].registrar.notices.close()
+    site[UPLOADS].close()
+
+
+async def start(
+    app: App,
+    registry: CollectorRegistry,
+    sockets: Sequence[socket.socket] = (),
+    siblings: Siblings | None = None,
+) -> server.Runner:
+    """`siblings`: the other workers of the node, whose measures are shown too. Raises `ConfigError` if it cannot listen
+    where the settings say; `runner.addresses` says where it does."""
+    site = build(app, registry)
+    if siblings is not None:
+        site[SIBLINGS] = siblings
+    certificate = certificates.load(app.config)
+    certificates.show(certificate, app.metrics)
+    closed = _count_closed(app)
+    return await server.serve(site, app.config, partial(_lane, app), closed, certificate, sockets)
+
+
+async def start_operations(
+    app: App,
+    registry: CollectorRegistry,
+    sockets: Sequence[socket.socket] = (),
+    siblings: Siblings | None = None,
+) -> server.Runner:
+    """Serve what operators read, without a key. The arguments are those of `start`, as is what it raises."""
+    site = operations.build(app, registry, _described())
+    if siblings is not None:
+        site[SIBLINGS] = siblings
+    return await server.serve_operations(site, app.config, _count_closed(app), sockets)
+
+
+def _count_closed(app: App) -> Callable[[str], None]:
+    def count_closed(why: str) -> None:
+        app.metrics.connections_closed.labels(why).inc()
+
+    return count_closed
+
+
+def _lane(
+    app: App,
+    transport: asyncio.Transport,
+    hand_over: Callable[[bytes], None],
+    watch: Callable[[bool], None],
+    last: Callable[[], bool],
+) -> Lane:
+    """Remembers the last key that was admitted on the connection, as long as the configuration is the same."""
+    admitted: tuple[bytes, Config, Client] | None = None
+
+    def ask(key: bytes, body: bytes, lane: Lane) -> None:
+        nonlocal admitted
+        config = app.config
+        if admitted is None or admitted[0] != key or admitted[1] is not config:
+            client = admit_key(key.decode("utf-8", "surrogateescape"), config, "check")
+            admitted = (key, config, client)
+        if len(body) > config.settings.limits.body_bytes:
+            raise too_large()
+        check.ask(body, app, admitted[2], lane)
+
+    lane = Lane("/v1/check", transport, ask, check.tell, hand_over, watch)
+    lane.last = last
+    return lane
+
+
+@cache
+def _described() -> bytes:
+    return msgspec.json.encode(openapi.document(EVERY))
+
+
+def _add(app: App, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> None:
+    allowed = []
+    for endpoint in endpoints:
+        serve = _guarded(app, endpoint) if endpoint.keyed else endpoint.serve
+        for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
+            resource.add_route(method, serve, expect_handler=_expected)
+            allowed.append(method)
+    names = ", ".join(allowed)
+    fault = Fault(
+        405, "method.not_allowed", f"This path takes {names}; /docs shows how.", headers={"Allow": names}
+    )
+    resource.add_route("*", _refusing(fault), expect_handler=_expected)
+
+
+def _guarded(app: App, endpoint: Endpoint) -> _Answer:
+    serve, refuse = endpoint.serve, endpoint.refuse
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            client = admit(request, app.config, endpoint.scope)
+            server.note_admitted(request)
+            return await serve(request, app, client)
+        except FAILURES as error:
+            return refuse(fault_of(error))
+
+    return answer
+
+
+def _refusing(fault: Fault) -> _Answer:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return response(fault)
+
+    return answer
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return response(_NOT_EXPECTED)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer has not begun
+    return None

@@ -1,0 +1,1 @@
+"""Deliveries of revocations to webhooks and to dialers' own lists."""

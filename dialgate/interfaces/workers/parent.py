@@ -1,0 +1,257 @@
+"""The parent of several gates of one node: it starts them, starts again what died, and relieves them one by one.
+
+It opens no store and no log, and answers no call. Each worker is a program of its own (worker.py), which writes a log of its
+own and is given a socket on each port (listening.py). The number of a worker is that of its log. A rolling restart
+needs one number more than there are workers: the follower writes a new log before its forerunner has closed the old one.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+import structlog
+from msgspec import Struct, structs
+
+from dialgate.config.listeners import Operations
+from dialgate.config.settings import Config, ConfigError
+from dialgate.interfaces.workers import held_signals, listening
+from dialgate.interfaces.workers.worker import Post
+
+_AGAIN_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
+_READY_SECONDS: Final = 120.0
+_log = structlog.get_logger(__name__)
+
+
+class NotReady(Exception):
+    """A worker ended, or said nothing for too long, before it could serve."""
+
+
+class _Worker(Struct):
+    number: int
+    process: asyncio.subprocess.Process
+    ready: dict[str, str] = {}
+
+
+class _Slot:
+    """A socket on each port, and who serves it."""
+
+    def __init__(self, doors: dict[str, list[socket.socket]]) -> None:
+        self.doors = doors
+        self.worker: _Worker | None = None
+        self.watch: asyncio.Task[None] | None = None
+
+    def descriptors(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(one.fileno() for one in sockets) for name, sockets in self.doors.items()}
+
+
+class Workers:
+    """`run` returns when all have ended, after SIGTERM or SIGINT."""
+
+    def __init__(self, post: Post, config: Config) -> None:
+        self._post, self._count = post, post.workers
+        self._store = config.settings.store
+        self._slots = [_Slot(doors) for doors in _doors(config, self._count)]
+        self._alive, self._parent = os.pipe()
+        self._taken: set[int] = set()
+        self._processes: set[asyncio.subprocess.Process] = set()  # those that are being started, too
+        self._hangups = 0
+        self._stopping = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Raises `NotReady` if they cannot be started at first."""
+        self._listen_to_signals()
+        try:
+            if await self._all_started():
+                first = self._slots[0].worker
+                _log.info("ready", **(first.ready if first else {}), workers=self._count)
+                await self._stopping.wait()
+        finally:
+            await self._end()
+        _log.info("stopped")
+
+    async def _all_started(self) -> bool:
+        """False if it is to stop before."""
+        async with self._turn:  # a rolling restart waits
+            starting: asyncio.Future[Any] = asyncio.gather(*(self._serve(slot) for slot in self._slots))
+            stopping: asyncio.Future[Any] = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if starting.done():
+                starting.result()
+                return True
+            starting.cancel()
+            await asyncio.wait([starting])
+            return False
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(ending, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGUSR2, self._begin_rolling)
+        held_signals.release()
+
+    def _hang_up(self) -> None:
+        """A worker that is being started gets it once it is ready: before it holds signals, one would end it."""
+        self._hangups += 1
+        for slot in self._slots:
+            if slot.worker is not None:
+                _send(slot.worker.process, signal.SIGHUP)
+
+    # ---- one worker --------------------------------------------------------------------------------------------------
+
+    async def _serve(self, slot: _Slot) -> None:
+        slot.worker = await self._started(slot)
+        slot.watch = asyncio.create_task(self._watch(slot, slot.worker))
+
+    async def _started(self, slot: _Slot) -> _Worker:
+        await self._refuse_another_store()
+        number = min(set(range(1, self._count + 2)) - self._taken)
+        self._taken.add(number)
+        reading, writing = os.pipe()
+        post = structs.replace(
+            self._post, worker=number, doors=slot.descriptors(), ready=writing, parent=self._alive
+        )
+        hangups = self._hangups
+        passed = [writing, self._alive, *(each for many in post.doors.values() for each in many)]
+        words = ["-m", "dialgate.interfaces.worker_process", msgspec.json.encode(post).decode()]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed
+        )
+        os.close(writing)
+        self._processes.add(process)
+        try:
+            ready = await asyncio.wait_for(_heard(reading), _READY_SECONDS)
+        except TimeoutError:
+            process.kill()
+            ready = {}
+        if not ready:
+            await self._ended(process)
+            self._taken.discard(number)
+            raise NotReady(f"worker {number} did not start; what it said stands above")
+        _log.info("worker ready", worker=number, pid=process.pid)
+        if self._hangups != hangups:  # it may have read the older files
+            _send(process, signal.SIGHUP)
+        return _Worker(number, process, ready)
+
+    async def _refuse_another_store(self) -> None:
+        """What is entered at one worker would not bind at those that are there already. Raises `NotReady`."""
+        try:
+            told = await asyncio.to_thread(self._post.load)
+        except ConfigError:
+            return  # the worker will say what is wrong
+        if told.settings.store != self._store:
+            raise NotReady("`store` was changed: stop the gate, and start it again")
+
+    async def _watch(self, slot: _Slot, worker: _Worker) -> None:
+        """Until it has ended; if nobody asked it to, another takes its place."""
+        await self._ended(worker.process)
+        self._taken.discard(worker.number)
+        if slot.worker is not worker or self._stopping.is_set():
+            return
+        _log.error("worker died", worker=worker.number, status=worker.process.returncode)
+        slot.worker = None
+        for tries in range(1 << 30):
+            await asyncio.sleep(_AGAIN_SECONDS[min(tries, len(_AGAIN_SECONDS) - 1)])
+            async with self._turn:
+                try:
+                    await self._serve(slot)
+                except NotReady as problem:
+                    _log.error("worker not started", problem=str(problem))
+                else:
+                    return
+
+    # ---- all of them -------------------------------------------------------------------------------------------------
+
+    def _begin_rolling(self) -> None:
+        rolling = asyncio.create_task(self._roll())
+        rolling.add_done_callback(lambda done: done.cancelled() or done.result())
+
+    async def _roll(self) -> None:
+        """One at a time: the new one is ready before the old one is relieved."""
+        async with self._turn:
+            for slot in self._slots:
+                old = slot.worker
+                if old is None or self._stopping.is_set():
+                    continue  # its follower is being started already
+                try:
+                    await self._serve(slot)
+                except NotReady as problem:
+                    _log.error("rolling restart given up; the old workers stay", problem=str(problem))
+                    return
+                _send(old.process, signal.SIGUSR1)
+                await self._ended(old.process)
+                self._taken.discard(old.number)
+            _log.info("rolled", workers=self._count)
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        for process in self._processes:
+            _send(process, signal.SIGTERM)
+        os.close(self._parent)
+        for process in list(self._processes):
+            await self._ended(process)
+        for slot in self._slots:
+            if slot.watch is not None:
+                slot.watch.cancel()
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        self._processes.discard(process)
+
+
+def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
+    """Raises `ConfigError`."""
+    sip = config.settings.sip  # each worker opens its own
+    if sip is not None:
+        kinds = {socket.SOCK_DGRAM: sip.udp, socket.SOCK_STREAM: sip.tcp}
+        listening.refuse_if_taken("sip", sip.host, sip.port, *(kind for kind in kinds if kinds[kind]))
+    found: list[dict[str, list[socket.socket]]] = [{} for _ in range(count)]
+    for name in ("listen", "fastagi"):
+        where = getattr(config.settings, name)
+        if where is not None:
+            for doors, sockets in zip(
+                found, listening.shared(name, where.host, where.port, count), strict=True
+            ):
+                doors[name] = sockets
+    for doors, sockets in zip(found, _operations(config, count), strict=False):
+        doors["operations"] = sockets
+    return found
+
+
+def _operations(config: Config, count: int) -> list[list[socket.socket]]:
+    """Empty where the setting is absent and the default port is in use. Raises `ConfigError`."""
+    where = config.settings.operations or Operations()
+    try:
+        return listening.shared("operations", where.host, where.port, count)
+    except ConfigError as error:
+        if config.settings.operations is not None:
+            raise
+        _log.warning(listening.operations_refused(error), problem=str(error))
+        return []
+
+
+async def _heard(descriptor: int) -> dict[str, str]:
+    """The line that says where it serves; empty where the worker has ended without one."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        line = await reader.readline()
+    finally:
+        transport.close()
+    told: dict[str, str] = msgspec.json.decode(line) if line else {}
+    return told
+
+
+def _send(process: asyncio.subprocess.Process, what: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(what)

@@ -1,0 +1,256 @@
+"""Many consents, contracts or call requests at once: a file with a row each, its columns named as the fields of the
+request. `purposes`, `call_types` and `goods` take several words, parted by blanks, `;` or `|`.
+
+The file is read to its end before anything is written, and one row that cannot be taken refuses it whole, unless such rows
+are to be left out; then it is written in parts. A column that is no field is refused, for a misspelt
+`expires_at` would be a consent without an end. Broken off, the same file is imported again: what stands in the ledger as it
+stands in the file is not entered twice.
+"""
+
+import re
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import chain
+from mmap import ACCESS_READ, mmap
+from typing import IO, Any, Final, TypeAlias, cast, get_args
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft
+from dialgate.core.model import CallType, Instant, Known, Purpose
+from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.masking import Masker, may_stand_in
+from dialgate.ledger import bulk_writes
+from dialgate.ledger.event_drafts import Misstated, event_of
+from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest
+from dialgate.lists.call_list import RowProblem, number_of
+from dialgate.lists.tabular import Table, Unreadable
+from dialgate.runtime.process_pool import spread
+from dialgate.store import Store
+
+AT_ONCE: Final = 8_192  # entries: what else is written waits meanwhile
+_DRAFTED_AT_ONCE: Final = 4_096  # rows
+Ask: TypeAlias = ConsentRequest | ContractRequest | CallRequestRequest
+_Event: TypeAlias = ConsentGiven | ContractMade | CallRequested
+KINDS: Final[dict[str, type[Ask]]] = {
+    "consent": ConsentRequest,
+    "contract": ContractRequest,
+    "call_request": CallRequestRequest,
+}
+# Where the rest of a row comes from: who enters it, and the origin of what others collected, which no row can tell.
+_NOT_COLUMNS: Final = frozenset({"number", "controller", "actor", "channel", "origin"})
+_SEVERAL: Final = frozenset({"purposes", "call_types"})
+_WORDS: Final = re.compile(r"[\s;|,]+")
+_PARTS: Final = re.compile(r"[;|]")
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Draft).decode
+_FIELD: Final = re.compile(r"\$\.(\w+)")
+_INSTANT: Final = "write it as 2026-11-24T10:00:00+01:00"
+_DAY: Final = "write it as 2026-11-24"
+_AS: Final = {
+    "collected_at": _INSTANT,
+    "expires_at": _INSTANT,
+    "requested_at": _INSTANT,
+    "starts": _DAY,
+    "ends": _DAY,
+    "purposes": f"one or more of {', '.join(get_args(Purpose))}",
+    "call_types": f"one or more of {', '.join(get_args(CallType))}",
+    "artefact_sha256": "64 hexadecimal digits",
+}
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What every row says alike. `sectors`: those of the country. `now`: when the file came in."""
+
+    kind: type[Ask]
+    controller: str
+    home: str
+    sectors: tuple[str, ...]
+    channel: str
+    proof: str
+    actor: str
+    now: Instant
+
+
+class Drafted(Struct, frozen=True):
+    """Of a piece of the file: subjects and entries, one behind the other, where each entry ends, and what cannot be taken."""
+
+    subjects: bytes
+    entries: bytes
+    ends: list[int]
+    problems: list[RowProblem]
+
+
+class Taken:
+    """The rows that can be taken, as entries, in a file of their own without a name: `spool`."""
+
+    def __init__(self, spool: IO[bytes]) -> None:
+        self.rows = self.problems = 0
+        self.first: RowProblem | None = None
+        self._spool = spool
+        self._subjects, self._ends = bytearray(), array("Q")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, drafted: Drafted) -> None:
+        begin = self._ends[-1] if self._ends else 0
+        self._spool.write(drafted.entries)
+        self._subjects += drafted.subjects
+        self._ends.extend([begin + end for end in drafted.ends])
+        self.problems += len(drafted.problems)
+        self.first = self.first or next(iter(drafted.problems), None)
+        self.rows += len(drafted.ends) + len(drafted.problems)
+
+    def parts(self) -> Iterator[list[Draft]]:
+        self._spool.flush()
+        places = bulk_writes.in_order(self._subjects)
+        with mmap(self._spool.fileno(), 0, access=ACCESS_READ) as data:
+            for start in range(0, len(places), AT_ONCE):
+                yield [
+                    _decode(data[self._ends[at - 1] if at else 0 : self._ends[at]])
+                    for at in places[start : start + AT_ONCE].tolist()
+                ]
+
+
+def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[RowProblem], None]) -> None:
+    """`note` is told of every row that cannot be taken. Raises `Unreadable`."""
+    drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
+    for drafted in spread(drafter, table.pieces(_DRAFTED_AT_ONCE)):
+        taken.add(drafted)
+        for problem in drafted.problems:
+            note(problem)
+
+
+class Drafter:
+    """Makes entries of rows; `fields` are the columns' places and names, `number` the number's place."""
+
+    def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
+        self._from = (keys, order, fields, number)
+        self._fresh, self._masker = nonces(), Masker(keys, order.controller)
+        self._proof = self._masker.many(order.proof)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Drafter, self._from  # with nonces of its own
+
+    def __call__(self, rows: Sequence[tuple[int, list[str]]]) -> Drafted:
+        subjects, entries, ends, problems = bytearray(), bytearray(), list[int](), list[RowProblem]()
+        for line, cells in rows:
+            try:
+                draft = self._draft(cells)
+            except ValueError as error:  # msgspec's too
+                problems.append(RowProblem(line, _problem(error)))
+                continue
+            subjects += draft.subject
+            entries += _encode(draft)
+            ends.append(len(entries))
+        return Drafted(bytes(subjects), bytes(entries), ends, problems)
+
+    def _draft(self, cells: list[str]) -> Draft:
+        """Raises ValueError."""
+        keys, order, fields, number = self._from
+        e164, ask = _row(cells, number, fields, order)
+        if may_stand_in(chain(cells[:number], cells[number + 1 :]), e164):
+            ask = self._masker.masked(ask, e164)
+        return Draft(
+            at=order.now,
+            controller=order.controller,
+            subject=keys.subject(order.controller, e164),
+            event=event_of(ask, order.now, order.sectors),
+            actor=order.actor,
+            channel=order.channel,
+            proof=ask.proof or self._proof(e164),
+            sealed=keys.ledger.seal(e164, next(self._fresh)),
+        )
+
+
+def columns(kind: type[Ask]) -> list[str]:
+    """Those that a file may have beside the number's; the first are needed."""
+    return [name for name in kind.__struct_fields__ if name not in _NOT_COLUMNS]
+
+
+def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
+    known = columns(kind)
+    names = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in table.layout.header]
+    if not names:
+        raise Unreadable(f"The file has no header; name its columns: number, {', '.join(known)}.")
+    odd = [
+        str(place)
+        for place, name in enumerate(names, 1)
+        if name not in known and place != table.layout.number
+    ]
+    if odd or len(set(names)) < len(names):
+        which = f"Column {', '.join(odd)}" if odd else "One of two columns with the same name"
+        raise Unreadable(
+            f"{which} is not to be taken; leave it out, or name it as one of: {', '.join(known)}."
+        )
+    return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
+
+
+def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: Order) -> tuple[str, Ask]:
+    e164 = number_of(cells[number] if number < len(cells) else "", order.home)
+    given: dict[str, Any] = {
+        name: _value(name, cell, order.kind)
+        for at, name in fields
+        if at < len(cells) and (cell := cells[at].strip())
+    }
+    given["number"] = e164
+    return e164, msgspec.convert(given, order.kind, strict=False)
+
+
+def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
+    if name in _SEVERAL:
+        return [word for word in _WORDS.split(cell) if word]
+    if name == "goods" and kind is not CallRequestRequest:
+        return [word for part in _PARTS.split(cell) if (word := part.strip())]
+    return cell
+
+
+def _problem(error: ValueError) -> str:
+    """Without what stood in the cell."""
+    if isinstance(error, Misstated):
+        return f"`{error.field}`: {error}"
+    if isinstance(error, msgspec.ValidationError):
+        named = _FIELD.search(str(error))
+        if named:
+            return f"its `{named[1]}` cannot be read{_AS.get(named[1], '') and f': {_AS[named[1]]}'}"
+        missing = re.search(r"required field `(\w+)`", str(error))
+        return f"it has no `{missing[1]}`" if missing else "it cannot be read"
+    return str(error)
+
+
+async def write(store: Store, taken: Taken, done: Callable[[int], None]) -> int:
+    """How many are new; `done` is told of rows as they are on the disk. Raises `StoreUnavailable`: then what was written
+    stands."""
+    return await bulk_writes.write(store, _new(store, taken), done)
+
+
+async def _new(store: Store, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
+    for part in taken.parts():
+        held = list(await store.entered([draft.subject for draft in part]))
+        known = dict(zip(held, (await store.read(held)).known, strict=True)) if held else {}
+        yield (
+            [draft for draft in part if not await _entered(store, draft, known.get(draft.subject))],
+            len(part),
+        )
+
+
+async def _entered(store: Store, draft: Draft, known: Known | None) -> bool:
+    return known is not None and _named(known, cast("_Event", draft.event).id) and await _stands(store, draft)
+
+
+def _named(known: Known, name: str) -> bool:
+    held = ({each.id for each in kind} for kind in (known.consents, known.contracts, known.requests))
+    return any(name in names for names in held)
+
+
+async def _stands(store: Store, draft: Draft) -> bool:
+    """The newest entry of this kind and id says the same."""
+    newest: _Event | None = None
+    event = cast("_Event", draft.event)
+    for entry in await store.history(draft.subject):
+        held = entry.event
+        if isinstance(held, _Event) and type(held) is type(event) and held.id == event.id:
+            newest = held
+    return newest == event

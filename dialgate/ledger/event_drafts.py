@@ -1,0 +1,77 @@
+"""From what a client asks to be written down to the event that is kept of it. Pure."""
+
+from datetime import UTC, datetime, timedelta
+
+from dialgate.core.ledger_events import (
+    CallRequested,
+    ConsentConfirmed,
+    ConsentGiven,
+    ConsentWithdrawn,
+    ContractEnded,
+    ContractMade,
+    Event,
+)
+from dialgate.core.model import Instant
+from dialgate.ledger.schemas import (
+    CallRequestRequest,
+    ConfirmationRequest,
+    ConsentRequest,
+    ContractEndRequest,
+    ContractRequest,
+    LedgerRequest,
+    WithdrawalRequest,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Misstated(ValueError):
+    """It cannot have been so; `field` names what to mend. The text holds nothing of what was sent."""
+
+    def __init__(self, text: str, field: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
+    """`sectors`: those of the controller's country, none where it has no list of them. Raises `Misstated`."""
+    match ask:
+        case ConsentRequest():
+            fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
+            fields["collected_at"] = past(ask.collected_at, now, "collected_at")
+            fields["expires_at"] = instant(ask.expires_at, "expires_at") if ask.expires_at else 0
+            return ConsentGiven(**fields)
+        case ConfirmationRequest():
+            return ConsentConfirmed(id=ask.id, at=past(ask.at, now, "at"))
+        case WithdrawalRequest():
+            return ConsentWithdrawn(id=ask.id, at=past(ask.at, now, "at"))
+        case ContractRequest():
+            if ask.sector and sectors and ask.sector not in sectors:
+                raise Misstated(f"Name a sector of these: {', '.join(sectors)}.", "sector")
+            return ContractMade(**{name: getattr(ask, name) for name in ContractMade.__struct_fields__})
+        case ContractEndRequest():
+            return ContractEnded(id=ask.id, ends=ask.ends)
+        case CallRequestRequest():
+            return CallRequested(
+                id=ask.id,
+                requested_at=past(ask.requested_at, now, "requested_at"),
+                expires_at=instant(ask.expires_at, "expires_at"),
+                goods=ask.goods,
+                own_interface=ask.own_interface,
+            )
+
+
+def past(at: datetime | None, now: Instant, field: str) -> Instant:
+    """What is said to have happened must have happened. Raises `Misstated`."""
+    happened = now if at is None else instant(at, field)
+    if happened > now:
+        raise Misstated("This instant lies in the future; send when it happened.", field)
+    return happened
+
+
+def instant(at: datetime, field: str) -> Instant:
+    milliseconds = (at - _EPOCH) // _MILLISECOND
+    if milliseconds < 0:
+        raise Misstated("This instant lies before 1970; send when it happened.", field)
+    return milliseconds

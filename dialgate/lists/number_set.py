@@ -1,0 +1,374 @@
+"""An immutable set of telephone numbers in a mapped file, optionally with a 16-bit tag per number.
+
+A number is an int: the digits of its E.164 form, below 10**15. The file is little-endian; every part begins at a
+multiple of 8 bytes, filled up with zeros.
+
+    header       magic "\\x93NUMSET\\n", order mark u16 = 1, format u16 = 1, bytes per tag u16 (0 or 2), u16 = 0,
+                 length of file u64, length of meta u32, super-blocks S u32, words u32, numbers u32,
+                 sha256 of meta, sha256 of body, sha256 of the header so far
+    meta         bytes of the caller's
+    body         containers  u16[words]
+                 super-blocks u64[S], rising: number // 2,560,000
+                 directory   u32[256 S + 1]: where the container of each block of 10,000 numbers begins, in words
+                 ranks       u32[256 S + 1], in a tagged set: how many numbers lie before each block
+                 tags        u16[numbers], in a tagged set: in the order of the numbers
+
+A container of fewer than 645 words is the sorted last four digits, one a word. One of 645 words is a bitmap: 20 words
+that count the numbers before each 512 bits, then 10,000 bits, the lowest first. So a block tells its kind by its size.
+
+How it may change: the layout of `format` 1 stays as it is for ever; any other layout is a higher `format`, which an
+older reader refuses. What the meta holds grows by the rules of whoever wrote it.
+
+The header's own checksum covers the sums of meta and body, and so names the whole contents: it is `NumberSet.sha256`.
+Lookups need neither numpy nor a copy of anything; the pages of the file are shared by every process that maps it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from hashlib import sha256
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+
+from dialgate.native import Tagger
+from dialgate.runtime.chunked_write import write_in_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.uint64]
+    Tags = NDArray[np.uint16]
+    Words = NDArray[np.uint16]
+
+LIMIT: Final = 10**15
+MAGIC: Final = b"\x93NUMSET\n"
+FORMAT: Final = 1
+BLOCK: Final = 10_000
+BLOCKS: Final = 256  # of a super-block: the lookups have it as a shift by 8
+GROUPS: Final = 20
+DENSE: Final = GROUPS + BLOCK // 16
+HEADER: Final = struct.Struct("<8sHHHHQIIII32s32s32s")
+SLICE: Final = 1 << 20
+
+
+class DamagedFile(Exception):
+    """A file that must not be used. The message is `PATH: FAULT`."""
+
+    def __init__(self, path: str, fault: str) -> None:
+        super().__init__(f"{path}: {fault}")
+        self.path = path
+        self.fault = fault
+
+
+class _Header(NamedTuple):
+    magic: bytes
+    order: int
+    format: int
+    tag_bytes: int
+    zero: int
+    length: int
+    meta: int
+    supers: int
+    words: int
+    numbers: int
+    meta_sha256: bytes
+    body_sha256: bytes
+    sha256: bytes
+
+
+def _padded(length: int) -> int:
+    return -(-length // 8) * 8
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+class _Body:
+    """Writes the parts one after the other and sums them up on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.sum = sha256()
+        self.length = 0
+
+    def add(self, part: bytes | memoryview) -> None:
+        view = memoryview(part).cast("B")
+        write_in_chunks(self.file, view)
+        self.sum.update(view)
+        self.length += view.nbytes
+
+    def pad(self) -> None:
+        self.add(bytes(_padded(self.length) - self.length))
+
+
+class _Blocks(NamedTuple):
+    """Of a run of numbers: the blocks they lie in, where each begins and ends in the run, and its container's words."""
+
+    ids: Numbers
+    begins: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    words: NDArray[np.int64]
+
+
+def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | None = None) -> None:
+    """Writes the set and fsyncs the file; to rename it, and to fsync its folder, is the caller's.
+
+    The numbers of all chunks together rise strictly, else ValueError. `tags` has one entry per number, in their order.
+    A set without tags takes memory for one chunk and 32 bytes per block. More than 4,294,967,295 numbers or words do
+    not fit (struct.error)."""
+    with path.open("wb") as file:
+        file.write(bytes(HEADER.size) + meta)
+        file.write(bytes(_padded(file.tell()) - file.tell()))
+        start = file.tell()
+        body = _Body(file)
+        blocks = _write_containers(body, chunks)
+        words, numbers = body.length // 2, int(blocks.counts.sum())
+        body.pad()
+        supers = _write_directories(body, blocks, ranked=tags is not None)
+        if tags is not None:
+            if len(tags) != numbers:
+                raise ValueError(f"{len(tags):,} tags for {numbers:,} numbers")
+            body.add(tags.astype("<u2").data)
+        header = HEADER.pack(
+            *(MAGIC, 1, FORMAT, 0 if tags is None else 2, 0, start + body.length),
+            *(len(meta), supers, words, numbers, sha256(meta).digest(), body.sum.digest(), b""),
+        )[:-32]
+        file.seek(0)
+        file.write(header + sha256(header).digest())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def distinct(numbers: Numbers) -> Numbers:
+    """As `write` wants them: rising, each once. `np.unique` hashes first, which took 20 times as long on 3 million."""
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
+
+
+def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
+    """The same numbers, cut so that no block of 10,000 is in two pieces."""
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    held = np.empty(0, np.uint64)
+    for chunk in chunks:
+        run = np.concatenate((held, chunk))
+        if not len(run):
+            continue
+        if run[-1] >= LIMIT or not np.all(run[1:] > run[:-1]):
+            raise ValueError("the numbers must rise strictly and lie below 10**15")
+        cut = int(np.searchsorted(run, run[-1] // BLOCK * BLOCK))
+        held = run[cut:]
+        yield run[:cut]
+    yield held
+
+
+def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    parts: list[_Blocks] = []
+    for run in _whole_blocks(chunks):
+        block = run // np.uint64(BLOCK)
+        first = np.ones(len(run), np.bool_)
+        first[1:] = block[1:] != block[:-1]
+        begins = np.flatnonzero(first)
+        counts = np.diff(begins, append=len(run))
+        blocks = _Blocks(block[begins], begins, counts, np.minimum(counts, DENSE))
+        lows = (run - block * np.uint64(BLOCK)).astype("<u2")
+        body.add(_containers(lows, blocks).data)
+        parts.append(blocks)
+    return _Blocks(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _containers(lows: Words, blocks: _Blocks) -> Words:
+    """The words of all containers of a run, one after the other."""
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    dense = blocks.counts >= DENSE
+    if not dense.any():
+        return lows
+    is_dense = np.repeat(dense, blocks.counts)
+    place = np.repeat((np.cumsum(dense) - 1) * BLOCK, np.where(dense, blocks.counts, 0))
+    bits = np.zeros((int(dense.sum()), BLOCK), np.bool_)
+    bits.ravel()[place + lows[is_dense]] = True
+    words = np.empty(int(blocks.words.sum()), "<u2")
+    of_dense = np.repeat(dense, blocks.words)
+    words[of_dense] = _bitmaps(bits).ravel()
+    words[~of_dense] = lows[~is_dense]
+    return words
+
+
+def _bitmaps(bits: NDArray[np.bool_]) -> Words:
+    """A row of 645 words for each of 10,000 bits."""
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    each = np.add.reduceat(np.bitwise_count(packed), np.arange(GROUPS) * 64, axis=1, dtype=np.uint16)
+    before = np.cumsum(each, axis=1, dtype="<u2") - each
+    return np.concatenate((before.astype("<u2"), packed.view("<u2")), axis=1)
+
+
+def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:
+    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+    supers, row = np.unique(blocks.ids // BLOCKS, return_inverse=True)
+    body.add(supers.astype("<u8").data)
+    at = row * BLOCKS + (blocks.ids % BLOCKS).astype(np.int64) + 1
+    for sizes in (blocks.words, blocks.counts) if ranked else (blocks.words,):
+        ends = np.zeros(len(supers) * BLOCKS + 1, np.int64)
+        ends[at] = sizes
+        body.add(np.cumsum(ends).astype("<u4").data)
+    return len(supers)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+class NumberSet:
+    """The set in a file. Any number of threads may look up at once; after `close` a lookup raises ValueError."""
+
+    def __init__(self, path: str, header: _Header, data: mmap.mmap) -> None:
+        self._path = path
+        self._header = header
+        self._map = data
+        self._view = view = memoryview(data)
+        at = HEADER.size
+        self.meta = bytes(view[at : at + header.meta])
+        self._body = at = _padded(at + header.meta)
+        self._words = self._part("H", at, header.words)
+        at = _padded(at + header.words * 2)
+        found = self._part("Q", at, header.supers)
+        self._supers = dict(zip(found, range(0, header.supers * BLOCKS, BLOCKS), strict=True))
+        words, supers, directory = self._body, at, at + header.supers * 8
+        entries = header.supers * BLOCKS + 1
+        self._directory = self._part("I", directory, entries)
+        self.tagged = header.tag_bytes != 0
+        ranks, tags = (directory + entries * 4, directory + entries * 8) if self.tagged else (0, 0)
+        self._tags = self._part("H", tags, header.numbers) if self.tagged else None
+        self.sha256 = header.sha256.hex()
+        # Called with a number: its tag, 0 for every number of a set without tags, -1: not in the set. It is asked several
+        # times for each call.
+        self.places = (words, supers, directory, ranks, tags, header.words, header.supers, header.numbers)
+        self.tag = Tagger(data, *self.places)
+
+    @classmethod
+    def open(cls, path: Path) -> NumberSet:
+        """Verifies the header, the length and the meta; `verify` reads the rest. Raises DamagedFile, OSError."""
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header = _read_header(str(path), file.read(HEADER.size), size)
+            if sha256(file.read(header.meta)).digest() != header.meta_sha256:
+                raise DamagedFile(str(path), "meta checksum differs")
+            return cls(str(path), header, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def _part(self, kind: str, at: int, items: int) -> memoryview[int]:
+        part: memoryview[int] = self._view[at : at + items * struct.calcsize("=" + kind)].cast(kind)  # type: ignore[call-overload]  # kind is H, I or Q
+        return part
+
+    def __len__(self) -> int:
+        return self._header.numbers
+
+    def __contains__(self, number: int) -> bool:
+        return self.tag(number) >= 0
+
+    def verify(self) -> None:
+        """Reads the whole file; other threads go on meanwhile. Raises DamagedFile."""
+        total = sha256()
+        for at in range(self._body, len(self._view), SLICE):
+            total.update(self._view[at : at + SLICE])
+        if total.digest() != self._header.body_sha256:
+            raise DamagedFile(self._path, "body checksum differs")
+
+    def arrays(self) -> tuple[Numbers, Tags | None]:
+        """Every number in order, and its tag; copies that outlive the set."""
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+        numbers = np.concatenate([np.empty(0, np.uint64), *self.spans()])
+        return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
+
+    def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
+        """The numbers from `begin` on and below `end`, rising, in runs of one span of 2,560,000 each: in little memory."""
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+        for span, first in self._supers.items():
+            low, high = span * BLOCKS * BLOCK, (span + 1) * BLOCKS * BLOCK
+            if low < end and high > begin:
+                run = self._span(low, first)
+                at, until = np.searchsorted(run, np.array([begin, end], np.uint64))
+                yield run[at:until]
+
+    def count(self, begin: int, end: int) -> int:
+        """How many numbers lie from `begin` on and below `end`, both multiples of 10,000, without reading them."""
+        total = 0
+        for span, first in self._supers.items():
+            low = max(begin // BLOCK - span * BLOCKS, 0)
+            high = min(end // BLOCK - span * BLOCKS, BLOCKS)
+            if low < high:
+                total += self._count(first + low, first + high)
+        return total
+
+    def _count(self, first: int, last: int) -> int:
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+        begins = np.array(self._directory[first : last + 1], np.int64)
+        dense = begins[:-1][(sizes := np.diff(begins)) == DENSE]
+        words = np.frombuffer(self._words, "<u2")
+        before = words[dense + GROUPS - 1].sum(dtype=np.int64)  # its last group, whose bits are counted next
+        bits = words[dense[:, None] + np.arange(GROUPS + (GROUPS - 1) * 32, DENSE)]
+        return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
+
+    def _span(self, low: int, first: int) -> Numbers:
+        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
+
+        bounds = np.array(self._directory[first : first + BLOCKS + 1], np.int64)
+        sizes = np.diff(bounds)
+        begin, end = int(bounds[0]), int(bounds[-1])
+        words = np.frombuffer(self._words[begin:end], "<u2")
+        block_of = np.repeat(np.arange(BLOCKS, dtype=np.uint32), sizes)
+        dense = np.flatnonzero(sizes == DENSE)
+        if not len(dense):
+            numbers: Numbers = (block_of * np.uint32(BLOCK) + words).astype(np.uint64) + np.uint64(low)
+            return numbers
+        present = np.zeros((BLOCKS, BLOCK), np.bool_)
+        sparse = np.repeat(sizes != DENSE, sizes)
+        present[block_of[sparse], words[sparse]] = True
+        bitmaps = words[(bounds[dense] - begin + GROUPS)[:, None] + np.arange(DENSE - GROUPS)]
+        present[dense] = np.unpackbits(bitmaps.view(np.uint8), axis=1, bitorder="little")
+        found: Numbers = np.flatnonzero(present).astype(np.uint64)
+        return found + np.uint64(low)
+
+    def close(self) -> None:
+        self.tag.close()
+        for view in (self._words, self._directory, self._tags, self._view):
+            if view is not None:
+                view.release()
+        self._map.close()
+
+
+def _read_header(path: str, head: bytes, size: int) -> _Header:
+    if not head.startswith(MAGIC):
+        raise DamagedFile(path, "not a number set")
+    if len(head) < HEADER.size:
+        raise DamagedFile(path, f"truncated: {size:,} bytes, and a header alone has {HEADER.size}")
+    header = _Header(*HEADER.unpack(head))
+    if struct.unpack_from("=H", head, len(MAGIC)) != (1,):
+        raise DamagedFile(path, "its byte order is not this machine's: use a little-endian one")
+    if header.format > FORMAT:
+        raise DamagedFile(
+            path, f"format {header.format} is newer than this program reads ({FORMAT}): update it"
+        )
+    if sha256(head[:-32]).digest() != header.sha256:
+        raise DamagedFile(path, "header checksum differs")
+    if size < header.length:
+        raise DamagedFile(path, f"truncated: {size:,} bytes of {header.length:,}")
+    if size > header.length:
+        raise DamagedFile(path, f"{size - header.length:,} bytes too long")
+    return header

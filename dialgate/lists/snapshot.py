@@ -1,0 +1,343 @@
+"""What the opposition registries answered, as published by `registry_sync` and read by the gate.
+
+A published folder holds number sets, each named by its contents, and `manifest.json`, whose replacement is the
+publication. The manifest is one JSON object:
+
+    {"version": "16 hex digits", "published_at": ms, "files": [
+        {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
+         "sha256": "64 hex digits", "numbers": 1234}], "format": 1}
+
+There is one file for each registry and controller; controller "" is a full list, which serves everybody. Two modes, one
+file format, told by the number set's meta, the JSON of `Contents`:
+
+    answers     the registry answered one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's tag
+                is the index of its `State`; a number that is not in the set was never asked: unknown.
+    full_list   the registry handed out everybody who is listed. A number that is not in the set is clear where
+                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered. `covered_by` holds
+                for each prefix the place of the consultation whose version it has; without it, all have the newest.
+                A set without tags has one state, *listed*, of the version that its prefix has.
+
+`signature` is the Ed25519 signature, in hexadecimal, of `signed_text`, where the publisher has a key.
+
+How both may change: a field is never renamed or removed and never changes its meaning; a new one goes last and has a
+default. Anything else is a higher `format` of the manifest, which an older program refuses.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.core.model import Instant, RegistryAnswer
+from dialgate.crypto.publisher_signature import is_signed
+from dialgate.lists.number_set import DamagedFile, NumberSet
+
+MANIFEST, PULLED = "manifest.json", "pulled.json"
+FORMAT = 1
+PUBLIC_KEY = re.compile("[0-9a-f]{64}")
+
+Mode: TypeAlias = Literal["answers", "full_list"]
+Stamp: TypeAlias = tuple[int, int, int]
+
+
+class Consultation(Struct, frozen=True, kw_only=True):
+    """One question put to a registry, and its proof. `submitted_at`, from which its validity runs, is when it was put,
+    or the version of a full list; `answered_at` is 0 where it is not known. The sums are of the texts, out of any zip."""
+
+    id: str
+    submitted_at: Instant
+    answered_at: Instant
+    imported_at: Instant
+    receipt: str
+    request_sha256: str
+    answer_sha256: str
+    lines: int
+    listed: int
+    clear: int
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """An answer that many numbers share. `consultation` indexes `Contents.consultations`; `listed_at` is the newest
+    consultation that ever said *listed*, kept under a newer *clear*: consents before it are void (L. 5/2018 art. 1 c. 5)."""
+
+    answer: Literal["listed", "clear"]
+    consultation: int
+    listed_at: Instant = 0
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """The meta of a number set. Every state is the tag of some number; consultations are kept also when none is."""
+
+    registry: str
+    controller: str
+    mode: Mode
+    consultations: tuple[Consultation, ...]
+    states: tuple[State, ...]
+    coverage: tuple[str, ...] = ()
+    covered_by: tuple[int, ...] = ()
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    registry: str
+    controller: str
+    mode: Mode
+    file: str
+    sha256: str
+    numbers: int
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    version: str
+    published_at: Instant
+    files: tuple[Entry, ...]
+    format: int = FORMAT
+    signature: str = ""
+
+
+def signed_text(manifest: Manifest) -> bytes:
+    """What a signature is about: what is published, and when. It stays as it is, whatever fields come."""
+    lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
+    lines += [
+        f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
+    ]
+    return "\n".join(lines).encode()
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """`oldest_consulted_at` is that of the oldest answer still in use. Both are 0 where nothing was answered."""
+
+    registry: str
+    controller: str
+    mode: Mode
+    numbers: int
+    newest_consulted_at: Instant
+    oldest_consulted_at: Instant
+
+
+class Pulled(Struct, frozen=True, kw_only=True):
+    """When this copy was last seen to be what is published elsewhere."""
+
+    at: Instant
+    version: str
+
+
+class SnapshotMissing(Exception):
+    """Nothing is published there."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises SnapshotMissing, DamagedFile."""
+    return _read_manifest(folder)[0]
+
+
+def read_contents(numbers: NumberSet, path: Path) -> Contents:
+    """Raises DamagedFile."""
+    try:
+        return msgspec.json.decode(numbers.meta, type=Contents)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedFile(str(path), f"its meta is not that of registry answers: {error}") from error
+
+
+def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
+    """Whether another manifest than the snapshot's is published now: one `stat`, for asking once a second."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except FileNotFoundError:
+        return False
+    return snapshot is None or _stamp(found) != snapshot.stamp
+
+
+class Answers(NamedTuple):
+    """`place` says where among `answers` a number's stands; it raises DamagedFile where the damage shows."""
+
+    place: Callable[[int], int]
+    answers: tuple[RegistryAnswer, ...]
+
+
+def pulled_at(folder: Path) -> Instant | None:
+    """When a copy of another's publications was last seen to be up to date; None where it is no such copy."""
+    try:
+        return msgspec.json.decode((folder / PULLED).read_bytes(), type=Pulled).at
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+
+
+class Snapshot:
+    """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
+
+    Opening verifies manifest, headers, lengths and metas; `verify` reads every byte."""
+
+    def __init__(self, manifest: Manifest, stamp: Stamp, opened: "tuple[_OpenFile, ...]") -> None:
+        self.version = manifest.version
+        self.published_at = manifest.published_at
+        self.stamp = stamp
+        self._files = {(file.contents.registry, file.contents.controller): file for file in opened}
+
+    @classmethod
+    def open(cls, folder: Path, key: str = "") -> "Snapshot":
+        """`key`: the public key that must have signed the manifest, or nothing. Raises SnapshotMissing, DamagedFile."""
+        manifest, stamp = _read_manifest(folder)
+        if key and not is_signed(signed_text(manifest), manifest.signature, key):
+            raise DamagedFile(str(folder / MANIFEST), "not signed with the key of `snapshot_key`")
+        with ExitStack() as on_failure:
+            opened = tuple(
+                _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
+            )
+            on_failure.pop_all()
+        return cls(manifest, stamp, opened)
+
+    def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
+        """`number` is the digits of the E.164 form. Raises DamagedFile where the damage shows."""
+        asked = self.of(registry, controller)
+        return asked.answers[asked.place(number)]
+
+    def of(self, registry: str, controller: str) -> "Answers":
+        """One registry's answers to one controller, for who asks it much."""
+        file = self._files.get((registry, controller)) or self._files.get((registry, ""))
+        if file is not None:
+            return Answers(file.place, file.answers)
+        nobody = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
+        return Answers(lambda _: 0, (nobody,))
+
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(file.part() for file in self._files.values())
+
+    def verify(self) -> None:
+        """Raises DamagedFile."""
+        for file in self._files.values():
+            file.numbers.verify()
+
+    def close(self) -> None:
+        """To be called when nobody asks any longer: an answer after it raises ValueError."""
+        for file in self._files.values():
+            file.numbers.close()
+
+
+class _OpenFile:
+    """A number set with its answers made ready: a state becomes a RegistryAnswer once, not once a call."""
+
+    def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
+        self.path = path
+        self.numbers = numbers
+        self.contents = contents = read_contents(numbers, path)
+        self._full = contents.mode == "full_list"
+        self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
+        self._states = tuple(self._answer(state) for state in contents.states)
+        areas = self._opened_areas() if self._full else {}
+        first = len(self._states)
+        self._areas = {prefix: first + 2 * at for at, prefix in enumerate(areas)}
+        self._widths = sorted({len(prefix) for prefix in areas}, reverse=True)
+        # By place: the states, of each area what is said of a number that is not in the set and of one that is, and -1.
+        self.answers = (*self._states, *chain.from_iterable(areas.values()), self._absent)
+
+    def _opened_areas(self) -> dict[str, tuple[RegistryAnswer, RegistryAnswer]]:
+        contents = self.contents
+        newest = max(
+            range(len(contents.consultations)), key=lambda at: contents.consultations[at].submitted_at
+        )
+        covered_by = contents.covered_by or (newest,) * len(contents.coverage)
+        if len(covered_by) != len(contents.coverage):
+            raise DamagedFile(str(self.path), "its coverage does not say which version each prefix has")
+        areas = {prefix: self._area(at) for prefix, at in zip(contents.coverage, covered_by, strict=True)}
+        self._absent = msgspec.structs.replace(self._area(newest)[0], answer="uncovered")
+        return areas
+
+    def _answer(self, state: State) -> RegistryAnswer:
+        consultation = self.contents.consultations[state.consultation]
+        return msgspec.structs.replace(
+            self._absent,
+            answer=state.answer,
+            consulted_at=consultation.submitted_at,
+            listed_at=state.listed_at,
+            consultation=consultation.id,
+        )
+
+    def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
+        """What is said of the numbers of an area that are not in the set, and of those that are."""
+        version = self.contents.consultations[at].submitted_at
+        clear = self._answer(State(answer="clear", consultation=at))
+        return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))
+
+    def place(self, number: int) -> int:
+        """Where in `answers` the number's stands. Raises DamagedFile where the damage shows."""
+        try:
+            tag = self.numbers.tag(number)
+        except IndexError:
+            tag = len(self._states)
+        if tag >= len(self._states):
+            raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again")
+        if not self._full:
+            return tag
+        area = self._area_of(number)
+        if tag >= 0:
+            return area + 1 if area >= 0 and not self.numbers.tagged else tag
+        return area
+
+    def _area_of(self, number: int) -> int:
+        digits = str(number)
+        for width in self._widths:
+            if (area := self._areas.get(digits[:width], -1)) >= 0:
+                return area
+        return -1
+
+    def part(self) -> Part:
+        contents = self.contents
+        answers = [self.answers[at] for at in self._areas.values()] if self._full else self._states
+        times = [answer.consulted_at for answer in answers]
+        return Part(
+            registry=contents.registry,
+            controller=contents.controller,
+            mode=contents.mode,
+            numbers=len(self.numbers),
+            newest_consulted_at=max(times, default=0),
+            oldest_consulted_at=min(times, default=0),
+        )
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            stamp = _stamp(os.fstat(file.fileno()))
+            manifest = msgspec.json.decode(file.read(), type=Manifest)
+    except FileNotFoundError:
+        raise SnapshotMissing(
+            f"{folder}: no registry answers are published here: run `registry-sync import`, or name the folder where it did"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedFile(str(path), f"not a manifest: {error}") from error
+    if manifest.format > FORMAT:
+        raise DamagedFile(
+            str(path), f"format {manifest.format} is newer than this program reads ({FORMAT}): update it"
+        )
+    return manifest, stamp
+
+
+def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack) -> _OpenFile:
+    path = folder / entry.file
+    try:
+        numbers = NumberSet.open(path)
+    except FileNotFoundError:
+        raise DamagedFile(
+            str(path), "missing, though the manifest names it: import again or roll back"
+        ) from None
+    on_failure.callback(numbers.close)
+    if numbers.sha256 != entry.sha256:
+        raise DamagedFile(str(path), "not the file that the manifest names: its sha256 differs")
+    file = _OpenFile(path, numbers, version)
+    holds = (file.contents.registry, file.contents.controller, file.contents.mode)
+    if holds != (entry.registry, entry.controller, entry.mode):
+        raise DamagedFile(str(path), "of another registry, controller or mode than the manifest says")
+    return file

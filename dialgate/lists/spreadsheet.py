@@ -1,0 +1,256 @@
+"""Rows of the first sheet of an XLSX file, read by a process of its own.
+
+A small XLSX can unpack to anything: 60 MB of styles took 5.3 GB. So each part of the archive is bounded before it is
+unpacked, no part may declare a DOCTYPE, and what remains is read under limits of memory and processor time, in a process
+whose end is an error message here. Started as `python -m dialgate.lists.spreadsheet`, it reads standard input and writes frames
+to standard output: four bytes of length and MessagePack each.
+"""
+
+import os
+import select
+import subprocess
+import sys
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from tempfile import TemporaryFile
+from typing import IO, Any, BinaryIO, Final, TypeAlias
+from xml.etree.ElementTree import ParseError
+from zipfile import BadZipFile, ZipFile
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.runtime.resource_limits import confine
+
+MEMORY: Final = 768 << 20  # beyond what Python and its libraries take: a million rows of three texts each
+SECONDS: Final = 600  # of processor time
+_SILENCE: Final = 300.0  # seconds until the first row, or the next rows, must have come
+_FRAME: Final = 64 << 20
+_ROWS_AT_ONCE: Final = 500
+_CHARACTERS_AT_ONCE: Final = 1 << 20
+_MOST_COLUMNS: Final = 1_024
+_LONGEST_CELL: Final = 32_767
+# What an XLSX may unpack to, in bytes: Excel's million rows with some columns, and texts that are held in memory.
+_MOST_UNPACKED: Final = 1 << 30
+_MOST_PARTS: Final = 10_000
+_MOST_SHARED: Final = 1 << 27
+_MOST_OTHER: Final = (
+    4 << 20
+)  # openpyxl holds styles, relations and names in up to ninety times as much memory
+_BOMB: Final = 500  # times smaller when packed: no table is
+_BOMB_BYTES: Final = 1 << 24
+# What openpyxl and zipfile raise for a file that is damaged, or made to do damage.
+_DAMAGE: Final = (
+    BadZipFile, zlib.error, EOFError, KeyError, ValueError, IndexError, TypeError,
+    AttributeError, SyntaxError, NotImplementedError, RuntimeError, OverflowError,
+)  # fmt: skip
+
+
+class Refused(ValueError):
+    """The file is not read. The text is a sentence that says why and what to do, and never holds a cell."""
+
+
+class _Sheet(Struct, frozen=True, tag=True):
+    title: str
+
+
+class _Rows(Struct, frozen=True, tag=True):
+    rows: list[tuple[int, list[str]]]
+
+
+class _Refusal(Struct, frozen=True, tag=True):
+    text: str
+
+
+class _End(Struct, frozen=True, tag=True):
+    pass
+
+
+_Frame: TypeAlias = _Sheet | _Rows | _Refusal | _End
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Frame).decode
+
+
+# ---- in the process that asks ----------------------------------------------------------------------------------------
+
+
+def read(
+    file: IO[bytes], memory: int = MEMORY, seconds: int = SECONDS
+) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+    """Return the first sheet's title, and its rows with their line, from 1. Raises `Refused`, here or with a later row."""
+    frames = _frames(file, memory, seconds)
+    first = next(frames)
+    if not isinstance(first, _Sheet):
+        frames.close()
+        raise _ended()
+    return first.title, _rows(frames)
+
+
+def _rows(frames: Iterator[_Frame]) -> Iterator[tuple[int, list[str]]]:
+    for frame in frames:
+        if isinstance(frame, _Rows):
+            yield from frame.rows
+        elif isinstance(frame, _End):
+            return
+    raise _ended()
+
+
+def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, None, None]:
+    with _on_disk(file) as stored:
+        process = subprocess.Popen(  # noqa: S603 - this very module
+            [sys.executable, "-m", __name__, str(memory), str(seconds)],
+            stdin=stored,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OPENPYXL_DEFUSEDXML": "True", "OPENPYXL_LXML": "False"},
+        )
+    assert process.stdout is not None
+    try:
+        while True:
+            head = _bytes(process.stdout, 4)
+            frame = _decode(_bytes(process.stdout, min(int.from_bytes(head, "big"), _FRAME)))
+            if isinstance(frame, _Refusal):
+                raise Refused(frame.text)
+            yield frame
+    except (EOFError, msgspec.DecodeError):
+        raise _ended() from None
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _on_disk(file: IO[bytes]) -> IO[bytes]:
+    """Return a file that another process can read; to be closed, which leaves `file` open."""
+    try:
+        return os.fdopen(os.dup(file.fileno()), "rb")
+    except OSError:  # it is in memory
+        copy: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
+        file.seek(0)
+        while some := file.read(1 << 20):
+            copy.write(some)
+        copy.flush()
+        return copy
+
+
+def _bytes(pipe: IO[bytes], count: int) -> bytes:
+    """Raises `EOFError` where the process ended before, or wrote nothing for too long."""
+    read = bytearray()
+    while len(read) < count:
+        if not select.select([pipe], [], [], _SILENCE)[0]:
+            raise EOFError
+        some = os.read(pipe.fileno(), count - len(read))
+        if not some:
+            raise EOFError
+        read += some
+    return bytes(read)
+
+
+def _ended() -> Refused:
+    return Refused("The spreadsheet takes too much memory or time to read; save it as CSV, or split it.")
+
+
+# ---- in the process that reads ---------------------------------------------------------------------------------------
+
+
+def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
+    from openpyxl import load_workbook  # noqa: PLC0415 - the asking process must stay small
+
+    def write(frame: _Frame) -> None:
+        body = _encode(frame)
+        out.write(len(body).to_bytes(4, "big") + body)
+        out.flush()
+
+    confine(memory, seconds)
+    try:
+        _check_parts(file)
+        file.seek(0)
+        book = load_workbook(file, read_only=True, data_only=False, keep_links=False)
+        with closing(book):
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # a file may claim any
+            write(_Sheet(str(sheet.title)))
+            for rows in _pieces(sheet):
+                write(_Rows(rows))
+        write(_End())
+    except Refused as refused:
+        write(_Refusal(str(refused)))
+    except MemoryError:
+        write(_Refusal(str(_ended())))
+    except _DAMAGE:
+        write(
+            _Refusal(
+                "The spreadsheet is damaged, protected or cut short; open it and save it anew, or as CSV."
+            )
+        )
+
+
+def _check_parts(file: BinaryIO) -> None:
+    """Refuse an archive before it is unpacked. zipfile unpacks no more of a part than it declares, so what is declared
+    holds."""
+    with ZipFile(file) as parts:
+        every = parts.infolist()
+        if len(every) > _MOST_PARTS or sum(part.file_size for part in every) > _MOST_UNPACKED:
+            raise Refused("The spreadsheet unpacks to more than is taken; save it as CSV.")
+        for part in every:
+            bomb = part.file_size > max(_BOMB_BYTES, part.compress_size * _BOMB)
+            if bomb or part.file_size > _most(part.filename):
+                raise Refused("The spreadsheet unpacks to more than is taken; save it as CSV.")
+        for part in every:
+            with parts.open(part) as opened:
+                _refuse_doctype(opened)
+
+
+def _most(name: str) -> int:
+    """Return how many bytes a part may have. Pictures are not read. A part may bear another's name: memory has its limit."""
+    if name.endswith("sharedStrings.xml"):
+        return _MOST_SHARED
+    is_sheet = name.startswith("xl/worksheets/") and name.endswith(".xml")
+    return _MOST_UNPACKED if is_sheet or not name.endswith((".xml", ".rels")) else _MOST_OTHER
+
+
+def _refuse_doctype(part: IO[bytes]) -> None:
+    """Read up to the root element: a DOCTYPE stands before it, however long the comments and whatever the encoding are."""
+    from defusedxml import DefusedXmlException  # noqa: PLC0415 - as above
+    from defusedxml.ElementTree import iterparse  # noqa: PLC0415
+
+    try:
+        next(iterparse(part, events=("start",), forbid_dtd=True), None)
+    except DefusedXmlException:
+        raise Refused("The spreadsheet has a DOCTYPE or defines entities, which no Excel writes.") from None
+    except (ParseError, UnicodeError, LookupError):
+        return  # no XML: a picture, or damage that shows when it is read
+
+
+def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str]]]]:
+    rows: list[tuple[int, list[str]]] = []
+    characters = 0
+    for line, values in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells = _bounded([_text(value) for value in values], line)
+        rows.append((line, cells))
+        characters += sum(map(len, cells))
+        if len(rows) >= _ROWS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            yield rows
+            rows, characters = [], 0
+    yield rows
+
+
+def _bounded(cells: list[str], line: int) -> list[str]:
+    if len(cells) > _MOST_COLUMNS:
+        raise Refused(f"Line {line} has more than {_MOST_COLUMNS:,} columns; it is no row of a list.")
+    if cells and max(map(len, cells)) > _LONGEST_CELL:
+        raise Refused(f"Line {line} has a cell of more than {_LONGEST_CELL:,} characters.")
+    return cells
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+if __name__ == "__main__":
+    _main(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), int(sys.argv[2]))

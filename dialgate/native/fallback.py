@@ -1,0 +1,158 @@
+"""The C of this package in Python: the same answers, for a machine without a compiler, and to hold the other to.
+
+The fallback for syncing the log is in decision_log/syncing.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from binascii import hexlify
+from bisect import bisect_left
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+
+    from msgspec import Raw
+
+_DIGITS, _GROUPS = 10_000, 20
+_DENSE = _GROUPS + _DIGITS // 16
+
+
+_NOT_DIGITS = re.compile(r"[^0-9]")
+
+
+def digits(text: str) -> str:
+    """The digits 0 to 9 that stand in it, in a row."""
+    return _NOT_DIGITS.sub("", text)
+
+
+class _Object(list[tuple[str, object]]):
+    """Of JSON: its names and values as they come."""
+
+
+def repeated(body: bytes | Raw, depth: int) -> str | None:
+    """Of a well-formed JSON document: a name that stands twice in one object. What lies within more than `depth` objects is
+    not looked at. Readers differ in which of the two they take (RFC 8259, 4)."""
+    # Numbers as text: one of thousands of digits is refused by Python, and no concern of ours.
+    return _repeated(
+        json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str, parse_float=str), depth
+    )
+
+
+def _repeated(value: object, depth: int) -> str | None:
+    if isinstance(value, _Object):
+        names = [name for name, _ in value]
+        if depth > 0 and len(set(names)) < len(names):
+            return next(name for name in names if names.count(name) > 1)
+        inner, depth = [held for _, held in value], depth - 1
+    else:
+        inner = value if isinstance(value, list) else []
+    found = (_repeated(each, depth) for each in (inner if depth > 0 else ()))
+    return next((name for name in found if name is not None), None)
+
+
+_ZERO = bytes(32)
+_FRAME = 83  # {"hash":"<64 hex digits>","entry":<body>}\n
+
+
+def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The lines of a log that follow `head` (32 bytes: the SHA-256 of the last line), and the new head."""
+    _refuse_if_no_head(head)
+    parts: list[bytes] = []
+    for body in bodies:
+        head = sha256(head + body).digest()
+        parts += (b'{"hash":"', hexlify(head), b'","entry":', body, b"}\n")
+    return b"".join(parts), head
+
+
+def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]:
+    """Of the whole lines at the beginning of `data` that follow `head`, `most` of them: the new head, the leaf of each
+    (RFC 6962, 2.1), and how many bytes they are."""
+    _refuse_if_no_head(head)
+    leaves: list[bytes] = []
+    taken = 0
+    while len(leaves) < most and (end := data.find(b"\n", taken)) >= 0:
+        line = data[taken : end + 1]
+        body = line[_FRAME:-2]
+        own = sha256(head + body).digest()
+        if line != b'{"hash":"%b","entry":%b}\n' % (hexlify(own), body):
+            break
+        head, taken = own, end + 1
+        leaves.append(sha256(b"\0" + body).digest())
+    return head, leaves, taken
+
+
+def paired(hashes: Sequence[bytes]) -> list[bytes]:
+    """The node over each two of a level (RFC 6962, 2.1)."""
+    if len(hashes) % 2 or any(len(each) != len(_ZERO) for each in hashes):
+        raise ValueError("pairs of hashes of 32 bytes")
+    return [
+        sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
+    ]
+
+
+def _refuse_if_no_head(head: bytes) -> None:
+    if len(head) != len(_ZERO):
+        raise ValueError("a head has 32 bytes")
+
+
+class Tagger:
+    """Called with a number: its tag, 0 for every number of a set without tags, -1 where it is not in the set.
+
+    `words` to `tags`: where these parts of a number set begin in its file, 0 for the last two in a set without tags; then
+    how many words, super-blocks and numbers there are. Raises IndexError where a damaged file points nowhere, and
+    ValueError once it is closed."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, as they come
+        self, file: mmap, words: int, supers: int, directory: int, ranks: int, tags: int,
+        word_count: int, super_count: int, number_count: int,
+    ) -> None:  # fmt: skip
+        self._view = memoryview(file)
+        entries = super_count * 256 + 1
+        self._words = self._part("H", words, word_count)
+        self._directory = self._part("I", directory, entries)
+        self._ranks = self._part("I", ranks, entries) if ranks else None
+        self._tags = self._part("H", tags, number_count) if tags else None
+        with self._part("Q", supers, super_count) as found:
+            self._supers = dict(zip(found, range(0, super_count * 256, 256), strict=True))
+
+    def _part(self, kind: str, at: int, items: int) -> memoryview[int]:
+        end = at + items * struct.calcsize("=" + kind)
+        if end > len(self._view):
+            raise IndexError("a part of the set lies outside of its file")
+        part: memoryview[int] = self._view[at:end].cast(kind)  # type: ignore[call-overload]  # kind is H, I or Q
+        return part
+
+    def __call__(self, number: int) -> int:
+        block, low = divmod(number, _DIGITS)
+        words = self._words
+        at = self._supers.get(block >> 8)
+        if at is None:
+            return -1
+        at += block & 255
+        begin, end = self._directory[at], self._directory[at + 1]
+        if begin > end or end > len(words):
+            raise IndexError("an offset of the set points outside of it")
+        if end - begin == _DENSE:
+            if not words[begin + _GROUPS + (low >> 4)] >> (low & 15) & 1:
+                return -1
+            # How many numbers of the block lie between the last multiple of 512 and this one.
+            start = begin + _GROUPS + (low >> 9) * 32
+            group = int.from_bytes(words[start : start + 32].tobytes(), "little")
+            before = (group & ((1 << (low & 511)) - 1)).bit_count()
+            return self._tag(at, words[begin + (low >> 9)] + before)
+        place = bisect_left(words, low, begin, end)
+        return self._tag(at, place - begin) if place < end and words[place] == low else -1
+
+    def _tag(self, at: int, before: int) -> int:
+        return 0 if self._tags is None or self._ranks is None else self._tags[self._ranks[at] + before]
+
+    def close(self) -> None:
+        for view in (self._words, self._directory, self._ranks, self._tags, self._view):
+            if view is not None:
+                view.release()

@@ -1,0 +1,130 @@
+"""After a breach: what a stolen key, or a node that others were in, was shown in a span of time, and what it could have
+been shown. For the notice to the authority within 72 hours (GDPR 33) and to the people concerned (GDPR 34).
+
+It knows what the gate answered. Who had the node had its files too: then all of `data` is exposed, and this says how much
+passed through meanwhile.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from dialgate.config.settings import Config, Scope
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import HOUR, Instant
+from dialgate.crypto.keys import KeyRetired, Keys
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.records import Record
+from dialgate.store.sqlite_subjects import Lookup
+
+# What opens the answers about any number of a controller.
+_READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """From `start` to before `end`. One of `client` and `node` is empty."""
+
+    start: Instant
+    end: Instant
+    client: str = ""
+    node: str = ""
+
+
+class LookedUp(Struct, frozen=True, kw_only=True):
+    at: str
+    client: str
+    node: str
+    controller: str
+    what: str
+    purpose: str
+
+
+class Exposure(Struct, frozen=True, kw_only=True):
+    """`numbers`: whose answers were given, in E.164; `unreadable`: of how many the month's keys are gone, so that nobody
+    can tell any more. `could_look_up`: most numbers that the key's limit allowed in the span; 0: it may not look up."""
+
+    client: str
+    node: str
+    start: str
+    end: str
+    known: bool
+    scopes: tuple[str, ...]
+    controllers: tuple[str, ...]
+    decisions: int
+    allows: int
+    lookups: list[LookedUp]
+    numbers: list[str]
+    unreadable: int
+    could_look_up: int
+
+
+class _Seen:
+    """Of the decision log: counts, and one sealed number for each pseudonym."""
+
+    def __init__(self) -> None:
+        self.decisions = self.allows = 0
+        self.sealed: dict[bytes, tuple[Instant, bytes]] = {}
+
+    def add(self, record: Record) -> None:
+        self.decisions += 1
+        self.allows += record.decision.allow
+        if record.facts.number.kind != "invalid":
+            self.sealed.setdefault(record.number, (record.at, record.sealed))
+
+
+def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
+    """`lookups`: those of the span. Raises `LogDamaged`."""
+    seen = _Seen()
+    for record in _records(config, span):
+        seen.add(record)
+    looked = [each for each in lookups if _concerns(span, each.client, each.node)]
+    numbers = {keys.ledger.unseal(each.sealed) for each in looked}
+    unreadable = 0
+    for at, sealed in seen.sealed.values():
+        try:
+            numbers.add(keys.month(at).unseal(sealed).split(" ", 1)[0])
+        except KeyRetired:
+            unreadable += 1
+    client = next((each for each in config.settings.clients if each.name == span.client), None)
+    reads = client is not None and not _READING.isdisjoint(client.scopes)
+    hours = -(-(span.end - span.start) // HOUR)
+    return Exposure(
+        client=span.client,
+        node=span.node,
+        start=rfc3339(span.start),
+        end=rfc3339(span.end),
+        known=client is not None if span.client else span.node == config.settings.node,
+        scopes=client.scopes if client else (),
+        controllers=client.controllers if client else tuple(config.controllers),
+        decisions=seen.decisions,
+        allows=seen.allows,
+        lookups=[_told(each) for each in looked],
+        numbers=sorted(numbers),
+        unreadable=unreadable,
+        could_look_up=hours * config.settings.limits.lookups_an_hour if reads else 0,
+    )
+
+
+def _records(config: Config, span: Span) -> Iterator[Record]:
+    for _, entry in Chains(config.data).within(lambda reader: reader.entries()):
+        if (
+            isinstance(entry, Record)
+            and span.start <= entry.at < span.end
+            and _concerns(span, entry.client, entry.node)
+        ):
+            yield entry
+
+
+def _concerns(span: Span, client: str, node: str) -> bool:
+    return client == span.client if span.client else node.partition("/")[0] == span.node
+
+
+def _told(lookup: Lookup) -> LookedUp:
+    return LookedUp(
+        at=rfc3339(lookup.at),
+        client=lookup.client,
+        node=lookup.node,
+        controller=lookup.controller,
+        what=lookup.what,
+        purpose=lookup.purpose,
+    )

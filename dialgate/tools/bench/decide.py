@@ -1,0 +1,65 @@
+"""What the pure core costs: `decide` alone, on the facts of a call that is allowed and of one that is not."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from dialgate.config import settings
+from dialgate.core import local_time
+from dialgate.core.decision import decide
+from dialgate.core.law import Law
+from dialgate.core.model import DAY, Facts, Instant, Listing, Number, Origin, RegistryAnswer
+from dialgate.tools.bench import BenchError, Figure, world
+
+_TUESDAY: Instant = 1_795_514_400_000  # 2026-11-24T10:00:00Z
+_DECISIONS = 5_000
+_REPEATS = 5
+
+
+def run(countries: Path) -> Iterator[Figure]:
+    """The best of some repeats, for the core does not wait for anything."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = settings.load(world.write_config(Path(folder), countries))
+    law = config.laws["IT"]
+    clear = facts(config, law)
+    listed = replace(clear, registries=(replace(clear.registries[0], answer="listed", listed_at=1),))
+    for name, asked, allow in (("allow", clear, True), ("deny", listed, False)):
+        if decide(asked, law).allow is not allow:
+            raise BenchError(f"the facts meant for {name} are decided otherwise under this law")
+        yield Figure(f"decide.{name}", round(_fastest(asked, law) * 1e6, 2), "us")
+
+
+def facts(config: settings.Config, law: Law) -> Facts:
+    """An agent's sale to a number from the directory, which the registry said is clear."""
+    line = config.lines[world.CAMPAIGN]
+    return Facts(
+        at=_TUESDAY,
+        today=date(2026, 11, 24),
+        number=Number(kind="fixed", region="IT"),
+        controller=line.controller,
+        campaign=line.campaign,
+        call_type="agent",
+        caller_id=line.caller_ids[world.CALLER_ID],
+        places=(local_time.place(law.zone, law.holidays, _TUESDAY),),
+        listings=(
+            Listing(
+                list="l", basis="directory", origin=Origin(collected_by="d", collected_on=date(2026, 1, 1))
+            ),
+        ),
+        registries=(RegistryAnswer(registry="rpo", answer="clear", consulted_at=_TUESDAY - DAY),),
+    )
+
+
+def _fastest(asked: Facts, law: Law) -> float:
+    """Seconds a decision."""
+    best = 1.0
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        for _ in range(_DECISIONS):
+            decide(asked, law)
+        best = min(best, (time.perf_counter() - began) / _DECISIONS)
+    return best

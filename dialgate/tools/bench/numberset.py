@@ -1,0 +1,105 @@
+"""What a number set costs: bytes a number, lookups, opening, and the memory of one more process that reads it."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dialgate.lists.number_set import NumberSet, write
+from dialgate.tools.bench import Figure
+
+LOOKUPS = 200_000
+# Where Italian subscribers' numbers lie: mobiles fill 3[2-9]x thinly, landlines fill some hundred area codes.
+MOBILE = tuple(39_000_0000000 + 300_0000000 + prefix * 10_000_000 for prefix in range(20, 99))
+LANDLINE = tuple(39_0_000_000000 + area * 1_000_000 for area in range(100, 999, 4))
+
+# What one reader's memory grew by, in kB, once it has opened the file and looked up 100,000 numbers all over it: first
+# what is its own, then with the pages of the file, which the readers share.
+READER = """
+import sys, random
+from pathlib import Path
+from dialgate.lists.number_set import NumberSet
+def resident():
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    return [int(status[name].split()[0]) for name in ("RssAnon", "VmRSS")]
+before = resident()
+numbers = NumberSet.open(Path(sys.argv[1]))
+asked = random.Random(1)
+for _ in range(100_000):
+    asked.randrange(393_200_000_000, 393_990_000_000) in numbers
+print(*(now - then for now, then in zip(resident(), before)))
+"""
+
+
+def run(numbers: int) -> Iterator[Figure]:
+    """About `numbers` of them: two thirds mobile, one third landline; Linux only."""
+    random = np.random.default_rng(1)
+    present = italian(numbers, random)
+    absent = np.setdiff1d(italian(LOOKUPS, random), present)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "numbers"
+        began = time.perf_counter()
+        write(path, np.array_split(present, 1 + len(present) // 1_000_000), meta=b"")
+        yield Figure("numberset.write", round(time.perf_counter() - began, 2), "s")
+        size = path.stat().st_size
+        yield Figure("numberset.numbers", len(present), "numbers")
+        yield _compared("numberset.size", size / len(present), "bytes/number", 8.0)
+        began = time.perf_counter()
+        opened = NumberSet.open(path)
+        yield Figure("numberset.open", round((time.perf_counter() - began) * 1e3, 2), "ms")
+        yield Figure("numberset.lookup_hit", lookup(opened, random.choice(present, LOOKUPS)), "us")
+        yield Figure("numberset.lookup_miss", lookup(opened, random.permutation(absent)), "us")
+        own, resident = _reader_memory(path)
+        yield _compared("numberset.reader_own_memory", own, "MB", size / 1e6)
+        yield _compared("numberset.reader_resident", resident, "MB", size / 1e6)
+        opened.close()
+
+
+def italian(numbers: int, random: np.random.Generator) -> NDArray[np.uint64]:
+    """At most `numbers` different numbers, sorted."""
+    mobile = numbers * 2 // 3
+    return np.unique(
+        np.concatenate(
+            (
+                random.choice(np.array(MOBILE), mobile) + random.integers(0, 10_000_000, mobile),
+                random.choice(np.array(LANDLINE), numbers - mobile)
+                + random.integers(0, 1_000_000, numbers - mobile),
+            )
+        )
+    ).astype(np.uint64)
+
+
+def _compared(name: str, value: float, unit: str, baseline: float) -> Figure:
+    return Figure(name, round(value, 3), unit, round(baseline, 3), round(value / baseline, 4))
+
+
+def lookup(numbers: NumberSet, asked: NDArray[np.uint64]) -> float:
+    """Microseconds of processor time each, the loop's own taken off; the best of five."""
+    questions = asked.tolist()
+    best = 1e9
+    for _ in range(5):
+        began = time.process_time()
+        for number in questions:
+            number in numbers  # noqa: B015 - only its time counts
+        looked = time.process_time()
+        for _number in questions:
+            pass
+        best = min(best, 2 * looked - began - time.process_time())
+    return round(best / len(questions) * 1e6, 3)
+
+
+def _reader_memory(path: Path) -> tuple[float, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(path)],
+        stdin=subprocess.DEVNULL,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    own, resident = done.stdout.split()
+    return int(own) / 1e3, int(resident) / 1e3

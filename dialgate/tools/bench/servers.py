@@ -1,0 +1,89 @@
+"""Servers to measure, each a process of its own."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.tools.bench import BenchError
+
+
+class Server(Struct, frozen=True):
+    pid: int
+    port: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far, of all its threads and of its workers."""
+        seconds = 0.0
+        for pid in [self.pid, *self._children()]:
+            with suppress(OSError):  # it has just ended
+                seconds += time.clock_gettime(_clock(pid))
+        return seconds
+
+    def _children(self) -> list[int]:
+        return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
+
+    def settle(self) -> None:
+        """Wait until the server has no child process any more. For a gate without workers."""
+        while self._children():
+            time.sleep(0.05)
+
+
+def _clock(pid: int) -> int:
+    """Linux's clock of a process, to the nanosecond: clock_getcpuclockid(3), which Python does not have."""
+    return ~pid << 3 | 2
+
+
+@contextmanager
+def bare(program: str, port: int = 0) -> Iterator[Server]:
+    """A server that does nothing. `program` prints its port once it listens; it is given one, 0 for any."""
+    words = [sys.executable, "-c", program, str(port)]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(process.pid, int(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
+    """`dialgate serve`. `door`: which of the URLs that its event "ready" names is to be asked."""
+    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            yield Server(process.pid, _port(process, door))
+        finally:
+            process.terminate()
+
+
+def _port(process: subprocess.Popen[bytes], door: str) -> int:
+    assert process.stderr is not None
+    said = b""
+    for line in process.stderr:
+        said += line
+        event = msgspec.json.decode(line) if line.startswith(b"{") else {}
+        if event.get("event") == "ready":
+            return int(event[door].rpartition(":")[2])
+    raise BenchError(f"the gate did not start; it said:\n{said.decode()}")
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A Redis as README asks for, on a socket in the folder. Gives its URL."""
+    settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
+                "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip
+    words = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            if not any(b"Ready to accept" in line for line in process.stdout):
+                raise BenchError("redis-server did not start")
+            yield f"unix://{folder}/redis.socket"
+        finally:
+            process.kill()

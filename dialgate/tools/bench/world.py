@@ -1,0 +1,161 @@
+"""A gate to measure: a data folder and a configuration with everything on, filled by the commands that an operator uses.
+
+All hours are open, so that figures do not depend on when they are taken; the rule of hours runs all the same.
+"""
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+from msgspec import Struct
+
+from dialgate.core import local_time
+from dialgate.core.model import HOUR
+from dialgate.runtime.clock import wall_clock
+
+CAMPAIGN, CALLER_ID, CLIENT = "bench-fibre", "+390844999999", "bench"
+_KEY = "bench-key"
+# Rome's landlines: 06 and eight digits.
+_FIRST, _LAST = 390_630_000_000, 390_690_000_000
+_SETTINGS = {
+    "data": "data",
+    "countries": "countries",
+    "controllers": "controllers",
+    "listen": {"port": 0},
+    "fastagi": {"port": 0},
+    "sip": {
+        "port": 0,
+        "trunks": [{"client": CLIENT, "campaign": CAMPAIGN, "contacts": ["sip:{number}@trunk.example"]}],
+    },
+    "clients": [
+        {
+            "name": CLIENT,
+            "controllers": [CLIENT],
+            "scopes": ["check", "watch"],
+            "key_sha256": sha256(_KEY.encode()).hexdigest(),
+            "sources": ["127.0.0.1/32"],
+        }
+    ],
+}
+_CONTROLLER = {
+    "id": CLIENT,
+    "name": "A controller to be measured",
+    "country": "IT",
+    "campaigns": [
+        {
+            "id": CAMPAIGN,
+            "purpose": "sale",
+            "sector": "telecommunications",
+            "call_type": "agent",
+            "caller_ids": [CALLER_ID],
+            "trunk_country": "IT",
+            "dial_region": "IT",
+        }
+    ],
+}
+_ALL_DAY = {
+    "source": "none: a gate to measure",
+    "from": "2018-01-01",
+    "severity": "operator",
+    **{day: ["00:00-24:00"] for day in ("weekday", "saturday", "sunday", "holiday")},
+}
+
+
+class World(Struct, frozen=True):
+    """`callable` numbers are clear with the registry and on a list from the directory; one in ten of `numbers`, drawn
+    without order, is neither or is listed."""
+
+    config: Path
+    key: str
+    numbers: list[int]
+    callable: list[int]
+
+
+def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
+    """`countries`: the folder of the operator's laws; `settings`: of dialgate.yaml, besides the usual. Raises CalledProcessError where a command refuses."""
+    config = write_config(folder, countries, **settings)
+    draw = random.Random(1)
+    numbers = draw.sample(range(_FIRST, _LAST), size)
+    clear, listed = numbers[: size * 9 // 10], numbers[size * 9 // 10 : size * 19 // 20]
+    _answer(folder, clear, listed)
+    _load(folder, config, clear + listed)
+    draw.shuffle(numbers)
+    return World(config, _KEY, numbers, clear)
+
+
+def write_config(folder: Path, countries: Path, **settings: Any) -> Path:
+    law = yaml.safe_load((countries / "it.yaml").read_text("utf-8"))
+    law["hours"].append(_ALL_DAY)
+    files: dict[str, Any] = {
+        "dialgate.yaml": _SETTINGS | settings,
+        "controllers/bench.yaml": _CONTROLLER,
+        "countries/it.yaml": law,
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(content), "utf-8")
+    return folder / "dialgate.yaml"
+
+
+def _answer(folder: Path, clear: list[int], listed: list[int]) -> None:
+    statuses = [*((number, 0) for number in clear), *((number, 1) for number in listed)]
+    national = [(str(number)[2:], status) for number, status in statuses]
+    (folder / "asked.txt").write_text("".join(f"{number}\n" for number, _ in national), "ascii")
+    (folder / "answer.txt").write_text(
+        "".join(f"{number},{status}\n" for number, status in national), "ascii"
+    )
+    _command(
+        [
+            "-m",
+            "registry_sync.cli",
+            "import",
+            "--registry",
+            "rpo",
+            "--controller",
+            CLIENT,
+            "--receipt",
+            "bench",
+        ],
+        {
+            "--request": folder / "asked.txt",
+            "--answer": folder / "answer.txt",
+            "--consulted-at": local_time.rfc3339(wall_clock() - HOUR),
+            "--snapshots": folder / "data/snapshots",
+        },
+    )
+
+
+def _load(folder: Path, config: Path, numbers: list[int]) -> None:
+    (folder / "list.csv").write_text("number\n" + "".join(f"+{number}\n" for number in numbers), "ascii")
+    _command(
+        ["-m", "dialgate", "list", "load", str(folder / "list.csv"), "--id", "bench", "--campaign", CAMPAIGN],
+        {
+            "--basis": "directory",
+            "--collected-by": "directory",
+            "--collected-on": "2026-01-01",
+            "--config": config,
+        },
+    )
+
+
+def _command(words: list[str], options: dict[str, object]) -> None:
+    given = [str(part) for option in options.items() for part in option]
+    subprocess.run(
+        [sys.executable, *words, *given], stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def bodies(numbers: Iterator[int], count: int) -> bytes:
+    """Request bodies, one a line, each with a call id of its own."""
+    return b"".join(
+        b'{"to":"+%d","from":"%b","campaign":"%b","call_id":"call-%d"}\n'
+        % (number, CALLER_ID.encode(), CAMPAIGN.encode(), number)
+        for number in islice(numbers, count)
+    )

@@ -1,0 +1,269 @@
+"""Asterisk's dialplan, as much of it as ours use: extensions.conf read and run on a channel, until a call is placed or ended.
+
+An application or a function that is not known here ends the run with `Unknown`: what was not understood was not tested.
+It behaves as Asterisk 22.10.1 and 18.26.4 were seen to. Expressions are in expressions.py.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from dialgate.tools.conformance.asterisk import Channel, agi
+from dialgate.tools.conformance.expressions import Unknown, evaluate
+from dialgate.tools.conformance.fetching import fetch
+
+_LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
+_STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
+_CURL_SECONDS: Final = 180.0  # without CURLOPT
+_MOST_STEPS: Final = 200
+_BUFFER: Final = 4096  # VAR_BUF_SIZE: what `${…}` and `$[…]` hold, with the NUL at the end
+_EXPIRED: Final = "T"  # the extension that a channel goes to when TIMEOUT(absolute) expires
+
+
+class NoExtension(Unknown):
+    """A call has nowhere to begin in the dialplan."""
+
+
+class Step(Struct, frozen=True):
+    label: str
+    application: str
+    data: str
+
+
+def read(text: str) -> dict[str, dict[str, list[Step]]]:
+    """Context, pattern, steps. Lines before the first context, as a carrier entry has them, are in the context ``."""
+    found: dict[str, dict[str, list[Step]]] = {"": {}}
+    context = pattern = ""
+    for raw in text.splitlines():
+        line = raw.partition(";")[0].strip()
+        if line.startswith("["):
+            context = line.strip("[]")
+            found.setdefault(context, {})
+        elif given := _LINE.fullmatch(line):
+            rest = given[2]
+            if given[1] == "exten":
+                pattern, _, rest = (part.strip() for part in rest.partition(","))
+            step = _STEP.fullmatch(rest)
+            if step is None:
+                raise Unknown(f"no step: {line}")
+            found[context].setdefault(pattern, []).append(Step(step[2] or "", step[3], step[4] or ""))
+    return found
+
+
+def matching(extensions: Mapping[str, list[Step]], extension: str) -> list[Step]:
+    for pattern, steps in extensions.items():
+        if pattern == extension or (pattern.startswith("_") and _pattern(pattern).fullmatch(extension)):
+            return steps
+    return []
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    ends = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*"}
+    parts = re.findall(r"\[[^]]*\]|.", pattern[1:])
+    return re.compile("".join(part if part[0] == "[" else ends.get(part, re.escape(part)) for part in parts))
+
+
+class Run:
+    """One channel in one context. `placed` is what was dialled; `shown` the caller ID that left with it; `forwards` says
+    whether Dial() follows a trunk's 302 that Asterisk's core is told of (`redirect_method=uri_core`)."""
+
+    def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
+        self.channel = channel
+        self.placed = self.shown = ""
+        self.forwards = False
+        self._extensions = extensions
+        self._steps = matching(extensions, channel.extension)
+        self._at = 0
+        self._curl_seconds = _CURL_SECONDS
+
+    async def to_its_end(self) -> str:
+        """The dial string, or nothing where the call was not placed."""
+        for _ in range(_MOST_STEPS):
+            if self.channel.expired:
+                self._expire()
+            if self._at >= len(self._steps) or self.channel.ended or self.placed:
+                return self.placed
+            step = self._steps[self._at]
+            self._at += 1
+            await self._do(step.application, step.data)
+        raise Unknown("the dialplan does not end")
+
+    def _expire(self) -> None:
+        self.channel.limit, self.channel.expired = None, False
+        self._steps, self._at = self._extensions.get(_EXPIRED, []), 0
+
+    async def _do(self, application: str, data: str) -> None:
+        if application == "ExecIf":
+            condition, _, then = (await self._filled(data)).partition("?")
+            inner = _STEP.fullmatch(f"1,{then}")
+            if condition not in {"", "0"} and inner is not None:
+                await self._do(inner[3], inner[4] or "")
+            return
+        known = _APPLICATIONS.get(application)
+        if known is None:
+            raise Unknown(f"the application {application}")
+        filled = await self._filled(data)
+        if application == "AGI":
+            url, *arguments = filled.split(",")
+            await agi(self.channel, url, *arguments)
+        else:
+            known(self, filled)
+
+    def _set(self, data: str) -> None:
+        name, _, value = data.partition("=")
+        if name == "CURLOPT(httptimeout)":
+            self._curl_seconds = float(value)
+        elif name == "CALLERID(num)":
+            self.channel.caller = value
+        elif name == "CALLERID(pres)":
+            self.channel.presentation = value
+        elif name == "TIMEOUT(absolute)":
+            now = asyncio.get_running_loop().time()
+            self.channel.limit = now + float(value) if float(value) else None
+        elif "(" not in name:
+            self.channel.variables[name.lstrip("_")] = value
+        elif not name.startswith("CURLOPT("):
+            raise Unknown(f"the function {name}")
+
+    def _goto_if(self, data: str) -> None:
+        condition, _, labels = data.partition("?")
+        yes, _, no = labels.partition(":")
+        label = no if condition in {"", "0"} else yes
+        if label:
+            self._at = next(at for at, step in enumerate(self._steps) if step.label == label)
+
+    def _hangup(self, data: str) -> None:
+        self.channel.variables["HANGUPCAUSE"] = data or "16"
+        self.channel.ended = True
+
+    def _dial(self, data: str) -> None:
+        self.placed = data
+        self.shown = self.channel.caller if self.channel.presentation.startswith("allowed") else "anonymous"
+        self.forwards = "i" not in re.sub(r"\([^)]*\)", "", data.split(",")[2] if data.count(",") > 1 else "")
+
+    def _nothing(self, _: str) -> None:
+        """Logs, on a real one."""
+
+    # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
+
+    async def _filled(self, text: str) -> str:
+        done = ""
+        while (begin := text.find("$")) >= 0 and begin + 1 < len(text):
+            if text[begin + 1] not in "{[":
+                done, text = done + text[: begin + 1], text[begin + 1 :]
+                continue
+            end = _closing(text, begin + 1)
+            inner = await self._filled(text[begin + 2 : end])
+            inner = inner[: _BUFFER - 1]
+            value = await self._value(inner) if text[begin + 1] == "{" else evaluate(inner)
+            done, text = done + text[:begin] + value, text[end + 1 :]
+        return done + text
+
+    async def _value(self, name: str) -> str:
+        function = re.fullmatch(r"([A-Z]+)\((.*)\)", name, re.DOTALL)
+        if function is not None:
+            return await self._function(function[1], function[2])
+        name, _, cut = name.partition(":")
+        own = {"EXTEN": self.channel.extension, "UNIQUEID": self.channel.uniqueid}
+        value = own.get(name, self.channel.variables.get(name, ""))
+        return value[int(cut) :] if cut else value
+
+    async def _function(self, name: str, data: str) -> str:
+        if name == "CURL":
+            return await self._fetched(data)
+        if name == "CALLERID":
+            return {"num": self.channel.caller, "name": self.channel.caller_name}[data]
+        known = _FUNCTIONS.get(name)
+        if known is None:
+            raise Unknown(f"the function {name}")
+        return known(data)
+
+    async def _fetched(self, url: str) -> str:
+        """The body whatever the status, without a line end; nothing at all where it was not complete in time."""
+        answer = await fetch(url, self._curl_seconds)
+        return "" if answer is None else answer.body.removesuffix("\n")
+
+
+_APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
+    "Set": Run._set,  # noqa: SLF001 - the table of the class above
+    "GotoIf": Run._goto_if,  # noqa: SLF001 - as above
+    "Hangup": Run._hangup,  # noqa: SLF001 - as above
+    "Dial": Run._dial,  # noqa: SLF001 - as above
+    "NoOp": Run._nothing,  # noqa: SLF001 - as above
+    "Log": Run._nothing,  # noqa: SLF001 - as above
+    "AGI": Run._nothing,  # noqa: SLF001 - as above; it awaits, so it is done apart
+}
+
+
+def _filter(data: str) -> str:
+    allowed, _, text = data.partition(",")
+    return "".join(re.findall(f"[{allowed}]", text))
+
+
+def _regex(data: str) -> str:
+    _, pattern, text = data.split('"', 2)
+    return "1" if re.search(pattern, text.removeprefix(" ")) else "0"
+
+
+def _if(data: str) -> str:
+    condition, _, values = data.partition("?")
+    yes, _, no = values.partition(":")
+    return no if condition.strip() in {"", "0"} else yes
+
+
+_FUNCTIONS: Final[dict[str, Callable[[str], str]]] = {
+    "FILTER": _filter,
+    "IF": _if,
+    "REGEX": _regex,
+    "URIENCODE": lambda data: quote(data, safe=""),
+    "TOLOWER": str.lower,
+}
+
+
+def _closing(text: str, begin: int) -> int:
+    opened = text[begin]
+    closes = {"{": "}", "[": "]"}[opened]
+    depth = 0
+    for at in range(begin, len(text)):
+        depth += (text[at] == opened) - (text[at] == closes)
+        if not depth:
+            return at
+    raise Unknown(f"a bracket that is not closed: {text}")
+
+
+def _context(
+    contexts: Mapping[str, dict[str, list[Step]]], name: str, extension: str
+) -> dict[str, list[Step]]:
+    """Return the context that a call begins in. Raises `NoExtension`."""
+    where = f"context [{name}]" if name else "carrier entry (lines before the first context)"
+    patterns = contexts.get(name)
+    if patterns is None:
+        known = (
+            ", ".join(f"[{context}]" for context, held in contexts.items() if held)
+            or "no context with extensions"
+        )
+        raise NoExtension(f"the file has no {where}; it has {known}. Name the context with --context")
+    if not matching(patterns, extension):
+        known = ", ".join(patterns) or "none"
+        raise NoExtension(
+            f"no pattern of the {where} matches {extension}, which the test calls; its patterns: {known}."
+            " Add one, or name another context with --context. `include =>` is not followed"
+        )
+    return patterns
+
+
+async def run(text: str, context: str, channel: Channel) -> Run:
+    """Place a call by a dialplan. Raises `Unknown`."""
+    extensions = _context(read(text), context, channel.extension)
+    made = Run(channel, extensions)
+    await made.to_its_end()
+    return made
+
+
+async def call(text: str, context: str, channel: Channel) -> str:
+    """Place a call by a dialplan. Returns the dial string, or nothing. Raises `Unknown`."""
+    return (await run(text, context, channel)).placed

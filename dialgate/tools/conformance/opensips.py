@@ -1,0 +1,233 @@
+"""An emulator of OpenSIPS, of what our script uses. It runs routes on an INVITE until that leaves for the trunk or is answered.
+
+A statement, function or variable that is not known here ends the run with `Unknown`. It behaves as OpenSIPS 4.0.1 and
+3.6.8 were seen to: a text that is assigned is taken literally, `$(rU{rest.escape})` in it too; in a function's
+argument variables are filled in; with `no_concurrent_connects` a request that begins while another
+connects to the same host fails at once.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, TypeAlias
+from urllib.parse import quote, urlsplit
+
+from msgspec import Struct, field
+
+from dialgate.tools.conformance.expressions import Unknown
+from dialgate.tools.conformance.fetching import fetch
+from dialgate.tools.conformance.opensips_script import Tree, read
+
+_VARIABLE: Final = re.compile(r"\$\(?(\w+)(?:\((\w+)\))?(?:\{([\w.]+)\})?\)?")
+_IN_TEXT: Final = re.compile(r"\$\((?:[^(){}]|\([^)]*\)|\{[^}]*\})*\)|\$\w+(?:\(\w+\))?")
+_CONNECT_SECONDS: Final = 20.0  # without modparam
+_ALREADY_CONNECTING, _FAILED = -4, -1
+# Headers that name a caller, hide one, or route the call. The gate checks none of them.
+IDENTITIES: Final = (
+    "P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Privacy", "Diversion", "History-Info",
+    "Referred-By", "Identity", "Route",
+)  # fmt: skip
+_Value: TypeAlias = str | int
+
+
+class Invite(Struct, kw_only=True):
+    """A call at OpenSIPS. `left` says that it was relayed, `status` how it was answered, `avps` are its transaction's."""
+
+    uri: str
+    from_uri: str
+    to_uri: str
+    from_name: str = ""
+    call_id: str = "c-1"
+    headers: dict[str, str] = field(default_factory=dict)
+    destination: str = ""
+    left: bool = False
+    status: int = 0
+    avps: dict[str, _Value] = field(default_factory=dict)
+    failure_route: str = ""
+
+
+class _Ended(Exception):
+    """`exit`, or the script waits for the gate."""
+
+
+class OpenSips:
+    """A running OpenSIPS with one script. Its workers share what rest_client knows of hosts."""
+
+    def __init__(self, script: str) -> None:
+        self._routes, self._parameters = read(script)
+        self._connecting: set[str] = set()
+
+    def parameter(self, name: str, default: float) -> float:
+        return float(self._parameters.get(name, default))
+
+    async def call(self, invite: Invite, route: str = "DIALGATE") -> None:
+        try:
+            await self._run(self._route(route), invite)
+        except _Ended:
+            return
+
+    async def redirect(self, invite: Invite) -> None:
+        """The trunk answers 302. Without a failure route that replies, the 302 goes back to the dialer, which follows."""
+        invite.status = 302
+        if invite.failure_route:
+            await self.call(invite, f"failure:{invite.failure_route}")
+
+    def _route(self, name: str) -> Tree:
+        if name not in self._routes:
+            raise Unknown(f"the route {name}")
+        return self._routes[name]
+
+    async def _run(self, statements: Tree, invite: Invite) -> None:
+        for statement in statements:
+            match statement:
+                case ("if", condition, then, otherwise):
+                    await self._run(then if await self._value(condition, invite) else otherwise, invite)
+                case ("set", variable, value):
+                    _assign(variable, await self._value(value, invite), invite)
+                case ("async", request, resume):
+                    await self._asked(request, invite)
+                    await self._run(self._route(resume), invite)
+                    raise _Ended
+                case ("exit",):
+                    raise _Ended
+                case call:
+                    await self._value(call, invite)
+
+    async def _value(self, tree: Tree, invite: Invite) -> _Value:
+        match tree:
+            case ("literal", value):
+                return value  # type: ignore[no-any-return] # text or number
+            case ("variable", name):
+                return _read(name, invite)
+            case ("not", operand):
+                return int(not await self._value(operand, invite))
+            case ("and", left, right):
+                return int(bool(await self._value(left, invite)) and bool(await self._value(right, invite)))
+            case ("or", left, right):
+                return int(bool(await self._value(left, invite)) or bool(await self._value(right, invite)))
+            case ("call", name, arguments):
+                return await self._called(name, arguments, invite)
+            case (sign, left, right):
+                return _applied(sign, await self._value(left, invite), await self._value(right, invite))
+        raise Unknown(f"the expression {tree[0]}")
+
+    async def _called(self, name: str, arguments: tuple[Tree, ...], invite: Invite) -> int:
+        given = [_filled(each, invite) for each in arguments]
+        match name, given:
+            case "route", [target]:
+                await self._run(self._route(target), invite)
+            case "t_reply", [status, _]:
+                invite.status, invite.left = int(status), False
+            case "t_relay", []:
+                invite.left = True
+            case "t_check_status", [pattern]:
+                return int(re.fullmatch(pattern, str(invite.status)) is not None)
+            case "t_on_failure", [target]:
+                invite.failure_route = target
+            case "remove_hf", [header]:
+                invite.headers.pop(header, None)
+            case "uac_replace_from", [shown, uri]:
+                invite.from_name, invite.from_uri = shown, uri
+            case "uac_replace_to", [_, uri]:
+                invite.to_uri = uri
+            case ("t_newtran" | "record_route", []) | ("append_to_reply", [_]):
+                pass
+            case _:
+                raise Unknown(f"the function {name}")
+        return 1
+
+    async def _asked(self, request: Tree, invite: Invite) -> None:
+        match request:
+            case ("call", "rest_get", (url, ("variable", body), _, ("variable", code))):
+                rc, status, text = await self._fetched(str(await self._value(url, invite)))
+            case _:
+                raise Unknown("an async() that is not a rest_get() with four arguments")
+        invite.avps["rc"] = rc
+        if rc > 0:
+            _assign(body, text, invite)
+            _assign(code, status, invite)
+
+    async def _fetched(self, url: str) -> tuple[int, int, str]:
+        host = urlsplit(url).netloc
+        if self.parameter("no_concurrent_connects", 0) and host in self._connecting:
+            return _ALREADY_CONNECTING, 0, ""
+        self._connecting.add(host)
+        limit = self.parameter("curl_timeout", _CONNECT_SECONDS)
+        try:
+            answer = await fetch(url, limit)
+        finally:
+            self._connecting.discard(host)
+        return (_FAILED, 0, "") if answer is None else (1, answer.status, answer.body)
+
+
+def _read(name: str, invite: Invite) -> _Value:
+    found = _VARIABLE.fullmatch(name)
+    kind, inner, transformation = found.groups() if found else ("", "", "")
+    if kind == "avp":
+        value = invite.avps.get(inner or "", "")
+    elif kind in _FIELDS:
+        value = _FIELDS[kind](invite)
+    else:
+        raise Unknown(f"the variable {name}")
+    if transformation == "rest.escape":
+        return quote(str(value), safe="")
+    if transformation:
+        raise Unknown(f"the transformation {transformation}")
+    return value
+
+
+def _assign(name: str, value: _Value, invite: Invite) -> None:
+    found = _VARIABLE.fullmatch(name)
+    if found is not None and found[1] == "avp" and found[2]:
+        invite.avps[found[2]] = value
+    elif name == "$ru":
+        invite.uri = str(value)
+    elif name == "$du":
+        invite.destination = str(value)
+    else:
+        raise Unknown(f"an assignment to {name}")
+
+
+def user(uri: str) -> str:
+    return uri.partition(":")[2].partition("@")[0]
+
+
+_FIELDS: Final[dict[str, Callable[[Invite], _Value]]] = {
+    "rU": lambda invite: user(invite.uri),
+    "ru": lambda invite: invite.uri,
+    "fU": lambda invite: user(invite.from_uri),
+    "ci": lambda invite: invite.call_id,
+    "rc": lambda invite: invite.avps.get("rc", 0),
+}
+
+
+def _filled(tree: Tree, invite: Invite) -> str:
+    """A function's argument: a text is filled in, a name names a route."""
+    match tree:
+        case ("literal", str(text)):
+            return _IN_TEXT.sub(lambda found: str(_read(found[0], invite)), text)
+        case ("literal", number):
+            return str(number)
+        case ("call", name, ()):
+            return str(name)
+        case ("variable", name):
+            return str(_read(name, invite))
+    raise Unknown("an argument that is computed")
+
+
+def _applied(sign: str, left: _Value, right: _Value) -> _Value:
+    match sign:
+        case "+":
+            return left + right if isinstance(left, int) and isinstance(right, int) else f"{left}{right}"
+        case "==":
+            return int(left == right)
+        case "!=":
+            return int(left != right)
+        case "=~":
+            return int(re.search(str(right), str(left)) is not None)
+        case "!~":
+            return int(re.search(str(right), str(left)) is None)
+        case ">":
+            return int(int(left) > int(right))
+        case "<":
+            return int(int(left) < int(right))
+    raise Unknown(f"the operator {sign}")

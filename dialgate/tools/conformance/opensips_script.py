@@ -1,0 +1,164 @@
+"""A parser for OpenSIPS' script, of what ours uses: text in, trees out. Raises `Unknown` for anything else."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from dialgate.tools.conformance.expressions import Unknown
+
+Tree: TypeAlias = tuple[Any, ...]
+_TOKEN: Final = re.compile(
+    r"""\s+|\#[^\n]*|(?P<text>"(?:\\.|[^"\\])*")|(?P<number>\d+)|(?P<name>[A-Za-z_]\w*)
+    |(?P<variable>\$\((?:[^(){}]|\([^)]*\)|\{[^}]*\})*\)|\$\w+(?:\(\w+\))?)|(?P<sign>&&|\|\||==|!=|!~|=~|>=|<=|[-+=!<>(){}\[\],;])|.""",
+    re.VERBOSE,
+)
+
+
+def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
+    """Routes by name (those on failure as `failure:NAME`), and the parameters of rest_client. Raises `Unknown`."""
+    reader = _Reader(list(_tokens(script)))
+    routes: dict[str, Tree] = {}
+    parameters: dict[str, str] = {}
+    while reader.left:
+        match reader.take():
+            case "loadmodule":
+                reader.take()
+            case "modparam":
+                module, name, value = reader.parameter()
+                if module == "rest_client":
+                    parameters[name] = value
+            case ("route" | "failure_route") as kind:
+                reader.expect("[")
+                name = reader.take()
+                reader.expect("]")
+                routes[name if kind == "route" else f"failure:{name}"] = reader.block()
+            case other:
+                raise Unknown(f"the declaration {other}")
+    return routes, parameters
+
+
+def _tokens(script: str) -> Iterator[str]:
+    for found in _TOKEN.finditer(script):
+        if found.lastgroup is not None:
+            yield found[0]
+        elif not found[0].isspace() and not found[0].startswith("#"):
+            raise Unknown(f"the sign {found[0]}")
+
+
+class _Reader:
+    """A recursive-descent parser. `||` binds weaker than `&&`, that weaker than comparisons, and those than `+`."""
+
+    _RANKS: Final = (("||",), ("&&",), ("==", "!=", "=~", "!~", ">", "<"), ("+",))
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens = tokens
+        self._at = 0
+
+    @property
+    def left(self) -> bool:
+        return self._at < len(self._tokens)
+
+    @property
+    def next(self) -> str:
+        return self._tokens[self._at] if self.left else ""
+
+    def take(self) -> str:
+        if not self.left:
+            raise Unknown("a script that breaks off")
+        self._at += 1
+        return self._tokens[self._at - 1]
+
+    def expect(self, token: str) -> None:
+        if (found := self.take()) != token:
+            raise Unknown(f"{found} where {token} is due")
+
+    def parameter(self) -> tuple[str, str, str]:
+        self.expect("(")
+        module = self.take().strip('"')
+        self.expect(",")
+        name = self.take().strip('"')
+        self.expect(",")
+        value = self.take().strip('"')
+        self.expect(")")
+        return module, name, value
+
+    def block(self) -> Tree:
+        self.expect("{")
+        statements: list[Tree] = []
+        while self.next != "}":
+            statements.append(self._statement())
+        self.expect("}")
+        return tuple(statements)
+
+    def _statement(self) -> Tree:
+        if self.next == "if":
+            self.take()
+            self.expect("(")
+            condition = self._expression()
+            self.expect(")")
+            then = self.block()
+            if self.next == "else":
+                self.take()
+                return "if", condition, then, self.block()
+            return "if", condition, then, ()
+        statement = self._simple()
+        self.expect(";")
+        return statement
+
+    def _simple(self) -> Tree:
+        if self.next.startswith("$"):
+            variable = self.take()
+            self.expect("=")
+            return "set", variable, self._expression()
+        if self.next == "exit":
+            self.take()
+            return ("exit",)
+        if self.next == "async":
+            self.take()
+            self.expect("(")
+            request = self._expression()
+            self.expect(",")
+            resume = self.take()
+            self.expect(")")
+            return "async", request, resume
+        return self._expression()
+
+    def _expression(self, rank: int = 0) -> Tree:
+        if rank == len(self._RANKS):
+            return self._operand()
+        tree = self._expression(rank + 1)
+        while self.next in self._RANKS[rank]:
+            sign = self.take()
+            name = {"&&": "and", "||": "or"}.get(sign, sign)
+            tree = name, tree, self._expression(rank + 1)
+        return tree
+
+    def _operand(self) -> Tree:
+        word = self.take()
+        if word == "!":
+            return "not", self._operand()
+        if word == "(":
+            tree = self._expression()
+            self.expect(")")
+            return tree
+        if word.startswith("$"):
+            return "variable", word
+        if word.startswith('"'):
+            return "literal", re.sub(r"\\(.)", _unescaped, word[1:-1])
+        if word.isdigit():
+            return "literal", int(word)
+        return "call", word, self._arguments() if self.next == "(" else ()
+
+    def _arguments(self) -> tuple[Tree, ...]:
+        self.expect("(")
+        given: list[Tree] = []
+        while self.next != ")":
+            given.append(("literal", "") if self.next == "," else self._expression())
+            if self.next == ",":
+                self.take()
+        self.expect(")")
+        return tuple(given)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return {"r": "\r", "n": "\n"}.get(found[1], found[1])

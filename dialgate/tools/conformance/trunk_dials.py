@@ -1,0 +1,52 @@
+"""The steps of an Asterisk dialplan, in the whole file, that call the trunk of the checked `Dial` a second way.
+
+A run by the emulator sees one context. Another one that dials the same trunk is a way past the check. Destinations that a
+dialplan builds while it runs, and files that it includes, are not seen here.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from dialgate.tools.conformance import dialplan
+from dialgate.tools.conformance.dialplan import Step
+
+_DIALLING: Final = frozenset({"dial", "retrydial", "originate", "page", "execif", "exec", "tryexec"})
+_GLOBAL: Final = re.compile(r"\[globals\](?P<lines>[^\[]*)")
+_ASSIGNED: Final = re.compile(r"^\s*(\w+)\s*=>?\s*([^;\n]*)", re.MULTILINE)
+_INNERMOST: Final = re.compile(r"\$(?:\{[^${}\[\]]*\}|\[[^${}\[\]]*\])")
+_DESTINATION: Final = re.compile(r"\b([A-Za-z]\w*)/([^,&?)]+)")
+
+
+def others(text: str, context: str, extension: str) -> list[str]:
+    """Return where else the file dials the trunk that `extension` reaches in `context`. Raises `Unknown`."""
+    contexts = dialplan.read(text)
+    globals_ = dict(_ASSIGNED.findall("".join(_GLOBAL.findall(text))))
+    checked = next(
+        (step for step in dialplan.matching(contexts.get(context, {}), extension) if _dials(step)), None
+    )
+    trunks = set() if checked is None else set(_trunks(checked, globals_))
+    return [
+        f"[{name}] {pattern} step {at}: {step.application}({step.data})"
+        for name, extensions in contexts.items()
+        for pattern, steps in extensions.items()
+        for at, step in enumerate(steps, 1)
+        if step is not checked and _dials(step) and trunks.intersection(_trunks(step, globals_))
+    ]
+
+
+def _dials(step: Step) -> bool:
+    return step.application.lower() in _DIALLING
+
+
+def _trunks(step: Step, globals_: dict[str, str]) -> Iterator[str]:
+    """Name the endpoints in `PJSIP/NUMBER@TRUNK`, `PJSIP/TRUNK/sip:NUMBER@HOST` and `SIP/TRUNK/NUMBER`."""
+    data = re.sub(
+        r"\$\{(?:GLOBAL\()?(\w+)\)?\}", lambda found: globals_.get(found[1], found[0]).strip(), step.data
+    )
+    while (blanked := _INNERMOST.sub("_", data)) != data:  # values that only a run knows
+        data = blanked
+    for technology, destination in _DESTINATION.findall(data):
+        if technology.lower() != "local":
+            first, slash, _ = destination.partition("/")
+            yield (first if slash else destination.rpartition("@")[2]).lower()
