@@ -33,7 +33,8 @@ from registry_sync import cli as sync_cli
 from registry_sync.alarms import Kind
 from registry_sync.config import Asked, Listed, Registries
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def rows(after: str, columns: int = 2) -> list[list[str]]:
@@ -200,3 +201,12 @@ def test_no_code_metric_or_make_target_is_named_that_is_not_there() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text("utf-8")
     for target in re.findall(r"\bmake ([a-z]+)`?$|`make ([a-z]+)", README, re.MULTILINE):
         assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+
+
+def test_the_architecture_page_names_files_that_exist() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_.]+)?)`", page)
+    assert len(named) > 30
+    assert [
+        name for name in named if not ((ROOT / name).exists() or (ROOT / "dialgate" / name).exists())
+    ] == []
