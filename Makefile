@@ -67,7 +67,7 @@ lint: .venv/developing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 # Ten million inputs in all, most to the quickest targets. What it finds it leaves in .fuzz/.
 FUZZ := listener=1000000 talk=1000000 form=4000000 authzen=4000000
