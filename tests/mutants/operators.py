@@ -58,20 +58,21 @@ class _Site(NamedTuple):
     where: str
     in_body: bool
     shown: tuple[Node, Place]  # the part of a statement that names the change
+    first: int  # line of the statement
 
 
 def changes(path: Path, root: Path) -> Iterator[Change]:
     """Yield every change of a file, each once."""
     tree = ast.parse(path.read_text("utf-8"))
     times = Counter[Mutant]()
-    for site in _sites(tree, (), "", in_body=False, shown=None):
+    for site in _sites(tree, (), "", in_body=False, shown=None, first=1):
         for made in _mutated(site.node):
             text = _described(site, made)
             mutant = Mutant(str(path.relative_to(root)), site.where or "(module)", text)
             times[mutant] += 1
             if times[mutant] > 1:
                 mutant = mutant._replace(change=f"{text} ({times[mutant]})")
-            lines = range(site.node.lineno, (site.node.end_lineno or site.node.lineno) + 1)  # type: ignore[attr-defined]
+            lines = range(site.first, (getattr(site.node, "end_lineno", None) or site.first) + 1)
             changed = ast.fix_missing_locations(_replaced(tree, site.place, made))
             yield Change(mutant, site.where, lines, site.in_body, ast.unparse(changed))
 
@@ -80,11 +81,13 @@ def changes(path: Path, root: Path) -> Iterator[Change]:
 
 
 def _sites(
-    node: Node, place: Place, where: str, *, in_body: bool, shown: tuple[Node, Place] | None
+    node: Node, place: Place, where: str, *, in_body: bool, shown: tuple[Node, Place] | None, first: int
 ) -> Iterator[_Site]:
     """Yield the nodes that can be changed, without annotations, docstrings and messages."""
     if isinstance(node, ast.JoinedStr) or _is_text(node):
         return
+    if isinstance(node, ast.stmt):
+        first = node.lineno
     if isinstance(node, (ast.stmt, ast.expr, ast.match_case)):
         if (
             shown is None
@@ -93,20 +96,25 @@ def _sites(
         ):
             shown = node, place
         if not isinstance(node, ast.match_case):
-            yield _Site(node, place, where, in_body, shown)
+            yield _Site(node, place, where, in_body, shown, first)
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "type_params") or _is_alias(node, field):
             continue
-        inner, inside = where, in_body
-        if field == "body" and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            is_nested = in_body and not isinstance(node, ast.ClassDef)
-            inner = where if is_nested else f"{where}.{node.name}".lstrip(".")
-            inside = in_body or not isinstance(node, ast.ClassDef)
+        inner, inside = _inside(node, field, where, in_body=in_body)
         children = value if isinstance(value, list) else [value]
         for index, child in enumerate(children):
             if isinstance(child, ast.AST):
                 step = (field, index if isinstance(value, list) else None)
-                yield from _sites(child, (*place, step), inner, in_body=inside, shown=shown)
+                yield from _sites(child, (*place, step), inner, in_body=inside, shown=shown, first=first)
+
+
+def _inside(node: Node, field: str, where: str, *, in_body: bool) -> tuple[str, bool]:
+    """Return the qualified name that a field's nodes are in, and whether they are in a function's body."""
+    if field != "body" or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return where, in_body
+    is_class = isinstance(node, ast.ClassDef)
+    is_nested = in_body and not is_class
+    return where if is_nested else f"{where}.{node.name}".lstrip("."), in_body or not is_class
 
 
 def _is_text(node: Node) -> bool:
@@ -204,7 +212,7 @@ def _of_condition(node: Any) -> Iterator[Node]:
 
 
 def _of_return(node: Any) -> Iterator[Node]:
-    if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+    if node.value is not None and not (isinstance(node.value, ast.Constant) and not node.value.value):
         yield ast.Return(ast.Constant(None))
 
 

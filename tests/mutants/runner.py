@@ -15,6 +15,7 @@ import os
 import select
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -40,7 +41,7 @@ OPTIONS = (
 )  # fmt: skip
 SURVIVED, KILLED, UNTESTED = 0, 1, 2
 _LEAST_SECONDS = 20.0
-_ASIDE = 2.0  # seconds for starting and ending a process
+_STEP = struct.Struct("d")
 # Reads YAML, which no mutant of Python changes and which takes most of the time of a case.
 _KEPT = {"law_data"}
 
@@ -79,7 +80,7 @@ def run_collected(files: list[str], changes: list[Change], root: Path) -> Iterat
 def run_imported(files: list[str], change: Change | None, root: Path, seconds: float) -> Outcome:
     """Import everything with the change in it, in a forked process, and run the tests of `files`."""
 
-    def in_child() -> int:
+    def in_child(_: int) -> int:
         if change is not None:
             sys.meta_path.insert(0, _Changed(change, root))
         return int(pytest.main(["-x", *OPTIONS, *files]) != pytest.ExitCode.OK)
@@ -95,9 +96,13 @@ def preload() -> None:
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
-def _in_child(work: Callable[[], int], seconds: float) -> Outcome:
-    """Run `work` in a forked process with a folder and a process group of its own, and end whatever it leaves behind."""
+def _in_child(work: Callable[[int], int], seconds: float) -> Outcome:
+    """Run `work` in a forked process with its own folder and process group, and end whatever it leaves behind.
+
+    Its time is up when it neither ends nor begins another step for `seconds`. It begins a step by writing, to the descriptor that
+    `work` receives, how long that one may take (`begin_step`)."""
     folder, begun = tempfile.mkdtemp(prefix="mutant-"), time.monotonic()
+    steps, step = os.pipe()
     child = os.fork()
     if not child:
         status = KILLED
@@ -105,24 +110,43 @@ def _in_child(work: Callable[[], int], seconds: float) -> Outcome:
             os.setsid()
             os.environ["TMPDIR"] = tempfile.tempdir = folder
             _silence()
-            status = work()
+            status = work(step)
         os._exit(status)
-    waiting = os.pidfd_open(child)
-    in_time = bool(select.select([waiting], [], [], seconds)[0])
+    os.close(step)
+    ended = _ends_in_time(child, steps, seconds)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    _, ended = os.waitpid(child, 0)
-    os.close(waiting)
+    _, code = os.waitpid(child, 0)
+    os.close(steps)
     by = Path(folder, "failed").read_text() if Path(folder, "failed").exists() else ""
     shutil.rmtree(folder, ignore_errors=True)
-    status = KILLED if not in_time else os.waitstatus_to_exitcode(ended)
+    status = os.waitstatus_to_exitcode(code) if ended else KILLED
     return Outcome(
         status if status in (SURVIVED, UNTESTED) else KILLED,
-        by or ("" if in_time else "time"),
+        by or ("" if ended else "time"),
         time.monotonic() - begun,
     )
+
+
+def _ends_in_time(child: int, steps: int, seconds: float) -> bool:
+    process = os.pidfd_open(child)
+    try:
+        while True:
+            ready, _, _ = select.select([process, steps], [], [], seconds)
+            if process in ready or not ready:
+                return bool(ready)
+            written = os.read(steps, _STEP.size * 4096)
+            if not written:  # it closed the pipe, and will end
+                return bool(select.select([process], [], [], seconds)[0])
+            seconds = _STEP.unpack(written[-_STEP.size :])[0]
+    finally:
+        os.close(process)
+
+
+def begin_step(step: int, seconds: float) -> None:
+    os.write(step, _STEP.pack(seconds))
 
 
 def _silence() -> None:
@@ -148,11 +172,15 @@ class _Forking:
     def __init__(self, changes: list[Change], root: Path, out: Any) -> None:
         self._changes, self._root, self._out = changes, root, out
         self._failed = ""
+        self._longest: dict[str, float] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         measured = self._measure(session)
+        for name, seconds in measured.seconds.items():
+            file = str(items[name].path)
+            self._longest[file] = max(self._longest.get(file, 0), seconds)
         _clear_caches()
         gc.freeze()
         fame: dict[str, int] = {}
@@ -165,9 +193,8 @@ class _Forking:
                 )
             )
             chosen = [items[name] for name in names]
-            seconds = max(_LEAST_SECONDS, _ASIDE + 5 * sum(measured.seconds[name] for name in names))
             outcome = (
-                _in_child(functools.partial(self._run_changed, session, change, chosen), seconds)
+                _in_child(functools.partial(self._run_changed, session, change, chosen), _LEAST_SECONDS)
                 if chosen
                 else Outcome(UNTESTED, "no test executes it")
             )
@@ -185,15 +212,19 @@ class _Forking:
         lines = measured.tests.get(change.mutant.file, {})
         return sorted(set().union(*(lines.get(line, ()) for line in change.lines)))
 
-    def _run_changed(self, session: pytest.Session, change: Change, items: list[pytest.Item]) -> int:
+    def _run_changed(
+        self, session: pytest.Session, change: Change, items: list[pytest.Item], step: int
+    ) -> int:
         if not exchange(change, self._root):
             return UNTESTED
-        return KILLED if self._run(session, items) else SURVIVED
+        return KILLED if self._run(session, items, step) else SURVIVED
 
-    def _run(self, session: pytest.Session, items: list[pytest.Item]) -> str:
+    def _run(self, session: pytest.Session, items: list[pytest.Item], step: int) -> str:
         """Return the first test that fails."""
         session.config._tmp_path_factory._basetemp = Path(tempfile.mkdtemp(prefix="tests-"))  # type: ignore[attr-defined]
         for item, following in zip(items, [*items[1:], None], strict=True):
+            # The first test of a file also makes what its tests share.
+            begin_step(step, max(_LEAST_SECONDS, 5 * self._longest[str(item.path)]))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._failed:
                 Path(tempfile.gettempdir(), "failed").write_text(self._failed)
@@ -205,7 +236,7 @@ class _Forking:
     def _measure(self, session: pytest.Session) -> _Measured:
         """Run every test once, in a process of its own, and note the lines that each executes. A test that fails is left out."""
         file = Path(tempfile.mkdtemp(prefix="measured-")) / "lines.json"
-        _in_child(lambda: self._write_measured(session, file), 1800)
+        _in_child(lambda _: self._write_measured(session, file), 1800)
         tests, seconds = json.loads(file.read_text())
         shutil.rmtree(file.parent)
         by_line = {
