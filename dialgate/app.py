@@ -19,7 +19,7 @@ from dialgate.cluster.list_replication import ListCopies
 from dialgate.cluster.membership import Roster
 from dialgate.cluster.peers import Called
 from dialgate.config import archive
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.crypto.keys import Keys

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dialgate.config.settings import ConfigError
+from dialgate.config.configuration import ConfigError
 from dialgate.core.model import Instant
 from dialgate.crypto.publisher_signature import Signer
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dialgate.config.settings import ConfigError
+from dialgate.config.configuration import ConfigError
 from dialgate.runtime.terminal import NO, show_json
 from registry_sync import config, job
 from registry_sync.config import Plan

@@ -9,9 +9,10 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from dialgate.config import settings, yaml_file
-from dialgate.config.listeners import Strict
-from dialgate.config.settings import ConfigError
+from dialgate.config import loader, yaml_file
+from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.fields import Strict
+from dialgate.config.settings import Settings
 from dialgate.core.model import DAY, HOUR, Instant
 
 Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
@@ -131,7 +132,7 @@ class Registries(Strict, frozen=True, kw_only=True):
     listed: tuple[Listed, ...] = ()
 
 
-_OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(settings.Settings.__struct_fields__)
+_OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.__struct_fields__)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -140,7 +141,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     registries: Registries
     folder: Path
-    gate: settings.Config
+    gate: Config
     work: Path
     validity: dict[str, Instant]
 
@@ -157,7 +158,7 @@ def load(path: Path) -> Plan:
     if registries is None:
         raise ConfigError([*problems, *_problems_of_gate(path)])
     try:
-        gate = settings.load(folder / registries.gate)
+        gate = loader.load(folder / registries.gate)
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
     rules = [rule for law in gate.laws.values() for rule in law.registries]
@@ -177,7 +178,7 @@ def load(path: Path) -> Plan:
     )
 
 
-def gate_of(path: Path) -> settings.Config:
+def gate_of(path: Path) -> Config:
     """Read the gate's configuration from dialgate.yaml, or from the registries.yaml that names it. Raises ConfigError."""
     data = yaml_file.read(path)[0]
     keys = set(data) if isinstance(data, dict) else set[str]()
@@ -186,10 +187,10 @@ def gate_of(path: Path) -> settings.Config:
         registries = _read(path, problems)
         if registries is None or problems:
             raise ConfigError(problems)
-        return settings.load(path.resolve().parent / registries.gate)
-    if keys and not keys & set(settings.Settings.__struct_fields__):
+        return loader.load(path.resolve().parent / registries.gate)
+    if keys and not keys & set(Settings.__struct_fields__):
         raise ConfigError([f"{path.name} is neither a gate's dialgate.yaml nor a registries.yaml"])
-    return settings.load(path)
+    return loader.load(path)
 
 
 def _problems_of_gate(path: Path) -> list[str]:
@@ -198,7 +199,7 @@ def _problems_of_gate(path: Path) -> list[str]:
     if not isinstance(data, dict):
         return []
     try:
-        settings.load(path.resolve().parent / str(data.get("gate", Registries().gate)))
+        loader.load(path.resolve().parent / str(data.get("gate", Registries().gate)))
     except ConfigError as error:
         return error.problems
     return []
@@ -213,7 +214,7 @@ def _read(path: Path, problems: list[str]) -> Registries | None:
 
 
 def _faults(
-    registries: Registries, gate: settings.Config, validity: dict[str, Instant], folder: Path
+    registries: Registries, gate: Config, validity: dict[str, Instant], folder: Path
 ) -> Iterator[str]:
     names = [f"asked {each.registry}, {each.controller}" for each in registries.asked]
     names += [f"listed {each.registry}" for each in registries.listed]
@@ -234,7 +235,7 @@ def _faults(
         yield from _secret_faults("signing_key_file", folder / registries.signing_key_file)
 
 
-def _asked_faults(asked: Asked, gate: settings.Config, validity: dict[str, Instant]) -> Iterator[str]:
+def _asked_faults(asked: Asked, gate: Config, validity: dict[str, Instant]) -> Iterator[str]:
     if asked.controller not in gate.controllers:
         yield f"no such controller; there are {', '.join(sorted(gate.controllers))}"
     if asked.registry not in validity:

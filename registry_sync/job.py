@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from dialgate.config.settings import ConfigError
+from dialgate.config.configuration import ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import Keys

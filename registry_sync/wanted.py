@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dialgate.config.settings import CampaignFile, Config
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import CampaignFile
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.lists.number_set import DamagedFile, NumberSet, distinct
 from dialgate.store import CallList

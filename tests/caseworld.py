@@ -12,8 +12,8 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
-from dialgate.config.settings import Config
+from dialgate.config import loader
+from dialgate.config.configuration import Config
 from dialgate.core import ledger_events
 from dialgate.core.ledger_events import Draft, Event
 from dialgate.core.model import (
@@ -129,7 +129,7 @@ def configure(folder: Path, of: Staged) -> Config:
     for each in written:
         path_of = folder / "controllers" / f"{each['id']}.yaml"
         path_of.write_text(yaml.safe_dump(msgspec.to_builtins(each)))
-    return settings.load(path)
+    return loader.load(path)
 
 
 def publish_answers(config: Config, group: list[Staged]) -> None:

@@ -13,7 +13,7 @@ from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY, SECOND
 from dialgate.interfaces import site
 from tests import world
@@ -86,7 +86,7 @@ def write_controllers(folder: Path) -> None:
 async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
     path = world.write_folder(folder, **{"clients": clients(), "store_patience": 5, **changes})
     write_controllers(folder)
-    config = settings.load(path)
+    config = loader.load(path)
     clear = {CLEAR: False, LISTED: True, **dict.fromkeys(NUMBERS, False)}
     world.publish_answers(config.data, clear, NOW - 3 * DAY)
     hand, registry = Going(), CollectorRegistry()

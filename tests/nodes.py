@@ -23,7 +23,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import Call, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import last_checkpoint, segments, verify
@@ -158,7 +158,7 @@ def _limit_files(size: int) -> None:
 def run_gate(mine: socket.socket, file: Path, at: Instant) -> None:
     async def run() -> None:
         hand = Hand(at)
-        app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=hand)
+        app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=hand)
         await _serve(mine, hand, _Child(app))
 
     _run(file, run)
@@ -167,7 +167,7 @@ def run_gate(mine: socket.socket, file: Path, at: Instant) -> None:
 def run_beside(mine: socket.socket, file: Path, at: Instant) -> None:
     async def run() -> None:
         hand = Hand(at)
-        await _serve(mine, hand, _Beside(await Registrar.open(settings.load(file), hand)))
+        await _serve(mine, hand, _Beside(await Registrar.open(loader.load(file), hand)))
 
     _run(file, run)
 

@@ -9,8 +9,8 @@ import yaml
 from msgspec import Struct
 
 from dialgate.app import App
-from dialgate.config import settings
-from dialgate.config.settings import Config
+from dialgate.config import loader
+from dialgate.config.configuration import Config
 from dialgate.interfaces.fastagi.server import FastAgi
 from dialgate.tools.conformance.asterisk import Channel, Temper, agi
 from tests import world
@@ -73,7 +73,7 @@ def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
     written = yaml.safe_load(path.read_text())
     next(client for client in written["clients"] if client["name"] == "pbx").update(changes)
     path.write_text(yaml.safe_dump(written))
-    return settings.load(path)
+    return loader.load(path)
 
 
 def present(app: App, caller_id: str) -> None:
@@ -82,4 +82,4 @@ def present(app: App, caller_id: str) -> None:
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["caller_ids"].append(caller_id)
     path.write_text(yaml.safe_dump(written))
-    app.reload(settings.load(app.config.folder / "dialgate.yaml"))
+    app.reload(loader.load(app.config.folder / "dialgate.yaml"))

@@ -11,7 +11,8 @@ import msgspec
 import yaml
 from prometheus_client import CollectorRegistry
 
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core.model import RegistryAnswer
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.registrar import Registrar

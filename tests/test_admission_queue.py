@@ -5,7 +5,7 @@ from itertools import groupby
 
 import pytest
 
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import AdmissionQueue, Asked, reply

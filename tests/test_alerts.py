@@ -11,8 +11,8 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
-from dialgate.config import settings
-from dialgate.config.settings import ConfigError
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY
 from registry_sync.alarms import Alarm, Run, Summary, measured, tell
 from tests.firing import fires
@@ -89,7 +89,7 @@ async def check(session: ClientSession, **changes: str) -> None:
 async def made_wrong(world: World) -> None:
     """A caller ID without a proof, a configuration that is none, numbers made up in a row, a person who waits."""
     change_controller(world.folder, caller_ids=[CALL["from"], LINE])
-    world.app.reload(settings.load(world.folder / "dialgate.yaml"))
+    world.app.reload(loader.load(world.folder / "dialgate.yaml"))
     ask = {"kind": "access", "identified": "code read back", "channel": "pec"}
     async with world.client.post(f"/v1/subjects/{CALL['to']}/requests", json=ask) as answer:
         assert answer.status == 201, await answer.text()

@@ -20,7 +20,7 @@ import yaml
 from msgspec import Struct, structs
 from typer.testing import CliRunner
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.config.listeners import Listen
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, MINUTE
@@ -146,7 +146,7 @@ async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
         await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
         with (tmp_path / "two" / "countries" / "it.yaml").open("a") as law:
             law.write("# the law of tomorrow\n")
-        other.app.reload(settings.load(tmp_path / "two" / "dialgate.yaml"))
+        other.app.reload(loader.load(tmp_path / "two" / "dialgate.yaml"))
         await other.app.tick()
         for _ in range(12):
             await watch.pass_(1)
@@ -341,7 +341,7 @@ async def test_campaign_silent_where_only_the_other_calls_today(watch: Watch) ->
     told = yaml.safe_load(path.read_text("utf-8"))
     told["campaigns"].append({**told["campaigns"][0], "id": "acme-mobile"})
     path.write_text(yaml.safe_dump(told), "utf-8")
-    watch.made.app.reload(settings.load(watch.folder / "dialgate.yaml"))
+    watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
     begun = watch.made.hand.at
     for day in range(2):
         watch.made.hand.at = begun + day * DAY
@@ -386,7 +386,7 @@ async def test_abandoned_near_the_limit_and_then_over_it(watch: Watch) -> None:
 @fires("DialgateCallerIdProofEnding")
 async def test_caller_id_proof_ending_and_then_over(watch: Watch) -> None:
     change_controller(watch.folder, caller_ids=[CALLER, LINE])
-    watch.made.app.reload(settings.load(watch.folder / "dialgate.yaml"))
+    watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
     probed = rfc3339(watch.made.hand.at - 30 * DAY + 2 * DAY)
     proof = {"caller_id": LINE, "kind": "probe", "evidence": "call back 1", "at": probed}
     await watch.post("/v1/caller-ids/proofs", proof, 204)

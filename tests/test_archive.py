@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config.settings import load as settings_of
+from dialgate.config.loader import load as settings_of
 from dialgate.core.model import HOUR, Call
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogDamaged, verify

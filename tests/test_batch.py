@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.decision import decide
 from dialgate.core.model import (
     MINUTE,

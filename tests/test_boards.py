@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import ProcessCollector
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY
 from registry_sync.alarms import Alarm, Run, Summary, tell
 from tests.test_metrics import LINE, change_controller, check
@@ -105,7 +105,7 @@ async def watched(folder: Path) -> AsyncIterator[World]:
     async with running(folder, clients=clients, subscribers=[hooked(folder)]) as world:
         ProcessCollector(registry=world.registry)
         change_controller(folder, caller_ids=[CALLER, LINE])
-        world.app.reload(settings.load(folder / "dialgate.yaml"))
+        world.app.reload(loader.load(folder / "dialgate.yaml"))
         await load_list(world)
         async with delivering(world):
             yield world

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import Keys
@@ -36,7 +36,7 @@ async def config(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def gate_at(path: Path, at: Instant) -> AsyncIterator[App]:
-    app = await App.open(settings.load(path), registry=CollectorRegistry(), clock=(hand := Hand(at)))
+    app = await App.open(loader.load(path), registry=CollectorRegistry(), clock=(hand := Hand(at)))
     app.hand = hand  # type: ignore[attr-defined]
     try:
         yield app

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate.config import advice, settings
+from dialgate.config import advice, loader
 from dialgate.interfaces.cli import main
 from tests.world import CONFIG, KEY, NOW, client, write_folder
 
@@ -31,12 +31,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def warned(folder: Path, registries: str = "registries.yaml") -> list[str]:
-    return advice.warnings(settings.load(folder / "dialgate.yaml"), folder / registries, NOW)
+    return advice.warnings(loader.load(folder / "dialgate.yaml"), folder / registries, NOW)
 
 
 def test_the_sample_lacks_nothing_and_says_that_it_never_closes(folder: Path) -> None:
     assert warned(folder) == []
-    assert advice.open_always(settings.load(folder / "dialgate.yaml"), NOW) == ["acme-fibre"]
+    assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == ["acme-fibre"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_is_lacking_is_named(folder: Path, name: str, changes: dict[str, An
 def test_hours_that_close_bind_and_a_recommendation_does_not(folder: Path) -> None:
     change(folder, "controllers/acme.yaml", adheres_to=["codice_condotta_telemarketing"])
     assert warned(folder) == []
-    assert advice.open_always(settings.load(folder / "dialgate.yaml"), NOW) == []
+    assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == []
     law = folder / "countries/it.yaml"
     law.write_text(law.read_text().replace("severity: self_regulation", "severity: recommendation"))
     assert [each.partition(";")[0] for each in warned(folder)] == [

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.config.listeners import Listen
 from dialgate.core.model import HOUR, REASONS, SECOND, Kind, Severity
 from dialgate.core.request_deadlines import KINDS
@@ -252,7 +252,7 @@ async def test_a_withdrawn_key_ends_its_sessions(made: World) -> None:
         written = yaml.safe_load(path.read_text())
         written["clients"] = [each for each in written["clients"] if each["name"] != "agent-7"]
         path.write_text(yaml.safe_dump(written))
-        made.app.reload(settings.load(path))
+        made.app.reload(loader.load(path))
         await get(session, "/console/try", 303)
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from dialgate.config.settings import load
+from dialgate.config.loader import load
 from dialgate.interfaces.cli.main import app
 from dialgate.interfaces.http.operations import OPERATIONS
 from tests import world

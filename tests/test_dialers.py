@@ -15,9 +15,9 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from dialgate.config import settings
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Limits
-from dialgate.config.settings import ConfigError
 from dialgate.config.webhook_dialects import WebhookError, parse_profile
 from tests import pbx, world
 from tests.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -407,7 +407,7 @@ def test_every_problem_of_every_profile_stops_the_start_and_names_its_file(tmp_p
     (tmp_path / "webhooks/c.yaml").write_text(PLAIN.replace("to: [body.n]", "to: [n]"))
     (tmp_path / "webhooks/d.yaml").write_text("id: [")
     with pytest.raises(ConfigError) as raised:
-        settings.load(path)
+        loader.load(path)
     problems = raised.value.problems
     assert [problem.partition(":")[0] for problem in problems] == [
         "webhooks/b.yaml",

@@ -14,10 +14,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from dialgate.config.clients import Client
+from dialgate.config.controllers import CampaignFile, ControllerFile
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.retention_terms import Retention
-from dialgate.config.settings import CampaignFile, Client, ControllerFile, Settings, SharedStore
+from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.storage_periods import Storage
 from dialgate.config.webhook_targets import Webhook

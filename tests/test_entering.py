@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dialgate.config import settings
-from dialgate.config.settings import Client
+from dialgate.config import loader
+from dialgate.config.clients import Client
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
 from dialgate.core.model import Purpose
 from dialgate.core.refusal import Refused
@@ -55,7 +55,7 @@ def masker(tmp_path: Path) -> Masker:
 
 @pytest.fixture
 async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
-    opened = await Registrar.open(settings.load(write_folder(tmp_path)), lambda: NOW)
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
     yield opened
     await opened.close()
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY, Call, Instant
 from dialgate.decision_log import verify
 from dialgate.decision_log.records import Reader, Record
@@ -168,7 +168,7 @@ async def site(folder: Path, url: str, replicas: int, numbers: list[str]) -> Asy
             world.publish_answers(folder / name / "data", dict.fromkeys(numbers, False), NOW - DAY)
             if gates:
                 share(folder / "one", folder / name)
-            app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+            app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
             opened.push_async_callback(app.close)
             if not gates:
                 await load_numbers(app, numbers)

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from dialgate import decision_log
+from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi
-from dialgate.config.settings import ConfigError
 from dialgate.interfaces.due import Due
 from dialgate.interfaces.fastagi.protocol import (
     Environment,

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from aiohttp import ClientSession
 
-from dialgate.config import settings
-from dialgate.config.settings import ConfigError
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, REASONS
 from dialgate.interfaces import site
@@ -449,7 +449,7 @@ async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> 
 
 async def test_a_key_taken_out_of_the_configuration_is_refused_at_once(running: World) -> None:
     assert (await decision(running))["decision"] == "allow"
-    running.app.reload(settings.load(_without_clients(running.folder)))
+    running.app.reload(loader.load(_without_clients(running.folder)))
     async with running.client.post("/v1/check", json=CALL) as answer:
         assert answer.status == 401
 
@@ -563,6 +563,6 @@ async def test_a_server_that_cannot_listen_says_which_setting(
     running: World, tmp_path: Path, listen: dict[str, str], problem: str
 ) -> None:
     settings_file = world.write_folder(tmp_path / "other", listen={"port": 0, **listen})
-    running.app.gate.config = settings.load(settings_file)
+    running.app.gate.config = loader.load(settings_file)
     with pytest.raises(ConfigError, match=problem):
         await site.start(running.app, running.registry)

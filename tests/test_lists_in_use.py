@@ -12,7 +12,8 @@ import yaml
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from dialgate.config import settings
+from dialgate.config import loader
+from dialgate.config.configuration import Config
 from dialgate.core.model import DAY, HOUR, Call
 from dialgate.interfaces.workers.siblings import Siblings, refresh_gates
 from dialgate.runtime.clock import wall_clock
@@ -60,7 +61,7 @@ async def test_a_retired_list_opens_no_call_however_many_asked_while_it_was_take
 ) -> None:
     async with running(tmp_path) as made:
         with_campaigns(tmp_path)
-        made.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        made.app.reload(loader.load(tmp_path / "dialgate.yaml"))
         await load_list(made)
         gatherer = made.app.gate._gatherer
         question = gatherer.read(
@@ -86,12 +87,12 @@ ALSO_PROVED = "+390612340001"
 OTHER = LISTED  # the second number of the list; here the registry says clear of it
 
 
-def with_caller_id(folder: Path, *caller_ids: str) -> settings.Config:
+def with_caller_id(folder: Path, *caller_ids: str) -> Config:
     path = folder / "controllers" / "acme.yaml"
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["caller_ids"] += caller_ids or [PROVED]
     path.write_text(yaml.safe_dump(written))
-    return settings.load(folder / "dialgate.yaml")
+    return loader.load(folder / "dialgate.yaml")
 
 
 async def codes(made: World, path: str = "/v1/check", **changes: str) -> list[str]:

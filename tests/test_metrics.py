@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY, SECOND
 from tests.world import CALL, CALLER, CLEAR, LISTED, NOW, World, load_list, running
 
@@ -99,7 +99,7 @@ async def test_a_caller_id_shows_when_its_proof_ends_until_it_is_no_longer_used(
     async with running(tmp_path) as world:
         assert world.sample(name, controller="acme", caller_id=CALLER) is None  # 0844 needs none
         change_controller(tmp_path, caller_ids=[CALLER, LINE])
-        world.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        world.app.reload(loader.load(tmp_path / "dialgate.yaml"))
         await world.app.tick()
         assert world.sample(name, controller="acme", caller_id=LINE) == 0
         proof = {"caller_id": LINE, "kind": "probe", "evidence": "call back 1"}
@@ -108,7 +108,7 @@ async def test_a_caller_id_shows_when_its_proof_ends_until_it_is_no_longer_used(
         await world.app.tick()
         assert world.sample(name, controller="acme", caller_id=LINE) == (NOW + 30 * DAY) / SECOND
         change_controller(tmp_path, caller_ids=[CALLER])
-        world.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        world.app.reload(loader.load(tmp_path / "dialgate.yaml"))
         await world.app.tick()
         assert world.sample(name, controller="acme", caller_id=LINE) is None
 
@@ -121,7 +121,7 @@ async def test_a_campaign_is_open_until_it_is_paused_and_the_law_is_named_by_its
         change_controller(tmp_path, paused=True)
         with (tmp_path / "countries" / "it.yaml").open("a") as law:
             law.write("# another file\n")
-        world.app.reload(settings.load(tmp_path / "dialgate.yaml"))
+        world.app.reload(loader.load(tmp_path / "dialgate.yaml"))
         await world.app.tick()
         assert world.sample("dialgate_campaign_open", campaign="acme-fibre") == 0
         assert world.sample("dialgate_law_info", country="IT", hash=before) is None

@@ -11,7 +11,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY
 from dialgate.core.responses import Answer
 from dialgate.decision_log import verify
@@ -73,7 +73,7 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
         store = {"url": url, "name": tmp_path.name, "patience": PATIENCE}
         file = world.write_folder(tmp_path, store=store)
         world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-        app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+        app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
         await load_list(app)
         await app.tick()
         yield Line(app, proxy, tmp_path.name)

@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import ClientResponse, web
 
-from dialgate.config import settings, webhook_targets
-from dialgate.config.settings import Client, ConfigError
+from dialgate.config import loader, webhook_targets
+from dialgate.config.clients import Client
+from dialgate.config.configuration import ConfigError
 from dialgate.config.webhook_targets import Webhook
 from dialgate.core.model import HOUR
 from dialgate.interfaces.webhooks import deliveries
@@ -108,7 +109,7 @@ async def test_it_ends_with_the_key(made: World) -> None:
         await line(answer)
         file = made.folder / "dialgate.yaml"
         file.write_text(file.read_text().replace("- stream", "- check"))
-        made.app.reload(settings.load(file))
+        made.app.reload(loader.load(file))
         assert (await line(answer))["error"]["code"] == "auth.scope"
         assert await answer.content.readline() == b""
 
@@ -143,7 +144,7 @@ async def test_each_controller_is_told_of_its_own_and_of_what_binds_all(tmp_path
         .replace("844123456", "844123457")
     )
     (tmp_path / "controllers/partner.yaml").write_text(partner)
-    registrar = await Registrar.open(settings.load(path), lambda: NOW)
+    registrar = await Registrar.open(loader.load(path), lambda: NOW)
     every = Client(name="c", controllers=("acme", "partner"), scopes=("admin",))
     for controller, number, scope in (
         ("acme", CLEAR, "controller"),
@@ -266,7 +267,7 @@ async def test_how_far_it_was_told_survives_a_restart(tmp_path: Path) -> None:
         await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
         held = await made.app.registrar.notices.delivery("crm")
         assert (held.seq, held.tries, held.dead) == (1, 0, 0)
-    beside = await Registrar.open(settings.load(tmp_path / "dialgate.yaml"), lambda: NOW)
+    beside = await Registrar.open(loader.load(tmp_path / "dialgate.yaml"), lambda: NOW)
     assert (await beside.notices.delivery("crm")).seq == 1
     await beside.close()
 
@@ -306,7 +307,7 @@ async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> No
         file = tmp_path / "dialgate.yaml"
         text = file.read_text()
         file.write_text(text.replace("name: crm", "name: other"))
-        made.app.reload(settings.load(file))
+        made.app.reload(loader.load(file))
         made.app.registrar.notices.wake()
         await until(lambda: made.sample("dialgate_webhook_behind", webhook="other") == 0, made)
         await revoke(made, LISTED)
@@ -386,7 +387,7 @@ def test_a_webhook_that_would_leak_or_prove_nothing_is_refused(
     (tmp_path / "secret").write_text(secret)
     path = write_folder(tmp_path, subscribers=[hook("https://example.com/hook") | changes])
     with pytest.raises(ConfigError) as refused:
-        settings.load(path)
+        loader.load(path)
     assert [text for text in refused.value.problems if problem in text]
 
 
@@ -394,7 +395,7 @@ def test_two_webhooks_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(WRITTEN)
     path = write_folder(tmp_path, subscribers=[hook("https://example.com/1"), hook("https://example.com/2")])
     with pytest.raises(ConfigError, match="stands twice"):
-        settings.load(path)
+        loader.load(path)
 
 
 def test_the_signature_is_that_of_the_standard() -> None:

@@ -18,9 +18,9 @@ from dialgate.cluster import decision_search
 from dialgate.cluster.list_replication import part
 from dialgate.cluster.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
 from dialgate.cluster.shared_holds import SharedHolds
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.config.archive import owners
-from dialgate.config.settings import ConfigError
+from dialgate.config.configuration import ConfigError
 from dialgate.core.model import HOUR, MINUTE, SECOND
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.interfaces.cli.main import app
@@ -737,10 +737,10 @@ async def test_what_answers_nothing_is_not_waited_for_without_end(gates: list[Wo
 def test_an_address_that_leads_nowhere_is_refused(tmp_path: Path, peers: dict[str, str]) -> None:
     path = world.write_folder(tmp_path, peers=peers, store={"url": "redis://localhost:6379/0"})
     with pytest.raises(ConfigError, match="peers"):
-        settings.load(path)
+        loader.load(path)
 
 
 def test_a_gate_alone_has_nobody_to_ask(tmp_path: Path) -> None:
     path = world.write_folder(tmp_path, peers={"rome": "http://rome.example:8080"})
     with pytest.raises(ConfigError, match="only gates that share a `store`"):
-        settings.load(path)
+        loader.load(path)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.responses import Answer
@@ -201,7 +201,7 @@ async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
     (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
     hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"subscribers": [hook]}))
-    made.app.reload(settings.load(path))
+    made.app.reload(loader.load(path))
     task = asyncio.create_task(deliveries.run(made.app, now))
     try:
         yield

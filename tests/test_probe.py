@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.sip.calling import Calling, Patience, Place
 from dialgate.interfaces.sip.digest import Credentials, NoDigest, authorization
@@ -102,12 +102,12 @@ def configured(folder: Path) -> Path:
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["caller_ids"] += [LINE, "156"]
     path.write_text(yaml.safe_dump(written))
-    settings.load(config).data.mkdir()
+    loader.load(config).data.mkdir()
     return config
 
 
 async def proofs(config: Path) -> list[CallerIdProof]:
-    store = await opened(settings.load(config))
+    store = await opened(loader.load(config))
     try:
         return list(await store.proofs())
     finally:

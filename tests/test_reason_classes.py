@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.config.listeners import SipTrunk
 from dialgate.core import responses
 from dialgate.core.model import REASONS
@@ -107,7 +107,7 @@ def dial_in(asterisk: Pbx, region: str) -> None:
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["dial_region"] = region
     path.write_text(yaml.safe_dump(written))
-    app.reload(settings.load(app.config.path))
+    app.reload(loader.load(app.config.path))
 
 
 @pytest.mark.parametrize(("campaign", "status"), [("FIBRE", ""), ("ACME-FIBRE", "DNCCAR")])

@@ -18,7 +18,7 @@ from dialgate.audit.reconciliation import cdr, matching
 from dialgate.audit.reconciliation.cdr import CdrUnreadable, Columns
 from dialgate.audit.reconciliation.cdr_asterisk import Trunks
 from dialgate.audit.reconciliation.matching import Finding, Node, Report
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.model import DAY, MINUTE, SECOND, Call
 from dialgate.crypto.keys import KeyRetired, Keys
 from dialgate.decision_log.archive import due

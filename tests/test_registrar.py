@@ -12,8 +12,8 @@ import pytest
 import yaml
 from msgspec import structs
 
-from dialgate.config import settings
-from dialgate.config.settings import Client
+from dialgate.config import loader
+from dialgate.config.clients import Client
 from dialgate.core.ledger_events import fold
 from dialgate.core.model import Origin, Transfer
 from dialgate.core.refusal import Refused
@@ -51,7 +51,7 @@ ORIGIN = {"collected_by": "broker", "collected_on": "2026-11-01", "transfers": [
 
 @pytest.fixture
 async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
-    opened = await Registrar.open(settings.load(write_folder(tmp_path)), lambda: NOW)
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
     yield opened
     await opened.close()
 
@@ -187,7 +187,7 @@ async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_pa
             yaml.safe_dump(acme | {"id": name, "campaigns": campaigns})
         )
     client = Client(name="two", controllers=("acme", "beta"), scopes=("lists",))
-    registrar = await Registrar.open(settings.load(config), lambda: NOW)
+    registrar = await Registrar.open(loader.load(config), lambda: NOW)
     try:
         for ask, told in (
             ({"controller": "zeta"}, "Name one of your controllers: acme, beta."),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dialgate.config.settings import ConfigError
+from dialgate.config.configuration import ConfigError
 from registry_sync import cli, config
 from tests.registryworld import ASKED, Night
 from tests.test_registry_lists import US

@@ -15,7 +15,7 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
 from dialgate.core.model import DAY, Call
 from dialgate.core.responses import Answer
@@ -61,7 +61,7 @@ class House:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[App]:
-        app = await App.open(settings.load(self.path), registry=CollectorRegistry(), clock=Hand())
+        app = await App.open(loader.load(self.path), registry=CollectorRegistry(), clock=Hand())
         try:
             yield app
         finally:
@@ -204,7 +204,7 @@ async def emptied(shared: dict[str, Any], *folders: Path) -> None:
 
 
 async def opened(path: Path, worker: int = 1) -> App:
-    config = settings.load(path)
+    config = loader.load(path)
     return await App.open(config, registry=CollectorRegistry(), clock=Hand(), worker=worker)
 
 

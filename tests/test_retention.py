@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import HoldRefused, Holds
 from dialgate.audit.number_history import Inquiry, Position, Sees, position
-from dialgate.config import retention_terms, settings
+from dialgate.config import loader, retention_terms
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.retention_terms import Retention
-from dialgate.config.settings import Config
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
 from dialgate.decision_log import LogDamaged, verify
@@ -43,7 +43,7 @@ SAID = [
 @pytest.fixture(params=["plain", "packed"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     """A log from January 2020 to November 2026, packed or not."""
-    loaded = settings.load(write_folder(tmp_path, retention=[TERM]))
+    loaded = loader.load(write_folder(tmp_path, retention=[TERM]))
     loaded.data.mkdir()
     write(loaded.data / "log", Keys.open(loaded.data / "keys.json"), SAID, segment_bytes=1)
     if request.param == "packed":
@@ -100,8 +100,8 @@ def test_a_country_that_is_not_named_is_kept_longest() -> None:
 def test_a_term_that_cannot_be_meant_is_refused(
     tmp_path: Path, retention: list[dict[str, Any]], problem: str
 ) -> None:
-    with pytest.raises(settings.ConfigError, match=problem):
-        settings.load(write_folder(tmp_path, retention=retention))
+    with pytest.raises(ConfigError, match=problem):
+        loader.load(write_folder(tmp_path, retention=retention))
 
 
 def test_a_month_stays_for_the_longest_term_of_what_it_holds(config: Config, keys: Keys) -> None:
@@ -116,7 +116,7 @@ def test_a_month_stays_for_the_longest_term_of_what_it_holds(config: Config, key
 
 def test_a_month_of_which_nothing_is_found_is_not_over_early(tmp_path: Path) -> None:
     """Its segments may be on another disk; its keys are here."""
-    config = settings.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1}]))
+    config = loader.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1}]))
     (config.data / "log").mkdir(parents=True)
     keys = Keys.open(config.data / "keys.json")
     keys.month(JANUARY)

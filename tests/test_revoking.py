@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from dialgate.config import settings
-from dialgate.config.settings import Client
+from dialgate.config import loader
+from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli import main
@@ -29,7 +29,7 @@ GOOD = RevocationsRequest(channel="crm", proof="exports/1.csv", actor="anna")
 
 @pytest.fixture
 async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
-    opened = await Registrar.open(settings.load(write_folder(tmp_path)), lambda: NOW)
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
     yield opened
     await opened.close()
 

@@ -15,8 +15,8 @@ import pytest
 from msgspec import convert
 from typer.testing import CliRunner, Result
 
-from dialgate.config import settings
-from dialgate.config.settings import Client, Scope
+from dialgate.config import loader
+from dialgate.config.clients import Client, Scope
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, MINUTE, Call
 from dialgate.core.refusal import Refused
@@ -149,7 +149,7 @@ def adhere(made: World) -> None:
     file.write_text(
         file.read_text().replace("adheres_to: [own_hours]", "adheres_to: [codice_condotta_telemarketing]")
     )
-    made.app.reload(settings.load(made.folder / "dialgate.yaml"))
+    made.app.reload(loader.load(made.folder / "dialgate.yaml"))
 
 
 async def test_an_export_is_written_down_before_the_file_is_there(running: World, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def command(folder: Path, *words: object) -> Result:
 
 
 def test_the_commands_tell_in_words_and_in_json(tmp_path: Path) -> None:
-    config = settings.load(write_folder(tmp_path))
+    config = loader.load(write_folder(tmp_path))
     publish_answers(config.data, {CLEAR: False}, NOW - DAY)
     file, out = tmp_path / "list.csv", tmp_path / "out.csv"
     file.write_text(f"number\n{CLEAR}\n12\n")

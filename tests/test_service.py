@@ -13,8 +13,9 @@ import yaml
 from structlog.testing import capture_logs
 
 from dialgate.app import App
-from dialgate.config import archive, settings
-from dialgate.config.settings import Client
+from dialgate.config import archive, loader
+from dialgate.config.clients import Client
+from dialgate.config.configuration import ConfigError
 from dialgate.core.decision import decide
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
 from dialgate.core.refusal import Refused
@@ -180,7 +181,7 @@ async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World
     allowed = await ask(running)
     path = running.folder / "controllers" / "acme.yaml"
     path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
-    running.app.reload(settings.load(running.folder / "dialgate.yaml"))
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
     assert (await running.app.registrar.result(client_of(running), told)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
@@ -195,7 +196,7 @@ async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_b
     written = path.read_text()
     path.write_text(written.replace("acme-fibre", "acme-autumn"))
     (path.parent / "beta.yaml").write_text(written.replace("id: acme\n", "id: beta\n"))
-    running.app.reload(settings.load(running.folder / "dialgate.yaml"))
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
     client = msgspec.structs.replace(client_of(running), controllers=controllers)
     if "acme" not in controllers:
@@ -328,7 +329,7 @@ async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: W
     await ask(running)
     path = running.folder / "countries" / "it.yaml"
     path.write_text(path.read_text().replace("limit: 5", "limit: 1"))
-    running.app.reload(settings.load(running.folder / "dialgate.yaml"))
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     assert codes(await ask(running)) == ["frequency.exceeded"]
     folder = running.app.config.data / "kept"
     first, second = records(running)
@@ -490,14 +491,14 @@ async def test_a_broken_configuration_leaves_the_last_good_one_in_force(running:
     path = running.folder / "dialgate.yaml"
     whole = path.read_text()
     path.write_text("listen: [")
-    with pytest.raises(settings.ConfigError) as refused:
-        settings.load(path)
+    with pytest.raises(ConfigError) as refused:
+        loader.load(path)
     running.app.gate.reject_config(refused.value)
     assert running.sample("dialgate_config_rejected_total") == 1
     assert (await ask(running)).decision == "allow"
     path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"data": "elsewhere"}))
-    with pytest.raises(settings.ConfigError, match="restart"):
-        running.app.reload(settings.load(path))
+    with pytest.raises(ConfigError, match="restart"):
+        running.app.reload(loader.load(path))
     assert (await ask(running)).decision == "allow"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dialgate.config import settings
-from dialgate.config.settings import ConfigError
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from tests.world import CONFIG, KEY, client
 
 SECTORS = "IT: electricity, gas, water, telecommunications, banking, insurance, retail, other"
@@ -52,7 +52,7 @@ class Folder:
 
     def problems(self) -> list[str]:
         with pytest.raises(ConfigError) as refused:
-            settings.load(self.write())
+            loader.load(self.write())
         return refused.value.problems
 
 
@@ -402,7 +402,7 @@ def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: 
     del folder.files["countries/it.yaml"]
     assert "countries/: no *.yaml file in this folder" in folder.problems()
     with pytest.raises(ConfigError, match=r"^none.yaml: cannot be read: No such file or directory$"):
-        settings.load(folder.path / "none.yaml")
+        loader.load(folder.path / "none.yaml")
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: 
 def test_what_is_unusual_and_sound_is_taken(folder: Folder, change: Change) -> None:
     """No region to read numbers in; a code adhered to; one that is no offer, for a day; a client's own networks."""
     folder.change(*change)
-    settings.load(folder.write())
+    loader.load(folder.write())
 
 
 def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Folder) -> None:
@@ -431,7 +431,7 @@ def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Fold
         "campaign acme-fibre: sector 'telecommunications' is none of those of FR: energy"
     ]
     abroad["sectors"] = []
-    assert settings.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
+    assert loader.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
 
 
 def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None:
@@ -439,7 +439,7 @@ def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None
     other = copy.deepcopy(folder.files["controllers/acme.yaml"]) | {"id": "zeta"}
     other["campaigns"][0] |= {"id": "zeta-fibre", "caller_ids": ["0844 123456", "+390844123457"]}
     folder.files["controllers/zeta.yaml"] = other
-    shown = settings.load(folder.write()).lines["zeta-fibre"].caller_ids
+    shown = loader.load(folder.write()).lines["zeta-fibre"].caller_ids
     assert {number: each.shared for number, each in shown.items()} == {
         "+390844123456": True,
         "+390844123457": False,
@@ -478,12 +478,12 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(
 @pytest.mark.parametrize("url", ["redis://redis:6379/0", "redis://gate@redis/0", "unix:///run/a:b@c.sock"])
 def test_a_url_without_a_password_is_taken(folder: Folder, url: str) -> None:
     folder.files["dialgate.yaml"] |= {"store": {"url": url}}
-    assert settings.load(folder.write()).settings.store is not None
+    assert loader.load(folder.write()).settings.store is not None
 
 
 def test_the_hash_names_the_whole_and_every_file_is_kept_by_its_own(folder: Folder) -> None:
-    first = settings.load(folder.write())
-    assert settings.load(folder.write()).hash == first.hash
+    first = loader.load(folder.write())
+    assert loader.load(folder.write()).hash == first.hash
     entries = [
         first.contents[line].decode().split(" ") for line in first.contents[first.hash].decode().split("\n")
     ]
@@ -491,4 +491,4 @@ def test_the_hash_names_the_whole_and_every_file_is_kept_by_its_own(folder: Fold
     assert all(digest in first.contents for _, digest in entries)
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in first.contents)
     folder.change(*acme(*FIRST, "paused", to=True))
-    assert settings.load(folder.write()).hash != first.hash
+    assert loader.load(folder.write()).hash != first.hash

@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi, Listen, Sip
 from dialgate.config.settings import SharedStore
 from dialgate.core.model import DAY, Call, Result
@@ -65,7 +66,7 @@ async def gate_on(folder: Path, name: str, first: Path | None = None, **changes:
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     if first is not None:
         share(first, folder)
-    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     if first is None:
         await load_list(app)
     await app.tick()
@@ -171,9 +172,9 @@ async def test_a_gate_with_other_keys_is_refused_and_leaves_no_log_in_the_way(tm
     with pytest.raises(KeysUnusable, match="written under other keys"):
         await gate_on(tmp_path / "two", tmp_path.name)
     with pytest.raises(KeysUnusable, match="written under other keys"):
-        await Registrar.open(settings.load(tmp_path / "two/dialgate.yaml"), Hand())
+        await Registrar.open(loader.load(tmp_path / "two/dialgate.yaml"), Hand())
     share(tmp_path / "one", tmp_path / "two")
-    told = settings.load(tmp_path / "two/dialgate.yaml")
+    told = loader.load(tmp_path / "two/dialgate.yaml")
     await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
     await first.close()
 
@@ -186,7 +187,7 @@ async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_cla
     store = {"url": redises.alone(), "name": tmp_path.name, "patience": 5} if shared else None
     file = world.write_folder(tmp_path, store=store)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    writer = await Registrar.open(settings.load(file), Hand())
+    writer = await Registrar.open(loader.load(file), Hand())
     await writer.revoke(
         writer.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
     )
@@ -197,14 +198,14 @@ async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_cla
         await redis.run("DEL", redis.key("keys"))
         await redis.close()
     with pytest.raises(KeysUnusable, match="written under other keys"):
-        await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+        await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
 
 
 async def open_beside(running: App, file: Path) -> None:
     """Whoever opens a gate at `file` while another works."""
     at_work = asyncio.create_task(running.run())
     try:
-        await (await App.open(settings.load(file), registry=CollectorRegistry())).close()
+        await (await App.open(loader.load(file), registry=CollectorRegistry())).close()
     finally:
         at_work.cancel()
 
@@ -214,7 +215,7 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     for name in ("one", "two", "copied"):
         (tmp_path / name).mkdir()
     file = world.write_folder(tmp_path / "one", store=store)
-    first = await App.open(settings.load(file), registry=CollectorRegistry())
+    first = await App.open(loader.load(file), registry=CollectorRegistry())
     await load_list(first)
     namesake = world.write_folder(tmp_path / "two", store=store)
     share(tmp_path / "one", tmp_path / "two")
@@ -225,7 +226,7 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     with pytest.raises(StoreUnavailable, match="one data folder was copied from the other"):
         await open_beside(first, copied)
     # It is heard of no more, as if it had been killed: the copy, as a backup that was restored, takes its place.
-    await (await App.open(settings.load(copied), registry=CollectorRegistry())).close()
+    await (await App.open(loader.load(copied), registry=CollectorRegistry())).close()
     await first.close()
 
 
@@ -236,11 +237,11 @@ async def test_of_two_gates_that_open_logs_of_one_name_at_once_one_gives_up(tmp_
         (tmp_path / name).mkdir()
     files = [world.write_folder(tmp_path / name, store=store, node=name) for name in ("one", "two")]
     world.publish_answers(tmp_path / "one/data", {CLEAR: False}, NOW - DAY)
-    first = await App.open(settings.load(files[0]), registry=CollectorRegistry(), clock=Hand())
+    first = await App.open(loader.load(files[0]), registry=CollectorRegistry(), clock=Hand())
     await load_list(first)
     await first.close()
     shutil.copytree(tmp_path / "one/data", tmp_path / "two/data", dirs_exist_ok=True)
-    opening = [App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
+    opening = [App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
     twins = await asyncio.gather(*opening)
     asked = [(app, await ask(app, f"{n} of {app.config.settings.node}")) for n in range(12) for app in twins]
     by_gate = [[answer.decision for app, answer in asked if app is twin] for twin in twins]
@@ -280,7 +281,7 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await app.registrar.revoke(app.config.settings.clients[0], stop)
     ask_server(tmp_path, "SWAPDB", "0", "1")
@@ -344,7 +345,7 @@ async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_
 ) -> None:
     """Its ledger would soon be as long as the one that was lost, and what was lost in between missed by nobody."""
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    told = settings.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
+    told = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     app = await App.open(told, registry=CollectorRegistry(), clock=Hand())
     await load_list(app)
@@ -370,7 +371,7 @@ async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_
 async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *, shared: bool) -> None:
     process = redises.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = {"url": at(tmp_path)} if shared else None
-    told = settings.load(world.write_folder(tmp_path, store=store))
+    told = loader.load(world.write_folder(tmp_path, store=store))
     app = await App.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await app.registrar.revoke(told.settings.clients[0], stop)
@@ -391,14 +392,14 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
 
 
 async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobodys_way(tmp_path: Path) -> None:
-    told = settings.load(world.write_folder(tmp_path))
+    told = loader.load(world.write_folder(tmp_path))
     told.data.mkdir(exist_ok=True)
     (told.data / "ledger.durable").touch()
     await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
 
 
 async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tmp_path: Path) -> None:
-    told = settings.load(world.write_folder(tmp_path))
+    told = loader.load(world.write_folder(tmp_path))
     writer = await Registrar.open(told, Hand())
     await writer.revoke(told.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller"))
     await writer.close()
@@ -426,7 +427,7 @@ async def test_what_a_running_gate_cannot_change_is_refused(gates: list[App], ke
         "sip": Sip(),
     }
     told = msgspec.structs.replace(app.config.settings, **{key: changes[key]})
-    with pytest.raises(settings.ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
+    with pytest.raises(ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
         app.reload(msgspec.structs.replace(app.config, settings=told))
 
 
@@ -456,7 +457,7 @@ async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_
     process = redises.start(folder, unixsocket=str(folder / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(folder), "patience": 5})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     await load_list(app)
     await app.tick()
     assert (await ask(app)).decision == "allow"
@@ -480,14 +481,14 @@ async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates:
     assert one.metrics.nodes._value.get() == 2
     controller = next(one.config.folder.glob("controllers/*.yaml"))
     controller.write_text(controller.read_text("utf-8") + "# changed\nsistan: true\n", "utf-8")
-    one.reload(settings.load(one.config.folder / "dialgate.yaml"))
+    one.reload(loader.load(one.config.folder / "dialgate.yaml"))
     await beat(*gates)
     assert one.status().nodes == {"two": "on an old config"}
     assert other.status().nodes == {"two": "on an old config"}
     assert other.metrics.nodes_outdated._value.get() == 1
     assert not other.gate.readiness(), "it goes on serving"
     shutil.copy(controller, other.config.folder / "controllers" / controller.name)
-    other.reload(settings.load(other.config.folder / "dialgate.yaml"))
+    other.reload(loader.load(other.config.folder / "dialgate.yaml"))
     await beat(*gates)
     assert one.status().nodes == {}
 
@@ -633,7 +634,7 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
     url = f"redis://{redises.USER}:{redises.PASSWORD}@127.0.0.1:{master.port}/0"
     file = world.write_folder(tmp_path, store={"url": url, "patience": 2, "replicas": 1})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     client = app.config.settings.clients[0]
     given = ConsentRequest(
         number=CLEAR,
@@ -656,7 +657,7 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     watched = redises.sentinels(1, info_period=100)
     file = world.write_folder(tmp_path, store={"url": watched.url(), "patience": 0.5, "replicas": 1})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(settings.load(file), registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     await app.tick()
     assert not app.gate.readiness()
     master, replica = watched.nodes

@@ -21,8 +21,8 @@ from aiohttp import web
 from msgspec import Struct
 from typer.testing import CliRunner
 
-from dialgate.config import settings
-from dialgate.config.settings import ConfigError
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from dialgate.config.shipping import Shipping
 from dialgate.core.model import HOUR
 from dialgate.crypto.keys import Keys
@@ -525,14 +525,14 @@ def test_nothing_to_ship_to_is_said(data: Path, tmp_path: Path) -> None:
 )
 def test_a_setting_that_cannot_be_used_is_refused(tmp_path: Path, given: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        settings.load(write_folder(tmp_path, shipping=given))
+        loader.load(write_folder(tmp_path, shipping=given))
     assert wanted in str(refused.value)
 
 
 def test_the_stream_must_not_be_the_gates_own_store(tmp_path: Path) -> None:
     url = "redis://localhost:6379/0"
     with pytest.raises(ConfigError, match="not the gate's store"):
-        settings.load(write_folder(tmp_path, store={"url": url}, shipping={"stream": {"url": url}}))
+        loader.load(write_folder(tmp_path, store={"url": url}, shipping={"stream": {"url": url}}))
 
 
 # ---- killed --------------------------------------------------------------------------------------------------------------

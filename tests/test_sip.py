@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Sip, sip_faults
-from dialgate.config.settings import ConfigError
 from dialgate.interfaces.sip.server import SipDoor
 from dialgate.interfaces.sip.transactions import Timers
 from tests import siptalk

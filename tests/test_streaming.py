@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from dialgate.config.settings import load
+from dialgate.config.loader import load
 from dialgate.config.shipping import StreamTo
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import archive, chains, durable, entries

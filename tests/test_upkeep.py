@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.faults import Unavailable
 from dialgate.gate.upkeep import Pulse
 from dialgate.runtime.background_work import BackgroundWork
@@ -82,7 +82,7 @@ async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_r
         assert (await asked(made))[0] == "allow"
         path = tmp_path / "dialgate.yaml"
         path.write_text(path.read_text().replace("upkeep_stale_seconds: 8", "upkeep_stale_seconds: 5"))
-        made.app.reload(settings.load(path))
+        made.app.reload(loader.load(path))
         assert await asked(made) == ("deny", "gate.unavailable")
 
 

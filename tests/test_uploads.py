@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from dialgate.config import settings
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Uploads as Settings
-from dialgate.config.settings import ConfigError
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.uploads import Pace, Uploads, from_memory
 from dialgate.lists.list_builder import BuildEnded, Here, Limits, Order, build_apart
@@ -311,4 +311,4 @@ async def test_the_settings_of_uploads_hold_until_the_gate_is_restarted(tmp_path
         path = tmp_path / "dialgate.yaml"
         path.write_text(path.read_text() + "uploads: {processes: 4}\n")
         with pytest.raises(ConfigError, match="`uploads` cannot be changed while the gate runs"):
-            made.app.reload(settings.load(path))
+            made.app.reload(loader.load(path))

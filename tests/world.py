@@ -25,7 +25,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.interfaces import site
 from dialgate.lists.snapshot import Consultation
@@ -165,7 +165,7 @@ async def running(
     the folder of the configuration first. `steady`: the clock of durations."""
     path = write_folder(folder, **changes)
     prepare(folder)
-    config = settings.load(path)
+    config = loader.load(path)
     publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
     hand, registry = hand or Hand(), CollectorRegistry()
     app = await App.open(config, registry=registry, clock=hand, steady=steady)

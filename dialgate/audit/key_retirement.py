@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.config import retention_terms
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains

@@ -12,7 +12,8 @@ from typing import Annotated, TypeAlias
 import structlog
 from msgspec import Meta, Struct
 
-from dialgate.config.settings import Client, Settings
+from dialgate.config.clients import Client
+from dialgate.config.settings import Settings
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused

@@ -14,7 +14,7 @@ import structlog
 from msgspec import structs
 
 from dialgate import __version__
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.model import SECOND, Instant
 from dialgate.observability.metrics import Metrics
 from dialgate.store import Muster, Presence, Shared, Store, StoreUnavailable

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from dialgate.audit.lookups import Seen
 from dialgate.audit.number_history import Found, Position, Sees
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.model import MINUTE, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable, nonces
 from dialgate.ledger.schemas import HistoryEntry

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from msgspec import Struct
 
 from dialgate.config import yaml_file
-from dialgate.config.settings import Config, Line
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import Line
 from dialgate.core import local_time
 from dialgate.core.law import Binding, Hours
 from dialgate.core.model import SECONDS_A_DAY, Campaign, Controller, Instant

@@ -16,7 +16,8 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from dialgate.config.settings import Config, Settings
+from dialgate.config.configuration import Config
+from dialgate.config.settings import Settings
 from dialgate.core.law import Law, LawError, parse_law
 from dialgate.runtime.atomic_write import write_file
 

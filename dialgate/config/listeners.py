@@ -2,15 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-
-
-class Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+from dialgate.config.fields import Seconds, Strict
 
 
 class Listen(Strict, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, field
 
-from dialgate.config.listeners import Strict
+from dialgate.config.fields import Strict
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 

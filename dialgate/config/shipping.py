@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from dialgate.config.listeners import Seconds, Strict
+from dialgate.config.fields import Seconds, Strict
 
 S3: Final = "s3://"
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from dialgate.config.settings import Config, Network
+from dialgate.config.configuration import Config
+from dialgate.config.fields import Network
 
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 # All that a dialer needs. `outcome` can report a wrong number, which voids consents.

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 

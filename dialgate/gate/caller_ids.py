@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from dialgate.config.settings import Line
+from dialgate.config.controllers import Line
 from dialgate.core import phone
 from dialgate.core.law import Law
 from dialgate.core.model import CallerId

@@ -12,7 +12,9 @@ from typing import TypeAlias
 import structlog
 from msgspec import Struct
 
-from dialgate.config.settings import Client, Config, Line
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import Line
 from dialgate.core import local_time, phone
 from dialgate.core.law import Law
 from dialgate.core.model import (  # fmt: skip

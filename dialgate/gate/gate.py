@@ -16,7 +16,8 @@ from msgspec import structs
 
 from dialgate import __version__
 from dialgate.config import archive
-from dialgate.config.settings import Client, Config, ConfigError, fixed_at_start
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config, ConfigError, fixed_at_start
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import merge

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from dialgate.config import url_secrets
-from dialgate.config.settings import Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.core.law import Registry
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant

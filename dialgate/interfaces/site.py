@@ -12,7 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import authzen, certificates, check, openapi, operations, server
 from dialgate.interfaces.http.access import admit, admit_key

@@ -2,7 +2,8 @@
 
 import ipaddress
 
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 
 
 def client_at(remote: str, config: Config) -> Client | None:

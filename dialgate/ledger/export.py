@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 from msgspec import Struct
 
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Exported
 from dialgate.core.model import REASONS, Instant
 from dialgate.core.refusal import Refused

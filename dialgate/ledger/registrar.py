@@ -21,7 +21,9 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from dialgate.config import archive
-from dialgate.config.settings import Client, Config, ControllerFile, Line
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import ControllerFile, Line
 from dialgate.core import consent_state, entry_effect, local_time, phone
 from dialgate.core.choices import choose
 from dialgate.core.consent_state import ConsentState

@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core.decision import attempts_forbid_nothing, decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import merge

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.audit.search import stood
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Revoked
 from dialgate.core.model import Instant, Result

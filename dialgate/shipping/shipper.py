@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.shipping import standing, target

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dialgate.config import url_secrets
-from dialgate.config.settings import Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.store import Shared, Store

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from dialgate.config.settings import Config, Scope
+from dialgate.config.clients import Scope
+from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import KeyRetired, Keys

@@ -8,7 +8,7 @@ from msgspec import Struct, field, structs
 
 from dialgate.cluster.peers import OffLists, OfPerson, Peers, Share, together
 from dialgate.cluster.shared_holds import SharedHolds
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dialgate.audit.lookups import instant
 from dialgate.cluster.personal_data import CaseInfo
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core import request_deadlines
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant

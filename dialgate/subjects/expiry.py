@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dialgate.audit.legal_holds import UnderHold
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.ledger_events import Entry, fold
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Why
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Attempt, Result
 from dialgate.decision_log.chains import Chains

@@ -19,7 +19,8 @@ from dialgate.audit.lookups import Lookups
 from dialgate.cluster.peers import OfPerson, Peers, Share, together
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.cluster.shared_holds import SharedHolds
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Entry

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
@@ -143,7 +143,7 @@ class Writing:
     """A log of two months: numbers drawn by lot, one in five calls refused, an outcome for each that is allowed."""
 
     def __init__(self, folder: Path, countries: Path, records: int, segment_bytes: int) -> None:
-        config = settings.load(world.write_config(folder, countries))
+        config = loader.load(world.write_config(folder, countries))
         self.keys = Keys.open(folder / "keys.json")
         self.sample = [(f"+39069{at:07}", 4) for at in range(_ASKED)]
         self._law = config.laws["IT"]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from dialgate.config.clients import Client
 from dialgate.config.listeners import FastAgi as Listen
-from dialgate.config.settings import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.interfaces.fastagi.protocol import LONGEST_LINE, MOST_BYTES, Listener, NotAgi

@@ -21,7 +21,8 @@ from dialgate.audit.search import Hit, Query
 from dialgate.cluster.decision_search import Everywhere, Missing
 from dialgate.cluster.peers import AboutNumber, Decisions
 from dialgate.config import archive
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core.choices import choose
 from dialgate.core.faults import Unavailable
 from dialgate.core.law import Law, LawError, parse_law

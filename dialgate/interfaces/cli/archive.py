@@ -10,7 +10,7 @@ import typer
 from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import Hold, HoldRefused, Holds, read_number
 from dialgate.cluster.peers import HoldLifted, HoldPlaced, Told
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains

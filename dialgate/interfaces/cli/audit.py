@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dialgate.config import advice, warnings
-from dialgate.config.settings import Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.law import SECTIONS, Law
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,

@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.interfaces.cli.ledger_access import write
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.registrar import Registrar

@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 import msgspec
 import typer
 
-from dialgate.config.settings import Client, Config, Scope
+from dialgate.config.clients import Client, Scope
+from dialgate.config.configuration import Config
 from dialgate.config.validation_messages import plain
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.model import Basis, Transfer
 from dialgate.interfaces.cli.files import (
     Column,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dialgate.cluster import membership
-from dialgate.config.settings import Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,

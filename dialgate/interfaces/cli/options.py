@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
-from dialgate.config import settings
+from dialgate.config import loader
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.runtime.terminal import MISUSE, NO, show_json
 
 ConfigPath: TypeAlias = Annotated[
@@ -90,14 +91,14 @@ class Failure(Exception):
         self.code, self.field, self.status = code, field, status
 
 
-def load_config(path: Path) -> settings.Config:
+def load_config(path: Path) -> Config:
     try:
-        return settings.load(path)
-    except settings.ConfigError as error:
+        return loader.load(path)
+    except ConfigError as error:
         raise unusable(path, error) from None
 
 
-def unusable(path: Path, error: settings.ConfigError, status: int = MISUSE) -> Failure:
+def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
     problems = "\n".join(f"  {problem}" for problem in error.problems)
     hint = "" if path.exists() else "\nName the right file with --config or DIALGATE_CONFIG."
     return Failure("config.invalid", f"{path} cannot be used:\n{problems}{hint}", status=status)

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 from msgspec import Struct
 
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.interfaces.cli.ledger import caller_id_app
 from dialgate.interfaces.cli.ledger_access import write

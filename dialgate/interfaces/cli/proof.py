@@ -14,7 +14,7 @@ import typer
 from dialgate import decision_log
 from dialgate.audit import evidence
 from dialgate.audit.legal_holds import HoldRefused
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys

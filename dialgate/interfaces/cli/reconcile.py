@@ -16,7 +16,7 @@ from dialgate.audit.reconciliation.cdr import Calls, CdrUnreadable, Columns, For
 from dialgate.audit.reconciliation.cdr_asterisk import Trunks, masked
 from dialgate.audit.reconciliation.matching import KINDS, Finding, Node, Report
 from dialgate.config import archive
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate.app import App
 from dialgate.config import warnings
-from dialgate.config.settings import ONE_PROCESS, Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.settings import ONE_PROCESS
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces import connections, site
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting

@@ -9,7 +9,7 @@ import typer
 import uvloop
 from msgspec import structs
 
-from dialgate.config.settings import Config
+from dialgate.config.configuration import Config
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,

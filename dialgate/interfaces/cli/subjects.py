@@ -11,7 +11,8 @@ import msgspec
 import typer
 
 from dialgate.cluster.personal_data import CaseInfo
-from dialgate.config.settings import Client, Config, Scope
+from dialgate.config.clients import Client, Scope
+from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli.ledger_access import Actor, Channel, ControllerId, Proof, Time, request

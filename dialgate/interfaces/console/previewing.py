@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from dialgate.config import settings
-from dialgate.config.settings import Client, Config, ConfigError
+from dialgate.config import loader
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
@@ -58,7 +59,7 @@ def _code(told: bytes) -> str:
 
 async def _made(path: Path, name: str, of: str, campaign: str, at: Instant) -> Preview | Failed:
     try:
-        config = settings.load(path)
+        config = loader.load(path)
         client = next(each for each in config.settings.clients if each.name == name)
         registrar = await Registrar.open(config, lambda: at)
     except (ConfigError, Unavailable, StopIteration):

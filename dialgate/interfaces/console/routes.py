@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from dialgate.app import App
-from dialgate.config.settings import Scope
+from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import PATTERN
 from dialgate.interfaces.console import board, calls, lists, numbers, page, reports, requests
 from dialgate.interfaces.console.live import Live

@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core.model import HOUR, MINUTE, Instant
 
 LONGEST: Final = 12 * HOUR  # a shift

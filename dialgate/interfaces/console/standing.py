@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct, structs
 
 from dialgate.app import App
-from dialgate.config.settings import Client, Config, Line
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import Line
 from dialgate.core.law import CallerIds, Law
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from dialgate import __version__, texts
 from dialgate.app import App
-from dialgate.config.settings import Client, Scope
+from dialgate.config.clients import Client, Scope
 from dialgate.interfaces.console import page, words
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.sessions import Session, Sessions

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from dialgate.app import App
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.fastagi.protocol import (

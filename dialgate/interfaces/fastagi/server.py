@@ -23,7 +23,8 @@ from typing import Final, cast
 import structlog
 
 from dialgate.app import App
-from dialgate.config.settings import Client, Config, ConfigError, Scope
+from dialgate.config.clients import Client, Scope
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer, refusal
 from dialgate.interfaces.connections import is_scarce, most, raise_limit

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from dialgate.config.settings import Client, Config, Scope
+from dialgate.config.clients import Client, Scope
+from dialgate.config.configuration import Config
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.sources import client_at
 

@@ -21,7 +21,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate.app import App
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, answer_each

@@ -5,7 +5,7 @@ import ssl
 from cryptography.x509 import load_pem_x509_certificates
 from msgspec import Struct
 
-from dialgate.config.settings import Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.observability.metrics import Metrics
 
 

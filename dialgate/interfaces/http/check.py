@@ -12,7 +12,8 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from dialgate.app import App
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core.model import Call, CallType
 from dialgate.core.reason_classes import classify
 from dialgate.core.responses import Answer

@@ -21,7 +21,8 @@ from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import BEGINNING, Found, Inquiry, Sees
 from dialgate.cluster.decision_search import Everywhere
 from dialgate.cluster.peers import AboutNumber
-from dialgate.config.settings import Client, Config
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
 from dialgate.core.choices import choose
 from dialgate.core.decision_ids import PATTERN, owner_of
 from dialgate.crypto.keys import Keys

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 from aiohttp import web
 
 from dialgate.app import App
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.reason_classes import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body

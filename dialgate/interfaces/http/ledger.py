@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from dialgate.app import App
 from dialgate.audit.lookups import Reason
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.model import Transfer
 from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.errors import Fault, convert, decode

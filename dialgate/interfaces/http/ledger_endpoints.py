@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from dialgate.config.settings import Scope
+from dialgate.config.clients import Scope
 from dialgate.interfaces.http import ledger, stream
 from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import PURPOSE

@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate import __version__
-from dialgate.config.settings import Scope
+from dialgate.config.clients import Scope
 from dialgate.core.model import REASONS
 from dialgate.interfaces.http.errors import CODES, Failed, Fault, response
 

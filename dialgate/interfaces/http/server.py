@@ -17,8 +17,8 @@ import structlog
 from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Limits, Operations
-from dialgate.config.settings import Config, ConfigError
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http.certificates import Certificate
 from dialgate.interfaces.http.errors import Fault, encoded, response

@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from dialgate.app import App
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http.access import admit

@@ -9,7 +9,7 @@ from msgspec import Struct
 from dialgate.app import App
 from dialgate.audit.lookups import Reason
 from dialgate.cluster.personal_data import CaseInfo
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import convert, decode
 from dialgate.interfaces.http.openapi import Endpoint, Parameter

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from dialgate.app import App
-from dialgate.config.settings import Client
+from dialgate.config.clients import Client
 from dialgate.config.webhook_dialects import TOLD, Profile, Told, fill, read
 from dialgate.core.reason_classes import classify
 from dialgate.core.responses import Answer

@@ -22,8 +22,9 @@ import structlog
 from msgspec import Struct
 
 from dialgate.app import App
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Sip, SipTrunk
-from dialgate.config.settings import Client, Config, ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import Answer

@@ -7,8 +7,8 @@ process that served it: its follower, which is given the same socket, finds it t
 import socket
 from errno import EADDRINUSE
 
+from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Operations
-from dialgate.config.settings import ConfigError
 
 _BACKLOG = 4096
 

@@ -17,8 +17,8 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Operations
-from dialgate.config.settings import Config, ConfigError
 from dialgate.interfaces.workers import held_signals, listening
 from dialgate.interfaces.workers.worker import Post
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.config import settings
-from dialgate.config.settings import Config
+from dialgate.config import loader
+from dialgate.config.configuration import Config
 
 
 class Post(Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class Post(Struct, frozen=True, kw_only=True):
 
     def load(self) -> Config:
         """The configuration as it holds for this worker. Raises `ConfigError`."""
-        config = settings.load(Path(self.config))
+        config = loader.load(Path(self.config))
         told = config.settings
         listen = told.listen
         listen = structs.replace(

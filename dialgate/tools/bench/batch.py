@@ -12,7 +12,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
-from dialgate.config import settings
+from dialgate.config import loader
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.runtime.garbage_collection import spare_collector
@@ -41,7 +41,7 @@ def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
 
 async def _measured(made: world.World, batch: int) -> tuple[float, float, int]:
     """Seconds by the clock, seconds of the processor in all threads, and how many calls were allowed."""
-    config = settings.load(made.config)
+    config = loader.load(made.config)
     client = config.settings.clients[0]
     app = await App.open(config, registry=CollectorRegistry())
     gate = app.gate

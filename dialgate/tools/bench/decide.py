@@ -8,7 +8,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from dialgate.config import settings
+from dialgate.config import loader
+from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.law import Law
@@ -23,7 +24,7 @@ _REPEATS = 5
 def run(countries: Path) -> Iterator[Figure]:
     """The best of some repeats, for the core does not wait for anything."""
     with tempfile.TemporaryDirectory() as folder:
-        config = settings.load(world.write_config(Path(folder), countries))
+        config = loader.load(world.write_config(Path(folder), countries))
     law = config.laws["IT"]
     clear = facts(config, law)
     listed = replace(clear, registries=(replace(clear.registries[0], answer="listed", listed_at=1),))
@@ -33,7 +34,7 @@ def run(countries: Path) -> Iterator[Figure]:
         yield Figure(f"decide.{name}", round(_fastest(asked, law) * 1e6, 2), "us")
 
 
-def facts(config: settings.Config, law: Law) -> Facts:
+def facts(config: Config, law: Law) -> Facts:
     """An agent's sale to a number from the directory, which the registry said is clear."""
     line = config.lines[world.CAMPAIGN]
     return Facts(

@@ -1,0 +1,129 @@
+"""The clients in dialgate.yaml: their schema, and how a key or a source address identifies one."""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from itertools import combinations
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from dialgate.config import yaml_file
+from dialgate.config.fields import Name, Network, Strict
+
+Scope: TypeAlias = Literal[
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "metrics", "admin",
+]  # fmt: skip
+
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+
+
+class Client(Strict, frozen=True, kw_only=True):
+    """A client and its permissions. `key_sha256`: SHA-256 of its key, inline or in `key_sha256_file`. `sources`: CIDR blocks
+    that identify a client which cannot send a header."""
+
+    name: Name
+    controllers: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    key_sha256: str = ""
+    key_sha256_file: str = ""
+    sources: tuple[str, ...] = ()
+
+
+# Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.
+STAND_INS: Final[yaml_file.StandIns] = {
+    (Client, "name"): yaml_file.ByPlace,
+    (Client, "controllers"): (),
+    (Client, "scopes"): (),
+}
+
+
+class Access:
+    """The clients by their keys and by their source networks, with every fault found in them."""
+
+    def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:
+        """`folder`: where the key files are. `controllers`: ids that a client may name; None: any."""
+        self.keys: dict[str, Client] = {}
+        self.networks: list[tuple[Network, Client]] = []
+        self.faults: list[str] = []
+        names: set[str] = set()
+        for client in clients:
+            if client.name in names:
+                self._report(client, "stands twice")
+            names.add(client.name)
+            self._check(client, controllers)
+            self._add(client, folder)
+        self.faults.extend(
+            f"client {one.name}: source {mine} overlaps {theirs} of client {other.name}; an address is one client's"
+            for (mine, one), (theirs, other) in combinations(self.networks, 2)
+            if one is not other and mine.overlaps(theirs)
+        )
+
+    def _report(self, client: Client, fault: str) -> None:
+        self.faults.append(f"client {client.name}: {fault}")
+
+    def _check(self, client: Client, controllers: AbstractSet[str] | None) -> None:
+        if not (client.key_sha256 or client.key_sha256_file or client.sources):
+            self._report(client, "has neither a key nor a source address")
+        if client.key_sha256 and client.key_sha256_file:
+            self._report(client, "has key_sha256 and key_sha256_file; keep one")
+        for fault in missing_controllers(client.controllers, controllers):
+            self._report(client, fault)
+
+    def _add(self, client: Client, folder: Path) -> None:
+        try:
+            digest = _read_key(client, folder)
+        except ValueError as error:
+            self._report(client, str(error))
+            digest = ""
+        if digest and digest in self.keys:
+            self._report(client, f"shares its key with {self.keys[digest].name}")
+        if digest:
+            self.keys[digest] = client
+        networks, faults = parse_networks(client.sources)
+        self.networks.extend((network, client) for network in networks)
+        for fault in faults:
+            self._report(client, f"source {fault}")
+
+
+def missing_controllers(names: Iterable[str], controllers: AbstractSet[str] | None) -> Iterator[str]:
+    """Yield a sentence for each name that is not a controller's id. `controllers` None: the ids are unknown."""
+    return (
+        f"no such controller: {name}" for name in names if controllers is not None and name not in controllers
+    )
+
+
+def parse_networks(blocks: Iterable[str]) -> tuple[list[Network], list[str]]:
+    """Return the networks, and a sentence for each block that cannot be parsed."""
+    networks: list[Network] = []
+    faults: list[str] = []
+    for block in blocks:
+        try:
+            networks.append(ipaddress.ip_network(block))
+        except ValueError as error:
+            faults.append(f"{block!r}: {_explain_network(block, error)}")
+    return networks, faults
+
+
+def _explain_network(block: str, error: ValueError) -> str:
+    try:
+        meant = ipaddress.ip_network(block, strict=False)
+    except ValueError:
+        return f"{error}; write an address or a network, as in 10.0.0.0/8"
+    return f"{block} has host bits set; write {meant}"
+
+
+def _read_key(client: Client, folder: Path) -> str:
+    """Return the SHA-256 of the client's key, or nothing where it has none. Raise `ValueError` if it cannot be read."""
+    digest = client.key_sha256
+    if client.key_sha256_file:
+        try:
+            digest = (folder / client.key_sha256_file).read_text("ascii").strip()
+        except FileNotFoundError:
+            raise ValueError(f"cannot read {client.key_sha256_file}; make it with `dialgate key`") from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", "") or "it is no text"
+            raise ValueError(f"cannot read {client.key_sha256_file}: {why}") from None
+    if digest and not _SHA256.fullmatch(digest):
+        raise ValueError("the key's SHA-256 must be 64 hexadecimal digits")
+    return digest

@@ -1,0 +1,72 @@
+"""The whole configuration of a gate, once it is read and checked."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from dialgate.config.clients import Client
+from dialgate.config.controllers import ControllerFile, Line
+from dialgate.config.fields import Network
+from dialgate.config.settings import Settings
+from dialgate.config.webhook_dialects import Profile
+from dialgate.config.webhook_targets import Hook
+from dialgate.core.law import Law
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` holds one sentence each, with file and key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The content of every file, checked and joined. `hash`: names the whole, file by file (see `archive`). `contents`: bytes by
+    hash, for the archive. `law_hash`: of each country's file."""
+
+    settings: Settings
+    path: Path
+    folder: Path
+    data: Path
+    laws: dict[str, Law]
+    law_hash: dict[str, str]
+    controllers: dict[str, ControllerFile]
+    lines: dict[str, Line]
+    keys: dict[str, Client]
+    networks: tuple[tuple[Network, Client], ...]
+    webhooks: dict[str, Profile]
+    contents: dict[str, bytes]
+    hash: str
+    hooks: tuple[Hook, ...] = ()
+    proxies: tuple[Network, ...] = ()
+
+    @property
+    def shared(self) -> bool:
+        """Whether it serves several controllers, which may not see each other's counts."""
+        return len(self.controllers) > 1
+
+    def line_of(self, campaign: str, client: Client) -> Line | None:
+        """Return the campaign if it exists and belongs to a controller of this client."""
+        line = self.lines.get(campaign)
+        return line if line is not None and line.controller.id in client.controllers else None
+
+    def campaigns_of(self, client: Client) -> list[str]:
+        return [name for name, line in self.lines.items() if line.controller.id in client.controllers]
+
+
+def fixed_at_start(config: Config) -> dict[str, object]:
+    """Return the settings that a gate reads when it starts, and never after."""
+    settings = config.settings
+    listeners = {"fastagi": settings.fastagi, "sip": settings.sip, "operations": settings.operations}
+    where = {
+        name: (listener.host, listener.port) if listener is not None else None
+        for name, listener in listeners.items()
+    }
+    same = {
+        "store": settings.store,
+        "node": settings.node,
+        "listen": settings.listen,
+        "uploads": settings.uploads,
+    }
+    return {"data": config.data, **same, **where}

@@ -1,0 +1,155 @@
+"""The schema of controllers/*.yaml, and the checks of campaigns and their caller IDs."""
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import date
+from typing import Final
+
+from msgspec import Struct, structs
+
+from dialgate.config import yaml_file
+from dialgate.config.countries import explain_country
+from dialgate.config.fields import Name, Strict
+from dialgate.core import phone
+from dialgate.core.law import Law
+from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+
+NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
+# The bans of whole trades are about these; a campaign without a sector would escape them.
+_OFFERS: Final = frozenset({"sale", "advertising"})
+
+
+class CampaignFile(Strict, frozen=True, kw_only=True):
+    """A campaign in a controller's file. `dial_region`: the country in which a number without a country code is read; absent,
+    such a number is refused. `trunk_country`: where the trunk enters the network. `sector`: one of the country's `sectors`,
+    required of an offer (sale or advertising)."""
+
+    id: Name
+    purpose: Purpose
+    trunk_country: str
+    caller_ids: tuple[str, ...]
+    sector: str = ""
+    goods: str = ""
+    call_type: CallType = "automated"
+    callee: Callee = "consumer"
+    starts: date | None = None
+    ends: date | None = None
+    paused: bool = False
+    dial_region: str = ""
+    profiling: bool = False
+
+
+class ControllerFile(Strict, frozen=True, kw_only=True):
+    """A controller's file. `adheres_to`: the codes of conduct that bind it, of the countries' `codes`. `sistan`, `consent_after_listing`: see
+    `model.Controller`. `contact` and `officer`: how a data subject reaches the controller and its data protection officer
+    (GDPR 13(1)(a) and (b)); access reports show them."""
+
+    id: Name
+    name: str
+    country: str
+    campaigns: tuple[CampaignFile, ...]
+    adheres_to: tuple[str, ...] = ()
+    sistan: bool = False
+    consent_after_listing: bool = False
+    contact: str = ""
+    officer: str = ""
+
+
+# Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.
+STAND_INS: Final[yaml_file.StandIns] = {
+    (CampaignFile, "id"): yaml_file.ByPlace,
+    (CampaignFile, "purpose"): "service",
+    (CampaignFile, "trunk_country"): "IT",
+    (CampaignFile, "caller_ids"): ("+390844123456",),
+    (ControllerFile, "id"): yaml_file.ByPlace,
+    (ControllerFile, "name"): yaml_file.ByPlace,
+    (ControllerFile, "country"): NO_COUNTRY,
+    (ControllerFile, "campaigns"): (),
+}
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """A campaign with its controller and the caller IDs assigned to it, by number in E.164."""
+
+    campaign: Campaign
+    controller: Controller
+    controller_name: str
+    home: str
+    dial_region: str
+    caller_ids: dict[str, CallerId]
+
+
+def build_lines(
+    controllers: Iterable[ControllerFile], laws: Collection[Law]
+) -> tuple[dict[str, Line], list[str]]:
+    """Return every campaign by its id, and a sentence for each fault found in them."""
+    lines: dict[str, Line] = {}
+    faults: list[str] = []
+    for controller in controllers:
+        for campaign in controller.campaigns:
+            if campaign.id in lines:
+                faults.append(f"campaign {campaign.id}: stands twice; give every campaign its own id")
+            found = [*_campaign_faults(campaign, laws), *_caller_id_faults(controller, campaign)]
+            faults.extend(f"campaign {campaign.id}: {fault}" for fault in found)
+            lines[campaign.id] = _line(controller, campaign)
+    _mark_shared(lines.values())
+    return lines, faults
+
+
+def _mark_shared(lines: Collection[Line]) -> None:
+    """Mark the caller IDs that several controllers present."""
+    presented: dict[str, set[str]] = {}
+    for line in lines:
+        for number in line.caller_ids:
+            presented.setdefault(number, set()).add(line.controller.id)
+    for line in lines:
+        for number, shown in line.caller_ids.items():
+            line.caller_ids[number] = structs.replace(shown, shared=len(presented[number]) > 1)
+
+
+def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
+    shown = (_parse_caller_id(controller, campaign, raw) for raw in campaign.caller_ids)
+    fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if name != "known"}
+    return Line(
+        campaign=Campaign(**fields),
+        controller=Controller(
+            id=controller.id,
+            adheres_to=controller.adheres_to,
+            sistan=controller.sistan,
+            consent_after_listing=controller.consent_after_listing,
+        ),
+        controller_name=controller.name,
+        home=controller.country,
+        dial_region=campaign.dial_region,
+        caller_ids={caller_id.number: structs.replace(caller_id, assigned=True) for caller_id in shown},
+    )
+
+
+def _parse_caller_id(controller: ControllerFile, campaign: CampaignFile, raw: str) -> CallerId:
+    return phone.parse_caller_id(raw, campaign.dial_region or controller.country)
+
+
+def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Iterator[str]:
+    for raw in campaign.caller_ids:
+        readable = _parse_caller_id(controller, campaign, raw).form in {"number", "short"}
+        if not readable and (controller.country != NO_COUNTRY or raw.startswith("+")):
+            yield f"caller ID {raw!r} is no number"
+
+
+def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
+    """Yield a sentence for each fault. Every country's list must contain `sector`: a campaign may call abroad."""
+    for key in ("trunk_country", "dial_region"):
+        value = getattr(campaign, key)
+        if value not in phone.COUNTRIES and (value or key == "trunk_country"):
+            yield f"{key} {explain_country(value)}"
+    if not campaign.caller_ids:
+        yield "caller_ids is empty; name the numbers that its calls may show"
+    if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
+        yield f"ends on {campaign.ends}, before it starts"
+    for law in laws:
+        names = f"{law.country}: {', '.join(law.sectors)}"
+        if not law.sectors or campaign.sector in law.sectors:
+            continue
+        if campaign.sector:
+            yield f"sector {campaign.sector!r} is none of those of {names}"
+        elif campaign.purpose in _OFFERS:
+            yield f"an offer needs a sector, one of those of {names}"

@@ -1,0 +1,49 @@
+"""The checks of countries/*.yaml, and of a country that another file names."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from dialgate.config import yaml_file
+from dialgate.core import phone
+from dialgate.core.law import Law, LawError, parse_law
+
+_COUNTRY: Final = re.compile("[A-Z]{2}")
+_MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA": "IT"}
+
+
+def convert_law(data: Any) -> tuple[Law | None, list[str]]:
+    """Return the law, or every fault in it. Where its shape is wrong, what remains is checked for other faults, unless
+    the sectors or the codes that its sections refer to are among what is wrong."""
+    read, faults = yaml_file.convert(data, Law)
+    rest = data if read is not None else yaml_file.remainder(data, Law)
+    country = data.get("country") if isinstance(data, dict) else None
+    if isinstance(country, str) and not _COUNTRY.fullmatch(country):
+        faults.append(f"country {explain_country(country)}")
+    if read is not None or not any(fault.startswith(("sectors", "codes")) for fault in faults):
+        try:
+            read = parse_law(rest)
+        except LawError as error:
+            faults += [] if rest is yaml_file.LOST else error.problems
+    return None if faults else read, faults
+
+
+def explain_country(value: str) -> str:
+    """Return why `value` is not a country code, and what to write instead."""
+    meant = _MISTAKEN.get(value.upper(), value.upper())
+    advice = f"write {meant}" if meant in phone.COUNTRIES else "write the two capitals of ISO 3166, as in IT"
+    return f"{value!r} is no country; {advice}"
+
+
+def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
+    """Yield why `country` has no law. `whole`: no file in `folder` was refused, so an absent law is a fault."""
+    if country in laws:
+        return
+    meant = _MISTAKEN.get(country.upper(), country.upper())
+    if meant in laws:
+        yield f"{country} has no file among the countries; write {meant}"
+    elif meant not in phone.COUNTRIES or meant != country:
+        yield explain_country(country)
+    elif whole:
+        there = f"there is one for {', '.join(laws)}" if laws else "there is none for any country"
+        yield f"{country} has no file among the countries; {there} in {folder}/"

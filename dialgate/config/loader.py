@@ -1,0 +1,235 @@
+"""The reading of dialgate.yaml and of every file that it names, which collects every problem before it refuses."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dialgate.config import clients, retention_terms, url_secrets, webhook_targets, yaml_file
+from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.controllers import NO_COUNTRY, ControllerFile, Line, build_lines
+from dialgate.config.controllers import STAND_INS as CONTROLLER_STAND_INS
+from dialgate.config.countries import convert_law, law_faults
+from dialgate.config.settings import Settings, SharedStore
+from dialgate.config.settings import faults as settings_faults
+from dialgate.config.shipping import faults as shipping_faults
+from dialgate.config.webhook_dialects import Profile, WebhookError, parse_profile
+from dialgate.config.webhook_targets import Hook
+from dialgate.core.law import Law
+
+_T = TypeVar("_T")
+_ID: Final = re.compile(rb"^id:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_STAND_INS: Final = {**clients.STAND_INS, **CONTROLLER_STAND_INS}
+
+
+def load(path: Path) -> Config:
+    """Return the configuration whose dialgate.yaml is `path`. Raise `ConfigError` with every problem found."""
+    return _Reader(path).config()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.resolve().parent
+        self.problems: list[str] = []
+        self.contents: dict[str, bytes] = {}
+        self.entries: list[bytes] = []
+        # A refused file may define the law or controller that another names: such a name is not reported as missing.
+        self.laws_whole = self.controllers_whole = True
+        self.refused_controllers: set[str] = set()
+        self.countries_folder = ""
+
+    def config(self) -> Config:
+        settings = self._read(self.path, Settings)
+        if settings is None:
+            self._read_the_rest()
+            raise ConfigError(self.problems)
+        laws, hashes = self._laws(self.folder / settings.countries)
+        controllers = self._controllers(self.folder / settings.controllers, laws)
+        lines = self._lines(controllers, laws)
+        access = clients.Access(settings.clients, self.folder, self._ids(controllers))
+        self.problems.extend(access.faults)
+        proxies, faults = clients.parse_networks(settings.listen.trusted_proxies)
+        self.problems.extend(f"listen: trusted_proxies {fault}" for fault in faults)
+        webhooks = self._webhooks(self.folder / settings.webhooks)
+        self._check(settings, laws)
+        hooks = tuple(self._hooks(settings, controllers))
+        if self.problems:
+            raise ConfigError(self.problems)
+        entries = {_digest(entry): entry for entry in self.entries}
+        digest = _digest(listing := "\n".join(sorted(entries)).encode())
+        return Config(
+            settings=settings,
+            path=self.path.resolve(),
+            folder=self.folder,
+            data=(self.folder / settings.data).resolve(),
+            laws=laws,
+            law_hash=hashes,
+            controllers=controllers,
+            lines=lines,
+            keys=access.keys,
+            networks=tuple(access.networks),
+            proxies=tuple(proxies),
+            webhooks=webhooks,
+            contents={**self.contents, **entries, digest: listing},
+            hash=digest,
+            hooks=hooks,
+        )
+
+    def _check(self, settings: Settings, laws: dict[str, Law]) -> None:
+        """Check keys against each other."""
+        self.problems.extend(settings_faults(settings))
+        self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
+        self.problems.extend(retention_terms.faults(settings.retention, laws))
+        store = settings.store or SharedStore()
+        self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
+
+    def _read_the_rest(self) -> None:
+        """Find the problems of the other files as well, where the first can be parsed but not used."""
+        data = yaml_file.read(self.path)[0]
+        if isinstance(data, dict):
+            names = {
+                name: str(data.get(name, getattr(Settings(), name)))
+                for name in ("countries", "controllers", "webhooks")
+            }
+            laws, _ = self._laws(self.folder / names["countries"])
+            self._lines(self._controllers(self.folder / names["controllers"], laws), laws)
+            self._webhooks(self.folder / names["webhooks"])
+
+    def _load(self, path: Path) -> tuple[Any, str] | None:
+        data, raw, problems = yaml_file.read(path)
+        self.problems.extend(f"{self._named(path)}: {problem}" for problem in problems)
+        if raw is None:
+            return None
+        digest = _digest(raw)
+        self.contents[digest] = raw
+        self.entries.append(f"{path.name} {digest}".encode())
+        return data, digest
+
+    def _read(self, path: Path, kind: type[_T]) -> _T | None:
+        loaded = self._load(path)
+        if loaded is None:
+            return None
+        read, faults = yaml_file.convert(loaded[0] or {}, kind)
+        self.problems.extend(f"{self._named(path)}: {fault}" for fault in faults)
+        name = "" if path == self.path else _lost_name(path)
+        return yaml_file.salvage(loaded[0] or {}, kind, _STAND_INS, name) if faults else read
+
+    def _named(self, path: Path) -> str:
+        """Return the file's path as an operator knows it: from the folder of dialgate.yaml, if it lies there."""
+        full = path.resolve()
+        return str(full.relative_to(self.folder)) if full.is_relative_to(self.folder) else str(path)
+
+    def _files(self, folder: Path) -> list[Path]:
+        found = sorted(folder.glob("*.yaml"))
+        if not found:
+            self.problems.append(f"{folder.name}/: no *.yaml file in this folder")
+        return found
+
+    def _laws(self, folder: Path) -> tuple[dict[str, Law], dict[str, str]]:
+        self.countries_folder = self._named(folder)
+        laws: dict[str, Law] = {}
+        hashes: dict[str, str] = {}
+        for path in self._files(folder):
+            loaded = self._load(path)
+            if loaded is None:
+                self.laws_whole = False
+                continue
+            law, faults = convert_law(loaded[0])
+            self.problems.extend(f"{self._named(path)}: {fault}" for fault in faults)
+            if law is None:
+                self.laws_whole = False
+                continue
+            if law.country in laws:
+                self.problems.append(f"{self._named(path)}: a second law for {law.country}")
+            laws[law.country] = law
+            hashes[law.country] = loaded[1]
+        return laws, hashes
+
+    def _controllers(self, folder: Path, laws: dict[str, Law]) -> dict[str, ControllerFile]:
+        controllers: dict[str, ControllerFile] = {}
+        for path in self._files(folder):
+            read = self._read(path, ControllerFile)
+            if read is None or read.id == _lost_name(path):
+                self._note_refused(path)
+            if read is None:
+                continue
+            name = self._named(path)
+            if read.id in controllers:
+                self.problems.append(f"{name}: a second controller {read.id}")
+            if read.country != NO_COUNTRY:
+                faults = law_faults(read.country, laws, self.countries_folder, whole=self.laws_whole)
+                self.problems.extend(f"{name}: country {fault}" for fault in faults)
+            self.problems.extend(
+                f"{name}: adheres to {code!r}, which is not among the `codes` of any country"
+                for code in read.adheres_to
+                if self.laws_whole and not any(code in law.codes for law in laws.values())
+            )
+            controllers[read.id] = read
+        return controllers
+
+    def _note_refused(self, path: Path) -> None:
+        """Note the id that a refused file seems to give, so that a client which names it is not reported too."""
+        with suppress(OSError):
+            if found := _ID.search(path.read_bytes()):
+                self.refused_controllers.add(found[1].decode("utf-8", "replace"))
+                return
+        self.controllers_whole = False
+
+    def _webhooks(self, folder: Path) -> dict[str, Profile]:
+        """Return the profiles by id; empty if there is no such folder."""
+        profiles: dict[str, Profile] = {}
+        for path in self._files(folder) if folder.is_dir() else []:
+            loaded = self._load(path)
+            if loaded is None:
+                continue
+            name = self._named(path)
+            read, faults = yaml_file.convert(loaded[0] or {}, Profile)
+            if read is None:
+                self.problems.extend(f"{name}: {fault}" for fault in faults)
+                continue
+            try:
+                profile = parse_profile(loaded[0])
+            except WebhookError as error:
+                self.problems.extend(f"{name}: {problem}" for problem in error.problems)
+                continue
+            if profile.id in profiles:
+                self.problems.append(f"{name}: a second profile {profile.id}")
+            profiles[profile.id] = profile
+        return profiles
+
+    def _lines(self, controllers: dict[str, ControllerFile], laws: dict[str, Law]) -> dict[str, Line]:
+        lines, faults = build_lines(controllers.values(), laws.values())
+        self.problems.extend(faults)
+        return lines
+
+    def _ids(self, controllers: dict[str, ControllerFile]) -> set[str] | None:
+        """Return every controller's id, those of refused files included; None if one of these is unknown."""
+        return controllers.keys() | self.refused_controllers if self.controllers_whole else None
+
+    def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
+        names = [hook.name for hook in settings.subscribers]
+        for hook in settings.subscribers:
+            faults = [*clients.missing_controllers(hook.controllers, self._ids(controllers))]
+            if names.count(hook.name) > 1:
+                faults.append("stands twice")
+            faults += filter(None, [webhook_targets.fault_of(hook)])
+            try:
+                secret = (self.folder / hook.secret_file).read_text("ascii")
+                yield Hook(hook, webhook_targets.secret_of(secret, hook.kind))
+            except (OSError, UnicodeDecodeError):
+                faults.append(f"cannot read {hook.secret_file}")
+            except ValueError as error:
+                faults.append(str(error))
+            self.problems.extend(f"subscriber {hook.name}: {fault}" for fault in faults)
+
+
+def _lost_name(path: Path) -> str:
+    """Return the name that replaces the id of a file from which it cannot be read."""
+    return f"{path.stem}-yaml"
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
