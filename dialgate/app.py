@@ -69,9 +69,9 @@ class App:
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
-        self.registrar.steady = clock.steady
-        self.registrar.elsewhere = self._find_call_on_peers
-        self.refresh = self.registrar.refresh = upkeep.refresh
+        self.registrar.revocations.steady = clock.steady
+        self.registrar.outcomes.elsewhere = self._find_call_on_peers
+        self.refresh = self.registrar.activation.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
         self.roster = Roster(store, metrics)
         self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
@@ -158,8 +158,8 @@ class App:
     def reload(self, config: Config) -> None:
         """Put a configuration in force. Raises as `Gate.reload`."""
         self.gate.reload(config)
-        self.registrar.config = config
-        self.registrar.registry_answers = self.gate.registry_answers
+        self.registrar.reload(config)
+        self.registrar.views.registry_answers = self.gate.registry_answers
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
         """Do one round of upkeep; `patience`: see `Upkeep.round`."""

@@ -209,7 +209,7 @@ async def load_lists(app: App, group: list[Staged]) -> None:
         rows = [*numbers, UNASKED]
         if listing.stated:
             rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
-        await app.registrar.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
     await app.tick()
 
 

@@ -94,16 +94,18 @@ class _Child:
 
     async def revoke(self, number: str) -> int:
         ask = RevocationRequest(number=number, scope="controller")
-        return (await self._app.registrar.revoke(self._client, ask)).seq
+        return (await self._app.registrar.revocations.revoke(self._client, ask)).seq
 
     async def report(self, decision: str, outcome: Any) -> None:
-        await self._app.registrar.result(self._client, OutcomeRequest(decision_id=decision, outcome=outcome))
+        await self._app.registrar.outcomes.result(
+            self._client, OutcomeRequest(decision_id=decision, outcome=outcome)
+        )
 
     async def load(self, numbers: list[str]) -> None:
         """Load a call list of these numbers."""
         told = {name: value for name, value in LIST.items() if name != "numbers"}
         rows = io.BytesIO("\n".join(numbers).encode())
-        await self._app.registrar.load_list(self._client, msgspec.convert(told, ListRequest), rows)
+        await self._app.registrar.call_lists.load_list(self._client, msgspec.convert(told, ListRequest), rows)
         await self._app.tick(patience=None)
 
     async def tick(self) -> dict[str, str]:
@@ -137,7 +139,7 @@ class _Beside:
 
     async def revoke(self, number: str) -> int:
         ask = RevocationRequest(number=number, scope="controller")
-        return (await self._registrar.revoke(self._client, ask)).seq
+        return (await self._registrar.revocations.revoke(self._client, ask)).seq
 
     async def close(self) -> None:
         await self._registrar.close()

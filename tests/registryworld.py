@@ -131,4 +131,6 @@ async def load_list(
     }
     ask = msgspec.convert(fields | changes, ListRequest)
     async with registrar(night.plan.gate) as (made, client):
-        await made.load_list(client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode()))
+        await made.call_lists.load_list(
+            client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode())
+        )

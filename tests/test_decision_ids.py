@@ -122,18 +122,26 @@ class Counted:
 async def reads(made: World, decision: str) -> Counter[str]:
     """What a report of a stranger on a decision reads; it is refused as unknown."""
     registrar, counts = made.app.registrar, Counter[str]()
-    store, recorder, elsewhere = registrar._store, registrar._recorder, registrar.elsewhere
-    registrar._store, registrar._recorder = Counted(store, counts), Counted(recorder, counts)
+    store, recorder, elsewhere = (
+        registrar.access.store,
+        registrar.outcomes._recorder,
+        registrar.outcomes.elsewhere,
+    )
+    registrar.access.store, registrar.outcomes._recorder = Counted(store, counts), Counted(recorder, counts)
 
     async def counted(name: str) -> tuple[str, str] | None:
         counts["elsewhere"] += 1
         return await elsewhere(name)
 
-    registrar.elsewhere = counted
+    registrar.outcomes.elsewhere = counted
     try:
         assert await report(made, "acme", decision) == 404
     finally:
-        registrar._store, registrar._recorder, registrar.elsewhere = store, recorder, elsewhere
+        registrar.access.store, registrar.outcomes._recorder, registrar.outcomes.elsewhere = (
+            store,
+            recorder,
+            elsewhere,
+        )
     return counts
 
 

@@ -61,8 +61,8 @@ async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
 
 
 async def _events(registrar: Registrar) -> dict[str, Event]:
-    keys = registrar._keys
-    return {keys.ledger.unseal(each.sealed): each.event for each in await registrar._store.since(0, 99)}
+    keys = registrar.access.keys
+    return {keys.ledger.unseal(each.sealed): each.event for each in await registrar.access.store.since(0, 99)}
 
 
 async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: Registrar) -> None:
@@ -72,14 +72,14 @@ async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: R
         planned.append(total)
         return planned.append
 
-    report = await registrar.record_all(CRM, ASK, BytesIO(CONSENTS.encode()), plan=plan)
+    report = await registrar.consents.record_all(CRM, ASK, BytesIO(CONSENTS.encode()), plan=plan)
     assert (report.rows, report.recorded, report.known, report.refused) == (2, 2, 0, 0)
     assert planned == [2, 2]
     second = ConsentGiven(
         id="web-2", collected_at=1_790_928_000_000, purposes=("sale",), call_types=("agent",)
     )
     assert await _events(registrar) == {CLEAR: GIVEN, LISTED: second}
-    entries = await registrar._store.since(0, 9)
+    entries = await registrar.access.store.since(0, 9)
     assert {(each.actor, each.channel, each.proof) for each in entries} == {
         ("anna", "crm", "mail/1"),
         ("anna", "crm", "exports/1.csv"),
@@ -104,17 +104,17 @@ async def test_a_long_file_that_several_processes_read_is_entered_as_it_stands(r
     text = head + "".join(rows) + "12,web-x,2026-10-01T10:00:00+02:00,sale,agent\n"
     problems: list[RowProblem] = []
     with pytest.raises(Refused, match="rows"):
-        await registrar.record_all(CRM, ASK, BytesIO(text.encode()), note=problems.append)
+        await registrar.consents.record_all(CRM, ASK, BytesIO(text.encode()), note=problems.append)
     assert [problem.line for problem in problems] == [many + 2]
-    assert await registrar._store.since(0, 1) == []
+    assert await registrar.access.store.since(0, 1) == []
     skipping = msgspec.structs.replace(ASK, skip_bad=True)
-    report = await registrar.record_all(CRM, skipping, BytesIO(text.encode()))
+    report = await registrar.consents.record_all(CRM, skipping, BytesIO(text.encode()))
     assert (report.rows, report.recorded, report.refused) == (many + 1, many, 1)
-    entries = await registrar._store.since(0, many)
-    keys = registrar._keys
+    entries = await registrar.access.store.since(0, many)
+    keys = registrar.access.keys
     for at in (0, many // 2, many - 1):
         e164 = f"+39333{at:07}"
-        (entry,) = await registrar._store.history(keys.subject("acme", e164))
+        (entry,) = await registrar.access.store.history(keys.subject("acme", e164))
         assert (keys.ledger.unseal(entry.sealed), getattr(entry.event, "id", "")) == (e164, f"web-{at}")
     assert len({entry.sealed[:12] for entry in entries}) == many
 
@@ -146,9 +146,9 @@ async def test_contracts_and_call_requests_come_the_same_way(
     ask = msgspec.convert({"kind": kind}, EntriesRequest)
     if event is None:
         with pytest.raises(Refused, match="No row"):
-            await registrar.record_all(CRM, ask, BytesIO(file.encode()))
+            await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
         return
-    await registrar.record_all(CRM, ask, BytesIO(file.encode()))
+    await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
     (entered,) = (await _events(registrar)).values()
     assert isinstance(entered, ContractMade | CallRequested)
     assert msgspec.json.encode(entered).decode() == event
@@ -158,9 +158,11 @@ async def test_the_same_file_again_enters_nothing_and_a_corrected_row_is_entered
     registrar: Registrar,
 ) -> None:
     file = CONSENTS.encode()
-    first = await registrar.record_all(CRM, ASK, BytesIO(file))
-    again = await registrar.record_all(CRM, ASK, BytesIO(file))
-    mended = await registrar.record_all(CRM, ASK, BytesIO(file.replace(b"forms/1.pdf", b"forms/2.pdf")))
+    first = await registrar.consents.record_all(CRM, ASK, BytesIO(file))
+    again = await registrar.consents.record_all(CRM, ASK, BytesIO(file))
+    mended = await registrar.consents.record_all(
+        CRM, ASK, BytesIO(file.replace(b"forms/1.pdf", b"forms/2.pdf"))
+    )
     assert [(each.recorded, each.known) for each in (first, again, mended)] == [(2, 0), (0, 2), (1, 1)]
 
 
@@ -176,8 +178,8 @@ async def test_what_was_entered_by_hand_is_not_entered_again(registrar: Registra
         artefact_sha256=SHA,
         profiling=True,
     )
-    await registrar.record(CRM, by_hand)
-    report = await registrar.record_all(CRM, ASK, BytesIO(CONSENTS.encode()))
+    await registrar.consents.record(CRM, by_hand)
+    report = await registrar.consents.record_all(CRM, ASK, BytesIO(CONSENTS.encode()))
     assert (report.recorded, report.known) == (1, 1)
 
 
@@ -199,8 +201,8 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
         Refused,
         match=r"Of 7 rows 6 cannot be read, and nothing was written\. Line 3: is neither a national number",
     ):
-        await registrar.record_all(CRM, ASK, BytesIO(BAD.encode()), note=told.append)
-    assert await registrar._store.since(0, 9) == []
+        await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=told.append)
+    assert await registrar.access.store.since(0, 9) == []
     assert [(each.line, each.problem) for each in told[1:]] == [
         (4, "it has no `id`"),
         (5, "its `collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
@@ -210,7 +212,7 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
     ]
     assert CLEAR[1:] not in str(told)
     skipping = EntriesRequest(kind="consent", skip_bad=True)
-    report = await registrar.record_all(CRM, skipping, BytesIO(BAD.encode()))
+    report = await registrar.consents.record_all(CRM, skipping, BytesIO(BAD.encode()))
     assert (report.recorded, report.refused) == (1, 6)
 
 
@@ -231,14 +233,14 @@ async def test_a_file_that_is_not_to_be_taken_leaves_the_ledger_as_it_was(
     registrar: Registrar, file: str, said: str
 ) -> None:
     with pytest.raises(Refused, match=said) as refused:
-        await registrar.record_all(CRM, ASK, BytesIO(file.encode()))
+        await registrar.consents.record_all(CRM, ASK, BytesIO(file.encode()))
     assert refused.value.code == "list.unreadable"
-    assert await registrar._store.since(0, 9) == []
+    assert await registrar.access.store.since(0, 9) == []
 
 
 async def test_nobody_enters_for_a_controller_that_is_not_theirs(registrar: Registrar) -> None:
     with pytest.raises(Refused, match="controllers"):
-        await registrar.record_all(
+        await registrar.consents.record_all(
             Client(name="x", controllers=("other",), scopes=()), ASK, BytesIO(CONSENTS.encode())
         )
 

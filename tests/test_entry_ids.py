@@ -267,12 +267,16 @@ async def test_commands_show_sequences_and_take_both(shared: World) -> None:
     stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     path = shared.app.config.path
     ask = RevocationRequest(controller="beta", number=LISTED)
-    receipt = await asyncio.to_thread(write, path, lambda registrar, client: registrar.revoke(client, ask))
+    receipt = await asyncio.to_thread(
+        write, path, lambda registrar, client: registrar.revocations.revoke(client, ask)
+    )
     assert receipt.seq == 2
     undo = LiftRequest(ground="error", reason="typed")
     lifts = [
         await asyncio.to_thread(
-            write, path, lambda registrar, client, given=given: registrar.lift(client, given, undo)
+            write,
+            path,
+            lambda registrar, client, given=given: registrar.revocations.lift(client, given, undo),
         )
         for given in (stop, 1)
     ]

@@ -229,7 +229,7 @@ async def test_what_was_restricted_goes_when_its_time_is_over(made: World) -> No
         made.hand.at += days * DAY
         world.confirm_clock(made.app.config.data, made.hand.at)
         await made.app.subjects.retire(made.hand.at, drop=True)
-        subject = made.app.registrar._keys.subject("acme", MOBILE)
+        subject = made.app.registrar.access.keys.subject("acme", MOBILE)
         assert len(await made.app.subjects._file.restricted(subject)) == left
 
 

@@ -51,7 +51,7 @@ async def counts(made: World, at: Instant, *, drop: bool = False) -> dict[str, i
 
 
 async def kinds(made: World) -> list[str]:
-    return [each.kind for each in await made.app.registrar.history(_client(made), "acme", CLEAR)]
+    return [each.kind for each in await made.app.registrar.views.history(_client(made), "acme", CLEAR)]
 
 
 def _client(made: World) -> Any:
@@ -149,7 +149,7 @@ async def test_what_is_in_use_and_what_forbids_calls_stays_for_ever(made: World)
     async with made.client.get("/v1/lists") as answer:
         assert [each["id"] for each in (await answer.json())["lists"]] == ["rome"]
     await consent(made)
-    subject = made.app.registrar._keys.subject("acme", CLEAR)
+    subject = made.app.registrar.access.keys.subject("acme", CLEAR)
     known = (await made.app._store.read([subject])).known[0]
     assert {each.id: bool(each.withdrawn_at) for each in known.consents} == {"for-ever": False, "c": True}
 

@@ -127,7 +127,7 @@ class Site(Struct):
         while not acknowledged:
             app = random.choice(self.gates)
             with suppress(StoreUnavailable):
-                await app.registrar.revoke(app.config.settings.clients[0], wanted)
+                await app.registrar.revocations.revoke(app.config.settings.clients[0], wanted)
                 acknowledged = True
             await asyncio.sleep(0)
         self.stopped.append(Stopped(number, time.monotonic()))

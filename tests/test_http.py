@@ -199,12 +199,12 @@ async def test_a_clock_that_steps_back_refuses_calls_and_takes_stops(running: Wo
 
 async def test_an_error_of_ours_is_told_as_one_and_shows_nothing(running: World) -> None:
     """500 in the one shape, without a word of what was asked; the next connection is served."""
-    keys, running.app.registrar._keys = running.app.registrar._keys, None  # type: ignore[assignment] # the damage
+    keys, running.app.registrar.access.keys = running.app.registrar.access.keys, None  # type: ignore[assignment] # the damage
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         text = await answer.text()
         assert (answer.status, msgspec.json.decode(text)["error"]["code"]) == (500, "gate.error")
         assert CLEAR.removeprefix("+39") not in text
-    running.app.registrar._keys = keys
+    running.app.registrar.access.keys = keys
     assert (await decision(running))["decision"] == "allow"
 
 

@@ -155,7 +155,6 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
         "dialgate.store.sqlite",  # the same
         "dialgate.core.law",  # the vocabulary of a country file, in one place
         "dialgate.core.model",  # every value that is stored, and the reason codes
-        "dialgate.ledger.registrar",  # every kind of write, with its checks
         "dialgate.tools.verifier.verify_evidence",  # one file to hand over
     }
 

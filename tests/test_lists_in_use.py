@@ -188,7 +188,7 @@ async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_pa
         async def failing() -> None:
             raise StoreUnavailable("the disk is gone")
 
-        made.app.registrar.refresh = failing
+        made.app.registrar.activation.refresh = failing
         async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
             problem = (await answer.json())["error"]
         assert (answer.status, problem["code"]) == (503, "gate.unavailable")

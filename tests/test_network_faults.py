@@ -182,11 +182,11 @@ async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
 async def test_a_stop_that_was_refused_for_a_lost_reply_may_bind_and_never_allows(line: Line) -> None:
     client = line.app.config.settings.clients[0]
     stops = [RevocationRequest(number=number, scope="controller") for number in (UNLISTED, CLEAR)]
-    await line.app.registrar.revoke(
+    await line.app.registrar.revocations.revoke(
         client, stops[0]
     )  # a server that is new does not know the script, and would do nothing
     line.proxy.fail("lost", b":o:")
     with pytest.raises(StoreUnavailable, match="did not answer"):
-        await line.app.registrar.revoke(client, stops[1])
+        await line.app.registrar.revocations.revoke(client, stops[1])
     line.proxy.heal()
     assert (await line.served()).reasons[0].code == "revocation.revoked"

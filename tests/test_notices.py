@@ -92,7 +92,7 @@ async def test_what_another_process_wrote_is_told_too(made: World) -> None:
     async with streamed(made) as answer:
         await line(answer)
         beside = await Registrar.open(made.app.config, lambda: NOW)
-        await beside.revoke(
+        await beside.revocations.revoke(
             Client(name="c", controllers=("acme",), scopes=()), RevocationRequest(number=CLEAR)
         )
         await beside.close()
@@ -151,7 +151,8 @@ async def test_each_controller_is_told_of_its_own_and_of_what_binds_all(tmp_path
         ("partner", LISTED, "controller"),
         ("acme", LISTED, "everyone"),
     ):
-        await registrar.revoke(every, RevocationRequest(controller=controller, number=number, scope=scope))  # type: ignore[arg-type] # a table of texts
+        stop = RevocationRequest(controller=controller, number=number, scope=scope)  # type: ignore[arg-type] # a table of texts
+        await registrar.revocations.revoke(every, stop)
     told = {name: (await registrar.notices.after(0, [name]))[0] for name in ("acme", "partner")}
     assert {name: [each.seq for each in found] for name, found in told.items()} == {
         "acme": [1, 3],

@@ -116,15 +116,15 @@ def test_what_is_empty_too_long_or_without_an_offset_is_refused_by_its_place(
 async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
     match ask:
         case RevocationRequest():
-            await registrar.revoke(DIALER, ask)
+            await registrar.revocations.revoke(DIALER, ask)
         case LiftRequest():
-            await registrar.lift(DIALER, 1, ask)
+            await registrar.revocations.lift(DIALER, 1, ask)
         case ListRequest():
-            await registrar.load_list(DIALER, ask, of_lines(["12"]))
+            await registrar.call_lists.load_list(DIALER, ask, of_lines(["12"]))
         case CallerIdProofRequest():
-            await registrar.prove_caller_id(DIALER, ask)
+            await registrar.caller_ids.prove_caller_id(DIALER, ask)
         case OutcomeRequest():
-            await registrar.result(DIALER, ask)
+            await registrar.outcomes.result(DIALER, ask)
         case (
             ConsentRequest()
             | ConfirmationRequest()
@@ -133,7 +133,7 @@ async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
             | ContractEndRequest()
             | CallRequestRequest()
         ):
-            await registrar.record(DIALER, ask)
+            await registrar.consents.record(DIALER, ask)
         case _:
             raise AssertionError(ask)
 
@@ -198,13 +198,17 @@ async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_pa
             ),
         ):
             with pytest.raises(Refused) as refused:
-                await registrar.load_list(client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"]))
+                await registrar.call_lists.load_list(
+                    client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"])
+                )
             assert refused.value.message == told
         with pytest.raises(Refused, match=r"^Name one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
-            await registrar.judge(client, "zeta-0")
+            await registrar.list_exports.judge(client, "zeta-0")
         nobody = Client(name="none", controllers=(), scopes=("lists",))
         with pytest.raises(Refused, match=r"^Name one of your controllers: there is none\.$"):
-            await registrar.load_list(nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"]))
+            await registrar.call_lists.load_list(
+                nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"])
+            )
     finally:
         await registrar.close()
 
@@ -236,9 +240,9 @@ OPENING: list[tuple[type[Any], dict[str, Any]]] = [
 async def test_an_entry_that_opens_nothing_says_so(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any], why: str
 ) -> None:
-    receipt = await registrar.record(DIALER, msgspec.convert(sample, kind))
+    receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
     assert receipt.note == f"It opens nothing yet, because {why}"
-    (entry,) = await registrar.history(DIALER, "", CLEAR)
+    (entry,) = await registrar.views.history(DIALER, "", CLEAR)
     assert entry.opens_nothing
 
 
@@ -246,33 +250,41 @@ async def test_an_entry_that_opens_nothing_says_so(
 async def test_an_entry_that_may_open_calls_says_nothing(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any]
 ) -> None:
-    receipt = await registrar.record(DIALER, msgspec.convert(sample, kind))
+    receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
     assert msgspec.to_builtins(receipt).keys() == {"seq", "at"}
-    (entry,) = await registrar.history(DIALER, "", CLEAR)
+    (entry,) = await registrar.views.history(DIALER, "", CLEAR)
     assert not entry.opens_nothing
 
 
 async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_not(
     registrar: Registrar,
 ) -> None:
-    await registrar.record(DIALER, msgspec.convert(CONSENT | PROOF | {"double_opt_in": True}, ConsentRequest))
-    confirmed = await registrar.record(DIALER, ConfirmationRequest(number=CLEAR, id="c"))
+    await registrar.consents.record(
+        DIALER, msgspec.convert(CONSENT | PROOF | {"double_opt_in": True}, ConsentRequest)
+    )
+    confirmed = await registrar.consents.record(DIALER, ConfirmationRequest(number=CLEAR, id="c"))
     assert not confirmed.note
-    assert [each.opens_nothing for each in await registrar.history(DIALER, "", CLEAR)] == ["", ""]
+    assert [each.opens_nothing for each in await registrar.views.history(DIALER, "", CLEAR)] == ["", ""]
     proof = CallerIdProofRequest(caller_id="+390299000000", kind="probe")
-    told = await registrar.prove_caller_id(DIALER, proof)
+    told = await registrar.caller_ids.prove_caller_id(DIALER, proof)
     assert (
         told.note
         == "It opens nothing yet, because no campaign shows this caller ID. Campaigns show: +390844123456."
     )
-    assert not (await registrar.prove_caller_id(DIALER, structs.replace(proof, answered=False))).note
-    assert not (await registrar.prove_caller_id(DIALER, structs.replace(proof, caller_id=CALLER))).note
+    assert not (
+        await registrar.caller_ids.prove_caller_id(DIALER, structs.replace(proof, answered=False))
+    ).note
+    assert not (
+        await registrar.caller_ids.prove_caller_id(DIALER, structs.replace(proof, caller_id=CALLER))
+    ).note
 
 
 async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
-    receipt = await registrar.revoke(DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest))
+    receipt = await registrar.revocations.revoke(
+        DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest)
+    )
     with pytest.raises(Refused, match=r"^Say why the revocation is lifted\.$"):
-        await registrar.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
+        await registrar.revocations.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
 
 
 STOPPED = "2026-11-23T12:00:00+01:00"
@@ -297,57 +309,63 @@ async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
 ) -> None:
     client = structs.replace(DIALER, scopes=(*DIALER.scopes, "admin"))
     stop = msgspec.convert({"number": CLEAR, "at": STOPPED, "scope": scope}, RevocationRequest)
-    receipt = await registrar.revoke(client, stop)
+    receipt = await registrar.revocations.revoke(client, stop)
     if consent is not None:
-        await registrar.record(client, msgspec.convert(consent, ConsentRequest))
+        await registrar.consents.record(client, msgspec.convert(consent, ConsentRequest))
     if withdrawn:
-        await registrar.record(client, WithdrawalRequest(number=CLEAR, id="c"))
+        await registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id="c"))
     lift = LiftRequest(ground="new_consent", reason="signed again", consent="c")
     if code:
         with pytest.raises(Refused) as refused:
-            await registrar.lift(client, receipt.seq, lift)
+            await registrar.revocations.lift(client, receipt.seq, lift)
         assert (refused.value.code, refused.value.field) == (code, "consent")
     else:
-        await registrar.lift(client, receipt.seq, lift)
-    (held,) = fold(await registrar._store.since(0, 9)).revocations
+        await registrar.revocations.lift(client, receipt.seq, lift)
+    (held,) = fold(await registrar.access.store.since(0, 9)).revocations
     assert held.lifted == ("" if code else "new_consent")
 
 
 async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registrar) -> None:
-    await registrar.record(DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest))
-    stop = await registrar.revoke(DIALER, RevocationRequest(number=CLEAR))
+    await registrar.consents.record(
+        DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
+    )
+    stop = await registrar.revocations.revoke(DIALER, RevocationRequest(number=CLEAR))
     lift = LiftRequest(ground="error", reason="another's")
     for _ in range(2):
         receipts = [
-            await registrar.record(DIALER, ConfirmationRequest(number=CLEAR, id="c")),
-            await registrar.record(DIALER, WithdrawalRequest(number=CLEAR, id="c")),
-            await registrar.lift(DIALER, stop.seq, lift),
+            await registrar.consents.record(DIALER, ConfirmationRequest(number=CLEAR, id="c")),
+            await registrar.consents.record(DIALER, WithdrawalRequest(number=CLEAR, id="c")),
+            await registrar.revocations.lift(DIALER, stop.seq, lift),
         ]
         assert [receipt.seq for receipt in receipts] == [3, 4, 5]
     with pytest.raises(Refused, match="on another ground"):
-        await registrar.lift(DIALER, stop.seq, structs.replace(lift, ground="new_consent"))
-    assert len(await registrar.history(DIALER, "", CLEAR)) == 5
+        await registrar.revocations.lift(DIALER, stop.seq, structs.replace(lift, ground="new_consent"))
+    assert len(await registrar.views.history(DIALER, "", CLEAR)) == 5
 
 
 async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Registrar) -> None:
-    await registrar.record(DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest))
+    await registrar.consents.record(
+        DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
+    )
     early = {"number": CLEAR, "id": "c", "at": "2026-11-23T09:59:59+01:00"}
     with pytest.raises(Refused, match="collected after that"):
-        await registrar.record(DIALER, msgspec.convert(early, ConfirmationRequest))
+        await registrar.consents.record(DIALER, msgspec.convert(early, ConfirmationRequest))
 
 
 async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:
     """Whatever its fraction is in binary: a stop and a consent of one instant must compare as equal."""
     for millisecond in range(0, 1000, 7):
         at = f"2026-11-24T09:00:00.{millisecond:03}+01:00"
-        await registrar.record(DIALER, msgspec.convert(CONSENT | {"collected_at": at}, ConsentRequest))
-    told = await registrar.history(DIALER, "", CLEAR)
+        await registrar.consents.record(
+            DIALER, msgspec.convert(CONSENT | {"collected_at": at}, ConsentRequest)
+        )
+    told = await registrar.views.history(DIALER, "", CLEAR)
     assert [each.details["collected_at"][20:23] for each in told] == [f"{n:03}" for n in range(0, 1000, 7)]
 
 
 async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar) -> None:
-    await registrar.record(DIALER, msgspec.convert(CONSENT | {"origin": ORIGIN}, ConsentRequest))
-    held = fold(await registrar._store.since(0, 9)).consents[0]
+    await registrar.consents.record(DIALER, msgspec.convert(CONSENT | {"origin": ORIGIN}, ConsentRequest))
+    held = fold(await registrar.access.store.since(0, 9)).consents[0]
     step = Transfer(by="broker", to="acme", on=date(2026, 11, 20), subjects_told=True)
     assert held.origin == Origin(collected_by="broker", collected_on=date(2026, 11, 1), transfers=(step,))
 
@@ -361,9 +379,9 @@ async def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
     registrar: Registrar, raw: bytes
 ) -> None:
     with pytest.raises(Refused) as refused:
-        await registrar.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
+        await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
     assert refused.value.code == "list.unreadable"
-    assert await registrar.lists(DIALER) == []
+    assert await registrar.call_lists.lists(DIALER) == []
     assert list((registrar.config.data / "lists").iterdir()) == []
 
 
@@ -371,7 +389,7 @@ async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Regis
     told: list[RowProblem] = []
     rows = of_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
     ask = msgspec.convert(UPLOAD, ListRequest)
-    report = await registrar.load_list(DIALER, ask, rows, note=told.append)
+    report = await registrar.call_lists.load_list(DIALER, ask, rows, note=told.append)
     assert [each.line for each in told] == [3, 4, 5]
     assert [each.problem for each in told[1:]] == [
         "stands on the list already", "is a formula; save the list with its values",
@@ -384,8 +402,8 @@ async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Regis
 async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Registrar) -> None:
     for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
         ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
-        await registrar.load_list(DIALER, ask, of_lines(row.splitlines()))
-    assert {each.id: each.bases for each in await registrar._store.lists()} == {
+        await registrar.call_lists.load_list(DIALER, ask, of_lines(row.splitlines()))
+    assert {each.id: each.bases for each in await registrar.access.store.lists()} == {
         "one": ("directory",),
         "two": ("directory", "consent"),
     }
@@ -397,9 +415,9 @@ async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_
     """A list of an earlier version, which does not say it for any row, opens no call to them either."""
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
-    report = await registrar.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
+    report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
     assert (report.accepted, report.unstated) == (3, 1)
-    (record,) = await registrar._store.lists()
+    (record,) = await registrar.access.store.lists()
     folder = registrar.config.data / "lists"
     for stated, said in ((record.stated, [False, True]), ((), [False, False])):
         loaded = _open_list(structs.replace(record, stated=stated), folder)

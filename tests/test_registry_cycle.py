@@ -139,7 +139,7 @@ async def test_only_numbers_that_may_be_called_soon_are_asked_about(night: Night
         night.configure()
     else:
         async with registrar(night.plan.gate) as (made, client):
-            await made.retire_list(client, "rome")
+            await made.call_lists.retire_list(client, "rome")
     assert (await night.part()).due == LISTS[case]
 
 
@@ -160,17 +160,17 @@ async def test_enrolment_voids_the_consents_before_it_in_the_ledger_once(night: 
                 "call_types": ["agent"], "collected_at": "2026-10-01T10:00:00Z", "artefact": "x",
                 "artefact_sha256": "0" * 64,
             }  # fmt: skip
-            await made.record(client, msgspec.convert(ask, ConsentRequest))
+            await made.consents.record(client, msgspec.convert(ask, ConsentRequest))
     await night.part()
     assert (await night.night()).voided == 1
     night.hand.at += 31 * DAY
     await night.part()
     assert (await night.night()).voided == 0
     async with registrar(config) as (made, client):
-        held = await made.history(client, "acme", LISTED[0], ("consents_voided",))
+        held = await made.views.history(client, "acme", LISTED[0], ("consents_voided",))
         assert [entry.details["before"] for entry in held] == ["2026-11-24T09:00:00.000Z"]
         assert held[0].proof.startswith("SIMULATED-")
-        assert await made.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
+        assert await made.views.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
     assert ConsentsVoided.__struct_config__.tag == "consents_voided"
 
 
@@ -316,7 +316,7 @@ async def test_the_months_duty_and_the_end_of_enrolment_are_alarms_of_their_own(
     await night.part()
     await night.night()
     async with registrar(night.plan.gate) as (made, client):
-        await made.retire_list(client, "rome")
+        await made.call_lists.retire_list(client, "rome")
     for days, raised in [
         (29, set()),
         (31, {"no_consultation"}),
@@ -372,7 +372,7 @@ async def test_numbers_go_after_weeks_and_receipts_stay_for_years(night: Night) 
     await night.part()
     await night.night()
     async with registrar(night.plan.gate) as (made, client):
-        await made.retire_list(client, "rome")
+        await made.call_lists.retire_list(client, "rome")
     folder = night.plan.work / "rpo.acme"
     night.hand.at += 61 * DAY
     await night.part()

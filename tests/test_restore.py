@@ -48,7 +48,7 @@ def codes(answer: Answer) -> list[str]:
 
 async def opt_out(app: App, decision: str) -> None:
     report = OutcomeRequest(decision_id=decision, outcome="opt_out")
-    await app.registrar.result(app.config.settings.clients[0], report)
+    await app.registrar.outcomes.result(app.config.settings.clients[0], report)
 
 
 class House:
@@ -127,7 +127,7 @@ async def test_a_stop_whose_call_was_allowed_before_the_copy_binds(house: House)
 async def test_a_stop_that_a_decision_knew_binds_on_an_older_store(house: House) -> None:
     async with house.open() as app:
         client = app.config.settings.clients[0]
-        await app.registrar.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
+        await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
         assert codes(await ask(app)) == ["revocation.revoked"]
     house.restore()
     for _ in range(2):
@@ -140,10 +140,10 @@ async def test_a_stop_that_a_decision_knew_binds_on_an_older_store(house: House)
 async def test_a_withdrawal_that_a_decision_knew_is_entered_again(house: House) -> None:
     async with house.open() as app:
         client = app.config.settings.clients[0]
-        await app.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
+        await app.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
     house.save()
     async with house.open() as app:
-        await app.registrar.record(client, WithdrawalRequest(number=CLEAR, id=f"form-{CLEAR}"))
+        await app.registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id=f"form-{CLEAR}"))
         await ask(app)
     house.restore()
     for _ in range(2):
@@ -160,7 +160,9 @@ async def test_a_stop_that_was_lifted_is_not_entered_again(house: House) -> None
         await opt_out(app, allowed.decision_id)
         assert codes(await ask(app)) == ["revocation.revoked"]
         client = app.config.settings.clients[0]
-        await app.registrar.lift(client, 1, LiftRequest(ground="error", reason="another number was meant"))
+        await app.registrar.revocations.lift(
+            client, 1, LiftRequest(ground="error", reason="another number was meant")
+        )
     newest = house.data.parent / "newest.db"
     shutil.copy(house.data / "store.db", newest)
     house.restore()
@@ -177,7 +179,7 @@ async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house:
     async with house.open() as app:
         allowed = await ask(app)
         client = app.config.settings.clients[0]
-        await app.registrar.result(
+        await app.registrar.outcomes.result(
             client, OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned")
         )
         await opt_out(app, allowed.decision_id)

@@ -41,11 +41,11 @@ async def test_every_row_becomes_an_entry_with_its_own_instant(registrar: Regist
         planned.append(total)
         return planned.append
 
-    report = await registrar.revoke_all(DPO, GOOD, BytesIO(FILE.encode()), plan=plan)
+    report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(FILE.encode()), plan=plan)
     assert (report.rows, report.revoked, report.known, report.duplicates, report.refused) == (3, 2, 0, 1, 0)
     assert planned == [2, 2]
-    entries = await registrar._store.since(0, 9)
-    keys = registrar._keys
+    entries = await registrar.access.store.since(0, 9)
+    keys = registrar.access.keys
     assert {keys.ledger.unseal(each.sealed): each.event for each in entries} == {
         CLEAR: Revoked(at=1_763_629_200_000 + 31_536_000_000),
         LISTED: Revoked(at=NOW),
@@ -54,13 +54,16 @@ async def test_every_row_becomes_an_entry_with_its_own_instant(registrar: Regist
 
 
 async def test_who_is_revoked_as_widely_is_not_revoked_again(registrar: Registrar) -> None:
-    stop = await registrar.revoke(DPO, RevocationRequest(number=CLEAR))
+    stop = await registrar.revocations.revoke(DPO, RevocationRequest(number=CLEAR))
     campaign = RevocationsRequest(scope="campaign", campaign="acme-fibre")
     file = FILE.encode()
-    told = [await registrar.revoke_all(DPO, ask, BytesIO(file)) for ask in (campaign, GOOD, campaign, GOOD)]
+    told = [
+        await registrar.revocations.revoke_all(DPO, ask, BytesIO(file))
+        for ask in (campaign, GOOD, campaign, GOOD)
+    ]
     assert [(each.revoked, each.known) for each in told] == [(1, 1), (1, 1), (0, 2), (0, 2)]
-    await registrar.lift(DPO, stop.seq, LiftRequest(ground="error", reason="another's"))
-    again = await registrar.revoke_all(DPO, GOOD, BytesIO(file))
+    await registrar.revocations.lift(DPO, stop.seq, LiftRequest(ground="error", reason="another's"))
+    again = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(file))
     assert (again.revoked, again.known) == (1, 1)
 
 
@@ -73,10 +76,12 @@ async def test_one_bad_row_refuses_the_file_and_says_which_it_was(registrar: Reg
         Refused,
         match=r"Of 5 rows 4 cannot be read, and nothing was written\. Line 3: is neither a national number",
     ):
-        await registrar.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=told.append)
+        await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=told.append)
     assert [each.line for each in told] == [3, 4, 5, 6]
-    assert await registrar._store.since(0, 9) == []
-    taken = await registrar.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(BAD.encode()))
+    assert await registrar.access.store.since(0, 9) == []
+    taken = await registrar.revocations.revoke_all(
+        DPO, RevocationsRequest(skip_bad=True), BytesIO(BAD.encode())
+    )
     assert (taken.revoked, taken.refused) == (1, 4)
 
 
@@ -85,9 +90,9 @@ async def test_a_file_that_holds_no_stop_leaves_the_ledger_as_it_was(
     registrar: Registrar, raw: bytes
 ) -> None:
     with pytest.raises(Refused) as refused:
-        await registrar.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(raw))
+        await registrar.revocations.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(raw))
     assert (refused.value.code, refused.value.field) == ("list.unreadable", "file")
-    assert await registrar._store.since(0, 9) == []
+    assert await registrar.access.store.since(0, 9) == []
 
 
 @pytest.mark.parametrize("head", [b"", b"number,at\n0612345678,\n", b"PK\x03\x04"])
@@ -96,8 +101,8 @@ async def test_a_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path:
     file.write_bytes(head)
     os.truncate(file, 5 << 30)
     with file.open("rb") as opened, pytest.raises(Refused, match="more than 2 GiB; split it"):
-        await registrar.revoke_all(DPO, RevocationsRequest(skip_bad=True), opened)
-    assert await registrar._store.since(0, 9) == []
+        await registrar.revocations.revoke_all(DPO, RevocationsRequest(skip_bad=True), opened)
+    assert await registrar.access.store.since(0, 9) == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ async def test_a_client_revokes_no_wider_than_it_may(
     registrar: Registrar, ask: RevocationsRequest, scopes: Any, code: str
 ) -> None:
     with pytest.raises(Refused) as refused:
-        await registrar.revoke_all(
+        await registrar.revocations.revoke_all(
             Client(name="c", controllers=("acme",), scopes=scopes), ask, BytesIO(FILE.encode())
         )
     assert refused.value.code == code
@@ -124,7 +129,7 @@ async def test_more_stops_than_are_written_at_once_all_bind_a_running_gate(runni
     rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
     beside = await Registrar.open(running.app.config, lambda: NOW)
     everyone = RevocationsRequest(scope="everyone")
-    assert (await beside.revoke_all(DPO, everyone, BytesIO(rows.encode()))).revoked == count
+    assert (await beside.revocations.revoke_all(DPO, everyone, BytesIO(rows.encode()))).revoked == count
     await beside.close()
     async with running.client.post("/v1/check", json=CALL) as answer:
         assert (await answer.json())["reasons"][0]["code"] == "revocation.revoked"

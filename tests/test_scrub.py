@@ -92,9 +92,9 @@ async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(run
         for times in range(len(number)):
             async with running.client.post("/v1/check", json=CALL | {"to": number, "call_id": f"{times}"}):
                 pass
-    await made.registrar._store.positions()  # the calls are written down
+    await made.registrar.access.store.positions()  # the calls are written down
     beside = await Registrar.open(made.config, running.hand)
-    judge, _ = await beside.judge(OPERATOR, "acme-fibre", NOW)
+    judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", NOW)
     verdicts = await judge.judge(numbers)
     for number, verdict in zip(numbers, verdicts, strict=True):
         asked = await made.gate.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
@@ -119,7 +119,7 @@ async def told_to_stop(made: World, numbers: list[str]) -> None:
     """The controller, or everybody."""
     for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
         stop = convert({"number": number, "scope": scope}, RevocationRequest)
-        await made.app.registrar.revoke(WHOLE, stop)
+        await made.app.registrar.revocations.revoke(WHOLE, stop)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def adhere(made: World) -> None:
 async def test_an_export_is_written_down_before_the_file_is_there(running: World, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     told = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
-    (entry,) = await running.app.registrar.exports(OPERATOR)
+    (entry,) = await running.app.registrar.list_exports.exports(OPERATOR)
     assert (entry.seq, entry.kind, entry.actor, entry.proof) == (told.seq, "exported", "anna", "ticket-1")
     digest = sha256(out.read_bytes()).hexdigest()
     assert entry.details == {"campaign": "acme-fibre", "rows": 2, "allowed": 1, "sha256": digest}
-    assert await running.app.registrar.exports(STRANGER) == []
+    assert await running.app.registrar.list_exports.exports(STRANGER) == []
 
 
 async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -
         assert refused.value.code == code
     assert out.read_text() == "an older one"
     assert not out.with_name("out.csv.new").exists()
-    assert await running.app.registrar.exports(OPERATOR) == []
+    assert await running.app.registrar.list_exports.exports(OPERATOR) == []
 
 
 async def test_nothing_is_reserved_by_looking(running: World, tmp_path: Path) -> None:
@@ -236,12 +236,12 @@ async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
             order = Order(campaign=campaign, at=NOW)
             assert (await export.preview(made, client, "rome", order, lambda _, __: None)).numbers == numbers
-        assert await made.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
+        assert await made.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
         with pytest.raises(Refused, match="name one") as refused:
-            await made.retire_list(client, "rome")
+            await made.call_lists.retire_list(client, "rome")
         assert (refused.value.code, refused.value.field) == ("controller.unknown", "controller")
-        await made.retire_list(client, "rome", "beta")
-        assert [bool(each.retired_at) for each in await made.lists(client)] == [False, True]
+        await made.call_lists.retire_list(client, "rome", "beta")
+        assert [bool(each.retired_at) for each in await made.call_lists.lists(client)] == [False, True]
 
 
 def command(folder: Path, *words: object) -> Result:

@@ -102,7 +102,7 @@ async def test_an_allow_is_repeated_while_it_holds_and_then_the_call_counts_agai
 async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World) -> None:
     first = await ask(running, call_id="a")
     told = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
-    await running.app.registrar.result(client_of(running), told)
+    await running.app.registrar.outcomes.result(client_of(running), told)
     assert codes(await ask(running, call_id="a")) == ["frequency.rest"]
 
 
@@ -183,7 +183,7 @@ async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World
     path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
     running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
-    assert (await running.app.registrar.result(client_of(running), told)).revocation is not None
+    assert (await running.app.registrar.outcomes.result(client_of(running), told)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
@@ -201,9 +201,9 @@ async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_b
     client = msgspec.structs.replace(client_of(running), controllers=controllers)
     if "acme" not in controllers:
         with pytest.raises(Refused, match="decision"):
-            await running.app.registrar.result(client, told)
+            await running.app.registrar.outcomes.result(client, told)
         return
-    assert (await running.app.registrar.result(client, told)).revocation is not None
+    assert (await running.app.registrar.outcomes.result(client, told)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
@@ -221,7 +221,7 @@ async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays
 
 async def test_of_two_reports_about_a_call_the_stricter_stands(running: World) -> None:
     allowed = await ask(running)
-    report = running.app.registrar.result
+    report = running.app.registrar.outcomes.result
     await report(client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned"))
     for milder in ("not_dialled", "answered"):
         with pytest.raises(Refused, match="abandoned"):
@@ -241,7 +241,7 @@ async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World
     answers = [await ask(running) for _ in range(6)]
     assert [answer.decision for answer in answers] == ["allow"] * 5 + ["deny"]
     told = OutcomeRequest(decision_id=answers[0].decision_id, outcome="not_dialled")
-    await running.app.registrar.result(client_of(running), told)
+    await running.app.registrar.outcomes.result(client_of(running), told)
     assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
 
 
@@ -252,14 +252,14 @@ async def test_a_call_that_was_not_dialled_and_is_asked_about_again_counts_again
         assert await ask(running, call_id="a") == first
         if number < 5:
             told = OutcomeRequest(decision_id=first.decision_id, outcome="not_dialled")
-            await running.app.registrar.result(client_of(running), told)
+            await running.app.registrar.outcomes.result(client_of(running), told)
             assert (await ask(running, call_id=f"dialled-{number}")).decision == "allow"
 
 
 async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
     allowed = await ask(running)
     told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
-    receipt = await running.app.registrar.result(client_of(running), told)
+    receipt = await running.app.registrar.outcomes.result(client_of(running), told)
     assert receipt.revocation is not None
     assert codes(await ask(running))[0] == "revocation.revoked"
     assert verify(running.app.config.data / "log").by_type == {"grounds": 2, "decision": 2, "outcome": 1}
@@ -270,7 +270,7 @@ async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(runnin
 
 async def test_an_allow_is_not_repeated_once_the_person_said_stop(running: World) -> None:
     assert (await ask(running, call_id="a")).decision == "allow"
-    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     again = await ask(running, call_id="a")
     assert codes(again)[0] == "revocation.revoked"
     assert await ask(running, call_id="a") == again
@@ -288,7 +288,7 @@ async def test_no_allow_is_decided_after_a_revocation_was_acknowledged(tmp_path:
         hammering = [asyncio.create_task(hammer()) for _ in range(32)]
         for _ in range(3):
             await ask(running)
-        await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+        await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
         acknowledged = running.hand.at
         for _ in range(50):
             await ask(running)
@@ -317,7 +317,7 @@ async def test_every_record_replays_to_its_own_decision(running: World) -> None:
     for number in (CLEAR, LISTED, "+393331234567", "112", "nonsense", "0612345678", "+33123456789"):
         await ask(running, to=number)
         await ask(running, to=number, campaign="no-such")
-    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await ask(running)
     for record in records(running):
         law = archive.law(running.app.config.data / "kept", record.law)
@@ -345,7 +345,7 @@ async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> N
     await ask(running, to="+393331234567 x")
     await ask(running, call_id="lead-+390612345678", campaign="for-0612345678")
     await ask(running, call_id="0612 345 678")
-    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await running.app.tick()
     found = [
         path.name
@@ -517,7 +517,7 @@ async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running
 async def test_a_stop_is_taken_whatever_the_clock_says(running: World) -> None:
     assert (await ask(running)).decision == "allow"
     running.hand.at -= HOUR
-    await running.app.registrar.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     running.hand.at += HOUR
     assert codes(await ask(running))[0] == "revocation.revoked"
 

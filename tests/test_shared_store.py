@@ -46,7 +46,7 @@ async def load_list(app: App) -> None:
 
 async def load_numbers(app: App, numbers: list[str]) -> None:
     told = {name: value for name, value in world.LIST.items() if name != "numbers"}
-    await app.registrar.load_list(
+    await app.registrar.call_lists.load_list(
         app.config.settings.clients[0],
         msgspec.convert(told, ListRequest),
         io.BytesIO("\n".join(numbers).encode()),
@@ -102,7 +102,7 @@ async def test_a_limit_of_five_is_five_over_two_gates(gates: list[App]) -> None:
 async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
     one, other = gates
     assert (await ask(other)).decision == "allow"
-    await one.registrar.revoke(
+    await one.registrar.revocations.revoke(
         one.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
     )
     assert (await ask(other)).reasons[0].code == "revocation.revoked"
@@ -114,7 +114,7 @@ async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gate
     stop = RevocationRequest(number=UNLISTED, scope="controller")
     before, after = await ask(other, to=UNLISTED), "revocation.revoked"
     assert after not in [reason.code for reason in before.reasons]
-    await one.registrar.revoke(one.config.settings.clients[0], stop)
+    await one.registrar.revocations.revoke(one.config.settings.clients[0], stop)
     assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
 
 
@@ -188,7 +188,7 @@ async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_cla
     file = world.write_folder(tmp_path, store=store)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     writer = await Registrar.open(loader.load(file), Hand())
-    await writer.revoke(
+    await writer.revocations.revoke(
         writer.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
     )
     await writer.close()
@@ -283,11 +283,11 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
-    await app.registrar.revoke(app.config.settings.clients[0], stop)
+    await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
     ask_server(tmp_path, "SWAPDB", "0", "1")
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
-        await app.registrar.revoke(app.config.settings.clients[0], stop)
+        await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
     assert ask_server(tmp_path, "DBSIZE") == "0", "who starts there finds nothing of ours"
     await app.tick()
     assert "emptied" in app.gate.readiness()["store"]
@@ -353,10 +353,10 @@ async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_
     for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
         ask_server(tmp_path, "COPY", key, key, "DB", "1")
     client = told.settings.clients[0]
-    await app.registrar.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
+    await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
-        await app.registrar.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
+        await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     await app.tick()
     assert "ends at 0" in app.gate.readiness()["store"]
@@ -374,7 +374,7 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
     told = loader.load(world.write_folder(tmp_path, store=store))
     app = await App.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
     stop = RevocationRequest(number=CLEAR, scope="controller")
-    await app.registrar.revoke(told.settings.clients[0], stop)
+    await app.registrar.revocations.revoke(told.settings.clients[0], stop)
     await app.tick()
     await app.close()
     if shared:
@@ -401,7 +401,9 @@ async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobody
 async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tmp_path: Path) -> None:
     told = loader.load(world.write_folder(tmp_path))
     writer = await Registrar.open(told, Hand())
-    await writer.revoke(told.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller"))
+    await writer.revocations.revoke(
+        told.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    )
     await writer.close()
     (told.data / "store.db").unlink()
     with pytest.raises(StoreUnavailable, match="is known to have come to 1"):
@@ -643,11 +645,11 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
         purposes=("sale",),
         call_types=("agent",),
     )
-    await app.registrar.record(client, given)
+    await app.registrar.consents.record(client, given)
     replica.kill()
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            await app.registrar.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
+            await app.registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
     await app.close()
     master.kill()
 
@@ -677,7 +679,7 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     assert not app.gate.readiness()
     another.kill()
     with pytest.raises(StoreUnavailable, match="1 of 2 replicas"):
-        await app.registrar.revoke(
+        await app.registrar.revocations.revoke(
             app.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
         )
     with pytest.raises(StoreUnavailable, match="set `replicas` to 2"):

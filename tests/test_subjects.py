@@ -349,7 +349,7 @@ async def test_a_rectification_is_a_later_entry_that_counts(made: World) -> None
     assert ledger[1]["details"] == {
         **ledger[0]["details"], "collected_at": "2026-11-03T09:00:00.000Z", "goods": ["broadband"]
     }  # fmt: skip
-    subject = made.app.registrar._keys.subject("acme", CLEAR)
+    subject = made.app.registrar.access.keys.subject("acme", CLEAR)
     known = (await made.app._store.read([subject])).known[0]
     assert [(each.id, each.goods) for each in known.consents] == [("paper-7", ("broadband",))]
     assert (await report(made))["requests"][0]["outcome"].startswith(f"entry {wrong['seq']} was rectified")

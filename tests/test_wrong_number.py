@@ -200,10 +200,10 @@ async def test_a_report_that_one_gate_took_binds_the_other(gates: list[App]) -> 
         world.publish_answers(app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await app.tick()
     client = one.config.settings.clients[0]
-    await one.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
+    await one.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
     allowed = await test_shared_store.ask(one, to=MOBILE)
     assert (await test_shared_store.ask(other, to=MOBILE)).decision == "allow"
-    await one.registrar.result(
+    await one.registrar.outcomes.result(
         client, OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
     )
     denied: Answer = await test_shared_store.ask(other, to=MOBILE)
@@ -215,12 +215,12 @@ async def test_a_report_of_the_log_binds_on_an_older_store(house: House) -> None
     world.publish_answers(house.data, {MOBILE: False}, NOW - 2 * HOUR)
     async with house.open() as app:
         client = app.config.settings.clients[0]
-        await app.registrar.record(client, msgspec.convert(CONSENT, ConsentRequest))
+        await app.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
     house.save()
     async with house.open() as app:
         allowed = await test_restore.ask(app, MOBILE)
         told = OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
-        await app.registrar.result(client, told)
+        await app.registrar.outcomes.result(client, told)
         assert codes(await test_restore.ask(app, MOBILE))[-1] == "consent.wrong_number"
     house.restore()
     for _ in range(2):

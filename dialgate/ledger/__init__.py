@@ -1,1 +1,1 @@
-"""Writes that people's wishes cause: revocations, consents, contracts, call requests, call lists, caller-ID proofs, outcomes."""
+"""The ledger, one module for each kind of entry: revocations, consents, contracts, call requests, call lists, caller-ID proofs, outcomes."""

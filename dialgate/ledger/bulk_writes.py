@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dialgate.core.ledger_events import Draft
+from dialgate.core.refusal import Refused
+from dialgate.lists.call_list import RowProblem
 from dialgate.store import Store
 
 SUBJECT_BYTES: Final = 16
@@ -54,3 +56,14 @@ async def write(
         if writing:
             await asyncio.wait([task for task, _ in writing])
     return written
+
+
+def unfit(fit: int, rows: int, problems: int, first: RowProblem | None) -> Refused:
+    """Return the refusal of a file of which rows cannot be read, or none holds an entry."""
+    which = f" Line {first.line:,}: {first.problem}." if first else ""
+    text = (
+        f"Of {rows:,} rows {problems:,} cannot be read, and nothing was written.{which} Correct them, or leave them out."
+        if fit
+        else f"No row of the file can be taken.{which}"
+    )
+    return Refused("list.unreadable", text, "file")

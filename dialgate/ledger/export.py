@@ -82,7 +82,7 @@ async def scrub(
 ) -> Scrubbed:
     """The rows of `file` with a verdict each, as CSV in UTF-8. `out` is replaced whole, or left as it was. Raises `Refused`,
     `Unavailable`, and OSError where `out` cannot be written."""
-    judge, home = await registrar.judge(client, order.campaign, order.at)
+    judge, home = await registrar.list_exports.judge(client, order.campaign, order.at)
     fresh = out.with_name(f"{out.name}.new")
     try:
         table = tabular.read(file, home, hints)
@@ -93,7 +93,7 @@ async def scrub(
         for verdict, rows in counts.items():
             told[verdict.word] += rows
         left = Exported(campaign=order.campaign, rows=counts.total(), allowed=told["allow"], sha256=digest)
-        entry = await registrar.exported(client, left, order.actor, order.proof)
+        entry = await registrar.list_exports.exported(client, left, order.actor, order.proof)
         fresh.replace(out)
     except tabular.Unreadable as error:
         raise Refused("list.unreadable", str(error), "file") from error
@@ -166,10 +166,10 @@ async def preview(
     registrar: Registrar, client: Client, name: str, order: Order, done: Callable[[int, int], None]
 ) -> Preview:
     """Of a loaded list for the order's campaign; `done` is told how many of how many are judged. Raises as `scrub` does."""
-    judge, _ = await registrar.judge(client, order.campaign, order.at)
+    judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
     counts = Counter[Verdict]()
     try:
-        total, numbers = await registrar.numbers_of(client, name, order.campaign)
+        total, numbers = await registrar.call_lists.numbers_of(client, name, order.campaign)
         for some in numbers:
             counts.update(await judge.judge(some))
             done(len(some), total)

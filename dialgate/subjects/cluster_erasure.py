@@ -44,7 +44,7 @@ class Erasing(Struct, kw_only=True, eq=False):
         """GDPR 17. The suppression binds first, then goes what no gate on the store needs as proof or holds, and the files follow.
         Should it break off in between, or a gate not be heard, it may be asked again: until then nothing that may be evidence is
         destroyed, and the request stays open."""
-        owner, e164 = self.registrar.person(client, ask.controller, number)
+        owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
         async with self.turns.setdefault(subject, asyncio.Lock()):
             return await self._erase(client, owner.id, e164, ask)
@@ -53,7 +53,7 @@ class Erasing(Struct, kw_only=True, eq=False):
         subject = self.keys.subject(controller, number)
         begun = await self.deadlines.opened(ask.request, "erasure", subject)
         receipt = await self._suppressed(self._suppression(client, controller, number, ask), begun.at)
-        shown = structs.replace(receipt, seq=self.registrar.entry_id(receipt.seq))
+        shown = structs.replace(receipt, seq=self.registrar.ids.entry_id(receipt.seq))
         # Asked after it: no gate allows a call from then on, so what they tell stays true.
         holds, deaf = await self.holds.heard()
         told = await self.peers.ask(OfPerson(controller, number), Share)
@@ -118,7 +118,7 @@ class Erasing(Struct, kw_only=True, eq=False):
 
     def _named(self, entry: Entry) -> str:
         name: str = Masker(self.keys, entry.controller).shown(getattr(entry.event, "id", ""))
-        return name or f"entry {self.registrar.entry_id(entry.seq)}"
+        return name or f"entry {self.registrar.ids.entry_id(entry.seq)}"
 
     def _suppression(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Draft:
         now = self.clock()

@@ -116,7 +116,7 @@ class Subjects:
     ) -> tuple[str, str]:
         """Whoever reads of a number comes by here. Returns the controller's id, and the number in E.164. Raises
         `Refused`, `TooManyLookups`, `StoreUnavailable`."""
-        owner, e164 = self._registrar.person(client, controller, number)
+        owner, e164 = self._registrar.access.person(client, controller, number)
         await self.lookups.note(client, self.config.settings, owner.id, e164, what, purpose)
         return owner.id, e164
 
@@ -158,15 +158,15 @@ class Subjects:
             controller=owner,
             controller_name=file.name,
             made_at=rfc3339(self._clock()),
-            ledger=await self._registrar.history(client, owner, e164),
-            restricted=[self._registrar.with_entry_ids(entry) for entry in share.restricted],
+            ledger=await self._registrar.views.history(client, owner, e164),
+            restricted=[self._registrar.ids.with_entry_ids(entry) for entry in share.restricted],
             lists=share.lists,
             registries=share.registries,
             decisions=[
                 structs.replace(
                     each,
-                    id=self._registrar.outside(each.id, owner),
-                    reasons=self._registrar.worded(each.reasons),
+                    id=self._registrar.ids.outside(each.id, owner),
+                    reasons=self._registrar.ids.worded(each.reasons),
                 )
                 for each in share.decisions
             ],
@@ -187,7 +187,7 @@ class Subjects:
         lists = await self._store.lists()
         records = await asyncio.to_thread(inventory.records, held)
         return Share(
-            restricted=[self._registrar.told(entry) for entry in await self._restricted(subject)],
+            restricted=[self._registrar.views.show(entry) for entry in await self._restricted(subject)],
             lists=await asyncio.to_thread(inventory.on_lists, held, lists),
             registries=await asyncio.to_thread(inventory.from_registries, held),
             decisions=inventory.decisions(records, known.attempts),
@@ -199,7 +199,7 @@ class Subjects:
     async def portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
         """GDPR 20."""
         owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
-        entries = await self._registrar.history(client, owner, e164, tuple(_REQUESTS))
+        entries = await self._registrar.views.history(client, owner, e164, tuple(_REQUESTS))
         given: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _REQUESTS}
         for entry in entries:
             given[entry.kind].append({"recorded_at": entry.at, **entry.details})
@@ -219,27 +219,27 @@ class Subjects:
     # ---- requests ----------------------------------------------------------------------------------------------------
 
     async def ask(self, client: Client, number: str, ask: CaseRequest) -> CaseInfo:
-        owner, e164 = self._registrar.person(client, ask.controller, number)
+        owner, e164 = self._registrar.access.person(client, ask.controller, number)
         return await self.deadlines.ask(client, owner.id, e164, ask)
 
     # ---- rectification -----------------------------------------------------------------------------------------------
 
     async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
         """GDPR 16: a later entry of the same id, by the same checks as any other; the wrong one stays in the history."""
-        owner, e164 = self._registrar.person(client, ask.controller, number)
+        owner, e164 = self._registrar.access.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
         begun = await self.deadlines.opened(ask.request, "rectification", subject)
-        of = self._registrar.entry_seq(ask.of)
+        of = self._registrar.ids.entry_seq(ask.of)
         entry = next((entry for entry in await self._store.history(subject) if entry.seq == of), None)
-        told = self._registrar.told(entry) if entry is not None else None
+        told = self._registrar.views.show(entry) if entry is not None else None
         if told is None or told.kind not in _REQUESTS:
             text = "Name a consent, contract or call request of this number; what was withdrawn or ended stays so."
             raise Refused("ledger.unknown", text, "of", 404)
-        receipt = await self._registrar.record(
+        receipt = await self._registrar.consents.record(
             client, _corrected(told.kind, told.details, owner.id, e164, ask)
         )
-        what = f"entry {self._registrar.entry_id(of)} was rectified by entry {receipt.seq}"
-        written = (self._registrar.entry_seq(receipt.seq),)
+        what = f"entry {self._registrar.ids.entry_id(of)} was rectified by entry {receipt.seq}"
+        written = (self._registrar.ids.entry_seq(receipt.seq),)
         await self.deadlines.take(begun, Answered(what=what, actor=ask.actor or client.name, entries=written))
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 

@@ -68,7 +68,9 @@ _add(request_app, "call_request", _REQUESTS)
 def _import(kind: str, options: dict[str, Any]) -> None:
     with reporting(as_json=options["as_json"]):
         ask = request(EntriesRequest, options | {"kind": kind})
-        report = taken(options, lambda registrar, client, *read: registrar.record_all(client, ask, *read))
+        report = taken(
+            options, lambda registrar, client, *read: registrar.consents.record_all(client, ask, *read)
+        )
     if options["as_json"]:
         show_json(report)
     else:

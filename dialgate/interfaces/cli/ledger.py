@@ -84,7 +84,7 @@ def _record(config: ConfigPath, kind: type[LedgerRequest], options: dict[str, ob
     as_json = options["as_json"] is True
     with reporting(as_json=as_json):
         ask = request(kind, options)
-        note(config, lambda registrar, client: registrar.record(client, ask), done, as_json=as_json)
+        note(config, lambda registrar, client: registrar.consents.record(client, ask), done, as_json=as_json)
 
 
 @consent_app.command("add")
@@ -250,7 +250,7 @@ def caller_id_prove(
     options = locals()
     with reporting(as_json=as_json):
         ask = request(CallerIdProofRequest, options)
-        receipt = write(config, lambda registrar, client: registrar.prove_caller_id(client, ask))
+        receipt = write(config, lambda registrar, client: registrar.caller_ids.prove_caller_id(client, ask))
     if as_json:
         note_of = {"note": receipt.note} if receipt.note else {}
         show_json({"caller_id": caller_id, "answered": answered, "in_force": receipt.in_force, **note_of})

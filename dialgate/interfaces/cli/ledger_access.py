@@ -50,7 +50,7 @@ async def _write(config: Config, act: Act[T]) -> T:
     client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         registrar = await Registrar.open(config, wall_clock)
-        registrar.refresh_workers = partial(siblings.refresh_gates, config.data)
+        registrar.activation.refresh_workers = partial(siblings.refresh_gates, config.data)
         try:
             return await act(registrar, client)
         finally:

@@ -111,7 +111,8 @@ def list_load(
         confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
         with reading(file) as opened, reasons_to(reasons) as note:
             report = write(
-                config, lambda registrar, client: registrar.load_list(client, ask, opened, hints, note)
+                config,
+                lambda registrar, client: registrar.call_lists.load_list(client, ask, opened, hints, note),
             )
         if as_json:
             show_json(report)
@@ -153,7 +154,7 @@ def list_show(
 
     dialgate list show"""
     with reporting(as_json=as_json):
-        lists = write(config, lambda registrar, client: registrar.lists(client))
+        lists = write(config, lambda registrar, client: registrar.call_lists.lists(client))
         shown = [each for each in lists if id_ in {"", each.id}]
         if id_ and not shown:
             raise Failure("list.unknown", f"no list {id_} was ever loaded", field="id")
@@ -177,7 +178,9 @@ def list_retire(
 
     dialgate list retire november"""
     with reporting(as_json=as_json):
-        retired = write(config, lambda registrar, client: registrar.retire_list(client, id_, controller))
+        retired = write(
+            config, lambda registrar, client: registrar.call_lists.retire_list(client, id_, controller)
+        )
     if as_json:
         show_json(retired)
     else:
@@ -210,7 +213,7 @@ def list_preview(
                 bar.update(task, total=total, advance=some)
 
             async def each(registrar: Registrar, client: Client) -> list[export.Preview]:
-                names = [campaign] if campaign else await registrar.campaigns_of(client, id_)
+                names = [campaign] if campaign else await registrar.call_lists.campaigns_of(client, id_)
                 orders = [export.Order(campaign=name, at=when) for name in names]
                 return [await export.preview(registrar, client, id_, order, done) for order in orders]
 
@@ -239,7 +242,7 @@ def list_exports(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 
     dialgate list exports"""
     with reporting(as_json=as_json):
-        told = write(config, lambda registrar, client: registrar.exports(client))
+        told = write(config, lambda registrar, client: registrar.list_exports.exports(client))
     if as_json:
         show_json(told)
         return

@@ -41,7 +41,7 @@ def number_confirm(
         ask = request(NumberConfirmation, options)
         note(
             config,
-            lambda registrar, client: registrar.confirm_number(client, seq, ask),
+            lambda registrar, client: registrar.wrong_numbers.confirm_number(client, seq, ask),
             "lifted",
             as_json=as_json,
         )

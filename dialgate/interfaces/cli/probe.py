@@ -247,7 +247,7 @@ def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
     )  # fmt: skip
 
     async def prove(registrar: Registrar, client: Client) -> None:
-        await registrar.prove_caller_id(client, ask)
+        await registrar.caller_ids.prove_caller_id(client, ask)
 
     write(path, prove)
 

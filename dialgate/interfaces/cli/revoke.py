@@ -83,7 +83,12 @@ def revoke_add(
             raise Failure("request.invalid", "give a NUMBER to revoke, or --lift SEQ", status=MISUSE)
         if seq is None:
             ask = request(RevocationRequest, options)
-            note(config, lambda registrar, client: registrar.revoke(client, ask), "revoked", as_json=as_json)
+            note(
+                config,
+                lambda registrar, client: registrar.revocations.revoke(client, ask),
+                "revoked",
+                as_json=as_json,
+            )
         else:
             _lift(seq, options, config, as_json=as_json)
 
@@ -116,7 +121,12 @@ def revoke_lift(
 
 def _lift(seq: int, options: dict[str, Any], config: Path, *, as_json: bool) -> None:
     ask = request(LiftRequest, options)
-    note(config, lambda registrar, client: registrar.lift(client, seq, ask), "lifted", as_json=as_json)
+    note(
+        config,
+        lambda registrar, client: registrar.revocations.lift(client, seq, ask),
+        "lifted",
+        as_json=as_json,
+    )
 
 
 @revoke_app.command("import")
@@ -149,7 +159,9 @@ def revoke_import(
     options = locals()
     with reporting(as_json=as_json):
         ask = request(RevocationsRequest, options)
-        report = taken(options, lambda registrar, client, *read: registrar.revoke_all(client, ask, *read))
+        report = taken(
+            options, lambda registrar, client, *read: registrar.revocations.revoke_all(client, ask, *read)
+        )
     if as_json:
         show_json(report)
     else:

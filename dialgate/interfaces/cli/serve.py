@@ -104,7 +104,7 @@ async def _serve(post: Post) -> None:
             closing.push_async_callback(asyncio.to_thread, service.gate.traces.close)
         siblings = await Siblings.open(service.config.data, post.worker, registry, service.refresh)
         closing.push_async_callback(siblings.close)
-        service.registrar.refresh_workers = siblings.refresh_others
+        service.registrar.activation.refresh_workers = siblings.refresh_others
         with suppress(Unavailable):  # then upkeep says so
             await service.refresh()  # what was written before this worker could be asked to
         sockets = inherited(post.doors.get("listen", ()))

@@ -96,7 +96,7 @@ async def revoked(visit: Visit) -> web.StreamResponse:
             },
             RevocationRequest,
         )
-        receipt = await visit.app.registrar.revoke(visit.client, ask)
+        receipt = await visit.app.registrar.revocations.revoke(visit.client, ask)
     except FAILURES as error:
         fault = fault_of(error)
         return _stop(visit, asked, fault.status, error=fault.problem.code)

@@ -32,7 +32,7 @@ async def load(visit: Visit) -> web.StreamResponse:
         part = await _file_part(visit, asked)
         read = partial(part.read_chunk, http_body.READ_BYTES)
         async with received(visit.client.name, read, gone(visit.request)) as upload:
-            report = await visit.app.registrar.load_from(visit.client, _request(asked), upload)
+            report = await visit.app.registrar.call_lists.load_from(visit.client, _request(asked), upload)
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, asked, fault.status, error=fault.problem.code)
@@ -77,7 +77,9 @@ def _request(asked: dict[str, str]) -> ListRequest:
 async def preview(visit: Visit) -> web.StreamResponse:
     asked = await visit.form()
     name, campaign = visit.request.match_info["id"], asked.get("campaign", "")
-    found = next((each for each in await visit.app.registrar.lists(visit.client) if each.id == name), None)
+    found = next(
+        (each for each in await visit.app.registrar.call_lists.lists(visit.client) if each.id == name), None
+    )
     if found is None or campaign not in visit.campaigns():
         raise Fault(404, "list.unknown", "No list of yours has this id.", field="id")
     async with visit.request.app[PREVIEWING].of(visit.client.name):
@@ -95,7 +97,7 @@ async def _page(
     report: ListReport | None = None,
     error: str = "",
 ) -> web.Response:
-    found: list[ListInfo] = await visit.app.registrar.lists(visit.client)
+    found: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
     return visit.show(
         "lists",
         "lists",

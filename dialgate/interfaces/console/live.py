@@ -219,7 +219,7 @@ class Live:
         line = self._app.config.line_of(asked.call.campaign, asked.client)
         owner = owner_of(line.controller.id if line else "", asked.client.name)
         row = Row(
-            id=self._app.registrar.outside(answer.decision_id, owner),
+            id=self._app.registrar.ids.outside(answer.decision_id, owner),
             at=at,
             allow=not code,
             to=masked(answer.to),

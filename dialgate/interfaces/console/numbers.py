@@ -97,8 +97,8 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
         decisions=[told_outside(app, each, language) for each in found[:_MOST]],
         more=len(found) > _MOST,
         notices=explanation.notices(language, decisions.retired, missing, nothing=False),
-        ledger=await app.registrar.history(client, owner, number, _KINDS),
-        consents=await app.registrar.consents(client, owner, number),
+        ledger=await app.registrar.views.history(client, owner, number, _KINDS),
+        consents=await app.registrar.views.consents(client, owner, number),
     )
 
 
@@ -131,7 +131,7 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
 async def _found(visit: Visit) -> Found:
     """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
     sees = Sees.of(visit.client.name, visit.client.controllers)
-    name = visit.app.registrar.inside(visit.client, visit.request.match_info["id"])
+    name = visit.app.registrar.ids.inside(visit.client, visit.request.match_info["id"])
     logs = everywhere(visit.request.app, visit.app, visit.client.name)
     return known(*await logs.one(name, sees)) if name else known(None, {})
 
@@ -139,7 +139,7 @@ async def _found(visit: Visit) -> Found:
 def _worded(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
     """Return the outcomes of the rules, the denials as clients see them."""
     return {
-        rule: visit.app.registrar.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
+        rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
     }
 

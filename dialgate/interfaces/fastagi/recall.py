@@ -96,7 +96,7 @@ class Recall:
                 controller=controller, caller_id=shown, kind="probe", answered=True, evidence=evidence
             )
             try:
-                await self._app.registrar.prove_caller_id(self._client, ask)
+                await self._app.registrar.caller_ids.prove_caller_id(self._client, ask)
             except (Refused, Unavailable) as error:
                 _log.warning(
                     "a call back was answered and could not be recorded as proof", problem=str(error)
@@ -121,7 +121,7 @@ class Recall:
         for controller in controllers:
             ask = RevocationRequest(controller=controller, number=caller, channel="recall", proof=evidence)
             try:
-                await self._app.registrar.revoke(self._client, ask)
+                await self._app.registrar.revocations.revoke(self._client, ask)
             except (Refused, Unavailable) as error:
                 _log.error("a stop by key press could not be recorded", problem=str(error), evidence=evidence)
                 done = False

@@ -77,7 +77,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
     logs = everywhere(request.app, app, client.name)
     question = AboutNumber(number=number, sees=sees, most=asked.limit + 1)
     if asked.before:
-        before, unheard = await logs.position(app.registrar.inside(client, asked.before), sees)
+        before, unheard = await logs.position(app.registrar.ids.inside(client, asked.before), sees)
         if before is None and unheard:
             known(None, unheard)
         question = structs.replace(question, before=before or BEGINNING)
@@ -99,7 +99,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
 async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = convert(dict(body.query(request)), _OneDecision)
     sees = Sees.of(client.name, client.controllers)
-    name = app.registrar.inside(client, request.match_info["id"])
+    name = app.registrar.ids.inside(client, request.match_info["id"])
     logs = everywhere(request.app, app, client.name)
     found, missing = await logs.one(name, sees) if name else (None, {})
     told = told_outside(app, known(found, missing), asked.language or _preferred(request))
@@ -119,9 +119,9 @@ def told_outside(app: App, found: Found, language: Language) -> Account:
     owner = owner_of(record.facts.controller.id, record.client)
     return structs.replace(
         told,
-        decision_id=app.registrar.outside(record.id, owner),
+        decision_id=app.registrar.ids.outside(record.id, owner),
         seq=0,
-        reasons=app.registrar.worded(told.reasons),
+        reasons=app.registrar.ids.worded(told.reasons),
     )
 
 

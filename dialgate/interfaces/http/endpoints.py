@@ -10,7 +10,6 @@ from dialgate.interfaces.http.dialers import DIALERS
 from dialgate.interfaces.http.ledger_endpoints import ASKING, AT, LEDGER_ENDPOINTS, NUMBER, RECEIPT
 from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
 
 _CHECK: Final = "The check"
@@ -152,7 +151,7 @@ ENDPOINTS: Final = (
         path="/v1/outcomes",
         group=_CHECK,
         about="What became of an allowed call. `opt_out` revokes at once, `wrong_number` closes what was given for the number.",
-        serve=ledger.write(OutcomeRequest, Registrar.result, 200),
+        serve=ledger.write(OutcomeRequest, lambda registrar: registrar.outcomes.result, 200),
         scope="outcome",
         ask=OutcomeRequest,
         ask_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out"},

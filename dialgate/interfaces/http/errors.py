@@ -15,7 +15,7 @@ from dialgate.audit.lookups import TooManyLookups
 from dialgate.config.validation_messages import MOST_CHOICES, choices, plain
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
-from dialgate.ledger.registrar import NotInForce
+from dialgate.ledger.activation import NotInForce
 from dialgate.native import repeated
 
 _T = TypeVar("_T")

@@ -28,6 +28,7 @@ from dialgate.lists import tabular
 
 Serve: TypeAlias = Callable[[web.Request, App, Client], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
+Act: TypeAlias = Callable[[Client, _T], Awaitable[Any]]
 
 LIST_FILES: Final = (
     "text/csv",
@@ -60,13 +61,13 @@ class ListUpload(ListRequest, frozen=True, kw_only=True):
     numbers: tuple[str, ...]
 
 
-def write(kind: type[_T], act: Callable[[Registrar, Client, _T], Awaitable[Any]], status: int = 201) -> Serve:
-    """An endpoint that decodes a `kind` and answers with what `act` gives."""
+def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
+    """Return an endpoint that decodes a `kind`, and responds with the result of the act that `select` returns."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         ask = decode(decoder, await body.whole(request, app.config.settings.limits))
-        return body.reply(request, _encode(await act(app.registrar, client, ask)), status)
+        return body.reply(request, _encode(await select(app.registrar)(client, ask)), status)
 
     return serve
 
@@ -77,7 +78,7 @@ def history(*kinds: str) -> Serve:
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         asked = _history_query(request)
         await app.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
-        entries = await app.registrar.history(client, asked.controller, asked.number, kinds)
+        entries = await app.registrar.views.history(client, asked.controller, asked.number, kinds)
         return body.reply(request, _encode(History(entries)))
 
     return serve
@@ -86,8 +87,8 @@ def history(*kinds: str) -> Serve:
 async def consents(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = _history_query(request)
     await app.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
-    held = await app.registrar.consents(client, asked.controller, asked.number)
-    entries = await app.registrar.history(client, asked.controller, asked.number, CONSENT_KINDS)
+    held = await app.registrar.views.consents(client, asked.controller, asked.number)
+    entries = await app.registrar.views.history(client, asked.controller, asked.number, CONSENT_KINDS)
     return body.reply(request, _encode(ConsentHistory(entries, held)))
 
 
@@ -110,7 +111,7 @@ _lift: Final = msgspec.json.Decoder(LiftRequest)
 
 async def lift(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     ask = decode(_lift, await body.whole(request, app.config.settings.limits))
-    receipt = await app.registrar.lift(client, int(request.match_info["seq"]), ask)
+    receipt = await app.registrar.revocations.lift(client, int(request.match_info["seq"]), ask)
     return body.reply(request, _encode(receipt), 201)
 
 
@@ -119,7 +120,7 @@ _confirmation: Final = msgspec.json.Decoder(NumberConfirmation)
 
 async def confirm_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     ask = decode(_confirmation, await body.whole(request, app.config.settings.limits))
-    receipt = await app.registrar.confirm_number(client, int(request.match_info["seq"]), ask)
+    receipt = await app.registrar.wrong_numbers.confirm_number(client, int(request.match_info["seq"]), ask)
     return body.reply(request, _encode(receipt), 201)
 
 
@@ -128,7 +129,7 @@ _proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
 
 async def prove_caller_id(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     ask = decode(_proof, await body.whole(request, app.config.settings.limits))
-    receipt = await app.registrar.prove_caller_id(client, ask)
+    receipt = await app.registrar.caller_ids.prove_caller_id(client, ask)
     headers = {"Cache-Control": "no-store", IN_FORCE: receipt.in_force}
     return web.Response(status=204, headers=headers | ({NOTE: receipt.note} if receipt.note else {}))
 
@@ -164,7 +165,7 @@ async def _load(
 ) -> web.StreamResponse:
     """Receive the file to its end first: a list is loaded whole or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
-        report = await app.registrar.load_from(client, ask, upload)
+        report = await app.registrar.call_lists.load_from(client, ask, upload)
     return body.reply(request, _encode(report), 201)
 
 
@@ -182,12 +183,12 @@ def _list_request(request: web.Request) -> ListRequest:
 
 
 async def lists(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply(request, _encode(Lists(await app.registrar.lists(client))))
+    return body.reply(request, _encode(Lists(await app.registrar.call_lists.lists(client))))
 
 
 async def one_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name = request.match_info["id"]
-    for found in await app.registrar.lists(client):
+    for found in await app.registrar.call_lists.lists(client):
         if found.id == name:
             return body.reply(request, _encode(found))
     raise Fault(404, "list.unknown", "No list of yours has this id; GET /v1/lists names them.", field="id")
@@ -195,4 +196,4 @@ async def one_list(request: web.Request, app: App, client: Client) -> web.Stream
 
 async def retire_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name, controller = request.match_info["id"], request.query.get("controller", "")
-    return body.reply(request, _encode(await app.registrar.retire_list(client, name, controller)))
+    return body.reply(request, _encode(await app.registrar.call_lists.retire_list(client, name, controller)))

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from dialgate.config.clients import Scope
 from dialgate.interfaces.http import ledger, stream
+from dialgate.interfaces.http.ledger import Act
 from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.ledger.registrar import Registrar
@@ -16,6 +17,7 @@ from dialgate.ledger.schemas import (
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
+    LedgerRequest,
     LiftRequest,
     ListInfo,
     ListReport,
@@ -140,13 +142,23 @@ _READ: Final = ("number.invalid", "controller.unknown", "lookup.throttled", "sto
 ASKING: Final = ("request.not_json", "request.too_large", "request.timeout")
 
 
-def _written(path: str, about: str, act: Any, ask: Any, scope: Scope, example: Any, *errors: str) -> Endpoint:
+def _revoker(registrar: Registrar) -> Act[RevocationRequest]:
+    return registrar.revocations.revoke
+
+
+def _recorder(registrar: Registrar) -> Act[LedgerRequest]:
+    return registrar.consents.record
+
+
+def _written(
+    path: str, about: str, select: Any, ask: Any, scope: Scope, example: Any, *errors: str
+) -> Endpoint:
     return Endpoint(
         method="POST",
         path=path,
         group=_LEDGER,
         about=about,
-        serve=ledger.write(ask, act),
+        serve=ledger.write(ask, select),
         scope=scope,
         ask=ask,
         ask_example=example,
@@ -173,7 +185,7 @@ def _history(path: str, about: str, *kinds: str) -> Endpoint:
 
 
 LEDGER_ENDPOINTS: Final = (
-    _written("/v1/revocations", _REVOKE, Registrar.revoke, RevocationRequest, "revoke",
+    _written("/v1/revocations", _REVOKE, _revoker, RevocationRequest, "revoke",
              {"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"}),
     _history("/v1/revocations", "The revocations of a number, and what lifted them.", "revoked", "lifted"),
     Endpoint(
@@ -227,7 +239,7 @@ LEDGER_ENDPOINTS: Final = (
         errors=(*ASKING, "ledger.unknown", "store.unavailable", "gate.unavailable"),
     ),
     _written("/v1/consents", "Record a consent. Without an artefact and its SHA-256 it opens nothing.",
-             Registrar.record, ConsentRequest, "ledger", _CONSENT),
+             _recorder, ConsentRequest, "ledger", _CONSENT),
     Endpoint(
         method="GET",
         path="/v1/consents",
@@ -241,17 +253,17 @@ LEDGER_ENDPOINTS: Final = (
         errors=_READ,
     ),
     _written("/v1/consents/confirm", "Confirm a consent by double opt-in. Before that it opens nothing.",
-             Registrar.record, ConfirmationRequest, "ledger",
+             _recorder, ConfirmationRequest, "ledger",
              {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
     _written("/v1/consents/withdraw", "Withdraw a consent. It binds every decision after the receipt.",
-             Registrar.record, WithdrawalRequest, "ledger", {"number": NUMBER, "id": "web-2026-000123"},
+             _recorder, WithdrawalRequest, "ledger", {"number": NUMBER, "id": "web-2026-000123"},
              "ledger.unknown"),
-    _written("/v1/contracts", "Record a contract.", Registrar.record, ContractRequest, "ledger",
+    _written("/v1/contracts", "Record a contract.", _recorder, ContractRequest, "ledger",
              {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
     _history("/v1/contracts", "The contracts of a number.", "contract", "contract_ended"),
-    _written("/v1/contracts/end", "End a contract. `ends` is its last day.", Registrar.record, ContractEndRequest,
+    _written("/v1/contracts/end", "End a contract. `ends` is its last day.", _recorder, ContractEndRequest,
              "ledger", {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
-    _written("/v1/call-requests", "Record that the person asked to be called.", Registrar.record,
+    _written("/v1/call-requests", "Record that the person asked to be called.", _recorder,
              CallRequestRequest, "ledger",
              {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
     _history("/v1/call-requests", "The call requests of a number.", "call_request"),

@@ -67,7 +67,7 @@ async def _answer(site: web.Application, app: App, question: Question) -> Any:
         case OutcomesOf(decisions=names):
             return await inquire(lambda inquiry: inquiry.outcomes(names))
         case Called(decision=name):
-            called = await app.registrar.called_here(name)
+            called = await app.registrar.outcomes.called_here(name)
             return [called] if called is not None else []
         case OfPerson(controller=controller, number=number):
             return await app.subjects.share(controller, number)

@@ -37,7 +37,9 @@ async def stream(request: web.Request, app: App, client: Client) -> web.StreamRe
 async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     asked = convert(dict(body.query(request)), _Query)
     notices = app.registrar.notices
-    seq = await notices.head() if asked.after is None else await app.registrar.position(client, asked.after)
+    seq = (
+        await notices.head() if asked.after is None else await app.registrar.ids.position(client, asked.after)
+    )
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     if request.method == "HEAD":  # aiohttp would send what is written to a stream
@@ -63,12 +65,12 @@ async def _follow(
         written = notices.written
         told, reached = await notices.after(seq, client.controllers)
         if told:
-            shown = map(app.registrar.with_entry_ids, told)
+            shown = map(app.registrar.ids.with_entry_ids, told)
             await response.write(b"".join(_encode(notice) + b"\n" for notice in shown))
             spoken = clock()
         if reached == seq:
             if clock() - spoken >= app.config.settings.limits.idle_seconds / _KEPT_ALIVE:
-                await response.write(b'{"seq":%d}\n' % app.registrar.cursor(seq))
+                await response.write(b'{"seq":%d}\n' % app.registrar.ids.cursor(seq))
                 spoken = clock()
             await notices.wait(_LOOK_SECONDS, written)
         seq = reached

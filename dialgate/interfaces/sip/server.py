@@ -260,7 +260,7 @@ class SipDoor:
     async def _given_back(self, decision: str, client: Client) -> None:
         """A call that was cancelled while it was checked is none that the person had."""
         try:
-            await self._app.registrar.result(
+            await self._app.registrar.outcomes.result(
                 client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
             )
         except (Refused, Unavailable) as error:

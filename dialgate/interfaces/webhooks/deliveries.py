@@ -128,7 +128,7 @@ class _Deliverer:
             return type(error).__name__
 
     async def _post(self, told: list[Notice]) -> str:
-        told = list(map(self._app.registrar.with_entry_ids, told))
+        told = list(map(self._app.registrar.ids.with_entry_ids, told))
         body = msgspec.json.encode(Message(told))
         name = f"{self._name}-{told[0].seq}-{told[-1].seq}"
         signed = webhook_targets.headers(self._hook.secret, name, self._clock() // SECOND, body)

@@ -1,0 +1,146 @@
+"""Access to the ledger for one client: checks of its controllers and campaigns, writes, receipts.
+
+Every write names its actor and is durable when it is acknowledged. A client neither sees nor changes entries of a controller
+that is not its own. The response does not reveal that they exist.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import ControllerFile, Line
+from dialgate.core import local_time, phone
+from dialgate.core.choices import choose
+from dialgate.core.ledger_events import Draft, Entry, Event
+from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
+from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.masking import Masker
+from dialgate.ledger.event_drafts import Misstated, past
+from dialgate.ledger.ids import ClientIds
+from dialgate.ledger.schemas import Receipt, Request
+from dialgate.ledger.suppression_feed import Notices
+from dialgate.observability.metrics import Metrics
+from dialgate.store import Store
+
+
+@contextmanager
+def refuse_misstated() -> Iterator[None]:
+    """Turn `Misstated` into `Refused`."""
+    try:
+        yield
+    except Misstated as error:
+        raise Refused("request.invalid", str(error), error.field) from error
+
+
+class LedgerAccess:
+    """The configuration, keys and store that all parts of the ledger share, with the checks that they need."""
+
+    def __init__(
+        self,
+        config: Config,
+        keys: Keys,
+        store: Store,
+        clock: Callable[[], Instant],
+        metrics: Metrics,
+        *,
+        shows_sequences: bool,
+    ) -> None:
+        self.config = config
+        self.keys, self.store, self.clock, self.metrics = keys, store, clock, metrics
+        self.notices = Notices(store, keys)
+        self.ids = ClientIds(keys, self.notices, lambda: self.config, shows_sequences=shows_sequences)
+        self._nonces = nonces()
+
+    def controller(self, client: Client, name: str) -> ControllerFile:
+        """Return the controller that a request names, or the client's only one. Raises `Refused`."""
+        if not name and len(client.controllers) == 1:
+            name = client.controllers[0]
+        if name not in client.controllers or name not in self.config.controllers:
+            known = set(client.controllers) & self.config.controllers.keys()
+            raise Refused(
+                "controller.unknown", choose("Name one of your controllers", known), "controller", 404
+            )
+        return self.config.controllers[name]
+
+    @staticmethod
+    def number(raw: str, controller: ControllerFile) -> str:
+        """Return a number in E.164. Raises `Refused`."""
+        try:
+            return phone.parse(raw, controller.country).e164
+        except phone.NotANumber as problem:
+            raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
+
+    def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
+        """Return the controller and the number in E.164 that a client asks about. Raises `Refused`."""
+        owner = self.controller(client, controller)
+        return owner, self.number(number, owner)
+
+    def line(self, client: Client, campaign: str) -> Line:
+        """Return the line of a campaign of the client. Raises `Refused`."""
+        line = self.config.line_of(campaign, client)
+        if line is None:
+            known = self.config.campaigns_of(client)
+            raise Refused("campaign.unknown", choose("Name one of your campaigns", known), "campaign", 404)
+        return line
+
+    def may(self, client: Client, entry: Entry) -> bool:
+        """Return whether a client may see and change an entry. Entries for everyone need the scope `admin`."""
+        return entry.controller in client.controllers or (
+            entry.controller == "*" and "admin" in client.scopes
+        )
+
+    @staticmethod
+    def past(at: datetime | None, now: Instant, name: str) -> Instant:
+        """Return a time that a request states, or `now` if it states none. Raises `Refused` if it is in the future."""
+        with refuse_misstated():
+            return past(at, now, name)
+
+    async def append(
+        self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
+    ) -> Receipt:
+        """Write an event about a number for the controller `owner`, or for everyone (`*`). Raises `StoreUnavailable`."""
+        draft = Draft(
+            at=now,
+            controller=owner,
+            subject=self.keys.subject(owner, number),
+            event=event,
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+            sealed=self.seal(number),
+        )
+        return await self.write(draft)
+
+    def call_draft(self, client: Client, controller: str, subject: bytes, event: Event, proof: str) -> Draft:
+        """Return an entry whose source is a call."""
+        return Draft(
+            at=self.clock(),
+            controller=controller,
+            subject=subject,
+            event=event,
+            actor=client.name,
+            channel="call",
+            proof=proof,
+        )
+
+    async def write(self, draft: Draft) -> Receipt:
+        """Append an entry and return its receipt. The entry is durable on return. Raises `StoreUnavailable`."""
+        seq = (await self.store.append([draft]))[0]
+        kind = str(type(draft.event).__struct_config__.tag)
+        self.metrics.ledger.labels(kind).inc()
+        self.notices.wake()
+        return self.receipt(seq)
+
+    def receipt(self, seq: int) -> Receipt:
+        return Receipt(self.ids.entry_id(seq), local_time.rfc3339(self.clock()))
+
+    def masker(self, owner: str) -> Masker:
+        """Return the masker of numbers in a controller's texts."""
+        return Masker(self.keys, owner)
+
+    def seal(self, number: str) -> bytes:
+        """Encrypt a number for its entry."""
+        return self.keys.ledger.seal(number, next(self._nonces))

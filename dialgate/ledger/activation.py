@@ -1,0 +1,46 @@
+"""The use of a new call list or caller-ID proof by the gates of this node."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from dialgate.core.faults import Unavailable
+from dialgate.ledger.access import LedgerAccess
+
+
+class NotInForce(Unavailable):
+    """A list or proof was written, but this gate does not use it yet."""
+
+    component = "gate"
+
+
+async def _no_gate() -> None:
+    return None
+
+
+async def _no_workers() -> bool:
+    return True
+
+
+class Activation:
+    """Makes the gates of this node reload call lists and caller-ID proofs from the store."""
+
+    def __init__(self, access: LedgerAccess) -> None:
+        self._access = access
+        # Reload in this process. Raises `Unavailable`.
+        self.refresh: Callable[[], Awaitable[None]] = _no_gate
+        # Reload in the other processes of this node. Returns whether every process confirmed.
+        self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
+
+    async def put_in_force(self) -> str:
+        """Have every gate of this node use what was just written. Return in words from when it binds. Raises
+        `NotInForce`."""
+        try:
+            _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
+        except (Unavailable, OSError) as error:
+            raise NotInForce(
+                f"It is recorded. This gate does not use it yet ({error}) and tries again every second."
+            ) from error
+        if not confirmed:
+            return "recorded; a gate of this node has not confirmed it yet, and denies calls until it uses it"
+        shared = self._access.config.settings.store is not None
+        return "now on this node, on other nodes within 1 second" if shared else "now"

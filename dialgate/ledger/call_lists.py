@@ -1,0 +1,222 @@
+"""Call lists: loading, retirement, and their numbers."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from msgspec import structs
+
+from dialgate.config.clients import Client
+from dialgate.config.controllers import ControllerFile
+from dialgate.core import local_time
+from dialgate.core.choices import choose
+from dialgate.core.model import Origin
+from dialgate.core.refusal import Refused
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.activation import Activation
+from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredList
+from dialgate.ledger.scrub import numbers_of
+from dialgate.lists import call_list, list_builder, tabular
+from dialgate.lists.call_list import RowProblem
+from dialgate.runtime.atomic_write import publish_file
+from dialgate.runtime.thread_pool import ThreadPool
+from dialgate.store import CallList
+
+_ID_LENGTH = 64
+_ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+class CallLists:
+    """Loads, lists and retires call lists."""
+
+    def __init__(self, access: LedgerAccess, activation: Activation, threads: ThreadPool) -> None:
+        self._access, self._activation, self._threads = access, activation, threads
+
+    async def load_list(
+        self,
+        client: Client,
+        ask: ListRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+    ) -> ListReport:
+        """Load the call list of a seekable file, in a format that `tabular` reads. `note` is called with each row that is
+        left out. Otherwise as `load_from`."""
+        return await self.load_from(client, ask, list_builder.Here(file, hints, note))
+
+    async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
+        """Load a call list, whole or not at all. Rows without a valid number are counted and left out. On return the gates
+        of this node use it. Raises `Refused`, `Unavailable`."""
+        controller = self._access.controller(client, ask.controller)
+        self._check_list(ask, controller)
+        for known in await self._access.store.lists():
+            if (known.controller, known.id) == (controller.id, ask.id):
+                raise _exists()
+        folder = self._access.config.data / "lists"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        temporary = folder / f"{secrets.token_hex(8)}.new"
+        try:
+            kinds = self._access.config.laws[controller.country].stated_kinds
+            order = list_builder.Order(str(temporary), controller.country, ask.basis, kinds)
+            built = await source.build(order)
+            record = await self._publish(client, ask, controller, temporary, built)
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "numbers") from error
+        except list_builder.BuildEnded as error:
+            raise Refused("upload.failed", str(error), status=503) from error
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        tally = built.tally
+        return ListReport(
+            info=_info(record),
+            in_force=await self._activation.put_in_force(),
+            rows=tally.rows,
+            accepted=tally.accepted,
+            duplicates=tally.duplicates,
+            refused=tally.refused,
+            problems=tally.problems,
+            layout=built.layout,
+            unstated=tally.unstated,
+        )
+
+    def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
+        if not ask.id or len(ask.id) > _ID_LENGTH or not set(ask.id.lower()) <= _ID_LETTERS:
+            raise Refused(
+                "request.invalid", "Give 1 to 64 letters, digits, dots, dashes and underscores.", "id"
+            )
+        own = {campaign.id for campaign in controller.campaigns}
+        if not ask.campaigns or not set(ask.campaigns) <= own:
+            raise Refused(
+                "campaign.unknown", choose("Name campaigns of this controller", own), "campaigns", 404
+            )
+
+    async def _publish(
+        self,
+        client: Client,
+        ask: ListRequest,
+        controller: ControllerFile,
+        temporary: Path,
+        built: list_builder.Built,
+    ) -> CallList:
+        """Move the built file to its final name and add the list to the store. Raises `Refused`, `StoreUnavailable`."""
+        await self._threads.run(_refuse_numbers, ask, temporary, controller.country)
+        digest, tally = built.sha256, built.tally
+        file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
+        await self._threads.run(publish_file, temporary, file)
+        record = CallList(
+            id=ask.id,
+            controller=controller.id,
+            campaigns=ask.campaigns,
+            bases=tally.bases,
+            stated=tally.stated,
+            origin=Origin(
+                collected_by=ask.collected_by,
+                collected_on=ask.collected_on,
+                source=ask.source,
+                transfers=ask.transfers,
+            ),
+            file=file.name,
+            sha256=digest,
+            numbers=tally.accepted,
+            loaded_at=self._access.clock(),
+            actor=ask.actor or client.name,
+        )
+        if not await self._access.store.add_list(record):  # another load was quicker
+            raise _exists()
+        return record
+
+    async def lists(self, client: Client) -> list[ListInfo]:
+        """Return the call lists of the client's controllers."""
+        return [
+            _info(each) for each in await self._access.store.lists() if each.controller in client.controllers
+        ]
+
+    async def retire_list(self, client: Client, name: str, controller: str = "") -> RetiredList:
+        """Take a list out of use. On return no gate of this node allows a call from it.
+
+        `controller` may be empty if only one of the client's controllers has such a list. Raises `Refused`, `Unavailable`.
+        """
+        owners = [
+            each.controller
+            for each in await self._access.store.lists()
+            if each.id == name
+            and each.controller in client.controllers
+            and controller in {"", each.controller}
+        ]
+        if len(owners) > 1:
+            raise Refused(
+                "controller.unknown",
+                choose("More than one controller has such a list; name one", owners),
+                "controller",
+                404,
+            )
+        retired = (
+            await self._access.store.retire_list(owners[0], name, self._access.clock()) if owners else None
+        )
+        if retired is None:
+            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+        return RetiredList(**structs.asdict(_info(retired)), in_force=await self._activation.put_in_force())
+
+    async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
+        """Return the count of numbers on a list of the campaign's controller, and an iterator over batches of them."""
+        owner = self._access.line(client, campaign).controller.id
+        for each in await self._access.store.lists():
+            if (each.id, each.controller) == (name, owner):
+                return each.numbers, numbers_of(each, self._access.config.data / "lists")
+        raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+
+    async def campaigns_of(self, client: Client, name: str) -> list[str]:
+        """Return the campaigns that a list was loaded for and that still exist. Raises `Refused` if there are none."""
+        lists = [each for each in await self.lists(client) if each.id == name]
+        if not lists:
+            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+        campaigns = (campaign for each in lists for campaign in each.campaigns)
+        found = [campaign for campaign in campaigns if self._access.config.line_of(campaign, client)]
+        if not found:
+            raise Refused(
+                "campaign.unknown",
+                choose(
+                    "None of the list's campaigns exists any more. Name one",
+                    self._access.config.campaigns_of(client),
+                ),
+                "campaign",
+                404,
+            )
+        return found
+
+
+def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
+    """Raise `Refused` if a text field of the list contains one of its numbers: every decision would record it in clear."""
+    texts = {
+        "id": ask.id,
+        "collected_by": ask.collected_by,
+        "source": ask.source,
+        "actor": ask.actor,
+        "transfers": " | ".join(word for each in ask.transfers for word in (each.by, each.to)),
+    }
+    for name, text in texts.items():
+        if call_list.names_one_of(path, text, home):
+            raise Refused(
+                "request.invalid", "It contains a telephone number of the list. Leave that out.", name
+            )
+
+
+def _exists() -> Refused:
+    text = "A list of this id was loaded before, and stays on record when it is retired; take another id."
+    return Refused("list.exists", text, "id", 409)
+
+
+def _info(record: CallList) -> ListInfo:
+    return ListInfo(
+        id=record.id,
+        controller=record.controller,
+        campaigns=record.campaigns,
+        numbers=record.numbers,
+        origin=record.origin,
+        loaded_at=local_time.rfc3339(record.loaded_at),
+        actor=record.actor,
+        retired_at=local_time.rfc3339(record.retired_at) if record.retired_at else "",
+    )

@@ -1,0 +1,46 @@
+"""Proofs that a caller ID can be called back."""
+
+from dialgate.config.clients import Client
+from dialgate.core import entry_effect, phone
+from dialgate.core.refusal import Refused
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.activation import Activation
+from dialgate.ledger.schemas import CallerIdProofRequest, ProofReceipt
+from dialgate.store import CallerIdProof
+
+
+class CallerIds:
+    """Records caller-ID proofs."""
+
+    def __init__(self, access: LedgerAccess, activation: Activation) -> None:
+        self._access, self._activation = access, activation
+
+    async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
+        """Record a proof that a caller ID can be called back. On return the gates of this node use it. Raises `Refused`,
+        `Unavailable`."""
+        controller = self._access.controller(client, ask.controller)
+        shown = phone.parse_caller_id(ask.caller_id, controller.country)
+        if shown.form != "number":
+            raise Refused("caller_id.invalid", "Give it as presented, with + and country code.", "caller_id")
+        now = self._access.clock()
+        proof = CallerIdProof(
+            controller=controller.id,
+            caller_id=shown.number,
+            at=self._access.past(ask.at, now, "at"),
+            kind=ask.kind,
+            answered=ask.answered,
+            evidence=ask.evidence or ask.proof,
+            actor=ask.actor or client.name,
+        )
+        await self._access.store.put_proof(proof)
+        return ProofReceipt(await self._activation.put_in_force(), self._note_on(proof))
+
+    def _note_on(self, proof: CallerIdProof) -> str:
+        """Return a note if no line of the controller shows the proved number, else an empty text."""
+        lines = [
+            line for line in self._access.config.lines.values() if line.controller.id == proof.controller
+        ]
+        shown = {number for line in lines for number in line.caller_ids}
+        return entry_effect.sentence(
+            "caller_id" if proof.answered and proof.caller_id not in shown else "", (), shown
+        )

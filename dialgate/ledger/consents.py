@@ -1,0 +1,121 @@
+"""Consents, contracts and call requests: their entry, one or a file at a time, and their end."""
+
+from collections.abc import Callable
+from tempfile import TemporaryFile
+from typing import IO
+
+from msgspec import structs
+
+from dialgate.config.clients import Client
+from dialgate.config.controllers import ControllerFile
+from dialgate.core import entry_effect, local_time
+from dialgate.core.ledger_events import (
+    ConsentConfirmed,
+    ConsentGiven,
+    ContractEnded,
+    ContractMade,
+    Ending,
+    Entry,
+    Event,
+    said,
+)
+from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
+from dialgate.ledger import bulk_import
+from dialgate.ledger.access import LedgerAccess, refuse_misstated
+from dialgate.ledger.bulk_writes import unfit
+from dialgate.ledger.event_drafts import event_of
+from dialgate.ledger.schemas import EntriesReport, EntriesRequest, LedgerRequest, Receipt
+from dialgate.lists import tabular
+from dialgate.lists.call_list import RowProblem
+
+
+class Consents:
+    """Writes what permits calls to a number, and its withdrawal."""
+
+    def __init__(self, access: LedgerAccess) -> None:
+        self._access = access
+
+    async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
+        """Write a consent, contract, call request, or the end of one. Raises `Refused`, `StoreUnavailable`."""
+        controller = self._access.controller(client, ask.controller)
+        number = self._access.number(ask.number, controller)
+        now = self._access.clock()
+        ask = self._access.masker(controller.id).masked(ask, number)
+        event = self._event(ask, controller, now)
+        if isinstance(event, Ending):
+            earlier = await self._said_before(controller, number, event)
+            if earlier is not None:
+                await self._access.store.append([])
+                return self._access.receipt(earlier.seq)
+        receipt = await self._access.append(client, ask, controller.id, number, event, now)
+        campaigns = controller.campaigns
+        return structs.replace(
+            receipt, note=entry_effect.sentence(entry_effect.idle(event, campaigns, now), campaigns)
+        )
+
+    def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:
+        with refuse_misstated():
+            return event_of(ask, now, self._access.config.laws[controller.country].sectors)
+
+    async def record_all(
+        self,
+        client: Client,
+        ask: EntriesRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+    ) -> EntriesReport:
+        """Write every consent, contract or call request of a file. `note` and `plan`: see `Revocations.revoke_all`.
+
+        Run it in a process of its own: it blocks the event loop. Raises `Refused`, `StoreUnavailable`."""
+        controller = self._access.controller(client, ask.controller)
+        order = bulk_import.Order(
+            kind=bulk_import.KINDS[ask.kind],
+            controller=controller.id,
+            home=controller.country,
+            sectors=self._access.config.laws[controller.country].sectors,
+            channel=ask.channel,
+            proof=ask.proof,
+            actor=ask.actor or client.name,
+            now=self._access.clock(),
+        )
+        with TemporaryFile(dir=self._access.config.data) as spool:
+            taken = bulk_import.Taken(spool)
+            try:
+                table = tabular.read(file, controller.country, hints)
+                bulk_import.take(table, self._access.keys, order, taken, note)
+            except tabular.Unreadable as error:
+                raise Refused("list.unreadable", str(error), "file") from error
+            if not len(taken) or (taken.problems and not ask.skip_bad):
+                raise unfit(len(taken), taken.rows, taken.problems, taken.first)
+            recorded = await bulk_import.write(self._access.store, taken, plan(len(taken)))
+        self._access.metrics.ledger.labels(ask.kind).inc(recorded)
+        self._access.notices.wake()
+        return EntriesReport(
+            rows=taken.rows,
+            recorded=recorded,
+            known=len(taken) - recorded,
+            refused=taken.problems,
+            at=local_time.rfc3339(self._access.clock()),
+            layout=table.layout,
+        )
+
+    async def _said_before(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
+        """Return the entry that already states this end, so that a repeated withdrawal writes no second one. Raises
+        `Refused` if nothing of this id is on record."""
+        wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
+        held = await self._access.store.history(self._access.keys.subject(controller.id, number))
+        begun = [
+            entry.event
+            for entry in held
+            if isinstance(entry.event, ConsentGiven | ContractMade) and entry.event.id == event.id
+        ]
+        if not any(isinstance(each, wanted) for each in begun):
+            raise Refused("ledger.unknown", "Nothing of this id is recorded for it; mend the id.", "id", 404)
+        if isinstance(event, ConsentConfirmed) and event.at < max(
+            each.collected_at for each in begun if isinstance(each, ConsentGiven)
+        ):
+            raise Refused("request.invalid", "It was collected after that; send when it was confirmed.", "at")
+        return said(held, event)

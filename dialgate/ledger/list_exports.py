@@ -1,0 +1,50 @@
+"""Exports of scrubbed lists: the judge of their rows, and their record in the ledger."""
+
+from dialgate.config.clients import Client
+from dialgate.core.ledger_events import Draft, Entry, Exported
+from dialgate.core.model import Instant
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.schemas import HistoryEntry, Receipt
+from dialgate.ledger.scrub import Judge
+from dialgate.ledger.views import history_entry
+
+_EXPORTS = "exports"  # replaces the number in the subject of an export's entry
+
+
+class ListExports:
+    """Judges lists and records their exports."""
+
+    def __init__(self, access: LedgerAccess) -> None:
+        self._access = access
+
+    async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
+        """Return an open judge of a campaign's calls, and the country of its national numbers. The caller closes the judge.
+
+        `at`: the instant to judge at, 0 for now. Raises `Refused`, `Unavailable`."""
+        line = self._access.line(client, campaign)
+        judge = Judge(
+            self._access.config, self._access.store, self._access.keys, campaign, at or self._access.clock()
+        )
+        await judge.open()
+        return judge, line.dial_region or line.home
+
+    async def exported(self, client: Client, event: Exported, actor: str, proof: str) -> Receipt:
+        """Record the export of a list with verdicts. Raises `Refused`, `StoreUnavailable`."""
+        owner = self._access.line(client, event.campaign).controller.id
+        draft = Draft(
+            at=self._access.clock(),
+            controller=owner,
+            subject=self._access.keys.subject(owner, _EXPORTS),
+            event=event,
+            actor=actor or client.name,
+            channel="export",
+            proof=proof,
+        )
+        return await self._access.write(draft)
+
+    async def exports(self, client: Client) -> list[HistoryEntry]:
+        """Return every export of the client's controllers, oldest first."""
+        entries: list[Entry] = []
+        for name in client.controllers:
+            entries += await self._access.store.history(self._access.keys.subject(name, _EXPORTS))
+        return [history_entry(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]

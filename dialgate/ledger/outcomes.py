@@ -1,0 +1,151 @@
+"""Results of calls, as dialers report them: an opt-out becomes a revocation, a wrong number a report."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+from msgspec import structs
+
+from dialgate.config import archive
+from dialgate.config.clients import Client
+from dialgate.config.controllers import Line
+from dialgate.core.faults import Unavailable
+from dialgate.core.ledger_events import Revoked
+from dialgate.core.model import RESULT_RANK, Result
+from dialgate.core.refusal import Refused
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.revocations import Revocations
+from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest, Receipt, RevocationRequest
+from dialgate.ledger.wrong_numbers import WrongNumbers
+from dialgate.runtime.thread_pool import ThreadPool
+
+_IN_LEDGER = frozenset({"opt_out", "wrong_number"})  # results that write a ledger entry
+_log = structlog.get_logger(__name__)
+
+
+class Recorder(Protocol):
+    """The part of the decision log that outcomes need."""
+
+    async def result(self, decision: str, result: Result, client: str) -> None:
+        """Record the result of a call. It is durable on return. Raises `LogUnavailable`."""
+
+    async def about(self, decision: str) -> tuple[str, str] | None:
+        """Return the controller of a call and the number in E.164, or None if its record is not in this log."""
+
+
+async def _no_peers(_: str) -> None:
+    return None
+
+
+class Outcomes:
+    """Records results of calls."""
+
+    def __init__(
+        self,
+        access: LedgerAccess,
+        revocations: Revocations,
+        wrong_numbers: WrongNumbers,
+        threads: ThreadPool,
+        recorder: Recorder | None,
+    ) -> None:
+        self._access, self._revocations, self._wrong_numbers = access, revocations, wrong_numbers
+        self._threads, self._recorder = threads, recorder
+        # As `Recorder.about`, for decisions of the other gates on the store.
+        self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
+
+    async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
+        """Record the result of an allowed call. `opt_out` revokes for the controller at once. `wrong_number` voids at once what
+        was given for the number. Raises `Refused`, `Unavailable`."""
+        given = ask.decision_id
+        ask = structs.replace(ask, decision_id=self._access.ids.inside(client, given))
+        found = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
+        if found is None:
+            if ask.decision_id:
+                # Do the work of an unknown client's allow as well: the time of a response must not reveal it.
+                with suppress(Unavailable):
+                    await self._called_evenly(ask.decision_id)
+            raise _unknown_decision()
+        if self._recorder is None:
+            raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
+        subject, attempt = found
+        line = self._access.config.lines.get(attempt.campaign)
+        owner, number = await self._whose(client, ask, line)
+        stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
+        if not stricter and ask.outcome not in _IN_LEDGER:
+            raise Refused(
+                "outcome.known", f"This call was reported as {attempt.result}; that stands.", "outcome", 409
+            )
+        stop = wrong = None
+        if ask.outcome == "opt_out":
+            stop = await self._stop(client, owner, number, subject, f"decision:{ask.decision_id}")
+        elif ask.outcome == "wrong_number":
+            wrong = await self._wrong_numbers.report(client, owner, number, subject, ask.decision_id)
+        if stricter:
+            await self._access.store.result(ask.decision_id, ask.outcome, self._access.clock())
+        await self._recorder.result(ask.decision_id, ask.outcome, client.name)
+        self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
+        return OutcomeReceipt(given, ask.outcome, stop, wrong)
+
+    async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
+        """Return the controller of a call, and its number for results that write an entry. The number is empty if only an
+        unreachable gate has it. Raises `Refused`, `Unavailable`."""
+        owner, number = line.controller.id if line else "", ""
+        mine = owner in client.controllers
+        if ask.outcome in _IN_LEDGER or not mine:
+            # The campaign may have changed its controller since: the result is for the one that called.
+            try:
+                ask_for = self._called if mine else self._called_evenly
+                owner, number = await ask_for(ask.decision_id)
+            except Unavailable:
+                if line and not mine:
+                    raise _unknown_decision() from None  # do not reveal that it exists
+                if line is None or await self._threads.run(self._moved, line.campaign.id):
+                    raise  # the subject's hash belongs to the former controller
+        if owner not in client.controllers:
+            raise _unknown_decision()
+        return owner, number
+
+    async def _stop(
+        self, client: Client, controller: str, number: str, subject: bytes, proof: str
+    ) -> Receipt:
+        """Revoke for the number called. Without a number, revoke for its subject: that binds, but subscribers are not notified."""
+        if number:
+            stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
+            return await self._revocations.revoke(client, stop)
+        now = self._access.clock()
+        receipt = await self._access.write(
+            self._access.call_draft(client, controller, subject, Revoked(at=now), proof)
+        )
+        _log.warning(
+            "a stop binds, but nobody could tell the number: no subscriber is told",
+            entry=self._access.ids.entry_seq(receipt.seq),
+        )
+        return receipt
+
+    def _moved(self, campaign: str) -> bool:
+        """Return whether a campaign ever changed its controller, by all configurations that are kept."""
+        return len(archive.owners(self._access.config.data / "kept", campaign)) > 1
+
+    async def _called(self, decision: str) -> tuple[str, str]:
+        """Return the controller and number of a call, from this gate or another one on the store. Raises `Unavailable`."""
+        found = await self.called_here(decision) or await self.elsewhere(decision)
+        if found is None:
+            raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
+        return found
+
+    async def _called_evenly(self, decision: str) -> tuple[str, str]:
+        """Do as `_called`, with the same reads whether the record exists or not: the time of a response must not reveal it."""
+        here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
+        if found := here or elsewhere:
+            return found
+        raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
+
+    async def called_here(self, decision: str) -> tuple[str, str] | None:
+        """Return the controller and number of a call that this gate decided, or None."""
+        return await self._recorder.about(decision) if self._recorder is not None else None
+
+
+def _unknown_decision() -> Refused:
+    return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)

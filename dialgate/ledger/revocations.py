@@ -1,0 +1,176 @@
+"""Revocations: their entry, one or a file at a time, and the grounds on which they are lifted."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import IO
+
+from dialgate.config.clients import Client
+from dialgate.config.controllers import ControllerFile
+from dialgate.core import local_time
+from dialgate.core.choices import choose
+from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked, fold
+from dialgate.core.refusal import Refused
+from dialgate.crypto import redaction
+from dialgate.ledger import bulk_revocation
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.bulk_writes import unfit
+from dialgate.ledger.schemas import (
+    LiftRequest,
+    Receipt,
+    RevocationRequest,
+    RevocationsReport,
+    RevocationsRequest,
+)
+from dialgate.lists import tabular
+from dialgate.lists.call_list import RowProblem
+
+
+class Revocations:
+    """Writes and lifts revocations."""
+
+    def __init__(self, access: LedgerAccess) -> None:
+        self._access = access
+        self.steady: Callable[[], float] = time.monotonic
+
+    async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
+        """Write a revocation. Raises `Refused`, `StoreUnavailable`."""
+        begun = self.steady()
+        controller = self._access.controller(client, ask.controller)
+        self._check_scope(client, ask, controller)
+        now = self._access.clock()
+        owner = "*" if ask.scope == "everyone" else controller.id
+        number = self._access.number(ask.number, controller)
+        ask = self._access.masker(owner).masked(ask, number)
+        event = Revoked(at=self._access.past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
+        receipt = await self._access.append(client, ask, owner, number, event, now)
+        self._access.metrics.revocation_seconds.observe(self.steady() - begun)
+        return receipt
+
+    async def revoke_all(
+        self,
+        client: Client,
+        ask: RevocationsRequest,
+        file: IO[bytes],
+        hints: tabular.Hints = tabular.NO_HINTS,
+        note: Callable[[RowProblem], None] = lambda _: None,
+        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+    ) -> RevocationsReport:
+        """Write a revocation for each number of a file. Run it in a process of its own.
+
+        `note` is called with each row that cannot be read. `plan` is called with the number of writes, and returns a
+        function that is called with the size of each completed part. Raises `Refused`, `StoreUnavailable`.
+        """
+        controller = self._access.controller(client, ask.controller)
+        self._check_scope(client, ask, controller)
+        now = self._access.clock()
+        try:
+            table = tabular.read(file, controller.country, hints)
+            stops = await asyncio.to_thread(bulk_revocation.read, table, controller.country, now, note)
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "file") from error
+        if not len(stops.numbers) or (stops.problems and not ask.skip_bad):
+            raise unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
+        order = bulk_revocation.Order(
+            owner="*" if ask.scope == "everyone" else controller.id,
+            scope=ask.scope,
+            campaign=_campaign(ask),
+            channel=ask.channel,
+            proof=ask.proof,
+            actor=ask.actor or client.name,
+            now=now,
+        )
+        revoked = await bulk_revocation.write(
+            self._access.store, self._access.keys, order, stops, plan(len(stops.numbers))
+        )
+        self._access.metrics.ledger.labels("revoked").inc(revoked)
+        self._access.notices.wake()
+        return RevocationsReport(
+            rows=stops.rows,
+            revoked=revoked,
+            known=len(stops.numbers) - revoked,
+            duplicates=stops.duplicates,
+            refused=stops.problems,
+            at=local_time.rfc3339(self._access.clock()),
+            layout=table.layout,
+        )
+
+    def _check_scope(
+        self, client: Client, ask: RevocationRequest | RevocationsRequest, controller: ControllerFile
+    ) -> None:
+        """Raise `Refused` if the client may not revoke for this scope."""
+        if ask.scope == "everyone" and "admin" not in client.scopes:
+            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
+        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
+            known = (each.id for each in controller.campaigns)
+            raise Refused(
+                "campaign.unknown", choose("Name a campaign of this controller", known), "campaign", 404
+            )
+
+    async def lift(self, client: Client, given: int, ask: LiftRequest) -> Receipt:
+        """Lift the revocation of ledger entry `given`, its id or its sequence. Repeating it returns the first receipt.
+
+        Raises `Refused`, `StoreUnavailable`."""
+        seq = self._access.ids.entry_seq(given)
+        entry = next(iter(await self._access.store.since(seq - 1, 1)), None)
+        if (
+            entry is None
+            or entry.seq != seq
+            or not isinstance(entry.event, Revoked)
+            or not self._access.may(client, entry)
+        ):
+            raise Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
+        if not ask.reason.strip():
+            raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
+        if entry.sealed:
+            ask = self._access.masker(entry.controller).masked(
+                ask, self._access.keys.ledger.unseal(entry.sealed)
+            )
+        for earlier in await self._access.store.history(entry.subject):
+            if isinstance(earlier.event, Lifted) and earlier.event.of == seq:
+                await self._access.store.append([])
+                return self._lifted_before(earlier, earlier.event, ask)
+        if ask.ground == "new_consent":
+            await self._check_new_consent(client, entry, entry.event, ask)
+        draft = Draft(
+            at=self._access.clock(),
+            controller=entry.controller,
+            subject=entry.subject,
+            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason, consent=ask.consent),
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+            sealed=entry.sealed,
+        )
+        return await self._access.write(draft)
+
+    def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
+        if event.ground != ask.ground:
+            raise Refused("revocation.lifted", "It was lifted on another ground; that stands.", "ground", 409)
+        return self._access.receipt(earlier.seq)
+
+    async def _check_new_consent(
+        self, client: Client, entry: Entry, revoked: Revoked, ask: LiftRequest
+    ) -> None:
+        """Raise `Refused` unless the new consent is on record, proved, in force, and later than the revocation."""
+        subject = entry.subject
+        if entry.controller == "*":
+            owner = self._access.controller(client, ask.controller)
+            subject = self._access.keys.subject(owner.id, self._access.keys.ledger.unseal(entry.sealed))
+        for given in fold(await self._access.store.history(subject)).consents:
+            if given.id != ask.consent:
+                continue
+            ended = given.withdrawn_at or given.voided_at or (given.double_opt_in and not given.confirmed_at)
+            if given.collected_at <= revoked.at or not given.proved or ended:
+                raise Refused(
+                    "request.invalid",
+                    "Name a consent that was collected after the stop, is proved, and is in force.",
+                    "consent",
+                )
+            return
+        raise Refused("ledger.unknown", "Record the new consent first, and name its id.", "consent", 404)
+
+
+def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
+    """Return the campaign's id, blanked if the scope is wider: then it is unchecked text."""
+    return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

@@ -1,0 +1,115 @@
+"""The ledger entries and consents of a number, as clients see them."""
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import structs
+
+from dialgate.config.clients import Client
+from dialgate.core import consent_state, entry_effect, local_time
+from dialgate.core.consent_state import ConsentState
+from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry, merge
+from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.schemas import ConsentStanding, HistoryEntry
+
+_INSTANTS = frozenset({"at", "collected_at", "expires_at", "requested_at", "before"})
+
+
+class LedgerViews:
+    """Reads the ledger for one number."""
+
+    def __init__(self, access: LedgerAccess) -> None:
+        self._access = access
+        # The registries' answers about a number, by country, controller and number; none without a gate.
+        self.registry_answers: Callable[[str, str, str], tuple[RegistryAnswer, ...]] = lambda *_: ()
+
+    async def history(
+        self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
+    ) -> list[HistoryEntry]:
+        """Return every ledger entry about a number, oldest first, or those of some kinds (`revoked`, `lifted`, `consent`, …)."""
+        owner, e164 = self._access.person(client, controller, number)
+        entries: list[Entry] = []
+        for name in (owner.id, "*"):
+            entries += await self._access.store.history(self._access.keys.subject(name, e164))
+        entries.sort(key=lambda entry: entry.seq)
+        confirmed = {entry.event.id for entry in entries if isinstance(entry.event, ConsentConfirmed)}
+        shown = []
+        for entry in entries:
+            why = entry_effect.idle(entry.event, owner.campaigns, self._access.clock())
+            if why == "unconfirmed" and isinstance(entry.event, ConsentGiven) and entry.event.id in confirmed:
+                why = ""
+            shown.append(
+                structs.replace(self._access.ids.with_entry_ids(self.show(entry)), opens_nothing=why)
+            )
+        return [entry for entry in shown if not kinds or entry.kind in kinds]
+
+    def show(self, entry: Entry) -> HistoryEntry:
+        """Return an entry as clients see it: numbers masked, decisions by the ids that clients see."""
+        shown: HistoryEntry = self._access.masker(entry.controller).shown(history_entry(entry))
+        return self._access.ids.with_decision_ids(shown) if self._access.config.shared else shown
+
+    async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
+        """Return each consent for a number, with its state by the rules."""
+        owner, e164 = self._access.person(client, controller, number)
+        subjects = [self._access.keys.subject(name, e164) for name in (owner.id, "*")]
+        known = merge(*(await self._access.store.read(subjects)).known)
+        used = {attempt.basis: attempt.at for attempt in known.attempts}
+        lines = [line for line in self._access.config.lines.values() if line.controller.id == owner.id]
+        situation = consent_state.Situation(
+            at=self._access.clock(),
+            law=self._access.config.laws[owner.country],
+            controller=lines[0].controller if lines else Controller(id=owner.id),
+            known=known,
+            registries=self.registry_answers(owner.country, owner.id, e164),
+        )
+        campaigns = [line.campaign for line in lines]
+        return [
+            _standing(
+                each,
+                used.get(f"consent:{each.id}", 0),
+                consent_state.state(each, situation, campaigns),
+            )
+            for each in known.consents
+        ]
+
+
+def history_entry(entry: Entry) -> HistoryEntry:
+    """Return the fields of an entry as an API value. Numbers are not masked."""
+    details = msgspec.to_builtins(entry.event)
+    kind = details.pop("type")
+    details = {
+        name: local_time.rfc3339(value) if name in _INSTANTS else value for name, value in details.items()
+    }
+    return HistoryEntry(
+        seq=entry.seq,
+        at=local_time.rfc3339(entry.at),
+        kind=kind,
+        controller=entry.controller,
+        actor=entry.actor,
+        channel=entry.channel,
+        proof=entry.proof,
+        details=details,
+    )
+
+
+def _standing(held: Consent, used: Instant, state: ConsentState) -> ConsentStanding:
+    instants = {
+        name: local_time.rfc3339(at) if at else ""
+        for name, at in structs.asdict(held).items()
+        if name.endswith("_at")
+    }
+    return ConsentStanding(
+        id=held.id,
+        proved=held.proved,
+        purposes=held.purposes,
+        call_types=held.call_types,
+        goods=held.goods,
+        profiling=held.profiling,
+        third_party=held.third_party,
+        double_opt_in=held.double_opt_in,
+        last_used_at=local_time.rfc3339(used) if used else "",
+        reason=state.reason,
+        refused_for=state.refused_for,
+        **instants,
+    )
