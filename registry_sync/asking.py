@@ -22,7 +22,7 @@ from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation
 from dialgate.observability.service_log import blanked
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit
-from dialgate.store import Store
+from dialgate.store import Ledger
 from registry_sync import answering, checks, due, judging, merging, publish, release, voids
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.checks import Refused, utc
@@ -51,7 +51,7 @@ class Desk(NamedTuple):
     asked: Asked
     shelf: Shelf
     press: Press
-    store: Store
+    store: Ledger
     keys: Keys
     wanted: Numbers
     validity: Instant

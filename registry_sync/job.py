@@ -21,7 +21,7 @@ from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
-from dialgate.store import CallList, Store, factory
+from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
     alarms,
     asking,
@@ -60,8 +60,8 @@ class Shared(NamedTuple):
     dry: bool
 
 
-class Ledger(NamedTuple):
-    store: Store
+class LedgerAccess(NamedTuple):
+    store: Ledger
     keys: Keys
     lists: Sequence[CallList]
 
@@ -97,7 +97,7 @@ async def _list(shared: Shared, listed: Listed) -> Summary:
     return await _part(shared, listed.source, Summary(registry=listed.registry, controller=""), run)
 
 
-async def _ask(shared: Shared, asked: Asked, ledger: Ledger) -> Summary:
+async def _ask(shared: Shared, asked: Asked, ledger: LedgerAccess) -> Summary:
     plan = shared.plan
     summary = Summary(registry=asked.registry, controller=asked.controller)
 
@@ -189,12 +189,12 @@ def _retention_at(data: Path, now: Instant) -> Instant:
 
 
 @asynccontextmanager
-async def _ledger(plan: Plan) -> AsyncIterator[Ledger]:
+async def _ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
     data = plan.gate.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = await factory.opened(plan.gate, patience=PATIENCE)
     try:
-        yield Ledger(store, Keys.open(data / "keys.json"), await store.lists())
+        yield LedgerAccess(store, Keys.open(data / "keys.json"), await store.lists())
     finally:
         await store.close()
 

@@ -13,13 +13,13 @@ from dialgate.core.ledger_events import ConsentGiven, ConsentsVoided
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.consent_voiding import Enrolled, void_consents
-from dialgate.store import Store
+from dialgate.store import Ledger
 from registry_sync.formats.text import Numbers
 
 READ: Final = 10_000  # entries
 
 
-async def holders(store: Store, keys: Keys, controller: str, listed: Numbers) -> Numbers:
+async def holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
     """Of `listed`, which rise, those for which the ledger has a consent to this controller, rising.
 
     The ledger is read through rather than asked about each number: a registry lists millions, and a ledger holds the
@@ -43,7 +43,7 @@ def _is_in(number: int, rising: Numbers) -> bool:
 
 
 async def void(
-    store: Store, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
+    store: Ledger, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
 ) -> int:
     """How many numbers got an entry. Raises StoreUnavailable."""
     enrolled = Enrolled(

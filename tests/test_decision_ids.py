@@ -96,9 +96,8 @@ async def test_the_name_of_before_is_accepted_and_the_officer_proves_either(shar
     assert await report(shared, "beta", name, "answered") == 200
     shared.hand.at += 60_001
     await shared.app.tick()
-    opened = sources(shared)
-    made = [await evidence.of_decision(opened, each, NOW) for each in (name, told["decision_id"])]
-    await opened.store.close()
+    async with sources(shared) as opened:
+        made = [await evidence.of_decision(opened, each, NOW) for each in (name, told["decision_id"])]
     assert made[0] == made[1]
 
 

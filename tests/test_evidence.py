@@ -62,28 +62,25 @@ async def covered(world: World) -> None:
     await world.app.tick()
 
 
-def sources(world: World) -> Sources:
+@asynccontextmanager
+async def sources(world: World) -> AsyncIterator[Sources]:
     data = world.app.config.data
-    return Sources.of(
-        data,
-        keys=Keys.open(data / "keys.json"),
-        signer=Signer.open(data / "signing.json", NOW),
-        store=SqliteStore.open(data / "store.db", patience=5),
-    )
+    store = SqliteStore.open(data / "store.db", patience=5)
+    signer = Signer.open(data / "signing.json", NOW)
+    try:
+        yield Sources.of(data, keys=Keys.open(data / "keys.json"), signer=signer, store=store)
+    finally:
+        await store.close()
 
 
 async def evidence_of(world: World, decision: str) -> bytes:
-    opened = sources(world)
-    made = await evidence.of_decision(opened, decision, NOW)
-    await opened.store.close()
-    return made
+    async with sources(world) as opened:
+        return await evidence.of_decision(opened, decision, NOW)
 
 
 async def evidence_about(world: World, *numbers: str) -> bytes:
-    opened = sources(world)
-    made = await evidence.of_numbers(opened, numbers, NOW)
-    await opened.store.close()
-    return made
+    async with sources(world) as opened:
+        return await evidence.of_numbers(opened, numbers, NOW)
 
 
 def body_of(bundle: bytes) -> dict[str, Any]:
@@ -264,11 +261,13 @@ async def test_of_a_list_of_numbers_and_dates_only_those_dates_are_answered(runn
     for number in range(3):
         asked.append((await ask(running, call_id=str(number)))["decision_id"])
         await covered(running)
-    opened = sources(running)
-    records = [Reader(opened.folder).find(int(each.rpartition("-")[2])) for each in asked]
-    first, second, third = (record.at for record in records if record)
-    since, until = await evidence_between(opened, second, third), await evidence_between(opened, None, second)
-    await opened.store.close()
+    async with sources(running) as opened:
+        records = [Reader(opened.folder).find(int(each.rpartition("-")[2])) for each in asked]
+        first, second, third = (record.at for record in records if record)
+        since, until = (
+            await evidence_between(opened, second, third),
+            await evidence_between(opened, None, second),
+        )
     assert [each["id"] for each in body_of(since)["decisions"]] == asked[1:2]
     assert [each["id"] for each in body_of(until)["decisions"]] == asked[:1]
     assert first < second

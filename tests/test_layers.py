@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dialgate.store import Attempts, CallLists, Deliveries, Ledger, Shared
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").rglob("*.py")])
 
@@ -157,6 +159,17 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
         "dialgate.core.model",  # every value that is stored, and the reason codes
         "dialgate.tools.verifier.verify_evidence",  # one file to hand over
     }
+
+
+@pytest.mark.parametrize("protocol", [Attempts, Ledger, CallLists, Deliveries, Shared])
+def test_protocols_of_the_store_are_small(protocol: type) -> None:
+    methods = {name for name in dir(protocol) if not name.startswith("_")}
+    assert 1 < len(methods) <= 15
+
+
+def test_the_path_of_a_call_and_the_ledger_share_only_the_read() -> None:
+    public = [{name for name in dir(each) if not name.startswith("_")} for each in (Attempts, Ledger)]
+    assert public[0] & public[1] == {"read"}
 
 
 def test_no_test_sleeps_or_mocks() -> None:

@@ -52,7 +52,7 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_contents, read_manifest
-from dialgate.store import Store
+from dialgate.store import Ledger
 
 FORMAT: Literal[2] = 2
 _NEVER: Instant = 1 << 62
@@ -119,12 +119,12 @@ class Sources(Struct, frozen=True, kw_only=True):
     data: Path
     keys: Keys
     signer: Signer
-    store: Store
+    store: Ledger
     folder: Path
     others: tuple[Path, ...]
 
     @classmethod
-    def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Store, worker: int = 1) -> "Sources":
+    def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1) -> "Sources":
         """`keys` are those of the `worker`, whose log it is about."""
         folder = chains.folder(data, worker)
         others = tuple(path for path in chains.folders(data).values() if path != folder)

@@ -19,7 +19,7 @@ from dialgate.cluster.peers import ListPart, Peers
 from dialgate.core.model import MINUTE, SECOND, Instant
 from dialgate.lists import call_list
 from dialgate.runtime.atomic_write import publish_file
-from dialgate.store import CallList, Store, StoreUnavailable
+from dialgate.store import CallList, CallLists, StoreUnavailable
 
 _AGAIN: Final = 10 * SECOND
 _SELDOM: Final = 10 * MINUTE
@@ -47,7 +47,7 @@ class ListCopies:
     """Of one gate. Nobody waits for it. `part`: bytes that are asked for at once. `rest`: seconds for which what seems to be left
     of a list is let alone, for it may be about to be recorded, or finished."""
 
-    def __init__(self, data: Path, store: Store, peers: Peers, changed: asyncio.Event) -> None:
+    def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:
         self._folder, self._store, self._peers, self._changed = data / "lists", store, peers, changed
         self._task: asyncio.Task[None] | None = None
         self._due: Instant = 0

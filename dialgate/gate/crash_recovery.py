@@ -18,8 +18,8 @@ from dialgate.core.responses import stored, told
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate import stop_recovery
-from dialgate.gate.stop_recovery import KnownStops
-from dialgate.store import Remembered, Store
+from dialgate.gate.stop_recovery import KnownStops, RecoveryStore
+from dialgate.store import Remembered
 
 _log = structlog.get_logger(__name__)
 
@@ -33,7 +33,13 @@ class Settled(Struct, frozen=True):
 
 
 async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
-    data: Path, folder: Path, keys: Keys, store: Store, head: int, answer_span: Instant, now: Instant
+    data: Path,
+    folder: Path,
+    keys: Keys,
+    store: RecoveryStore,
+    head: int,
+    answer_span: Instant,
+    now: Instant,
 ) -> Settled:
     """`folder`: of the log in the data folder; `head`: the newest record's sequence; `answer_span`: how long an allow holds at
     most, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`."""

@@ -39,7 +39,7 @@ from dialgate.lists.snapshot import Part, Snapshot
 from dialgate.native import COMPILED
 from dialgate.observability.traces import Traces
 from dialgate.runtime.clock import Clock
-from dialgate.store import Reading, Store, StoreUnavailable
+from dialgate.store import Attempts, Reading, StoreUnavailable
 
 _TRIES = 4  # readings of the store until a batch is refused
 _RECENT, _SHOWN = 32, 16  # batches, and calls of each
@@ -53,7 +53,7 @@ class Gate:
         self,
         config: Config,
         keys: Keys,
-        store: Store,
+        store: Attempts,
         recorder: LogRecorder,
         upkeep: Upkeep,
         stops: StopRetries,

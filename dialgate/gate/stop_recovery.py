@@ -8,7 +8,7 @@ binds the number as widely.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -20,7 +20,7 @@ from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
-from dialgate.store import Store
+from dialgate.store import Attempts, Ledger
 
 _ACTOR = "recovery"
 StopEvent: TypeAlias = Revoked | ConsentWithdrawn | NumberWrong
@@ -78,8 +78,12 @@ def _stop(keys: Keys, controller: str, number: str, event: StopEvent, **more: st
     return Stop(controller=controller, subject=subject, number=number, event=event, **more)
 
 
+class RecoveryStore(Attempts, Ledger, Protocol):
+    """The parts of the store that crash recovery uses."""
+
+
 async def enter_opt_outs(
-    data: Path, store: Store, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
+    data: Path, store: RecoveryStore, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
 ) -> tuple[int, list[OutcomeRecord]]:
     """Enter the stops of `opt_out` and `wrong_number` outcomes. Return how many the ledger lacked, and the outcomes of which neither the logs of
     this data folder nor the store tell the called person. Raises `LogDamaged`, `StoreUnavailable`."""
@@ -117,7 +121,7 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
     return Revoked(at=outcome.at)
 
 
-async def _by_attempt(data: Path, store: Store, outcome: OutcomeRecord) -> Stop | None:
+async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
     """By the hash under which the store counts the call, as for a stop whose gate has gone."""
     held = await store.attempt(outcome.decision)
     if held is None:
@@ -147,7 +151,7 @@ def _proof(decision: str) -> str:
     return f"decision:{decision}"
 
 
-async def enter(store: Store, keys: Keys, stops: Iterable[Stop], now: Instant) -> int:
+async def enter(store: Ledger, keys: Keys, stops: Iterable[Stop], now: Instant) -> int:
     """Append the stops that the ledger lacks; return how many. Idempotent. Raises `StoreUnavailable`."""
     entered, fresh = 0, nonces()
     for stop in stops:

@@ -15,7 +15,6 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.gate import stop_recovery
-from dialgate.store import Store
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +30,7 @@ class StopRetries:
         self,
         data: Path,
         keys: Keys,
-        store: Store,
+        store: stop_recovery.RecoveryStore,
         called: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
         """`called`: the controller and number of a decision, from the other gates on the store."""

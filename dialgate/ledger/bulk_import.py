@@ -27,7 +27,7 @@ from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, Contract
 from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable
 from dialgate.runtime.process_pool import spread
-from dialgate.store import Store
+from dialgate.store import Ledger
 
 AT_ONCE: Final = 8_192  # entries: what else is written waits meanwhile
 _DRAFTED_AT_ONCE: Final = 4_096  # rows
@@ -220,13 +220,13 @@ def _problem(error: ValueError) -> str:
     return str(error)
 
 
-async def write(store: Store, taken: Taken, done: Callable[[int], None]) -> int:
+async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int:
     """How many are new; `done` is told of rows as they are on the disk. Raises `StoreUnavailable`: then what was written
     stands."""
     return await bulk_writes.write(store, _new(store, taken), done)
 
 
-async def _new(store: Store, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
+async def _new(store: Ledger, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
     for part in taken.parts():
         held = list(await store.entered([draft.subject for draft in part]))
         known = dict(zip(held, (await store.read(held)).known, strict=True)) if held else {}
@@ -236,7 +236,7 @@ async def _new(store: Store, taken: Taken) -> AsyncIterator[tuple[list[Draft], i
         )
 
 
-async def _entered(store: Store, draft: Draft, known: Known | None) -> bool:
+async def _entered(store: Ledger, draft: Draft, known: Known | None) -> bool:
     return known is not None and _named(known, cast("_Event", draft.event).id) and await _stands(store, draft)
 
 
@@ -245,7 +245,7 @@ def _named(known: Known, name: str) -> bool:
     return any(name in names for names in held)
 
 
-async def _stands(store: Store, draft: Draft) -> bool:
+async def _stands(store: Ledger, draft: Draft) -> bool:
     """The newest entry of this kind and id says the same."""
     newest: _Event | None = None
     event = cast("_Event", draft.event)

@@ -22,7 +22,7 @@ from dialgate.crypto.masking import Masker
 from dialgate.ledger import bulk_writes
 from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable
-from dialgate.store import Store
+from dialgate.store import Ledger
 
 AT_ONCE: Final = 32_768  # entries: what else is written waits meanwhile, a quarter of a second
 _MOST: Final = 25_000_000  # rows: some seventy bytes of memory each
@@ -93,14 +93,14 @@ def _instant(text: str, now: Instant) -> Instant:
     return instant
 
 
-async def write(store: Store, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
+async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
     """How many are revoked that were not before; `done` is told of rows as they are on the disk. Raises
     `StoreUnavailable`: then what was written stands."""
     return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
 
 
 async def _entries(
-    store: Store, keys: Keys, order: Order, stops: Stops
+    store: Ledger, keys: Keys, order: Order, stops: Stops
 ) -> AsyncIterator[tuple[list[Draft], int]]:
     draft = _drafter(keys, order)
     for subjects, numbers, instants in _parts(keys, order, stops):
@@ -130,7 +130,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
         yield each[some].tolist(), stops.numbers[some].tolist(), stops.at[some].tolist()
 
 
-async def _bound(store: Store, order: Order, subjects: list[bytes]) -> set[bytes]:
+async def _bound(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
     """Of whom a stop holds that is as wide. One that was lifted does not."""
     held = list(await store.entered(subjects))
     known = (await store.read(held)).known if held else []

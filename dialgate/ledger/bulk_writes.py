@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dialgate.core.ledger_events import Draft
 from dialgate.core.refusal import Refused
 from dialgate.lists.call_list import RowProblem
-from dialgate.store import Store
+from dialgate.store import Ledger
 
 SUBJECT_BYTES: Final = 16
 AHEAD: Final = 8  # parts under way: a shared store that syncs once a second has so many in it
@@ -26,7 +26,7 @@ def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
 
 
 async def write(
-    store: Store, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
+    store: Ledger, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
 ) -> int:
     """How many entries were written. Of each part its entries, and of how many rows they are; `done` is told of rows as they
     are on the disk. While some parts are written, the next is made ready: no two parts may tell of the same number, but

@@ -14,7 +14,7 @@ from msgspec import Struct
 from dialgate.core.ledger_events import ConsentsVoided, Draft
 from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
-from dialgate.store import Store
+from dialgate.store import Ledger
 
 _AT_ONCE = 1_000  # numbers: commits wait while the ledger is written
 
@@ -30,7 +30,7 @@ class Enrolled(Struct, frozen=True, kw_only=True):
     numbers: Iterable[int]
 
 
-async def void_consents(store: Store, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
+async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
     """How many numbers had consents that this voids. Idempotent: what is void already is not voided again. Raises
     `StoreUnavailable`; then what was written stands, and the rest follows when it is called again."""
     voided = 0

@@ -8,7 +8,7 @@ for all rows that rest on equal facts.
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct, structs
 
@@ -23,7 +23,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer, Question
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
-from dialgate.store import CallList, Store
+from dialgate.store import CallList, CallLists, SubjectStates
 
 # Numbers: the more, the nearer to each other in the store's index are those that are asked about.
 AT_ONCE = 32_768
@@ -62,10 +62,14 @@ class _Judged(Struct, frozen=True):
     named: tuple[object, ...]
 
 
+class ScrubStore(SubjectStates, CallLists, Protocol):
+    """The parts of the store that a scrub reads."""
+
+
 class Judge:
     """Beside a gate or in its absence: it only reads."""
 
-    def __init__(self, config: Config, store: Store, keys: Keys, campaign: str, at: Instant) -> None:
+    def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at
         self._config, self._store = config, store
         self._line = config.lines[campaign]

@@ -9,7 +9,7 @@ controller to all.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -17,7 +17,7 @@ from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
-from dialgate.store import Delivery, Store
+from dialgate.store import Deliveries, Delivery, Ledger
 
 AT_ONCE = 1_000  # ledger entries
 
@@ -37,8 +37,12 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     of: int = 0
 
 
+class FeedStore(Ledger, Deliveries, Protocol):
+    """The parts of the store that the feed uses."""
+
+
 class Notices:
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: FeedStore, keys: Keys) -> None:
         self.closing = False
         self.written = 0  # times
         self._store, self._keys = store, keys

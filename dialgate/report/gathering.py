@@ -21,7 +21,7 @@ from dialgate.decision_log.records import Record
 from dialgate.decision_log.span import Span
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
-from dialgate.store import Store
+from dialgate.store import Ledger
 
 _HOURS = 24
 _ENTRIES = 4_096  # of the ledger, read at once
@@ -169,7 +169,7 @@ class _Tally:
 
 
 async def gather(
-    config: Config, store: Store, controller: str, period: Period, made_at: Instant, watch: Progress
+    config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
 ) -> Report:
     """`watch` hands the records on, and may show how far it has got. Raises `LogDamaged`, `StoreUnavailable`."""
     tally = _read_log(config.data, controller, period, watch)
@@ -239,7 +239,7 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
         )
 
 
-async def _entries(store: Store, controller: str, period: Period) -> Sequence[Entry]:
+async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
     """Of this controller's people, and of those who stopped every controller."""
     found: list[Entry] = []
     seq = 0

@@ -8,7 +8,7 @@ from dialgate.config import url_secrets
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable
-from dialgate.store import Shared, Store
+from dialgate.store import Ledger, Shared, Store
 from dialgate.store.copying import End
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite_copy import SqliteEnd
@@ -40,7 +40,7 @@ async def opened(config: Config, keys: Keys | None = None, *, patience: float | 
     return store
 
 
-async def _refuse_lost(store: Store, data: Path) -> None:
+async def _refuse_lost(store: Ledger, data: Path) -> None:
     """Where the ledger has come so far, and does not any more, stops are lost."""
     known = Reached(data).held()
     store.hold_to(known)

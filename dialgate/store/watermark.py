@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.store import Store, StoreUnavailable
+from dialgate.store import Ledger, StoreUnavailable
 
 InThread: TypeAlias = Callable[[Callable[[int], None], int], Awaitable[None]]
 _DIGITS: Final = 20
@@ -36,7 +36,7 @@ class Reached:
                 f"{self._path}: no number; delete it if the store is the right one"
             ) from None
 
-    async def keep(self, store: Store) -> None:
+    async def keep(self, store: Ledger) -> None:
         """What the ledger holds by now cannot be lost any more, and neither can that it did. Raises `StoreUnavailable`, `OSError`."""
         newest = await store.ping()
         self._noted = self._noted or self.held()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from msgspec import Struct, field, structs
@@ -17,7 +18,7 @@ from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
-from dialgate.store import Store
+from dialgate.store import CallLists, Ledger
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import erasure
 from dialgate.subjects.deadlines import Deadlines
@@ -25,12 +26,16 @@ from dialgate.subjects.list_removal import off_lists
 from dialgate.subjects.schemas import Erased, Erasure, ErasureRequest
 
 
+class ErasureStore(Ledger, CallLists, Protocol):
+    """The parts of the store that an erasure changes."""
+
+
 class Erasing(Struct, kw_only=True, eq=False):
     """Of one gate. `share`: what it alone holds about a controller's number."""
 
     registrar: Registrar
     keys: Keys
-    store: Store
+    store: ErasureStore
     clock: Callable[[], Instant]
     file: SubjectStore
     deadlines: Deadlines

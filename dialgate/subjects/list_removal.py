@@ -4,17 +4,17 @@ import asyncio
 from pathlib import Path
 
 from dialgate.lists.number_set import DamagedFile
-from dialgate.store import CallList, Store
+from dialgate.store import CallList, CallLists
 from dialgate.subjects import erasure
 
 
-async def off_lists(store: Store, folder: Path, controller: str, number: str) -> list[str]:
+async def off_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
     """The names of the controller's lists it was on. `number` in E.164. Raises `StoreUnavailable`, `OSError`."""
     lists = [each for each in await store.lists() if each.controller == controller]
     return [each.id for each in lists if await _off(store, folder, each, number)]
 
 
-async def _off(store: Store, folder: Path, record: CallList, number: str) -> bool:
+async def _off(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
     """Again, where somebody else was quicker. What was made in vain is left: it may be that one's file, if the same was done."""
     name = record.controller, record.id
     while True:

@@ -1,0 +1,28 @@
+"""How far each webhook subscriber has received the ledger."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from dialgate.core.model import Instant
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """The cursor of a webhook: it has received the ledger up to entry `seq`. `failing_since`: the instant of the first of
+    `tries` failed attempts to send the next message. `dead`: messages given up; the last one was about entries after
+    `dead_after`."""
+
+    webhook: str
+    seq: int
+    tries: int = 0
+    failing_since: Instant = 0
+    dead: int = 0
+    dead_after: int = 0
+
+
+class Deliveries(Protocol):
+    """The cursors of all webhooks, by name."""
+
+    async def deliveries(self) -> list[Delivery]: ...
+
+    async def put_delivery(self, delivery: Delivery) -> None: ...
