@@ -38,7 +38,7 @@ STAND_INS: Final[yaml_file.StandIns] = {
 }
 
 
-class Access:
+class ClientIndex:
     """The clients by their keys and by their source networks, with every fault found in them."""
 
     def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:

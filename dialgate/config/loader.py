@@ -49,8 +49,8 @@ class _Reader:
         laws, hashes = self._laws(self.folder / settings.countries)
         controllers = self._controllers(self.folder / settings.controllers, laws)
         lines = self._lines(controllers, laws)
-        access = clients.Access(settings.clients, self.folder, self._ids(controllers))
-        self.problems.extend(access.faults)
+        index = clients.ClientIndex(settings.clients, self.folder, self._ids(controllers))
+        self.problems.extend(index.faults)
         proxies, faults = clients.parse_networks(settings.listen.trusted_proxies)
         self.problems.extend(f"listen: trusted_proxies {fault}" for fault in faults)
         webhooks = self._webhooks(self.folder / settings.webhooks)
@@ -69,8 +69,8 @@ class _Reader:
             law_hash=hashes,
             controllers=controllers,
             lines=lines,
-            keys=access.keys,
-            networks=tuple(access.networks),
+            keys=index.keys,
+            networks=tuple(index.networks),
             proxies=tuple(proxies),
             webhooks=webhooks,
             contents={**self.contents, **entries, digest: listing},
