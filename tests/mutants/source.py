@@ -48,10 +48,18 @@ GROUPS = (
             "dialgate/gate/overlap.py",
             "dialgate/gate/gate.py",
         ),
-        ("test_batch", "test_decisions", "test_pipeline", "test_cases_through_gate"),
-        most=60,
+        (
+            "test_batch",
+            "test_http",
+            "test_call_id",
+            "test_decision_ids",
+            "test_decisions",
+            "test_pipeline",
+            "test_cases_through_gate",
+        ),
+        most=20,
     ),
-    Group(("dialgate/store/sqlite.py",), ("test_store", "test_pipeline", "test_decisions"), most=60),
+    Group(("dialgate/store/sqlite.py",), ("test_store", "test_pipeline", "test_decisions"), most=20),
 )
 
 
