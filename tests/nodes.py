@@ -112,6 +112,13 @@ class _Child:
         await self._app.tick(patience=None)
         return self._app.gate.readiness()
 
+    async def note_durable(self) -> bool:
+        """Return whether the other gates may repeat everything that this one has answered."""
+        upkeep = self._app._upkeep
+        upkeep.start_noting()
+        await upkeep._noting.close()
+        return not upkeep._noting.problem
+
     async def redirect_log(self, path: str) -> None:
         """Replace the open segment's descriptor by a device that refuses or loses every write."""
         device = os.open(path, os.O_WRONLY)

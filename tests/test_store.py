@@ -31,6 +31,7 @@ from dialgate.store import (
     Reading,
     Remembered,
     Reservation,
+    Shared,
     Store,
     StoreUnavailable,
     sqlite_tables,
@@ -245,6 +246,42 @@ async def test_an_answer_is_recalled_from_the_instant_on_that_is_asked_for(store
     one, two = answer(b"k1", 10), answer(b"k2", 11)
     assert await recalled(store, [b"k2", b"none", b"k1", b"k2"], 10) == [two, None, one, two]
     assert await recalled(store, [b"k1", b"k2"], 11) == [None, two]
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
+async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
+    store: Store, other: Store
+) -> None:
+    """Until then its gate may fail to record it. A gate removes what it did not record from its own log."""
+    assert isinstance(store, Shared)
+    keys, seen = [b"k1", b"k2", b"k3"], []
+
+    async def look() -> None:
+        seen.append([each is not None for each in await recalled(other, keys, 0)])
+
+    await store.settle("log", 0, [], [])
+    for seq, durable in ((1, 0), (2, 1)):
+        given = answer(b"k%d" % seq, decision=f"log-{seq}")
+        await store.commit(NOTHING, [], [given], Position("log", seq, seq, durable))
+        await look()
+    await store.note_durable("log", 2)
+    await look()
+    # A commit that overlaps the note brings an older bound.
+    await store.commit(NOTHING, [], [answer(b"k3", decision="log-3")], Position("log", 3, 3, 1))
+    await look()
+    assert None not in await recalled(store, keys, 0), "its own log needs no proof"
+    await store.settle(
+        "log", 1, [], []
+    )  # as after a crash, or from a backup: sequences from 2 on are given again
+    await store.commit(NOTHING, [], [answer(b"k3", decision="log-2")], Position("log", 2, 2, 1))
+    await look()
+    assert seen == [
+        [False, False, False],
+        [True, False, False],
+        [True, True, False],
+        [True, True, False],
+        [True, False, False],
+    ]
 
 
 async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from msgspec import Struct, structs
 
 from dialgate.core.model import Attempt, Known
-from dialgate.store import Position, Remembered, Reservation, Store
+from dialgate.store import Position, Remembered, Reservation, Shared, Store
 from tests.test_store import Engine, redis_engine, revoked, sqlite_engine
 
 HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
@@ -53,6 +53,12 @@ class Release(Struct, frozen=True):
     handle: int
 
 
+class Sync(Struct, frozen=True):
+    """Note that the log is durable to its end."""
+
+    handle: int
+
+
 class Restart(Struct, frozen=True):
     """Open the store again. `killed`: without closing it first; the log has lost its last `lost` commits."""
 
@@ -62,27 +68,30 @@ class Restart(Struct, frozen=True):
 
 
 class Commit(Struct, frozen=True):
-    """Read; let `between` happen; then commit an attempt for each of `reserved`, and an answer to each of `answered`."""
+    """Read; let `between` happen; then commit an attempt for each of `reserved`, and an answer to each of `answered`. `synced`:
+    the commit says that the log is durable to its end."""
 
     handle: int
     reserved: tuple[int, ...]
     answered: tuple[int, ...]
+    synced: bool
     between: tuple["Step", ...] = ()
 
 
-Step: TypeAlias = Enter | Note | Write | Release | Restart | Commit
+Step: TypeAlias = Enter | Note | Write | Release | Sync | Restart | Commit
 
 handles, places = st.integers(0, 1), st.integers(0, 2)
 few = st.lists(places, max_size=3).map(tuple)
 enters = st.builds(Enter, handles, places)
 notes = st.builds(Note, handles, st.integers(0, 9), st.sampled_from(["no_answer", "answered"]))
 writes = st.builds(Write, handles)
-commits = st.builds(Commit, handles, few, few)
+commits = st.builds(Commit, handles, few, few, st.booleans())
 between = st.lists(st.one_of(enters, notes, writes, commits), max_size=2).map(tuple)
-overtaken = st.builds(Commit, handles, few, few, between)
+overtaken = st.builds(Commit, handles, few, few, st.booleans(), between)
 releases = st.builds(Release, handles)
+syncs = st.builds(Sync, handles)
 restarts = st.builds(Restart, handles, st.booleans(), st.integers(0, 2))
-steps = st.one_of(enters, notes, writes, commits, overtaken, overtaken, releases, restarts)
+steps = st.one_of(enters, notes, writes, commits, overtaken, overtaken, releases, syncs, restarts)
 histories = st.lists(steps, min_size=2, max_size=14)
 
 
@@ -103,6 +112,11 @@ class Model:
         self.stores: list[Store] = [engine.open(), engine.open()]
         self.abandoned: list[Store] = []
         self.logs: dict[str, list[Logged]] = {log: [] for log in LOGS}
+        self.durable = dict.fromkeys(LOGS, 0)  # as the store was last told
+        self.writes: list[set[str]] = [set(), set()]  # the logs that each handle is known to write
+        self.released: set[bytes] = (
+            set()
+        )  # keys whose answer was released: the one that it replaced may be gone too
         self.results: dict[str, str] = {}
         self.entries: list[int] = []  # the subject of each
         self.clock = count(10)
@@ -121,9 +135,14 @@ class Model:
         entered = [seq for seq, place in enumerate(self.entries, 1) if SUBJECTS[place] == subject]
         return sorted(self.attempts(subject), key=lambda each: each.decision), entered
 
-    def answer(self, key: bytes) -> Remembered | None:
+    def answer(self, key: bytes, handle: int) -> Remembered | None:
+        """Return what `handle` may repeat: what it wrote, and what another log has on its disk."""
         every = (each for log in self.logs.values() for logged in log for each in logged.answers)
-        return max((each for each in every if each.key == key), key=lambda each: each.at, default=None)
+        newest = max((each for each in every if each.key == key), key=lambda each: each.at, default=None)
+        if newest is None or not self.engine.shared:
+            return newest
+        log, _, seq = newest.decision.rpartition("-")
+        return newest if log in self.writes[handle] or int(seq) <= self.durable[log] else None
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 
@@ -143,6 +162,8 @@ class Model:
                 await self.stores[self.handle(step.handle)].maintain(0)
             case Release():
                 await self.release(self.handle(step.handle))
+            case Sync():
+                await self.sync(step)
             case Restart():
                 await self.restart(step)
             case Commit():
@@ -157,16 +178,24 @@ class Model:
 
     async def release(self, handle: int) -> None:
         log = self.logs[LOGS[handle]]
-        if not log:
+        if not log or log[-1].first <= self.durable[LOGS[handle]]:
             return
         logged = log.pop()
+        self.released.update(each.key for each in logged.answers)
         names = [f"{LOGS[handle]}-{seq}" for seq in range(logged.first, logged.last + 1)]
         for name in names:
             self.results.pop(name, None)
         await self.stores[handle].release(names, Position(LOGS[handle], logged.first - 1))
 
+    async def sync(self, step: Sync) -> None:
+        store, name = self.stores[step.handle], LOGS[step.handle]
+        if isinstance(store, Shared) and self.logs[name]:
+            self.durable[name] = self.logs[name][-1].last
+            await store.note_durable(name, self.durable[name])
+
     async def restart(self, step: Restart) -> None:
         handle = self.handle(step.handle)
+        self.writes[handle].clear()
         if not step.killed:
             await self.stores[handle].close()
             self.stores[handle] = self.engine.open()
@@ -180,7 +209,9 @@ class Model:
                 self.results.pop(attempt.decision, None)
         attempts = [each for logged in log for each in logged.attempts]
         answers = [each for logged in log for each in logged.answers]
-        await store.settle(name, log[-1].last if log else 0, attempts, answers)
+        head = self.durable[name] = log[-1].last if log else 0
+        await store.settle(name, head, attempts, answers)
+        self.writes[handle].add(name)
 
     async def commit(self, step: Commit) -> None:
         handle = self.handle(step.handle)
@@ -195,11 +226,14 @@ class Model:
         first = log[-1].last + 1 if log else 1
         logged = self._logged(name, first, step, keys)
         reserved = [Reservation(whose, attempt, (whose, SUBJECTS[2])) for whose, attempt in logged.attempts]
-        position = Position(name, logged.last, first)
+        position = Position(name, logged.last, first, first - 1 if step.synced else 0)
+        self.writes[handle].add(name)
         written = await store.commit(reading, reserved, logged.answers, position)
         watched = {subject for each in reserved for subject in each.watch}
         assert written == all(self.state(subject) == before[subject] for subject in watched)
         if written:
+            self.durable[name] = max(self.durable[name], position.durable)
+            self.released.difference_update(keys)
             log.append(logged)
 
     def _logged(self, name: str, first: int, step: Commit, keys: list[bytes]) -> Logged:
@@ -225,7 +259,8 @@ class Model:
                     assert sorted(known.attempts, key=lambda each: each.decision) == attempts
                     self._in_order(known)
             if counts:
-                assert list(reading.answers) == [self.answer(key) for key in keys]
+                for key, found in zip(keys, reading.answers, strict=True):
+                    assert found == self.answer(key, handle) or (found is None and key in self.released)
         for subject in SUBJECTS:
             for attempt in self.attempts(subject):
                 assert await self.stores[0].attempt(attempt.decision) == (subject, attempt)

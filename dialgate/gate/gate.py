@@ -185,7 +185,8 @@ class Gate:
                     break
                 self._overlap.begin(batch)
                 self._end_preparing()
-                if await self._store.commit(reading, batch.reservations, batch.remembered, batch.position):
+                position = structs.replace(batch.position, durable=self._recorder.log.durable)
+                if await self._store.commit(reading, batch.reservations, batch.remembered, position):
                     break
                 self._overlap.forget()
                 self.metrics.stale.inc()
@@ -199,6 +200,8 @@ class Gate:
         # Also where nothing was written: a repeated answer may still be on its way to the disk. If this fails, the records
         # and their attempts stay, and recovery completes the log.
         await self._recorder.sync()
+        if batch.remembered and self._preparing is None:  # else the next commit says that it is on the disk
+            self._upkeep.start_noting()
         self._count(calls, batch)
         return batch.outside()
 

@@ -29,7 +29,7 @@ from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
-from dialgate.store import CallList, Store
+from dialgate.store import CallList, Shared, Store
 from dialgate.store.watermark import Reached
 
 COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
@@ -109,6 +109,9 @@ class Upkeep:
         self._opening = BackgroundWork(self._open_again, _FAULTS)
         self._verifying = BackgroundWork(self._replace, _FAULTS)
         self._tidying = BackgroundWork(self._tidy, _FAULTS)
+        self._shared = store if isinstance(store, Shared) else None
+        self._noted = 0  # the sequence up to which others know that the log is durable
+        self._noting = BackgroundWork(self._note_durable, _FAULTS)
         self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
         self._covering = BackgroundWork(self._checkpoint, _FAULTS)
         self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
@@ -166,6 +169,7 @@ class Upkeep:
         await self._try("log", lambda: self._mend_log(now))
         await self._keeping_clock.run(patience, now)
         self.report("clock", self._keeping_clock.problem)
+        await self._noting.run(patience)
         await self._tidying.run(patience, now)
         if is_read:
             self.report("store", self._store_problem)
@@ -184,7 +188,17 @@ class Upkeep:
 
     @property
     def _store_problem(self) -> str:
-        return self._opening.problem or self._tidying.problem
+        return self._opening.problem or self._noting.problem or self._tidying.problem
+
+    def start_noting(self) -> None:
+        """Begin to let the gates that share the store know how far the log is durable."""
+        if self._shared is not None:
+            self._noting.start()
+
+    async def _note_durable(self) -> None:
+        while self._shared is not None and (durable := self._log.durable) > self._noted:
+            await self._shared.note_durable(self.gatherer.keys.log, durable)
+            self._noted = durable
 
     async def _keep_instant(self, now: Instant) -> None:
         await self._threads.run(self._instants.advance, now)
@@ -226,7 +240,15 @@ class Upkeep:
 
     async def rest(self) -> None:
         """Wait for what runs beside the rounds; the store must be open till then."""
-        for part in (self._tidying, self._opening, self._verifying, self._covering, self._keeping_clock):
+        await self._noting.run(None)
+        for part in (
+            self._noting,
+            self._tidying,
+            self._opening,
+            self._verifying,
+            self._covering,
+            self._keeping_clock,
+        ):
             await part.close()
         await self._read_again.close()
         await self._open_again.close()

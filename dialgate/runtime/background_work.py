@@ -18,15 +18,22 @@ class BackgroundWork(Generic[P]):
 
     async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
         """Start the work, unless it is running still, and wait for it up to `patience` seconds; None: to its end."""
-        if self._task is not None and not self._task.done():
+        task = self.start(*args, **options)
+        if task is None:
             return
+        done, _ = await asyncio.wait([task], timeout=patience)
+        if done:
+            self._task = None
+            task.result()
+
+    def start(self, *args: P.args, **options: P.kwargs) -> asyncio.Task[None] | None:
+        """Start the work, or return None if it is running still."""
+        if self._task is not None and not self._task.done():
+            return None
         ended, self._task = self._task, asyncio.create_task(self._run(*args, **options))
         if ended is not None:
             ended.result()
-        done, _ = await asyncio.wait([self._task], timeout=patience)
-        if done:
-            ended, self._task = self._task, None
-            ended.result()
+        return self._task
 
     async def _run(self, *args: P.args, **options: P.kwargs) -> None:
         try:

@@ -20,11 +20,13 @@ class Reservation(Struct, frozen=True, gc=False):
 
 class Position(Struct, frozen=True):
     """The sequence that a decision log reaches once it holds everything committed; crash recovery starts here. `first`: the first
-    sequence of the commit; by default the one after `seq`."""
+    sequence of the commit; by default the one after `seq`. `durable`: the last sequence that was on the log's disk when the
+    commit began."""
 
     log: str
     seq: int
     first: int = 0
+    durable: int = 0
 
 
 class Attempts(SubjectStates, Protocol):

@@ -46,6 +46,9 @@ class Shared(Protocol):
     async def muster(self, presence: Presence | None = None) -> Muster:
         """Record `presence`, if given, and return every gate."""
 
+    async def note_durable(self, log: str, seq: int) -> None:
+        """Store that `log` is on its disk up to `seq`, so that other gates may repeat its answers up to there."""
+
     async def dismiss(self, node: str) -> None:
         """Record that a process ended as it should. It may return."""
 

@@ -10,6 +10,7 @@ All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where 
     {dialgate}:g:LOG:N             of decisions in their order the key of the answer that was given
     {dialgate}:positions           a hash: of each LOG its position, `LOG top` the highest sequence ever written, and `LOG fence`,
                                    which grows: a commit with an older one is refused
+    {dialgate}:recorded            a hash: of each LOG a sequence up to which its entries are on its disk
     {dialgate}:lists               a hash, controller and id to a call list
     {dialgate}:proofs              a hash, controller and caller ID to its newest proof
     {dialgate}:deliveries          a hash, subscriber to how far it has been told
@@ -66,7 +67,7 @@ _NONE: Final = (0, b"")
 _TAKEN: Final = [-1]
 _FENCED: Final = -2
 _SYNC_SECONDS: Final = 2.0  # within which a server that syncs every second has done so
-_READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "SCAN"})
+_READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "HMGET", "SCAN"})
 _LUA: Final = Path(__file__).parent / "lua"
 
 encoded = msgspec.json.Encoder().encode
@@ -103,6 +104,7 @@ class RedisStore:
         self._of_subject, self._of_answer = self._name + b"s:", self._name + b"q:"
         self._of_ledger, self._of_keys = self._name + b"seq", self._name + b"keys"
         self._of_positions, self.of_layout = self._name + b"positions", self._name + b"layout"
+        self._of_recorded = self._name + b"recorded"
         self._none = self._name + b"none"  # never there
         self._patience, self.remembers = patience, remember
         self._asked_for = self._replicas = replicas  # what is waited for is never less than what is asked for
@@ -112,6 +114,7 @@ class RedisStore:
         self._server = Server(url, patience, self._name)
         self._settling = asyncio.Lock()
         self._fences: dict[str, int] = {}
+        self._own: set[str] = set()  # the logs that this process writes
         # How high they can be by what this gate has done; on an elder copy they are lower.
         self._ceilings: dict[str, int] = {}
         self._overtaken = ""  # the log that another gate writes too
@@ -256,13 +259,34 @@ class RedisStore:
             *[self._of_answer + key for key in keys],
         )
         told = await self.run(*asked)
-        if self._replicas and any(each is not None for each in told[2 + len(different) :]):
-            # They are given again without a commit, which would show whether it still is the master.
-            told = (await self._seen_by_replicas([self._ping(), asked]))[1]
-        reading = self._reading(subjects, different, keys, max(since, self._since), told)
+        durable_logs: dict[str, int] = {}
+        if any(each is not None for each in told[2 + len(different) :]):
+            told, durable_logs = await self._read_again(asked, told, 2 + len(different))
+        reading = self._reading(subjects, different, keys, max(since, self._since), told, durable_logs)
         self._refuse_unless_claimed(told[1])
         refuse_if_short(reading.seq, durable)
         return reading
+
+    async def _read_again(
+        self, asked: tuple[Any, ...], told: Sequence[bytes | None], answers: int
+    ) -> tuple[Sequence[bytes | None], dict[str, int]]:
+        """Read once more if remembered answers, which begin at place `answers`, need it. Return also how far the logs of others are
+        durable.
+
+        That bound is read before the answers: a log removes what it could not record before it reuses the sequences, so an
+        answer that is read later and lies within the bound is the recorded one."""
+        logs = sorted({log_of(_decision(value)) for value in told[answers:] if value is not None} - self._own)
+        commands: list[tuple[Any, ...]] = [asked]
+        if logs:
+            commands.insert(0, ("HMGET", self._of_recorded, *logs))
+        if self._replicas:
+            # A repeated answer needs no commit, which would show whether this server is still the master.
+            commands.insert(0, self._ping())
+        if len(commands) == 1:
+            return told, {}
+        replies = await self._seen_by_replicas(commands)
+        durable = replies[-2] if logs else ()
+        return replies[-1], {log: int(seq or 0) for log, seq in zip(logs, durable, strict=True)}
 
     def _refuse_unless_claimed(self, held: bytes | None) -> None:
         if self._mark is not None and held != self._mark:
@@ -278,6 +302,7 @@ class RedisStore:
         keys: Sequence[bytes],
         since: Instant,
         told: Sequence[bytes | None],
+        durable_logs: Mapping[str, int],
     ) -> Seen:
         seq = int(told[0] or 0)
         if self._nothing.seq != seq:
@@ -302,7 +327,8 @@ class RedisStore:
         for at, value in enumerate(told[2 + len(different) :]):
             if value is not None:
                 answer = recalled(keys[at], value)
-                answers[at] = answer if answer.at >= since else None
+                if answer.at >= since and self._is_recorded(answer.decision, durable_logs):
+                    answers[at] = answer
         return Seen(
             subjects=subjects,
             known=[known[subject] for subject in subjects],
@@ -310,6 +336,11 @@ class RedisStore:
             values=values,
             seq=seq,
         )
+
+    def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
+        """Return whether a remembered decision is in its log. What an own log could not record was removed before this reading."""
+        log = log_of(decision)
+        return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)
 
     async def commit(
         self,
@@ -319,6 +350,7 @@ class RedisStore:
         position: Position,
     ) -> bool:
         seen = reading if isinstance(reading, Seen) else _UNREAD
+        self._own.add(position.log)
         command = self._commit(seen, reservations, remembered, position)
         try:
             told = await self._committed(position.log, command)
@@ -366,10 +398,11 @@ class RedisStore:
             *[attempt_names + run.piece for run in attempts],
             *[answer_names + run.piece for run in answers],
             *[self._of_answer + answer.key for answer in lasting],
+            self._of_recorded,
         ]
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
-            self._fences.get(log, ""), ATTEMPTS_KEPT, self.remembers,
+            self._fences.get(log, ""), position.durable, ATTEMPTS_KEPT, self.remembers,
             len(lines), len(watched), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and redis_lines.mortal(value)))],
             *lines.values(),
@@ -393,6 +426,9 @@ class RedisStore:
 
     async def _note(self, position: Position) -> None:
         await self._seen_by_replicas([("HSET", self._of_positions, position.log, position.seq)])
+
+    async def note_durable(self, log: str, seq: int) -> None:
+        await self.run("HSET", self._of_recorded, log, seq)
 
     async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
         """Attempts and answers of these decisions, whatever subject and question they were of."""
@@ -668,6 +704,8 @@ class RedisStore:
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
         await self._fence(log)
+        self._own.add(log)
+        await self.note_durable(log, head)  # a log that was restored may end before
         await self._drop(log, head + 1, head)
         self._doubtful.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
@@ -866,6 +904,11 @@ def _life(value: bytes) -> int:
 
 def stored(answer: Remembered) -> bytes:
     return f"{answer.at} {answer.decision} ".encode() + answer.answer
+
+
+def _decision(value: bytes) -> str:
+    """Return the decision id of a stored answer."""
+    return value.split(b" ", 2)[1].decode()
 
 
 def recalled(key: bytes, value: bytes) -> Remembered:

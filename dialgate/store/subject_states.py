@@ -33,4 +33,5 @@ class SubjectStates(Protocol):
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
         """Return the state of each subject with its attempts (newest last), and the answers remembered under `keys` at or
-        after `since`. An unknown subject is `Known()` with the current sequence."""
+        after `since`. An unknown subject is `Known()` with the current sequence. An answer in the log of another process is
+        returned only if it is known to be on that log's disk: until then its gate may fail to record it."""

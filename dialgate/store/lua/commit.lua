@@ -1,13 +1,14 @@
 -- Count attempts, remember answers, note the position: then {} is given. Or write nothing, and give {-1} where another subject bears
 -- an attempt's name, {-2, the fence} where the log's fence was raised since, {-3} where not everything is as it was read.
 -- KEYS: positions; everything that is watched, first the subjects that get lines; of each run of attempts' names its piece, then of each of
--- answers' names; every answer.
--- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), life of an attempt and
--- of an answer in ms; number of subjects that get lines, of all that is watched, of runs of attempts' names, of answers' names, of
--- what of the watched is there; of each of these its place, the value that was read, and whether it ages; the lines; of each
--- run at which byte it begins, and the names; of each answer its value, which begins with its instant.
+-- answers' names; every answer; how far each log is durable.
+-- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), the last sequence that is
+-- on the log's disk, life of an attempt and of an answer in ms; number of subjects that get lines, of all that is watched, of runs of
+-- attempts' names, of answers' names, of what of the watched is there; of each of these its place, the value that was read, and
+-- whether it ages; the lines; of each run at which byte it begins, and the names; of each answer its value, which begins with its
+-- instant.
 local call, number = redis.call, tonumber
-local log, position, top, lowest, fence, life, remembers, changed, watched, counted, given, known = unpack(ARGV, 1, 12)
+local log, position, top, lowest, fence, durable, life, remembers, changed, watched, counted, given, known = unpack(ARGV, 1, 13)
 changed, watched, counted, given, known = number(changed), number(watched), number(counted), number(given), number(known)
 
 local function values(first, last)
@@ -24,7 +25,7 @@ end
 local function instant(value) return number(string.match(value, '^%d+')) end
 
 local seen, read, ages = watched > 0 and values(2, 1 + watched) or {}, {}, {}
-for n = 13, 10 + 3 * known, 3 do
+for n = 14, 11 + 3 * known, 3 do
     local place = number(ARGV[n]) + 1
     read[place], ages[place] = ARGV[n + 1], ARGV[n + 2] == '1'
 end
@@ -36,7 +37,7 @@ end
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 
-local line, piece = 12 + 3 * known, 1 + watched
+local line, piece = 13 + 3 * known, 1 + watched
 local run = line + changed
 if lowest ~= '' and number(held[2] or 0) >= number(lowest) then
     local nothing = string.rep('\0', 16)
@@ -65,7 +66,7 @@ for n = 1, counted + given do
 end
 
 local last, value = piece + counted + given, run + 2 * (counted + given)
-for n = 1, #KEYS - last do
+for n = 1, #KEYS - 1 - last do
     local answer, new = KEYS[last + n], ARGV[value + n]
     if not call('SET', answer, new, 'NX', 'PX', remembers) and instant(call('GET', answer)) <= instant(new) then
         call('SET', answer, new, 'PX', remembers)
@@ -76,4 +77,5 @@ if number(held[2] or 0) < number(top) then
 else
     call('HSET', KEYS[1], log, position)
 end
+if number(call('HGET', KEYS[#KEYS], log) or 0) < number(durable) then call('HSET', KEYS[#KEYS], log, durable) end
 return {}
