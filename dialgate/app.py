@@ -18,7 +18,7 @@ from dialgate.cluster import membership
 from dialgate.cluster.list_replication import ListCopies
 from dialgate.cluster.membership import Roster
 from dialgate.cluster.peers import Called
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
@@ -97,7 +97,7 @@ class App:
         `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        archive.keep(config.data / "kept", config)
+        content_store.keep(config.data / "kept", config)
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
             # Before the log: a gate that is refused here leaves no log behind.

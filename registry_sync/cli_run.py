@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
-from registry_sync import job, release
+from registry_sync import job, release_holds
 from registry_sync.alarms import Run
 from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
 from registry_sync.config import Plan
@@ -66,7 +66,7 @@ def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson =
             for asked in plan.registries.asked
             for package in Shelf(plan.work, asked.registry, asked.controller).all()
         ]
-        holds = release.holds(plan.snapshots)
+        holds = release_holds.holds(plan.snapshots)
     if as_json:
         show_json({"last_run": last, "packages": packages, "held": holds})
     else:

@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
-from registry_sync import checks, merging, publish, release
+from registry_sync import checks, merging, publish, release_holds
 from registry_sync.answering import consultation_of
-from registry_sync.asking import Bar
 from registry_sync.formats import rpo, text
 from registry_sync.merging import Answered, Current, Merged
 from registry_sync.publish import Press
+from registry_sync.query_cycle import Bar
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
 
@@ -103,7 +103,7 @@ def _guard(order: Order, old: Current, new: Answered, now: Instant) -> None:
     turned = changes.newly_listed + changes.newly_clear
     why = checks.upheaval(turned, changes.known, order.max_change)
     if why and not order.dry:
-        release.demand(order.press.folder, _subject(order, new.consultation), why, now)
+        release_holds.demand(order.press.folder, _subject(order, new.consultation), why, now)
 
 
 def _correct(order: Order, old: Current, new: Consultation, now: Instant) -> Report:
@@ -117,7 +117,7 @@ def _publish(order: Order, consultation: Consultation, merged: Merged, now: Inst
         version = publish.published(order.press.folder).version
         return _report("would be published", order, consultation, merged, version)
     version = publish.publish_answers(order.press, merged, now).version
-    release.forget(order.press.folder, _subject(order, consultation))
+    release_holds.forget(order.press.folder, _subject(order, consultation))
     return _report("published", order, consultation, merged, version)
 
 

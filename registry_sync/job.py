@@ -24,25 +24,25 @@ from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
     alarms,
-    asking,
     config,
+    full_list_cycle,
     importing,
-    listing,
     mirror,
     publish,
-    release,
+    query_cycle,
+    release_holds,
     rollback,
 )
 from registry_sync.alarms import Alarm, Kind, Run, Summary
-from registry_sync.asking import Bar, Desk
+from registry_sync.callable_numbers import span, wanted
 from registry_sync.checks import Refused
 from registry_sync.config import Asked, Listed, Plan
 from registry_sync.formats.text import FaultyFile
 from registry_sync.packages import Shelf
 from registry_sync.publish import Press
-from registry_sync.release import Hold
+from registry_sync.query_cycle import Bar, Desk
+from registry_sync.release_holds import Hold
 from registry_sync.sources import Source, SourceFailed, open_source
-from registry_sync.wanted import span, wanted
 
 PATIENCE = 5.0  # seconds: nobody waits for this job
 FAULTS = (Refused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
@@ -92,7 +92,7 @@ async def run(plan: Plan, bar: Bar, *, dry: bool = False, clock: Callable[[], In
 
 
 async def _list(shared: Shared, listed: Listed) -> Summary:
-    cycle = listing.Cycle(listed, shared.press, shared.plan.work, shared.clock, shared.bar)
+    cycle = full_list_cycle.Cycle(listed, shared.press, shared.plan.work, shared.clock, shared.bar)
     run = partial(cycle.run, dry=shared.dry)
     return await _part(shared, listed.source, Summary(registry=listed.registry, controller=""), run)
 
@@ -120,7 +120,7 @@ async def _ask(shared: Shared, asked: Asked, ledger: LedgerAccess) -> Summary:
             retention_at=_retention_at(plan.gate.data, shared.clock()),
             bar=shared.bar,
         )
-        done = await asking.Cycle(desk).run(source, dry=shared.dry)
+        done = await query_cycle.Cycle(desk).run(source, dry=shared.dry)
         damaged = (_alarm(summary, "file_faulty", text) for text in found.damaged)
         return msgspec.structs.replace(done, foreign=found.foreign, alarms=(*done.alarms, *damaged))
 
@@ -209,7 +209,7 @@ def import_answer(order: importing.Order, bar: Bar) -> importing.Report:
 
 def approve(folder: Path, name: str, actor: str) -> Hold:
     """Raises Refused, OSError."""
-    return release.approve(folder, name, actor, now())
+    return release_holds.approve(folder, name, actor, now())
 
 
 def roll_back(press: Press, version: str) -> tuple[Manifest, list[rollback.Difference]]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from dialgate.core.model import Instant
 from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
 from dialgate.lists.snapshot import Entry, Manifest
-from registry_sync import publish, release
+from registry_sync import publish, release_holds
 from registry_sync.checks import Refused
 from registry_sync.formats.text import Mask, Numbers
 from registry_sync.merging import Current
@@ -143,7 +143,7 @@ def roll_back(press: Press, version: str, now: Instant) -> tuple[Manifest, list[
     subject = ("rollback", "", present.version, target.version)
     if freed := sum(each.freed for each in found):
         why = f"going back from {present.version} to {target.version} would free {freed:,} numbers"
-        release.demand(press.folder, subject, why, now)
+        release_holds.demand(press.folder, subject, why, now)
     manifest = publish.bring_back(press, target, now)
-    release.forget(press.folder, subject)
+    release_holds.forget(press.folder, subject)
     return manifest, found

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.model import DAY, SECOND
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from tests import world
 from tests.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, World
 
@@ -91,7 +91,7 @@ async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
     world.publish_answers(config.data, clear, NOW - 3 * DAY)
     hand, registry = Going(), CollectorRegistry()
     app = await App.open(config, registry=registry, clock=hand)
-    runner = await site.start(app, registry)
+    runner = await http_application.start(app, registry)
     port = runner.addresses[0][1]
     headers = {"Authorization": f"Bearer {KEY}"}
     async with ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:

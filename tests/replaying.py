@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from dialgate.audit import replay
-from dialgate.config import archive as kept
+from dialgate.config import content_store as kept
 from dialgate.decision_log import LogUnavailable, archive, chains
 from dialgate.decision_log.records import Reader
 

@@ -28,7 +28,7 @@ from dialgate.gate.upkeep import Pulse
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import certificates
 from dialgate.runtime.clock import wall_clock
-from dialgate.shipping.standing import tell
+from dialgate.shipping.status import tell
 from dialgate.shipping.target import Folder
 from tests import redises, world
 from tests.damage import flip

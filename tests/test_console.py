@@ -24,7 +24,7 @@ from dialgate.config import loader
 from dialgate.config.listeners import Listen
 from dialgate.core.model import HOUR, REASONS, SECOND, Kind, Severity
 from dialgate.core.request_deadlines import KINDS
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from dialgate.interfaces.console import page, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
 from dialgate.interfaces.console.live import Heard, Live, Second, Share, quantile
@@ -114,7 +114,7 @@ async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path)
     config = made.app.config
     listen = msgspec.convert({"port": 0, **world.write_certificate(tmp_path)}, Listen)
     made.app.gate.config = replace(config, settings=replace(config.settings, listen=listen))
-    runner = await site.start(made.app, CollectorRegistry())
+    runner = await http_application.start(made.app, CollectorRegistry())
     try:
         async with (
             ClientSession(f"https://127.0.0.1:{runner.addresses[0][1]}", headers=HOME) as session,

@@ -24,13 +24,13 @@ from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.storage_periods import Storage
 from dialgate.config.webhook_targets import Webhook
 from dialgate.core.model import REASONS
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.interfaces.workers import siblings
 from dialgate.observability.metrics import Calls, Metrics
-from dialgate.shipping.standing import measured
+from dialgate.shipping.status import measured
 from registry_sync import cli as sync_cli
 from registry_sync.alarms import Kind
 from registry_sync.config import Asked, Listed, Registries
@@ -65,7 +65,7 @@ def test_every_error_with_its_status_and_text() -> None:
 def test_every_endpoint_with_its_scope() -> None:
     served = [
         [f"{each.method} {openapi.plain(each.path)}", each.scope or "any" * each.any_key]
-        for each in site.EVERY
+        for each in http_application.EVERY
     ]
     assert [row[:2] for row in rows("## Endpoints", 3)] == served
 

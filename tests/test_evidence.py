@@ -25,7 +25,7 @@ from msgspec import structs
 from dialgate.audit import evidence
 from dialgate.audit.evidence import Sources
 from dialgate.audit.legal_holds import Holds
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.core.model import DAY
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, renew
@@ -403,7 +403,7 @@ async def test_a_record_of_before_is_proved_too_and_shows_no_other_file(tmp_path
         bundle = await evidence_of(made, told["decision_id"])
         data = made.app.config.data
         (record,) = (entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
-        assert archive.answer_seconds(data / "kept", record.config) == 900
+        assert content_store.answer_seconds(data / "kept", record.config) == 900
     assert f"{STRANGER}.yaml " in bundle.decode(), "the record's own hash is of a list that holds the name"
     assert f"dialer-of-{STRANGER}" not in bundle.decode()
     assert checked(bundle)[-1].endswith(SHOWN_HASHES)

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession
 
 from dialgate.interfaces.http import bulk
-from dialgate.interfaces.http.turns import Turns
+from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.store.sqlite import SqliteStore
 from tests import world
 from tests.world import CALL, KEY, SCOPES, World

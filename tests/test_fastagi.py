@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from dialgate import decision_log
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi
-from dialgate.interfaces.due import Due
+from dialgate.interfaces.deadline_timer import Due
 from dialgate.interfaces.fastagi.protocol import (
     Environment,
     Hangup,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from tests import consoleworld, world
 from tests.world import CALLER, CLEAR, KEY, World
 
@@ -31,7 +31,7 @@ async def open_gate(tmp_path: Path) -> AsyncIterator[World]:
 
 def paths(made: World) -> Iterator[str]:
     """A path of every route, whatever its method."""
-    for resource in site.build(made.app, CollectorRegistry()).router.resources():
+    for resource in http_application.build(made.app, CollectorRegistry()).router.resources():
         path = resource.canonical
         names = {
             "id": "x",

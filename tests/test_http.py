@@ -16,7 +16,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, REASONS
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from dialgate.interfaces.http import certificates, openapi
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import CODES, Fault
@@ -490,11 +490,11 @@ async def test_metrics_count_decisions_and_hold_no_number(running: World, accept
 async def test_the_description_names_every_endpoint_error_and_reason(running: World) -> None:
     """And every example is what its type says it is."""
     told = await get(running, "/openapi.json")
-    assert sum(len(methods) for methods in told["paths"].values()) == len(site.EVERY)
+    assert sum(len(methods) for methods in told["paths"].values()) == len(http_application.EVERY)
     schemas = told["components"]["schemas"]
     assert {each["const"] for each in schemas["ReasonCode"]["oneOf"]} == set(REASONS)
     assert {each["const"] for each in schemas["ErrorCode"]["oneOf"]} == set(CODES)
-    for endpoint in site.EVERY:
+    for endpoint in http_application.EVERY:
         for kind, example in (
             (endpoint.ask, endpoint.ask_example),
             (endpoint.answer, endpoint.answer_example),
@@ -565,4 +565,4 @@ async def test_a_server_that_cannot_listen_says_which_setting(
     settings_file = world.write_folder(tmp_path / "other", listen={"port": 0, **listen})
     running.app.gate.config = loader.load(settings_file)
     with pytest.raises(ConfigError, match=problem):
-        await site.start(running.app, running.registry)
+        await http_application.start(running.app, running.registry)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from dialgate.core.responses import Answer
-from dialgate.interfaces.http.lane import Lane
+from dialgate.interfaces.http.check_fast_path import Lane
 from tests import world
 from tests.world import CALL, CALLER, KEY, LISTED, World
 

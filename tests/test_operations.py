@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession
 
 from dialgate.config.listeners import Operations
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from tests import world
 from tests.ports import free_port
 from tests.serving import serving, spawn
@@ -63,7 +63,7 @@ async def test_readiness_shows_a_stranger_no_details(gate: World, key: str) -> N
 
 
 async def test_the_operations_listener_needs_no_key(gate: World) -> None:
-    runner = await site.start_operations(gate.app, gate.registry)
+    runner = await http_application.start_operations(gate.app, gate.registry)
     try:
         port = runner.addresses[0][1]
         assert json.loads((await got(port, "/readyz"))[1])["node"] == "gate"

@@ -19,8 +19,8 @@ from dialgate.cluster.list_replication import part
 from dialgate.cluster.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config import loader
-from dialgate.config.archive import owners
 from dialgate.config.configuration import ConfigError
+from dialgate.config.content_store import owners
 from dialgate.core.model import HOUR, MINUTE, SECOND
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.interfaces.cli.main import app

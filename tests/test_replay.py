@@ -18,7 +18,7 @@ from msgspec import structs
 
 from dialgate.audit import replay
 from dialgate.audit.replay import Change, Replay, Row
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
 from dialgate.decision_log import DecisionLog, entries, span
@@ -114,10 +114,10 @@ def test_a_law_that_was_changed_after_the_fact_is_not_replayed_but_named(data: P
     path = data / "kept" / record.law
     sound = path.read_bytes()
     path.write_bytes(sound.replace(b"validity_days: 15", b"validity_days: 16"))
-    with pytest.raises(archive.NotKept, match="was changed"):
+    with pytest.raises(content_store.NotKept, match="was changed"):
         again(data)
     path.unlink()
-    with pytest.raises(archive.NotKept, match="not there"):
+    with pytest.raises(content_store.NotKept, match="not there"):
         again(data)
     path.write_bytes(sound)  # the end of the suite looks here too
 

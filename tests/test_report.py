@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from dialgate.core.model import DAY, HOUR, MINUTE
 from dialgate.interfaces.cli import main
 from dialgate.report import month
-from dialgate.report.layout import words
 from dialgate.report.page import nice
+from dialgate.report.tables import words
 from dialgate.texts import LANGUAGES
 from tests.test_boards import post
 from tests.test_metrics import check

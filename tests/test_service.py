@@ -13,7 +13,7 @@ import yaml
 from structlog.testing import capture_logs
 
 from dialgate.app import App
-from dialgate.config import archive, loader
+from dialgate.config import content_store, loader
 from dialgate.config.clients import Client
 from dialgate.config.configuration import ConfigError
 from dialgate.core.decision import decide
@@ -320,7 +320,7 @@ async def test_every_record_replays_to_its_own_decision(running: World) -> None:
     await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await ask(running)
     for record in records(running):
-        law = archive.law(running.app.config.data / "kept", record.law)
+        law = content_store.law(running.app.config.data / "kept", record.law)
         assert decide(record.facts, law) == record.decision
     assert len(records(running)) == 15
 
@@ -334,8 +334,8 @@ async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: W
     folder = running.app.config.data / "kept"
     first, second = records(running)
     assert first.law != second.law
-    assert decide(first.facts, archive.law(folder, first.law)).allow
-    assert decide(second.facts, archive.law(folder, second.law)) == second.decision
+    assert decide(first.facts, content_store.law(folder, first.law)).allow
+    assert decide(second.facts, content_store.law(folder, second.law)) == second.decision
     assert first.config in {path.name for path in folder.iterdir()}
 
 

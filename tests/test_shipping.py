@@ -33,7 +33,7 @@ from dialgate.interfaces.cli import main
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.shipper import alone
-from dialgate.shipping.standing import Standing, measured
+from dialgate.shipping.status import Standing, measured
 from dialgate.shipping.target import Folder, Objects, Refused, Target, TargetFailed, credentials
 from tests import shippingworld as of
 from tests.damage import flip

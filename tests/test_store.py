@@ -36,11 +36,11 @@ from dialgate.store import (
     StoreUnavailable,
     sqlite_tables,
 )
-from dialgate.store.recent import Recent
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import _MOST, GATHERED, SqliteStore
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
+from dialgate.store.write_buffer import Recent
 from tests import redises
 
 ROOT = Path(__file__).resolve().parent.parent

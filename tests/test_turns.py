@@ -2,7 +2,7 @@
 
 import asyncio
 
-from dialgate.interfaces.http.turns import Turns
+from dialgate.interfaces.http.concurrency_limits import Turns
 
 
 async def test_clients_take_turns_and_one_thing_is_done_at_a_time() -> None:

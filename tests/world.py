@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, Instant
-from dialgate.interfaces import site
+from dialgate.interfaces import http_application
 from dialgate.lists.snapshot import Consultation
 from dialgate.runtime.instants import KeptInstants
 from registry_sync import publish
@@ -169,7 +169,7 @@ async def running(
     publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
     hand, registry = hand or Hand(), CollectorRegistry()
     app = await App.open(config, registry=registry, clock=hand, steady=steady)
-    runner = await site.start(app, registry)
+    runner = await http_application.start(app, registry)
     port = runner.addresses[0][1]
     session = ClientSession(
         f"http://127.0.0.1:{port}",

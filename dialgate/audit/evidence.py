@@ -14,7 +14,7 @@ as stored: so no byte can be changed and none added. The body is a JSON object:
     entries             decisions and grounds as the log stores them, with the checkpoint (an index) they are in and the
                         way to its root (RFC 6962, 2.1.1)
     checkpoints, keys   as the log stores them; and the public keys they are signed by, by name
-    kept                texts by their SHA-256: the law and the list of the configuration (see `dialgate.config.archive`) that grounds
+    kept                texts by their SHA-256: the law and the list of the configuration (see `dialgate.config.content_store`) that grounds
                         name; of the configuration's files, with their entries, only the law and the controller's own
     manifest            of the registry answers, where those of the decision are still the ones in use; other controllers'
                         files are left out, and then the signature too
@@ -41,7 +41,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from dialgate.audit.legal_holds import Holds
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import KeyRetired, Keys
@@ -333,14 +333,14 @@ def _kept(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
     try:
         for config in sorted({record.config for record in records}):
             owners = {record.facts.controller.id for record in records if record.config == config} - {""}
-            yield config, archive.content(folder, config).decode()
-            for file in archive.config_files(folder, config):
-                raw = archive.content(folder, file.digest)
-                if file.digest in laws or archive.controller_of(raw) in owners:
+            yield config, content_store.content(folder, config).decode()
+            for file in content_store.config_files(folder, config):
+                raw = content_store.content(folder, file.digest)
+                if file.digest in laws or content_store.controller_of(raw) in owners:
                     yield file.digest, raw.decode()
                     if file.entry:
                         yield file.entry, f"{file.name} {file.digest}"
         for law in sorted(laws):
-            yield law, archive.content(folder, law).decode()
-    except (archive.NotKept, UnicodeDecodeError) as error:
+            yield law, content_store.content(folder, law).decode()
+    except (content_store.NotKept, UnicodeDecodeError) as error:
         raise NoEvidence(str(error)) from None

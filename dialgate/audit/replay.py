@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct, field
 
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.core.decision import decide
 from dialgate.core.law import Law
 from dialgate.core.model import Decision, Deny, Outcome, OutcomeRecord, Pass
@@ -67,7 +67,7 @@ _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 def of_its_day(folder: Path) -> LawOf:
     """`folder`: where `kept` keeps. Raises `NotKept` when asked for what is not there."""
-    read = lru_cache(64)(archive.law)
+    read = lru_cache(64)(content_store.law)
     return lambda record: read(folder, record.law)
 
 

@@ -1,4 +1,4 @@
-"""What was decided, found in the logs of every gate on the store: as `why.Inquiry` does, of one data folder.
+"""What was decided, found in the logs of every gate on the store: as `audit.number_history.Inquiry` does, of one data folder.
 
 What became of a call may stand in the log of another gate than its decision, for the report came to that one.
 """

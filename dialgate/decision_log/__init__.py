@@ -34,9 +34,9 @@ from dialgate.decision_log.durable import durable
 from dialgate.decision_log.merkle import Span, Tree, leaf_hash
 from dialgate.decision_log.reader import Line, entries, find
 from dialgate.decision_log.segment import LogDamaged, LogUnavailable, lines_of, segments
+from dialgate.decision_log.segment_scan import Fault, OpenSegment
 from dialgate.decision_log.syncing import syncing
 from dialgate.decision_log.verify import Progress, Report, verify
-from dialgate.decision_log.walk import Fault, OpenSegment
 from dialgate.decision_log.writer import DecisionLog, Written
 
 __all__ = [

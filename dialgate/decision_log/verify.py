@@ -13,7 +13,7 @@ from msgspec import Struct, field, structs
 from dialgate.decision_log.checkpoints import FILE, Stored, checkpoint_lines, parse
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import ZERO, lines_of, segments
-from dialgate.decision_log.walk import Fault, Kind, OpenSegment, Piece, Walked, walk
+from dialgate.decision_log.segment_scan import Fault, Kind, OpenSegment, Piece, Walked, walk
 from dialgate.runtime.process_pool import spread
 
 _WORTH_A_PROCESS = 32 << 20  # bytes; less is walked sooner than a process has begun

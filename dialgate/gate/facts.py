@@ -17,7 +17,7 @@ from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time, phone
 from dialgate.core.law import Law
-from dialgate.core.model import (  # fmt: skip
+from dialgate.core.model import (
     STRICTNESS,
     Call,
     CallerId,

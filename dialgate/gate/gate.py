@@ -18,7 +18,7 @@ import structlog
 from msgspec import structs
 
 from dialgate import __version__
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config, ConfigError, fixed_at_start
 from dialgate.core.decision import decide
@@ -275,7 +275,7 @@ class Gate:
             raise ConfigError(
                 [f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it" for key in moved]
             )
-        archive.keep(config.data / "kept", config)
+        content_store.keep(config.data / "kept", config)
         self.config = config
         self._judged.clear()  # decisions under the old configuration
         self._queue.most = config.settings.batch_calls

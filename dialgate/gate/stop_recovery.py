@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import structlog
 from msgspec import Struct
 
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.core.ledger_events import ConsentWithdrawn, Draft, Entry, NumberWrong, Revoked, binds, fold
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys, nonces
@@ -127,7 +127,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
     if held is None:
         return None
     subject, attempt = held
-    owners = archive.owners(data / "kept", attempt.campaign)
+    owners = content_store.owners(data / "kept", attempt.campaign)
     proof = _proof(outcome.decision)
     entered = any(entry.proof == proof for entry in await store.history(subject))
     if not entered and len(owners) != 1:  # the entry would be shown to another controller

@@ -21,7 +21,7 @@ from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background
 from dialgate.decision_log.timestamps import NoTimestamp, Stamper
 from dialgate.gate.facts import Gatherer
-from dialgate.gate.vitals import Vitals
+from dialgate.gate.health_metrics import Vitals
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.observability.metrics import Metrics

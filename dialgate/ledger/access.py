@@ -12,9 +12,9 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import ControllerFile, Line
 from dialgate.core import local_time, phone
-from dialgate.core.choices import choose
 from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.model import Instant
+from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker

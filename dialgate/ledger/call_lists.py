@@ -11,8 +11,8 @@ from msgspec import structs
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
 from dialgate.core import local_time
-from dialgate.core.choices import choose
 from dialgate.core.model import Origin
+from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation

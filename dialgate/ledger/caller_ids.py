@@ -1,7 +1,7 @@
 """Proofs that a caller ID can be called back."""
 
 from dialgate.config.clients import Client
-from dialgate.core import entry_effect, phone
+from dialgate.core import ineffective_entries, phone
 from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
@@ -41,6 +41,6 @@ class CallerIds:
             line for line in self._access.config.lines.values() if line.controller.id == proof.controller
         ]
         shown = {number for line in lines for number in line.caller_ids}
-        return entry_effect.sentence(
+        return ineffective_entries.sentence(
             "caller_id" if proof.answered and proof.caller_id not in shown else "", (), shown
         )

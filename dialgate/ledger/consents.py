@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
-from dialgate.core import entry_effect, local_time
+from dialgate.core import ineffective_entries, local_time
 from dialgate.core.ledger_events import (
     ConsentConfirmed,
     ConsentGiven,
@@ -51,7 +51,8 @@ class Consents:
         receipt = await self._access.append(client, ask, controller.id, number, event, now)
         campaigns = controller.campaigns
         return structs.replace(
-            receipt, note=entry_effect.sentence(entry_effect.idle(event, campaigns, now), campaigns)
+            receipt,
+            note=ineffective_entries.sentence(ineffective_entries.idle(event, campaigns, now), campaigns),
         )
 
     def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:

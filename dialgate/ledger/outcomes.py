@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 from msgspec import structs
 
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.controllers import Line
 from dialgate.core.faults import Unavailable
@@ -126,7 +126,7 @@ class Outcomes:
 
     def _moved(self, campaign: str) -> bool:
         """Return whether a campaign ever changed its controller, by all configurations that are kept."""
-        return len(archive.owners(self._access.config.data / "kept", campaign)) > 1
+        return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
     async def _called(self, decision: str) -> tuple[str, str]:
         """Return the controller and number of a call, from this gate or another one on the store. Raises `Unavailable`."""

@@ -8,8 +8,8 @@ from typing import IO
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
 from dialgate.core import local_time
-from dialgate.core.choices import choose
 from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked, fold
+from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.crypto import redaction
 from dialgate.ledger import bulk_revocation

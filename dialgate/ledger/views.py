@@ -6,7 +6,7 @@ import msgspec
 from msgspec import structs
 
 from dialgate.config.clients import Client
-from dialgate.core import consent_state, entry_effect, local_time
+from dialgate.core import consent_state, ineffective_entries, local_time
 from dialgate.core.consent_state import ConsentState
 from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry, merge
 from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
@@ -36,7 +36,7 @@ class LedgerViews:
         confirmed = {entry.event.id for entry in entries if isinstance(entry.event, ConsentConfirmed)}
         shown = []
         for entry in entries:
-            why = entry_effect.idle(entry.event, owner.campaigns, self._access.clock())
+            why = ineffective_entries.idle(entry.event, owner.campaigns, self._access.clock())
             if why == "unconfirmed" and isinstance(entry.event, ConsentGiven) and entry.event.id in confirmed:
                 why = ""
             shown.append(

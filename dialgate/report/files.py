@@ -15,10 +15,10 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dialgate.core.model import SECOND, Instant
-from dialgate.report.gathering import Report
-from dialgate.report.layout import Layout
+from dialgate.report.figures import Report
 from dialgate.report.page import page
 from dialgate.report.pdf import pdf
+from dialgate.report.tables import Layout
 
 _Row: TypeAlias = tuple[str, str, str, object]
 _HEADER = ("controller", "period", "section", "name", "measure", "value")

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
-from dialgate.report.gathering import Slot
-from dialgate.report.layout import Figure, Layout, Table
+from dialgate.report.figures import Slot
+from dialgate.report.tables import Figure, Layout, Table
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#dfe4ea;--paper:#fff;--tint:#f5f7fa;--good:#1a7f4b;--deny:#c2410c;--warn:#9a6700;--bad:#b42318;--bar:#4a7fb5}

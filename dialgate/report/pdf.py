@@ -9,8 +9,8 @@ from fpdf.enums import TableCellFillMode, TextEmphasis, XPos, YPos
 from fpdf.fonts import FontFace
 
 from dialgate.core.model import SECOND, Instant
-from dialgate.report.layout import Figure, Layout, Table, Tone
 from dialgate.report.page import nice
+from dialgate.report.tables import Figure, Layout, Table, Tone
 
 _INK, _SOFT, _LINE, _TINT = (28, 39, 51), (91, 104, 117), (223, 228, 234), (245, 247, 250)
 _GOOD, _DENY = (26, 127, 75), (194, 65, 12)

@@ -16,11 +16,11 @@ from dialgate.decision_log.archive import segments as segments_of
 from dialgate.decision_log.archive.parquet import files_of
 from dialgate.decision_log.archive.reading import PACKED
 from dialgate.decision_log.checkpoints import FILE, PART, checkpoint_lines, parse
+from dialgate.decision_log.segment_scan import walk
 from dialgate.decision_log.timestamps import PART as STAMP
 from dialgate.decision_log.timestamps import Stamped, stamp_lines, stamp_of
-from dialgate.decision_log.walk import walk
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.standing import Standing
+from dialgate.shipping.status import Standing
 from dialgate.shipping.target import Refused, Target, TargetFailed
 
 _log = structlog.get_logger(__name__)

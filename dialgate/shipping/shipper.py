@@ -11,10 +11,10 @@ import structlog
 from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.shipping import standing, target
+from dialgate.shipping import status, target
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.standing import Standing
+from dialgate.shipping.status import Standing
 from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Refused
 
@@ -76,8 +76,8 @@ class Shipper:
         finally:
             await self.close()
 
-    def standings(self) -> standing.Standings:
-        found: dict[tuple[standing.To, int], Standing] = {}
+    def standings(self) -> status.Standings:
+        found: dict[tuple[status.To, int], Standing] = {}
         if self._segments is not None:
             found |= {("segments", worker): each for worker, each in self._segments.standings.items()}
         if self._stream is not None:
@@ -114,7 +114,7 @@ class Shipper:
         if self._textfile is None:
             return
         try:
-            standing.tell(self.standings(), self._clock(), self._textfile)
+            status.tell(self.standings(), self._clock(), self._textfile)
         except OSError as error:
             _log.error("the metrics cannot be written", file=str(self._textfile), problem=str(error))
 

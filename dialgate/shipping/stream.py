@@ -16,7 +16,7 @@ from dialgate.core.model import Instant
 from dialgate.decision_log import Line, chains, durable
 from dialgate.decision_log.archive import Segments, opening
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.standing import Standing
+from dialgate.shipping.status import Standing
 from dialgate.shipping.target import Refused, TargetFailed
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis_server import Server

@@ -52,8 +52,8 @@ from dialgate.store import (
     Reservation,
     StoreUnavailable,
     cut_short,
-    redis_lines,
-    redis_names,
+    redis_sequence_index,
+    redis_subject_codec,
     refuse_if_short,
 )
 from dialgate.store.redis_server import Server
@@ -322,7 +322,7 @@ class RedisStore:
                 values[subject] = b""
             else:
                 values[subject] = value
-                known[subject] = redis_lines.known(value, seq)
+                known[subject] = redis_subject_codec.known(value, seq)
         answers: list[Remembered | None] = [None] * len(keys)
         for at, value in enumerate(told[2 + len(different) :]):
             if value is not None:
@@ -387,7 +387,7 @@ class RedisStore:
         watched = list(dict.fromkeys(chain(lines, subjects, *[each.watch for each in reservations])))
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         given = [(seq_of(each.decision), each.key) for each in remembered]
-        attempts, answers = redis_names.runs(counted), redis_names.runs(given)
+        attempts, answers = redis_sequence_index.runs(counted), redis_sequence_index.runs(given)
         lasting = _newest(remembered)
         highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
         known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
@@ -404,7 +404,7 @@ class RedisStore:
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), position.durable, ATTEMPTS_KEPT, self.remembers,
             len(lines), len(watched), len(attempts), len(answers), len(known),
-            *[word for at, value in known for word in (at, value, int(at < len(lines) and redis_lines.mortal(value)))],
+            *[word for at, value in known for word in (at, value, int(at < len(lines) and redis_subject_codec.mortal(value)))],
             *lines.values(),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
             *map(stored, lasting),
@@ -432,13 +432,13 @@ class RedisStore:
 
     async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
         """Attempts and answers of these decisions, whatever subject and question they were of."""
-        for piece, some in redis_names.pieces(seqs).items():
+        for piece, some in redis_sequence_index.pieces(seqs).items():
             names, keys = self._names("a:", log) + piece, self._names("g:", log) + piece
             subjects, answers = await self.together([("GET", names), ("GET", keys)])
             dropped = {f"{log}-{seq}" for seq in some}
             while not await self._swapped(
-                {self._of_subject + each for each in redis_names.read(subjects, some)},
-                {self._of_answer + each for each in redis_names.read(answers, some)},
+                {self._of_subject + each for each in redis_sequence_index.read(subjects, some)},
+                {self._of_answer + each for each in redis_sequence_index.read(answers, some)},
                 dropped,
                 {names: some, keys: some},
             ):
@@ -459,7 +459,7 @@ class RedisStore:
             if value is None:
                 continue
             if key in subjects:
-                swaps.append((key, value, redis_lines.uncounted(value, dropped)))
+                swaps.append((key, value, redis_subject_codec.uncounted(value, dropped)))
             elif recalled(key, value).decision in dropped:
                 swaps.append((key, value, b""))
         return await self.swap(swaps, names)
@@ -478,7 +478,7 @@ class RedisStore:
         for _, old, new in swaps:
             words += (old, new, _life(new))
         for gone in names.values():
-            words += (len(gone), *map(redis_names.place, gone))
+            words += (len(gone), *map(redis_sequence_index.place, gone))
         return self._call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int, position: int) -> None:
@@ -545,7 +545,7 @@ class RedisStore:
             subjects = list(dict.fromkeys(found.values()))
             held = await self._values(subjects)
             swaps = {
-                subject: (value, redis_lines.erased(value, found.keys()))
+                subject: (value, redis_subject_codec.erased(value, found.keys()))
                 for subject, value in zip(subjects, held, strict=True)
             }
             written = await self._write(drafts, swaps, list(found))
@@ -570,7 +570,7 @@ class RedisStore:
             self.key("o:"),
             PLACES,
             len(drafts),
-            *map(redis_lines.unnumbered, drafts),
+            *map(redis_subject_codec.unnumbered, drafts),
         ]
         for old, new in swaps.values():
             values += (old, new, _life(new))
@@ -606,12 +606,12 @@ class RedisStore:
         for start in range(0, len(subjects), _AT_ONCE):
             some = subjects[start : start + _AT_ONCE]
             told = zip(some, await self._values(some), strict=True)
-            found.update(subject for subject, value in told if redis_lines.entries(value, subject))
+            found.update(subject for subject, value in told if redis_subject_codec.entries(value, subject))
         return found
 
     async def history(self, subject: bytes) -> list[Entry]:
         (value,) = await self._values([subject])
-        return redis_lines.entries(value, subject)
+        return redis_subject_codec.entries(value, subject)
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
         newest, found = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
@@ -633,26 +633,26 @@ class RedisStore:
         different = list(dict.fromkeys(there.values()))
         found: dict[int, Entry] = {}
         for subject, value in zip(different, await self._values(different), strict=True):
-            found |= {entry.seq: entry for entry in redis_lines.entries(value, subject)}
+            found |= {entry.seq: entry for entry in redis_subject_codec.entries(value, subject)}
         return [found[seq] for seq in there if seq in found]
 
     # ---- attempts and their results ----------------------------------------------------------------------------------
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         log, seq = log_of(decision), seq_of(decision)
-        begins = redis_names.place(seq)
+        begins = redis_sequence_index.place(seq)
         subject = await self.run(
-            "GETRANGE", self.of_attempt(log, seq), begins, begins + redis_names.BYTES - 1
+            "GETRANGE", self.of_attempt(log, seq), begins, begins + redis_sequence_index.BYTES - 1
         )
         if not subject.strip(b"\0"):
             return None
         (value,) = await self._values([subject])
-        held = {attempt.decision: attempt for attempt, _ in redis_lines.attempts(value)}
+        held = {attempt.decision: attempt for attempt, _ in redis_subject_codec.attempts(value)}
         return (subject, held[decision]) if decision in held else None
 
     def of_attempt(self, log: str, seq: int) -> bytes:
         """The key of the piece that holds its name."""
-        return self._names("a:", log) + redis_names.piece(seq)
+        return self._names("a:", log) + redis_sequence_index.piece(seq)
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Those of a subject with entries in the ledger never expire by themselves."""
@@ -666,7 +666,7 @@ class RedisStore:
                 old = {
                     key: (value, names)
                     for key, value in zip(left, values, strict=True)
-                    if value and (names := redis_lines.droppable(value, before))
+                    if value and (names := redis_subject_codec.droppable(value, before))
                 }
                 for key, (_, names) in old.items():
                     found[key] = found.get(key, 0) + len(names) if drop else len(names)
@@ -683,19 +683,19 @@ class RedisStore:
             names = {
                 self._names("a:", log) + piece: some
                 for log, seqs in _by_log(decisions).items()
-                for piece, some in redis_names.pieces(seqs).items()
+                for piece, some in redis_sequence_index.pieces(seqs).items()
             }
-            swaps.append(self._swap([(key, value, redis_lines.uncounted(value, decisions))], names))
+            swaps.append(self._swap([(key, value, redis_subject_codec.uncounted(value, decisions))], names))
         done = await self.together(swaps)
         return [key for key, swapped in zip(old, done, strict=True) if not swapped]
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         log, seq = log_of(decision), seq_of(decision)
         values = [
-            redis_names.place(seq),
+            redis_sequence_index.place(seq),
             self._of_subject,
-            redis_lines.named(decision),
-            redis_lines.result_line(decision, result, at),
+            redis_subject_codec.named(decision),
+            redis_subject_codec.result_line(decision, result, at),
             int(result == "abandoned"),
         ]
         return bool(await self.script("result", [self.of_attempt(log, seq)], values, durably=True))
@@ -891,7 +891,7 @@ def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -
     """Of each subject the lines that come: an attempt that is counted already has its line, and its result."""
     found: dict[bytes, bytes] = {}
     for each in reservations:
-        subject, line = each.subject, redis_lines.attempt_line(each.attempt)
+        subject, line = each.subject, redis_subject_codec.attempt_line(each.attempt)
         if line not in values[subject]:
             found[subject] = found.get(subject, b"") + line
     return found
@@ -899,7 +899,7 @@ def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -
 
 def _life(value: bytes) -> int:
     """Milliseconds that a subject's value lasts; 0: without end."""
-    return ATTEMPTS_KEPT if value and redis_lines.mortal(value) else 0
+    return ATTEMPTS_KEPT if value and redis_subject_codec.mortal(value) else 0
 
 
 def stored(answer: Remembered) -> bytes:

@@ -11,8 +11,8 @@ from dialgate.store import (
     Position,
     Remembered,
     StoreUnavailable,
-    redis_lines,
-    redis_names,
+    redis_sequence_index,
+    redis_subject_codec,
 )
 from dialgate.store.copying import CopyRefused, Counted, Kind, Row
 from dialgate.store.redis import (
@@ -80,7 +80,7 @@ class RedisEnd:
             Counted(key[prefix:], attempt, at)
             for key, value in zip(keys, await self._store.run("MGET", *keys), strict=True)
             if value
-            for attempt, at in redis_lines.attempts(value)
+            for attempt, at in redis_subject_codec.attempts(value)
         ]
 
     async def _answers(self, keys: list[bytes]) -> list[Row]:
@@ -128,7 +128,7 @@ class RedisEnd:
         new = dict(held)
         for row in rows:
             subject = key("s:", row.subject)
-            line = redis_lines.entry_line(row, row.seq)
+            line = redis_subject_codec.entry_line(row, row.seq)
             new[subject] += b"" if line in new[subject] else line
         await self._swap(held, new)
         order: list[tuple[Any, ...]] = []
@@ -145,13 +145,13 @@ class RedisEnd:
         names: list[tuple[Any, ...]] = []
         for row in rows:
             subject, decision = key("s:", row.subject), row.attempt.decision
-            lines = redis_lines.attempt_line(row.attempt)
+            lines = redis_subject_codec.attempt_line(row.attempt)
             if row.attempt.result != "pending":
-                lines += redis_lines.result_line(decision, row.attempt.result, row.result_at)
-            new[subject] = redis_lines.uncounted(new[subject], {decision}) + lines
+                lines += redis_subject_codec.result_line(decision, row.attempt.result, row.result_at)
+            new[subject] = redis_subject_codec.uncounted(new[subject], {decision}) + lines
             seq = seq_of(decision)
             piece = self._store.of_attempt(log_of(decision), seq)
-            names.append(("SETRANGE", piece, redis_names.place(seq), row.subject))
+            names.append(("SETRANGE", piece, redis_sequence_index.place(seq), row.subject))
             names.append(("PEXPIRE", piece, ATTEMPTS_KEPT))
         await self._swap(held, new)
         if names:

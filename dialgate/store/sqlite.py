@@ -41,7 +41,7 @@ from dialgate.store import (
     refuse_if_short,
 )
 from dialgate.store import sqlite_tables as tables
-from dialgate.store.recent import Recent
+from dialgate.store.write_buffer import Recent
 
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
 WAIT = 5.0  # seconds for which the far connection waits for a lock, in its thread: longer than a gathering is written

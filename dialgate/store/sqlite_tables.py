@@ -21,7 +21,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event, fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallList, Position, Remembered, StoreUnavailable
-from dialgate.store.recent import Part
+from dialgate.store.write_buffer import Part
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from dialgate.config import archive, loader
+from dialgate.config import content_store, loader
 from dialgate.core import local_time
 from dialgate.core.model import MINUTE, SECOND, Decided, Instant
 from dialgate.crypto.keys import MonthKeys
@@ -62,7 +62,7 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
         data.mkdir()
         world.write_config(data, countries)
         made = _Remembering(data, countries, int(calls / _ALLOWED))
-        archive.keep(data / "kept", loader.load(data / "dialgate.yaml"))
+        content_store.keep(data / "kept", loader.load(data / "dialgate.yaml"))
         made.all()
         for segment in closed(data / "log", wall_clock()):
             pack(segment)

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from dialgate.audit.reconciliation.cdr import UNREADABLE, Calls
 from dialgate.audit.reconciliation.departures import Departures
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log import chains, span
-from dialgate.decision_log.archive import decided
-from dialgate.decision_log.archive.decided import Longs, Part, Prefixes
+from dialgate.decision_log.archive import columnar_decisions
+from dialgate.decision_log.archive.columnar_decisions import Longs, Part, Prefixes
 from dialgate.decision_log.records import Reader, month_of
 
 Kind: TypeAlias = Literal[
@@ -185,7 +185,7 @@ class _Reconciling:
         places: dict[int, int] = {}
         for place, node in enumerate(self._nodes if lost else ()):
             first = span.begin(Reader(node.log), span.Span(since=max(since, 1)))
-            seqs = decided.named(node.log, first, call_ids) if call_ids else {}
+            seqs = columnar_decisions.named(node.log, first, call_ids) if call_ids else {}
             for row, call_id, decision in lost:
                 name = node.keys.ids.inside(decision)
                 own = name.startswith(f"{node.keys.log}-")
@@ -250,11 +250,11 @@ class _Reconciling:
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
         """Caller ID, the end of an allow by the law, and its longest span by the configuration."""
-        body = part.bodies.get(seq) or decided.body_of(node.log, seq)
+        body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         known = (node.data, basis.config)
         if known not in self._seconds:
-            seconds = archive.answer_seconds(node.data / "kept", basis.config)
+            seconds = content_store.answer_seconds(node.data / "kept", basis.config)
             self._seconds[known] = int(seconds * SECOND)
         shown = basis.facts.caller_id.number
         caller = self._callers.setdefault(shown, len(self._callers)) if shown else _NO_CALLER
@@ -372,7 +372,7 @@ def _groups(keys: Longs, rows: Longs) -> Iterator[tuple[int, list[int]]]:
 
 def _parts(node: Node, since: Instant) -> Iterator[Part]:
     folder = node.log
-    return decided.parts(folder, span.begin(Reader(folder), span.Span(since=max(since, 1))))
+    return columnar_decisions.parts(folder, span.begin(Reader(folder), span.Span(since=max(since, 1))))
 
 
 def _months(node: Node, made: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:
@@ -390,7 +390,7 @@ def _months(node: Node, made: Longs, since: Instant, until: Instant) -> Iterator
 
 def _hashed(numbers: Sequence[str], month: MonthKeys) -> tuple[Prefixes, Longs]:
     """Sorted, each with the place of its number."""
-    raw = b"".join([month.pseudonym(number)[: decided.PREFIX_BYTES] for number in numbers])
+    raw = b"".join([month.pseudonym(number)[: columnar_decisions.PREFIX_BYTES] for number in numbers])
     hashes = np.frombuffer(raw, ">u8").astype(np.uint64)
     order = np.argsort(hashes, kind="stable")
     return hashes[order], order.astype(np.int64)

@@ -13,7 +13,7 @@ import structlog
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.index import Index
-from dialgate.decision_log.archive.items import items_of
+from dialgate.decision_log.archive.index_entries import items_of
 from dialgate.decision_log.archive.parquet import PackedSegment, check
 from dialgate.decision_log.archive.reading import PACKED, segments
 

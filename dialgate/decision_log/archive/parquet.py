@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.archive.columns import READ, SCHEMA, WRITING, ToColumns, bodies_of
 from dialgate.decision_log.archive.index import prefixes
-from dialgate.decision_log.archive.items import items_of
+from dialgate.decision_log.archive.index_entries import items_of
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
 from dialgate.runtime.atomic_write import open_private, write_file
 

@@ -76,7 +76,7 @@ class _Task(Struct):
     but: frozenset[Path]
 
     def __call__(self) -> Fault | None:
-        from dialgate.decision_log.archive.items import items_of  # noqa: PLC0415 - see `reading`
+        from dialgate.decision_log.archive.index_entries import items_of  # noqa: PLC0415 - see `reading`
         from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `reading`
 
         try:

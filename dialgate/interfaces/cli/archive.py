@@ -15,7 +15,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import due, indexing, packing
-from dialgate.interfaces.cli.audit import log_app
+from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,

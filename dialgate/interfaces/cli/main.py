@@ -31,11 +31,11 @@ COMMANDS = {
     "store": "store",
     "backup": "backup",
     "ship": "ship",
-    "key": "audit",
+    "key": "config",
     "permit": "permit",
-    "config": "audit",
-    "log": "audit",
-    "why": "answers",
+    "config": "config",
+    "log": "config",
+    "why": "decisions",
     "report": "report",
     "demo": "demo",
     "reconcile": "reconcile",
@@ -48,7 +48,7 @@ ADDED = {
     "contract": ("imports",),
     "request": ("imports",),
     "caller-id": ("probe",),
-    "log": ("proof", "answers", "archive"),
+    "log": ("proof", "decisions", "archive"),
 }
 
 

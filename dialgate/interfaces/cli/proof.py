@@ -21,7 +21,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, public_halves, public_keys, renew
 from dialgate.decision_log import archive, chains, timestamps
 from dialgate.decision_log.inclusion_proofs import NoEvidence
-from dialgate.interfaces.cli.audit import log_app
+from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.instants import Since, Until, instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,

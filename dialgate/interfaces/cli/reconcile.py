@@ -15,7 +15,7 @@ from dialgate.audit.reconciliation import cdr, matching
 from dialgate.audit.reconciliation.cdr import Calls, CdrUnreadable, Columns, Format
 from dialgate.audit.reconciliation.cdr_asterisk import Trunks, masked
 from dialgate.audit.reconciliation.matching import KINDS, Finding, Node, Report
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
@@ -218,7 +218,7 @@ def _reading() -> Iterator[None]:
         raise Failure("cdr.unreadable", str(error), status=MISUSE) from None
     except Unavailable as fault:
         raise Failure(f"{fault.component}.unavailable", str(fault)) from None
-    except archive.NotKept as fault:
+    except content_store.NotKept as fault:
         raise Failure("config.missing", str(fault)) from None
     except OSError as error:
         raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None

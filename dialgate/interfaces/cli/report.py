@@ -16,11 +16,11 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
-from dialgate.report import Found, Period, Report, day, gather, gathering, month
+from dialgate.report import Found, Period, Report, day, figures, gather, month
 from dialgate.report.files import mail, spreadsheet
-from dialgate.report.layout import laid_out
 from dialgate.report.page import page
 from dialgate.report.pdf import pdf
+from dialgate.report.tables import laid_out
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, WITHOUT_END, progress
 from dialgate.store import factory
@@ -140,7 +140,7 @@ def _rendered(
         "pdf": lambda: pdf(layout, now),
         "csv": lambda: spreadsheet(found).encode(),
         "eml": lambda: mail(found, layout, now, *post),
-        "json": lambda: gathering.as_json(found),
+        "json": lambda: figures.as_json(found),
     }
     return forms[form]()
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dialgate.core.choices import choose
+from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, home_of, reading
 from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, instant, write
 from dialgate.interfaces.cli.options import (

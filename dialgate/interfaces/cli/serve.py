@@ -17,7 +17,7 @@ from dialgate.config import warnings
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.settings import ONE_PROCESS
 from dialgate.core.faults import Unavailable
-from dialgate.interfaces import connections, site
+from dialgate.interfaces import connections, http_application
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.interfaces.fastagi.server import FastAgi
 from dialgate.interfaces.http import certificates
@@ -108,7 +108,7 @@ async def _serve(post: Post) -> None:
         with suppress(Unavailable):  # then upkeep says so
             await service.refresh()  # what was written before this worker could be asked to
         sockets = inherited(post.doors.get("listen", ()))
-        runner = await site.start(service, registry, sockets, siblings if post.doors else None)
+        runner = await http_application.start(service, registry, sockets, siblings if post.doors else None)
         closing.push_async_callback(runner.cleanup)
         together = siblings if post.doors else None
         doors = await _operations(service, registry, post, together, closing)
@@ -162,7 +162,7 @@ async def _operations(
     if post.doors and "operations" not in post.doors:
         return {}
     try:
-        runner = await site.start_operations(
+        runner = await http_application.start_operations(
             service, registry, inherited(post.doors.get("operations", ())), siblings
         )
     except ConfigError as error:

@@ -22,7 +22,7 @@ from dialgate.observability import service_log
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.shipping.shipper import Shipper, alone
-from dialgate.shipping.standing import Standings
+from dialgate.shipping.status import Standings
 from dialgate.shipping.target import Refused
 
 app = typer.Typer()

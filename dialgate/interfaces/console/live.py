@@ -25,7 +25,7 @@ from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import Asked
 from dialgate.gate.batch import REPEATED
 from dialgate.interfaces.console.masks import masked
-from dialgate.interfaces.console.standing import Standing, standing
+from dialgate.interfaces.console.status import Standing, standing
 from dialgate.observability.metrics import Calls
 
 SECONDS: Final = 300

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dialgate.core.choices import choose
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.visit import PREVIEWING, Visit
+from dialgate.core.name_suggestions import choose
+from dialgate.interfaces.console.page_request import PREVIEWING, Visit
 from dialgate.interfaces.http.errors import Fault
 
 FORMS: Final = {"pdf": "application/pdf", "html": "text/html", "csv": "text/csv"}

@@ -10,7 +10,7 @@ from dialgate.cluster.personal_data import CaseInfo
 from dialgate.core import local_time
 from dialgate.core.model import DAY, Instant
 from dialgate.interfaces.console.calls import instant_of
-from dialgate.interfaces.console.visit import Visit
+from dialgate.interfaces.console.page_request import Visit
 from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.subjects.schemas import CaseRequest, CaseStep
 

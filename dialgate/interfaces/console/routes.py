@@ -15,8 +15,7 @@ from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import PATTERN
 from dialgate.interfaces.console import board, calls, lists, numbers, page, reports, requests
 from dialgate.interfaces.console.live import Live
-from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
-from dialgate.interfaces.console.visit import (
+from dialgate.interfaces.console.page_request import (
     BOARDS,
     CONSOLE_APP,
     COOKIE,
@@ -35,12 +34,13 @@ from dialgate.interfaces.console.visit import (
     shown,
     to,
 )
+from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import server
+from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.operations import SIBLINGS
-from dialgate.interfaces.http.turns import Caps, Turns
-from dialgate.interfaces.sources import behind_proxies
+from dialgate.interfaces.source_access import behind_proxies
 from dialgate.texts import LANGUAGES
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -28,7 +28,7 @@ from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer, refusal
 from dialgate.interfaces.connections import is_scarce, most, raise_limit
-from dialgate.interfaces.due import Due
+from dialgate.interfaces.deadline_timer import Due
 from dialgate.interfaces.fastagi.protocol import (
     Command,
     Environment,
@@ -43,7 +43,7 @@ from dialgate.interfaces.fastagi.recall import Recall
 from dialgate.interfaces.http.check import CheckRequest
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.refusal_log import RefusalLog
-from dialgate.interfaces.sources import client_at
+from dialgate.interfaces.source_access import client_at
 
 _log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.interfaces.http.errors import Fault
-from dialgate.interfaces.sources import client_at
+from dialgate.interfaces.source_access import client_at
 
 _IN_URL: Final = frozenset({"key", "token", "api_key", "apikey", "access_token"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="dialgate"'}

@@ -26,8 +26,8 @@ from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, answer_each
 from dialgate.interfaces.http.check import CheckRequest, call
+from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import JSON_HEADERS, Fault, convert, decode
-from dialgate.interfaces.http.turns import Turns
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
 CONFIGURATION: Final = "/.well-known/authzen-configuration"

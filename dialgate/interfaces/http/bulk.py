@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from dialgate.core.responses import Answer
+from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.interfaces.http.turns import Caps, Turns
 
 _T = TypeVar("_T")
 _Out = TypeVar("_Out")

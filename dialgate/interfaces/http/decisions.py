@@ -23,14 +23,14 @@ from dialgate.cluster.decision_search import Everywhere
 from dialgate.cluster.peers import AboutNumber
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.choices import choose
 from dialgate.core.decision_ids import PATTERN, owner_of
+from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys
 from dialgate.interfaces.http import body
+from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import PURPOSE
-from dialgate.interfaces.http.turns import Turns
 from dialgate.texts import Language
 
 _T = TypeVar("_T")

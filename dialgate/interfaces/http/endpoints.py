@@ -6,7 +6,7 @@ from dialgate.core.model import CallType
 from dialgate.core.responses import Answer, Simulation
 from dialgate.interfaces.http import check, ledger
 from dialgate.interfaces.http.decisions import DECISIONS
-from dialgate.interfaces.http.dialers import DIALERS
+from dialgate.interfaces.http.dialer_endpoints import DIALERS
 from dialgate.interfaces.http.ledger_endpoints import ASKING, AT, LEDGER_ENDPOINTS, NUMBER, RECEIPT
 from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS

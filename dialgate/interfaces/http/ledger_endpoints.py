@@ -1,4 +1,4 @@
-"""The endpoints of the ledger, of call lists and of caller IDs; `http_endpoints` puts them behind those of the check."""
+"""The endpoints of the ledger, of call lists and of caller IDs; `endpoints` puts them behind those of the check."""
 
 from typing import Any, Final
 

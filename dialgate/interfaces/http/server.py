@@ -21,8 +21,8 @@ from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Limits, Operations
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http.certificates import Certificate
+from dialgate.interfaces.http.check_fast_path import Lane
 from dialgate.interfaces.http.errors import Fault, encoded, response
-from dialgate.interfaces.http.lane import Lane
 from dialgate.interfaces.http.tls import Handshake, TlsSite
 from dialgate.interfaces.workers.listening import shared
 

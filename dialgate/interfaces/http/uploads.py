@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.body import late
+from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.interfaces.http.turns import Turns
 from dialgate.lists.list_builder import Built, Here, Limits, Order, build_apart
 from dialgate.runtime.thread_pool import ThreadPool
 

@@ -1,4 +1,4 @@
-"""What a session border controller is told of an answer of the gate; sip.py has the table."""
+"""What a session border controller is told of an answer of the gate; server.py has the table."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -36,7 +36,7 @@ from dialgate.interfaces.sip.asked import asked, unsupported
 from dialgate.interfaces.sip.message import BadRequest, Fields, Head, NotSip, Reply, Stream, request
 from dialgate.interfaces.sip.responses import FAULT, told
 from dialgate.interfaces.sip.transactions import Timers, Transaction, Transactions, key_of
-from dialgate.interfaces.sources import client_at
+from dialgate.interfaces.source_access import client_at
 from dialgate.ledger.schemas import OutcomeRequest
 
 _log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""One of several gates of a node: what its parent (workers.py) tells it, and the pipe on which it answers. It begins in
+"""One of several gates of a node: what its parent (parent.py) tells it, and the pipe on which it answers. It begins in
 worker_process.py.
 
     argv[1]   a `Post`, in JSON; descriptors are those of sockets and pipes that were passed on

@@ -1,4 +1,4 @@
-"""The endpoints for dialers that speak a language of their own: a literal table, as http_endpoints.py."""
+"""The endpoints for dialers that speak a language of their own: a literal table, as endpoints.py."""
 
 from typing import Final
 

@@ -23,7 +23,7 @@ from dialgate.lists.snapshot import Consultation
 from dialgate.observability.service_log import blanked
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit
 from dialgate.store import Ledger
-from registry_sync import answering, checks, due, judging, merging, publish, release, voids
+from registry_sync import answering, checks, consent_voiding, due, merging, publish, release_holds, review
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.checks import Refused, utc
 from registry_sync.config import Asked
@@ -140,7 +140,7 @@ class Cycle:
         """What is due and may be spent, the most pressing first."""
         packages = self._shelf.all()
         now = self._desk.clock()
-        held = [each for each in packages if each.state in OPEN or judging.rests(each, self._asked, now)]
+        held = [each for each in packages if each.state in OPEN or review.rests(each, self._asked, now)]
         found = due.due(self._desk.wanted, self._shelf.numbers(held), self._known(), self._terms, now)
         self._add(due=len(found))
         allowed = self._allowance(packages, now)
@@ -291,7 +291,9 @@ class Cycle:
         listed = [reply.answered.numbers[reply.answered.listed] for reply in taken]
         if taken:
             every = distinct(np.concatenate(listed))
-            holders = await voids.holders(self._desk.store, self._desk.keys, self._asked.controller, every)
+            holders = await consent_voiding.holders(
+                self._desk.store, self._desk.keys, self._asked.controller, every
+            )
             for reply, some in zip(taken, listed, strict=True):
                 await self._finish(reply, np.intersect1d(some, holders))
 
@@ -323,8 +325,8 @@ class Cycle:
             why = checks.upheaval(turned, changes.known, self._asked.max_change, few)
             if why and not self._dry:
                 why = f"{package.id}: {why}"
-                release.demand(self._desk.press.folder, self._subject(new), why, self._desk.clock())
-        except release.Held as held:
+                release_holds.demand(self._desk.press.folder, self._subject(new), why, self._desk.clock())
+        except release_holds.Held as held:
             self._alarm("held", str(held))
             self._shelf.note(package, package.state, "held")
         except Refused as refused:
@@ -344,9 +346,11 @@ class Cycle:
             before=consultation.submitted_at, registry=self._asked.registry, receipt=consultation.receipt
         )
         desk, now = self._desk, self._desk.clock()
-        written = await voids.void(desk.store, desk.keys, self._asked.controller, voided, event, now)
+        written = await consent_voiding.void(
+            desk.store, desk.keys, self._asked.controller, voided, event, now
+        )
         self._shelf.note(reply.package, "answered", ended_at=now, consultation=consultation.id)
-        release.forget(desk.press.folder, self._subject(consultation))
+        release_holds.forget(desk.press.folder, self._subject(consultation))
         self._add(voided=written, answered=len(reply.answered.numbers))
 
     # ---- judging -----------------------------------------------------------------------------------------------------
@@ -362,7 +366,7 @@ class Cycle:
         now = self._desk.clock()
         packages = self._shelf.all()
         for package in packages:
-            for kind, text in judging.faults(package, self._asked, now):
+            for kind, text in review.faults(package, self._asked, now):
                 self._alarm(kind, text)
         known = self._known()
         newest = max((each.submitted_at for each in known.contents.consultations), default=0)
@@ -372,10 +376,10 @@ class Cycle:
             numbers=len(known.numbers),
             waiting=sum(package.state in OPEN for package in packages),
         )
-        awaited = [each for each in packages if judging.awaited(each, self._asked, now)]
+        awaited = [each for each in packages if review.awaited(each, self._asked, now)]
         self._judge_answers(awaited, now + self._desk.next_run)
         under_way = bool(awaited) or (self._dry and len(self._in_turn) > 0)
-        for kind, text in judging.standing(newest, self._asked, now, under_way=under_way):
+        for kind, text in review.standing(newest, self._asked, now, under_way=under_way):
             self._alarm(kind, text)
 
     def _judge_answers(self, awaited: list[Package], before: Instant) -> None:

@@ -18,14 +18,14 @@ from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import authzen, certificates, check, openapi, operations, server
 from dialgate.interfaces.http.access import admit, admit_key
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, FOLLOWERS
+from dialgate.interfaces.http.check_fast_path import Lane
+from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.decisions import TURN
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
-from dialgate.interfaces.http.lane import Lane
 from dialgate.interfaces.http.openapi import Endpoint
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY, SIBLINGS
 from dialgate.interfaces.http.peers import PEERS
-from dialgate.interfaces.http.turns import Caps, Turns
 from dialgate.interfaces.http.uploads import UPLOADS, Uploads
 from dialgate.interfaces.workers.siblings import Siblings
 

@@ -20,19 +20,19 @@ from dialgate.audit.replay import Replay
 from dialgate.audit.search import Hit, Query
 from dialgate.cluster.decision_search import Everywhere, Missing
 from dialgate.cluster.peers import AboutNumber, Decisions
-from dialgate.config import archive
+from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.choices import choose
 from dialgate.core.faults import Unavailable
 from dialgate.core.law import Law, LawError, parse_law
 from dialgate.core.model import OutcomeRecord
+from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import Span
-from dialgate.interfaces.cli.audit import log_app
+from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.instants import Since, Until, instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -355,7 +355,7 @@ def _reading() -> Iterator[None]:
         yield
     except Unavailable as fault:
         raise Failure(f"{fault.component}.unavailable", str(fault)) from None
-    except archive.NotKept as fault:
+    except content_store.NotKept as fault:
         raise Failure("law.missing", str(fault)) from None
 
 

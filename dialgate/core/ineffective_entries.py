@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
-from dialgate.core.choices import choose
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
 from dialgate.core.legal_basis import ABOUT_THE_CONTRACT
 from dialgate.core.model import Instant
+from dialgate.core.name_suggestions import choose
 
 Idle: TypeAlias = Literal[
     "", "unproved", "unconfirmed", "expired", "purpose", "sector", "marketing", "goods", "caller_id"

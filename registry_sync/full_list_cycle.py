@@ -17,7 +17,7 @@ from dialgate.core.model import DAY, Instant
 from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from registry_sync import areas, checks, publish, release
+from registry_sync import areas, checks, publish, release_holds
 from registry_sync.alarms import Alarm, Kind, Summary
 from registry_sync.areas import Bar, File, Update
 from registry_sync.checks import Refused, utc
@@ -162,8 +162,10 @@ class Cycle:
         if why:
             subject = (self._listed.registry, "", update.prefix, update.consultation.answer_sha256)
             try:
-                release.demand(self._press.folder, subject, f"area {update.prefix}: {why}", self._clock())
-            except release.Held as held:
+                release_holds.demand(
+                    self._press.folder, subject, f"area {update.prefix}: {why}", self._clock()
+                )
+            except release_holds.Held as held:
                 self._alarm("held", str(held))
                 return False
         return True
@@ -186,7 +188,7 @@ class Cycle:
                 )
             entry = publish.write_set(self._press.folder, contents, chunks, None)
             version = publish.publish_entry(self._press, entry, self._clock()).version
-        release.forget_all(self._press.folder, self._listed.registry, "")
+        release_holds.forget_all(self._press.folder, self._listed.registry, "")
         for path in self._folder.iterdir():
             path.unlink()
         return contents, version

@@ -11,7 +11,7 @@ import yaml
 from msgspec import Struct
 
 from dialgate import texts
-from dialgate.report.gathering import Report, Slot
+from dialgate.report.figures import Report, Slot
 from dialgate.texts import Language
 
 Tone: TypeAlias = Literal["", "good", "warn", "bad"]

@@ -17,8 +17,8 @@ from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.sessions import Session, Sessions
 from dialgate.interfaces.console.words import LANGUAGES, Language, Words
 from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.interfaces.http.turns import Caps, Turns
 
 ROOT: Final = "/console"
 COOKIE: Final = "dialgate-console"
