@@ -93,8 +93,9 @@ class App:
         steady: Callable[[], float] = time.monotonic,
         worker: int = 1,
     ) -> "App":
-        """`steady`: the clock of durations, in seconds. `worker`: which of the node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`,
-        `LogUnavailable`, `OSError`: a gate that cannot record does not start."""
+        """Open every part and do the first round of upkeep. `steady`: the clock of durations, in seconds. `worker`: which of the
+        node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that
+        cannot record does not start."""
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content_store.keep(config.data / "kept", config)

@@ -7,6 +7,7 @@ that is not its own. The response does not reveal that they exist.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TypeVar
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -24,6 +25,9 @@ from dialgate.ledger.schemas import Receipt, Request
 from dialgate.ledger.suppression_feed import Notices
 from dialgate.observability.metrics import Metrics
 from dialgate.store import Store
+
+E = TypeVar("E", bound=Event)
+R = TypeVar("R", bound=Request)
 
 
 @contextmanager
@@ -91,6 +95,42 @@ class LedgerAccess:
         return entry.controller in client.controllers or (
             entry.controller == "*" and "admin" in client.scopes
         )
+
+    async def entry_to_lift(
+        self, client: Client, given: int, kind: type[E], unknown: Refused
+    ) -> tuple[Entry, E]:
+        """Return the ledger entry `given`, its id or its sequence, with its event of the wanted kind. Raises `unknown` if the
+        client has no such entry, `StoreUnavailable`."""
+        seq = self.ids.entry_seq(given)
+        entry = next(iter(await self.store.since(seq - 1, 1)), None)
+        if (
+            entry is None
+            or entry.seq != seq
+            or not isinstance(entry.event, kind)
+            or not self.may(client, entry)
+        ):
+            raise unknown
+        return entry, entry.event
+
+    def masked_for(self, entry: Entry, ask: R) -> R:
+        """Return a request without the number of the entry that it is about."""
+        if not entry.sealed:
+            return ask
+        return self.masker(entry.controller).masked(ask, self.keys.ledger.unseal(entry.sealed))
+
+    async def lift(self, client: Client, entry: Entry, event: Event, ask: Request) -> Receipt:
+        """Write the event that lifts an entry. Raises `StoreUnavailable`."""
+        draft = Draft(
+            at=self.clock(),
+            controller=entry.controller,
+            subject=entry.subject,
+            event=event,
+            actor=ask.actor or client.name,
+            channel=ask.channel,
+            proof=ask.proof,
+            sealed=entry.sealed,
+        )
+        return await self.write(draft)
 
     @staticmethod
     def past(at: datetime | None, now: Instant, name: str) -> Instant:

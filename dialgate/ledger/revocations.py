@@ -8,7 +8,7 @@ from typing import IO
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
 from dialgate.core import local_time
-from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked, fold
+from dialgate.core.ledger_events import Entry, Lifted, Revoked, fold
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.crypto import redaction
@@ -111,38 +111,19 @@ class Revocations:
         """Lift the revocation of ledger entry `given`, its id or its sequence. Repeating it returns the first receipt.
 
         Raises `Refused`, `StoreUnavailable`."""
-        seq = self._access.ids.entry_seq(given)
-        entry = next(iter(await self._access.store.since(seq - 1, 1)), None)
-        if (
-            entry is None
-            or entry.seq != seq
-            or not isinstance(entry.event, Revoked)
-            or not self._access.may(client, entry)
-        ):
-            raise Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
+        unknown = Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
+        entry, revoked = await self._access.entry_to_lift(client, given, Revoked, unknown)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
-        if entry.sealed:
-            ask = self._access.masker(entry.controller).masked(
-                ask, self._access.keys.ledger.unseal(entry.sealed)
-            )
+        ask = self._access.masked_for(entry, ask)
         for earlier in await self._access.store.history(entry.subject):
-            if isinstance(earlier.event, Lifted) and earlier.event.of == seq:
+            if isinstance(earlier.event, Lifted) and earlier.event.of == entry.seq:
                 await self._access.store.append([])
                 return self._lifted_before(earlier, earlier.event, ask)
         if ask.ground == "new_consent":
-            await self._check_new_consent(client, entry, entry.event, ask)
-        draft = Draft(
-            at=self._access.clock(),
-            controller=entry.controller,
-            subject=entry.subject,
-            event=Lifted(of=seq, ground=ask.ground, reason=ask.reason, consent=ask.consent),
-            actor=ask.actor or client.name,
-            channel=ask.channel,
-            proof=ask.proof,
-            sealed=entry.sealed,
-        )
-        return await self._access.write(draft)
+            await self._check_new_consent(client, entry, revoked, ask)
+        event = Lifted(of=entry.seq, ground=ask.ground, reason=ask.reason, consent=ask.consent)
+        return await self._access.lift(client, entry, event, ask)
 
     def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
         if event.ground != ask.ground:

@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from dialgate.config.clients import Client
-from dialgate.core.ledger_events import Draft, NumberConfirmed, NumberWrong
+from dialgate.core.ledger_events import NumberConfirmed, NumberWrong
 from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.schemas import NumberConfirmation, Receipt
@@ -34,33 +34,14 @@ class WrongNumbers:
     async def confirm_number(self, client: Client, given: int, ask: NumberConfirmation) -> Receipt:
         """Lift the wrong-number report of ledger entry `given`, its id or its sequence. Repeating it returns the first
         receipt. Raises `Refused`, `StoreUnavailable`."""
-        seq = self._access.ids.entry_seq(given)
-        entry = next(iter(await self._access.store.since(seq - 1, 1)), None)
-        if (
-            entry is None
-            or entry.seq != seq
-            or not isinstance(entry.event, NumberWrong)
-            or not self._access.may(client, entry)
-        ):
-            raise Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
+        unknown = Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
+        entry, _ = await self._access.entry_to_lift(client, given, NumberWrong, unknown)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the report is lifted.", "reason")
-        if entry.sealed:
-            ask = self._access.masker(entry.controller).masked(
-                ask, self._access.keys.ledger.unseal(entry.sealed)
-            )
+        ask = self._access.masked_for(entry, ask)
         for earlier in await self._access.store.history(entry.subject):
-            if isinstance(earlier.event, NumberConfirmed) and earlier.event.of == seq:
+            if isinstance(earlier.event, NumberConfirmed) and earlier.event.of == entry.seq:
                 await self._access.store.append([])
                 return self._access.receipt(earlier.seq)
-        draft = Draft(
-            at=self._access.clock(),
-            controller=entry.controller,
-            subject=entry.subject,
-            event=NumberConfirmed(of=seq, ground=ask.ground, reason=ask.reason),
-            actor=ask.actor or client.name,
-            channel=ask.channel,
-            proof=ask.proof,
-            sealed=entry.sealed,
-        )
-        return await self._access.write(draft)
+        event = NumberConfirmed(of=entry.seq, ground=ask.ground, reason=ask.reason)
+        return await self._access.lift(client, entry, event, ask)
