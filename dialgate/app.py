@@ -202,6 +202,7 @@ class App:
     async def close(self) -> None:
         """Close everything after the last response."""
         await self.gate.close()
+        self.registrar.close_threads()
         await self.subjects.peers.close()
         await self._copies.close()
         await self._stops.close()

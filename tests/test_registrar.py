@@ -1,6 +1,7 @@
 """What may be written is bounded, and a refusal is a sentence that says what to do and repeats no number."""
 
 import re
+import threading
 from collections.abc import AsyncIterator
 from datetime import date
 from io import BytesIO
@@ -11,7 +12,9 @@ import msgspec
 import pytest
 import yaml
 from msgspec import structs
+from prometheus_client import CollectorRegistry
 
+from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import fold
@@ -424,3 +427,23 @@ async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_
         assert not isinstance(loaded, str)
         assert [each.stated for each in loaded.listings] == said
         loaded.numbers.close()
+
+
+@pytest.mark.parametrize("owner", ["command", "gate"])
+async def test_closing_its_owner_ends_its_threads(tmp_path: Path, owner: str) -> None:
+    config = loader.load(write_folder(tmp_path))
+    earlier = set(threading.enumerate())
+    if owner == "command":
+        registrar = await Registrar.open(config, lambda: NOW)
+        close = registrar.close
+    else:
+        app = await App.open(config, registry=CollectorRegistry(), clock=lambda: NOW)
+        registrar, close = app.registrar, app.close
+    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), of_lines([CLEAR]))
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("registrar")]
+    threads = [thread for thread in threads if thread not in earlier]
+    assert threads
+    await close()
+    for thread in threads:
+        thread.join(timeout=10)
+        assert not thread.is_alive()

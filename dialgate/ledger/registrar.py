@@ -45,7 +45,7 @@ class Registrar:
             config, keys, store, clock, metrics, shows_sequences=recorder is None
         )
         self.ids, self.notices = access.ids, access.notices
-        threads = ThreadPool("registrar", 2)
+        self._threads = threads = ThreadPool("registrar", 2)
         self.activation = Activation(access)
         self.revocations = Revocations(access)
         self.wrong_numbers = WrongNumbers(access)
@@ -65,7 +65,13 @@ class Registrar:
         store = await factory.opened(config, keys, patience=5.0)
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
+    def close_threads(self) -> None:
+        """End the threads of a registrar whose store has another owner."""
+        self._threads.close()
+
     async def close(self) -> None:
+        """End the threads, keep the watermark, and close the store that `open` opened."""
+        self.close_threads()
         store = self.access.store
         with suppress(Unavailable, OSError):  # the writes are durable; a gate keeps the watermark as well
             await Reached(self.config.data).keep(store)
