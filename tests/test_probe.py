@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from dialgate.config import loader
 from dialgate.interfaces.cli import main
-from dialgate.interfaces.sip.calling import Calling, Patience, Place
 from dialgate.interfaces.sip.digest import Credentials, NoDigest, authorization
+from dialgate.interfaces.sip.outgoing_call import CallAddress, OutgoingCall, Patience
 from dialgate.interfaces.sip.transactions import Timers
 from dialgate.store import CallerIdProof
 from dialgate.store.factory import opened
@@ -164,14 +164,14 @@ async def test_a_trunk_that_is_not_there_is_named_as_the_reason(tmp_path: Path, 
 
 # ---- without a trunk -------------------------------------------------------------------------------------------------
 
-PLACE = Place(
+ADDRESS = CallAddress(
     uri=f"sip:{LINE}@t", caller=f"sip:{LINE}@t", host="192.0.2.1", port=5060, name="n" * 24, media_port=4000
 )
 QUICK = Timers(t1=10, t2=40, t4=50)
 
 
-def call() -> Calling:
-    return Calling(PLACE, QUICK, Patience(ring=1_000, listen=100), None, 0)
+def call() -> OutgoingCall:
+    return OutgoingCall(ADDRESS, QUICK, Patience(ring=1_000, listen=100), None, 0)
 
 
 def reply(sent: bytes, status: str, more: str = "") -> bytes:
@@ -190,7 +190,7 @@ def test_an_invite_that_nobody_answers_is_sent_again_and_given_up() -> None:
     while made.state != "done":
         again += [made.wake] * len(made.due(made.wake))
     assert again == [10, 30, 70, 150, 310, 630]
-    assert (made.status, made.answered) == (0, -1)
+    assert (made.status, made.answered_at) == (0, -1)
     assert sent.startswith(f"INVITE sip:{LINE}@t SIP/2.0\r\n".encode())
 
 
@@ -202,38 +202,38 @@ def test_an_answer_that_comes_again_is_acknowledged_again_and_the_call_is_ended_
         "200 OK",
         "Contact: <sip:line@198.51.100.7>\r\nRecord-Route: <sip:a;lr>\r\nRecord-Route: <sip:b;lr>\r\n",
     )
-    (ack,) = made.heard(ok, 5)
+    (ack,) = made.receive(ok, 5)
     assert ack.startswith(b"ACK sip:line@198.51.100.7 SIP/2.0\r\n")
     assert ack.index(b"Route: <sip:b;lr>") < ack.index(b"Route: <sip:a;lr>")
-    assert made.heard(ok, 6) == [ack]
+    assert made.receive(ok, 6) == [ack]
     (bye,) = made.due(105)
     assert bye.startswith(b"BYE sip:line@198.51.100.7 SIP/2.0\r\n")
-    assert made.heard(ok, 106) == [ack]
+    assert made.receive(ok, 106) == [ack]
     assert made.due(made.wake) == [bye]
-    made.heard(reply(bye, "200 OK"), 200)
-    assert (made.state, made.answered) == ("done", 5)
+    made.receive(reply(bye, "200 OK"), 200)
+    assert (made.state, made.answered_at) == ("done", 5)
 
 
 def test_a_call_that_is_answered_while_it_is_given_up_was_answered() -> None:
     made = call()
     (sent,) = made.begin(0)
-    made.heard(reply(sent, "180 Ringing"), 5)
+    made.receive(reply(sent, "180 Ringing"), 5)
     (cancel,) = made.due(1_000)
     assert cancel.startswith(b"CANCEL ")
-    ack, bye = made.heard(reply(sent, "200 OK", "Contact: <sip:x>\r\n"), 1_001)
-    assert (ack[:3], bye[:3], made.status, made.answered) == (b"ACK", b"BYE", 200, 1_001)
+    ack, bye = made.receive(reply(sent, "200 OK", "Contact: <sip:x>\r\n"), 1_001)
+    assert (ack[:3], bye[:3], made.status, made.answered_at) == (b"ACK", b"BYE", 200, 1_001)
 
 
 def test_the_other_side_may_hang_up() -> None:
     made = call()
     (sent,) = made.begin(0)
-    made.heard(reply(sent, "200 OK", "Contact: <sip:x>\r\n"), 5)
+    made.receive(reply(sent, "200 OK", "Contact: <sip:x>\r\n"), 5)
     bye = (
         reply(sent, "")
         .replace(b"SIP/2.0 \r\n", b"BYE sip:probe@192.0.2.1 SIP/2.0\r\n")
         .replace(b"1 INVITE", b"7 BYE")
     )
-    (told,) = made.heard(bye, 20)
+    (told,) = made.receive(bye, 20)
     assert (told[:11], made.state) == (b"SIP/2.0 200", "done")
 
 
@@ -250,7 +250,7 @@ NOISE = [
 def test_noise_changes_nothing(noise: bytes) -> None:
     made = call()
     made.begin(0)
-    assert (made.heard(noise, 1), made.state) == ([], "calling")
+    assert (made.receive(noise, 1), made.state) == ([], "calling")
 
 
 # The examples of RFC 7616 section 3.9.1 and RFC 2617 section 3.5.

@@ -16,7 +16,7 @@ from dialgate.core.model import REASONS
 from dialgate.core.reason_classes import REASON_CLASSES, classify
 from dialgate.core.responses import Answer, Reason
 from dialgate.interfaces.http.errors import CODES
-from dialgate.interfaces.sip.responses import told
+from dialgate.interfaces.sip.responses import response_for
 from dialgate.tools.conformance import dialplan, vicidial
 from tests import pbx
 from tests.pbx import CAMPAIGN, Pbx
@@ -171,8 +171,8 @@ def test_sip_carries_the_class() -> None:
         decision="deny", decision_id="a-1", reasons=[Reason("hours.outside", "statute", "", "")],
         reason_class="call",
     )  # fmt: skip
-    assert dict(told(denial, trunk)[2])["X-Dialgate-Class"] == "call"
-    assert dict(told(responses.unavailable("x"), trunk)[2])["X-Dialgate-Class"] == "gate"
+    assert dict(response_for(denial, trunk)[2])["X-Dialgate-Class"] == "call"
+    assert dict(response_for(responses.unavailable("x"), trunk)[2])["X-Dialgate-Class"] == "gate"
 
 
 VICIDIAL = [

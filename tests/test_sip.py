@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Sip, sip_faults
+from dialgate.interfaces.sip.message import Address, BadRequest, Stream, parse_addresses, read_request
 from dialgate.interfaces.sip.server import SipDoor
 from dialgate.interfaces.sip.transactions import Timers
 from tests import siptalk
@@ -436,6 +437,45 @@ async def test_a_stream_that_cannot_be_cut_is_hung_up_on(sips: Sips, sent: bytes
     writer.write(sent)
     assert told in await asyncio.wait_for(reader.read(), 5)
     writer.close()
+
+
+def ack_of_length(length: str) -> bytes:
+    head = "ACK sip:x@h SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bK-1\r\n"
+    return f"{head}Content-Length: {length}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("length", ["-82", "-1", "12x", "+5", "1_0", "99999", "5\r\nl: 6"])
+def test_an_ack_of_bad_length_is_refused(length: str) -> None:
+    """A negative length would take the stream back to the same ACK, for ever."""
+    with pytest.raises(BadRequest):
+        next(Stream().feed(ack_of_length(length)))
+    with pytest.raises(BadRequest):
+        read_request(ack_of_length(length))
+
+
+A, B = f"sip:{CALLER}@h", f"sip:{LISTED}@h"
+ADDRESSES = [
+    (f'"Acme, Fibre" <{A}>;tag=t, <{B}>', [(A, {"tag": "t"}), (B, {})]),
+    (f'"a; <{B}>" <{A}>;tag="t;tag=u"', [(A, {"tag": '"t;tag=u"'})]),
+    (f'"\xe9" <{A}>;Tag=t;self=1', [(A, {"tag": "t", "self": "1"})]),
+    (f"{A};tag=t", [(A, {"tag": "t"})]),
+    (f'"a" <{B}>;x="b" <{A}>', []),
+    (f'"a\\" <{A}>', []),
+    (f'"a <{A}>', []),
+    (f"<{A}>;tag=a;tag=b", []),
+    (f"a <{A}>;x=<{B}>", []),
+    (f"{A}?x=y", []),
+    (f"<{A} >", []),
+    (f"<{A}>,", []),
+    ("", []),
+]
+
+
+@pytest.mark.parametrize(("value", "wanted"), ADDRESSES)
+def test_an_address_that_two_readers_may_read_differently_is_refused(
+    value: str, wanted: list[tuple[str, dict[str, str | None]]]
+) -> None:
+    assert parse_addresses(value) == [Address(uri, parameters) for uri, parameters in wanted]
 
 
 async def test_one_connection_too_many_and_a_stranger_are_hung_up_on(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.interfaces.sip import agent
 from dialgate.interfaces.sip.agent import Probe, Trunk
-from dialgate.interfaces.sip.calling import Patience
 from dialgate.interfaces.sip.digest import Credentials
+from dialgate.interfaces.sip.outgoing_call import Patience
 from dialgate.interfaces.sip.transactions import Timers
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import CallerIdProofRequest

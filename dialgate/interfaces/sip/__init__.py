@@ -1,7 +1,5 @@
-"""SIP without sockets and without a clock: bytes in, bytes out; every instant is an argument, in ms of a steady clock.
+"""SIP without sockets and without a clock: bytes in, bytes out; time is an argument, in ms of a steady clock.
 
-The parser is our own. `sipmessage` 0.7 (the one kept library for Python) was tried first, and reads some messages
-otherwise than a trunk would, which opens a gate: `To : …`, with a blank, is not found; of two `From` the first counts in
-silence; `"a" <sip:A@h>;x="b" <sip:B@h>` is an address of B; a folded line and `qop="auth,auth-int"` are refused. The tests
-use it as somebody else's reader of what is written here.
+The reader of messages is our own, because libraries read some messages differently from a trunk, which would open the gate:
+docs/decisions/0010-own-sip-reader.md has the inputs. The tests read our responses with `sipmessage`.
 """

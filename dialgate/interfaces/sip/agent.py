@@ -7,18 +7,18 @@ from typing import Final, Literal, TypeAlias, cast
 
 from msgspec import Struct
 
-from dialgate.interfaces.sip.calling import Calling, Patience, Place, told_in_full
 from dialgate.interfaces.sip.digest import Credentials
+from dialgate.interfaces.sip.outgoing_call import CallAddress, OutgoingCall, Patience, render_trace
 from dialgate.interfaces.sip.transactions import Timers
 
 Outcome: TypeAlias = Literal["answered", "not_answered", "not_probed"]
 
-# The line was reached, or there is none, and nobody answered. Every other refusal is of the trunk and says nothing of it.
+# The called line is unreachable or did not answer. Every other refusal is the trunk's own, and proves nothing about the line.
 _NOT_ANSWERED: Final = frozenset({404, 410, 480, 484, 486, 487, 600, 603, 604})
 
 
 class Probe(Struct, frozen=True, kw_only=True):
-    """What became of one call. Times in ms since it began, -1: never. `packets`: of sound, while it was listened to."""
+    """The result of one call. Times in ms since its start, -1: never. `packets`: of sound received after the answer."""
 
     outcome: Outcome
     status: int
@@ -39,7 +39,7 @@ class Probe(Struct, frozen=True, kw_only=True):
 
 
 class Trunk(Struct, frozen=True, kw_only=True):
-    """Where to, and as whom. `caller`: the number that the probe shows."""
+    """The trunk to call through. `caller`: the number that the probe shows."""
 
     host: str
     port: int
@@ -49,8 +49,8 @@ class Trunk(Struct, frozen=True, kw_only=True):
 
 class Agent(asyncio.DatagramProtocol):
     def __init__(self) -> None:
-        self._calls: dict[bytes, Calling] = {}
-        self._stirred = asyncio.Event()
+        self._calls: dict[bytes, OutgoingCall] = {}
+        self._changed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
@@ -58,43 +58,43 @@ class Agent(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - the socket is connected
         for name, call in self._calls.items():
             if name in data:
-                for each in call.heard(data, _now()):
-                    self._transport.sendto(each)
-        self._stirred.set()
+                for message in call.receive(data, _now()):
+                    self._transport.sendto(message)
+        self._changed.set()
 
-    def error_received(self, exc: Exception) -> None:  # noqa: ARG002 - nobody is there: the timers will tell
-        self._stirred.set()
+    def error_received(self, exc: Exception) -> None:  # noqa: ARG002 - the timers end the call
+        self._changed.set()
 
     async def place(
         self, number: str, trunk: Trunk, patience: Patience, timers: Timers, sound: "Sound"
     ) -> Probe:
         host, port = self._transport.get_extra_info("sockname")[:2]
-        at = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
-        place = Place(
-            uri=f"sip:{number}@{at};user=phone", caller=f"sip:{trunk.caller}@{at}", host=host, port=port,
+        trunk_host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+        address = CallAddress(
+            uri=f"sip:{number}@{trunk_host};user=phone", caller=f"sip:{trunk.caller}@{trunk_host}", host=host, port=port,
             name=secrets.token_hex(12), media_port=sound.port,
         )  # fmt: skip
-        call = Calling(place, timers, patience, trunk.credentials, _now())
+        call = OutgoingCall(address, timers, patience, trunk.credentials, _now())
         self._calls[call.call_id.encode()] = call
         before = sound.packets
-        for each in call.begin(_now()):
-            self._transport.sendto(each)
-        await self._ended(call)
-        return _probed(call, sound.packets - before)
+        for message in call.begin(_now()):
+            self._transport.sendto(message)
+        await self._wait_for_end(call)
+        return _result(call, sound.packets - before)
 
-    async def _ended(self, call: Calling) -> None:
+    async def _wait_for_end(self, call: OutgoingCall) -> None:
         while call.state != "done":
-            self._stirred.clear()
+            self._changed.clear()
             try:
                 async with asyncio.timeout(max(call.wake - _now(), 0) / 1000):
-                    await self._stirred.wait()
+                    await self._changed.wait()
             except TimeoutError:
-                for each in call.due(_now()):
-                    self._transport.sendto(each)
+                for message in call.due(_now()):
+                    self._transport.sendto(message)
 
 
 class Sound(asyncio.DatagramProtocol):
-    """Where the other side may send what it says. It is counted and not kept."""
+    """The receiver of sound packets, which it counts and discards."""
 
     def __init__(self) -> None:
         self.packets = self.port = 0
@@ -128,15 +128,15 @@ async def probe(
         media.close()
 
 
-def _probed(call: Calling, packets: int) -> Probe:
+def _result(call: OutgoingCall, packets: int) -> Probe:
     outcome: Outcome = "not_probed"
-    if call.answered >= 0:
+    if call.answered_at >= 0:
         outcome = "answered"
     elif call.status in _NOT_ANSWERED:
         outcome = "not_answered"
     return Probe(
-        outcome=outcome, status=call.status, phrase=call.phrase, call_id=call.call_id, rang=call.rang,
-        answered=call.answered, packets=packets, trace=told_in_full(call.trace),
+        outcome=outcome, status=call.status, phrase=call.phrase, call_id=call.call_id, rang=call.rang_at,
+        answered=call.answered_at, packets=packets, trace=render_trace(call.trace),
     )  # fmt: skip
 
 

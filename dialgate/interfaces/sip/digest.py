@@ -10,14 +10,14 @@ from msgspec import Struct
 _SCHEME: Final = re.compile(r"\s*Digest\s+", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r'\s*([A-Za-z0-9\-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
 # Strongest first (RFC 8760 section 2.4).
-_ALGORITHMS: Final[dict[str, Callable[[bytes], "hashlib._Hash"]]] = {
+_HASHES: Final[dict[str, Callable[[bytes], "hashlib._Hash"]]] = {
     "SHA-256": hashlib.sha256,
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False),
 }
 
 
 class NoDigest(Exception):
-    """The challenge cannot be met: it wants an algorithm or a protection that is not known here."""
+    """A challenge that demands an unsupported algorithm or protection."""
 
 
 class Credentials(Struct, frozen=True):
@@ -31,63 +31,70 @@ class Credentials(Struct, frozen=True):
 def authorization(
     challenges: Sequence[str], credentials: Credentials, method: str, uri: str, cnonce: str
 ) -> str:
-    """The value of Authorization, or Proxy-Authorization, for the strongest of these challenges. Raises `NoDigest`."""
-    met = [
-        (name, given) for each in challenges if (given := parameters(each)) and (name := _algorithm(given))
-    ]
-    if not met:
+    """Return the value of Authorization, or Proxy-Authorization, for the strongest challenge. Raises `NoDigest`."""
+    supported = [parameters for text in challenges if _is_supported(parameters := parse_challenge(text))]
+    if not supported:
         raise NoDigest("no challenge by Digest with SHA-256 or MD5 and `auth`")
-    name, given = min(met, key=lambda pair: list(_ALGORITHMS).index(pair[0].removesuffix("-SESS")))
-    return _answered(name, given, credentials, method, uri, cnonce)
+    strongest = min(supported, key=lambda parameters: list(_HASHES).index(_hash_name(parameters)))
+    return _credentials_header(strongest, credentials, method, uri, cnonce)
 
 
-def parameters(challenge: str) -> dict[str, str]:
-    """Nothing where it is none, or damaged."""
-    found = _SCHEME.match(challenge)
-    at = found.end() if found else len(challenge)
-    given: dict[str, str] = {}
-    while at < len(challenge):
-        each = _PARAMETER.match(challenge, at)
-        if each is None:
+def parse_challenge(text: str) -> dict[str, str]:
+    """Return the parameters of a Digest challenge; none if it is malformed or of another scheme."""
+    scheme = _SCHEME.match(text)
+    at = scheme.end() if scheme else len(text)
+    parameters: dict[str, str] = {}
+    while at < len(text):
+        parameter = _PARAMETER.match(text, at)
+        if parameter is None:
             return {}
-        given[each[1].lower()] = re.sub(r"\\(.)", r"\1", each[2]) if each[2] is not None else each[3]
-        at = each.end()
-    return given
+        name, quoted, token = parameter.groups()
+        parameters[name.lower()] = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        at = parameter.end()
+    return parameters
 
 
-def _algorithm(given: dict[str, str]) -> str:
-    name = given.get("algorithm", "MD5").upper()
-    known = name.removesuffix("-SESS") in _ALGORITHMS and {"realm", "nonce"} <= given.keys()
-    return name if known and "auth" in _offered(given) else ""
+def _algorithm(parameters: dict[str, str]) -> str:
+    return parameters.get("algorithm", "MD5").upper()
 
 
-def _offered(given: dict[str, str]) -> list[str]:
-    return [each.strip().lower() for each in given["qop"].split(",")] if "qop" in given else ["auth"]
+def _hash_name(parameters: dict[str, str]) -> str:
+    return _algorithm(parameters).removesuffix("-SESS")
 
 
-def _answered(
-    name: str, given: dict[str, str], credentials: Credentials, method: str, uri: str, cnonce: str
+def _is_supported(parameters: dict[str, str]) -> bool:
+    protections = [name.strip().lower() for name in parameters.get("qop", "auth").split(",")]
+    return (
+        {"realm", "nonce"} <= parameters.keys()
+        and _hash_name(parameters) in _HASHES
+        and "auth" in protections
+    )
+
+
+def _credentials_header(
+    challenge: dict[str, str], credentials: Credentials, method: str, uri: str, cnonce: str
 ) -> str:
     def digest(*parts: str) -> str:
-        return _ALGORITHMS[name.removesuffix("-SESS")](":".join(parts).encode()).hexdigest()
+        return _HASHES[_hash_name(challenge)](":".join(parts).encode()).hexdigest()
 
-    realm, nonce = given["realm"], given["nonce"]
+    realm, nonce = challenge["realm"], challenge["nonce"]
+    is_session = _algorithm(challenge).endswith("-SESS")
     secret = digest(credentials.user, realm, credentials.password)
-    if name.endswith("-SESS"):
+    if is_session:
         secret = digest(secret, nonce, cnonce)
-    told = {"username": credentials.user, "realm": realm, "nonce": nonce, "uri": uri}
-    if "qop" in given:
-        told["response"] = digest(secret, nonce, "00000001", cnonce, "auth", digest(method, uri))
+    fields = {"username": credentials.user, "realm": realm, "nonce": nonce, "uri": uri}
+    if "qop" in challenge:
+        fields["response"] = digest(secret, nonce, "00000001", cnonce, "auth", digest(method, uri))
         more = f', qop=auth, nc=00000001, cnonce="{cnonce}"'
     else:  # RFC 2069
-        told["response"] = digest(secret, nonce, digest(method, uri))
-        more = f', cnonce="{cnonce}"' if name.endswith("-SESS") else ""
-    if "opaque" in given:
-        told["opaque"] = given["opaque"]
-    quoted = ", ".join(f'{key}="{_escaped(value)}"' for key, value in told.items())
-    algorithm = f", algorithm={given['algorithm']}" if "algorithm" in given else ""
+        fields["response"] = digest(secret, nonce, digest(method, uri))
+        more = f', cnonce="{cnonce}"' if is_session else ""
+    if "opaque" in challenge:
+        fields["opaque"] = challenge["opaque"]
+    quoted = ", ".join(f'{name}="{_escape(value)}"' for name, value in fields.items())
+    algorithm = f", algorithm={challenge['algorithm']}" if "algorithm" in challenge else ""
     return f"Digest {quoted}{algorithm}{more}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,7 +1,7 @@
-"""SIP messages (RFC 3261 sections 7, 18.3 and 20): what comes in, read strictly; what goes out.
+"""SIP messages (RFC 3261 sections 7, 18.3 and 20): a strict reader, and a writer.
 
-What two readers may read differently is not read at all: a header of which there must be one stands once, lines end in
-CRLF, no control character stands anywhere. Text is latin-1 here, so that what is echoed goes back byte for byte.
+A message that two readers might understand differently is refused: a header that must be unique occurs once, lines end in
+CRLF, control characters occur nowhere. Text is latin-1, so that whatever is echoed leaves byte for byte.
 """
 
 import re
@@ -11,33 +11,34 @@ from typing import Final
 
 from msgspec import Struct
 
-LONGEST_HEAD: Final = 16 << 10  # bytes; an INVITE with everything has 4 KiB
-LONGEST_BODY: Final = 64 << 10
-_MOST_LINES: Final = 256
+MAX_HEAD: Final = 16 << 10  # bytes; an INVITE with everything has 4 KiB
+MAX_BODY: Final = 64 << 10
+_MAX_LINES: Final = 256
+_MAX_CSEQ: Final = 1 << 31
 _TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]+"  # noqa: S105 - a token of the grammar
-_START: Final = re.compile(rf"({_TOKEN}) (\S+) SIP/(\d+\.\d+)")
-_STATUS: Final = re.compile(r"SIP/2\.0 ([1-6]\d\d) (.*)")
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
+_REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) (\S+) SIP/(\d+\.\d+)")
+_STATUS_LINE: Final = re.compile(r"SIP/2\.0 ([1-6]\d\d) (.*)")
 _NAME: Final = re.compile(_TOKEN)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD: Final = re.compile(r"[ \t]*\r\n[ \t]+")
+_LENGTH: Final = re.compile(rf"[0-9]{{1,{len(str(MAX_BODY))}}}")
 _CSEQ: Final = re.compile(rf"(\d{{1,10}})[ \t]+({_TOKEN})")
-_MOST_CSEQ: Final = 1 << 31
-_QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _VIA: Final = re.compile(
     rf"SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*({_TOKEN})[ \t]+"
     r"([A-Za-z0-9.\-_]+|\[[0-9A-Fa-f:.]+\])(?:[ \t]*:[ \t]*(\d{1,5}))?",
     re.IGNORECASE,
 )
 _PARAMETER: Final = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*({_QUOTED}|[^\s;,\"<>]+))?")
-_NAMED: Final = re.compile(rf"[ \t]*(?:{_QUOTED}|[^\"<>,;:]*)[ \t]*<([^<>\s\"]+)>")
-_BARE: Final = re.compile(r"[ \t]*([^\s<>\",;?]+)")
-_NEXT: Final = re.compile(r"[ \t]*(?:,|$)")
+_NAME_ADDR: Final = re.compile(rf"[ \t]*(?:{_QUOTED}|[^\"<>,;:]*)[ \t]*<([^<>\s\"]+)>")
+_ADDR_SPEC: Final = re.compile(r"[ \t]*([^\s<>\",;?]+)")
+_SEPARATOR: Final = re.compile(r"[ \t]*(?:,|$)")
 _COMPACT: Final = {
     "c": "content-type", "e": "content-encoding", "f": "from", "i": "call-id", "k": "supported", "l": "content-length",
     "m": "contact", "s": "subject", "t": "to", "v": "via", "x": "session-expires", "y": "identity", "r": "refer-to",
     "b": "referred-by",
 }  # fmt: skip
-# As nearly everybody writes them, so that few names must be looked at.
+# The usual spellings, so that most names need no normalising.
 _NAMES: Final = {
     name: _COMPACT.get(name.lower(), name.lower())
     for name in (
@@ -45,33 +46,41 @@ _NAMES: Final = {
         "Content-Length", "P-Asserted-Identity", "Privacy", "Date", "Expires", "Route", "v", "f", "t", "i", "m", "l", "c",
     )
 }  # fmt: skip
-_ONCE: Final = ("from", "to", "call-id", "cseq")
-_ONCE_AT_MOST: Final = ("content-length", "max-forwards", "content-type")
+_REQUIRED_ONCE: Final = ("from", "to", "call-id", "cseq")
+_ONCE_AT_MOST: Final = ("max-forwards", "content-type")
 MAGIC: Final = "z9hg4bk"
 
 Headers = dict[str, list[str]]
 Fields = Iterable[tuple[str, str]]
+Parameters = dict[str, str | None]
 
 
 class NotSip(Exception):
-    """There is nobody to answer, or nothing that an answer could be matched by. The text repeats nothing of it."""
+    """A message that cannot be answered, or not SIP at all. The text repeats nothing of it."""
 
 
 class BadRequest(Exception):
-    """A request that is refused before it is understood, with the status and phrase of the answer."""
+    """A request that is refused before it is understood, with the status and phrase of the response."""
 
     def __init__(self, head: "Head", phrase: str, status: int = 400) -> None:
         super().__init__(phrase)
         self.head, self.phrase, self.status = head, phrase, status
 
 
+class Address(Struct, frozen=True):
+    """An entry of From, To, Contact, Record-Route and similar headers: the URI unchanged, and the header's parameters."""
+
+    uri: str
+    parameters: Parameters
+
+
 class Via(Struct, frozen=True):
-    """The topmost. `sent_by` is lower case, with the port as it stands; `end`: where it ends in the header's value."""
+    """The topmost Via. `sent_by` is lower case with its port; `end` is its length in the header's value."""
 
     transport: str
     sent_by: str
     port: int | None
-    parameters: dict[str, str | None]
+    parameters: Parameters
     end: int
 
     @property
@@ -80,14 +89,14 @@ class Via(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """A request without its body. `sender`, `target`: of From and To, where they could be read."""
+    """A request without its body. `sender` and `target` are From and To, or None where they are malformed."""
 
     method: str
     uri: str
     headers: Headers
     via: Via
-    sender: "Address | None" = None
-    target: "Address | None" = None
+    sender: Address | None = None
+    target: Address | None = None
 
     @property
     def from_tag(self) -> str:
@@ -97,8 +106,8 @@ class Head(Struct, frozen=True):
     def in_dialog(self) -> bool:
         return bool(self.target and self.target.parameters.get("tag"))
 
-    def one(self, name: str) -> str:
-        """Of a header that may stand once. Raises `BadRequest`."""
+    def single(self, name: str) -> str:
+        """Return the value of a header that may occur once, or an empty string. Raises `BadRequest`."""
         values = self.headers.get(name, ())
         if len(values) > 1:
             raise BadRequest(self, f"More than one {name}")
@@ -106,13 +115,13 @@ class Head(Struct, frozen=True):
 
     @property
     def length(self) -> int | None:
-        """Of the body, in bytes, if it is said."""
-        told = self.headers.get("content-length")
-        return int(told[0]) if told else None
+        """The body's length in bytes, if the head has one."""
+        value = first_value(self.headers, "content-length")
+        return int(value) if value else None
 
 
-class Answered(Struct, frozen=True):
-    """A response that came in."""
+class Response(Struct, frozen=True):
+    """A response from another SIP element."""
 
     status: int
     phrase: str
@@ -120,271 +129,260 @@ class Answered(Struct, frozen=True):
     body: bytes
 
 
-class Address(Struct, frozen=True):
-    """Of From, To, Contact, Record-Route and their like: the URI as it stands, and the header's parameters."""
-
-    uri: str
-    parameters: dict[str, str | None]
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-# ---- in --------------------------------------------------------------------------------------------------------------
-
-
-def head(raw: bytes) -> Head:
-    """A request's lines, without the empty one. Raises `NotSip`, also for a response; `BadRequest`."""
-    lines = _lines(raw)
-    start = _START.fullmatch(lines[0])
-    headers, faults = _fields(lines[1:])
-    if start is None and (_STATUS.match(lines[0]) or " SIP/" not in lines[0]):
+def read_head(raw: bytes) -> Head:
+    """Read a request up to its empty line. Raises `NotSip`, also for a response, and `BadRequest`."""
+    start_line, *header_lines = _split_lines(raw)
+    start = _REQUEST_LINE.fullmatch(start_line)
+    headers, header_fault = _read_headers(header_lines)
+    if start is None and (_STATUS_LINE.match(start_line) or " SIP/" not in start_line):
         raise NotSip("no request")
-    via = _via(headers)
+    via = _read_via(headers)
     method, uri, version = start.groups() if start else ("", "", "2.0")
-    sender, target = (_single(headers.get(name, ())) for name in ("from", "to"))
-    read = Head(method, uri, headers, via, sender, target)
+    sender, target = (_single_address(headers.get(name, ())) for name in ("from", "to"))
+    head = Head(method, uri, headers, via, sender, target)
     if start is None:
-        raise BadRequest(read, "Bad request line")
+        raise BadRequest(head, "Bad request line")
     if version != "2.0":
-        raise BadRequest(read, "Version Not Supported", 505)
-    if method == "ACK":
-        return read  # it is matched by its Via, and never answered
-    if faults or (fault := _fault(read)):
-        raise BadRequest(read, faults or fault)
-    return read
+        raise BadRequest(head, "Version Not Supported", 505)
+    fault = _find_length_fault(headers)
+    if method != "ACK":  # which is matched by its Via, and never answered
+        fault = fault or header_fault or _find_fault(head)
+    if fault:
+        raise BadRequest(head, fault)
+    return head
 
 
-def request(datagram: bytes) -> tuple[Head, bytes]:
-    """A whole request, as UDP brings it. What follows the body is left out (section 18.3)."""
+def read_request(datagram: bytes) -> tuple[Head, bytes]:
+    """Read a whole request, without the bytes that follow its body (section 18.3). Raises `NotSip`, `BadRequest`."""
     raw, _, body = datagram.partition(b"\r\n\r\n")
-    read = head(raw)
-    length = len(body) if read.length is None else read.length
+    head = read_head(raw)
+    length = len(body) if head.length is None else head.length
     if length > len(body):
-        raise BadRequest(read, "Content-Length is larger than the body")
-    return read, body[:length]
+        raise BadRequest(head, "Content-Length is larger than the body")
+    return head, body[:length]
 
 
-def response(datagram: bytes) -> Answered:
-    """Raises `NotSip`."""
+def read_response(datagram: bytes) -> Response:
+    """Read a whole response. Raises `NotSip`."""
     raw, _, body = datagram.partition(b"\r\n\r\n")
-    lines = _lines(raw)
-    start = _STATUS.fullmatch(lines[0])
-    headers, faults = _fields(lines[1:])
-    if start is None or faults or any(len(headers.get(name, ())) != 1 for name in _ONCE):
+    start_line, *header_lines = _split_lines(raw)
+    start = _STATUS_LINE.fullmatch(start_line)
+    headers, fault = _read_headers(header_lines)
+    if start is None or fault or any(len(headers.get(name, ())) != 1 for name in _REQUIRED_ONCE):
         raise NotSip("no response")
-    return Answered(int(start[1]), start[2], headers, body)
+    return Response(int(start[1]), start[2], headers, body)
 
 
-def _lines(raw: bytes) -> list[str]:
-    if len(raw) > LONGEST_HEAD:
-        raise NotSip("a head that is too long")
+def first_value(headers: Mapping[str, Sequence[str]], name: str) -> str:
+    values = headers.get(name)
+    return values[0] if values else ""
+
+
+def parse_addresses(value: str) -> list[Address]:
+    """Return the addresses in a header's value; none if any part of it is malformed."""
+    addresses: list[Address] = []
+    at = 0
+    while at <= len(value):
+        uri = _NAME_ADDR.match(value, at) or _ADDR_SPEC.match(value, at)
+        if uri is None:
+            return []
+        parameters, at = _read_parameters(value, uri.end())
+        separator = _SEPARATOR.match(value, at)
+        if parameters is None or separator is None:
+            return []
+        addresses.append(Address(uri[1], parameters))
+        at = separator.end()
+        if at == len(value) and not separator[0].endswith(","):
+            return addresses
+    return []
+
+
+def _split_lines(raw: bytes) -> list[str]:
+    if len(raw) > MAX_HEAD:
+        raise NotSip("the head is too long")
     text = raw.decode("latin-1")
     if "\r\n " in text or "\r\n\t" in text:
         text = _FOLD.sub(" ", text)
     lines = text.split("\r\n")
-    if len(lines) > _MOST_LINES or not text.count("\r") == text.count("\n") == len(lines) - 1:
-        raise NotSip("lines that do not end in CRLF, or too many of them")
+    if len(lines) > _MAX_LINES or not text.count("\r") == text.count("\n") == len(lines) - 1:
+        raise NotSip("too many lines, or lines that do not end in CRLF")
     return lines
 
 
-def _fields(lines: list[str]) -> tuple[Headers, str]:
-    """And what is wrong with them, if something is."""
+def _read_headers(lines: list[str]) -> tuple[Headers, str]:
+    """Return the well-formed headers, and what is wrong with the others, if anything."""
     headers: Headers = {}
     fault = ""
     for line in lines:
-        written, colon, value = line.partition(":")
-        name = _NAMES.get(written) or _name(written)
+        spelling, colon, value = line.partition(":")
+        name = _NAMES.get(spelling) or _normalise_name(spelling)
         if not colon or not name or (not value.isprintable() and _CONTROL.search(value)):
             fault = "Bad header line"
-        elif name in headers:
-            headers[name].append(value.strip(" \t"))
         else:
-            headers[name] = [value.strip(" \t")]
+            headers.setdefault(name, []).append(value.strip(" \t"))
     return headers, fault
 
 
-def _name(written: str) -> str:
-    """Nothing where it is none."""
-    name = written.rstrip(" \t").lower()
+def _normalise_name(spelling: str) -> str:
+    """Return a header's full name in lower case; an empty string if it is malformed."""
+    name = spelling.rstrip(" \t").lower()
     return _COMPACT.get(name, name) if _NAME.fullmatch(name) else ""
 
 
-def _fault(read: Head) -> str:
-    headers = read.headers
-    for name in _ONCE:
+def _find_length_fault(headers: Headers) -> str:
+    values = headers.get("content-length", ["0"])
+    if len(values) > 1:
+        return "More than one content-length"
+    is_valid = _LENGTH.fullmatch(values[0]) and int(values[0]) <= MAX_BODY
+    return "" if is_valid else "Bad Content-Length"
+
+
+def _find_fault(head: Head) -> str:
+    headers = head.headers
+    for name in _REQUIRED_ONCE:
         if len(headers.get(name, ())) != 1 or not headers[name][0]:
             return f"Exactly one {name} is needed"
     for name in _ONCE_AT_MOST:
         if len(headers.get(name, ())) > 1:
             return f"More than one {name}"
-    told = headers.get("content-length", ["0"])[0]
-    if not (
-        told.isascii()
-        and told.isdecimal()
-        and len(told) <= len(str(LONGEST_BODY))
-        and int(told) <= LONGEST_BODY
-    ):
-        return "Bad Content-Length"
-    found = _CSEQ.fullmatch(headers["cseq"][0])
-    if found is None or int(found[1]) >= _MOST_CSEQ or found[2] != read.method:
+    cseq = _CSEQ.fullmatch(headers["cseq"][0])
+    if cseq is None or int(cseq[1]) >= _MAX_CSEQ or cseq[2] != head.method:
         return "Bad CSeq"
-    return "" if read.sender and read.target else "Bad From or To"
+    return "" if head.sender and head.target else "Bad From or To"
 
 
-def _single(values: Sequence[str]) -> Address | None:
-    found = addresses(values[0]) if len(values) == 1 else []
-    return found[0] if len(found) == 1 else None
+def _single_address(values: Sequence[str]) -> Address | None:
+    addresses = parse_addresses(values[0]) if len(values) == 1 else []
+    return addresses[0] if len(addresses) == 1 else None
 
 
-def _via(headers: Headers) -> Via:
-    """The topmost, by which alone an answer can find its way."""
-    value = headers.get("via", [""])[0]
-    found = _VIA.match(value)
-    if found is None:
-        raise NotSip("no Via that could be read")
-    transport, host, port = found.groups()
-    parameters, end = _parameters(value, found.end())
-    if parameters is None or not _NEXT.match(value, end):
-        raise NotSip("no Via that could be read")
-    by = host.lower() if port is None else f"{host.lower()}:{int(port)}"
-    return Via(transport.upper(), by, int(port) if port else None, parameters, end)
+def _read_via(headers: Headers) -> Via:
+    """Read the topmost Via, without which no response finds its way. Raises `NotSip`."""
+    value = first_value(headers, "via")
+    via = _VIA.match(value)
+    parameters, end = _read_parameters(value, via.end()) if via else (None, 0)
+    if via is None or parameters is None or not _SEPARATOR.match(value, end):
+        raise NotSip("no readable Via")
+    transport, host, port = via.groups()
+    sent_by = host.lower() if port is None else f"{host.lower()}:{int(port)}"
+    return Via(transport.upper(), sent_by, int(port) if port else None, parameters, end)
 
 
-def _parameters(text: str, at: int) -> tuple[dict[str, str | None] | None, int]:
-    """From `at` on, and where they end; none where one stands twice."""
-    held: dict[str, str | None] = {}
-    while found := _PARAMETER.match(text, at):
-        name = found[1].lower()
-        if name in held:
+def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
+    """Return the parameters from `at` on, and where they end; None if one occurs twice."""
+    parameters: Parameters = {}
+    while parameter := _PARAMETER.match(text, at):
+        name = parameter[1].lower()
+        if name in parameters:
             return None, at
-        held[name] = found[2]
-        at = found.end()
-    return held, at
+        parameters[name] = parameter[2]
+        at = parameter.end()
+    return parameters, at
 
 
-def addresses(value: str) -> list[Address]:
-    """Of a header's value; none where any of it cannot be read."""
-    found: list[Address] = []
-    at = 0
-    while at <= len(value):
-        each = _NAMED.match(value, at) or _BARE.match(value, at)
-        if each is None:
-            return []
-        parameters, at = _parameters(value, each.end())
-        after = _NEXT.match(value, at)
-        if parameters is None or after is None:
-            return []
-        found.append(Address(each[1], parameters))
-        if after.end() == len(value) and not after[0].endswith(","):
-            return found
-        at = after.end()
-    return []
-
-
-def tokens(headers: Headers, name: str) -> list[str]:
-    """Of a header that lists them, as Require and Supported do, in lower case."""
-    return [
-        each.strip().lower() for value in headers.get(name, ()) for each in value.split(",") if each.strip()
-    ]
-
-
-# ---- out -------------------------------------------------------------------------------------------------------------
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 class Reply:
-    """The answers to one request that came from `host` and `port`. They share everything but status and fields: the To
-    tag too (section 8.2.6.2), which is made of the request and a secret, so that it need not be remembered."""
+    """The responses to one request from `host` and `port`. They differ in status and fields only, and share the To tag
+    (section 8.2.6.2): a keyed hash of the request, so that it need not be stored."""
 
-    def __init__(self, to: Head, host: str, port: int, secret: bytes) -> None:
-        self._to, self._host, self._port, self._secret = to, host, port, secret
+    def __init__(self, request: Head, host: str, port: int, secret: bytes) -> None:
+        self._request, self._host, self._port, self._secret = request, host, port, secret
         self._echo = ""
 
-    def bytes(self, status: int, phrase: str, fields: Fields = ()) -> bytes:
-        self._echo = self._echo or self._echoed()
-        more = "".join([f"{name}: {value}\r\n" for name, value in fields])
-        return f"SIP/2.0 {status} {phrase}\r\n{self._echo}{more}Content-Length: 0\r\n\r\n".encode("latin-1")
+    def encode(self, status: int, phrase: str, fields: Fields = ()) -> bytes:
+        self._echo = self._echo or self._echo_headers()
+        return _encode(f"SIP/2.0 {status} {phrase}\r\n{self._echo}", fields)
 
-    def _echoed(self) -> str:
-        headers = self._to.headers
+    def _echo_headers(self) -> str:
+        headers = self._request.headers
         first, *others = headers["via"]
-        lines = [f"Via: {value}\r\n" for value in (self._received(first), *others)]
-        for name, written in (("from", "From"), ("to", "To"), ("call-id", "Call-ID"), ("cseq", "CSeq")):
-            for value in headers.get(name, ())[:1]:
-                tagged = self._tagged(value) if name == "to" else value
-                lines.append(f"{written}: {tagged}\r\n")
+        lines = [f"Via: {value}\r\n" for value in (self._add_received(first), *others)]
+        for name, spelling in (("from", "From"), ("to", "To"), ("call-id", "Call-ID"), ("cseq", "CSeq")):
+            values = headers.get(name, ())[:1]
+            lines += [
+                f"{spelling}: {self._add_tag(value) if name == 'to' else value}\r\n" for value in values
+            ]
         lines += [f"Timestamp: {value}\r\n" for value in headers.get("timestamp", ())[:1]]
         return "".join(lines)
 
-    def _received(self, value: str) -> str:
-        """RFC 3261 section 18.2.1, RFC 3581 section 4: where the request really came from."""
-        via = self._to.via
-        kept = "".join(
-            f";{name}={told}" if told is not None else f";{name}"
-            for name, told in via.parameters.items()
+    def _add_received(self, value: str) -> str:
+        """Add the request's real source to its Via (RFC 3261 section 18.2.1, RFC 3581 section 4)."""
+        via = self._request.via
+        others = "".join(
+            f";{name}={parameter}" if parameter is not None else f";{name}"
+            for name, parameter in via.parameters.items()
             if name not in {"received", "rport"}
         )
         rport = f";rport={self._port}" if "rport" in via.parameters else ""
-        return f"SIP/2.0/{via.transport} {via.sent_by}{kept};received={self._host}{rport}{value[via.end :]}"
+        return f"SIP/2.0/{via.transport} {via.sent_by}{others};received={self._host}{rport}{value[via.end :]}"
 
-    def _tagged(self, value: str) -> str:
-        if self._to.target is None or self._to.in_dialog:
+    def _add_tag(self, value: str) -> str:
+        request = self._request
+        if request.target is None or request.in_dialog:
             return value
-        seed = f"{self._to.via.branch}\0{self._to.headers.get('call-id')}\0{self._to.headers.get('cseq')}"
+        seed = f"{request.via.branch}\0{request.headers.get('call-id')}\0{request.headers.get('cseq')}"
         return f"{value};tag={blake2b(seed.encode(), key=self._secret, digest_size=8).hexdigest()}"
 
 
-def written(start: str, fields: Fields, body: bytes = b"") -> bytes:
-    """A request. `fields` without Content-Length."""
+def write_request(start: str, fields: Fields, body: bytes = b"") -> bytes:
+    """Return a request with `fields`, to which Content-Length is added."""
+    return _encode(f"{start}\r\n", fields, body)
+
+
+def _encode(head: str, fields: Fields, body: bytes = b"") -> bytes:
     lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
-    return f"{start}\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+    return f"{head}{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------
 
 
 class Stream:
-    """What comes by TCP, cut into requests by their Content-Length, without which there is no telling where one ends
-    (section 18.3). It holds no more than one of them."""
+    """The bytes of a TCP connection, cut into requests by their Content-Length, which is therefore mandatory (section
+    18.3). It buffers at most one request."""
 
     def __init__(self) -> None:
-        self._held = b""
-        self._read: Head | None = None  # of the request whose body is still to come
+        self._buffer = b""
+        self._head: Head | None = None  # of the request whose body is incomplete
 
     @property
-    def midway(self) -> bool:
-        return bool(self._held)
+    def is_incomplete(self) -> bool:
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes] | None]:
-        """None for each ping (RFC 5626 section 4.4.1: two CRLF). Raises `NotSip`, `BadRequest`: hang up then."""
-        self._held += data
+        """Yield complete requests, and None for each ping (RFC 5626 section 4.4.1: two CRLF). Raises `NotSip`,
+        `BadRequest`: hang up then."""
+        self._buffer += data
         while True:
-            if self._held == b"\r\n":
+            if self._buffer == b"\r\n":
                 return  # half a ping
-            if self._held.startswith(b"\r\n"):
-                ping = self._held.startswith(b"\r\n\r\n")
-                self._held = self._held[4 if ping else 2 :]
-                if ping:
+            if self._buffer.startswith(b"\r\n"):
+                is_ping = self._buffer.startswith(b"\r\n\r\n")
+                self._buffer = self._buffer[4 if is_ping else 2 :]
+                if is_ping:
                     yield None
                 continue
-            whole = self._next()
-            if whole is None:
+            request = self._cut_request()
+            if request is None:
                 return
-            yield whole
+            yield request
 
-    def _next(self) -> tuple[Head, bytes] | None:
-        end = self._held.find(b"\r\n\r\n")
+    def _cut_request(self) -> tuple[Head, bytes] | None:
+        end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
-            if len(self._held) > LONGEST_HEAD:
-                raise NotSip("a head that is too long")
+            if len(self._buffer) > MAX_HEAD:
+                raise NotSip("the head is too long")
             return None
-        read = self._read = self._read or head(self._held[:end])
-        if read.length is None:
-            raise BadRequest(read, "Content-Length is needed over TCP")
-        begin, after = end + 4, end + 4 + read.length
-        if len(self._held) < after:
+        head = self._head = self._head or read_head(self._buffer[:end])
+        if head.length is None:
+            raise BadRequest(head, "Content-Length is needed over TCP")
+        begin, after = end + 4, end + 4 + head.length
+        if len(self._buffer) < after:
             return None
-        body, self._held, self._read = self._held[begin:after], self._held[after:], None
-        return read, body
-
-
-def first(headers: Mapping[str, list[str]], name: str) -> str:
-    values = headers.get(name)
-    return values[0] if values else ""
+        body, self._buffer, self._head = self._buffer[begin:after], self._buffer[after:], None
+        return head, body

@@ -1,4 +1,4 @@
-"""What a session border controller is told of an answer of the gate; server.py has the table."""
+"""The response to a session border controller, made from the gate's answer; server.py has the table."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,7 +15,7 @@ FAULT: Final = (
 _REFUSED: Final = {608: "Rejected", 603: "Decline", 403: "Forbidden"}
 
 
-def told(answer: Answer, trunk: SipTrunk) -> tuple[int, str, Fields]:
+def response_for(answer: Answer, trunk: SipTrunk) -> tuple[int, str, Fields]:
     if answer.decision == "allow" and answer.to:
         return 302, "Moved Temporarily", tuple(_contacts(answer, trunk))
     if not answer.decision_id:

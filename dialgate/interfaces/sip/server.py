@@ -32,9 +32,9 @@ from dialgate.interfaces.connections import is_scarce, most
 from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.refusal_log import RefusalLog
-from dialgate.interfaces.sip.asked import asked, unsupported
-from dialgate.interfaces.sip.message import BadRequest, Fields, Head, NotSip, Reply, Stream, request
-from dialgate.interfaces.sip.responses import FAULT, told
+from dialgate.interfaces.sip.message import BadRequest, Fields, Head, NotSip, Reply, Stream, read_request
+from dialgate.interfaces.sip.question import read_question, required_extensions
+from dialgate.interfaces.sip.responses import FAULT, response_for
 from dialgate.interfaces.sip.transactions import Timers, Transaction, Transactions, key_of
 from dialgate.interfaces.source_access import client_at
 from dialgate.ledger.schemas import OutcomeRequest
@@ -73,8 +73,8 @@ class Origin(Struct, frozen=True):
                 self.datagrams.sendto(data, (self.host, port))
 
 
-class _Asked(Struct, frozen=True):
-    """What a transaction remembers of its request."""
+class _Request(Struct, frozen=True):
+    """The request of a transaction."""
 
     origin: Origin
     head: Head
@@ -94,9 +94,9 @@ class SipDoor:
         self._transactions = Transactions(timers, listen.transactions)
         self._secret = os.urandom(16)
         self._loop = asyncio.get_running_loop()
-        self._known: tuple[Config | None, dict[str, Client | None]] = (None, {})
+        self._clients: tuple[Config | None, dict[str, Client | None]] = (None, {})
         self._timer: asyncio.TimerHandle | None = None
-        self._rings = 0
+        self._timer_at = 0
         self._refusals = RefusalLog("sip")
         self._checks: set[asyncio.Future[Answer]] = set()
         self._reports: set[asyncio.Task[None]] = set()
@@ -140,8 +140,8 @@ class SipDoor:
             await asyncio.wait(self._reports)
         if self._timer is not None:
             self._timer.cancel()
-        for each in list(self.connections):
-            each.drop()
+        for connection in list(self.connections):
+            connection.drop()
         if self._datagrams is not None:
             self._datagrams.close()
 
@@ -149,21 +149,20 @@ class SipDoor:
     def full(self) -> bool:
         return len(self.connections) >= self._most or is_scarce()
 
-    # ---- what is heard -----------------------------------------------------------------------------------------------
+    # ---- requests ------------------------------------------------------------------------------------------------------
 
     def client(self, host: str) -> Client | None:
-        """Whose address this is; remembered, as long as the configuration is the same."""
-        if self._known[0] is not self._app.config or len(self._known[1]) > _MOST_REMEMBERED:
-            self._known = (self._app.config, {})
-        known = self._known[1]
-        if host not in known:
-            known[host] = client_at(host, self._app.config)
-            if known[host] is None:
+        """Return the client with this address, from a cache that lasts as long as the configuration."""
+        if self._clients[0] is not self._app.config or len(self._clients[1]) > _MOST_REMEMBERED:
+            self._clients = (self._app.config, {})
+        clients = self._clients[1]
+        if host not in clients:
+            clients[host] = client_at(host, self._app.config)
+            if clients[host] is None:
                 _log.warning("no client has this source address", address=host)
-        return known[host]
+        return clients[host]
 
-    def heard(self, head: Head, origin: Origin, client: Client) -> None:
-        """One request, of a client."""
+    def handle(self, head: Head, origin: Origin, client: Client) -> None:
         transaction = self._transactions.find(head, origin.host)
         match head.method:
             case "ACK":
@@ -184,11 +183,11 @@ class SipDoor:
                 self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
 
     def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
-        """Without a memory: who asks again is told the same again."""
+        """Send a response that depends on the request only, so that no transaction is kept for it."""
         if head.method != "ACK":
-            origin.send(self._made(head, origin).bytes(status, phrase, fields), head)
+            origin.send(self._make_reply(head, origin).encode(status, phrase, fields), head)
 
-    def _made(self, head: Head, origin: Origin) -> Reply:
+    def _make_reply(self, head: Head, origin: Origin) -> Reply:
         return Reply(head, origin.host, origin.port, self._secret)
 
     def refuse(self, error: BadRequest, origin: Origin) -> None:
@@ -204,61 +203,63 @@ class SipDoor:
             transaction.cancelled = True
             self._conclude(transaction, 487, "Request Terminated", ())
 
-    def _invite(self, head: Head, origin: Origin, client: Client, known: Transaction | None) -> None:
-        question = asked(head)
-        if known is not None:
-            if known.about != question:  # a branch that is used twice
+    def _invite(self, head: Head, origin: Origin, client: Client, earlier: Transaction | None) -> None:
+        question = read_question(head)
+        if earlier is not None:
+            if earlier.question != question:  # a branch that is used twice
                 raise BadRequest(head, "Another request had this branch")
-            origin.send(self._transactions.again(known), head)
+            origin.send(self._transactions.repeat(earlier), head)
             return
         trunk = self._trunk(client)
         if head.in_dialog:
             self.reply(head, origin, 481, "Call/Transaction Does Not Exist")
         elif self._transactions.is_merged(head, origin.host):
             self.reply(head, origin, 482, "Loop Detected")
-        elif required := unsupported(head):
+        elif required := required_extensions(head):
             self.reply(head, origin, 420, "Bad Extension", (("Unsupported", required),))
         elif trunk is None or "check" not in client.scopes:
             self.reply(head, origin, 403, "Forbidden")
         elif self._transactions.full:
             self.reply(head, origin, *FAULT)
         else:
-            self._check(question, _Asked(origin, head, client, trunk))
+            self._check(question, _Request(origin, head, client, trunk))
 
     def _trunk(self, client: Client) -> SipTrunk | None:
-        """Of the configuration in force."""
+        """Return the client's trunk in the configuration in force."""
         sip: Sip | None = self._app.config.settings.sip
-        return next((each for each in sip.trunks if each.client == client.name), None) if sip else None
+        return next((trunk for trunk in sip.trunks if trunk.client == client.name), None) if sip else None
 
     # ---- the answer --------------------------------------------------------------------------------------------------
 
-    def _check(self, question: dict[str, str], about: _Asked) -> None:
-        given = {name: value for name, value in question.items() if value or name in {"to", "from"}}
+    def _check(self, question: dict[str, str], request: _Request) -> None:
+        fields = {name: value for name, value in question.items() if value or name in {"to", "from"}}
         try:
-            checked = convert({"campaign": about.trunk.campaign} | given, CheckRequest)
+            check = convert({"campaign": request.trunk.campaign} | fields, CheckRequest)
         except Fault:
-            raise BadRequest(about.head, "Bad Request") from None
-        head, origin = about.head, about.origin
+            raise BadRequest(request.head, "Bad Request") from None
+        head, origin = request.head, request.origin
         key = key_of(head, origin.host)
-        made = Transaction(key, self._made(head, origin), about, question, reliable=origin.reliable)
-        self._transactions.open(head, origin.host, made, self._now())
+        transaction = Transaction(
+            key, self._make_reply(head, origin), request, question, reliable=origin.reliable
+        )
+        self._transactions.open(head, origin.host, transaction, self._now())
         self._arm()
-        decided = self._app.gate.check(call(checked, about.client, "sip"), about.client)
-        self._checks.add(decided)
-        decided.add_done_callback(partial(self._decided, made))
+        future = self._app.gate.check(call(check, request.client, "sip"), request.client)
+        self._checks.add(future)
+        future.add_done_callback(partial(self._on_answer, transaction))
 
-    def _decided(self, transaction: Transaction, decided: asyncio.Future[Answer]) -> None:
-        self._checks.discard(decided)
-        answer, about = decided.result(), transaction.peer
+    def _on_answer(self, transaction: Transaction, future: asyncio.Future[Answer]) -> None:
+        self._checks.discard(future)
+        answer, request = future.result(), transaction.peer
         if transaction.state == "proceeding":
-            self._conclude(transaction, *told(answer, about.trunk))
+            self._conclude(transaction, *response_for(answer, request.trunk))
         elif transaction.cancelled and answer.decision == "allow":
-            task = self._loop.create_task(self._given_back(answer.decision_id, about.client))
+            task = self._loop.create_task(self._return_attempt(answer.decision_id, request.client))
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)
 
-    async def _given_back(self, decision: str, client: Client) -> None:
-        """A call that was cancelled while it was checked is none that the person had."""
+    async def _return_attempt(self, decision: str, client: Client) -> None:
+        """Report a call that was cancelled during its check as not dialled, so that it does not count."""
         try:
             await self._app.registrar.outcomes.result(
                 client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
@@ -267,8 +268,8 @@ class SipDoor:
             _log.warning("a cancelled call stays counted", decision=decision, problem=str(error))
 
     def _conclude(self, transaction: Transaction, status: int, phrase: str, fields: Fields) -> None:
-        said = self._transactions.answer(transaction, status, phrase, fields, self._now())
-        transaction.peer.origin.send(said, transaction.peer.head)
+        message = self._transactions.answer(transaction, status, phrase, fields, self._now())
+        transaction.peer.origin.send(message, transaction.peer.head)
         self._arm()
 
     # ---- time --------------------------------------------------------------------------------------------------------
@@ -277,22 +278,22 @@ class SipDoor:
         return int(self._loop.time() * 1000)
 
     def _arm(self) -> None:
-        """The timer stands at what is due first."""
+        """Set the timer to the transaction that is due first."""
         due = self._transactions.next_due
         if due is None:
             return
         if self._timer is not None:
-            if self._rings <= due:
+            if self._timer_at <= due:
                 return
             self._timer.cancel()
-        self._rings = due
+        self._timer_at = due
         self._timer = self._loop.call_later(max(due - self._now(), 0) / 1000 + 0.001, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        for transaction, said in self._transactions.due(self._now()):
-            if said:
-                transaction.peer.origin.send(said, transaction.peer.head)
+        for transaction, message in self._transactions.due(self._now()):
+            if message:
+                transaction.peer.origin.send(message, transaction.peer.head)
             else:
                 self._conclude(transaction, *FAULT)
                 self._app.metrics.faults.labels("sip").inc()
@@ -313,8 +314,8 @@ class Datagrams(asyncio.DatagramProtocol):
             return
         origin = Origin(addr[0], addr[1], datagrams=self._transport)
         try:
-            head, _ = request(data)
-            self._door.heard(head, origin, client)
+            head, _ = read_request(data)
+            self._door.handle(head, origin, client)
         except BadRequest as error:
             self._door.refuse(error, origin)
         except NotSip:
@@ -322,12 +323,12 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """One of TCP. It is hung up on for what cannot be cut into requests, and where a request does not come whole."""
+    """A TCP connection. It is closed when its bytes cannot be cut into requests, or a request stays incomplete."""
 
     def __init__(self, door: SipDoor) -> None:
         self._door = door
         self._stream = Stream()
-        self._patience: asyncio.TimerHandle | None = None
+        self._timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -340,43 +341,42 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
         self._door.connections.discard(self)
-        self._rest()
+        self._stop_timeout()
 
     def drop(self) -> None:
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         try:
-            for whole in self._stream.feed(data):
-                self._rest()
-                self._heard(whole)
+            for request in self._stream.feed(data):
+                self._stop_timeout()
+                self._handle(request)
         except BadRequest as error:
             self._door.refuse(error, self._origin)
             self.drop()
         except NotSip:
             self.drop()
-        if not self._stream.midway:
-            self._rest()
-        elif self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(_READ_SECONDS, self.drop)
+        if not self._stream.is_incomplete:
+            self._stop_timeout()
+        elif self._timeout is None:
+            self._timeout = asyncio.get_running_loop().call_later(_READ_SECONDS, self.drop)
 
-    def _heard(self, whole: tuple[Head, bytes] | None) -> None:
+    def _handle(self, request: tuple[Head, bytes] | None) -> None:
         client = self._door.client(self._origin.host)
         if client is None or self._transport.is_closing():
             return
-        if whole is None:
+        if request is None:
             self._transport.write(_PONG)
             return
         try:
-            self._door.heard(whole[0], self._origin, client)
-        except BadRequest as error:  # it was whole: what follows it can be read
+            self._door.handle(request[0], self._origin, client)
+        except BadRequest as error:  # it was complete: the next request can be read
             self._door.refuse(error, self._origin)
 
-    def _rest(self) -> None:
-        """It owes us nothing."""
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timeout(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
 
 
 def _widen(transport: asyncio.DatagramTransport) -> None:

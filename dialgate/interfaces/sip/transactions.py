@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from dialgate.interfaces.sip.message import MAGIC, Fields, Head, Reply, first
+from dialgate.interfaces.sip.message import MAGIC, Fields, Head, Reply, first_value
 
 Ms: TypeAlias = int  # of a steady clock
 Key: TypeAlias = tuple[str, ...]
@@ -39,10 +39,10 @@ class Timers(Struct, frozen=True, kw_only=True):
 
 
 class Transaction:
-    """`peer` is the caller's business. `wake`: when something is to be done about it; `about`: what was asked."""
+    """`peer` is the caller's business. `wake`: when it is due next; `question`: the check in it."""
 
-    def __init__(self, key: Key, reply: Reply, peer: Any, about: object, *, reliable: bool) -> None:
-        self.key, self.reply, self.peer, self.about, self.reliable = key, reply, peer, about, reliable
+    def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
+        self.key, self.reply, self.peer, self.question, self.reliable = key, reply, peer, question, reliable
         self.state: Literal["proceeding", "completed", "confirmed"] = "proceeding"
         self.merged: Key = ()
         self.last = b""
@@ -86,8 +86,8 @@ class Transactions:
         transaction.ends = now + self.timers.deadline
         self._wake(transaction, min(now + self.timers.trying, transaction.ends))
 
-    def again(self, transaction: Transaction) -> bytes:
-        """What a retransmission gets: the last that was said, or that it was heard."""
+    def repeat(self, transaction: Transaction) -> bytes:
+        """Return the response to a retransmission: the last one, or 100 Trying."""
         if transaction.state == "confirmed":
             return b""
         return transaction.last or self._trying(transaction)
@@ -97,7 +97,7 @@ class Transactions:
         if transaction.state != "proceeding":
             return b""
         transaction.state = "completed"
-        transaction.last = transaction.reply.bytes(status, phrase, fields)
+        transaction.last = transaction.reply.encode(status, phrase, fields)
         transaction.ends = now + self.timers.lifetime
         transaction.pause = self.timers.t1
         self._wake(transaction, transaction.ends if transaction.reliable else now + transaction.pause)
@@ -113,16 +113,16 @@ class Transactions:
             self._wake(transaction, now + self.timers.t4)
 
     def due(self, now: Ms) -> Iterator[Sending]:
-        """What is to be sent by now. A transaction that is past its deadline comes with nothing: answer it."""
+        """Yield the messages that are due. One past its deadline comes without a message: answer it."""
         while self._due and self._due[0][0] <= now:
             at, _, transaction = heapq.heappop(self._due)
             if at != transaction.wake:
                 continue  # something happened meanwhile
-            said = self._woken(transaction, now)
-            if said is not None:
-                yield transaction, said
+            message = self._wake_up(transaction, now)
+            if message is not None:
+                yield transaction, message
 
-    def _woken(self, transaction: Transaction, now: Ms) -> bytes | None:
+    def _wake_up(self, transaction: Transaction, now: Ms) -> bytes | None:
         if transaction.state == "proceeding":
             if now >= transaction.ends:
                 return b""
@@ -137,7 +137,7 @@ class Transactions:
 
     @staticmethod
     def _trying(transaction: Transaction) -> bytes:
-        transaction.last = transaction.reply.bytes(*TRYING)
+        transaction.last = transaction.reply.encode(*TRYING)
         return transaction.last
 
     def _wake(self, transaction: Transaction, at: Ms) -> None:
@@ -159,8 +159,8 @@ def key_of(head: Head, source: str) -> Key:
     if via.branch.startswith(MAGIC):
         return (source, via.branch, via.sent_by, method)
     headers = head.headers
-    cseq = first(headers, "cseq").partition(" ")[0]
-    own = (head.from_tag, first(headers, "call-id"), cseq, method)
+    cseq = first_value(headers, "cseq").partition(" ")[0]
+    own = (head.from_tag, first_value(headers, "call-id"), cseq, method)
     return (source, headers["via"][0], head.uri, *own)
 
 
