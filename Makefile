@@ -7,7 +7,7 @@ BIN := .venv/bin
 SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
   prometheus poppler-utils systemd openssl e2fsprogs
 # What decides has tests of its own, which must take every branch of it; elsewhere no figure is demanded.
-DECIDES := test_cases test_decision test_law test_numberset test_primitives test_snapshot
+DECIDES := core/test_cases core/test_decision core/test_law lists/test_number_set lists/test_snapshot native/test_primitives
 # They wait as often as they work: one more than there are processors.
 WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Of a hundred processes that a test run starts, each would read all of our code anew.
@@ -57,11 +57,11 @@ torture: .venv/developing
 	$(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_INDEX_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 \
 	  $(BIN)/python -m pytest $(HOURS) \
-	  tests/test_pipeline.py tests/test_store_histories.py tests/test_crash.py tests/test_checkpoints.py tests/test_evidence.py tests/test_kamailio_fuzz.py tests/test_index.py
+	  tests/gate/test_pipeline.py tests/store/test_store_histories.py tests/gate/test_crash.py tests/decision_log/test_checkpoints.py tests/audit/test_evidence.py tests/deploy/test_kamailio_fuzz.py tests/decision_log/test_archive_index.py
 
 # An hour of the demonstration, watched by a real Prometheus with the shipped rules: none may fire.
 watch: .venv/developing system
-	DIALGATE_WATCH=3600 $(BIN)/python -m pytest $(HOURS) tests/test_demo.py
+	DIALGATE_WATCH=3600 $(BIN)/python -m pytest $(HOURS) tests/tools/test_demo.py
 
 lint: .venv/developing
 	$(BIN)/ruff check
@@ -92,11 +92,11 @@ bench: .venv/installed
 # What CI does once: the master of a Cluster, and of a Sentinel trio, killed 200 times under load; `make failover CALLERS=24` asks more.
 CALLERS := 6
 failover: .venv/developing
-	DIALGATE_FAILOVERS=200 DIALGATE_CALLERS=$(CALLERS) $(BIN)/python -m pytest $(HOURS) -s tests/test_failover.py
+	DIALGATE_FAILOVERS=200 DIALGATE_CALLERS=$(CALLERS) $(BIN)/python -m pytest $(HOURS) -s tests/store/test_failover.py
 
 # What CI does a few times: the nightly job killed at 200 points.
 kill: .venv/developing
-	DIALGATE_REGISTRY_KILLS=200 $(BIN)/python -m pytest $(HOURS) tests/test_registry_kill.py
+	DIALGATE_REGISTRY_KILLS=200 $(BIN)/python -m pytest $(HOURS) tests/registry_sync/test_registry_kill.py
 
 # Without ensurepip, which Debian puts in a package of its own: the system's pip installs one into the environment.
 .venv/bin/pip:

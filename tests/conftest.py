@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import world
-from tests.ports import free_port
-from tests.replaying import Tally, replay_all
-from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks
+from tests.support import world
+from tests.support.ports import free_port
+from tests.support.replay_check import Tally, replay_all
+from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks
 
 # How long an example takes says more of the machine than of us.
 settings.register_profile(
@@ -52,10 +52,10 @@ def unused_udp_port() -> int:
 # The files that take more than 5 s, the longest first. They run first, so that no worker ends alone with a long one.
 # `make test-fast` leaves them out.
 LONG = (
-    "test_alerts_fired", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_index", "test_crash", "test_start", "test_store",
+    "test_alerts_fired", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_archive_index", "test_crash", "test_start", "test_store",
     "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions", "test_alerts",
     "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
-    "test_cases_through_gate", "test_replay", "test_timestamps", "test_service", "test_registry_import",
+    "test_cases_through_gate", "test_replay", "test_timestamps", "test_gate", "test_registry_import",
     "test_fastagi", "test_cli_answers", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections",
 )  # fmt: skip
 

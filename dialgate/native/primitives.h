@@ -1,7 +1,7 @@
 /* What is done for every call and is nothing but arithmetic on bytes: the look-up in a number set, the chain of the log, and
  * bringing a file to the disk.
  * `fallback.py` says the same in Python, is what a machine without a compiler runs, and is what
- * tests/test_primitives.py holds this to. Nothing here knows what a call is. */
+ * tests/native/test_primitives.py holds this to. Nothing here knows what a call is. */
 
 #ifndef DIALGATE_PRIMITIVES_H
 #define DIALGATE_PRIMITIVES_H

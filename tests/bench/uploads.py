@@ -24,7 +24,7 @@ from dialgate.core.model import DAY, HOUR
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.bench import Figure, servers
 from tests.bench import ROOT
-from tests.world import CALLER, KEY, SCOPES, client, publish_answers, write_folder
+from tests.support.world import CALLER, KEY, SCOPES, client, publish_answers, write_folder
 
 SECONDS: Final = 10.0
 UPLOADS, ROWS = 8, 500_000  # each row has 13 bytes

@@ -1,5 +1,5 @@
 """What every byte from outside must keep to. Each target takes bytes, and raises AssertionError where the promise in its
-first line is broken, else returns what it read, which is empty where it read nothing. hypothesis (tests/test_fuzz.py) and atheris (`make fuzz`) feed the same.
+first line is broken, else returns what it read, which is empty where it read nothing. hypothesis (tests/interfaces/test_fuzz.py) and atheris (`make fuzz`) feed the same.
 """
 
 import asyncio

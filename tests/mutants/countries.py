@@ -25,11 +25,11 @@ from dialgate.core.decision import decide
 from dialgate.core.law import SECTIONS, Binding, Law, LawError, Section, parse_law
 from dialgate.core.model import CallType, Campaign, Controller, Decision, Facts, Purpose
 from dialgate.core.rules import RULES
-from tests import casebook, grid
-from tests.casebook import Wanted, merged
-from tests.citations import matches
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
+from tests.support import casebook, decision_tables
+from tests.support.casebook import Wanted, merged
+from tests.support.citations import matches
 
 ONE_DAY = timedelta(days=1)
 # Keys that are no law.
@@ -385,7 +385,7 @@ def _examples(country: str) -> Iterator[Example]:
             )
     if country == "IT":
         usual = casebook.law_of(country)
-        for row in grid.read_rows():
+        for row in decision_tables.read_rows():
             for question in row.questions:
                 about = f"{row.file}: {row.table}: {row.text}"
                 yield Example(

@@ -12,8 +12,7 @@ from typing import NamedTuple
 from tests.mutants import operators, runner, survivors
 from tests.mutants.operators import Change
 from tests.mutants.survivors import Mutant
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
 
 
 class Group(NamedTuple):
@@ -25,7 +24,7 @@ class Group(NamedTuple):
     most: int = 0
 
 
-_CASES = ("test_cases", "test_grid", "test_decision", "test_law")
+_CASES = ("core/test_cases", "core/test_grid", "core/test_decision", "core/test_law")
 GROUPS = (
     Group(
         (
@@ -34,12 +33,12 @@ GROUPS = (
             "dialgate/core/decision.py",
             "dialgate/core/legal_basis.py",
         ),
-        (*_CASES, "test_entry_into_force"),
+        (*_CASES, "core/test_entry_into_force"),
     ),
-    Group(("dialgate/gate/caller_ids.py",), (*_CASES, "test_cases_through_gate")),
+    Group(("dialgate/gate/caller_ids.py",), (*_CASES, "gate/test_cases_through_gate")),
     Group(
         ("dialgate/native/fallback.py", "dialgate/lists/number_set.py", "dialgate/lists/snapshot.py"),
-        ("test_snapshot", "test_numberset", "test_primitives"),
+        ("lists/test_snapshot", "lists/test_number_set", "native/test_primitives"),
     ),
     Group(
         (
@@ -49,17 +48,21 @@ GROUPS = (
             "dialgate/gate/gate.py",
         ),
         (
-            "test_batch",
-            "test_http",
-            "test_call_id",
-            "test_decision_ids",
-            "test_decisions",
-            "test_pipeline",
-            "test_cases_through_gate",
+            "gate/test_batch",
+            "interfaces/http/test_http",
+            "decision_log/test_call_id",
+            "audit/test_decision_ids",
+            "audit/test_search",
+            "gate/test_pipeline",
+            "gate/test_cases_through_gate",
         ),
         most=20,
     ),
-    Group(("dialgate/store/sqlite.py",), ("test_store", "test_pipeline", "test_decisions"), most=20),
+    Group(
+        ("dialgate/store/sqlite.py",),
+        ("store/test_store", "gate/test_pipeline", "audit/test_search"),
+        most=20,
+    ),
 )
 
 
@@ -83,7 +86,7 @@ def main() -> int:
             for path in chosen_files(group, options.files)
             for each in chosen(path, group, options.since, options.most)
         ]
-        tests = [f"tests/{name}.py" for name in group.tests if (ROOT / f"tests/{name}.py").exists()]
+        tests = [f"tests/{name}.py" for name in group.tests]
         if changes:
             tried += [change.mutant for change in changes]
             survived += run(changes, tests, known)

@@ -5,7 +5,7 @@ deeper, so 2,400,000 numbers are a proof for the metadata that is installed. The
 they are one small change away from a number that is valid.
 
 Of the slow path this asks `_exactly`, which is all of it for a plus sign and digits but the words of a refusal, and
-those cost four times as much; `tests/test_phone.py` compares with the whole.
+those cost four times as much; `tests/core/test_phone.py` compares with the whole.
 """
 
 import random

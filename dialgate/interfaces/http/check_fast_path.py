@@ -6,7 +6,7 @@ instead: the request is read and answered in place.
 
 The lane takes a request only when it is beyond doubt: this path, HTTP/1.1, whole, one length, a key, none of the headers
 that change what a request is. At the first that is not, the connection is handed to aiohttp, with every byte that was
-not taken, and stays there. What is told is the same on both ways; tests/test_http_lane.py asks on both.
+not taken, and stays there. What is told is the same on both ways; tests/interfaces/http/test_http_lane.py asks on both.
 """
 
 import asyncio

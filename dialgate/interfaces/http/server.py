@@ -2,7 +2,7 @@
 
 aiohttp waits without end for a request's head and answers an ill-formed one with text that quotes it. Both are mended
 in `_Connection`, which also serves the lane. It reads and sets some private fields of aiohttp's protocol, whose version is
-therefore held in pyproject.toml; tests/test_http.py and tests/test_http_lane.py hold it to them with raw sockets.
+therefore held in pyproject.toml; tests/interfaces/http/test_http.py and tests/interfaces/http/test_http_lane.py hold it to them with raw sockets.
 """
 
 import asyncio

@@ -1,0 +1,497 @@
+"""Every call that passed by the gate is found, each by its kind, and no other; in what three kinds of switches write."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+from typer.testing import CliRunner
+
+from dialgate.audit.reconciliation import cdr, matching
+from dialgate.audit.reconciliation.cdr import CdrUnreadable, Columns
+from dialgate.audit.reconciliation.cdr_asterisk import Trunks
+from dialgate.audit.reconciliation.matching import Finding, Node, Report
+from dialgate.config.clients import Client
+from dialgate.core.model import DAY, MINUTE, SECOND, Call
+from dialgate.crypto.keys import KeyRetired, Keys
+from dialgate.decision_log.archive import due
+from dialgate.decision_log.archive.packing import pack
+from dialgate.interfaces.cli import main
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, LIST, LISTED, NOW, World, publish_answers
+
+OTHERS = [f"+3906123470{at:02}" for at in range(40)]
+LINE = "+390612340000"
+
+
+class Row(Struct):
+    """A call that left, `after` seconds from NOW."""
+
+    called: str
+    after: float = 1
+    caller: str = CALLER
+    call_id: str = ""
+    status: str = "200"
+    decision: str = ""
+
+
+@pytest.fixture
+async def gate(tmp_path: Path) -> AsyncIterator[World]:
+    async with world.running(tmp_path, log_segment_mb=1) as made:
+        publish_answers(made.app.config.data, dict.fromkeys(OTHERS, False), NOW - DAY)
+        async with made.client.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED, *OTHERS]}) as answer:
+            assert answer.status == 201
+        await made.app.tick()
+        yield made
+
+
+async def decided(gate: World, to: str, *, after: int = 0, call_id: str = "") -> str:
+    """A decision about it at `after` seconds from NOW."""
+    gate.hand.at = NOW + after * SECOND
+    client = Client(name="tests", controllers=("acme",), scopes=("check",))
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client="tests", interface="http")
+    return (await gate.app.gate.check(call, client)).decision_id
+
+
+def written(folder: Path, rows: list[Row]) -> Path:
+    path = folder / "trunk.csv"
+    lines = ["time,called,caller,call_id,status,decision"]
+    for each in rows:
+        at = datetime.fromtimestamp(NOW / 1000 + each.after, UTC).isoformat()
+        lines.append(f"{at},{each.called},{each.caller},{each.call_id},{each.status},{each.decision}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def reconciled(gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC") -> Report:
+    data = gate.app.config.data
+    calls = cdr.read(path, format_, Columns(), zone)
+    nodes = Node.all(data)
+    own = frozenset({LINE, CALLER})
+    return matching.reconcile([calls], nodes, home="IT", own=own, skew=5 * SECOND)
+
+
+def kinds(report: Report) -> list[tuple[int, str]]:
+    return [(each.line, each.kind) for each in report.findings]
+
+
+async def test_each_way_to_pass_by_the_gate_is_found_and_nothing_else(gate: World, tmp_path: Path) -> None:
+    named = await decided(gate, OTHERS[0], call_id="c-0")
+    for number in (*OTHERS[1:8], LISTED):
+        await decided(gate, number)
+    rows = [
+        Row(OTHERS[0], call_id="c-0"),  # line 2
+        Row(OTHERS[1], after=-4),  # within the skew
+        Row(OTHERS[2], after=15 * 60 + 4),
+        Row(OTHERS[3].removeprefix("+39"), caller=CALLER.removeprefix("+39")),
+        Row("+390612999999"),  # 6: nobody asked
+        Row(LISTED),  # 7
+        Row(OTHERS[4], after=15 * 60 + 6),  # 8
+        Row(OTHERS[5], after=-6),  # 9: before it was decided
+        Row(OTHERS[6]),
+        Row(OTHERS[6], after=2),  # 11
+        Row(OTHERS[7], caller="+390699999999"),  # 12
+        Row("+390612888888", call_id="c-0"),  # 13
+        Row("+390612777777", decision=named),  # 14
+        Row("anonymous"),  # 15
+        Row(LINE, caller="+390699999999"),  # a probe
+    ]
+    report = reconciled(gate, written(tmp_path, rows))
+    assert kinds(report) == [
+        (6, "undecided"), (7, "denied"), (8, "expired"), (9, "undecided"), (11, "twice"), (12, "other_caller_id"),
+        (13, "other_number"), (14, "other_number"), (15, "unreadable"),
+    ]  # fmt: skip
+    assert (report.calls, report.matched, report.own, report.legs) == (14, 5, 1, 0)
+    assert report.findings[6].decision == named
+
+
+async def test_a_call_that_goes_on_to_another_trunk_is_one_call(gate: World, tmp_path: Path) -> None:
+    for number in OTHERS[:3]:
+        await decided(gate, number)
+    rows = [
+        Row(OTHERS[0], call_id="a", status="503"), Row(OTHERS[0], after=2, call_id="a", status="486"),
+        Row(OTHERS[0], after=4, call_id="a"),
+        Row(OTHERS[1], call_id="b"), Row(OTHERS[1], after=60, call_id="b"),  # 6: it had been answered
+        Row(OTHERS[2], call_id="c", status="503"), Row(OTHERS[2], after=2, call_id="d"),  # 8: another call
+    ]  # fmt: skip
+    report = reconciled(gate, written(tmp_path, rows))
+    assert (kinds(report), report.legs) == ([(6, "twice"), (8, "twice")], 2)
+
+
+async def test_every_call_that_can_be_allowed_is_and_each_allow_is_used_once(
+    gate: World, tmp_path: Path
+) -> None:
+    """Against the greatest matching there is, found by trying all."""
+    data = gate.app.config.data
+    number = OTHERS[0]
+    made = [await decided(gate, number, after=at) for at in (0, 300, 600, 900)]
+    assert all(made)
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.integers(-100, 2000), max_size=6))
+    def tried(times: list[int]) -> None:
+        path = written(tmp_path, [Row(number, after=at) for at in times])
+        nodes = Node.all(data)
+        calls = [cdr.read(path, "csv", Columns(), "UTC")] if times else []
+        report = matching.reconcile(calls, nodes, home="IT", own=frozenset(), skew=5 * SECOND)
+        assert report.matched == most(sorted(times), (0, 300, 600, 900))
+
+    await asyncio.to_thread(tried)
+
+
+def most(times: list[int], allows: tuple[int, ...]) -> int:
+    if not times:
+        return 0
+    at, *rest = times
+    fits = [each for each in allows if each - 5 <= at <= each + 905]
+    taken = [1 + most(rest, tuple(other for other in allows if other != each)) for each in fits]
+    return max([most(rest, allows), *taken])
+
+
+async def test_a_packed_log_says_what_it_said_before(gate: World, tmp_path: Path) -> None:
+    for at, number in enumerate(OTHERS[:4]):
+        await decided(gate, number, call_id=f"c-{at}")
+    rows = [
+        Row(OTHERS[0]),
+        Row(OTHERS[1]),
+        Row(OTHERS[1]),
+        Row(LISTED),
+        Row("+390612888888", call_id="c-2"),
+    ]
+    before = reconciled(gate, written(tmp_path, rows))
+    await asyncio.gather(
+        *(decided(gate, f"+39061299{at:04}") for at in range(4_000))
+    )  # more than a file holds
+    gate.hand.at = NOW + 2 * MINUTE
+    await gate.app.tick()  # a checkpoint, without which nothing may be packed
+    assert [pack(each) for each in due(gate.app.config.data / "log", NOW + DAY)]
+    after = reconciled(gate, written(tmp_path, rows))
+    assert (after.findings, after.matched) == (before.findings, before.matched)
+    assert kinds(before) == [(4, "twice"), (5, "undecided"), (6, "other_number")]
+
+
+async def test_a_month_whose_keys_are_gone_cannot_be_reconciled(gate: World, tmp_path: Path) -> None:
+    await decided(gate, CLEAR)
+    keys = Keys.open(gate.app.config.data / "keys.json")
+    keys.month(NOW + 40 * DAY)
+    keys.retire("2026-11")
+    with pytest.raises(KeyRetired, match="2026-11"):
+        reconciled(gate, written(tmp_path, [Row(CLEAR)]))
+
+
+# ---- what switches write ---------------------------------------------------------------------------------------------
+
+_MASTER = '"","{}","{}","dialer","""Acme"" <{}>","PJSIP/a-1","PJSIP/trunk-2","{}","{}","{}","","{}",{},0,"{}","DOCUMENTATION","{}",""'
+
+
+def master(called: str, dialled: str, *, app: str = "Dial", at: str = "2026-11-24 10:00:02", end: str = "ANSWERED", uniqueid: str = "1.1") -> str:  # fmt: skip
+    return _MASTER.format(CALLER, called, CALLER, app, dialled, at, at, 9, end, uniqueid)
+
+
+async def test_asterisk_is_read_by_what_it_dialled(gate: World, tmp_path: Path) -> None:
+    """The extension may have had a prefix; the times are those of Rome."""
+    for number in OTHERS[:4]:
+        await decided(gate, number)
+    path = tmp_path / "Master.csv"
+    lines = [
+        master(f"9{OTHERS[0]}", f"PJSIP/{OTHERS[0]}@trunk,60,Tt"),
+        master(f"9{OTHERS[1]}", f"PJSIP/trunk/sip:{OTHERS[1]}@sbc.example,60"),
+        master(OTHERS[2], f"SIP/trunk/{OTHERS[2]},60", end="CONGESTION", uniqueid="1.2"),
+        master(OTHERS[2], f"SIP/backup/{OTHERS[2]}", at="2026-11-24 10:00:09", uniqueid="1.2"),
+        master("+390612999999", "agi://127.0.0.1/check", app="AGI"),
+        master(OTHERS[3], f"PJSIP/{LISTED}@trunk"),
+        master(OTHERS[3], f"PJSIP/{OTHERS[3]}@trunk&PJSIP/{LISTED}@trunk"),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    report = reconciled(gate, path, "asterisk", "Europe/Rome")
+    assert (kinds(report), report.matched, report.legs) == ([(6, "undecided"), (7, "unreadable")], 3, 1)
+
+
+TRUNKS = Trunks(names=("trunk",), incoming=("from-trunk",))
+
+
+def cdr_row(app: str, data: str, a: str, b: str = "", **others: str) -> str:
+    """A row as cdr_csv writes it, by Asterisk 22.10.1; times in UTC. `a` and `b`: the names of the channels."""
+    cells = {
+        "accountcode": "", "src": CALLER, "dst": "s", "dcontext": "out", "clid": f'"" <{CALLER}>', "channel": a,
+        "dstchannel": b, "lastapp": app, "lastdata": data, "start": "2026-11-24 09:00:02", "answer": "",
+        "end": "2026-11-24 09:00:12", "duration": "10", "billsec": "0", "disposition": "ANSWERED",
+        "amaflags": "DOCUMENTATION", "uniqueid": "1795510800.1", "userfield": "",
+    } | others  # fmt: skip
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells.values())
+
+
+def trunked(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS) -> Report:
+    path.write_text("\n".join(rows) + "\n")
+    calls = cdr.read(path, "asterisk", Columns(), "UTC", "", trunks)
+    nodes = Node.all(gate.app.config.data)
+    return matching.reconcile([calls], nodes, home="IT", own=frozenset({LINE}), skew=5 * SECOND)
+
+
+INTERNAL = [
+    cdr_row("Dial", "PJSIP/1001,10", "PJSIP/dialer-00000001", "PJSIP/1001-00000002", dst="1001"),
+    cdr_row("Dial", f"Local/{OTHERS[0]}@out/n", "PJSIP/dialer-00000003", "Local/9@out-00000001;1", dst=OTHERS[0]),
+    cdr_row("Wait", "2", "Local/9@out-00000001;1", dst=OTHERS[0]),
+    cdr_row("Dial", f"PJSIP/1001&PJSIP/{OTHERS[1]}@trunk", "PJSIP/dialer-00000005", "PJSIP/1001-00000006"),
+    cdr_row("ConfBridge", "5", "PJSIP/agent-00000007", "PJSIP/trunk-00000010"),  # the first call of `CALLS`, later
+    cdr_row("AGI", "agi://127.0.0.1/recall,it", "PJSIP/trunk-00000008", dcontext="from-trunk", dst=LINE),
+]  # fmt: skip
+CALLS = [
+    cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk,60", "Local/9@out-00000001;2", "PJSIP/trunk-00000010"),
+    cdr_row("Dial", f"PJSIP/1001&PJSIP/{OTHERS[1]}@trunk", "PJSIP/dialer-00000005", "PJSIP/trunk-00000011"),
+]
+
+
+async def test_of_an_asterisk_only_what_used_the_trunk_is_a_call(gate: World, tmp_path: Path) -> None:
+    for number in OTHERS[:2]:
+        await decided(gate, number)
+    report = trunked(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
+    assert (kinds(report), report.calls, report.matched) == ([], 2, 2)
+
+
+BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
+    # Originated at the trunk for an application: the row has the trunk's own context, and no number at all.
+    ([cdr_row("Wait", "1", "PJSIP/trunk-00000001", dcontext="from-trunk", src="")], [(1, "originated")]),
+    # Led into the dialplan afterwards, where it rings two agents one after the other: one call.
+    ([cdr_row("Dial", "PJSIP/1001", "PJSIP/trunk-00000001", "PJSIP/1001-00000002", dcontext="agents", dst="100"),
+      cdr_row("Dial", "PJSIP/1002", "PJSIP/trunk-00000001", "PJSIP/1002-00000003", dcontext="agents", dst="100",
+              start="2026-11-24 09:00:12")],
+     [(1, "originated")]),
+    # Led to an allowed number: that one is a call with its allow, the first is not.
+    ([cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk", "PJSIP/trunk-00000001", "PJSIP/trunk-00000002", dst=OTHERS[0])],
+     [(1, "originated")]),
+    # A queue whose member is a number at the trunk.
+    ([cdr_row("Queue", "sales", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002", dst="600")], [(1, "originated")]),
+    ([cdr_row("RetryDial", "Retrying", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002", dst=LISTED)], [(1, "undecided")]),
+    # RetryDial rings again: each time is a call.
+    ([cdr_row("RetryDial", "Retrying", "PJSIP/dialer-00000001", f"PJSIP/trunk-0000000{at}", dst=OTHERS[0],
+              disposition="NO ANSWER") for at in (2, 3)],
+     [(2, "twice")]),
+    # No channel could be made.
+    ([cdr_row("Dial", f"PJSIP/{LISTED}@trunk,60", "PJSIP/dialer-00000001", disposition="FAILED"),
+      cdr_row("Dial", "PJSIP/1001", "PJSIP/dialer-00000002", disposition="FAILED")], [(1, "undecided")]),
+    ([cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk&PJSIP/{LISTED}@trunk", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002")],
+     [(1, "unreadable")]),
+    # The same channel name after a restart, hours later, is another channel.
+    ([CALLS[0], cdr_row("Wait", "1", "PJSIP/trunk-00000010", start="2026-11-24 12:00:00", end="2026-11-24 12:00:09")],
+     [(2, "originated")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "found"), BY_PASSES)
+async def test_a_call_past_the_dialplan_is_found(
+    gate: World, tmp_path: Path, rows: list[str], found: list[tuple[int, str]]
+) -> None:
+    await decided(gate, OTHERS[0])
+    assert kinds(trunked(gate, tmp_path / "Master.csv", rows)) == found
+
+
+@pytest.mark.parametrize("name", ["trunk", "IAX2/trunk", "DAHDI/i1", "SIP/trunk"])
+async def test_a_trunk_is_known_by_its_endpoint(gate: World, tmp_path: Path, name: str) -> None:
+    rows = [
+        cdr_row("Dial", f"IAX2/me:secret@trunk/{LISTED},60", "PJSIP/dialer-1", "IAX2/trunk-13668"),
+        cdr_row("Dial", f"DAHDI/g1/{LISTED}", "PJSIP/dialer-2", f"DAHDI/i1/{LISTED}-1f"),
+        cdr_row("Dial", f"SIP/trunk/{LISTED}", "PJSIP/dialer-3", "SIP/trunk-0000002a"),
+    ]
+    lines = {"trunk": [1, 3], "IAX2/trunk": [1], "DAHDI/i1": [2], "SIP/trunk": [3]}[name]
+    report = trunked(gate, tmp_path / "Master.csv", rows, Trunks(names=(name,)))
+    assert kinds(report) == [(line, "undecided") for line in lines]
+
+
+@pytest.mark.parametrize("incoming", ["from-trunk", "from-trunk/s"])
+async def test_what_came_in_without_a_number_is_only_a_call_in_where_that_is_said(
+    gate: World, tmp_path: Path, incoming: str
+) -> None:
+    rows = [cdr_row("AGI", "x", "PJSIP/trunk-00000001", dcontext="from-trunk", dst="s")]
+    report = trunked(gate, tmp_path / "Master.csv", rows, Trunks(names=("trunk",), incoming=(incoming,)))
+    assert kinds(report) == ([] if incoming.endswith("/s") else [(1, "originated")])
+
+
+@pytest.mark.parametrize("settings_", list(product((False, True), repeat=3)))
+async def test_a_master_csv_is_read_with_any_columns(
+    gate: World, tmp_path: Path, settings_: tuple[bool, bool, bool]
+) -> None:
+    """Two trunks, one after the other: two rows of a call where they have its id, else two calls."""
+    await decided(gate, OTHERS[0])
+    has_id, has_field, has_new = settings_
+    rows = [
+        cdr_row("Dial", f"PJSIP/{OTHERS[0]}@{trunk}", "PJSIP/dialer-00000001", f"PJSIP/{trunk}-00000002",
+                disposition="NO ANSWER")
+        for trunk in ("trunk", "other")
+    ]  # fmt: skip
+    cells = [row.split(",") for row in rows]
+    shown = [[*each[:16], *each[16:17] * has_id, *each[17:] * has_field] for each in cells]
+    lines = [",".join([*each, *['"","1795510800.1",7'] * has_new]) for each in shown]
+    report = trunked(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
+    assert (kinds(report), report.legs) == (([], 1) if has_id else ([(2, "twice")], 0))
+
+
+LOGGED = "Nov 24 09:00:01 sbc /usr/sbin/kamailio[77]: NOTICE: acc [acc.c:287]: acc_log_request(): ACC: transaction answered: timestamp={};method={};from_tag=a;to_tag=b;call_id={};code=200;reason=OK;src_user={};dst_user={}"  # fmt: skip
+
+
+async def test_kamailio_is_read_from_its_log_and_from_its_table(gate: World, tmp_path: Path) -> None:
+    for number in OTHERS[:4]:
+        await decided(gate, number)
+    second = NOW // 1000 + 1
+    path = tmp_path / "kamailio.log"
+    path.write_text(
+        "Nov 24 09:00:00 sbc kernel: something else\n"
+        + LOGGED.format(second, "INVITE", "a", CALLER, OTHERS[0]) + "\n"
+        + LOGGED.format(second, "BYE", "a", CALLER, "+390612999999") + "\n"
+        + LOGGED.format(second, "INVITE", "b", CALLER, "+390612999999") + "\n"
+    )  # fmt: skip
+    assert kinds(reconciled(gate, path, "kamailio")) == [(4, "undecided")]
+    path.write_text(
+        '"id";"method";"from_tag";"to_tag";"callid";"sip_code";"sip_reason";"time";"src_user";"dst_user"\n'
+        f'1;"INVITE";"a";"b";"c@x";"200";"OK";"2026-11-24 09:00:01";"{CALLER}";"{OTHERS[1]}"\n'
+        f'2;"INVITE";"a";"b";"d@x";"200";"OK";"2026-11-24 09:00:01.5";"{CALLER}";"{LISTED}"\n'
+    )
+    assert kinds(reconciled(gate, path, "kamailio")) == [(3, "undecided")]
+
+
+TIMES = [("1795510801", True), ("1795510801.5", True), ("2026-11-24T09:00:01Z", True), ("2026-11-24T10:00:01+01:00", True),
+         ("2026-11-24 09:00:01", True), ("24/11/2026 09:00", False), ("", False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("time", "known"), TIMES)
+def test_an_instant_is_read_as_switches_write_it_or_not_at_all(
+    tmp_path: Path, time: str, known: bool
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"start,dst,cli\n{time},1,2\n")
+    names = Columns(time="start", called="dst", caller="cli")
+    (at,) = cdr.read(path, "csv", names, "UTC").at.tolist()
+    assert (at // SECOND == NOW // SECOND + 1) == known
+    assert known or at == cdr.UNREADABLE
+
+
+UNREADABLE: list[tuple[cdr.Format, str, str, Columns]] = [
+    ("csv", "", "UTC", Columns()),
+    ("csv", "a,b\n1,2\n", "UTC", Columns()),
+    ("csv", "time,called,caller\n1,2\n", "UTC", Columns()),
+    ("csv", "time,called,caller\n2026-11-24 09:00:01,+39061234,1\n", "Europe/Atlantis", Columns()),
+    ("csv", "time,called,caller\n1,+39061234,3\n", "UTC", Columns(called="number")),
+    ("csv", "time,called,caller\n1,+39061234,3\n", "UTC", Columns(only=(("trunk", "x"),))),
+    ("asterisk", "time,called,caller\n1,2,3\n", "UTC", Columns()),
+    ("asterisk", ",".join(["+39061234"] * 22), "UTC", Columns()),
+]
+
+
+@pytest.mark.parametrize(("format_", "text", "zone", "columns"), UNREADABLE)
+def test_a_file_that_is_not_what_was_said_is_refused_without_a_number_of_it(
+    tmp_path: Path, format_: cdr.Format, text: str, zone: str, columns: Columns
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    with pytest.raises(CdrUnreadable) as refused:
+        cdr.read(path, format_, columns, zone)
+    assert "39061234" not in str(refused.value)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+async def command(gate: World, *words: str) -> tuple[int, Any]:
+    given = ["reconcile", *words, "--config", str(gate.folder / "dialgate.yaml"), "--json"]
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, given)
+    return done.exit_code, json.loads(done.stdout)
+
+
+async def test_the_command_tells_and_alarms_without_a_number_unless_it_is_given_a_purpose(
+    gate: World, tmp_path: Path
+) -> None:
+    await decided(gate, OTHERS[0])
+    rows = [Row(OTHERS[0], call_id=f"{OTHERS[0]}@x"), Row(LISTED, call_id=f"{LISTED}@x", caller=OTHERS[1])]
+    path, metrics = str(written(tmp_path, rows)), tmp_path / "out" / "reconcile.prom"
+    code, told = await command(gate, path, "--format", "csv", "--textfile", str(metrics))
+    assert (code, told["ok"], told["allowed"]) == (1, False, 1)
+    (found,) = told["findings"]
+    assert (found["kind"], found["line"], found["caller_id"]) == ("undecided", 3, "other")
+    text = json.dumps(told) + metrics.read_text()
+    assert not any(number[3:] in text for number in (LISTED, *OTHERS))
+    assert 'dialgate_reconcile_findings{kind="undecided"} 1.0' in metrics.read_text()
+    assert 'dialgate_reconcile_findings{kind="denied"} 0.0' in metrics.read_text()
+
+    code, told = await command(gate, path, "--format", "csv", "--show")
+    assert (code, told["error"]["field"]) == (2, "purpose")
+    _, told = await command(gate, path, "--format", "csv", "--show", "--purpose", "a by-pass of 24 November")
+    assert told["findings"][0]["number"] == LISTED
+    seen = await gate.app.subjects.lookups.seen("acme", LISTED)
+    assert [(each.what, each.purpose) for each in seen] == [("reconciliation", "a by-pass of 24 November")]
+
+
+async def test_a_wrong_time_zone_is_named(gate: World, tmp_path: Path) -> None:
+    """usegmtime=yes writes UTC; read as Rome, every call is an hour early."""
+    for number in OTHERS[:5]:
+        await decided(gate, number)
+    path = tmp_path / "Master.csv"
+    rows = [cdr_row("Dial", f"PJSIP/{number}@trunk", "PJSIP/a-1", "PJSIP/trunk-2") for number in OTHERS[:5]]
+    path.write_text("\n".join(rows) + "\n")
+    words = (str(path), "--format", "asterisk", "--trunk", "trunk")
+    code, told = await command(gate, *words)
+    assert (code, told["hints"]) == (0, [])
+    code, told = await command(gate, *words, "--timezone", "Europe/Rome")
+    assert (code, told["counts"]["undecided"]) == (1, 5)
+    (hint,) = told["hints"]
+    assert "off by exactly 1 h" in hint
+    assert "usegmtime" in hint
+    _, told = await command(gate, *words, "--timezone", "America/New_York")
+    assert "exactly 5 h" in told["hints"][0]
+
+
+async def test_calls_without_a_decision_are_not_taken_for_a_wrong_time_zone(
+    gate: World, tmp_path: Path
+) -> None:
+    await decided(gate, OTHERS[0])
+    rows = [Row(OTHERS[0], after=3_602), *(Row(number) for number in OTHERS[1:5])]
+    _, told = await command(gate, str(written(tmp_path, rows)), "--format", "csv")
+    assert (told["counts"]["undecided"], told["counts"]["expired"], told["hints"]) == (4, 1, [])
+
+
+async def test_the_command_says_which_trunks_there_are(gate: World, tmp_path: Path) -> None:
+    await decided(gate, OTHERS[0])
+    path = tmp_path / "Master.csv"
+    rows = [
+        *CALLS, *INTERNAL,
+        cdr_row("Dial", "PJSIP/7@2", "PJSIP/a-2", f"PJSIP/{OTHERS[0][1:]}-00000001"),
+        cdr_row("Wait", "1", "PJSIP/trunk-00000001", dcontext="agents"),
+    ]  # fmt: skip
+    path.write_text("\n".join(rows) + "\n")
+    words = (str(path), "--format", "asterisk")
+    _, told = await command(gate, *words)
+    assert "PJSIP/trunk (5), PJSIP/dialer (4), PJSIP/1001 (2)" in told["hints"][0]
+    code, told = await command(gate, *words, "--trunk", "tunk")
+    assert (code, told["error"]["code"]) == (2, "cdr.unreadable")
+    assert "check --trunk" in told["error"]["message"]
+    assert OTHERS[0][1:] not in told["error"]["message"]
+    _, told = await command(gate, *words, "--trunk", "trunk", "--incoming", "from-trunk")
+    assert told["counts"]["originated"] == 1
+    assert "agents (1)" in told["hints"][0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--format", "csv", "--trunk", "trunk"), ("--format", "asterisk", "--incoming", "from-trunk")],
+)
+def test_a_trunk_is_refused_where_it_means_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = written(tmp_path, [Row(OTHERS[0])])
+    assert CliRunner().invoke(main.app, ["reconcile", str(path), *words]).exit_code == 2
+
+
+async def test_calls_that_all_had_their_allow_are_told_so(gate: World, tmp_path: Path) -> None:
+    await decided(gate, OTHERS[0])
+    path = str(written(tmp_path, [Row(OTHERS[0], after=20 * 60), Row(f"9{OTHERS[0]}", after=1)]))
+    words = (path, "--format", "csv", "--skew", "600", "--only", f"called=9{OTHERS[0]}", "--strip", "9")
+    assert (await command(gate, *words))[0] == 0
+
+
+def test_every_kind_is_in_words() -> None:
+    assert Finding.__struct_fields__[0] == "kind"
+    assert all(text.endswith(".") for text in matching.KINDS.values())

@@ -1,0 +1,216 @@
+"""Promise: a record of any day is decided again as it was, and what differs is named, down to the rule."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from dialgate.audit import replay
+from dialgate.audit.replay import Change, Replay, Row
+from dialgate.config import content_store
+from dialgate.core.law import parse_law
+from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
+from dialgate.decision_log import DecisionLog, entries, span
+from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.span import Span
+from tests.support import world
+from tests.support.paths import ROOT
+from tests.support.replay_check import replay_all
+from tests.support.world import CALL, CLEAR, LISTED, NOW, World
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> AsyncIterator[Path]:
+    """A data folder with two allows, then two denies a day later, and an outcome in between."""
+    async with world.running(tmp_path) as made:
+        await world.load_list(made)
+        allowed = [await _ask(made, CLEAR) for _ in range(2)]
+        body = {"decision_id": allowed[0], "outcome": "answered"}
+        assert (await made.client.post("/v1/outcomes", json=body)).status == 200
+        made.hand.at = NOW + DAY
+        for _ in range(2):
+            await _ask(made, LISTED)
+        yield made.app.config.data
+
+
+async def _ask(made: World, to: str) -> str:
+    async with made.client.post("/v1/check", json={**CALL, "to": to}) as answer:
+        return str((await answer.json())["decision_id"])
+
+
+def again(data: Path, chosen: Span | None = None, draft: dict[str, object] | None = None) -> Replay:
+    within = span.within(Reader(data / "log"), chosen or Span())
+    law_of = replay.draft(parse_law(draft)) if draft else replay.of_its_day(data / "kept")
+    compare = replay.in_effect if draft else replay.exact
+    return replay.replay((entry for _, entry in within), law_of, compare)
+
+
+def law() -> dict[str, object]:
+    loaded: dict[str, object] = yaml.safe_load((world.CONFIG / "countries/it.yaml").read_bytes())
+    return loaded
+
+
+def test_every_record_is_decided_again_as_it_was(data: Path) -> None:
+    report = again(data)
+    assert (report.records, report.different, report.beside) == (4, 0, 0)
+
+
+RANGES = [
+    (Span(since=NOW + HOUR), 2),
+    (Span(until=NOW + HOUR), 2),
+    (Span(since=NOW, until=NOW + DAY), 2),
+    (Span(since=NOW + DAY, until=NOW + DAY + 1), 2),
+    (Span(since=NOW + 2 * DAY), 0),
+    (Span(until=NOW), 0),
+    (Span(first=2, last=2), 1),
+    (Span(first=1, last=1), 0),  # grounds are no decision
+    (Span(first=1 << 20), 0),
+]
+
+
+def test_a_range_has_the_ends_that_were_asked_for(data: Path) -> None:
+    for chosen, records in RANGES:
+        assert again(data, chosen).records == records, chosen
+
+
+def test_a_draft_shows_what_it_would_change_by_campaign_and_rule(data: Path) -> None:
+    draft = law()
+    draft["registries"] = []
+    report = again(data, draft=draft)
+    assert report.different == 4
+    assert report.verdicts == {("deny", "allow"): 2, ("allow", "allow"): 2}
+    assert report.rows[Row("acme-fibre", "registry_clear", "registry.listed", "skip")] == 2
+    assert report.rows[Row("acme-fibre", "registry_clear", "pass", "skip")] == 2
+    assert report.examples[-1].changes == (Change("registry_clear", "registry.listed", "skip"),)
+
+
+def test_a_draft_that_only_words_it_otherwise_changes_nothing(data: Path) -> None:
+    draft = law()
+    for section in draft["registries"]:  # type: ignore[attr-defined] # plain YAML
+        section["source"] = "as it was, renumbered"
+    report = again(data, draft=draft)
+    assert (report.records, report.different) == (again(data).records, 0)
+    assert report.records > 0
+
+
+def test_a_draft_of_another_country_leaves_the_records_alone(data: Path) -> None:
+    report = again(data, draft={**law(), "country": "FR"})
+    assert (report.records, report.beside, report.different) == (4, 4, 0)
+
+
+def test_a_law_that_was_changed_after_the_fact_is_not_replayed_but_named(data: Path) -> None:
+    record = next(entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
+    path = data / "kept" / record.law
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(b"validity_days: 15", b"validity_days: 16"))
+    with pytest.raises(content_store.NotKept, match="was changed"):
+        again(data)
+    path.unlink()
+    with pytest.raises(content_store.NotKept, match="not there"):
+        again(data)
+    path.write_bytes(sound)  # the end of the suite looks here too
+
+
+def test_the_end_of_the_suite_finds_a_decision_that_its_facts_do_not_give(data: Path) -> None:
+    """Forged with a sound chain, in a folder that is gone before the suite's own replay looks."""
+    with TemporaryDirectory() as beside:
+        base = Path(beside)
+        shutil.copytree(data, base / "data")
+        assert (replay_all(base).records, replay_all(base).different) == (4, [])
+        _forge(base / "data/log")
+        tally = replay_all(base)
+        assert len(tally.different) == 1
+        assert "not_revoked" in tally.different[0]
+        segment = next((base / "data/log").glob("*.ndjson"))
+        segment.write_bytes(segment.read_bytes().replace(b"acme-fibre", b"acme-fibrE"))
+        assert (replay_all(base).damaged, replay_all(base).different) == (1, [])
+
+
+@pytest.mark.parametrize("shared", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "by two workers"])
+def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(shared: tuple[str, ...], data: Path) -> None:
+    with TemporaryDirectory() as beside:
+        base = Path(beside)
+        shutil.copytree(data, base / "data")
+        (base / "test_it.py").write_text(
+            "import shutil\n"
+            f"def test_it(tmp_path): shutil.copytree({str(base / 'data')!r}, tmp_path / 'data')\n"
+        )
+        words = (
+            *shared,
+            "-q",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={base}",
+            str(base),
+        )
+        command = [sys.executable, "-m", "pytest", *words, f"--basetemp={base / 'run'}"]
+        _forge(base / "data/log")
+        alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        failed = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
+        assert failed.returncode == pytest.ExitCode.TESTS_FAILED
+        assert "1 passed" in failed.stdout
+        assert "not_revoked" in failed.stdout
+
+
+def _forge(log: Path) -> None:
+    """The same log written anew, whose first grounds say that another rule said something else."""
+    bodies = [line.body for line in entries(log)]
+    grounds = msgspec.json.decode(bodies[0], type=Grounds)
+    outcomes = {**grounds.decision.outcomes, "not_revoked": Pass("indeed")}
+    decision = structs.replace(grounds.decision, outcomes=outcomes)
+    bodies[0] = msgspec.json.encode(structs.replace(grounds, decision=decision))
+    name = next(log.glob("*.ndjson")).read_bytes().partition(b'"log":"')[2][:8].decode()
+    shutil.rmtree(log)
+    with closing(DecisionLog.open(log, log=name, now=NOW, gate={})) as forged:
+        forged.write(bodies)
+
+
+def test_months_begin_and_end_where_those_of_the_keys_do() -> None:
+    names = span.months(NOW)
+    assert [next(names) for _ in range(3)] == ["2026-11", "2026-12", "2027-01"]
+    assert span.month("2026-12").until == span.month("2027-01").since == 1_798_761_600_000
+
+
+@pytest.fixture(scope="module")
+def long_log(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """10,000 reports, ten a second, in segments of 1,000."""
+    folder = tmp_path_factory.mktemp("long")
+    with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
+        for first in range(1, 10_001, 1_000):
+            log.turn_over(NOW + first // 10 * SECOND)
+            log.write([_reported(seq) for seq in range(first, first + 1_000)])
+    return Reader(folder)
+
+
+def _reported(seq: int) -> bytes:
+    at = NOW + seq // 10 * SECOND
+    return msgspec.json.encode(
+        OutcomeRecord(seq=seq, at=at, time="", decision="9f2c01ab-1", result="answered")
+    )
+
+
+@given(second=st.integers(-1, 1_002), seconds=st.integers(0, 3))
+@settings(max_examples=40)
+@example(second=409, seconds=2)  # where a stride ends
+@example(second=819, seconds=2)
+def test_a_time_is_found_wherever_it_lies_in_a_long_log(long_log: Reader, second: int, seconds: int) -> None:
+    chosen = Span(since=NOW + second * SECOND, until=NOW + (second + seconds) * SECOND)
+    found = [line.seq for line, _ in span.within(long_log, chosen)]
+    assert found == [seq for seq in range(1, 10_001) if second <= seq // 10 < second + seconds]
+
+
+def test_the_end_is_known_to_within_two_strides(long_log: Reader) -> None:
+    assert 10_000 <= span.end(long_log) <= 10_000 + 2 * 4_096

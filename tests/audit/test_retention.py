@@ -1,0 +1,286 @@
+"""Promise: a month whose time is over belongs to nobody any more, the chain holds, and what is held stays provable."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from dialgate.audit.key_retirement import Month, months, retire
+from dialgate.audit.legal_holds import HoldRefused, Holds
+from dialgate.audit.number_history import Inquiry, Position, Sees, position
+from dialgate.config import loader, retention_terms
+from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.retention_terms import Retention
+from dialgate.core.model import DAY, Instant
+from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
+from dialgate.decision_log import LogDamaged, verify
+from dialgate.decision_log.archive import closed
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader, Record
+from dialgate.interfaces.cli.main import app
+from tests.decision_log.test_archive import chain_holds
+from tests.support.sample_log import NOW, Said, write
+from tests.support.world import write_folder
+
+HELD, OTHER = "+390612345678", "+390687654321"
+JANUARY: Instant = 1_578_000_000_000  # 2020-01-02
+FEBRUARY = JANUARY + 31 * DAY
+TERM = {"country": "IT", "allowed_months": 60, "refused_months": 24}
+SAID = [
+    Said(HELD, JANUARY),
+    Said(OTHER, JANUARY),
+    Said(HELD, JANUARY, allow=False),
+    Said(HELD, FEBRUARY, allow=False),
+    Said(OTHER, FEBRUARY, country="FR", allow=False),
+    Said(HELD, NOW),
+]
+
+
+@pytest.fixture(params=["plain", "packed"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    """A log from January 2020 to November 2026, packed or not."""
+    loaded = loader.load(write_folder(tmp_path, retention=[TERM]))
+    loaded.data.mkdir()
+    write(loaded.data / "log", Keys.open(loaded.data / "keys.json"), SAID, segment_bytes=1)
+    if request.param == "packed":
+        for segment in closed(loaded.data / "log", NOW):
+            pack(segment)
+    return loaded
+
+
+@pytest.fixture
+def keys(config: Config) -> Keys:
+    return Keys.open(config.data / "keys.json")
+
+
+def about(config: Config, keys: Keys, number: str) -> list[Record]:
+    return [record for _, record in Reader(config.data / "log").about(keys.hashes(number).values())]
+
+
+# ---- how long ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("month", "count", "over_from"),
+    [
+        ("2026-11", 1, "2027-01"),
+        ("2026-10", 1, "2026-12"),
+        ("2026-12", 12, "2028-01"),
+        ("2020-01", 120, "2030-02"),
+    ],
+)
+def test_a_month_is_kept_for_whole_months_after_its_own(month: str, count: int, over_from: str) -> None:
+    assert retention_terms.over_from(month, count) == over_from
+
+
+def test_a_country_that_is_not_named_is_kept_longest() -> None:
+    named = [Retention(country="IT", allowed_months=60, refused_months=24)]
+    assert retention_terms.months(named, "IT", allowed=True) == 60
+    assert retention_terms.months(named, "IT", allowed=False) == 24
+    assert (
+        retention_terms.months(named, "FR", allowed=False)
+        == retention_terms.months(named, "", allowed=True)
+        == 120
+    )
+
+
+@pytest.mark.parametrize(
+    ("retention", "problem"),
+    [
+        ([TERM, TERM], "retention: IT stands twice"),
+        ([{"country": "XX"}], "retention: country XX has no file"),
+        ([{"country": "IT", "allowed_months": 0}], "allowed_months"),
+        ([{"country": "Italy"}], "country"),
+    ],
+)
+def test_a_term_that_cannot_be_meant_is_refused(
+    tmp_path: Path, retention: list[dict[str, Any]], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        loader.load(write_folder(tmp_path, retention=retention))
+
+
+def test_a_month_stays_for_the_longest_term_of_what_it_holds(config: Config, keys: Keys) -> None:
+    """January holds allowed calls (60 months); February a refused one (24), and one of a country without a term (120)."""
+    found = months(config, keys, NOW)
+    assert found == [
+        Month(month="2020-01", allowed=2, refused=1, over_from="2025-02", over=True),
+        Month(month="2020-02", allowed=0, refused=2, over_from="2030-03", over=False),
+        Month(month="2026-11", allowed=1, refused=0, over_from="2031-12", over=False),
+    ]
+
+
+def test_a_month_of_which_nothing_is_found_is_not_over_early(tmp_path: Path) -> None:
+    """Its segments may be on another disk; its keys are here."""
+    config = loader.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1}]))
+    (config.data / "log").mkdir(parents=True)
+    keys = Keys.open(config.data / "keys.json")
+    keys.month(JANUARY)
+    keys.month(NOW)
+    assert [month.over_from for month in months(config, keys, NOW)] == ["2030-02", "2036-12"]
+
+
+def test_the_newest_month_is_in_use_however_old(config: Config, keys: Keys) -> None:
+    assert not months(config, keys, NOW + 9999 * DAY)[-1].over
+    with pytest.raises(KeysUnusable):
+        retire(config, keys, "2026-11")
+
+
+# ---- retired -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_retired_month_is_nobodys_and_the_chain_holds(config: Config, keys: Keys) -> None:
+    assert len(about(config, keys, OTHER)) == 2
+    assert retire(config, keys, "2020-01") == 0
+    assert [record.at for record in about(config, keys, OTHER)] == [FEBRUARY]
+    with pytest.raises(KeyRetired):
+        Keys.open(config.data / "keys.json").month(JANUARY)
+    folder = config.data / "log"
+    assert chain_holds(folder)
+    assert list(folder.glob("*.parquet")) or verify(folder).ok
+    assert len([1 for _, record in Reader(folder).entries() if isinstance(record, Record)]) == len(SAID)
+
+
+def test_what_is_held_stays_linked_to_its_number_and_nothing_else_does(config: Config, keys: Keys) -> None:
+    holds = Holds(config.data, keys)
+    holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
+    january = [record.id for record in about(config, keys, HELD) if record.at == JANUARY]
+    assert [month.held for month in months(config, keys, NOW)] == [2, 1, 1]
+    assert retire(config, keys, "2020-01") == len(january) == 2
+    hold = Holds(config.data, Keys.open(config.data / "keys.json")).find(HELD)
+    assert hold is not None
+    assert hold.records == tuple(january)
+    assert Holds(config.data, keys).find(OTHER) is None
+    assert retire(config, keys, "2020-02") == 1
+    hold = holds.find(HELD)
+    assert hold is not None
+    assert len(hold.records) == 3
+
+
+def test_a_held_numbers_decisions_are_told_in_order_whichever_month_is_retired(
+    config: Config, keys: Keys
+) -> None:
+    Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
+    retire(config, keys, "2020-02")  # the month before it has its keys still
+    inquiry = Inquiry(config.data, Keys.open(config.data / "keys.json"))
+    every = [position(each.record) for each in inquiry.about(HELD, Sees())]
+    assert (len(every), every) == (4, sorted(every, reverse=True))
+    seen: list[Position] = []
+    while page := inquiry.about(HELD, Sees(), before=seen[-1] if seen else None, most=1):
+        seen += [position(each.record) for each in page]
+    assert seen == every
+
+
+def test_a_damaged_log_is_not_retired(config: Config, keys: Keys) -> None:
+    Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
+    first = min(path for path in (config.data / "log").iterdir() if path.suffix in {".parquet", ".ndjson"})
+    first.write_bytes(first.read_bytes()[:-20])
+    with pytest.raises(LogDamaged):
+        months(config, keys, NOW)
+    assert "2020-01" in keys.hashes(HELD)
+
+
+# ---- held ------------------------------------------------------------------------------------------------------------------
+
+
+def test_no_file_of_a_hold_shows_the_number(config: Config, keys: Keys) -> None:
+    holds = Holds(config.data, keys)
+    holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
+    retire(config, keys, "2020-01")
+    digits = HELD.removeprefix("+39").encode()
+    for path in config.data.rglob("*"):
+        assert not path.is_file() or digits not in path.read_bytes(), path
+    assert (config.data / "holds.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lifted_hold_forgets_the_number_and_its_decisions_but_not_that_it_was(
+    config: Config, keys: Keys
+) -> None:
+    holds = Holds(config.data, keys)
+    holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
+    retire(config, keys, "2020-01")
+    holds.lift(HELD, at=NOW + 1, by="judge", reason="closed")
+    assert holds.find(HELD) is None
+    (hold,) = holds.all()
+    assert (hold.id, hold.reason, hold.lifted_at, hold.lifted_by) == (1, "case 4711", NOW + 1, "judge")
+    assert (hold.number, hold.records) == (b"", ())
+    assert holds.add(HELD, at=NOW + 2, by="dpo", reason="case 4712").id == 2
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda holds: holds.add(HELD, at=NOW, by="dpo", reason="again"),
+        lambda holds: holds.add(OTHER, at=NOW, by="dpo", reason="call 06 8765 4321"),
+        lambda holds: holds.add(OTHER, at=NOW, by=OTHER, reason="case"),
+        lambda holds: holds.lift(HELD, at=NOW, by="dpo", reason=f"{HELD} called"),
+        lambda holds: holds.lift(OTHER, at=NOW, by="dpo", reason="case"),
+    ],
+    ids=["held already", "number in the reason", "number as the name", "number in the lifting", "not held"],
+)
+def test_a_hold_that_would_tell_or_means_nothing_is_refused(
+    config: Config, keys: Keys, attempt: Callable[[Holds], object]
+) -> None:
+    holds = Holds(config.data, keys)
+    held = holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
+    with pytest.raises(HoldRefused):
+        attempt(holds)
+    assert holds.all() == (held,)
+
+
+def test_a_file_of_another_format_is_refused_and_left(config: Config, keys: Keys) -> None:
+    path = config.data / "holds.json"
+    raw = msgspec.json.encode({"format": 2, "holds": []})
+    path.write_bytes(raw)
+    with pytest.raises(HoldRefused, match="backup"):
+        Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
+    assert path.read_bytes() == raw
+
+
+# ---- by command --------------------------------------------------------------------------------------------------------------
+
+
+def run(config: Config, *words: str, status: int = 0) -> Any:
+    done = CliRunner().invoke(
+        app, ["log", *words, "--json", "--config", str(config.folder / "dialgate.yaml")]
+    )
+    assert done.exit_code == status, done.output
+    return json.loads(done.stdout)
+
+
+def test_the_commands_hold_retire_and_lift(config: Config, keys: Keys) -> None:
+    assert run(config, "hold", "add", HELD, "--reason", "case 4711", "--by", "dpo")["id"] == 1
+    asked = run(config, "retire")
+    assert [month["month"] for month in asked["months"]] == ["2020-01"]
+    assert not asked["retired"]
+    assert "2020-01" in keys.hashes(HELD)
+    assert run(config, "retire", "--yes")["retired"]
+    assert "2020-01" not in keys.hashes(HELD)
+    (hold,) = run(config, "hold", "list", HELD)
+    assert len(hold["records"]) == 2
+    assert "number" not in hold
+    assert run(config, "hold", "list", OTHER) == []
+    assert (
+        run(config, "hold", "lift", HELD, "--reason", "closed", "--by", "dpo")["lifted_because"] == "closed"
+    )
+
+
+def test_a_refused_command_says_why_without_the_number(config: Config) -> None:
+    refused = run(config, "hold", "add", "12", "--reason", "case", "--by", "dpo", status=1)["error"]
+    assert refused["code"] == "hold.refused"
+    refused = run(config, "hold", "lift", HELD, "--reason", "case", "--by", "dpo", status=1)["error"]
+    assert (refused["code"], HELD in refused["message"]) == ("hold.refused", False)
+
+
+def test_the_command_archives_what_is_full(config: Config) -> None:
+    folder = config.data / "log"
+    waiting = len(list(folder.glob("*.ndjson"))) - 1
+    done = run(config, "archive")
+    assert done["segments"] == waiting
+    assert len(list(folder.glob("*.ndjson"))) == 1
+    assert chain_holds(folder)
+    assert run(config, "archive")["segments"] == 0

@@ -1,0 +1,355 @@
+"""Promise: whoever was called, or not, is told every decision about the number, by those only who may know it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+from aiohttp import ClientSession
+
+from dialgate.audit.number_history import Inquiry, Sees
+from dialgate.audit.search import Hit, Query, search
+from dialgate.core.model import DAY
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.span import Span
+from tests.support import world
+from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World
+
+OTHER_KEY = "key-of-another-controller"
+MOBILE = "+393331234567"
+
+
+async def ask(made: World, to: str = CLEAR, **changes: Any) -> str:
+    async with made.client.post("/v1/check", json={**CALL, "to": to, **changes}) as answer:
+        assert answer.status == 200
+        return str((await answer.json())["decision_id"])
+
+
+async def report(made: World, decision: str, outcome: str) -> None:
+    body = {"decision_id": decision, "outcome": outcome}
+    async with made.client.post("/v1/outcomes", json=body) as answer:
+        assert answer.status == 200
+
+
+async def about(made: World, number: str = CLEAR, more: str = "", **headers: str) -> dict[str, Any]:
+    async with made.client.get(
+        f"/v1/decisions?number={quote(number)}&purpose=test{more}", headers=headers
+    ) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.headers["Cache-Control"] == "no-store"
+        told: dict[str, Any] = await answer.json()
+        return told
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[World]:
+    """A gate of two controllers; the client of the tests is bound to `acme`, the other to `rival`."""
+    rival = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
+    rival |= {"id": "rival", "name": "Rival S.r.l."}
+    rival["campaigns"][0] |= {"id": "rival-fibre", "caller_ids": ["+390844999999"]}
+    other = {**world.client("other", OTHER_KEY, *SCOPES), "controllers": ["rival"]}
+    folder = tmp_path / "two"
+    (folder / "more").mkdir(parents=True)
+    (folder / "more/acme.yaml").write_bytes((world.CONFIG / "controllers/acme.yaml").read_bytes())
+    (folder / "more/rival.yaml").write_text(yaml.safe_dump(rival))
+    clients = [world.client("tests", KEY, *SCOPES), other]
+    async with world.running(folder, controllers="more", clients=clients) as made:
+        await world.load_list(made)
+        yield made
+
+
+def inside(made: World, decision: str) -> str:
+    """The name of a decision in the log."""
+    return Keys.open(made.app.config.data / "keys.json").ids.inside(decision)
+
+
+# ---- what is told ----------------------------------------------------------------------------------------------------
+
+
+async def test_every_decision_about_a_number_is_told_newest_first_with_what_became_of_it(
+    running: World,
+) -> None:
+    first = await ask(running)
+    await report(running, first, "no_answer")
+    await report(running, first, "answered")
+    running.hand.at += DAY
+    second = await ask(running)
+    await ask(running, LISTED)
+    told = await about(running)
+    assert [each["decision_id"] for each in told["decisions"]] == [second, first]
+    assert [each["result"] for each in told["decisions"][1]["outcomes"]] == ["no_answer", "answered"]
+    assert "it was answered." in told["decisions"][1]["words"][-1]
+    assert told["decisions"][0]["outcomes"] == []
+    assert (told["more"], told["retired_months"], told["notices"]) == (False, [], [])
+
+
+NATIONAL = "06 1234 5678"  # CLEAR as it is written in Italy
+
+
+async def test_a_number_is_found_however_the_dialer_and_whoever_asks_wrote_it(running: World) -> None:
+    """A dialer may send a number as it is written in its country; the person may ask in that writing or in E.164."""
+    made = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
+    for written in (CLEAR, NATIONAL):
+        told = await about(running, written)
+        assert [each["decision_id"] for each in told["decisions"]] == made[::-1]
+    data = running.app.config.data
+    inquiry = Inquiry(data, Keys.open(data / "keys.json"))
+    assert [found.record.id for found in inquiry.about(CLEAR, Sees())] == made[::-1]
+    assert inquiry.about(LISTED, Sees()) == []
+
+
+async def test_a_directory_call_is_told_with_list_register_and_receipt_in_plain_english(
+    running: World,
+) -> None:
+    await ask(running)
+    told = (await about(running))["decisions"][0]
+    assert told["basis"]["kind"] == "directory"
+    assert told["registries"][0]["receipt"] == "TICKET-1"
+    assert told["words"] == [
+        "On 24 November 2026 at 10:00 (Europe/Rome) a call to this number on behalf of Acme Telecomunicazioni S.p.A. was allowed.",
+        "It was for the campaign acme-fibre: to sell something, spoken by a person.",
+        "It was about broadband.",
+        f"The number shown was {CALLER}.",
+        "It rested on the public directory, from the list rome.",
+        "The opposition register RPO was asked on 23 November 2026 and answered that the number was not enrolled (consultation at-1795424400000, receipt TICKET-1).",
+        "The number stood on the list rome, collected by Acme on 1 October 2026.",
+        "What became of it was not reported.",
+    ]
+
+
+async def test_a_refusal_is_told_with_its_reason_and_the_law_in_plain_italian(running: World) -> None:
+    await ask(running, LISTED)
+    told = await about(running, LISTED, **{"Accept-Language": "it-IT,it;q=0.9"})
+    assert told["language"] == "it"
+    decision = told["decisions"][0]
+    assert decision["decision"] == "deny"
+    words = decision["words"]
+    assert words[0].startswith("In data 24 novembre 2026 alle 10:00 (Europe/Rome) una chiamata")
+    assert words[0].endswith("per conto di Acme Telecomunicazioni S.p.A. è stata rifiutata.")
+    assert "Il motivo: Il numero è iscritto al registro delle opposizioni." in words
+    assert (
+        "La norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 12."
+        in words
+    )
+    assert {"rule": "hours_open", "result": "pass"}.items() <= _check(decision, "hours_open").items()
+
+
+def _check(decision: dict[str, Any], rule: str) -> dict[str, Any]:
+    return next(each for each in decision["checks"] if each["rule"] == rule)
+
+
+async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running: World) -> None:
+    world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - DAY + 1)
+    origin = {
+        "collected_by": "Raccolta S.r.l.",
+        "collected_on": "2026-09-01",
+        "transfers": [{"by": "Raccolta S.r.l.", "to": "acme", "on": "2026-09-15", "subjects_told": True}],
+    }
+    given = {
+        "number": MOBILE,
+        "id": "web-1:a",
+        "collected_at": "2026-09-01T10:00:00+02:00",
+        "purposes": ["sale"],
+        "call_types": ["agent"],
+        "artefact": "forms/1.pdf",
+        "artefact_sha256": "a" * 64,
+        "origin": origin,
+        "third_party": True,
+    }
+    assert (await running.client.post("/v1/consents", json=given)).status == 201
+    await running.app.tick()
+    await ask(running, MOBILE)
+    told = (await about(running, MOBILE))["decisions"][0]
+    assert (told["basis"]["kind"], told["basis"]["id"]) == ("consent", "web-1:a")
+    rested = told["words"].index(
+        "It rested on the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
+    )
+    assert told["words"][rested + 1] == (
+        "That consent was passed on by Raccolta S.r.l. to Acme Telecomunicazioni S.p.A. on 15 September 2026."
+    )
+
+
+BASES = [
+    (
+        "/v1/contracts",
+        {"id": "C-1", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True},
+        "It rested on the contract C-1, in force since 1 March 2025.",
+    ),
+    (
+        "/v1/call-requests",
+        {
+            "id": "form-7",
+            "goods": "broadband",
+            "requested_at": "2026-11-20T10:00:00+01:00",
+            "expires_at": "2026-12-20T10:00:00+01:00",
+        },
+        "It rested on the request form-7 of 20 November 2026 to be called.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "sentence"), BASES)
+async def test_a_contract_and_a_request_are_told_as_what_the_call_rested_on(
+    running: World, path: str, body: dict[str, Any], sentence: str
+) -> None:
+    assert (await running.client.post(path, json={"number": MOBILE, **body})).status == 201
+    await ask(running, MOBILE)
+    told = (await about(running, MOBILE))["decisions"][0]
+    assert sentence in told["words"]
+    assert "The opposition register RPO had not been asked about this number." in told["words"]
+
+
+async def test_one_decision_is_told_by_its_id_and_holds_no_called_number(running: World) -> None:
+    name = await ask(running)
+    async with running.client.get(f"/v1/decisions/{name}?language=it") as answer:
+        assert answer.status == 200
+        text = await answer.text()
+        told = await answer.json()
+    assert (told["decision_id"], told["seq"]) == (name, int(name.rpartition("-")[2]))
+    assert told == (await about(running, more="&language=it"))["decisions"][0]
+    assert CLEAR.removeprefix("+39") not in text
+
+
+async def test_pages_hold_every_decision_once(running: World) -> None:
+    names = [await ask(running, LISTED) for _ in range(5)]
+    told: list[str] = []
+    before = ""
+    for _ in range(3):
+        page = await about(running, LISTED, f"&limit=2&before={before}")
+        told += [each["decision_id"] for each in page["decisions"]]
+        before = told[-1]
+    assert told == names[::-1]
+    assert page["more"] is False
+    assert (await about(running, LISTED, f"&before={before}"))["notices"] == []
+
+
+async def test_a_number_of_which_nothing_is_known_is_told_so(running: World) -> None:
+    await ask(running)
+    told = await about(running, MOBILE)
+    assert (told["decisions"], told["notices"]) == ([], ["No decision about this number is on record."])
+
+
+async def test_decisions_of_every_live_month_are_found_and_a_retired_one_says_so(running: World) -> None:
+    keys = Keys.open(running.app.config.data / "keys.json")
+    names = []
+    for at in (NOW, NOW + 20 * DAY, NOW + 70 * DAY):  # nothing in January
+        running.hand.at = at
+        names.append(await ask(running))
+    found = [each["decision_id"] for each in (await about(running))["decisions"]]
+    assert found == names[::-1]
+    keys.retire("2026-11")
+    told = await about(running)
+    assert [each["decision_id"] for each in told["decisions"]] == names[:0:-1]
+    assert told["retired_months"] == ["2026-11"]
+    assert "November 2026" in told["notices"][0]
+    async with running.client.get(f"/v1/decisions/{names[0]}") as answer:
+        assert answer.status == 200  # the record is still there, and is about nobody
+
+
+# ---- who is told -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) -> None:
+    name = await ask(shared)
+    stranger = await ask(
+        shared, campaign="rival-fibre"
+    )  # not of this client: the strictest campaign, of nobody
+    mine = [each["decision_id"] for each in (await about(shared))["decisions"]]
+    assert mine == [stranger, name]
+    headers = {"Authorization": f"Bearer {OTHER_KEY}"}
+    async with ClientSession(f"http://127.0.0.1:{shared.port}", headers=headers) as other:
+        answers = []
+        for number in (CLEAR, MOBILE):
+            async with other.get(f"/v1/decisions?number={quote(number)}&purpose=test") as answer:
+                answers.append((answer.status, await answer.json()))
+        assert answers[0] == answers[1]
+        assert answers[0][1]["decisions"] == []
+        refused = []
+        log, _, seq = inside(shared, name).partition("-")
+        for each in (
+            name,
+            stranger,
+            f"{log}-{seq}",
+            f"{log}-{int(seq) + 1000}",
+            f"{log}-1",
+            "x",
+            f"00000000-{seq}",
+            f"{log}-{'9' * 5000}",
+        ):
+            async with other.get(f"/v1/decisions/{each}") as answer:
+                refused.append((answer.status, await answer.json()))
+        assert refused == [refused[0]] * len(refused)
+        assert refused[0][1]["error"]["code"] == "decision.unknown"
+        async with other.get(f"/v1/decisions?number={quote(CLEAR)}&purpose=test&controller=acme") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (404, "controller.unknown")
+
+
+async def test_without_the_scope_nothing_is_read(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=[world.client("tests", KEY, "check")]) as made:
+        for path in ("/v1/decisions?number=%2B390612345678", "/v1/decisions/9f2c01ab-2"):
+            async with made.client.get(path) as answer:
+                assert answer.status == 403
+
+
+@pytest.mark.parametrize("query", ["", "number=12", "number=%2B390612345678&limit=0", "number=%2B390612345678&x=1",
+                                   "number=%2B390612345678&language=de", "number=%2B390612345678&before=1"])  # fmt: skip
+async def test_an_ill_formed_question_is_refused_without_repeating_it(running: World, query: str) -> None:
+    async with running.client.get(f"/v1/decisions?purpose=test&{query}") as answer:
+        assert answer.status == 400
+        assert "612345678" not in await answer.text()
+
+
+# ---- search ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def searched(shared: World) -> tuple[World, list[str]]:
+    """Names of: an allow that was answered, a deny, and a day later an allow of the same number."""
+    names = [await ask(shared, call_id="a-1"), await ask(shared, LISTED)]
+    await report(shared, names[0], "busy")
+    await report(shared, names[0], "answered")
+    shared.hand.at += DAY
+    names.append(await ask(shared))
+    return shared, [inside(shared, name) for name in names]
+
+
+def hits(made: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:
+    return list(search(Chains(made.app.config.data), query or Query(), within or Span()))
+
+
+async def test_search_finds_what_was_asked_for_and_nothing_else(searched: tuple[World, list[str]]) -> None:
+    made, (answered, denied, later) = searched
+    inquiry = Inquiry(made.app.config.data, Keys.open(made.app.config.data / "keys.json"))
+    found: list[tuple[Query, Span, list[str]]] = [
+        (Query(), Span(), [answered, denied, later]),
+        (Query(verdict="allow"), Span(), [answered, later]),
+        (Query(verdict="deny", campaign="acme-fibre"), Span(), [denied]),
+        (Query(code="registry.listed"), Span(), [denied]),
+        (Query(code="registry"), Span(), [denied]),
+        (Query(code="reg"), Span(), []),
+        (Query(campaign="other"), Span(), []),
+        (Query(client="tests", controller="acme"), Span(), [answered, denied, later]),
+        (Query(client="other"), Span(), []),
+        (Query(controller="rival"), Span(), []),
+        (Query(), Span(since=NOW + 1), [later]),
+        (Query(), Span(until=NOW + 1), [answered, denied]),
+        (Query(hashes=inquiry.hashes(CLEAR)), Span(), [later, answered]),
+        (Query(hashes=inquiry.hashes(CLEAR)), Span(until=NOW + DAY), [answered]),
+        (Query(hashes=inquiry.hashes(MOBILE)), Span(), []),
+    ]
+    for query, within, names in found:
+        assert [hit.decision_id for hit in hits(made, query, within)] == names, (query, within)
+
+
+async def test_search_joins_the_report_that_stands_however_it_finds(
+    searched: tuple[World, list[str]],
+) -> None:
+    made, _ = searched
+    inquiry = Inquiry(made.app.config.data, Keys.open(made.app.config.data / "keys.json"))
+    assert [hit.outcome for hit in hits(made)] == ["answered", "", ""]
+    assert [hit.outcome for hit in hits(made, Query(hashes=inquiry.hashes(CLEAR)))] == ["", "answered"]
+    first = hits(made)[0]
+    assert (first.call_id, first.caller_id, first.basis) == ("a-1", CALLER, "directory:rome")

@@ -1,0 +1,86 @@
+"""What `config check` warns of: a configuration that is sound and still lacks something."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dialgate.config import advice, loader
+from dialgate.interfaces.cli import main
+from tests.support.world import CONFIG, KEY, NOW, client, write_folder
+
+ASKED = {
+    "registry": "rpo",
+    "controller": "acme",
+    "source": {"kind": "folder", "inbox": "in", "outbox": "out"},
+}
+
+
+def change(folder: Path, name: str, **changes: Any) -> None:
+    path = folder / name
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_folder(tmp_path)
+    (tmp_path / "registries.yaml").write_text(yaml.safe_dump({"asked": [ASKED]}))
+    return tmp_path
+
+
+def warned(folder: Path, registries: str = "registries.yaml") -> list[str]:
+    return advice.warnings(loader.load(folder / "dialgate.yaml"), folder / registries, NOW)
+
+
+def test_the_sample_lacks_nothing_and_says_that_it_never_closes(folder: Path) -> None:
+    assert warned(folder) == []
+    assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == ["acme-fibre"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("dialgate.yaml", {"clients": []}, "controller acme: no client may ask for it"),
+        ("dialgate.yaml", {"clients": [client("other", KEY, "check") | {"controllers": []}]}, "controller acme: no client"),
+        ("controllers/acme.yaml", {"contact": ""}, "controller acme: it has no `contact`"),
+        ("controllers/acme.yaml", {"adheres_to": []}, "campaign acme-fibre: no hours bind it"),
+        ("registries.yaml", {"asked": []}, "controller acme: registries.yaml has no entry for the registry rpo"),
+        ("registries.yaml", {"asked": [ASKED | {"controller": "beta"}]}, "controller acme: registries.yaml has no entry"),
+    ],
+)  # fmt: skip
+def test_what_is_lacking_is_named(folder: Path, name: str, changes: dict[str, Any], told: str) -> None:
+    change(folder, name, **changes)
+    (warning,) = warned(folder)
+    assert warning.startswith(told)
+
+
+def test_hours_that_close_bind_and_a_recommendation_does_not(folder: Path) -> None:
+    change(folder, "controllers/acme.yaml", adheres_to=["codice_condotta_telemarketing"])
+    assert warned(folder) == []
+    assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == []
+    law = folder / "countries/it.yaml"
+    law.write_text(law.read_text().replace("severity: self_regulation", "severity: recommendation"))
+    assert [each.partition(";")[0] for each in warned(folder)] == [
+        "campaign acme-fibre: no hours bind it, so it may call by night"
+    ]
+
+
+def test_a_job_file_that_is_not_there_is_one_warning(folder: Path) -> None:
+    (warning,) = warned(folder, "none.yaml")
+    assert warning.startswith("none.yaml cannot be read")
+    assert "--registries" in warning
+
+
+def test_config_check_shows_them_and_succeeds(folder: Path) -> None:
+    change(folder, "controllers/acme.yaml", adheres_to=[])
+    shown = CliRunner().invoke(main.app, ["config", "check", "--config", str(folder / "dialgate.yaml")])
+    assert shown.exit_code == 0
+    assert "Warning: campaign acme-fibre: no hours bind it" in shown.stderr
+    registries = ["--registries", str(CONFIG / "registries.yaml")]
+    (folder / "registries.yaml").unlink()
+    shown = CliRunner().invoke(
+        main.app, ["config", "check", "--config", str(folder / "dialgate.yaml"), *registries]
+    )
+    assert "registries.yaml" not in shown.stderr

@@ -1,0 +1,61 @@
+"""What a configuration may hold and most likely should not is said, and refuses nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dialgate.interfaces.cli import main
+from tests.support.world import KEY, client, write_folder
+
+
+def checked(
+    folder: Path, sources: list[str], scopes: list[str], host: str = "0.0.0.0", proxies: tuple[str, ...] = ()
+) -> list[str]:
+    switch = {"name": "switch", "controllers": ["acme"], "scopes": scopes, "sources": sources}
+    clients = [client("tests", KEY, "check"), switch]
+    listen = {"host": host, "port": 0, "trusted_proxies": list(proxies)}
+    path = write_folder(folder, clients=clients, listen=listen)
+    done = CliRunner().invoke(main.app, ["config", "check", "--config", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    found: list[str] = json.loads(done.stdout)["warnings"]
+    spoken = CliRunner().invoke(main.app, ["config", "check", "--config", str(path)])
+    assert spoken.exit_code == 0
+    assert spoken.stderr.count("Warning:") == len(found)
+    return [warning for warning in found if warning.startswith("client ")]
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1/32", "127.0.0.0/8", "0.0.0.0/0", "::1/128", "::/0"])
+def test_sources_that_cover_this_host_are_warned_of(tmp_path: Path, source: str) -> None:
+    (warning,) = checked(tmp_path, [source], ["check", "revoke"])
+    assert f"client switch: source {source} covers this host" in warning
+    assert "(check, revoke)" in warning
+
+
+def test_the_address_that_the_gate_listens_at_is_this_host_too(tmp_path: Path) -> None:
+    assert len(checked(tmp_path, ["10.1.2.3/32", "10.1.2.4/32"], ["revoke"], host="10.1.2.3")) == 1
+
+
+def test_a_trusted_proxy_on_another_host_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = checked(tmp_path, ["10.0.0.9/32", "10.0.0.8/32"], ["read"], proxies=("10.0.0.9/32",))
+    assert "source 10.0.0.9/32" in warning
+    assert "listen.trusted_proxies" in warning
+
+
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1/32",)])
+def test_a_dialer_on_this_host_that_only_checks_is_not_warned_of(
+    tmp_path: Path, proxies: tuple[str, ...]
+) -> None:
+    """As the pages of Asterisk and VICIdial set it up; but not where anyone at all is that client."""
+    assert checked(tmp_path, ["127.0.0.1/32"], ["check"], proxies=proxies) == []
+    assert len(checked(tmp_path / "anyone", ["0.0.0.0/0"], ["check"], proxies=proxies)) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "scopes"), [("10.0.0.0/8", ["check"]), ("127.0.0.1/32", []), ("fd00::/8", ["check"])]
+)
+def test_of_other_hosts_and_of_who_may_do_nothing_there_is_no_warning(
+    tmp_path: Path, source: str, scopes: list[str]
+) -> None:
+    assert checked(tmp_path, [source], scopes, host="localhost") == []

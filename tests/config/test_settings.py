@@ -1,0 +1,494 @@
+"""The configuration is read whole or not at all, and every mistake in it is told at once, in a sentence."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
+from tests.support.world import CONFIG, KEY, client
+
+SECTORS = "IT: electricity, gas, water, telecommunications, banking, insurance, retail, other"
+SWITCH = {"name": "switch", "controllers": ["acme"], "scopes": ["check"], "sources": ["10.0.0.0/8"]}
+FIRST = ("campaigns", 0)
+
+Change = tuple[str, tuple[str | int, ...], Any]
+GONE = object()
+
+
+class Folder:
+    """The configuration of the example, as data; `problems` writes it, reads it and says what was told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: dict[str, Any] = {
+            "dialgate.yaml": {"data": "data", "clients": [client("tests", KEY, "check")]},
+            "countries/it.yaml": yaml.safe_load((CONFIG / "countries/it.yaml").read_text()),
+            "controllers/acme.yaml": yaml.safe_load((CONFIG / "controllers/acme.yaml").read_text()),
+        }
+
+    def change(self, file: str, keys: tuple[str | int, ...], value: Any) -> None:
+        *parents, last = keys
+        at = self.files[file]
+        for key in parents:
+            at = at[key]
+        if value is GONE:
+            del at[last]
+        elif isinstance(at, list) and last == len(at):
+            at.append(value)
+        else:
+            at[last] = value
+
+    def write(self) -> Path:
+        for name, content in self.files.items():
+            file = self.path / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return self.path / "dialgate.yaml"
+
+    def problems(self) -> list[str]:
+        with pytest.raises(ConfigError) as refused:
+            loader.load(self.write())
+        return refused.value.problems
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def gate(*keys: str | int, to: Any) -> Change:
+    return "dialgate.yaml", keys, to
+
+
+def acme(*keys: str | int, to: Any) -> Change:
+    return "controllers/acme.yaml", keys, to
+
+
+def italy(*keys: str | int, to: Any) -> Change:
+    return "countries/it.yaml", keys, to
+
+
+SECOND: dict[str, Any] = {
+    "id": "b",
+    "purpose": "advertising",
+    "trunk_country": "IT",
+    "caller_ids": ["12ab"],
+    "starts": "2026-11-24",
+    "ends": "2026-11-23",
+}
+TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
+    (acme("adheres_to", to=["codice"]), ("controllers/acme.yaml: adheres to 'codice', which is not among the `codes` of any country",)),
+    (acme(*FIRST, "sector", to="electricty"), (f"campaign acme-fibre: sector 'electricty' is none of those of {SECTORS}",)),
+    (acme(*FIRST, "trunk_country", to="it"),
+     ("campaign acme-fibre: trunk_country 'it' is no country; write IT",)),
+    (acme(*FIRST, "dial_region", to="ITA"),
+     ("campaign acme-fibre: dial_region 'ITA' is no country; write IT",)),
+    (acme(*FIRST, "caller_ids", to=[]),
+     ("campaign acme-fibre: caller_ids is empty; name the numbers that its calls may show",)),
+    (acme("campaigns", 1, to=SECOND),
+     ("campaign b: ends on 2026-11-23, before it starts",
+      f"campaign b: an offer needs a sector, one of those of {SECTORS}",
+      "campaign b: caller ID '12ab' is no number")),
+    (acme("campaigns", 2, to={"id": "b", "purpose": "debt", "trunk_country": "", "caller_ids": ["+390844123456"]}),
+     ("campaign b: stands twice; give every campaign its own id",
+      "campaign b: trunk_country '' is no country; write the two capitals of ISO 3166, as in IT")),
+    (gate("listen", to={"tls_key": "key.pem", "trusted_proxies": ["10.0.0.1/8"]}),
+     ("listen: tls_key without tls_certificate; the gate would speak plain HTTP",
+      "listen: trusted_proxies '10.0.0.1/8': 10.0.0.1/8 has host bits set; write 10.0.0.0/8")),
+    (gate("clients", 1, to=SWITCH | {"sources": ["10.0.0.0/8", "10.0.0.1/8", "10.1.0.0/16"]}),
+     ("client switch: source '10.0.0.1/8': 10.0.0.1/8 has host bits set; write 10.0.0.0/8",)),
+    (gate("clients", 2, to=SWITCH | {"name": "two", "sources": ["10.1.2.3", "::1"], "controllers": ["acme", "acne"]}),
+     ("client two: no such controller: acne",
+      "client switch: source 10.0.0.0/8 overlaps 10.1.2.3/32 of client two; an address is one client's",
+      "client switch: source 10.1.0.0/16 overlaps 10.1.2.3/32 of client two; an address is one client's")),
+    (gate("clients", 3, to={"name": "bare", "controllers": ["acme"], "scopes": ["check"]}),
+     ("client bare: has neither a key nor a source address",)),
+    (gate("clients", 4, to=client("bare", KEY, "check")),
+     ("client bare: stands twice", "client bare: shares its key with tests")),
+    (gate("clients", 5, to=client("short", KEY, "check") | {"key_sha256": "12ab"}),
+     ("client short: the key's SHA-256 must be 64 hexadecimal digits",)),
+    (gate("clients", 6, to=client("lost", "2", "check") | {"key_sha256_file": "lost.sha256"}),
+     ("client lost: has key_sha256 and key_sha256_file; keep one",
+      "client lost: cannot read lost.sha256; make it with `dialgate key`")),
+    (gate("clients", 7, to={"name": "folder", "controllers": ["acme"], "scopes": ["check"], "key_sha256_file": "countries"}),
+     ("client folder: cannot read countries: Is a directory",)),
+]  # fmt: skip
+
+
+def test_every_mistake_is_told_at_once(folder: Folder) -> None:
+    for (file, keys, value), _ in TOGETHER:
+        folder.change(file, keys, value)
+    assert sorted(folder.problems()) == sorted(sentence for _, told in TOGETHER for sentence in told)
+
+
+ALONE: list[tuple[Change, list[str]]] = [
+    (gate("limits", to={"batch_calls": 0}), ["dialgate.yaml: limits.batch_calls: must be at least 1"]),
+    (gate("limits", to={"body_bytes": 1023}), ["dialgate.yaml: limits.body_bytes: must be at least 1024"]),
+    (gate("limits", to={"read_seconds": 0}), ["dialgate.yaml: limits.read_seconds: must be more than 0"]),
+    (gate("listen", to={"port": 65536}), ["dialgate.yaml: listen.port: must be at most 65535"]),
+    (gate("remember_hours", to=23), ["dialgate.yaml: remember_hours: must be at least 24"]),
+    (gate("clients", 0, "scopes", to=["chekc"]),
+     [("dialgate.yaml: clients[0].scopes[0]: 'chekc' is not allowed; write one of check, simulate, outcome, revoke,"
+      " ledger, lists, read, stream, subjects, watch, metrics, admin")]),
+    (acme(*FIRST, "purpose", to=GONE), ["controllers/acme.yaml: campaigns[0]: missing key `purpose`"]),
+    (acme(*FIRST, "caller_ids", to=[390844123456]),
+     [("controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, as in"
+      ' "+390844123456"')]),
+    (acme(*FIRST, "starts", to="24/11/2026"),
+     ["controllers/acme.yaml: campaigns[0].starts: must be a day that exists, as in 2026-11-24"]),
+    (acme(*FIRST, "ends", to=2026), ["controllers/acme.yaml: campaigns[0].ends: must be a day, as in 2026-11-24, or empty, not a whole number"]),
+    (acme(*FIRST, "paused", to="ja"), ["controllers/acme.yaml: campaigns[0].paused: must be true or false, not text"]),
+    (acme("country", to=False), ["controllers/acme.yaml: country: must be text, not true or false; put it in quotes"]),
+    (acme("country", to="it"), ["controllers/acme.yaml: country it has no file among the countries; write IT"]),
+    (acme(*FIRST, "trunk_country", to="UK"), ["campaign acme-fibre: trunk_country 'UK' is no country; write GB"]),
+    (acme(*FIRST, "trunk_country", to="XX"),
+     ["campaign acme-fibre: trunk_country 'XX' is no country; write the two capitals of ISO 3166, as in IT"]),
+    (italy("country", to="it"), ["countries/it.yaml: country 'it' is no country; write IT"]),
+    (italy("hours", 0, "severity", to="law"),
+     ["countries/it.yaml: hours[0].severity: 'law' is not allowed; write one of statute, self_regulation, recommendation, operator, gate"]),
+    (gate("fastagi", to={"port": "x"}), ["dialgate.yaml: fastagi.port: must be a whole number, not text"]),
+    (gate("peers", to={"a": 1}), ["dialgate.yaml: peers.a: must be text, not a whole number; put it in quotes"]),
+    (acme("country", to="SM"), ["controllers/acme.yaml: country SM has no file among the countries; there is one for IT in countries/"]),
+    (italy("frequency", 0, "limit", to=0), ["countries/it.yaml: frequency[0].limit: must be at least 1"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "told"), ALONE, ids=[str(told[0]) for _, told in ALONE])
+def test_a_value_beyond_its_limits_is_refused_by_its_place(
+    folder: Folder, change: Change, told: list[str]
+) -> None:
+    folder.change(*change)
+    assert folder.problems() == told
+
+
+def test_every_mistake_within_one_file_is_told_at_once(folder: Folder) -> None:
+    for change in (
+        acme("nmae", to="x"),
+        acme("country", to=GONE),
+        acme(*FIRST, "purpose", to="selling"),
+        acme(*FIRST, "call_tpe", to="agent"),
+        acme(*FIRST, "caller_ids", to=["+390844123456", 390844123456, None]),
+    ):
+        folder.change(*change)
+    assert sorted(folder.problems()) == sorted(
+        [
+            (
+                "controllers/acme.yaml: campaigns[0].caller_ids[1]: must be text, not a whole number; put telephone numbers in quotes, as in"
+                ' "+390844123456"'
+            ),
+            "controllers/acme.yaml: campaigns[0].caller_ids[2]: must be text, not empty",
+            (
+                "controllers/acme.yaml: campaigns[0].purpose: 'selling' is not allowed; write one of sale, advertising, market_research,"
+                " statistics, service, debt, political, charity"
+            ),
+            "controllers/acme.yaml: campaigns[0]: unknown key `call_tpe`; did you mean `call_type`?",
+            "controllers/acme.yaml: unknown key `nmae`; did you mean `name`?",
+            "controllers/acme.yaml: missing key `country`",
+        ]
+    )
+
+
+def test_a_value_of_the_wrong_type_hides_no_other_mistake_of_its_file(folder: Folder) -> None:
+    for change in (
+        acme("country", to="it"),
+        acme(*FIRST, "caller_ids", to=[390844123456]),
+        acme(*FIRST, "trunk_country", to="it"),
+    ):
+        folder.change(*change)
+    assert sorted(folder.problems()) == sorted(
+        [
+            (
+                "controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, as in "
+                '"+390844123456"'
+            ),
+            "controllers/acme.yaml: country it has no file among the countries; write IT",
+            "campaign acme-fibre: trunk_country 'it' is no country; write IT",
+        ]
+    )
+
+
+def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
+    text = (CONFIG / "controllers/acme.yaml").read_text()
+    folder.files["controllers/acme.yaml"] = (
+        text.replace("country: IT", "country: it", 1)
+        + """
+  - id: b
+    purpose: debt
+    trunk_country: Italy
+    caller_ids: ["12ab"]
+    starts: 2026-13-01
+    ends: 2026-02-30
+"""
+    )
+    assert sorted(folder.problems()) == [
+        "campaign b: caller ID '12ab' is no number",
+        "campaign b: trunk_country 'Italy' is no country; write IT",
+        "controllers/acme.yaml: campaigns[1].ends: must be a day that exists, as in 2026-11-24",
+        "controllers/acme.yaml: campaigns[1].starts: must be a day that exists, as in 2026-11-24",
+        "controllers/acme.yaml: country it has no file among the countries; write IT",
+    ]
+
+
+def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> None:
+    """Of a client, a campaign, a controller and a law. What is lost causes one message only."""
+    for change in (
+        gate("clients", 1, to={"controllers": ["acme", "acne"], "sources": ["10.0.0.7/8"], "scopes": 3}),
+        acme("adheres_to", to=["codice"]),
+        acme("country", to=3),
+        acme(*FIRST, "purpose", to=GONE),
+        acme(*FIRST, "trunk_country", to=39),
+        acme(*FIRST, "caller_ids", to=GONE),
+        acme(*FIRST, "dial_region", to="Italy"),
+        acme(*FIRST, "sector", to="electricty"),
+    ):
+        folder.change(*change)
+    assert sorted(folder.problems()) == [
+        "campaign acme-fibre: dial_region 'Italy' is no country; write IT",
+        f"campaign acme-fibre: sector 'electricty' is none of those of {SECTORS}",
+        "client clients-1: no such controller: acne",
+        "client clients-1: source '10.0.0.7/8': 10.0.0.7/8 has host bits set; write 10.0.0.0/8",
+        "controllers/acme.yaml: adheres to 'codice', which is not among the `codes` of any country",
+        "controllers/acme.yaml: campaigns[0].trunk_country: must be text, not a whole number; put it in quotes",
+        "controllers/acme.yaml: campaigns[0]: missing key `caller_ids`",
+        "controllers/acme.yaml: campaigns[0]: missing key `purpose`",
+        "controllers/acme.yaml: country: must be text, not a whole number; put it in quotes",
+        "dialgate.yaml: clients[1].scopes: must be a list, not a whole number",
+        "dialgate.yaml: clients[1]: missing key `name`",
+    ]
+
+
+@pytest.mark.parametrize("content", ["id: two\nname: [", "id: Two\n", 'id: "two"  # theirs\n'])
+def test_a_client_of_an_unknown_controller_is_reported_beside_a_refused_file(
+    folder: Folder, content: str
+) -> None:
+    """The id that the refused file seems to give is not reported as unknown."""
+    folder.files["controllers/two.yaml"] = content
+    name = content.split()[1].strip('"')
+    folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", name, "acne"]}))
+    assert [problem for problem in folder.problems() if problem.startswith("client ")] == [
+        "client switch: no such controller: acne"
+    ]
+
+
+def test_where_the_id_of_a_refused_file_is_unknown_no_controller_is_missing(folder: Folder) -> None:
+    folder.files["controllers/two.yaml"] = "name: ["
+    folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", "two"]}))
+    assert not [problem for problem in folder.problems() if problem.startswith("client ")]
+
+
+def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
+    for change in (
+        italy("country", to="it"),
+        italy("hours", 0, "weekday", to=["9-20"]),
+        italy("rest", 0, "days", to="x"),
+    ):
+        folder.change(*change)
+    assert [problem for problem in folder.problems() if problem.startswith("countries/")] == [
+        "countries/it.yaml: rest[0].days: must be a whole number, not text",
+        "countries/it.yaml: country 'it' is no country; write IT",
+        "countries/it.yaml: hours: '9-20' is no window; write it as 09:00-20:00",
+    ]
+
+
+def test_a_country_without_any_file_is_said_to_have_none(folder: Folder) -> None:
+    del folder.files["countries/it.yaml"]
+    assert (
+        "controllers/acme.yaml: country IT has no file among the countries; there is none for any country in countries/"
+        in folder.problems()
+    )
+
+
+def test_a_number_in_quotes_is_named_as_such(folder: Folder) -> None:
+    folder.change(*gate("listen", to={"port": "8080", "colour": 1, "prt": 1}))
+    assert sorted(folder.problems()) == [
+        "dialgate.yaml: listen.port: must be a whole number, not text; write it without quotes",
+        "dialgate.yaml: listen: unknown key `colour`",
+        "dialgate.yaml: listen: unknown key `prt`; did you mean `port`?",
+    ]
+
+
+def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> None:
+    """Also where dialgate.yaml itself cannot be used, and of a law more than its first."""
+    for change in (
+        gate("listen", to={"port": "x"}),
+        acme(*FIRST, "purpose", to="selling"),
+        italy("hours", 0, "sectors", to=["heat"]),
+        italy("hours", 0, "weekday", to=["9-20"]),
+        italy("rest", 0, "until", to="2014-01-01"),
+    ):
+        folder.change(*change)
+    folder.files["countries/fr.yaml"] = {"country": "FR", "name": 1}
+    folder.files["dialgate.yaml"]["clients"].append(
+        {"name": "bare", "controllers": ["acme"], "scopes": ["chekc"]}
+    )
+    folder.files["controllers/two.yaml"] = {
+        "id": "two",
+        "name": "Two",
+        "country": "it",
+        "nmae": "x",
+        "campaigns": [
+            {"id": "two-a", "purpose": "debt", "trunk_country": "UK", "caller_ids": [390844123456]}
+        ],
+    }
+    told = folder.problems()
+    for problem in (
+        "client bare: has neither a key nor a source address",
+        "campaign two-a: trunk_country 'UK' is no country; write GB",
+        "controllers/two.yaml: unknown key `nmae`; did you mean `name`?",
+        "dialgate.yaml: listen.port: must be a whole number, not text",
+        "countries/fr.yaml: name: must be text, not a whole number; put it in quotes",
+        "countries/fr.yaml: missing key `zone`",
+        "countries/it.yaml: hours: sector 'heat' is not among `sectors`; add it there, or mend the name",
+        "countries/it.yaml: hours: '9-20' is no window; write it as 09:00-20:00",
+        "countries/it.yaml: rest: a section is in force until 2014-01-01, before it begins",
+    ):
+        assert problem in told
+    assert any(
+        problem.startswith("controllers/acme.yaml: campaigns[0].purpose: 'selling' is not allowed")
+        for problem in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (gate("dta", to=1), "unknown key `dta`"),
+        (gate("listen", to={"prot": 1}), "listen: unknown key `prot`"),
+        (gate("limits", to={"batch": 1}), "limits: unknown key `batch`"),
+        (gate("clients", 0, "scope", to=[]), "clients[0]: unknown key `scope`"),
+        (acme("sector", to="gas"), "unknown key `sector`"),
+        (acme(*FIRST, "sectors", to=["gas"]), "campaigns[0]: unknown key `sectors`"),
+        (italy("hour", to=[]), "unknown key `hour`"),
+        (italy("hours", 0, "sundays", to=[]), "hours[0]: unknown key `sundays`"),
+    ],
+)
+def test_a_key_that_no_setting_has_is_refused_wherever_it_stands(
+    folder: Folder, change: Change, place: str
+) -> None:
+    folder.change(*change)
+    told = [problem.partition("; did you mean")[0] for problem in folder.problems()]
+    assert f"{change[0]}: {place}" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("dialgate.yaml", "listen: [", "dialgate.yaml: not YAML: "),
+        ("dialgate.yaml", "data: \0", "dialgate.yaml: not YAML: "),
+        ("countries/it.yaml", "country: {", "countries/it.yaml: not YAML: "),
+        ("countries/it.yaml", "[]", "countries/it.yaml: must be a set of keys, not a list"),
+        ("controllers/acme.yaml", "", "controllers/acme.yaml: missing key `id`"),
+        ("controllers/two.yaml", (CONFIG / "controllers/acme.yaml").read_text(), "controllers/two.yaml: a second controller acme"),
+        ("countries/two.yaml", (CONFIG / "countries/it.yaml").read_text(), "countries/two.yaml: a second law for IT"),
+        ("dialgate.yaml", "data: a\nlisten:\n  port: 1\n  port: 2\n",
+         "dialgate.yaml: line 4: port stands twice; only one would count"),
+        ("countries/it.yaml", (CONFIG / "countries/it.yaml").read_text() + "rest: []\n", "rest stands twice"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_that_cannot_be_what_it_should_is_named(
+    folder: Folder, name: str, content: str, told: str
+) -> None:
+    folder.files[name] = content
+    assert any(told in problem for problem in folder.problems())
+
+
+def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: Folder) -> None:
+    del folder.files["countries/it.yaml"]
+    assert "countries/: no *.yaml file in this folder" in folder.problems()
+    with pytest.raises(ConfigError, match=r"^none.yaml: cannot be read: No such file or directory$"):
+        loader.load(folder.path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        acme(*FIRST, "dial_region", to=GONE),
+        acme("adheres_to", to=["codice_condotta_telemarketing"]),
+        acme("campaigns", 1, to=SECOND | {"purpose": "debt", "caller_ids": ["40123"], "ends": "2026-11-24"}),
+        gate("clients", 1, to=SWITCH | {"sources": ["10.0.0.0/8", "10.1.0.0/16"]}),
+        gate("clients", 0, to=SWITCH | {"sources": ["::/0", "0.0.0.0/0"]}),
+    ],
+)
+def test_what_is_unusual_and_sound_is_taken(folder: Folder, change: Change) -> None:
+    """No region to read numbers in; a code adhered to; one that is no offer, for a day; a client's own networks."""
+    folder.change(*change)
+    loader.load(folder.write())
+
+
+def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Folder) -> None:
+    """An Italian campaign may call abroad; a country without a list bans no trade."""
+    abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
+    for name in ("sector_bans", "unique_caller_ids"):
+        del abroad[name]
+    folder.files["countries/fr.yaml"] = abroad
+    assert folder.problems() == [
+        "campaign acme-fibre: sector 'telecommunications' is none of those of FR: energy"
+    ]
+    abroad["sectors"] = []
+    assert loader.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
+
+
+def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None:
+    """Which energy law forbids; what is written differently is the same number."""
+    other = copy.deepcopy(folder.files["controllers/acme.yaml"]) | {"id": "zeta"}
+    other["campaigns"][0] |= {"id": "zeta-fibre", "caller_ids": ["0844 123456", "+390844123457"]}
+    folder.files["controllers/zeta.yaml"] = other
+    shown = loader.load(folder.write()).lines["zeta-fibre"].caller_ids
+    assert {number: each.shared for number, each in shown.items()} == {
+        "+390844123456": True,
+        "+390844123457": False,
+    }
+
+
+SECRETS = {
+    "store": ({"store": {"url": "redis://:s3cret@redis:6379/0"}}, "store.url", "`url_file`"),
+    "with a user": ({"store": {"url": "rediss://gate:s3cret@redis/0"}}, "store.url", "`url_file`"),
+    "in the query": ({"store": {"url": "unix:///run/redis?db=0&password=s3cret"}}, "store.url", "`url_file`"),
+    "stream": (
+        {"shipping": {"stream": {"url": "redis://x:s3cret@h/0"}}},
+        "shipping.stream.url",
+        "`url_file`",
+    ),
+    "stamps": ({"timestamp_url": "https://u:s3cret@tsa.example/"}, "timestamp_url", "`timestamp_url_file`"),
+    "traces": (
+        {"traces": {"endpoint": "https://u:s3cret@otel.example/"}},
+        "traces.endpoint",
+        "leave them out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "where", "advice"), SECRETS.values(), ids=SECRETS)
+def test_a_password_in_a_url_is_refused_and_not_repeated(
+    folder: Folder, changes: dict[str, Any], where: str, advice: str
+) -> None:
+    folder.files["dialgate.yaml"] |= changes
+    (problem,) = (each for each in folder.problems() if "password" in each)
+    assert problem.startswith(f"dialgate.yaml: {where} holds a password.")
+    assert advice in problem
+    assert "s3cret" not in problem
+
+
+@pytest.mark.parametrize("url", ["redis://redis:6379/0", "redis://gate@redis/0", "unix:///run/a:b@c.sock"])
+def test_a_url_without_a_password_is_taken(folder: Folder, url: str) -> None:
+    folder.files["dialgate.yaml"] |= {"store": {"url": url}}
+    assert loader.load(folder.write()).settings.store is not None
+
+
+def test_the_hash_names_the_whole_and_every_file_is_kept_by_its_own(folder: Folder) -> None:
+    first = loader.load(folder.write())
+    assert loader.load(folder.write()).hash == first.hash
+    entries = [
+        first.contents[line].decode().split(" ") for line in first.contents[first.hash].decode().split("\n")
+    ]
+    assert {name for name, _ in entries} == {"dialgate.yaml", "it.yaml", "acme.yaml"}
+    assert all(digest in first.contents for _, digest in entries)
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in first.contents)
+    folder.change(*acme(*FIRST, "paused", to=True))
+    assert loader.load(folder.write()).hash != first.hash

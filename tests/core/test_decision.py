@@ -1,0 +1,639 @@
+"""What holds for every decision, whatever the facts: the properties state each promise in one sentence."""
+
+from datetime import date, timedelta
+from functools import cache, partial
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from dialgate.core import local_time
+from dialgate.core.decision import _judge, attempts_forbid_nothing, decide, lasts_until
+from dialgate.core.law import Binding, Law, parse_law
+from dialgate.core.model import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    Attempt,
+    CallerId,
+    CallRequest,
+    Campaign,
+    Consent,
+    Contract,
+    Controller,
+    Decision,
+    Deny,
+    Facts,
+    Instant,
+    Known,
+    Listing,
+    Number,
+    Origin,
+    Outcome,
+    Pass,
+    Place,
+    RegistryAnswer,
+    Revocation,
+    Skip,
+    Transfer,
+)
+from dialgate.core.rules import PRECONDITIONS, RULES
+from tests.support.casebook import INSTANTS, Case, Wanted, facts_of, instant, law_data, law_of
+
+IT = law_of("IT")
+CODE = "codice_condotta_telemarketing"
+ADHERENT: dict[str, Any] = {"controller": {"adheres_to": [CODE]}}
+
+
+consent_ahead = partial(Consent, id="ahead", purposes=("sale",), call_types=("agent",), proved=True)
+
+
+def base(at: str = "2026-11-24T10:00:00+01:00", **facts: Any) -> Facts:
+    return facts_of(Case(about="", at=at, want=Wanted(decision="allow"), facts=facts))
+
+
+def with_law(**sections: Any) -> Law:
+    return parse_law({**law_data("IT"), **sections})
+
+
+# ---- a rule that fails, a rule that advises --------------------------------------------------------------------------
+
+
+def test_a_rule_that_raises_denies_and_its_message_tells_nothing_of_the_facts() -> None:
+    def broken(_facts: Facts, _law: Binding) -> Outcome:
+        raise LookupError("+390612345678")
+
+    assert _judge(broken, base(), IT.binding(base())) == Deny(
+        "gate.rule_error", "broken failed: LookupError", severity="gate"
+    )
+
+
+BEYOND_THE_CALENDAR = 400_000 * 366 * DAY
+ALWAYS = {"source": "s", "from": date(2018, 1, 1), "weekday": ["00:00-24:00"]}
+
+
+@pytest.mark.parametrize("severity", ["statute", "recommendation"])
+def test_the_decision_is_deny_where_a_real_rule_fails_for_an_instant_that_is_no_day(severity: str) -> None:
+    """Also where it failed on a recommendation, which cannot deny by itself."""
+    law = with_law(hours=[{**ALWAYS, "severity": severity}])
+    decision = decide(replace(base(), at=BEYOND_THE_CALENDAR), law)
+    assert not decision.allow
+    assert decision.outcomes["hours_open"] == Deny(
+        "gate.rule_error", "hours_open failed: ValueError", severity="gate"
+    )
+    assert decision.not_before == 0
+
+
+RECOMMENDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("number_valid", {"diallable": [{"kinds": ["mobile"]}]}, {}),
+    ("sector_allowed", {"sector_bans": [{}]}, {}),
+    ("registry_clear", {"registries": [{"id": "other", "mode": "answers", "validity_days": 1}]}, {}),
+    ("lawful_basis", {"consents": [{"max_age_days": 1}]}, {"number": {"kind": "mobile"}}),
+    ("caller_id_assigned", {"unique_caller_ids": [{}]}, {"caller_id": {"shared": True}}),
+    ("caller_id_recallable", {"caller_ids": [{"classes": [], "proof_days": 1}]}, {}),
+    ("caller_id_ingress", {"foreign_ingress": [{"kinds": ["unknown"]}]}, {"campaign": {"trunk_country": "FR"}}),
+    ("hours_open", {"hours": [{}]}, {}),
+    ("frequency_kept",
+     {"frequency": [{"limit": 1, "days": 30, "counting": "rolling", "counts": "attempts"}]},
+     {"known": {"attempts": [{"decision": "d", "at": "-9d", "campaign": "c"}]}}),
+    ("rest_kept", {"rest": [{"days": 9}]},
+     {"known": {"attempts": [{"decision": "d", "at": "-8d", "campaign": "c", "result": "abandoned"}]}}),
+]  # fmt: skip
+CONSENT = {
+    "consents": [
+        {"id": "c1", "collected_at": "-9d", "purposes": ["sale"], "call_types": ["agent"], "proved": True}
+    ]
+}
+
+
+@pytest.mark.parametrize(("rule", "sections", "facts"), RECOMMENDED, ids=[each[0] for each in RECOMMENDED])
+def test_a_recommendation_turns_to_a_pass_that_says_so_and_changes_nothing_else(
+    rule: str, sections: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    data: dict[str, Any] = law_data("IT")
+    for name in sections:
+        data = {
+            **data,
+            name: [each for each in data[name] if name in {"diallable", "consents", "caller_ids"}],
+        }
+    common = {"source": "s", "from": date(2018, 1, 1)}
+    if rule == "lawful_basis":
+        facts = {**facts, "known": CONSENT, "listings": []}
+    before = decide(base(**facts), parse_law(data))
+    added = {name: [*data[name], *({**common, **each} for each in new)] for name, new in sections.items()}
+    binding = decide(base(**facts), parse_law({**data, **added}))
+    assert before.allow
+    assert not binding.allow
+
+    for each in (each for new in added.values() for each in new if each["source"] == "s"):
+        each["severity"] = "recommendation"
+    law = parse_law({**data, **added})
+    advised = decide(base(**facts), law)
+    assert lasts_until(base(**facts), law, advised) == 0
+    assert not attempts_forbid_nothing(base(**facts), law)
+    outcome = advised.outcomes[rule]
+    assert isinstance(outcome, Pass)
+    assert outcome.why.startswith("advised against: ")
+    assert (advised.allow, advised.basis, advised.valid_until) == (True, before.basis, before.valid_until)
+
+
+def test_what_is_denied_by_law_is_not_softened_by_a_recommendation() -> None:
+    law = with_law(
+        rest=[*law_data("IT")["rest"], {**law_data("IT")["rest"][0], "severity": "recommendation"}]
+    )
+    silent = {"attempts": [{"decision": "d", "at": "-1d", "campaign": "c", "result": "abandoned"}]}
+    decision = decide(base(known=silent), law)
+    assert [deny.code for deny in decision.reasons] == ["frequency.rest"]
+
+
+@pytest.mark.parametrize(
+    ("severity", "kind"),
+    [("statute", Deny), ("self_regulation", Deny), ("operator", Deny), ("recommendation", Pass)],
+)
+def test_only_a_recommendation_does_not_deny(severity: str, kind: type[Outcome]) -> None:
+    law = with_law(hours=[{"source": "s", "from": date(2018, 1, 1), "severity": severity}])
+    assert type(decide(base(), law).outcomes["hours_open"]) is kind
+
+
+# ---- the shape of a decision -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "facts", [{"campaign": {"known": False}}, {"number": {"kind": "invalid", "problem": "p"}}]
+)
+def test_without_a_number_and_a_campaign_every_other_rule_is_skipped(facts: dict[str, Any]) -> None:
+    decision = decide(base(**facts), IT)
+    assert list(decision.outcomes) == [name for name, _ in RULES]
+    rest = [decision.outcomes[name] for name, _ in RULES[PRECONDITIONS:]]
+    assert all(isinstance(outcome, Skip) for outcome in rest)
+    assert (decision.allow, decision.basis, decision.valid_until, decision.not_before) == (False, "", 0, 0)
+
+
+LATE = {**ADHERENT, "at": "2026-11-24T21:00:00+01:00"}
+OPENS = "2026-11-25T09:00:00+01:00"
+SILENT = {"attempts": [{"decision": "d", "at": "-1d", "campaign": "c", "result": "abandoned"}]}
+
+
+@pytest.mark.parametrize(
+    ("facts", "not_before"),
+    [
+        (LATE, OPENS),
+        ({**LATE, "known": SILENT}, "2026-11-30T09:00:00+01:00"),  # from Sunday on, and then Monday's hours
+        ({**LATE, "registries": []}, ""),
+        ({**LATE, "known": {**SILENT, "revocations": [{"seq": 1, "at": "-1d", "scope": "everyone"}]}}, ""),
+    ],
+)
+def test_an_instant_is_promised_only_if_time_lifts_every_deny(facts: dict[str, Any], not_before: str) -> None:
+    assert decide(base(**facts), IT).not_before == (instant(not_before) if not_before else 0)
+
+
+def test_a_contract_without_end_may_be_entered_with_the_last_day_there_is() -> None:
+    forever = {"contracts": [{"id": "k", "starts": "2025-01-01", "ends": "9999-12-31", "marketing": True}]}
+    assert decide(base(known=forever, listings=[]), IT).basis == "contract:k"
+
+
+def test_a_consent_without_end_under_a_law_without_limit_ends_no_allow() -> None:
+    decision = decide(base(known=CONSENT, listings=[]), with_law(consents=[]))
+    assert decision.basis == "consent:c1"
+    assert decision.outcomes["lawful_basis"] == Pass("consent:c1", 0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        (
+            {**ADHERENT, "at": "2026-12-07T20:03:07+01:00"},
+            "Monday 20:03:07 in Europe/Rome (pre holiday) is outside the permitted hours",
+        ),
+        (
+            {"campaign": {"trunk_country": ""}, "caller_id": {"kind": "unknown"}},
+            "a caller ID of IT must not enter through a trunk in an undeclared country",
+        ),
+        (
+            {"campaign": {"trunk_country": "FR"}, "caller_id": {"kind": "unknown"}},
+            "a caller ID of IT must not enter through a trunk in FR",
+        ),
+        ({"number": {"region": ""}}, "no law is on file for this country"),
+        ({"number": {"region": "SM"}}, "no law is on file for SM"),
+        ({"caller_id": {"form": "withheld"}}, "the caller ID is withheld"),
+        ({"caller_id": {"form": "invalid"}}, "the caller ID is no telephone number"),
+    ],
+)
+def test_the_reason_is_a_sentence_that_says_what_was_wrong(facts: dict[str, Any], text: str) -> None:
+    assert decide(base(**facts), IT).reasons[0].text == text
+
+
+# ---- properties ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def place(zone: str, day: date) -> Place:
+    noon = instant(f"{day.isoformat()}T12:00:00+00:00")
+    return local_time.place(zone, IT.holidays, noon)
+
+
+def moved(facts: Facts, at: Instant) -> Facts:
+    """The same at another instant, as the gate would gather it then."""
+    places = tuple(place(each.zone, local_time.day_in(each.zone, at)) for each in facts.places)
+    return replace(facts, at=at, today=local_time.day_in(IT.zone, at), places=places)
+
+
+def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from([usual] * 9 * len(others) + list(others))
+
+
+def few(each: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(each, max_size=most).map(tuple)
+
+
+# Facts are drawn about one instant, and then moved as a whole: so every strategy is made once.
+REFERENCE = "2026-06-10T00:00:00+02:00"
+AT = instant(REFERENCE)
+TODAY = date(2026, 6, 10)
+
+
+def shifted(value: Any, by: int, days: int) -> Any:
+    if isinstance(value, date):
+        return value + timedelta(days=days)
+    if isinstance(value, tuple):
+        return tuple(shifted(each, by, days) for each in value)
+    if not isinstance(value, msgspec.Struct):
+        return value
+    fields = msgspec.structs.asdict(value).items()
+    moved = {
+        name: (each and each + by) if name in INSTANTS else shifted(each, by, days) for name, each in fields
+    }
+    return replace(value, **moved)
+
+
+# Near the instant, and near the ages at which the law changes its mind.
+NEAR = st.sampled_from(
+    [
+        AT - days * DAY + by
+        for days in (0, 1, 4, 5, 6, 14, 15, 16, 29, 30, 31, 32, 729, 730, 731)
+        for by in (-HOUR, -SECOND, -1, 0, 1, SECOND, HOUR)
+    ]
+)
+CONSENTS = st.builds(
+    Consent,
+    id=st.sampled_from(["c1", "c2"]),
+    collected_at=NEAR,
+    purposes=mostly(("sale", "market_research"), ("service",)),
+    call_types=mostly(("agent", "automated"), ("agent",)),
+    goods=mostly((), ("broadband",), ("power",)),
+    proved=st.sampled_from([True] * 9 + [False]),
+    expires_at=mostly(0, AT + 1, AT + HOUR, AT),
+    withdrawn_at=mostly(0, AT - DAY),
+    voided_at=mostly(0, AT - DAY),
+)
+CONTRACTS = st.builds(
+    Contract,
+    id=st.sampled_from(["k1", "k2"]),
+    starts=mostly(TODAY - timedelta(days=500), TODAY, TODAY + timedelta(days=1)),
+    ends=st.sampled_from([None, *(TODAY + timedelta(days=days) for days in (-400, -31, -30, -1, 0, 1, 40))]),
+    sector=mostly("", "electricity"),
+    goods=mostly((), ("power",)),
+    marketing=st.booleans(),
+)
+REQUESTS = st.builds(
+    CallRequest,
+    id=st.just("r1"),
+    requested_at=NEAR,
+    expires_at=st.sampled_from([AT, AT + 1, AT + HOUR, AT + 9 * DAY]),
+    goods=mostly("broadband", "power"),
+    own_interface=st.booleans(),
+)
+ATTEMPTS = st.builds(
+    Attempt,
+    decision=st.just("d"),
+    at=NEAR.map(lambda at: at - HOUR - 1),
+    campaign=st.just("fibre"),
+    basis=mostly("", "request:r1"),
+    result=st.sampled_from(["pending", "not_dialled", "no_answer", "busy", "answered", "abandoned"]),
+)
+REVOCATIONS = st.builds(
+    Revocation,
+    seq=st.integers(1, 9),
+    at=NEAR,
+    scope=st.sampled_from(["campaign", "controller", "everyone"]),
+    campaign=st.sampled_from(["fibre", "other"]),
+    lifted=mostly("new_consent", "", "error"),
+)
+KNOWN = st.builds(
+    Known,
+    revocations=few(REVOCATIONS, 1),
+    consents=few(CONSENTS),
+    contracts=few(CONTRACTS),
+    requests=few(REQUESTS, 1),
+    attempts=few(ATTEMPTS, 3),
+)
+CEDED = Transfer(by="broker", to="acme", on=TODAY - timedelta(days=9), subjects_told=True)
+ORIGINS = st.builds(
+    Origin,
+    collected_by=mostly("acme", "broker"),
+    collected_on=st.just(TODAY - timedelta(days=99)),
+    transfers=mostly((), (CEDED,), (replace(CEDED, subjects_told=False),)),
+)
+LISTINGS = st.builds(Listing, list=st.just("l"), basis=mostly("directory", "consent"), origin=ORIGINS)
+ANSWERS = st.builds(
+    RegistryAnswer,
+    registry=st.just("rpo"),
+    answer=mostly("clear", "listed", "unknown"),
+    consulted_at=mostly(AT - 4 * DAY, AT - 15 * DAY, AT - 15 * DAY + 1, AT + 1),
+    listed_at=mostly(0, AT - 40 * DAY),
+).map(lambda each: replace(each, listed_at=each.consulted_at) if each.answer == "listed" else each)
+COMMERCIAL = CallerId(number="+390844123456", form="number", region="IT", assigned=True)
+LINE = replace(COMMERCIAL, number="+390612345678", kind="fixed")
+CALLER_IDS = mostly(
+    COMMERCIAL,
+    replace(COMMERCIAL, shared=True),
+    *(replace(LINE, proved_at=AT - age) for age in (DAY, 30 * DAY - 1, 30 * DAY)),
+)
+CAMPAIGNS = st.builds(
+    Campaign,
+    id=st.just("fibre"),
+    purpose=mostly("sale", "market_research", "service", "political"),
+    sector=mostly("", "electricity"),
+    goods=st.just("broadband"),
+    call_type=st.just("agent"),
+    trunk_country=st.just("IT"),
+    ends=mostly(None, TODAY),
+)
+CONTROLLERS = st.builds(
+    Controller,
+    id=st.just("acme"),
+    adheres_to=st.sampled_from([(), (CODE,)]),
+    consent_after_listing=st.booleans(),
+)
+ZONES = st.sampled_from([(IT.zone,), (IT.zone, "Europe/London"), ("Atlantic/Canary",), ()])
+FACTS = st.builds(
+    Facts,
+    at=st.just(AT),
+    today=st.just(TODAY),
+    number=st.builds(Number, kind=mostly("fixed", "mobile"), region=st.just("IT")),
+    controller=CONTROLLERS,
+    campaign=CAMPAIGNS,
+    call_type=mostly("agent", "automated"),
+    caller_id=CALLER_IDS,
+    known=KNOWN,
+    places=ZONES.map(lambda zones: tuple(Place(zone=zone, offset=0) for zone in zones)),
+    listings=few(LISTINGS),
+    registries=st.tuples(ANSWERS),
+)
+SECONDS = st.sampled_from([0, 9 * 3600, 20 * 3600 - 10, 23 * 3600 + 3599]) | st.integers(0, 86_399)
+
+
+def at_some_time(facts: Facts, day: int, second: int) -> Facts:
+    by = day * DAY + second * SECOND
+    days = (local_time.day_in(IT.zone, AT + by) - TODAY).days
+    there: Facts = shifted(facts, by, days)
+    return moved(there, there.at)
+
+
+ANY = st.builds(at_some_time, FACTS, st.integers(-200, 200), SECONDS)
+# Only time stands against these calls, and no clock changes between the oldest attempt that counts and the next hours.
+LATE_IN_WINTER = st.builds(
+    at_some_time,
+    few(ATTEMPTS, 9).map(
+        lambda attempts: replace(base(REFERENCE, **ADHERENT), known=Known(attempts=attempts))
+    ),
+    st.integers(170, 250),
+    SECONDS,
+)
+PROPERTY = settings(max_examples=150)
+TIME = ("hours.", "frequency.")
+
+
+def time_denies(facts: Facts) -> list[str]:
+    return [deny.code for deny in decide(facts, IT).reasons if deny.code.startswith(TIME)]
+
+
+@PROPERTY
+@given(ANY, REVOCATIONS)
+def test_a_stop_that_stands_denies_and_no_stop_ever_allows(facts: Facts, stop: Revocation) -> None:
+    """Adding a revocation that binds always denies; adding any never turns a deny into an allow."""
+    stop = shifted(stop, facts.at - AT, 0)
+    after = decide(
+        replace(facts, known=replace(facts.known, revocations=(*facts.known.revocations, stop))), IT
+    )
+    before = decide(facts, IT)
+    assert before.allow or not after.allow
+    if not stop.lifted and (stop.scope != "campaign" or stop.campaign == facts.campaign.id):
+        assert "revocation.revoked" in [deny.code for deny in after.reasons]
+
+
+@PROPERTY
+@given(ANY)
+def test_a_decision_replays_from_its_record(facts: Facts) -> None:
+    """Deciding twice, from the facts and from their JSON, under the law and under the law read again, is the same."""
+    decision = decide(facts, IT)
+    stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
+    assert decide(facts, IT) == decision
+    assert decide(stored, parse_law(law_data("IT"))) == decision
+    assert msgspec.json.decode(msgspec.json.encode(decision), type=Decision) == decision
+
+
+@PROPERTY
+@given(ANY)
+def test_nothing_is_allowed_without_a_basis_that_is_among_the_facts(facts: Facts) -> None:
+    """An allow names its basis, and what it names is held, in force, and of a kind that carries such a call."""
+    decision = decide(facts, IT)
+    event("allow" if decision.allow else "deny")
+    if not decision.allow:
+        return
+    assert decision.outcomes["lawful_basis"] == Pass(
+        decision.basis, getattr(decision.outcomes["lawful_basis"], "until", 0)
+    )
+    kind, _, name = decision.basis.partition(":")
+    held: dict[str, list[bool]] = {
+        "consent": [
+            each.proved and not each.withdrawn_at and facts.campaign.purpose in each.purposes
+            for each in facts.known.consents if each.id == name
+        ],
+        "contract": [
+            (each.starts <= facts.today and facts.call_type == "agent") or facts.campaign.purpose == "service"
+            for each in facts.known.contracts if each.id == name
+        ],
+        "request": [each.requested_at <= facts.at < each.expires_at for each in facts.known.requests],
+        "directory": [
+            each.basis == "directory" and facts.call_type == "agent" and facts.campaign.purpose != "political"
+            for each in facts.listings if each.list == name
+        ],
+    }  # fmt: skip
+    assert any(held[kind])
+
+
+@PROPERTY
+@given(ANY)
+def test_a_marketing_call_is_allowed_only_past_the_registry(facts: Facts) -> None:
+    """A sale is allowed on an unexpired *not enrolled*, on a contract or request, or by the documented exception."""
+    decision = decide(facts, IT)
+    if (
+        not decision.allow
+        or facts.campaign.purpose != "sale"
+        or facts.at < instant("2022-07-27T00:00:00+02:00")
+    ):
+        return
+    (answer,) = facts.registries
+    fresh = answer.consulted_at <= facts.at < answer.consulted_at + 15 * DAY
+    kind = decision.basis.partition(":")[0]
+    assert (
+        (answer.answer == "clear" and fresh)
+        or kind in {"contract", "request"}
+        or (kind == "consent" and facts.controller.consent_after_listing and fresh)
+    )
+
+
+@PROPERTY
+@given(LATE_IN_WINTER)
+def test_what_time_denies_is_lifted_at_the_instant_that_was_promised_and_not_a_second_before(
+    facts: Facts,
+) -> None:
+    """At `not_before`, all else equal, hours, frequency and rest no longer deny; one second before, one of them does."""
+    decision = decide(facts, IT)
+    promised = decision.not_before
+    event("allow" if decision.allow else ", ".join(deny.code for deny in decision.reasons))
+    # Beyond two weeks the holidays are not known, and the promise is a bound.
+    assume(promised <= facts.at + 14 * DAY)
+    if decision.allow:
+        return
+    assert facts.at < promised
+    assert time_denies(moved(facts, promised)) == []
+    assert time_denies(moved(facts, promised - SECOND)) != []
+
+
+@PROPERTY
+@given(ANY, st.integers(0, 999))
+def test_an_allow_holds_until_the_end_that_was_told(facts: Facts, permille: int) -> None:
+    """Within `valid_until`, with everything else unchanged, the decision is still allow, to the last millisecond."""
+    decision = decide(facts, IT)
+    event("allow" if decision.allow else "deny")
+    if not decision.allow:
+        return
+    assert facts.at < decision.valid_until <= facts.at + 25 * HOUR
+    span = decision.valid_until - facts.at
+    for at in (facts.at + span * permille // 1000, decision.valid_until - 1):
+        assert decide(moved(facts, at), IT).allow, local_time.rfc3339(at)
+
+
+@PROPERTY
+@given(ANY)
+def test_where_attempts_forbid_nothing_the_same_is_decided_word_for_word_as_without_them(
+    facts: Facts,
+) -> None:
+    without = decide(replace(facts, known=replace(facts.known, attempts=())), IT)
+    forbid_nothing = attempts_forbid_nothing(facts, IT)
+    event(
+        f"{'allow' if without.allow else 'deny'}, {'nothing' if forbid_nothing else 'something'} is forbidden"
+    )
+    if forbid_nothing:
+        assert decide(facts, IT) == without
+
+
+@pytest.mark.parametrize(
+    ("law", "attempts", "reasons"),
+    [
+        (IT, 4, []),
+        (IT, 5, ["frequency.exceeded"]),
+        (with_law(frequency=[]), 5, []),
+    ],
+    ids=["below the limit", "at the limit", "no limit"],
+)
+def test_attempts_forbid_what_they_make_too_many(law: Law, attempts: int, reasons: list[str]) -> None:
+    made = [
+        {"decision": f"a-{each}", "at": f"2026-11-{24 - each}T09:00:00+01:00", "campaign": "c"}
+        for each in range(attempts)
+    ]
+    facts = base(known={"attempts": made})
+    assert [deny.code for deny in decide(facts, law).reasons] == reasons
+    assert attempts_forbid_nothing(facts, law) == (not reasons)
+
+
+@pytest.mark.parametrize("law", [IT, with_law(frequency=[])], ids=["limits", "no limits"])
+def test_a_silent_call_and_a_request_are_never_without_effect(law: Law) -> None:
+    facts = base(
+        known={"attempts": [{"decision": "a-1", "at": "2026-11-24T09:00:00+01:00", "campaign": "c"}]}
+    )
+    assert attempts_forbid_nothing(facts, law)
+    silent = replace(facts.known.attempts[0], result="abandoned")
+    assert not attempts_forbid_nothing(replace(facts, known=replace(facts.known, attempts=(silent,))), law)
+    asked = CallRequest(id="r", requested_at=0, expires_at=1)
+    assert not attempts_forbid_nothing(replace(facts, known=replace(facts.known, requests=(asked,))), law)
+
+
+@PROPERTY
+@given(st.one_of(ANY, ANY.map(lambda facts: replace(facts, known=Known(seq=7)))), st.integers(0, 999))
+def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts, permille: int) -> None:
+    """On equal facts, at every instant before the end that `lasts_until` names."""
+    decision = decide(facts, IT)
+    end = lasts_until(facts, IT, decision)
+    event(f"{'allow' if decision.allow else 'deny'} that {'lasts' if end else 'does not'}")
+    if not end:
+        return
+    span = end - facts.at
+    for at in (facts.at + span * permille // 1000, end - 1):
+        assert decide(moved(facts, at), IT) == decision, local_time.rfc3339(at)
+        assert decide(replace(facts, at=at), IT) == decision, local_time.rfc3339(at)
+
+
+@pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])
+def test_an_allow_lasts_no_longer_than_until_something_dated_ahead_begins(ahead: str) -> None:
+    """For then it is that which the call is allowed on, and which is recorded."""
+    facts = base()
+    begins = facts.at + MINUTE
+    known = {
+        "request": Known(requests=(CallRequest(id="r", requested_at=begins, expires_at=begins + DAY),)),
+        "consent": Known(consents=(consent_ahead(collected_at=begins),)),
+        "confirmation": Known(
+            consents=(consent_ahead(collected_at=facts.at - DAY, double_opt_in=True, confirmed_at=begins),)
+        ),
+    }[ahead]
+    facts = replace(facts, known=known, campaign=replace(facts.campaign, goods=""))
+    decision = decide(facts, IT)
+    assert decision.allow
+    assert decision.valid_until > begins
+    assert lasts_until(facts, IT, decision) == begins
+
+
+def test_a_deny_lasts_no_longer_than_the_answer_of_another_registry_whose_deny_would_come_first() -> None:
+    (rpo,) = law_data("IT")["registries"]
+    law = with_law(registries=[{**rpo, "id": "first"}, rpo])
+    facts = base()
+    expires = facts.at + HOUR
+    clear = RegistryAnswer(registry="first", answer="clear", consulted_at=expires - 15 * DAY)
+    listed = RegistryAnswer(registry="rpo", answer="listed", consulted_at=facts.at, listed_at=facts.at)
+    facts = replace(facts, known=Known(), registries=(clear, listed))
+    decision = decide(facts, law)
+    assert [deny.code for deny in decision.reasons] == ["registry.listed"]
+    assert [deny.code for deny in decide(replace(facts, at=expires), law).reasons] == ["registry.expired"]
+    assert lasts_until(facts, law, decision) <= expires
+
+
+def test_an_allow_ends_with_the_quarter_of_an_hour_where_the_laws_own_clock_is_not_the_persons() -> None:
+    facts = base(zones=["Atlantic/Canary"])
+    assert decide(facts, IT).valid_until == facts.at + 15 * MINUTE
+
+
+LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed_at": "-4d"}]
+
+
+@pytest.mark.parametrize("basis", ["request", "consent"])
+def test_a_denial_lasts_no_instant_where_something_dated_ahead_may_open_the_call(basis: str) -> None:
+    """The reason itself does not look at the time. Of a person of whom nothing is recorded the same denial lasts."""
+    facts = base(registries=LISTED, controller={"consent_after_listing": True})
+    begins = facts.at + MINUTE
+    known = {
+        "request": Known(
+            requests=(CallRequest(id="r", requested_at=begins, expires_at=begins + DAY, goods="broadband"),)
+        ),
+        "consent": Known(consents=(consent_ahead(collected_at=begins),)),
+    }[basis]
+    for recorded, lasts in ((Known(seq=7), True), (known, False)):
+        denied = decide(replace(facts, known=recorded), IT)
+        assert [deny.code for deny in denied.reasons] == ["registry.listed"]
+        assert (lasts_until(replace(facts, known=recorded), IT, denied) > begins) == lasts
+    assert decide(replace(facts, known=known, at=begins), IT).allow

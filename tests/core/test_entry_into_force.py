@@ -1,0 +1,79 @@
+"""Promise: a section of a country file that is in force a day too early or too late is noticed by a case.
+
+The dates stand in the cases. They are not read from the file, which would then agree with itself."""
+
+import copy
+from collections import defaultdict
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from dialgate.core.decision import decide
+from dialgate.core.law import SECTIONS, Law, parse_law
+from tests.support.casebook import Case, all_cases, facts_of, law_data, merged
+from tests.support.citations import matches
+
+ONE_DAY = timedelta(days=1)
+CASES: defaultdict[date, list[Case]] = defaultdict(list)
+for each in all_cases():
+    CASES[facts_of(each).today].append(each)
+
+# Dates that nothing depends on, and why.
+_NO_BASIS = "no legal basis on file accepts any call before 2005-11-30"
+_NO_REQUEST = "no legal basis accepts a call request before this day"
+_NO_DIRECTORY = "no legal basis accepts a directory entry before this day"
+_TWO_ALIKE = "the two sections say the same as long as no short code is entered, and the first is cited"
+WITHOUT_EFFECT = {
+    ("consents", 1, "from", -1): _NO_BASIS,
+    ("consents", 1, "from", 1): _NO_BASIS,
+    ("consents", 2, "from", -1): _NO_BASIS,
+    ("consents", 2, "from", 1): _NO_BASIS,
+    ("requests", 0, "from", -1): _NO_REQUEST,
+    ("directories", 0, "from", -1): _NO_DIRECTORY,
+    ("caller_ids", 1, "from", -1): _TWO_ALIKE,
+}
+SHIFTS = [
+    (kind, index, key, days)
+    for kind in SECTIONS
+    for index, section in enumerate(law_data("IT").get(kind, ()))
+    for key in ("from", "until")
+    if key in section
+    for days in (-1, 1)
+]
+
+
+def shifted(kind: str, index: int, key: str, days: int) -> tuple[dict[str, Any], date]:
+    """Return the file with one date moved, and the only day on which it differs from the file as it is."""
+    data: dict[str, Any] = copy.deepcopy(law_data("IT"))
+    section = data[kind][index]
+    written = section[key]
+    section[key] = written + days * ONE_DAY
+    differs = min(written, section[key]) if key == "from" else max(written, section[key])
+    return data, differs
+
+
+def is_as_wanted(case: Case, law: Law) -> bool:
+    decision, want = decide(facts_of(case), law), case.want
+    cited = {reason.code: f"{reason.severity} {reason.law}".rstrip() for reason in decision.reasons}
+    kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
+    return (
+        decision.allow == (want.decision == "allow")
+        and list(cited) == want.reasons
+        and all(kinds[rule] == kind for rule, kind in want.outcomes.items())
+        and all(matches(cited[code], named) for code, named in want.cites.items())
+    )
+
+
+@pytest.mark.parametrize(("kind", "index", "key", "days"), SHIFTS)
+def test_a_date_that_is_off_by_a_day_is_noticed_by_a_case(kind: str, index: int, key: str, days: int) -> None:
+    data, day = shifted(kind, index, key, days)
+    affected = [case for case in CASES[day] if kind not in case.law]
+    noticed = any(not is_as_wanted(case, parse_law(merged(data, case.law))) for case in affected)
+    assert noticed != ((kind, index, key, days) in WITHOUT_EFFECT), (
+        f"{kind}[{index}]: add a case on {day} to tests/cases/entry_into_force.yaml"
+    )
+
+
+def test_the_dates_without_effect_are_dates_of_the_file() -> None:
+    assert set(SHIFTS) >= WITHOUT_EFFECT.keys()

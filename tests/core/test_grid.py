@@ -1,0 +1,244 @@
+"""The tables of `tests/cases/grid/`, and that they notice each place of Italy's law that is loosened."""
+
+import copy
+import re
+from collections import Counter
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from dialgate.core.law import SECTIONS, Law, parse_law
+from dialgate.core.model import REASONS, Callee, CallType, Kind, Purpose
+from tests.support.casebook import COUNTRIES, law_data, law_of
+from tests.support.decision_tables import GridError, Row, read_rows, read_words, table_rows
+
+ROWS = list(read_rows())
+
+# A place of `it.yaml`, a value removed from it (-), added to it (+) or put there (=), and the file whose tables deny the calls
+# that this opens. Each passed every test before there were tables.
+LOOSENED = (
+    ("registries.0.purposes -advertising", "registries"),
+    ("registries.0.purposes -sale", "registries"),
+    ("registries.0.purposes -market_research", "registries"),
+    ("registries.0.purposes -statistics", "registries"),
+    ("registries.0.purposes -charity", "registries"),
+    ("registries.0.validity_days =16", "registries"),
+    ("consents.0.purposes -advertising", "registries"),
+    ("consents.0.purposes -market_research", "registries"),
+    ("consents.0.purposes -statistics", "registries"),
+    ("consents.0.purposes -charity", "registries"),
+    ("hours.0.purposes -advertising", "hours"),
+    ("hours.0.purposes -market_research", "hours"),
+    ("frequency.0.purposes -advertising", "frequency"),
+    ("frequency.0.purposes -market_research", "frequency"),
+    ("frequency.0.purposes -statistics", "frequency"),
+    ("frequency.0.purposes -political", "frequency"),
+    ("frequency.0.purposes -charity", "frequency"),
+    ("foreign_ingress.0.kinds -fixed", "foreign_ingress"),
+    ("foreign_ingress.0.kinds -fixed_or_mobile", "foreign_ingress"),
+    ("foreign_ingress.0.kinds -voip", "foreign_ingress"),
+    ("foreign_ingress.0.kinds -toll_free", "foreign_ingress"),
+    ("foreign_ingress.0.kinds -shared_cost", "foreign_ingress"),
+    ("foreign_ingress.0.kinds -personal", "foreign_ingress"),
+    ("foreign_ingress.0.kinds -unknown", "foreign_ingress"),
+    ("foreign_ingress.1.kinds -mobile", "foreign_ingress"),
+    ("foreign_ingress.1.kinds -voicemail", "foreign_ingress"),
+    ("unique_caller_ids.0.sectors -gas", "caller_ids"),
+    ("unique_caller_ids.0.sectors -electricity", "caller_ids"),
+    ("sector_bans.0.sectors -gas", "energy"),
+    ("sector_bans.0.purposes -advertising", "energy"),
+    ("diallable.0.kinds +toll_free", "numbers"),
+    ("diallable.0.kinds +premium", "numbers"),
+    ("diallable.0.kinds +shared_cost", "numbers"),
+    ("diallable.0.kinds +personal", "numbers"),
+    ("legal_basis.0.accepts +request", "basis"),
+    ("legal_basis.0.accepts +contract", "basis"),
+    ("legal_basis.0.accepts +directory", "basis"),
+    ("legal_basis.1.call_types -ai_voice", "basis"),
+    ("legal_basis.1.accepts +request", "basis"),
+    ("legal_basis.1.accepts +contract", "basis"),
+    ("legal_basis.2.accepts +request", "basis"),
+    ("legal_basis.2.accepts +contract", "basis"),
+    ("legal_basis.2.accepts +directory", "basis"),
+    ("legal_basis.3.accepts +directory", "basis"),
+    ("legal_basis.4.accepts +contract", "basis"),
+    ("caller_ids.0.classes.0.prefix =+39084", "caller_ids"),
+    ("caller_ids.1.classes.0.prefix =+39084", "caller_ids"),
+    ("caller_ids.0.classes.1.prefix =+39084", "caller_ids"),
+    ("caller_ids.1.classes.1.prefix =+39084", "caller_ids"),
+    *(
+        (f"caller_ids.{era}.classes.{place}.serves +{purpose}", "caller_ids")
+        for era in (0, 1)
+        for place, served in ((0, {"sale", "advertising", "market_research"}), (1, {"statistics"}))
+        for purpose in get_args(Purpose)
+        if purpose not in served
+    ),
+    ("caller_ids.0.until =2026-04-12", "eras"),
+    ("caller_ids.1.from =2026-04-15", "eras"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.file}: {row.table}: {row.text}"[:160])
+def test_the_row_is_decided_as_the_law_says(row: Row) -> None:
+    differences = list(row.differences(law_of("IT")))
+    assert not differences, "\n" + "\n".join(differences)
+
+
+def loosened(*changes: str) -> Law:
+    data = copy.deepcopy(law_data("IT"))
+    for change in changes:
+        path, sign, value = re.fullmatch(r"(\S+) ([-+=])(.+)", change).groups()  # type: ignore[union-attr]
+        *parents, last = path.split(".")
+        at: Any = data
+        for key in parents:
+            at = at[int(key)] if isinstance(at, list) else at[key]
+        # YAML aliases are one list; a change replaces it, so that it concerns one place alone.
+        match sign:
+            case "-":
+                assert value in at[last]
+                at[last] = [each for each in at[last] if each != value]
+            case "+":
+                assert value not in at[last]
+                at[last] = [*at[last], value]
+            case _:
+                at[last] = value if value.startswith("+") else yaml.safe_load(value)
+    return parse_law(data)
+
+
+@cache
+def _denied(file: str) -> list[Row]:
+    return [row for row in ROWS if row.file == file and row.answer]
+
+
+@pytest.mark.parametrize(("change", "file"), LOOSENED, ids=[change for change, _ in LOOSENED])
+def test_a_loosened_place_is_noticed(change: str, file: str) -> None:
+    law = loosened(change)
+    assert any(question for row in _denied(file) for question in row.unlawful_allows(law))
+
+
+# One of each sort.
+TWELVE = (
+    "registries.0.purposes -advertising",
+    "hours.0.purposes -advertising",
+    "frequency.0.purposes -political",
+    "consents.0.purposes -statistics",
+    "foreign_ingress.0.kinds -voip",
+    "unique_caller_ids.0.sectors -gas",
+    "diallable.0.kinds +toll_free",
+    "legal_basis.1.call_types -ai_voice",
+    "legal_basis.2.accepts +request",
+    "caller_ids.1.classes.1.prefix =+39084",
+    "caller_ids.1.classes.0.serves +charity",
+    "caller_ids.0.until =2026-04-12",
+)
+
+
+def test_twelve_places_loosened_at_once_fail_a_dozen_rows() -> None:
+    assert set(TWELVE) <= {change for change, _ in LOOSENED}
+    law = loosened(*TWELVE)
+    failed = Counter(row.file for row in ROWS if any(row.unlawful_allows(law)))
+    assert failed.total() >= len(TWELVE)
+    assert failed.keys() >= {file for change, file in LOOSENED if change in TWELVE}
+
+
+# ---- successive sections ---------------------------------------------------------------------------------------------
+
+_SCOPE = ("id", "purposes", "call_types", "sectors", "callees", "adherents_of", "profiled")
+
+
+def unmet(text: str) -> list[str]:
+    """Return each section that ends without a next one of the same scope on the following day, unless the line of its
+    `until` has a comment that says why."""
+    data = yaml.safe_load(text)
+    explained = set(re.findall(r"until: (\d{4}-\d\d-\d\d)\s*#\s*\S", text))
+    return [
+        f"{name}: nothing follows on {section['until']}"
+        for name in SECTIONS
+        for section in data.get(name, ())
+        if "until" in section
+        and str(section["until"]) not in explained
+        and not any(_follows(each, section) for each in data[name])
+    ]
+
+
+def _follows(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    return later["from"] == earlier["until"] + timedelta(days=1) and all(
+        later.get(key) == earlier.get(key) for key in _SCOPE
+    )
+
+
+@pytest.mark.parametrize("path", sorted(COUNTRIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_sections_of_one_kind_meet_or_the_file_says_why_not(path: Path) -> None:
+    assert unmet(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("until", "scope", "found"),
+    [
+        ("2020-03-31", "", 0),
+        ("2020-03-30", "", 1),
+        ("2020-04-01", "", 1),
+        ("2020-03-31", ", purposes: [sale]", 1),
+        ("2020-03-30   # the decree lapsed, and was made again two days later", "", 0),
+    ],
+)
+def test_a_gap_or_an_overlap_of_sections_is_found(until: str, scope: str, found: int) -> None:
+    text = f"rest:\n  - from: 2019-01-01\n    until: {until}\n  - {{from: 2020-04-01{scope}}}\n"
+    assert len(unmet(text)) == found
+
+
+# ---- the tables themselves -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("purpose", get_args(Purpose)),
+        ("call type", get_args(CallType)),
+        ("called", get_args(Kind)),
+        ("callee", get_args(Callee)),
+        ("sector", law_of("IT").sectors),
+    ],
+)
+def test_the_words_of_an_axis_are_all_the_values_there_are(axis: str, values: tuple[str, ...]) -> None:
+    assert sorted(read_words().axes[axis]) == sorted(values)
+
+
+TABLE: dict[str, Any] = {
+    "table": "A table",
+    "axes": {"purpose": ["sale", "debt"], "callee": "all"},
+    "rows": [{"purpose": "sale", "answer": "allow"}, {"purpose": "debt", "answer": ["a", "b"]}],
+}
+
+
+def test_a_row_answers_for_all_words_of_the_axes_that_it_does_not_name() -> None:
+    sale, debt = table_rows("file", TABLE, read_words())
+    assert [str(question) for question in sale.questions] == ["sale, consumer", "sale, business"]
+    assert (set(sale.answer), set(debt.answer)) == (set[str](), {"a", "b"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"rows": TABLE["rows"][:1]}, "debt, consumer: 0 rows"),
+        ({"rows": [*TABLE["rows"], {"callee": "business", "answer": "allow"}]}, "debt, business: 2 rows"),
+        ({"rows": [*TABLE["rows"], {"purpose": "sales", "answer": "allow"}]}, "'sales' not among the words"),
+        ({"rows": [*TABLE["rows"], {"purpose": [], "answer": "allow"}]}, "answers nothing"),
+        ({"rows": [*TABLE["rows"], {"rest": None, "answer": "allow"}]}, "'rest' is no axis"),
+        ({"rows": [TABLE["rows"][0], {"purpose": "debt"}]}, "no answer"),
+        ({"axes": {"purpose": ["sale", "debt", "sales"]}}, "'sales' is unknown"),
+        ({"given": {"weather": "rain"}}, "weather: unknown axis"),
+        ({"given": {"basis": "rain"}}, "'rain' is unknown"),
+    ],
+)
+def test_a_table_that_leaves_a_question_open_is_refused(changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(GridError, match=re.escape(problem)):
+        table_rows("file", {**TABLE, **changed}, read_words())
+
+
+def test_every_answer_is_a_reason_code() -> None:
+    assert {code for row in ROWS for code in row.answer} <= REASONS.keys()

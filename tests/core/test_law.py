@@ -1,0 +1,244 @@
+"""A law is read whole or not at all, and binds the calls it says, on the days it says."""
+
+import copy
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialgate.core import law as law_module
+from dialgate.core.law import SECTIONS, Law, LawError, Section, parse_law
+from dialgate.core.model import CallerId, Campaign, Controller, Facts, Number
+from tests.support.casebook import law_data, law_of
+
+IT = law_of("IT")
+ONE_DAY = timedelta(days=1)
+CODE = "codice_condotta_telemarketing"
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Italy's law with one key set, or added: `hours.0.weekday`."""
+    data = copy.deepcopy(law_data("IT"))
+    *parents, last = path.split(".")
+    at: Any = data
+    for key in parents:
+        at = at[int(key) if key.isdigit() else key]
+    at[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("limits", "`limits`"),
+        ("holidays.province", "`$.holidays`"),
+        ("caller_ids.0.classes.1.purpose", "`$.caller_ids[0].classes[1]`"),
+        *((f"{name}.0.limti", f"`$.{name}[0]`") for name in SECTIONS),
+    ],
+)
+def test_a_key_that_no_law_has_is_refused_by_its_place(path: str, where: str) -> None:
+    with pytest.raises(LawError, match="unknown field") as refused:
+        parse_law(changed(path, 1))
+    assert where in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        ("country", None, "`$.country`"),
+        ("registries.0.validity_days", 0, "`$.registries[0].validity_days`"),
+        ("registries.0.validity_days", "15", "`$.registries[0].validity_days`"),
+        ("registries.0.mode", "answer", "`$.registries[0].mode`"),
+        ("registries.0.consent", True, "`$.registries[0].consent`"),
+        ("contracts.0.tail_days", -1, "`$.contracts[0].tail_days`"),
+        ("frequency.0.limit", 0, "`$.frequency[0].limit`"),
+        ("frequency.0.counting", "monthly", "`$.frequency[0].counting`"),
+        ("hours.0.ring_seconds", -1, "`$.hours[0].ring_seconds`"),
+        ("hours.0.severity", "statue", "`$.hours[0].severity`"),
+        ("hours.0.purposes", ["sales"], "`$.hours[0].purposes[0]`"),
+        ("hours.0.call_types", ["robot"], "`$.hours[0].call_types[0]`"),
+        ("hours.0.callees", ["anybody"], "`$.hours[0].callees[0]`"),
+        ("hours.0.from", "2024-02-30", "`$.hours[0].from`"),
+        ("diallable.0.kinds", ["landline"], "`$.diallable[0].kinds[0]`"),
+        ("legal_basis.0.accepts", ["legitimate_interest"], "`$.legal_basis[0].accepts[0]`"),
+        ("sector_bans.0.exceptions", ["consent"], "`$.sector_bans[0].exceptions[0]`"),
+        ("hours.0.weekday", ["9-20"], "hours: '9-20' is no window; write it as 09:00-20:00"),
+        ("hours.0.saturday", ["09:00\u201320:00"], "is no window"),
+        ("hours.0.sunday", ["25:00-26:00"], "is no window"),
+        ("hours.0.holiday", ["09:60-20:00"], "is no window"),
+        ("hours.0.pre_holiday", ["20:00-09:00"], "must begin before it ends"),
+        ("hours.0.weekday", ["09:00-09:00"], "must begin before it ends"),
+        ("hours.0.weekday", ["09:00-24:01"], "end by 24:00"),
+        ("rest.0.until", date(2014, 2, 19), "rest: a section is in force until 2014-02-19, before it begins"),
+        (
+            "sectors",
+            ["gas"],
+            "sector_bans: sector 'electricity' is not among `sectors`; add it there, or mend the name",
+        ),
+        (
+            "rest.0.sectors",
+            ["gaz"],
+            "rest: sector 'gaz' is not among `sectors`; add it there, or mend the name",
+        ),
+        (
+            "rest.0.adherents_of",
+            "code",
+            "rest: code 'code' is not among `codes`; add it there, or mend the name",
+        ),
+        (
+            "registries.0.validity_days",
+            32,
+            "registries: `counting: earlier` needs `validity_days` of at most 31",
+        ),
+        ("registries.0.counting", "calendar", "`$.registries[0].counting`"),
+        ("requests.0.max_age", "30", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "0d", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "P1M", "`$.requests[0].max_age`"),
+        ("caller_ids.0.forbidden", {"kinds": ["costly"]}, "`$.caller_ids[0].forbidden.kinds[0]`"),
+        ("caller_ids.0.forbidden", {"kind": ["premium"]}, "unknown field `kind`"),
+        ("consents.0.cited_for", ["consent.void"], "`$.consents[0].cited_for[0]`"),
+        ("consents.0.cited_for", ["origin"], "consents: no denial cites such a section for 'origin'"),
+        ("lists.0.cited_for", ["age"], "lists: no denial cites such a section for 'age'"),
+        ("rest.0.cited_for", ["age"], "rest: no denial cites such a section for 'age'"),
+        ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age_days`"),
+        ("diallable", [], "which numbers are diallable"),
+        ("legal_basis", [], "what makes a call lawful"),
+    ],
+)
+def test_a_value_that_no_law_has_is_refused_by_its_place(path: str, value: object, where: str) -> None:
+    with pytest.raises(LawError) as refused:
+        parse_law(changed(path, value))
+    assert where in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["source", "from", "kinds"])
+def test_a_section_without_what_it_needs_is_refused(key: str) -> None:
+    data = copy.deepcopy(law_data("IT"))
+    del data["diallable"][0][key]
+    with pytest.raises(LawError, match=f"missing required field `{key}`"):
+        parse_law(data)
+
+
+def test_what_is_no_mapping_is_no_law() -> None:
+    with pytest.raises(LawError, match="Expected `object`"):
+        parse_law([])
+
+
+def test_windows_are_seconds_of_the_day_and_may_end_with_it() -> None:
+    law = parse_law(changed("hours.0.weekday", ["00:00-00:01", "09:30-24:00"]))
+    assert law.hours[0].windows["weekday"] == ((0, 60), (34_200, 86_400))
+    assert law.hours[0].windows["sunday"] == ()
+
+
+def test_a_section_may_be_in_force_for_one_day() -> None:
+    law = parse_law(changed("rest.0.until", date(2014, 2, 20)))
+    assert not law.binding(facts(today=date(2014, 2, 19))).rest
+    assert law.binding(facts(today=date(2014, 2, 20))).rest
+    assert not law.binding(facts(today=date(2014, 2, 21))).rest
+
+
+def facts(*, today: date = date(2026, 11, 24), adheres_to: tuple[str, ...] = (), **campaign: Any) -> Facts:
+    call_type = campaign.pop("call_type", "agent")
+    return Facts(
+        at=0,
+        today=today,
+        number=Number(kind="fixed", region="IT"),
+        controller=Controller(id="acme", adheres_to=adheres_to),
+        campaign=Campaign(id="fibre", call_type=call_type, **campaign),
+        call_type=call_type,
+        caller_id=CallerId(number="", form="withheld"),
+    )
+
+
+def in_scope(section: Section, today: date) -> Facts:
+    return facts(
+        today=today,
+        profiling=section.profiled,
+        adheres_to=(section.adherents_of,),
+        purpose=next(iter(section.purposes), "sale"),
+        call_type=next(iter(section.call_types), "agent"),
+        sector=next(iter(section.sectors), ""),
+        callee=next(iter(section.callees), "consumer"),
+    )
+
+
+ITALIAN = [(name, section) for name in SECTIONS for section in getattr(IT, name)]
+
+
+@pytest.mark.parametrize(("name", "section"), ITALIAN, ids=lambda each: getattr(each, "source", each)[:60])
+def test_every_section_binds_from_its_first_day_to_its_last_and_on_no_other(
+    name: str, section: Section
+) -> None:
+    last = section.ends or date(2199, 12, 31)
+    days = [section.starts - ONE_DAY, section.starts, last, last + ONE_DAY]
+    bound = [section in getattr(IT.binding(in_scope(section, day)), name) for day in days]
+    assert bound == [False, True, True, section.ends is None]
+
+
+@pytest.mark.parametrize(
+    ("scope", "inside", "outside"),
+    [
+        ({}, {}, None),
+        ({"purposes": ["sale", "debt"]}, {"purpose": "debt"}, {"purpose": "charity"}),
+        ({"call_types": ["automated"]}, {"call_type": "automated"}, {"call_type": "ai_voice"}),
+        ({"sectors": ["gas"]}, {"sector": "gas"}, {"sector": ""}),
+        ({"callees": ["consumer"]}, {"callee": "consumer"}, {"callee": "business"}),
+        ({"profiled": True}, {"profiling": True}, {"profiling": False}),
+        ({"adherents_of": CODE}, {"adheres_to": ("a", CODE)}, {"adheres_to": (f"{CODE}s",)}),
+    ],
+)
+def test_a_section_binds_whom_it_names_and_nobody_else(
+    scope: dict[str, Any], inside: dict[str, Any], outside: dict[str, Any] | None
+) -> None:
+    law = parse_law(changed("rest", [{"source": "s", "from": date(2020, 1, 1), "days": 1, **scope}]))
+    assert law.binding(facts(**inside)).rest == law.rest
+    assert outside is None or not law.binding(facts(**outside)).rest
+
+
+def test_a_recommendation_binds_nobody_and_stands_apart_as_advice() -> None:
+    law = parse_law(changed("rest.0.severity", "recommendation"))
+    binding = law.binding(facts())
+    assert not binding.rest
+    assert binding.advised is not None
+    assert binding.advised.rest == law.rest
+    assert msgspec.structs.replace(binding.advised, rest=()) == msgspec.structs.replace(binding, advised=None)
+    assert law.binding(facts(today=date(2014, 2, 19))).advised is None
+
+
+_SCOPES = st.fixed_dictionaries(
+    {
+        "today": st.dates(date(2018, 1, 1), date(2027, 12, 31)),
+        "purpose": st.sampled_from(["sale", "market_research", "service", "political"]),
+        "call_type": st.sampled_from(["agent", "automated"]),
+        "sector": st.sampled_from(["", "gas"]),
+        "callee": st.sampled_from(["consumer", "business"]),
+        "adheres_to": st.sampled_from([(), (CODE,)]),
+    }
+)
+
+
+@given(st.lists(_SCOPES, min_size=1, max_size=8))
+def test_what_is_remembered_is_what_would_be_selected(scopes: list[dict[str, Any]]) -> None:
+    """A binding handed out again equals one that is selected afresh, whatever was asked in between."""
+    for scope in scopes:
+        assert IT.binding(facts(**scope)) == IT._select(facts(**scope))
+
+
+def test_the_kinds_that_a_row_must_state_are_those_of_every_section() -> None:
+    assert IT.stated_kinds == {"mobile"}
+    assert parse_law(changed("directories", [])).stated_kinds == frozenset()
+
+
+def test_the_calls_of_one_campaign_and_day_share_one_binding() -> None:
+    assert IT.binding(facts()) is IT.binding(facts())
+
+
+def test_the_memory_of_bindings_is_bounded_and_forgets_nothing_that_matters() -> None:
+    law: Law = parse_law(law_data("IT"))
+    for n in range(2 * law_module._MEMORY + 1):
+        day = date(2018, 9, 19) + n * ONE_DAY
+        assert law.binding(facts(today=day)).legal_basis == (law.legal_basis[-1],)
+        assert len(law._bindings) <= law_module._MEMORY

@@ -1,0 +1,255 @@
+"""Promise: a called number is found and read only by who holds the keys of its month, and by nobody once they are gone."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from dialgate.crypto.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, nonces
+from dialgate.decision_log import DecisionLog
+from tests.support.paths import ROOT
+
+NUMBER = "+393331234567"
+NONCE = bytes(12)
+
+
+def at(year: int, month: int, day: int = 1) -> int:
+    return int(datetime(year, month, day, tzinfo=UTC).timestamp()) * 1000
+
+
+def test_a_new_key_file_is_for_its_owner_only_and_names_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    umask = os.umask(0)
+    log = Keys.open(path).log
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(bytes.fromhex(log)) == 4
+    assert Keys.open(path).log == log
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
+def test_a_key_file_that_others_can_reach_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "keys.json"
+    Keys.open(path)
+    path.chmod(mode)
+    with pytest.raises(KeysUnusable, match=f"chmod 600 {path}"):
+        Keys.open(path)
+
+
+BROKEN = {
+    "cut": b'{"format":1,"subject":"',
+    "empty": b"",
+    "not text": b'{"format":1,"log":"\xff"}',
+    "newer format": b'{"format":2,"subject":"%b"}' % (b"A" * 43 + b"="),
+    "a field of a newer program": b'{"format":1,"subject":"%b","escrow":""}' % (b"A" * 43 + b"="),
+    "short key": b'{"format":1,"subject":"AAAA"}',
+    "no such month": b'{"format":1,"subject":"%b","months":{"2026-13":{}}}' % (b"A" * 43 + b"="),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_key_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(KeysUnusable, match="restore the file"):
+        Keys.open(path)
+    assert path.read_bytes() == content
+
+
+def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(KeysUnusable, match="No such file or directory"):
+        Keys.open(tmp_path / "absent" / "keys.json")
+
+
+def test_a_month_lasts_from_its_first_to_its_last_millisecond_in_utc(tmp_path: Path) -> None:
+    keys = Keys.open(tmp_path / "keys.json")
+    november = keys.month(at(2026, 11)).pseudonym(NUMBER)
+    assert keys.month(at(2026, 12) - 1).pseudonym(NUMBER) == november
+    december = keys.month(at(2026, 12)).pseudonym(NUMBER)
+    assert keys.month(at(2027, 1) - 1).pseudonym(NUMBER) == december
+    january = keys.month(at(2027, 1)).pseudonym(NUMBER)
+    assert keys.month(at(2026, 11)).pseudonym(NUMBER) == november
+    assert keys.hashes(NUMBER) == {"2026-11": november, "2026-12": december, "2027-01": january}
+    assert len({november, december, january}) == 3
+
+
+def test_what_one_process_made_another_finds(tmp_path: Path) -> None:
+    """Two writers of one key file: neither may lose the month that the other has just made."""
+    path = tmp_path / "keys.json"
+    one, other = Keys.open(path), Keys.open(path)
+    sealed = one.month(at(2026, 11)).seal(NUMBER, NONCE)
+    other.month(at(2026, 12))
+    one.month(at(2027, 1))
+    for keys in (one, other, Keys.open(path)):
+        assert keys.month(at(2026, 11)).unseal(sealed) == NUMBER
+        assert list(keys.hashes(NUMBER)) == ["2026-11", "2026-12", "2027-01"]
+
+
+def test_processes_that_need_a_new_month_at_once_agree_on_its_keys(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dialgate.crypto.keys import Keys\n"
+        "keys = Keys.open(Path(sys.argv[1])); print(keys.log, keys.month(0).pseudonym('+390000000001').hex())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "keys.json")]
+    started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
+    assert len({process.communicate()[0] for process in started}) == 1
+
+
+def test_a_retired_month_is_unreadable_and_unlinkable_for_every_process_and_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    serving, command = Keys.open(path), Keys.open(path)
+    sealed = serving.month(at(2026, 10)).seal(NUMBER, NONCE)
+    newer = serving.month(at(2026, 11)).seal(NUMBER, NONCE)
+    command.retire("2026-10")
+    for keys in (serving, command, Keys.open(path)):
+        with pytest.raises(KeyRetired, match="2026-10 are retired"):
+            keys.month(at(2026, 10))
+        with pytest.raises(KeysUnusable, match="does not open"):
+            keys.month(at(2026, 11)).unseal(sealed)
+        assert keys.month(at(2026, 11)).unseal(newer) == NUMBER
+        assert list(keys.hashes(NUMBER)) == ["2026-11"]
+
+
+@pytest.mark.parametrize("month", ["2026-11", "2026-09", "2026-12", "never"])
+def test_only_a_past_month_with_keys_can_be_retired(tmp_path: Path, month: str) -> None:
+    keys = Keys.open(tmp_path / "keys.json")
+    keys.month(at(2026, 10))
+    keys.month(at(2026, 11))
+    with pytest.raises(KeysUnusable, match="no past month"):
+        keys.retire(month)
+    assert list(keys.hashes(NUMBER)) == ["2026-10", "2026-11"]
+
+
+def test_a_month_before_the_first_one_is_not_made(tmp_path: Path) -> None:
+    keys = Keys.open(tmp_path / "keys.json")
+    keys.month(at(2026, 11))
+    with pytest.raises(KeyRetired):
+        keys.month(at(2026, 11) - 1)
+
+
+def test_subjects_differ_between_controllers_and_outlive_restarts_and_months(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys = Keys.open(path)
+    names = {controller: keys.subject(controller, NUMBER) for controller in ("acme", "beta", "*", "")}
+    assert len(set(names.values())) == 4
+    assert {len(name) for name in names.values()} == {16}
+    keys.month(at(2026, 10))
+    keys.month(at(2026, 11))
+    keys.retire("2026-10")
+    again = Keys.open(path)
+    assert {controller: again.subject(controller, NUMBER) for controller in names} == names
+    assert keys.subject("acme", NUMBER + "8") != names["acme"]
+
+
+def test_a_node_shares_subjects_but_neither_log_nor_months(tmp_path: Path) -> None:
+    """The file of a further node: a copy without `log` and `months`."""
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    one = Keys.open(first)
+    one.month(at(2026, 11))
+    stored = msgspec.json.decode(first.read_bytes())
+    second.write_bytes(msgspec.json.encode({key: stored[key] for key in ("format", "subject")}))
+    second.chmod(0o600)
+    other = Keys.open(second)
+    assert other.subject("acme", NUMBER) == one.subject("acme", NUMBER)
+    assert other.log != one.log
+    assert other.month(at(2026, 11)).pseudonym(NUMBER) != one.month(at(2026, 11)).pseudonym(NUMBER)
+
+
+@pytest.fixture(scope="module")
+def november(tmp_path_factory: pytest.TempPathFactory) -> MonthKeys:
+    return Keys.open(tmp_path_factory.mktemp("keys") / "keys.json").month(at(2026, 11))
+
+
+@given(
+    number=st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True), place=st.integers(0), bit=st.integers(0, 7)
+)
+def test_sealed_numbers_open_to_themselves_and_changed_ones_not_at_all(
+    november: MonthKeys, number: str, place: int, bit: int
+) -> None:
+    """Whatever bit of a sealed number is changed, it does not open, and the error does not say the number."""
+    sealed = november.seal(number, NONCE)
+    assert november.unseal(sealed) == number
+    assert number.encode() not in sealed
+    changed = bytearray(sealed)
+    changed[place % len(sealed)] ^= 1 << bit
+    for wrong in (bytes(changed), sealed[:-1], sealed[:7], b""):
+        with pytest.raises(KeysUnusable) as failure:
+            november.unseal(wrong)
+        assert number not in str(failure.value)
+
+
+def test_what_a_month_masked_is_unmasked_by_it_alone_and_for_its_decision_alone(tmp_path: Path) -> None:
+    """Else the ledger's key, which is never retired, would tell whom a retired month's calls were about."""
+    keys = Keys.open(tmp_path / "keys.json")
+    month, later = keys.month(at(2026, 11)), keys.month(at(2026, 12))
+    named = keys.named("?", b"dialer\0call-1\0+390612345678")
+    masked = month.masked(named, "log-1")
+    assert month.masked(masked, "log-1") == named
+    others = {
+        named,
+        masked,
+        month.masked(named, "log-2"),
+        later.masked(named, "log-1"),
+        later.masked(masked, "log-1"),
+    }
+    assert len(others) == 5
+
+
+def test_nonces_do_not_repeat_within_a_run_or_between_runs() -> None:
+    runs = [list(islice(nonces(), 1000)) for _ in range(20)]
+    assert len({nonce for run in runs for nonce in run}) == 20_000
+    assert {len(nonce) for run in runs for nonce in run} == {12}
+
+
+def test_no_file_holds_a_called_number_in_clear(tmp_path: Path) -> None:
+    keys, nonce = Keys.open(tmp_path / "keys.json"), nonces()
+    month = keys.month(at(2026, 11))
+    called = [f"+39333{number:07}" for number in range(200)]
+    with closing(DecisionLog.open(tmp_path / "log", log=keys.log, now=0, gate={})) as log:
+        for number in called:
+            sealed = {"hash": month.pseudonym(number), "sealed": month.seal(number, next(nonce))}
+            record = {"type": "decision", "seq": log.next_seq, "subject": keys.subject("*", number), **sealed}
+            log.write([msgspec.json.encode(record)])
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert len(stored) > 200 * 200
+    assert [number for number in called if number[1:].encode() in stored] == []
+
+
+# ---- the keyed hash --------------------------------------------------------------------------------------------------
+
+
+@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=700), size=st.integers(1, 64))
+def test_the_keyed_hash_is_blake2b(key: bytes, content: bytes, size: int) -> None:
+    keyed = KeyedHash(key, size)
+    for _ in range(2):  # nothing stays of the first
+        assert keyed.digest(content) == blake2b(content, key=key, digest_size=size).digest()
+
+
+@pytest.mark.parametrize(("key", "size"), [(b"", 16), (b"k" * 65, 16), (b"k", 0), (b"k", 65)])
+def test_a_hash_that_cannot_be_is_refused(key: bytes, size: int) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        KeyedHash(key, size)
+
+
+@given(key=st.binary(min_size=1, max_size=64), content=st.binary(max_size=300), value=st.binary(max_size=64))
+def test_a_mask_is_the_hash_of_what_it_is_made_for_and_its_own_inverse(
+    key: bytes, content: bytes, value: bytes
+) -> None:
+    assume(value)
+    keyed = KeyedHash(key, len(value))
+    masked = keyed.masked(value, content)
+    assert keyed.masked(masked, content) == value
+    assert keyed.masked(bytes(len(value)), content) == keyed.digest(content)
+    with pytest.raises(ValueError, match="as long as the hash"):
+        keyed.masked(value + b"x", content)

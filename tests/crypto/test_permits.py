@@ -1,0 +1,234 @@
+"""Permits: what one says, how it is asked for, and that Kamailio honours each once, for its own call, while it lasts."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+import yaml
+from msgspec.structs import replace
+
+from dialgate.config import loader
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY, SECOND, Instant
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import KeysUnusable
+from dialgate.crypto.permit import Permit, PermitRefused, permitted, read, token
+from dialgate.crypto.permit_key import PermitKey
+from dialgate.interfaces.webhooks import deliveries
+from tests.support import kamailio_world, world
+from tests.support.kamailio_world import Sip, user_of
+from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, Hand, World
+
+ANSWER = Answer(
+    decision="allow", decision_id="a-1", to=CLEAR, from_=CALLER, valid_until=rfc3339(NOW + 60 * SECOND)
+)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> PermitKey:
+    return PermitKey.open(tmp_path / "permit.json", NOW)
+
+
+def test_a_permit_says_what_was_allowed_and_is_read_while_it_lasts(key: PermitKey) -> None:
+    told = permitted(ANSWER, key.sign, 10, NOW).permit
+    wanted = Permit(decision="a-1", to=CLEAR, from_=CALLER, issued=NOW // SECOND, expires=NOW // SECOND + 10)
+    assert read(told, key.is_signed, NOW) == read(told, key.is_signed, NOW + 9_999) == wanted
+    for at in (NOW - SECOND, NOW + 10 * SECOND):
+        with pytest.raises(PermitRefused, match="expired"):
+            read(told, key.is_signed, at)
+
+
+def test_a_permit_never_outlives_the_allow(key: PermitKey) -> None:
+    brief = replace(ANSWER, valid_until=rfc3339(NOW + 3 * SECOND))
+    assert read(permitted(brief, key.sign, 10, NOW).permit, key.is_signed, NOW).expires == NOW // SECOND + 3
+    over = replace(ANSWER, valid_until=rfc3339(NOW))
+    denied = replace(ANSWER, decision="deny", valid_until="")
+    for answer in (over, denied, replace(ANSWER, decision_id="")):
+        assert permitted(answer, key.sign, 10, NOW) == answer
+
+
+def test_a_permit_of_which_a_byte_was_changed_is_none(key: PermitKey, tmp_path: Path) -> None:
+    whole = permitted(ANSWER, key.sign, 10, NOW).permit
+    (tmp_path / "other").mkdir()
+    other = PermitKey.open(tmp_path / "other" / "permit.json", NOW)
+    with pytest.raises(PermitRefused, match="not signed"):
+        read(whole, other.is_signed, NOW)
+    for at in range(len(whole)):
+        for letter in "A.=!":
+            changed = whole[:at] + letter + whole[at + 1 :]
+            if changed == whole or at == len(whole) - 1:  # the last letter has two bits to spare
+                continue
+            with pytest.raises(PermitRefused):
+                read(changed, key.is_signed, NOW)
+
+
+def test_the_key_is_made_once_and_stays(key: PermitKey, tmp_path: Path) -> None:
+    path = tmp_path / "permit.json"
+    assert PermitKey.open(path, NOW + DAY).public == key.public
+    assert key.public.startswith("-----BEGIN PUBLIC KEY-----")
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "private": "A" * 43 + "="}))
+    with pytest.raises(KeysUnusable, match="no key of P-256"):
+        PermitKey.open(path, NOW)
+    path.chmod(0o640)
+    with pytest.raises(KeysUnusable, match="chmod 600"):
+        PermitKey.open(path, NOW)
+
+
+async def ask(made: World, **more: Any) -> dict[str, Any]:
+    async with made.client.post("/v1/check", json=CALL | more) as answer:
+        told: dict[str, Any] = await answer.json()
+        return told
+
+
+async def test_only_who_asks_for_a_permit_gets_one_and_only_with_an_allow(running: World) -> None:
+    key = PermitKey.open(running.folder / "data" / "permit.json", NOW)
+    assert "permit" not in await ask(running)
+    told = await ask(running, permit=True)
+    assert read(told["permit"], key.is_signed, NOW).decision == told["decision_id"]
+    assert "permit" not in await ask(running, permit=True, to=LISTED)
+    for form in ("permit=true", "permit=1"):
+        asked = {**CALL, **dict([form.split("=")])}
+        async with running.client.post("/v1/check.form", data=asked) as answer:
+            (permit,) = parse_qs(await answer.text())["permit"]
+            assert read(permit, key.is_signed, NOW).to == CLEAR
+    async with running.client.post("/v1/check.txt", data={**CALL, "permit": "true"}) as answer:
+        assert await answer.text() == "allow"
+        assert read(answer.headers["Dialgate-Permit"], key.is_signed, NOW).from_ == CALLER
+    async with running.client.post("/v1/simulate", json=CALL | {"permit": True}) as answer:
+        assert answer.status == 400
+
+
+# ---- at the trunk ----------------------------------------------------------------------------------------------------
+
+
+def now() -> Instant:
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def live(folder: Path, gate: str = "", **more: str) -> AsyncIterator[tuple[Sip, World]]:
+    """A gate that goes by the real clock, as Kamailio does. `gate`: what Kamailio asks instead."""
+    hand = Hand(now())
+    async with world.running(folder, hand) as made:
+        world.publish_answers(folder / "data", {CLEAR: False, LISTED: True}, hand.at - DAY)
+        await world.load_list(made)
+        key = folder / "permit.pem"
+        key.write_text(PermitKey.open(folder / "data" / "permit.json", hand.at).public)
+        asked = gate or f"http://127.0.0.1:{made.port}"
+        async with kamailio_world.standing(
+            folder, asked, folder / "data", WITH_PERMITS="", PERMIT_KEY=f'"{key}"', **more
+        ) as sip:
+            while (
+                now() // SECOND <= hand.at // SECOND + 1
+            ):  # a permit of Kamailio's first second is not honoured
+                await sip.dialer.invite(method="OPTIONS").send().final()
+            hand.at = now()
+            yield sip, made
+            sip.prove()
+
+
+async def permit(made: World, **more: Any) -> str:
+    made.hand.at = now()
+    told = await ask(made, permit=True, **more)
+    return str(told["permit"])
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+async def test_a_permit_opens_the_trunk_once_without_a_question(tmp_path: Path) -> None:
+    """The gate that Kamailio knows is not there, so that only a permit can."""
+    async with live(tmp_path, NOWHERE) as (sip, made):
+        shown = await permit(made)
+        assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 200
+        assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 500
+        (invite,) = sip.at_the_trunks
+        assert user_of(invite.uri) == CLEAR
+        assert invite.get("X-Dialgate-Permit") == ""
+
+
+async def test_a_permit_is_good_for_its_own_call_alone(tmp_path: Path) -> None:
+    async with live(tmp_path, NOWHERE) as (sip, made):
+        shown = await permit(made)
+        assert (await sip.dialer.call(LISTED, X_Dialgate_Permit=shown)).status == 500
+        other = '"x" <sip:+390844123457@x>;tag=other'
+        assert (await sip.dialer.call(From=other, X_Dialgate_Permit=shown)).status == 500
+        assert (await sip.dialer.call(Privacy="id", X_Dialgate_Permit=shown)).status == 500
+        forged = shown[:-8] + ("A" * 8)
+        assert (await sip.dialer.call(X_Dialgate_Permit=forged)).status == 500
+        head, claims, _ = shown.split(".")
+        for bad in (f"{head}.{claims}.", "..", shown + ".x", "x" * 2000, f"eyJhbGciOiJub25lIn0.{claims}."):
+            assert (await sip.dialer.call(X_Dialgate_Permit=bad)).status == 500
+        assert (await sip.dialer.invite(more=f"X-Dialgate-Permit: {shown}\r\n" * 2).answered()).status == 500
+        assert sip.at_the_trunks == []
+        assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 200
+
+
+async def test_a_permit_that_has_expired_was_made_before_or_by_another_is_none(tmp_path: Path) -> None:
+    async with live(tmp_path, NOWHERE) as (sip, _):
+        at = now() // SECOND
+        ours = PermitKey.open(tmp_path / "data" / "permit.json", 0)
+        (tmp_path / "theirs").mkdir()
+        theirs = PermitKey.open(tmp_path / "theirs" / "permit.json", 0)
+        good = Permit(decision="a-1", to=CLEAR, from_=CALLER, issued=at, expires=at + 10)
+        bad = [
+            (ours, replace(good, issued=at - 5, expires=at)),
+            (ours, replace(good, issued=at - 60)),
+            (ours, replace(good, issued=at + 30, expires=at + 40)),
+            (ours, replace(good, issued=0, expires=at + 10_000)),
+            (ours, replace(good, decision="")),
+            (ours, replace(good, to=CLEAR[1:])),
+            (theirs, good),
+        ]
+        for key, claims in bad:
+            shown = token(claims, key.sign)
+            assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 500, claims
+        assert sip.at_the_trunks == []
+
+
+@asynccontextmanager
+async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
+    """Kamailio is told of revocations, as the README says."""
+    path, url = made.folder / "dialgate.yaml", f"http://127.0.0.1:{sip.operations}/revocations"
+    (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
+    hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"subscribers": [hook]}))
+    made.app.reload(loader.load(path))
+    task = asyncio.create_task(deliveries.run(made.app, now))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_revocation_beats_a_permit_that_was_given_before_it(tmp_path: Path) -> None:
+    """Kamailio has heard of it, and asks the gate, which denies."""
+    async with live(tmp_path) as (sip, made), subscribed(sip, made):
+        shown = await permit(made)
+        stop = {"number": CLEAR, "channel": "mail", "proof": "mail/1"}
+        async with made.client.post("/v1/revocations", json=stop) as answer:
+            assert answer.status == 201
+        async with asyncio.timeout(5):
+            while not made.sample("dialgate_webhook_messages_total", webhook="kamailio", result="delivered"):
+                await sip.dialer.invite(method="OPTIONS").send().final()
+        refused = await sip.dialer.call(X_Dialgate_Permit=shown)
+        assert refused.status == 608
+        assert "revocation.revoked" in refused.get("Reason")
+        assert sip.at_the_trunks == []
+
+
+async def test_where_only_permits_count_a_call_without_one_is_refused(tmp_path: Path) -> None:
+    async with live(tmp_path, PERMIT_ONLY="") as (sip, made):
+        refused = await sip.dialer.call()
+        assert (refused.status, "permit.missing" in refused.get("Reason")) == (608, True)
+        assert (await sip.dialer.call(X_Dialgate_Permit=await permit(made))).status == 200
+        assert len(sip.at_the_trunks) == 1

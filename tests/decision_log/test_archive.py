@@ -1,0 +1,450 @@
+"""Promise: an archived log is the same log. It gives back every byte, is found by number, and what is changed shows."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config.loader import load as settings_of
+from dialgate.core.model import HOUR, Call
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import DecisionLog, LogDamaged, verify
+from dialgate.decision_log.archive import (
+    Background,
+    Segments,
+    closed,
+    index,
+    indexing,
+    open_segment,
+    packing,
+    segments,
+)
+from dialgate.decision_log.archive.packing import ArchiveFailed, alone, pack
+from dialgate.decision_log.archive.parquet import digest, write_sums
+from dialgate.decision_log.records import Reader
+from dialgate.decision_log.segment import ZERO, follow, header_of
+from tests.support.damage import flip
+from tests.support.sample_log import NOW, Said, write
+from tests.support.world import CALLER, CLEAR, Hand, running
+
+NUMBERS = [f"+39061234{at:04}" for at in range(40)]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys.open(tmp_path / "keys.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, keys: Keys) -> Path:
+    """Three segments, two of them closed, of 120 decisions about 40 numbers."""
+    said = [
+        Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
+        for at in range(120)
+    ]
+    write(tmp_path / "log", keys, said, segment_bytes=25_000)
+    return tmp_path / "log"
+
+
+def pack_all(folder: Path) -> list[packing.Packed]:
+    return [pack(segment) for segment in closed(folder, NOW + HOUR)]
+
+
+def content(folder: Path) -> list[tuple[int, bytes]]:
+    return [line for _, path in segments(folder) for line in open_segment(path)]
+
+
+def ended(background: Background) -> None:
+    """Waits for its process, and leaves it to be noticed."""
+    os.waitid(os.P_PID, background._process, os.WEXITED | os.WNOWAIT)
+
+
+def chain_holds(folder: Path) -> bool:
+    head = ZERO
+    for _, path in segments(folder):
+        for _, line in open_segment(path):
+            header = header_of(line)
+            if header is not None and header.previous != head.hex():
+                return False
+            followed = follow(head, line)
+            if followed is None:
+                return False
+            head = followed
+    return True
+
+
+def about(folder: Path, keys: Keys, number: str) -> list[int]:
+    return [record.seq for _, record in Reader(folder).about(keys.hashes(number).values())]
+
+
+# ---- the same log ------------------------------------------------------------------------------------------------------
+
+
+def test_every_line_is_given_back_byte_for_byte_and_the_original_goes(folder: Path) -> None:
+    before = content(folder)
+    packed = pack_all(folder)
+    assert len(packed) == 2
+    assert content(folder) == before
+    assert chain_holds(folder)
+    assert len(list(folder.glob("*.ndjson"))) == 1
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert not list(folder.glob("*.new"))
+
+
+WORDS = st.text(max_size=12)
+BODIES = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "type": st.just("decision"),
+            "id": st.sampled_from(["9f2c01ab-", "other-"]),
+            "at": st.integers(0, 1 << 45),
+            "number": st.binary(min_size=15, max_size=16),
+            "sealed": st.binary(max_size=60),
+            "grounds": st.integers(0, 1 << 40),
+            "allow": st.booleans(),
+        },
+        optional={
+            "client": WORDS,
+            "interface": WORDS,
+            "call_id": WORDS,
+            "question": st.binary(max_size=17),
+            "new_field": st.integers(),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["grounds", "outcome", "of a later version"]), "x": WORDS}
+    ),
+)
+
+
+@given(bodies=st.lists(BODIES, max_size=30), spread=st.booleans())
+@settings(max_examples=25)
+def test_whatever_an_entry_holds_it_is_given_back(
+    tmp_path_factory: pytest.TempPathFactory, bodies: Sequence[dict[str, object]], spread: bool
+) -> None:
+    """Fields of other lengths, any text, fields and types that this version does not know, another order or spacing."""
+    folder = tmp_path_factory.mktemp("log")
+    with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
+        for seq, body in enumerate(bodies, 1):
+            named = {"type": body["type"], "seq": seq, **body}
+            if "id" in body:
+                named["id"] = f"{body['id']}{seq}"
+            raw = msgspec.json.encode(named)
+            log.write([msgspec.json.format(raw, indent=0).replace(b"\n", b" ") if spread else raw])
+        log.turn_over(NOW)
+    before = content(folder)
+    pack_all(folder)
+    assert content(folder) == before
+
+
+def test_a_segment_of_many_thousands_is_given_back_and_small(tmp_path: Path, keys: Keys) -> None:
+    """Over the ends of row groups and of stored hashes."""
+    draw = random.Random(1)
+    said = [
+        Said(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")
+        for at in range(10_000)
+    ]
+    folder = tmp_path / "log"
+    write(folder, keys, said, segment_bytes=6_000_000)
+    log = DecisionLog.open(folder, log=keys.log, now=NOW, gate={"dialgate": "0.2"})
+    log.close()
+    before = content(folder)
+    packed = pack_all(folder)
+    assert sum(each.entries for each in packed) == 20_000 + len(packed)
+    assert content(folder) == before
+    assert sum(each.after for each in packed) / 10_000 < 110
+    assert [line.seq for line in Segments(folder).lines(9_000)] == list(range(9_000, 20_001 + len(packed)))
+
+
+def test_records_are_read_found_and_joined_as_before(folder: Path, keys: Keys) -> None:
+    plain = Reader(folder)
+    before = [(line.seq, line.hash, record) for line, record in plain.entries()]
+    named = {number: about(folder, keys, number) for number in NUMBERS}
+    held = plain.held()
+    pack_all(folder)
+    packed = Reader(folder)
+    assert [(line.seq, line.hash, record) for line, record in packed.entries()] == before
+    assert [packed.find(seq) for seq, _, _ in before] == [record for _, _, record in before]
+    assert {number: about(folder, keys, number) for number in NUMBERS} == named
+    assert all(len(seqs) == 3 and seqs == sorted(seqs, reverse=True) for seqs in named.values())
+    assert packed.held() == held
+    assert held == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
+    assert packed.find(10**6) is None
+    assert about(folder, keys, "+390699999999") == []
+    assert list(packed.about([])) == []
+
+
+def test_a_line_found_by_number_is_where_it_says_and_what_it_says(folder: Path, keys: Keys) -> None:
+    pack_all(folder)
+    hashes = {line.seq: line.hash for line in Segments(folder).lines()}
+    found = list(Reader(folder).about(keys.hashes(NUMBERS[7]).values()))
+    assert len(found) == 3
+    for line, record in found:
+        assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
+        assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"no array")])
+def test_a_lost_or_broken_index_costs_time_and_no_answer(
+    folder: Path, keys: Keys, spoil: Callable[[Path], object]
+) -> None:
+    named = about(folder, keys, NUMBERS[3])
+    pack_all(folder)
+    (only,) = folder.glob("*.npy")
+    whole = only.read_bytes()
+    spoil(only)
+    assert about(folder, keys, NUMBERS[3]) == named
+    indexing.keep(folder)
+    assert only.read_bytes() == whole
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Evenly, as they do, or all in one place, where they are not looked for first."""
+    draw = random.Random(data.draw(st.integers(0, 1 << 32)))
+    spread, count = data.draw(st.sampled_from([1 << 4, 1 << 12, 1 << 32])), data.draw(st.integers(0, 3_000))
+    start = data.draw(st.integers(0, (1 << 32) - spread))
+    hashes = [(start + draw.randrange(spread)).to_bytes(4, "big") + bytes(12) for _ in range(count)]
+    folder = tmp_path_factory.mktemp("index")
+    index.write(folder, 1, count, np.stack((index.prefixes(hashes), np.arange(count, dtype=np.uint32))))
+    asked = [*draw.sample(hashes, min(count, 5)), bytes(16), b"\xff" * 16]
+    seqs = [at + 1 for at in range(count) if hashes[at][:4] in {each[:4] for each in asked}]
+    assert index.search(folder, asked) == index.Found(seqs[::-1], [(1, count)])
+    (only,) = index.indexes(folder)
+    assert index.is_intact(only)
+    only.path.write_bytes(only.path.read_bytes()[:-1])
+    assert index.search(folder, asked) == index.Found([], [])
+    assert not index.is_intact(only)
+
+
+def test_a_log_that_is_packed_while_it_is_verified_holds(folder: Path) -> None:
+    listed = segments(folder)
+    pack_all(folder)
+    report = verify(folder, open_segment=open_segment, listed=listed)
+    assert (report.faults, report.segments) == ([], 3)
+
+
+def test_whoever_reads_while_segments_are_packed_misses_nothing(folder: Path) -> None:
+    before = [line.seq for line in Segments(folder).lines()]
+    reading = Segments(folder).lines()
+    read = [next(reading).seq for _ in range(3)]
+    pack_all(folder)
+    assert read + [line.seq for line in reading] == before
+
+
+def test_a_last_line_that_is_being_written_is_not_there_yet(folder: Path, keys: Keys) -> None:
+    newest = max(folder.glob("*.ndjson"))
+    whole = newest.read_bytes()
+    last = [line.seq for line in Segments(folder).lines()][-1]
+    found = {number: about(folder, keys, number) for number in NUMBERS}
+    assert [len(seqs) for seqs in found.values()] == [3] * 40
+    newest.write_bytes(whole[:-1])
+    assert [line.seq for line in Segments(folder).lines()][-1] == last - 1
+    assert all(set(about(folder, keys, number)) >= set(found[number]) - {last} for number in NUMBERS)
+
+
+def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
+    pack_all(folder)
+    counted = duckdb.execute(
+        f"select controller, campaign, country, reason, count(*) from '{folder}/*.parquet'"
+        " where type = 'decision' group by all order by reason"
+    ).fetchall()
+    allowed, denied = counted
+    assert allowed[:4] == ("acme", "acme-fibre", "IT", "")
+    assert denied[:4] == ("acme", "acme-fibre", "IT", "registry.listed")
+    sums = sorted(path.name for path in folder.glob("*.sha256"))
+    assert (
+        subprocess.run(["sha256sum", "--check", "--strict", *sums], cwd=folder, check=False).returncode == 0
+    )
+
+
+# ---- what does not go in -------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
+    segment = closed(folder, NOW + HOUR)[0]
+    flip(segment)
+    damaged = segment.read_bytes()
+    with pytest.raises(LogDamaged, match=r"byte \d+: this line"):
+        pack(segment)
+    assert segment.read_bytes() == damaged
+    assert not list(folder.glob("*.parquet*"))
+
+
+def test_only_what_was_full_by_then_is_packed_and_never_the_newest(folder: Path) -> None:
+    assert closed(folder, NOW) == []
+    assert [path.name for path in closed(folder, NOW + HOUR)] == sorted(
+        path.name for path in folder.glob("*.ndjson")
+    )[:-1]
+
+
+def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
+    one, two = closed(folder, NOW + HOUR)
+    end = int(two.stem) - 1
+    assert closed(folder, NOW + HOUR, end - 1) == []
+    assert closed(folder, NOW + HOUR, end) == [one]
+    assert closed(folder, NOW + HOUR, 10**6) == [one, two]
+
+
+def test_a_file_that_gives_back_another_line_does_not_replace_the_segment(
+    folder: Path, tmp_path: Path
+) -> None:
+    one, two = closed(folder, NOW + HOUR)
+    shutil.copy(one, tmp_path / one.name)
+    packed = pack(one).segment
+    packing._prove(packed, tmp_path / one.name)
+    with pytest.raises(ArchiveFailed, match="cannot be given back"):
+        packing._prove(packed, two)
+
+
+def test_one_packs_at_a_time(folder: Path) -> None:
+    with alone(folder), pytest.raises(ArchiveFailed, match="another process"), alone(folder):
+        pass
+    with alone(folder):
+        pass
+
+
+def test_after_a_crash_at_any_point_it_is_packed_again(folder: Path, tmp_path: Path) -> None:
+    """A half-written file, and a segment that is there in both forms."""
+    before = content(folder)
+    segment = closed(folder, NOW + HOUR)[0]
+    kept = tmp_path / segment.name
+    shutil.copy(segment, kept)
+    packed = segment.with_suffix(".parquet")
+    packed.with_name(f"{packed.name}.new").write_bytes(b"half")
+    (folder / f"{segment.stem}-{segment.stem}.index.npy.new").write_bytes(b"half")
+    pack(segment)
+    shutil.copy(kept, segment)
+    assert content(folder) == before
+    pack_all(folder)
+    assert content(folder) == before
+    assert not list(folder.glob("*.new"))
+
+
+# ---- what is changed shows -----------------------------------------------------------------------------------------------
+
+
+def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
+    for _ in range(60):
+        at = draw.randrange(len(data))
+        yield data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
+    for _ in range(10):
+        yield data[: draw.randrange(len(data))]
+
+
+@pytest.mark.parametrize("ending", [b"", b"\r\n", b"\n\n"])
+def test_the_last_byte_of_the_sums_is_looked_at_too(folder: Path, ending: bytes) -> None:
+    pack_all(folder)
+    path = min(folder.glob("*.sha256"))
+    path.write_bytes(path.read_bytes()[:-1] + ending)
+    with pytest.raises(LogDamaged, match="the sums of a packed segment"):
+        content(folder)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".sha256"])
+def test_any_changed_byte_of_an_archived_segment_is_found(folder: Path, suffix: str) -> None:
+    pack_all(folder)
+    path = min(folder.glob("*.parquet")).with_suffix(suffix)
+    whole = path.read_bytes()
+    for damaged in damages(whole, random.Random(suffix)):
+        path.write_bytes(damaged)
+        with pytest.raises(LogDamaged):
+            content(folder)
+    path.write_bytes(whole)
+    assert chain_holds(folder)
+
+
+def test_an_edited_record_breaks_the_chain_even_with_new_sums(folder: Path) -> None:
+    pack_all(folder)
+    path = min(folder.glob("*.parquet"))
+    metadata = {
+        key: value for key, value in pq.ParquetFile(path).metadata.metadata.items() if key[:9] == b"dialgate."
+    }
+    table = pq.ParquetFile(path).read()
+    allow = table.column("allow").to_pylist()
+    allow[allow.index(False)] = True
+    column = table.schema.get_field_index("allow")
+    edited = table.set_column(column, "allow", [allow])
+    with pq.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(edited)
+        writer.add_key_value_metadata(metadata)
+    write_sums(path, {path.name: digest(path)})
+    content(folder)
+    assert not chain_holds(folder)
+
+
+# ---- beside a gate ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_gate_has_segments_packed_by_a_process_of_its_own_once_they_are_old_enough(folder: Path) -> None:
+    before, background = content(folder), Background(folder)
+    background.round(NOW, HOUR)
+    assert len(closed(folder, NOW + HOUR)) == 2
+    now = NOW + 2 * HOUR
+    background.round(now, HOUR)
+    ended(background)
+    assert closed(folder, now) == []
+    assert content(folder) == before
+    background.round(now, HOUR)
+    assert background._process == 0
+
+
+def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
+    segment = closed(folder, NOW + HOUR)[0]
+    segment.write_bytes(segment.read_bytes()[:-20])
+    done = subprocess.run(
+        [sys.executable, "-m", "dialgate.archive", str(folder), str(NOW + HOUR)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "was changed" in done.stdout + done.stderr
+    assert segment.exists()
+
+
+async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -> None:
+    async with running(tmp_path, log_segment_mb=1, log_archive_hours=0) as world:
+        client = world.app.config.settings.clients[0]
+        calls = [  # with long names, so that few fill a file
+            Call(
+                to=CLEAR,
+                from_=CALLER,
+                campaign="acme-fibre",
+                call_id=f"{at:2000}",
+                client="tests",
+                interface="http",
+            )
+            for at in range(700)
+        ]
+        given = [await answer for answer in [world.app.gate.check(call, client) for call in calls]]
+        world.hand.at += HOUR
+        await world.app.tick()
+        ended(world.app._upkeep._archiving)
+        data = world.app.config.data
+    assert list((data / "log").glob("*.parquet"))
+    keys = Keys.open(data / "keys.json")
+    found = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
+    assert found == [answer.decision_id for answer in reversed(given)]
+    assert chain_holds(data / "log")
+    app = await App.open(
+        settings_of(tmp_path / "dialgate.yaml"), registry=CollectorRegistry(), clock=Hand(NOW + 2 * HOUR)
+    )
+    await app.close()

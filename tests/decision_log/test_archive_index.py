@@ -1,0 +1,374 @@
+"""Promise: however long the log, a number is looked for in few files; and an index that is wrong is found and made anew."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from math import log2
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dialgate.core.model import HOUR, OutcomeRecord
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import archive
+from dialgate.decision_log.archive import closed, index, indexing, segments
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader, Record
+from dialgate.tools.backup import back_up
+from tests.support.damage import flip
+from tests.support.sample_log import NOW, Said, write
+from tests.support.world import write_folder
+
+DAMAGES = int(os.environ.get("DIALGATE_INDEX_DAMAGES", "5"))
+NUMBERS = [f"+39061234{at:04}" for at in range(30)]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys.open(tmp_path / "keys.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, keys: Keys) -> Path:
+    """Some thirty segments, all but the last closed, of 300 decisions about 30 numbers."""
+    said = [Said(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
+    write(tmp_path / "log", keys, said, segment_bytes=6_000)
+    return tmp_path / "log"
+
+
+def pack_all(folder: Path) -> None:
+    for segment in closed(folder, NOW + HOUR):
+        pack(segment)
+
+
+def packed(folder: Path) -> list[int]:
+    return [first for first, path in segments(folder) if path.suffix == ".parquet"]
+
+
+def about(folder: Path, keys: Keys, number: str) -> list[int]:
+    return [record.seq for _, record in Reader(folder).about(keys.hashes(number).values())]
+
+
+def everything(folder: Path, keys: Keys) -> dict[str, list[int]]:
+    return {number: about(folder, keys, number) for number in NUMBERS}
+
+
+def kinds(folder: Path) -> list[tuple[str, int]]:
+    return [(fault.kind, fault.seq) for fault in archive.verify(folder).faults]
+
+
+# ---- few -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_of_many_segments_has_few_indexes_that_name_all_of_it(folder: Path, keys: Keys) -> None:
+    before = everything(folder, keys)
+    pack_all(folder)
+    count, found = len(packed(folder)), index.indexes(folder)
+    assert count > 20
+    assert len(found) <= log2(count) + 1
+    assert (found[0].first, found[-1].last) == (1, segments(folder)[-1][0] - 1)
+    assert all(one.last + 1 == other.first for one, other in pairwise(found))
+    assert everything(folder, keys) == before
+    assert kinds(folder) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.integers(0, 2_000), min_size=2, max_size=6), seed=st.integers(0, 1 << 32))
+def test_merged_indexes_are_what_one_of_all_would_have_been(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], seed: int
+) -> None:
+    merged_is_one(tmp_path_factory.mktemp("log"), sizes, seed)
+
+
+def test_more_than_is_held_in_memory_is_merged_in_parts(tmp_path: Path) -> None:
+    merged_is_one(tmp_path, [700_000, 900_000, 3], 1)
+
+
+def merged_is_one(folder: Path, sizes: list[int], seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    items = np.stack(
+        (draw.integers(0, 1 << 32, sum(sizes), np.uint32), np.arange(sum(sizes), dtype=np.uint32))
+    )
+    items[0, : sum(sizes) // 2] //= 1 << 20  # so that many are alike
+    first, parts = 1, list[index.Items]()
+    for size in sizes:
+        own = items[:, first - 1 : first - 1 + size]
+        last = first + size  # an entry more, that is none of these
+        index.write(
+            folder, first + len(parts), last + len(parts), own - np.array([[0], [first - 1]], np.uint32)
+        )
+        parts.append(own + np.array([[0], [len(parts)]], np.uint32))
+        first += size
+    run = index.indexes(folder)
+    index.merge(run)
+    (merged,) = index.indexes(folder)
+    whole = merged.path.read_bytes()
+    assert (merged.first, merged.last) == (1, sum(sizes) + len(sizes))
+    index.write(folder, merged.first, merged.last, np.concatenate(parts, axis=1))
+    assert whole == merged.path.read_bytes()
+    assert index.is_intact(merged)
+
+
+def test_what_became_of_calls_is_found_by_the_index_too(folder: Path, keys: Keys) -> None:
+    reader = Reader(folder)
+    told = {each.decision: each for each in reader.outcomes()}
+    asked = [f"{keys.log}-{seq}" for seq in (3, 8, 200, 301, 10**9)] + ["another-3"]
+    expected = [told[name] for name in reversed(asked) if name in told]
+    assert expected
+    assert list(reader.reports(asked)) == expected
+    pack_all(folder)
+    assert list(Reader(folder).reports(asked)) == expected
+    assert list(Reader(folder).reports([])) == []
+    for each in folder.glob("*.npy"):
+        each.unlink()
+    assert list(Reader(folder).reports(asked)) == expected
+
+
+def test_four_bytes_that_are_alike_are_told_apart(folder: Path, keys: Keys) -> None:
+    """An index that names too much costs a look, and no wrong answer."""
+    before = everything(folder, keys)
+    pack_all(folder)
+    for each in index.indexes(folder):
+        keys_, offsets = (np.unique(row) for row in np.array(index.mapped(each)))
+        every = np.stack((np.repeat(keys_, len(offsets)), np.tile(offsets, len(keys_))))
+        index.write(folder, each.first, each.last, every)
+    assert everything(folder, keys) == before
+
+
+# ---- whatever happens meanwhile ------------------------------------------------------------------------------------------
+
+
+def test_a_crash_between_any_two_steps_of_a_merge_leaves_every_answer(
+    folder: Path, keys: Keys, tmp_path: Path
+) -> None:
+    """The merged one not finished; there, and none of the others gone; or some of them."""
+    before = everything(folder, keys)
+    pack_all(folder)
+    for path in folder.glob("*.npy"):
+        path.unlink()
+    for first in packed(folder):
+        indexing._index(folder / f"{first:016}.parquet")
+    small = index.indexes(folder)
+    for each in small:
+        shutil.copy(each.path, tmp_path)
+    index.merge(small)
+    (merged,) = index.indexes(folder)
+    merged.path.with_name(f"{merged.path.name}.new").write_bytes(b"half")
+    for each in small:
+        shutil.copy(tmp_path / each.path.name, each.path)
+        assert index.indexes(folder) == [merged]
+    assert everything(folder, keys) == before
+    assert kinds(folder) == []
+    indexing.keep(folder)
+    assert [path for path in folder.iterdir() if ".npy" in path.name] == [merged.path]
+    assert everything(folder, keys) == before
+
+
+def test_whoever_reads_while_indexes_are_merged_misses_nothing(folder: Path, keys: Keys) -> None:
+    before = about(folder, keys, NUMBERS[4])
+    segments_to_pack = closed(folder, NOW + HOUR)
+    reading = Reader(folder).about(keys.hashes(NUMBERS[4]).values())
+    read = []
+    for segment in segments_to_pack:
+        pack(segment)
+        read += [record.seq for _, record in [next(reading, (None, None))] if record]
+    assert read + [record.seq for _, record in reading] == before
+
+
+def test_indexes_of_what_is_no_longer_here_go_and_the_rest_is_found(folder: Path, keys: Keys) -> None:
+    pack_all(folder)
+    before = everything(folder, keys)
+    *gone, kept = packed(folder)
+    for first in gone:
+        for path in folder.glob(f"{first:016}.*"):
+            path.unlink()
+    assert everything(folder, keys) == {
+        number: [seq for seq in seqs if seq >= kept] for number, seqs in before.items()
+    }
+    indexing.keep(folder)
+    assert [each.last >= kept for each in index.indexes(folder)] == [True]
+
+
+def test_over_a_gap_nothing_is_merged_so_that_what_comes_back_is_found(
+    folder: Path, keys: Keys, tmp_path: Path
+) -> None:
+    pack_all(folder)
+    before = everything(folder, keys)
+    absent = packed(folder)[10]
+    for path in [*folder.glob(f"{absent:016}.*"), *folder.glob("*.npy")]:
+        shutil.move(path, tmp_path / path.name)
+    indexing.keep(folder)
+    found = index.indexes(folder)
+    assert len(found) > 1
+    assert not any(each.first <= absent <= each.last for each in found)
+    for path in tmp_path.glob(f"{absent:016}.*"):
+        shutil.move(path, folder / path.name)
+    assert everything(folder, keys) == before
+
+
+def test_an_archive_of_an_earlier_version_is_indexed_and_proved_with_its_own(
+    folder: Path, keys: Keys
+) -> None:
+    pack_all(folder)
+    before = everything(folder, keys)
+    for path in folder.glob("*.npy"):
+        path.unlink()
+    for first in packed(folder):
+        segment = folder / f"{first:016}.parquet"
+        segment.with_suffix(".numbers.npy").write_bytes(b"an index of its own")
+        names = (segment, segment.with_suffix(".numbers.npy"))
+        archive.parquet.write_sums(segment, {path.name: archive.parquet.digest(path) for path in names})
+    assert everything(folder, keys) == before
+    indexing.keep(folder)
+    assert len(index.indexes(folder)) == 1
+    assert everything(folder, keys) == before
+    assert kinds(folder) == []
+    segment.with_suffix(".numbers.npy").write_bytes(b"another")
+    assert kinds(folder)[0] == ("unreadable_segment", packed(folder)[-1])
+
+
+def test_a_copy_made_while_indexes_are_merged_answers_as_its_original(
+    tmp_path: Path, keys: Keys, folder: Path
+) -> None:
+    before = everything(folder, keys)
+    waiting = closed(folder, NOW + HOUR)
+
+    def progress(_done: int, _whole: int) -> None:
+        if waiting:
+            pack(waiting.pop(0))
+
+    pack(waiting.pop(0))
+    back_up(tmp_path, tmp_path / "copy", progress)
+    assert everything(tmp_path / "copy" / "log", keys) == before
+
+
+# ---- what is wrong shows -------------------------------------------------------------------------------------------------
+
+
+def test_every_changed_byte_of_an_index_is_found_named_and_mended(folder: Path, keys: Keys) -> None:
+    pack_all(folder)
+    before, found = everything(folder, keys), index.indexes(folder)
+    draw = random.Random(1)
+    for each in found:
+        whole = each.path.read_bytes()
+        for at in [draw.randrange(len(whole)) for _ in range(40)]:
+            each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+            assert not index.is_intact(each)
+        assert kinds(folder) == [("damaged_index", each.first)]
+        each.path.write_bytes(whole)
+    assert kinds(folder) == []
+    found[0].path.write_bytes(bytes(len(whole)))
+    indexing.keep(folder, anew=True)
+    assert (kinds(folder), everything(folder, keys)) == ([], before)
+
+
+def test_no_changed_byte_of_an_index_hides_a_decision(folder: Path, keys: Keys) -> None:
+    pack_all(folder)
+    before, each, draw = everything(folder, keys), index.indexes(folder)[0], random.Random(2)
+    whole = each.path.read_bytes()
+    for at in draw.sample(range(len(whole)), DAMAGES):
+        each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+        assert everything(folder, keys) == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 30_000])
+def test_what_an_index_says_is_what_was_written_or_it_is_refused(tmp_path: Path, count: int) -> None:
+    draw = random.Random(count)
+    keys = [draw.randbytes(4) for _ in range(count)]
+    index.write(tmp_path, 1, count + 1, np.array([index.prefixes(keys), np.arange(count, dtype=np.uint32)]))
+    (each,) = index.indexes(tmp_path)
+    whole, refused = each.path.read_bytes(), 0
+    assert each.count() == count
+    assert index.is_intact(each)
+    assert all(at + 1 in index.seqs_of(each, [keys[at]]) for at in draw.sample(range(count), min(count, 50)))
+    assert index.seqs_of(each, [b"none"]) == []
+    for at in draw.sample(range(len(whole)), min(len(whole), 400)):
+        each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+        asked = draw.randrange(count) if count else 0
+        try:
+            assert not count or asked + 1 in index.seqs_of(each, [keys[asked]])
+        except ValueError:
+            refused += 1
+    assert refused or not count
+
+
+def test_a_damaged_index_is_not_merged_but_made_anew(folder: Path, keys: Keys) -> None:
+    *first, last = closed(folder, NOW + HOUR)
+    before = everything(folder, keys)
+    for segment in first:
+        pack(segment)
+    newest = index.indexes(folder)[-1].path
+    flip(newest, 200)
+    pack(last)
+    assert not newest.exists()
+    assert (kinds(folder), everything(folder, keys)) == ([], before)
+
+
+def test_an_index_under_another_name_is_no_index(folder: Path) -> None:
+    pack_all(folder)
+    each = index.indexes(folder)[-1]
+    each.path.rename(folder / f"{each.first + 1:016}-{each.last:016}.index.npy")
+    assert [kind for kind, _ in kinds(folder)] == ["damaged_index"]
+
+
+@pytest.mark.parametrize("kind", [Record, OutcomeRecord])
+def test_a_record_that_an_index_does_not_name_shows_even_with_a_new_digest(
+    folder: Path, kind: type[Record | OutcomeRecord]
+) -> None:
+    pack_all(folder)
+    hidden = [entry.seq for _, entry in Reader(folder).entries() if isinstance(entry, kind)][20]
+    each = next(each for each in index.indexes(folder) if each.first <= hidden <= each.last)
+    items = np.array(index.mapped(each))
+    assert hidden - each.first in items[1]
+    index.write(folder, each.first, each.last, items[:, items[1] != hidden - each.first])
+    assert index.is_intact(each)
+    assert kinds(folder) == [("damaged_index", hidden)]
+    (_, holds), *_ = [(first, path) for first, path in segments(folder) if first > hidden]
+    assert not archive.verify(folder, first=int(holds.stem)).faults
+    indexing.keep(folder, anew=True)
+    assert kinds(folder) == []
+
+
+def test_a_segment_without_an_index_is_no_fault(folder: Path) -> None:
+    pack_all(folder)
+    for path in folder.glob("*.npy"):
+        path.unlink()
+    assert kinds(folder) == []
+
+
+def test_a_damaged_segment_is_left_without_an_index_and_hinders_no_other(folder: Path) -> None:
+    pack_all(folder)
+    for path in folder.glob("*.npy"):
+        path.unlink()
+    damaged = packed(folder)[3]
+    (folder / f"{damaged:016}.parquet").write_bytes(b"no parquet")
+    indexing.keep(folder)
+    covered = [
+        first for first in packed(folder) if any(e.first <= first <= e.last for e in index.indexes(folder))
+    ]
+    assert covered == [first for first in packed(folder) if first != damaged]
+
+
+def test_an_officer_is_told_what_is_wrong_with_an_index_and_makes_it_anew(tmp_path: Path, keys: Keys) -> None:
+    config = write_folder(tmp_path)
+    folder = tmp_path / "data" / "log"
+    write(folder, keys, [Said(NUMBERS[at % 30], NOW + at) for at in range(60)], segment_bytes=6_000)
+    pack_all(folder)
+    each = index.indexes(folder)[0]
+    flip(each.path, -1)
+    log = [sys.executable, "-m", "dialgate", "log"]
+    done = subprocess.run(
+        [*log, "verify", "--data", folder.parent], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "the chain holds, but an index is DAMAGED" in done.stdout) == (1, True)
+    subprocess.run([*log, "archive", "--index", "--config", config], capture_output=True, check=True)
+    assert (
+        subprocess.run([*log, "verify", "--data", folder.parent], capture_output=True, check=False).returncode
+        == 0
+    )

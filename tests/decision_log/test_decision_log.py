@@ -1,0 +1,513 @@
+"""Promise: no log, no call. What `sync` returned for is there for ever, and whatever else is there shows."""
+
+import asyncio
+import errno
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from itertools import islice
+from pathlib import Path
+from threading import Event
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
+from dialgate.decision_log.syncing import Done, Syncing, ThreadSyncing
+from dialgate.gate.recorder import LogRecorder
+from dialgate.observability.metrics import Metrics
+from tests.decision_log.test_syncing import WAYS
+from tests.support.paths import ROOT
+
+ONE = "0000000000000001.ndjson"
+NOW = 1_795_500_000_000
+LOG = "9f2c01ab"
+
+
+def body(seq: int, text: str = "") -> bytes:
+    return msgspec.json.encode({"type": "outcome", "seq": seq, "text": text})
+
+
+def opened(folder: Path, segment_bytes: int = 1 << 20, version: str = "0.1") -> DecisionLog:
+    return DecisionLog.open(folder, log=LOG, now=NOW, gate={"dialgate": version}, segment_bytes=segment_bytes)
+
+
+def append(log: DecisionLog, number: int, text: str = "") -> None:
+    log.turn_over(NOW)
+    log.write([body(log.next_seq + ahead, text) for ahead in range(number)])
+
+
+def seqs(folder: Path) -> list[int]:
+    return [msgspec.json.decode(line.body)["seq"] for line in entries(folder)]
+
+
+@pytest.mark.parametrize("opened_anew", [False, True])
+def test_a_segment_ends_with_its_time_too_unless_nothing_is_in_it(tmp_path: Path, opened_anew: bool) -> None:
+    def again() -> DecisionLog:
+        return DecisionLog.open(tmp_path / "log", log=LOG, now=NOW + 1, gate={}, segment_span=1_000)
+
+    log = DecisionLog.open(tmp_path / "log", log=LOG, now=NOW, gate={}, segment_span=1_000)
+    assert log.turn_over(NOW + 5_000) == 1
+    log.write([body(1)])
+    if opened_anew:
+        log.close()
+        log = again()
+    assert log.turn_over(NOW + 999) == 1
+    assert log.turn_over(NOW + 1_000) == 2
+    assert log.turn_over(NOW + 9_000) == 2
+    log.write([body(2)])
+    log.close()
+    assert seqs(tmp_path / "log") == [1, 2]
+    assert verify(tmp_path / "log").faults == []
+
+
+# ---- written and read -------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    with closing(opened(folder, segment_bytes=1)) as log:
+        append(log, 1)
+        append(log, 1)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+@given(
+    groups=st.lists(st.integers(1, 7), max_size=12),
+    segment_bytes=st.integers(1, 3000),
+    restarts=st.integers(0, 1),
+)
+@settings(max_examples=40)
+def test_what_is_written_is_read_back_in_order(
+    tmp_path_factory: pytest.TempPathFactory, groups: Sequence[int], segment_bytes: int, restarts: int
+) -> None:
+    """Whatever the grouping, the segment size and the restarts: all entries, in order, and a chain that holds."""
+    folder = tmp_path_factory.mktemp("log")
+    log = opened(folder, segment_bytes)
+    for size in groups:
+        append(log, size)
+        if restarts:
+            log.close()
+            log = opened(folder, segment_bytes)
+    head, total = log.head, sum(groups)
+    log.close()
+    report = verify(folder)
+    assert (report.ok, report.entries, report.last, report.head) == (True, total, total, head.hex())
+    assert seqs(folder) == list(range(1, total + 1))
+
+
+# ---- crashes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_last_line_torn_at_any_byte_is_cut_off_kept_beside_and_written_again(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    with closing(opened(whole)) as log:
+        append(log, 3)
+        size = (whole / ONE).stat().st_size
+        append(log, 1)
+    data = (whole / ONE).read_bytes()
+    for end in range(size, len(data)):
+        folder = tmp_path / str(end)
+        folder.mkdir()
+        path = folder / ONE
+        path.write_bytes(data[:end])
+        report = verify(folder)
+        assert (report.ok, report.torn_tail, report.last) == (True, end - size, 3)
+        with closing(opened(folder)) as log:
+            assert log.next_seq == 4
+            append(log, 1)
+        assert path.read_bytes() == data
+        assert [kept.read_bytes() for kept in folder.glob("*.torn-*")] == [data[size:end]] * (end > size)
+
+
+@given(
+    synced=st.integers(0, 5), lost=st.integers(0, 5), kept=st.floats(0, 1), fill=st.sampled_from([b"", b"\0"])
+)
+@settings(max_examples=40)
+def test_a_power_cut_takes_nothing_that_was_synced(
+    tmp_path_factory: pytest.TempPathFactory, synced: int, lost: int, kept: float, fill: bytes
+) -> None:
+    """Wherever the unsynced bytes end, or turn to zeros, every synced entry is there and the chain goes on."""
+    folder = tmp_path_factory.mktemp("log")
+    with closing(opened(folder)) as log:
+        append(log, synced)
+        path = next(folder.glob("*.ndjson"))
+        size = path.stat().st_size
+        append(log, lost)
+    data = path.read_bytes()
+    end = size + int(kept * (len(data) - size))
+    path.write_bytes(data[:end] + fill * (len(data) - end))
+    with closing(opened(folder)) as log:
+        assert log.next_seq > synced
+        append(log, 2)
+        last = log.next_seq - 1
+    assert verify(folder).ok
+    assert seqs(folder) == list(range(1, last + 1))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from threading import Thread
+from dialgate.decision_log import DecisionLog
+
+log = DecisionLog.open(Path(sys.argv[1]), log="9f2c01ab", now=0, gate={}, segment_bytes=200_000)
+body = '{"type":"decision","seq":%d,"text":"' + 2000 * "x" + '"}'
+while True:
+    written = []
+    for size in (1 + log.next_seq % 40, 7):
+        log.turn_over(0)
+        log.write([(body % (log.next_seq + ahead)).encode() for ahead in range(size)])
+        written.append(log.next_seq - 1)
+        if len(written) == 1:
+            sync = Thread(target=log.sync)
+            sync.start()
+    sync.join()
+    print(written[0], flush=True)
+"""
+
+
+def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    """20 writers, one after the other on one log, each killed in the midst of its work."""
+    acknowledged = 0
+    for _ in range(20):
+        command = [sys.executable, "-c", WRITER, str(tmp_path)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            said = list(islice(process.stdout, random.randint(1, 12)))
+            process.kill()
+            said += process.stdout.readlines()
+        assert int(said[-1]) > acknowledged
+        acknowledged = int(said[-1])
+        report = verify(tmp_path)
+        assert report.faults == []
+        assert report.last >= acknowledged
+    assert seqs(tmp_path) == list(range(1, report.last + 1))
+
+
+# ---- what the system refuses -----------------------------------------------------------------------------------------
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def state(log: DecisionLog, folder: Path) -> tuple[int, bytes, int]:
+    return log.next_seq, log.head, next(folder.glob("*.ndjson")).stat().st_size
+
+
+def write_until_refused(log: DecisionLog, folder: Path) -> tuple[LogUnavailable, tuple[int, bytes, int]]:
+    """Why it was refused, and how the log stood before the group that was."""
+    while True:
+        before = state(log, folder)
+        try:
+            append(log, 50, text="x" * 500)
+        except LogUnavailable as failure:
+            return failure, before
+        log.sync()
+
+
+def refuses(log: DecisionLog, *more: Callable[[], object], match: str | None = None) -> None:
+    """Every door is shut, and stays so."""
+    for attempt in (*more, log.sync, lambda: append(log, 1), log.sync):
+        with pytest.raises(LogUnavailable, match=match):
+            attempt()
+
+
+def test_a_full_disk_stops_the_log_and_room_on_it_brings_it_back(small_disk: Path) -> None:
+    folder, ballast = small_disk / "log", small_disk / "ballast"
+    ballast.write_bytes(bytes(512 * 1024))
+    with closing(opened(folder)) as log:
+        failure, before = write_until_refused(log, folder)
+        assert failure.cause == errno.ENOSPC
+        assert state(log, folder) == before
+        fill(small_disk / "more")
+        refuses(log, lambda: log.recover(NOW), match="disk is full: free some space")
+        assert not list(folder.glob("*.new"))
+        ballast.unlink()
+        log.recover(NOW)
+        assert log.next_seq == before[0]
+        append(log, 50)
+        log.sync()
+        assert verify(folder).ok
+        assert seqs(folder) == list(range(1, before[0] + 50))
+
+
+def test_a_read_only_disk_is_told_as_such_and_the_lock_is_let_go(small_disk: Path) -> None:
+    opened(small_disk / "log").close()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(LogUnavailable, match="read-only") as failure:
+        opened(small_disk / "log")
+    assert failure.value.cause == errno.EROFS
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    opened(small_disk / "log").close()
+
+
+def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        with pytest.raises(LogUnavailable, match="another process writes this log"):
+            opened(tmp_path)
+        process.kill()
+    opened(tmp_path).close()
+
+
+def test_another_logs_key_file_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with pytest.raises(LogUnavailable, match=f"belongs to log {LOG}"):
+        DecisionLog.open(tmp_path, log="00000000", now=NOW, gate={})
+    opened(tmp_path).close()
+
+
+def break_under(log: DecisionLog, device: str) -> None:
+    """The log's descriptor becomes another: `/dev/full` refuses to be written, `/dev/null` takes all and keeps nothing,
+    and neither can be synced."""
+    other = os.open(device, os.O_WRONLY)
+    os.dup2(other, log._fd)
+    os.close(other)
+
+
+def test_after_a_failed_sync_nothing_is_trusted_and_nothing_is_lost(tmp_path: Path) -> None:
+    """What was written and not synced goes to a fresh segment, so that a late `sync` for it tells the truth."""
+    with closing(opened(tmp_path)) as log:
+        append(log, 3)
+        log.sync()
+        append(log, 2)
+        break_under(log, "/dev/null")
+        append(log, 2)
+        with pytest.raises(LogUnavailable, match="Invalid argument"):
+            log.sync()
+        refuses(log)
+        log.recover(NOW)
+        log.sync()
+        assert log.next_seq == 8
+        append(log, 1)
+    assert [path.name for path in sorted(tmp_path.glob("*.ndjson"))] == [ONE, f"{4:016}.ndjson"]
+    assert verify(tmp_path).ok
+    assert seqs(tmp_path) == list(range(1, 9))
+
+
+def results(under_way: ThreadSyncing, count: int) -> list[Done]:
+    told: list[Done] = []
+    while len(told) < count:
+        select.select([under_way.fileno()], [], [])
+        told += under_way.done()
+    return told
+
+
+def test_a_segment_does_not_end_while_the_result_of_a_sync_is_not_known(tmp_path: Path) -> None:
+    """The kernel tells an error of the disk once: to the sync that was under way, and not to that of the new segment."""
+    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
+        append(log, 2)
+        whole = os.dup(log._fd)
+        break_under(log, "/dev/null")
+        written = log.begin_sync(under_way, 1)
+        ((_, error),) = results(under_way, 1)
+        os.dup2(whole, log._fd)
+        os.close(whole)
+        assert (log.turn_over(NOW), log.durable) == (1, 0)
+        append(log, 1)
+        with pytest.raises(LogUnavailable, match="Invalid argument"):
+            log.end_sync(written, error)
+        refuses(log)
+        log.recover(NOW)
+        assert log.durable == 3
+        written = log.begin_sync(under_way, 2)
+        log.end_sync(written, results(under_way, 1)[0].error)
+        assert log.turn_over(NOW) == 4
+
+
+def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
+    """Recovery begins another meanwhile."""
+    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path)) as log:
+        append(log, 1)
+        first = log._fd
+        written = [log.begin_sync(under_way, ticket) for ticket in range(2)]
+        assert [error for _, error in results(under_way, 2)] == [0, 0]
+        log._break(OSError(5, "a write failed"))
+        log.recover(NOW)
+        assert log._fd != first
+        log.end_sync(written[0], 0)
+        os.fstat(first)
+        log.end_sync(written[1], 0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(first)
+
+
+@pytest.fixture
+def lossy_disk(small_disk: Path) -> Iterator[Path]:
+    """A real disk that is larger than what it lies on: where that is full a sync fails, once, and what it was to bring is lost."""
+    image, disk = small_disk / "image", small_disk / "disk"
+    disk.mkdir()
+    image.touch()
+    os.truncate(image, 32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def mount_again(disk: Path, image: Path) -> None:
+    """What is read after it comes from the disk."""
+    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_segment_that_fills_up_after_a_failed_sync_loses_nothing(
+    lossy_disk: Path, small_disk: Path, tmp_path: Path, way: Callable[[], Syncing]
+) -> None:
+    log = opened(lossy_disk, segment_bytes=200_000)
+    recorder = LogRecorder(
+        tmp_path, log, Keys.open(tmp_path / "keys.json"), lambda: NOW, Metrics(CollectorRegistry())
+    )
+    recorder._loop.remove_reader(recorder._syncing.fileno())
+    recorder._syncing.close()
+    recorder._syncing = under_way = way()
+    recorder._loop.add_reader(under_way.fileno(), recorder._synced)
+    with closing(recorder):
+        with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
+            while filling.write(bytes(1 << 12)):
+                pass
+        append(log, 2_500)  # a segment is full
+        synced = recorder.sync()
+        select.select(
+            [under_way.fileno()], [], []
+        )  # the disk has answered, and the event loop has not looked
+        (small_disk / "filling").unlink()
+        with pytest.raises(LogUnavailable, match="the disk is full"):
+            recorder.grounds(NOW)
+        assert isinstance(synced.exception(), LogUnavailable)
+        log.recover(NOW)
+        recorder.grounds(NOW)
+        append(log, 1)
+        await recorder.sync()
+    mount_again(lossy_disk, small_disk / "image")
+    assert verify(lossy_disk).faults == []
+    assert seqs(lossy_disk) == list(range(1, 2_502))
+
+
+def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:
+    """One thread writes, one syncs, one recovers for ever; the disk fails again and again."""
+    over = Event()
+
+    def keep_recovering() -> None:
+        while not over.wait(0.0002):
+            log.recover(NOW)
+
+    with closing(opened(tmp_path, segment_bytes=3000)) as log, ThreadPoolExecutor(2) as threads:
+        mending = threads.submit(keep_recovering)
+        written = 0
+        for turn in range(400):
+            if turn % 7 == 0 and log._broken is None:
+                break_under(log, "/dev/null")
+            sync = threads.submit(log.sync)
+            for _ in range(5):
+                with suppress(LogUnavailable):
+                    append(log, 1)
+                    written += 1
+            sync.exception()
+        over.set()
+        mending.result()
+        log.recover(NOW)
+        with suppress(LogUnavailable):
+            log.sync()
+        log.recover(NOW)
+    assert verify(tmp_path).ok
+    assert seqs(tmp_path) == list(range(1, written + 1))
+
+
+@pytest.mark.parametrize("synced", [0, 1, 3])
+def test_a_failed_write_keeps_what_was_written_before_it(tmp_path: Path, synced: int) -> None:
+    with closing(opened(tmp_path)) as log:
+        append(log, synced)
+        log.sync()
+        append(log, 3 - synced)
+        break_under(log, "/dev/full")
+        with pytest.raises(LogUnavailable) as failure:
+            append(log, 1)
+        assert (failure.value.cause, log.next_seq) == (errno.ENOSPC, 4)
+        log.recover(NOW)
+        append(log, 1)
+    assert verify(tmp_path).ok
+    assert seqs(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_segment_that_cannot_be_begun_stops_the_log_until_it_can(tmp_path: Path) -> None:
+    with closing(opened(tmp_path, segment_bytes=1)) as log:
+        append(log, 3)
+        obstacle = tmp_path / f"{4:016}.ndjson.new"
+        obstacle.mkdir()
+        with pytest.raises(LogUnavailable, match="Is a directory"):
+            append(log, 1)
+        refuses(log, lambda: log.recover(NOW), match="Is a directory")
+        obstacle.rmdir()
+        log.recover(NOW)
+        append(log, 1)
+    assert verify(tmp_path).ok
+    assert seqs(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    append(log, 3)
+    log.sync()
+    break_under(log, "/dev/null")
+    os.truncate(tmp_path / ONE, 300)
+    with pytest.raises(LogUnavailable):
+        log.sync()
+    with pytest.raises(LogDamaged, match="ends before what was synced"):
+        log.recover(NOW)
+    refuses(log)
+    log.close()
+
+
+def test_a_closed_log_writes_to_no_other_file(tmp_path: Path) -> None:
+    log = opened(tmp_path / "log")
+    log.close()
+    with (tmp_path / "one").open("wb"), (tmp_path / "two").open("wb"), pytest.raises(LogUnavailable):
+        append(log, 1)
+    assert (tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes() == b""
+
+
+async def test_syncs_in_threads_while_the_loop_writes_and_rotates(tmp_path: Path) -> None:
+    """Every sync covers what was written before it, also across the change of segments."""
+    with closing(opened(tmp_path, segment_bytes=2000)) as log:
+        for _ in range(60):
+            append(log, 5)
+            covered = log.next_seq - 1
+            sync = asyncio.get_running_loop().run_in_executor(None, log.sync)
+            append(log, 5)
+            await sync
+            assert verify(tmp_path).last >= covered
+    assert verify(tmp_path).ok
+    assert seqs(tmp_path) == list(range(1, 601))
+
+
+def test_a_new_version_of_the_gate_begins_a_new_segment(tmp_path: Path) -> None:
+    """So that a header's versions are true of all its entries. A segment that holds none yet is replaced."""
+    for version, number in (("0.1", 0), ("0.2", 2), ("0.2", 1), ("0.3", 1)):
+        with closing(opened(tmp_path, version=version)) as log:
+            append(log, number)
+    headers = {
+        path.name: json.loads(path.read_bytes().splitlines()[0])["entry"]["gate"]["dialgate"]
+        for path in tmp_path.glob("*.ndjson")
+    }
+    assert headers == {ONE: "0.2", f"{4:016}.ndjson": "0.3"}
+    assert verify(tmp_path).ok

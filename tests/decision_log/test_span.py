@@ -1,0 +1,48 @@
+"""Promise: a part of the log by time is all of that part, wherever segments begin, packed or not."""
+
+from pathlib import Path
+
+import pytest
+
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import span
+from dialgate.decision_log.archive import closed, segments
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader
+from dialgate.decision_log.span import Span
+from tests.support.sample_log import NOW, Said, write
+
+NUMBERS = [f"+39061234{at:04}" for at in range(9)]
+
+
+def at(number: int) -> int:
+    """Some at the same instant; and for hours nobody calls."""
+    return NOW + number // 3 * 1_000 + number // 50 * HOUR
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "packed"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    keys, folder = Keys.open(tmp_path / "keys.json"), tmp_path / "log"
+    said = [Said(NUMBERS[number % 9], at(number), allow=number % 2 > 0) for number in range(400)]
+    write(folder, keys, said, segment_bytes=9_000)
+    for segment in closed(folder, NOW + 1_000 * HOUR) if request.param else []:
+        pack(segment)
+    return folder
+
+
+def test_whatever_two_instants_are_asked_for_everything_between_them_is_there(folder: Path) -> None:
+    assert len(segments(folder)) > 20
+    every = [(line.seq, entry.at) for line, entry in Reader(folder).entries()]
+    edges = sorted({instant + by for _, instant in every[::37] for by in (-1, 0, 1)} | {0, NOW + 99 * HOUR})
+    for since in edges[::4]:
+        for until in edges[::5]:
+            reader, asked = Reader(folder), Span(since=since, until=until)
+            expected = [seq for seq, instant in every if since <= instant < until]
+            assert [line.seq for line, _ in span.within(reader, asked)] == expected
+            assert span.has(reader, asked) == bool(expected), asked
+
+
+def test_a_log_without_a_line_has_nothing(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    assert not span.has(Reader(tmp_path / "log"), Span(since=NOW))

@@ -1,0 +1,146 @@
+"""A caller ID that is not the campaign's may be a called number: a dialer that swaps the two. It is stored like one."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from dialgate.core.decision import decide
+from dialgate.core.model import CallerId
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.archive import Segments
+from dialgate.decision_log.archive.columns import ToColumns, bodies_of
+from dialgate.decision_log.records import Reader, Record, decode
+from dialgate.interfaces.cli import main
+from tests.support.world import CALL, CALLER, CLEAR, LISTED, World
+
+PERSON = "+393331234567"
+SWAPPED = {**CALL, "to": CALLER, "from": PERSON}
+
+
+async def check(world: World, **asked: str) -> dict[str, Any]:
+    async with world.client.post("/v1/check", json={**SWAPPED, **asked}) as answer:
+        assert answer.status == 200, await answer.text()
+        told: dict[str, Any] = await answer.json()
+    return told
+
+
+def records(world: World) -> list[Record]:
+    return [
+        entry for _, entry in Reader(world.app.config.data / "log").entries() if isinstance(entry, Record)
+    ]
+
+
+async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(running: World) -> None:
+    for asked in ({}, {"from": "39 333-1234567"}, {"campaign": "a stranger's"}):
+        told = await check(running, **asked)
+        assert (told["decision"], told["from"]) == ("deny", PERSON)
+    data = running.app.config.data
+    month = Keys.open(data / "keys.json").month(running.hand.at)
+    assert len(records(running)) == 3
+    for record in records(running):
+        assert record.caller == month.pseudonym(PERSON)
+        assert month.unseal(record.caller_sealed) == PERSON
+        assert record.caller_id == ""
+        assert record.facts.caller_id == CallerId(number="", form="number", kind="mobile", region="IT")
+        law = running.app.config.laws["IT"]
+        assert decide(record.facts, law) == record.decision
+    paths = [*data.glob("log/*"), *data.glob("store.db*")]
+    assert {path.suffix for path in paths} >= {".ndjson", ".db"}
+    for path in paths:
+        assert PERSON[3:].encode() not in path.read_bytes()
+
+
+async def test_an_assigned_caller_id_a_short_code_and_a_withheld_one_are_stored_as_before(
+    running: World,
+) -> None:
+    for shown, stored in ((CALLER, CALLER), ("4112", "4112"), ("anonymous", ""), ("333 12", "")):
+        await check(running, **{"to": CLEAR, "from": shown})
+        record = records(running)[-1]
+        assert (record.caller_id, record.caller, record.caller_sealed) == (stored, b"", b"")
+
+
+async def test_a_reserved_prefix_stays_so_that_its_rule_says_the_same(running: World) -> None:
+    await check(running, **{"to": CLEAR, "from": "+390843999999"})
+    record = records(running)[-1]
+    assert (record.facts.caller_id.number, record.caller_id) == ("+390843", "")
+    assert "caller_id.wrong_class" in {reason.code for reason in record.decision.reasons}
+
+
+async def test_callers_that_differ_in_their_digits_alone_share_their_grounds(running: World) -> None:
+    first, second = await check(running), await check(running, **{"from": "+393331234568"})
+    assert (first["from"], second["from"]) == (PERSON, "+393331234568")
+    one, other = records(running)
+    assert one.grounds == other.grounds
+    assert one.caller != other.caller
+
+
+async def test_a_repeated_question_gets_the_whole_answer_again(running: World) -> None:
+    first = await check(running, call_id="a-1")
+    assert await check(running, call_id="a-1") == first
+    running.app.gate._gatherer = running.app.gate._gatherer.configured(
+        running.app.config
+    )  # and from the store alone
+    assert (await check(running, call_id="a-1"))["from"] == PERSON
+
+
+@pytest.mark.parametrize("call_id", ["333 123 4567", "333\u200b1234567", "b-3331234567", "39.333.123.4567"])
+async def test_a_call_id_does_not_give_away_either_number(running: World, call_id: str) -> None:
+    await check(running, call_id=call_id)
+    await check(running, call_id=call_id, to=PERSON, **{"from": CALLER})
+    await check(running, call_id=call_id, to=f"{PERSON} ext. 5", **{"from": CALLER})
+    await check(running, call_id=call_id, **{"from": f"{PERSON} ext. 5"})
+    written = [each.call_id for each in records(running)]
+    assert len(written) == 4
+    assert all("#" in each and "4567" not in each for each in written)
+
+
+async def test_the_officer_reads_it_at_the_command_line(running: World) -> None:
+    await check(running, to=LISTED)
+    words = ["why", LISTED, "--purpose", "a complaint", "--json"]
+    path = str(running.folder / "dialgate.yaml")
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, [*words, "--config", path])
+    told = msgspec.json.decode(done.stdout)["decisions"]
+    assert [each["caller_id"] for each in told] == [PERSON]
+    assert not any("333" in word for each in told for word in each["words"])
+    async with running.client.get("/v1/decisions/" + told[0]["decision_id"]) as answer:
+        assert (await answer.json())["caller_id"] == ""
+
+
+def test_a_record_of_before_reads_as_it_did() -> None:
+    body = b'{"type":"decision","seq":2,"id":"9f2c01ab-2","at":1,"number":"","sealed":"","grounds":1,"allow":false}'
+    stored = decode(body)
+    assert msgspec.json.encode(stored) == body
+
+
+async def test_a_packed_log_gives_such_a_record_back_byte_for_byte(running: World) -> None:
+    await check(running)
+    data = running.app.config.data
+    bodies = [line.body for line in Segments(data / "log").lines(1)]
+    log = Keys.open(data / "keys.json").log
+    table = ToColumns(log, lambda _: None).batch(1, bodies)
+    assert bodies_of(table, log, 1) == bodies
+    assert b"caller_sealed" in bodies[-1]
+
+
+async def test_a_list_whose_texts_hold_one_of_its_numbers_is_refused(running: World) -> None:
+    asked = {
+        "campaigns": ["acme-fibre"],
+        "basis": "directory",
+        "collected_by": "Acme",
+        "collected_on": "2026-10-01",
+    }
+    for name, text in (
+        ("id", "lead-06-1234-5678"),
+        ("source", "of 24/11/2026, 06 1234 5678"),
+        ("actor", "+39 06 12345678"),
+    ):
+        body = {"id": "a", **asked, "numbers": [CLEAR], name: text}
+        async with running.client.post("/v1/lists", json=body) as answer:
+            told = await answer.json()
+            assert (answer.status, told["error"]["field"]) == (400, name), told
+    body = {"id": "of-2026-11-24", **asked, "source": "0612345679", "numbers": [CLEAR]}
+    async with running.client.post("/v1/lists", json=body) as answer:
+        assert answer.status == 201, "the digits are no number of this list"

@@ -1,0 +1,1 @@
+"""Tests of `deploy/`: units, containers, Prometheus rules, dashboards, the Kamailio configuration."""

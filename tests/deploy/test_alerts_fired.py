@@ -1,0 +1,491 @@
+"""Every alert fires on the real fault of a real gate, and no other fires with it. Those that `test_alerts.py` does not see in
+a running Prometheus are seen here, on real scrapes over chosen time."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Semaphore
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from msgspec import Struct, structs
+from typer.testing import CliRunner
+
+from dialgate.config import loader
+from dialgate.config.listeners import Listen
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.gate.upkeep import Pulse
+from dialgate.interfaces.cli import main
+from dialgate.interfaces.http import certificates
+from dialgate.runtime.clock import wall_clock
+from dialgate.shipping.status import tell
+from dialgate.shipping.target import Folder
+from tests.deploy.test_alerts import NAMES
+from tests.interfaces.webhooks.test_stop_notices import listening, telling, until
+from tests.observability.test_metrics import LINE, change_controller
+from tests.shipping.test_shipping import shipping
+from tests.support import redis_servers, world
+from tests.support.damage import flip
+from tests.support.fired_alerts import DECLARED, fires
+from tests.support.running_gate import serving
+from tests.support.scrapes import Scrapes
+from tests.support.shipping_world import both, closed, written
+from tests.support.world import (
+    CALL,
+    CALLER,
+    CLEAR,
+    KEY,
+    LIST,
+    LISTED,
+    NOW,
+    SCOPES,
+    World,
+    client,
+    publish_answers,
+    write_folder,
+)
+
+MANY = [f"+3906123{at:05}" for at in range(40_000, 40_200)]
+
+
+class Watch(Struct):
+    """A gate, and what was scraped of it. Its clock goes on with the scrapes."""
+
+    made: World
+    scrapes: Scrapes
+
+    @property
+    def folder(self) -> Path:
+        return self.made.folder
+
+    async def scrape(self) -> None:
+        await self.made.app.tick()
+        await self.scrapes.gate(self.made.hand.at, self.made.port)
+
+    async def pass_(self, minutes: int, every: int = 1) -> None:
+        for _ in range(0, minutes, every):
+            self.made.hand.at += every * MINUTE
+            await self.scrape()
+
+    async def fire(self, *wanted: str) -> None:
+        await self.scrapes.fire(self.folder, *wanted)
+
+    async def ask(self, numbers: Sequence[str], **changes: str) -> list[str]:
+        """The ids of the decisions."""
+        calls = [{**CALL, "to": number, **changes} for number in numbers]
+        async with self.made.client.post("/v1/checks", json={"calls": calls}) as answer:
+            assert answer.status == 200, await answer.text()
+            told = (await answer.json())["answers"]
+        return [each["decision_id"] for each in told]
+
+    async def post(self, path: str, body: dict[str, Any], status: int = 200) -> None:
+        async with self.made.client.post(path, json=body) as answer:
+            assert answer.status == status, await answer.text()
+
+
+@asynccontextmanager
+async def watching(made: World) -> AsyncIterator[Watch]:
+    """Of a gate that has worked for a quarter of an hour, and of which nothing is said."""
+    publish_answers(made.app.config.data, dict.fromkeys(MANY, False), NOW - DAY)
+    watch = Watch(made, Scrapes(made.hand.at))
+    await watch.post("/v1/lists", LIST | {"numbers": [CLEAR, LISTED, *MANY]}, 201)
+    await watch.scrape()
+    await watch.ask([CLEAR])
+    await watch.pass_(16, every=4)
+    await watch.fire()
+    yield watch
+
+
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
+    clients = [client("tests", KEY, *SCOPES, "subjects")]
+    async with world.running(tmp_path, clients=clients) as made, watching(made) as begun:
+        yield begun
+
+
+# ---- the gate --------------------------------------------------------------------------------------------------------
+
+
+@fires("DialgateDown")
+async def test_down_where_the_gate_has_ended(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as made, watching(made) as watch:
+        pass
+    for minutes in range(1, 4):
+        await watch.scrapes.gate(made.hand.at + minutes * MINUTE, made.port)
+    await watch.fire("DialgateDown")
+
+
+@fires("DialgateLogUncovered")
+async def test_log_uncovered_where_the_log_was_changed_under_the_gate(watch: Watch) -> None:
+    await watch.ask([LISTED])
+    log = max((watch.made.app.config.data / "log").glob("0*.ndjson"))
+    whole = log.read_bytes()
+    head, last = whole[: whole[:-1].rindex(b"\n") + 1], whole[whole[:-1].rindex(b"\n") + 1 :]
+    log.write_bytes(head + last.replace(b'"seq":', b'"seq":9', 1))
+    await watch.pass_(24, every=4)
+    await watch.fire("DialgateLogUncovered")
+
+
+@fires("DialgateNodesDisagreeOnLaw")
+async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
+    async with (
+        world.running(tmp_path / "one") as made,
+        world.running(tmp_path / "two") as other,
+        watching(made) as watch,
+    ):
+        await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
+        with (tmp_path / "two" / "countries" / "it.yaml").open("a") as law:
+            law.write("# the law of tomorrow\n")
+        other.app.reload(loader.load(tmp_path / "two" / "dialgate.yaml"))
+        await other.app.tick()
+        for _ in range(12):
+            await watch.pass_(1)
+            await watch.scrapes.gate(made.hand.at, other.port, "gate-2")
+        await watch.fire("DialgateNodesDisagreeOnLaw")
+
+
+@fires("DialgateReplicasUnasked")
+async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path) -> None:
+    watched = redis_servers.sentinels(0, info_period=100)
+    store = {"url": watched.url(), "patience": 5}
+    async with world.running(tmp_path, store=store) as made, watching(made) as watch:
+        port = watched.nodes[0].port
+        redis_servers.linked(redis_servers.node(replicaof=f"127.0.0.1 {port}"))
+        async with asyncio.timeout(20):
+            while made.app.metrics.replicas_unasked._value.get() != 1:
+                await watch.pass_(1)
+        await watch.pass_(8, every=2)
+        await watch.fire("DialgateReplicasUnasked")
+
+
+@fires("DialgateRetentionPostponed")
+async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Watch) -> None:
+    holds = watch.made.app.config.data / "holds.json"
+    holds.write_text("{")
+    await watch.pass_(48 * 60, every=60)
+    await watch.pass_(124, every=4)
+    await watch.fire("DialgateRetentionPostponed")
+    holds.unlink()
+    await watch.pass_(61, every=61)
+    removing = watch.made.app.subjects._removing
+    if removing is not None:
+        await removing
+    await watch.pass_(2)
+    await watch.fire()
+
+
+@fires("DialgateUpkeepSlow")
+async def test_upkeep_slow_where_the_last_round_is_older_than_two_seconds(watch: Watch) -> None:
+    pulse = watch.made.app._upkeep.pulse = Pulse(iter((0.0, *[2.5] * 1000)).__next__)
+    pulse.start()
+    for minutes in range(1, 4):
+        await watch.scrapes.gate(watch.made.hand.at + minutes * MINUTE, watch.made.port)
+    await watch.fire("DialgateUpkeepSlow")
+
+
+@fires("DialgateCertificateEnding")
+async def test_certificate_ending_where_nobody_renewed_it(watch: Watch) -> None:
+    """The scrapes come by plain HTTP, so another server's certificate is shown."""
+    days = int((watch.made.hand.at / 1000 - datetime(2026, 1, 1, tzinfo=UTC).timestamp()) // 86_400) + 15
+    listen = msgspec.convert(world.write_certificate(watch.folder, days=days), Listen)
+    config = watch.made.app.config
+    secured = structs.replace(config, settings=structs.replace(config.settings, listen=listen))
+    certificates.show(certificates.load(secured), watch.made.app.metrics)
+    await watch.pass_(8, every=4)
+    await watch.fire()
+    await watch.pass_(26 * 60, every=30)
+    await watch.pass_(64, every=4)
+    await watch.fire("DialgateCertificateEnding")
+
+
+@fires("DialgateDiskFilling", "DialgateDiskNearlyFull")
+async def test_disk_filling_and_then_nearly_full(small_disk: Path, tmp_path: Path) -> None:
+    async with world.running(small_disk / "gate") as made, watching(made) as watch:
+        room, ballast = shutil.disk_usage(small_disk).total, small_disk / "ballast"
+        for share, wanted in (
+            (0.06, {"DialgateDiskFilling"}),
+            (0.02, {"DialgateDiskFilling", "DialgateDiskNearlyFull"}),
+        ):
+            with ballast.open("ab") as file:
+                file.write(b"\0" * int(shutil.disk_usage(small_disk).free - share * room))
+            await watch.pass_(12)
+            await watch.scrapes.fire(tmp_path, *wanted)
+
+
+@pytest.fixture
+def stalling_disk() -> Iterator[Path]:
+    """A real disk with a file system that can be stopped. Needs root, as `small_disk` does."""
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    with TemporaryDirectory() as folder:
+        image, disk = Path(folder, "image"), Path(folder, "disk")
+        image.write_bytes(b"")
+        os.truncate(image, 32 << 20)
+        disk.mkdir()
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+        yield disk
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+class Stopwatch:
+    """A steady clock that a test turns. `read`: released at each reading."""
+
+    def __init__(self) -> None:
+        self.at = 1.0
+        self.read = Semaphore(0)
+
+    def __call__(self) -> float:
+        self.read.release()
+        return self.at
+
+
+async def stalled(disk: Path, steady: Stopwatch, readings: int, meanwhile: Awaitable[Any]) -> None:
+    """Freeze the disk until the gate has read the clock so often, and let 1.3 s pass before it thaws.
+
+    From a thread, because the write to a frozen disk blocks the event loop."""
+
+    def thaw() -> bool:
+        read = all(steady.read.acquire(timeout=20) for _ in range(readings))
+        steady.at += 1.3
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        return read
+
+    steady.read = Semaphore(0)
+    subprocess.run(["fsfreeze", "--freeze", disk], check=True)  # noqa: ASYNC221 - the gate is idle
+    thawing = asyncio.get_running_loop().run_in_executor(None, thaw)
+    await meanwhile
+    assert await thawing
+
+
+@fires("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
+async def test_slow_in_all_three_ways_where_the_disk_stalls(stalling_disk: Path) -> None:
+    """Of a check the clock is read when it arrives, when its batch begins and when that is written; of a stop, once."""
+    steady = Stopwatch()
+    async with world.running(stalling_disk / "gate", steady=steady) as made, watching(made) as watch:
+        for number in MANY[:2]:
+            await stalled(stalling_disk, steady, 3, watch.ask([number], **{"from": "anonymous"}))
+            stop = {"number": number, "channel": "call"}
+            await stalled(stalling_disk, steady, 1, watch.post("/v1/revocations", stop, 201))
+            await watch.pass_(4)
+        await watch.fire("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
+
+
+BROKEN = """
+from dialgate.core import decision
+from dialgate.interfaces.cli.main import app
+
+def number_valid(facts, law):
+    raise LookupError
+
+decision.RULES = (("number_valid", number_valid), *decision.RULES[1:])
+app()
+"""
+
+
+@fires("DialgateRuleError")
+async def test_rule_error_where_a_release_has_a_rule_that_fails() -> None:
+    with TemporaryDirectory() as folder:  # what it records is not decided so again at the end of the tests
+        config, now = write_folder(Path(folder)), wall_clock()
+        publish_answers(Path(folder, "data"), {CLEAR: False}, now - DAY)
+        async with serving(config, (sys.executable, "-c", BROKEN)) as gate:
+            scrapes, port = Scrapes(now), int(gate.ready["url"].rpartition(":")[2])
+            await scrapes.gate(now, port)
+            assert (await gate.post("/v1/check", CALL))["reasons"][0]["code"] == "gate.rule_error"
+            await scrapes.gate(now + MINUTE, port)
+        await scrapes.fire(Path(folder), minute=0)
+        await scrapes.fire(Path(folder), "DialgateRuleError")
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+
+@fires("DialgateNotReady", "DialgateSnapshotRejected")
+async def test_snapshot_rejected_where_what_was_published_is_damaged(watch: Watch) -> None:
+    publish_answers(watch.made.app.config.data, {LISTED: False}, NOW - HOUR)
+    folder = watch.made.app.config.data / "snapshots"
+    newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    await watch.pass_(2)
+    await watch.fire("DialgateNotReady", "DialgateSnapshotRejected")
+
+
+# ---- campaigns -------------------------------------------------------------------------------------------------------
+
+
+@fires("DialgateDenyShareJump")
+async def test_deny_share_jumps_where_a_caller_id_is_taken_away(watch: Watch) -> None:
+    for at in range(0, 80, 20):
+        await watch.ask(MANY[at : at + 20])
+        await watch.pass_(5)
+    await watch.fire()
+    for at in range(80, 200, 20):
+        await watch.ask(MANY[at : at + 20], **{"from": "anonymous"})
+        await watch.pass_(5)
+    await watch.fire("DialgateDenyShareJump")
+
+
+@fires("DialgateCampaignSilent")
+async def test_campaign_silent_where_only_the_other_calls_today(watch: Watch) -> None:
+    path = watch.folder / "controllers" / "acme.yaml"
+    told = yaml.safe_load(path.read_text("utf-8"))
+    told["campaigns"].append({**told["campaigns"][0], "id": "acme-mobile"})
+    path.write_text(yaml.safe_dump(told), "utf-8")
+    watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
+    begun = watch.made.hand.at
+    for day in range(2):
+        watch.made.hand.at = begun + day * DAY
+        await watch.ask([LISTED], campaign="acme-mobile")
+        if not day:
+            await watch.ask([LISTED])
+        await watch.pass_(1)
+        for _ in range(4):
+            await watch.ask([LISTED] * 40, campaign="acme-mobile")
+            if not day:
+                await watch.ask([LISTED] * 40)
+            await watch.pass_(20, every=4)
+        await watch.fire(*["DialgateCampaignSilent"] * day)
+
+
+@fires("DialgateBypassed")
+async def test_bypassed_where_the_switch_has_a_call_that_nobody_asked_about(watch: Watch) -> None:
+    row = f"{rfc3339(NOW)},{MANY[0]},{CALLER},,200,"
+    calls, textfile = watch.folder / "trunk.csv", watch.folder / "reconcile.prom"
+    calls.write_text(f"time,called,caller,call_id,status,decision\n{row}\n")
+    words = ("reconcile", str(calls), "--format", "csv", "--textfile", str(textfile))
+    config = ("--config", str(watch.folder / "dialgate.yaml"))
+    await asyncio.to_thread(CliRunner().invoke, main.app, [*words, *config])
+    watch.scrapes.textfile(watch.made.hand.at, textfile)
+    await watch.fire("DialgateBypassed")
+
+
+@fires("DialgateAbandonedNearLimit", "DialgateAbandonedOverLimit")
+async def test_abandoned_near_the_limit_and_then_over_it(watch: Watch) -> None:
+    ids = await watch.ask(MANY)
+    for name in ids[3:113]:
+        await watch.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"})
+    for name in ids[113:116]:
+        await watch.post("/v1/outcomes", {"decision_id": name, "outcome": "abandoned"})
+    await watch.pass_(7)
+    await watch.fire("DialgateAbandonedNearLimit")
+    await watch.post("/v1/outcomes", {"decision_id": ids[116], "outcome": "abandoned"})
+    await watch.pass_(7)
+    await watch.fire("DialgateAbandonedNearLimit", "DialgateAbandonedOverLimit")
+
+
+@fires("DialgateCallerIdProofEnding")
+async def test_caller_id_proof_ending_and_then_over(watch: Watch) -> None:
+    change_controller(watch.folder, caller_ids=[CALLER, LINE])
+    watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
+    probed = rfc3339(watch.made.hand.at - 30 * DAY + 2 * DAY)
+    proof = {"caller_id": LINE, "kind": "probe", "evidence": "call back 1", "at": probed}
+    await watch.post("/v1/caller-ids/proofs", proof, 204)
+    await watch.pass_(7)
+    await watch.fire("DialgateCallerIdProofEnding")
+
+
+# ---- people ----------------------------------------------------------------------------------------------------------
+
+
+async def received(watch: Watch, days: int) -> None:
+    """A data-subject request, received so many days ago and not answered."""
+    at = rfc3339(watch.made.hand.at - days * DAY)
+    ask = {"kind": "access", "identified": "code read back", "channel": "pec", "received_at": at}
+    await watch.post(f"/v1/subjects/{CLEAR}/requests", ask, 201)
+    await watch.pass_(7)
+
+
+@fires("DialgateSubjectRequestDue")
+async def test_subject_request_due_a_week_before_the_month_ends(watch: Watch) -> None:
+    await received(watch, 25)
+    await watch.fire("DialgateSubjectRequestDue")
+
+
+@fires("DialgateSubjectRequestLate")
+async def test_subject_request_late_after_the_month(watch: Watch) -> None:
+    await received(watch, 40)
+    await watch.fire("DialgateSubjectRequestLate")
+
+
+@fires("DialgateLookupsThrottled")
+async def test_lookups_throttled_where_a_client_looks_up_too_many(watch: Watch) -> None:
+    for number in MANY:
+        await watch.post("/v1/simulate", {**CALL, "to": number})
+    await watch.post("/v1/simulate", CALL, 429)
+    await watch.pass_(2)
+    await watch.fire("DialgateLookupsThrottled")
+
+
+@fires("DialgateWebhookBehind", "DialgateWebhookDeadLetters")
+async def test_webhook_behind_and_then_a_dead_letter(tmp_path: Path) -> None:
+    async with (
+        listening() as (receiver, url),
+        telling(tmp_path, url, give_up_hours=1) as made,
+        watching(made) as watch,
+    ):
+        receiver.statuses = [500] * 1_000_000
+        await watch.post("/v1/revocations", {"number": MANY[0], "channel": "call"}, 201)
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 1, made)
+        await watch.pass_(40, every=4)
+        await watch.fire("DialgateWebhookBehind")
+        made.hand.at += HOUR
+        await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
+        await watch.pass_(2)
+        await watch.fire("DialgateWebhookDeadLetters")
+
+
+# ---- shipping --------------------------------------------------------------------------------------------------------
+
+
+@fires(
+    "DialgateShippingStopped", "DialgateShippingBehind", "DialgateShippingMissed", "DialgateShippingRefused"
+)
+async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: Path) -> None:
+    data, share, textfile = tmp_path / "data", tmp_path / "share", tmp_path / "ship.prom"
+    both(data)
+    share.mkdir()
+    begun = wall_clock()  # a file waits from when it was closed
+    scrapes, made = Scrapes(begun), shipping(data, Folder(share))
+
+    async def look(minute: int, *wanted: str, works: bool = True) -> None:
+        now = begun + minute * MINUTE
+        if works:
+            made.round()
+            tell({("segments", worker): each for worker, each in made.standings.items()}, now, textfile)
+        scrapes.textfile(now, textfile)
+        await scrapes.fire(tmp_path, *wanted)
+
+    await look(0)
+    for minute in (4, 8):
+        await look(minute, works=False)
+    await look(12, "DialgateShippingStopped", works=False)
+    await look(13)
+    share.rename(tmp_path / "away")
+    written(data)
+    for minute in (7 * 60, 7 * 60 + 4):
+        await look(minute)
+    await look(7 * 60 + 8, "DialgateShippingBehind")
+    (tmp_path / "away").rename(share)
+    await look(7 * 60 + 9)
+    written(data)
+    written(data)
+    next(path for path in closed(data / "log") if int(path.stem) > made.standings[1].last).unlink()
+    await look(7 * 60 + 10, "DialgateShippingMissed")
+    written(data)
+    flip(closed(data / "log")[-1])
+    await look(7 * 60 + 11, "DialgateShippingMissed", "DialgateShippingRefused")
+
+
+def test_every_alert_is_seen_to_fire_on_a_real_fault() -> None:
+    """The tests of `test_alerts.py` and of this file declare what fires, and fail where it was not reported."""
+    assert set(NAMES) == DECLARED

@@ -1,0 +1,584 @@
+"""What the gate promises, whatever happens: on a real store, a real log and real files."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from structlog.testing import capture_logs
+
+from dialgate.app import App
+from dialgate.config import content_store, loader
+from dialgate.config.clients import Client
+from dialgate.config.configuration import ConfigError
+from dialgate.core.decision import decide
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import Answer
+from dialgate.decision_log import LogUnavailable, verify
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
+from tests.support import world
+from tests.support.damage import flip
+from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
+
+
+class Ticking(Hand):
+    """A clock that moves a millisecond whenever it is read."""
+
+    def __call__(self) -> Instant:
+        self.at += 1
+        return self.at
+
+
+def client_of(running: World) -> Client:
+    return running.app.config.settings.clients[0]
+
+
+async def ask(running: World, to: str = CLEAR, call_id: str = "", campaign: str = "acme-fibre") -> Answer:
+    client = client_of(running)
+    call = Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=client.name, interface="test")
+    return await running.app.gate.check(call, client)
+
+
+def records(running: World) -> list[Record]:
+    log = running.app.config.data / "log"
+    return [record for _, record in Reader(log).entries() if isinstance(record, Record)]
+
+
+def codes(answer: Answer) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+# ---- counting --------------------------------------------------------------------------------------------------------
+
+
+async def test_of_a_hundred_simultaneous_checks_on_a_limit_of_five_exactly_five_are_allowed(
+    running: World,
+) -> None:
+    answers = await asyncio.gather(*(ask(running) for _ in range(100)))
+    assert sum(answer.decision == "allow" for answer in answers) == 5
+    assert {code for answer in answers for code in codes(answer)} == {"frequency.exceeded"}
+
+
+async def test_the_same_question_gets_the_same_decision_and_counts_once(running: World) -> None:
+    first = await ask(running, call_id="a")
+    again = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
+    assert [answer == first for answer in again] == [True] * 20
+    others = [await ask(running, call_id=f"b{number}") for number in range(5)]
+    assert [answer.decision for answer in others] == ["allow"] * 4 + ["deny"]
+
+
+async def test_the_same_question_within_one_batch_counts_once(running: World) -> None:
+    answers = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
+    assert len({answer.decision_id for answer in answers}) == 1
+    assert len(records(running)) == 1
+
+
+async def test_a_deny_is_repeated_for_a_day(running: World) -> None:
+    first = await ask(running, LISTED, call_id="a")
+    running.hand.at += DAY
+    assert await ask(running, LISTED, call_id="a") == first
+    running.hand.at += 1
+    assert (await ask(running, LISTED, call_id="a")).decision_id != first.decision_id
+
+
+async def test_an_allow_is_repeated_while_it_holds_and_then_the_call_counts_again(running: World) -> None:
+    first = await ask(running, call_id="a")
+    running.hand.at += 15 * MINUTE - 1
+    assert await ask(running, call_id="a") == first
+    for _ in range(4):
+        running.hand.at += 15 * MINUTE
+        assert (await ask(running, call_id="a")).decision == "allow"
+    running.hand.at += 15 * MINUTE
+    assert codes(await ask(running, call_id="a")) == ["frequency.exceeded"]
+
+
+async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World) -> None:
+    first = await ask(running, call_id="a")
+    told = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
+    await running.app.registrar.outcomes.result(client_of(running), told)
+    assert codes(await ask(running, call_id="a")) == ["frequency.rest"]
+
+
+async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: World) -> None:
+    recorder, loop = running.app._recorder, asyncio.get_running_loop()
+    loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
+    first = asyncio.ensure_future(ask(running, call_id="a"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert records(running)
+    again = asyncio.ensure_future(ask(running, call_id="a"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not first.done()
+    assert not again.done()
+    loop.add_reader(recorder._syncing.fileno(), recorder._synced)
+    assert await first == await again
+
+
+async def test_one_who_waits_no_more_for_a_disk_that_fails_is_no_loss_of_the_others(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    async with world.running(tmp_path, data=str(small_disk / "data")) as running:
+        recorder = running.app._recorder
+        gone, waiting = recorder.sync(), recorder.sync()
+        gone.cancel()
+        fill(small_disk / "rubbish")
+        with pytest.raises(LogUnavailable):
+            recorder.write([b"x" * 10_000], {})
+        with pytest.raises(LogUnavailable):
+            await asyncio.wait_for(waiting, 5)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_however_many_wait_for_a_disk_that_stalls_all_are_answered(running: World) -> None:
+    recorder, loop = running.app._recorder, asyncio.get_running_loop()
+    loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
+    held = descriptors()
+    waiting = [recorder.sync() for _ in range(3_000)]
+    assert descriptors() <= held
+    loop.add_reader(recorder._syncing.fileno(), recorder._synced)
+    await asyncio.gather(*waiting)
+    assert running.app.gate.readiness() == {}
+
+
+async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:
+    """A repeated answer waits for the disk too; that the gate was idle before does not make the disk slow."""
+    await running.app._recorder.sync()
+    took = running.sample("dialgate_log_sync_seconds_sum")
+    assert took is not None
+    assert took < 60
+
+
+async def test_what_a_stranger_guesses_is_not_remembered_for_the_owner(running: World) -> None:
+    stranger = msgspec.structs.replace(client_of(running), name="stranger", controllers=())
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
+    await running.app.gate.check(call, stranger)
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: World) -> None:
+    (path,) = (running.app.config.data / "lists").glob("*.numbers")
+    flip(path, -1)
+    running.app.gate._gatherer.use_lists({})
+    with capture_logs() as said:
+        for _ in range(3):
+            await running.app.tick()
+    assert [each["event"] for each in said].count("call list left out") == 1, "not once a second"
+    assert "list.unknown" in codes(await ask(running))
+
+
+async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World) -> None:
+    allowed = await ask(running)
+    path = running.folder / "controllers" / "acme.yaml"
+    path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
+    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    assert (await running.app.registrar.outcomes.result(client_of(running), told)).revocation is not None
+    assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
+
+
+@pytest.mark.parametrize("controllers", [("acme",), ("acme", "beta"), ("beta",)])
+async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_by_now(
+    running: World, controllers: tuple[str, ...]
+) -> None:
+    allowed = await ask(running)
+    path = running.folder / "controllers" / "acme.yaml"
+    written = path.read_text()
+    path.write_text(written.replace("acme-fibre", "acme-autumn"))
+    (path.parent / "beta.yaml").write_text(written.replace("id: acme\n", "id: beta\n"))
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
+    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    client = msgspec.structs.replace(client_of(running), controllers=controllers)
+    if "acme" not in controllers:
+        with pytest.raises(Refused, match="decision"):
+            await running.app.registrar.outcomes.result(client, told)
+        return
+    assert (await running.app.registrar.outcomes.result(client, told)).revocation is not None
+    assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
+
+
+async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays(running: World) -> None:
+    manifest = running.app.config.data / "snapshots" / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b'{"version": "\xff"}')
+    await running.app.tick()
+    assert "snapshot" in running.app.gate.readiness()
+    assert (await ask(running)).decision == "allow"
+    manifest.write_bytes(whole)
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
+
+
+async def test_of_two_reports_about_a_call_the_stricter_stands(running: World) -> None:
+    allowed = await ask(running)
+    report = running.app.registrar.outcomes.result
+    await report(client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned"))
+    for milder in ("not_dialled", "answered"):
+        with pytest.raises(Refused, match="abandoned"):
+            await report(
+                client_of(running),
+                msgspec.convert({"decision_id": allowed.decision_id, "outcome": milder}, OutcomeRequest),
+            )
+    assert codes(await ask(running)) == ["frequency.rest"]
+    told = await report(
+        client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    )
+    assert told.revocation is not None
+    assert codes(await ask(running)) == ["revocation.revoked", "frequency.rest"]
+
+
+async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World) -> None:
+    answers = [await ask(running) for _ in range(6)]
+    assert [answer.decision for answer in answers] == ["allow"] * 5 + ["deny"]
+    told = OutcomeRequest(decision_id=answers[0].decision_id, outcome="not_dialled")
+    await running.app.registrar.outcomes.result(client_of(running), told)
+    assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
+
+
+async def test_a_call_that_was_not_dialled_and_is_asked_about_again_counts_again(running: World) -> None:
+    for number in range(6):
+        first = await ask(running, call_id="a")
+        assert (first.decision, number < 5) in {("allow", True), ("deny", False)}
+        assert await ask(running, call_id="a") == first
+        if number < 5:
+            told = OutcomeRequest(decision_id=first.decision_id, outcome="not_dialled")
+            await running.app.registrar.outcomes.result(client_of(running), told)
+            assert (await ask(running, call_id=f"dialled-{number}")).decision == "allow"
+
+
+async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
+    allowed = await ask(running)
+    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    receipt = await running.app.registrar.outcomes.result(client_of(running), told)
+    assert receipt.revocation is not None
+    assert codes(await ask(running))[0] == "revocation.revoked"
+    assert verify(running.app.config.data / "log").by_type == {"grounds": 2, "decision": 2, "outcome": 1}
+
+
+# ---- revocation ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_allow_is_not_repeated_once_the_person_said_stop(running: World) -> None:
+    assert (await ask(running, call_id="a")).decision == "allow"
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    again = await ask(running, call_id="a")
+    assert codes(again)[0] == "revocation.revoked"
+    assert await ask(running, call_id="a") == again
+
+
+async def test_no_allow_is_decided_after_a_revocation_was_acknowledged(tmp_path: Path) -> None:
+    async with world.running(tmp_path, hand=Ticking()) as running:
+        await world.load_list(running)
+        stop = asyncio.Event()
+
+        async def hammer() -> None:
+            while not stop.is_set():
+                await ask(running, call_id=os.urandom(8).hex())
+
+        hammering = [asyncio.create_task(hammer()) for _ in range(32)]
+        for _ in range(3):
+            await ask(running)
+        await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
+        acknowledged = running.hand.at
+        for _ in range(50):
+            await ask(running)
+        stop.set()
+        await asyncio.gather(*hammering)
+        late = [record for record in records(running) if record.at > acknowledged]
+    assert len(late) >= 50
+    assert not any(record.decision.allow for record in late)
+
+
+async def test_a_revocation_by_another_process_binds_the_next_decision(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    command = [
+        sys.executable, "-m", "dialgate", "revoke", CLEAR, "--controller", "acme", "--actor", "dpo",
+        "--config", str(running.folder / "dialgate.yaml"),
+    ]  # fmt: skip
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert codes(await ask(running))[0] == "revocation.revoked"
+
+
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+async def test_every_record_replays_to_its_own_decision(running: World) -> None:
+    for number in (CLEAR, LISTED, "+393331234567", "112", "nonsense", "0612345678", "+33123456789"):
+        await ask(running, to=number)
+        await ask(running, to=number, campaign="no-such")
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await ask(running)
+    for record in records(running):
+        law = content_store.law(running.app.config.data / "kept", record.law)
+        assert decide(record.facts, law) == record.decision
+    assert len(records(running)) == 15
+
+
+async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: World) -> None:
+    await ask(running)
+    path = running.folder / "countries" / "it.yaml"
+    path.write_text(path.read_text().replace("limit: 5", "limit: 1"))
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
+    assert codes(await ask(running)) == ["frequency.exceeded"]
+    folder = running.app.config.data / "kept"
+    first, second = records(running)
+    assert first.law != second.law
+    assert decide(first.facts, content_store.law(folder, first.law)).allow
+    assert decide(second.facts, content_store.law(folder, second.law)) == second.decision
+    assert first.config in {path.name for path in folder.iterdir()}
+
+
+async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> None:
+    await ask(running, call_id="a")
+    await ask(running, to="06 12345678")
+    await ask(running, to="+393331234567 x")
+    await ask(running, call_id="lead-+390612345678", campaign="for-0612345678")
+    await ask(running, call_id="0612 345 678")
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    await running.app.tick()
+    found = [
+        path.name
+        for path in running.app.config.data.rglob("*")
+        if path.is_file() and any(digits in path.read_bytes() for digits in (b"12345678", b"331234567"))
+    ]
+    assert found == []
+
+
+async def test_a_simulation_leaves_nothing_behind(running: World) -> None:
+    client = client_of(running)
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    for _ in range(10):
+        assert (await running.app.gate.simulate(call, client)).decision == "allow"
+    later = await running.app.gate.simulate(call, client, NOW + 30 * DAY)
+    assert [reason.code for reason in later.reasons] == ["registry.expired"]
+    assert records(running) == []
+
+
+async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
+    """Also five minutes before midnight, where the law ends the allow sooner than the answer's fifteen minutes."""
+    client = client_of(running)
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    for at, ends in (
+        (NOW, "2026-11-24T09:15:00.000Z"),
+        (NOW + 14 * HOUR - 5 * MINUTE, "2026-11-24T23:00:00.000Z"),
+    ):
+        running.hand.at = at
+        simulated = await running.app.gate.simulate(call, client)
+        assert simulated.valid_until == (await running.app.gate.check(call, client)).valid_until == ends
+        assert (await running.app.gate.simulate(call, client, at)).valid_until == ends
+
+
+# ---- faults of ours --------------------------------------------------------------------------------------------------
+
+
+LOCK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+async def run(*command: str) -> None:
+    done = await asyncio.create_subprocess_exec(*command)
+    assert await done.wait() == 0, command
+
+
+async def denied_for(running: World, component: str) -> Answer:
+    """Ask until the fault is felt: what was decided before it needs nothing that is broken."""
+    for number in range(10_000):
+        answer = await ask(running, call_id=f"until-{number}")
+        if not answer.decision_id:
+            break
+    assert (answer.decision, codes(answer)) == ("deny", ["gate.unavailable"])
+    assert component in running.app.gate.readiness()
+    faults = running.sample("dialgate_faults_total", component=component)
+    assert faults is not None
+    assert faults >= 1
+    return answer
+
+
+async def test_a_locked_store_is_a_deny_and_recovers(running: World) -> None:
+    path = running.app.config.data / "store.db"
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LOCK, str(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    await holder.stdout.readline()
+    await ask(running, call_id="decided, recorded, and gathered for the store")
+    await running.app.tick()
+    await denied_for(running, "store")
+    holder.kill()
+    await holder.wait()
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
+    assert (await ask(running)).decision_id
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    async with world.running(folder, data=str(small_disk / "data")) as running:
+        await world.load_list(running)
+        assert (await ask(running)).decision == "allow"
+        fill(small_disk / "rubbish")
+        await denied_for(running, "log")
+        (small_disk / "rubbish").unlink()
+        await running.app.tick()
+        assert running.app.gate.readiness() == {}
+        assert (await ask(running)).decision == "allow"
+        report = verify(running.app.config.data / "log")
+        assert report.ok, report.faults
+
+
+async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """Felt when the next segment is to begin: what is open for writing stays so."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    async with world.running(folder, data=str(small_disk / "data"), log_segment_mb=1) as running:
+        await world.load_list(running)
+        log = str(small_disk / "data" / "log")
+        await run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", log)
+        try:
+            await denied_for(running, "log")
+        finally:
+            await run("umount", log)
+        await running.app.tick()
+        assert running.app.gate.readiness() == {}
+        assert (await ask(running)).decision_id
+
+
+async def test_a_damaged_snapshot_is_refused_and_the_last_good_one_stays(running: World) -> None:
+    folder = running.app.config.data / "snapshots"
+    good = running.app.status().snapshot
+    world.publish_answers(running.app.config.data, {LISTED: False}, NOW - HOUR)
+    newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-1])
+    await running.app.tick()
+    assert "truncated" in running.app.gate.readiness()["snapshot"]
+    assert running.sample("dialgate_snapshot_rejected_total") == 1
+    assert running.app.status().snapshot == good
+    assert (await ask(running)).decision == "allow"
+    assert codes(await ask(running, to=LISTED))[0] == "registry.listed"
+    newest.write_bytes(whole)
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
+    assert (await ask(running, to=LISTED)).decision == "allow"
+
+
+async def test_a_broken_configuration_leaves_the_last_good_one_in_force(running: World) -> None:
+    path = running.folder / "dialgate.yaml"
+    whole = path.read_text()
+    path.write_text("listen: [")
+    with pytest.raises(ConfigError) as refused:
+        loader.load(path)
+    running.app.gate.reject_config(refused.value)
+    assert running.sample("dialgate_config_rejected_total") == 1
+    assert (await ask(running)).decision == "allow"
+    path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"data": "elsewhere"}))
+    with pytest.raises(ConfigError, match="restart"):
+        running.app.reload(loader.load(path))
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    running.hand.at -= SECOND
+    assert (await ask(running)).decision == "allow", "a step of a second is flattened"
+    running.hand.at -= 1
+    await denied_for(running, "clock")
+    running.hand.at += MINUTE
+    await running.app.tick()
+    assert running.app.gate.readiness() == {}
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_a_stop_is_taken_whatever_the_clock_says(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    running.hand.at -= HOUR
+    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    running.hand.at += HOUR
+    assert codes(await ask(running))[0] == "revocation.revoked"
+
+
+async def test_a_clock_set_back_while_the_gate_was_down_is_noticed(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as running:
+        await ask(running)
+        config, registry = running.app.config, running.registry
+    app = await App.open(config, registry=type(registry)(), clock=Hand(NOW - HOUR))
+    assert "clock" in app.gate.readiness()
+    await app.close()
+
+
+async def test_an_expired_snapshot_makes_the_gate_unready_and_every_number_unknown(running: World) -> None:
+    running.hand.at = NOW + 15 * DAY
+    await running.app.tick()
+    assert "expired" in running.app.gate.readiness()["snapshot"]
+    assert codes(await ask(running))[0] == "registry.expired"
+
+
+async def test_a_client_sees_no_campaign_of_another_controller(running: World) -> None:
+    stranger = msgspec.structs.replace(client_of(running), controllers=())
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
+    assert codes(await running.app.gate.check(call, stranger)) == ["campaign.unknown"]
+
+
+async def test_what_no_encoder_can_write_is_still_decided(running: World) -> None:
+    odd = await ask(running, to="\ud800" * 100, call_id="x")
+    assert codes(odd) == ["number.invalid"]
+
+
+async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment(running: World) -> None:
+    for passes in range(6):  # of the loop, between what is written and the end
+        upkeep = asyncio.create_task(running.app.run())
+        changed = running.app.registrar.changed
+        while not changed._waiters:  # noqa: ASYNC110 - they are the loop's
+            await asyncio.sleep(0)
+        changed.set()
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        upkeep.cancel()
+        done, _ = await asyncio.wait([upkeep], timeout=10)
+        assert done, passes
+
+
+async def test_what_nobody_waits_for_any_longer_is_not_decided(running: World) -> None:
+    """Also where it would have been a batch of its own."""
+    app, client = running.app, running.app.config.settings.clients[0]
+    before = app.status().records
+    gone = Call(
+        to=CLEAR,
+        from_=CALLER,
+        campaign="acme-fibre",
+        call_id="",
+        call_type=None,
+        client=client.name,
+        interface="http",
+    )
+    app.gate.check(gone, client).cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    app.gate.check(gone, client).cancel()
+    await ask(running, to=LISTED)
+    assert app.status().records == before + 2, "grounds and decision of the one that was waited for"

@@ -1,0 +1,276 @@
+"""Promise: a call list that was retired opens no call from the next look on, whatever was asked while it was looked up."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from msgspec import structs
+from prometheus_client import CollectorRegistry
+
+from dialgate.config import loader
+from dialgate.config.configuration import Config
+from dialgate.core.model import DAY, HOUR, Call
+from dialgate.interfaces.workers.siblings import Siblings, refresh_gates
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.shared_run import SharedRun
+from dialgate.store import CallerIdProof, StoreUnavailable
+from dialgate.subjects.list_removal import off_lists
+from tests.support.running_gate import program, serving
+from tests.support.world import (
+    CALL,
+    CALLER,
+    CLEAR,
+    LIST,
+    LISTED,
+    NOW,
+    World,
+    load_list,
+    publish_answers,
+    running,
+    write_folder,
+)
+
+CAMPAIGNS = 3_000  # so that it takes a while to arrange their lists
+
+
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def with_campaigns(folder: Path) -> None:
+    path = folder / "controllers" / "acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    first = written["campaigns"][0]
+    written["campaigns"] += [{**first, "id": f"other-{n}"} for n in range(CAMPAIGNS)]
+    path.write_text(yaml.safe_dump(written))
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_retired_list_opens_no_call_however_many_asked_while_it_was_taken_away(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as made:
+        with_campaigns(tmp_path)
+        made.app.reload(loader.load(tmp_path / "dialgate.yaml"))
+        await load_list(made)
+        gatherer = made.app.gate._gatherer
+        question = gatherer.read(
+            Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"), made.app.config.settings.clients[0]
+        )
+        assert gatherer.files(question).listings
+        async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
+            assert answer.status == 200
+        looking = asyncio.create_task(made.app.tick())
+        while not looking.done():
+            gatherer.files(question)
+            await asyncio.sleep(0)
+        async with made.client.post("/v1/check", json=CALL) as answer:
+            told = await answer.json()
+        assert told["decision"] == "deny", told
+        assert told["reasons"][0]["code"] == "list.unknown"
+
+
+# ---- an acknowledgement means that it binds ----------------------------------------------------------------------------
+
+PROVED = "+390612340000"  # geographic: it may be shown while a call back is proved
+ALSO_PROVED = "+390612340001"
+OTHER = LISTED  # the second number of the list; here the registry says clear of it
+
+
+def with_caller_id(folder: Path, *caller_ids: str) -> Config:
+    path = folder / "controllers" / "acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    written["campaigns"][0]["caller_ids"] += caller_ids or [PROVED]
+    path.write_text(yaml.safe_dump(written))
+    return loader.load(folder / "dialgate.yaml")
+
+
+async def codes(made: World, path: str = "/v1/check", **changes: str) -> list[str]:
+    """The reasons of a denial; empty for an allow."""
+    async with made.client.post(path, json=CALL | changes) as answer:
+        told = await answer.json()
+    return [] if told["decision"] == "allow" else [reason["code"] for reason in told["reasons"]]
+
+
+async def send(made: World, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async with made.client.post(path, json=body) as answer:
+        assert answer.ok, await answer.text()
+        told: dict[str, Any] = await answer.json() if answer.status != 204 else dict(answer.headers)
+        return told
+
+
+async def test_a_list_and_its_retirement_bind_before_they_are_acknowledged(tmp_path: Path) -> None:
+    """No round of upkeep runs here."""
+    async with running(tmp_path) as made:
+        assert "list.unknown" in await codes(made, "/v1/simulate")
+        assert (await send(made, "/v1/lists", LIST))["in_force"] == "now"
+        assert await codes(made, "/v1/simulate") == []
+        assert (await send(made, "/v1/lists/rome/retire", {}))["in_force"] == "now"
+        assert "list.unknown" in await codes(made)
+
+
+async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        made.app.reload(with_caller_id(tmp_path))
+        await send(made, "/v1/lists", LIST)
+        assert await codes(made, "/v1/simulate", **{"from": PROVED}) != []
+        proof = {"caller_id": PROVED, "kind": "probe", "evidence": "probe-1"}
+        assert (await send(made, "/v1/caller-ids/proofs", proof))["Dialgate-In-Force"] == "now"
+        assert await codes(made, "/v1/simulate", **{"from": PROVED}) == []
+        made.hand.at += 1
+        await send(made, "/v1/caller-ids/proofs", proof | {"answered": False})
+        assert await codes(made, **{"from": PROVED}) == ["caller_id.not_recallable"]
+        made.hand.at += 1
+        await send(made, "/v1/caller-ids/proofs", proof)
+        assert await codes(made, **{"from": PROVED}) == []
+
+
+async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_before(tmp_path: Path) -> None:
+    """Also for a gate that starts later, and where the older proof arrives last; another caller ID keeps its own."""
+    async with running(tmp_path) as made:
+        made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
+        await send(made, "/v1/lists", LIST)
+        store = made.app._store
+        answered = CallerIdProof(controller="acme", caller_id=PROVED, at=NOW - DAY, kind="probe")
+        unanswered = structs.replace(answered, at=NOW - HOUR, answered=False)
+        for proof in (unanswered, answered, structs.replace(answered, caller_id=ALSO_PROVED)):
+            await store.put_proof(proof)
+        await made.app.tick()
+        assert await codes(made, **{"from": PROVED}) == ["caller_id.not_recallable"]
+        assert await codes(made, **{"from": ALSO_PROVED}) == []
+        assert {proof.at for proof in await store.proofs()} == {NOW - DAY, NOW - HOUR}
+
+
+async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_path: Path) -> None:
+    """A number was taken off it: nothing else is known of the person, so the reason is that it is on no list."""
+    async with running(tmp_path) as made:
+        await load_list(made)
+        publish_answers(made.app.config.data, {CLEAR: False, OTHER: False}, NOW - HOUR)
+        await made.app.tick()
+        assert await codes(made, "/v1/simulate") == await codes(made, "/v1/simulate", to=OTHER) == []
+        folder = made.app.config.data / "lists"
+        before = {file.name for file in folder.iterdir()}
+        assert await off_lists(made.app._store, folder, "acme", CLEAR) == ["rome"]
+        assert len({file.name for file in folder.iterdir()} - before) == 1
+        await made.app.refresh()
+        assert await codes(made) == ["list.unknown", "consent.missing"]
+        assert await codes(made, to=OTHER) == []
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_reload_while_lists_are_read_again_keeps_no_retired_list(tmp_path: Path, steps: int) -> None:
+    async with running(tmp_path) as made:
+        await load_list(made)
+        await made.app._store.retire_list("acme", "rome", made.hand())
+        reading = asyncio.create_task(made.app.refresh())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        made.app.reload(with_caller_id(tmp_path))
+        await reading
+        assert "list.unknown" in await codes(made)
+
+
+async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_path: Path) -> None:
+    """Recorded, and said to be; the client learns that it does not bind yet."""
+    async with running(tmp_path) as made:
+        await load_list(made)
+
+        async def failing() -> None:
+            raise StoreUnavailable("the disk is gone")
+
+        made.app.registrar.activation.refresh = failing
+        async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
+            problem = (await answer.json())["error"]
+        assert (answer.status, problem["code"]) == (503, "gate.unavailable")
+        assert "It is recorded" in problem["message"]
+
+
+async def test_a_command_that_retires_a_list_ends_when_the_gate_beside_it_uses_it_no_more(
+    tmp_path: Path,
+) -> None:
+    file = write_folder(tmp_path)
+    publish_answers(tmp_path / "data", {CLEAR: False}, wall_clock() - DAY)
+    async with serving(file) as gate:
+        await gate.post("/v1/lists", LIST)
+        for name in ("one", "two", "three"):
+            await gate.post("/v1/lists", LIST | {"id": name})
+        for name in ("rome", "one", "two", "three"):
+            code, out = await command("list", "retire", name, "--config", str(file), "--json")
+            assert (code, json.loads(out)["in_force"]) == (0, "now")
+            told = await gate.post("/v1/simulate", CALL)
+            listed = "list.unknown" not in {reason["code"] for reason in told.get("reasons", ())}
+            assert listed == (name != "three")
+
+
+async def command(*words: str) -> tuple[int | None, bytes]:
+    running = await asyncio.create_subprocess_exec(*program(*words), stdout=asyncio.subprocess.PIPE)
+    out, _ = await running.communicate()
+    return running.returncode, out
+
+
+async def test_where_no_gate_runs_a_command_waits_for_none(tmp_path: Path) -> None:
+    """Also where a killed gate left its socket."""
+    assert await refresh_gates(tmp_path / "data")
+    file = write_folder(tmp_path)
+    async with serving(file) as gate:
+        assert await refresh_gates(tmp_path / "data")
+        gate.process.kill()
+        await gate.process.wait()
+        assert list((tmp_path / "data/run").iterdir())
+        assert await refresh_gates(tmp_path / "data")
+
+
+async def test_a_gate_that_does_not_confirm_is_told_apart_from_one_that_does(tmp_path: Path) -> None:
+    refreshed, failing = list[int](), SharedRun(_refused)
+
+    async def refresh() -> None:
+        refreshed.append(1)
+
+    good = await Siblings.open(tmp_path, 1, CollectorRegistry(), refresh)
+    assert await refresh_gates(tmp_path)
+    assert refreshed == [1]
+    bad = await Siblings.open(tmp_path, 2, CollectorRegistry(), failing)
+    assert not await refresh_gates(tmp_path)
+    assert await bad.refresh_others()
+    assert not await good.refresh_others()
+    await good.close()
+    await bad.close()
+
+
+async def _refused() -> None:
+    raise StoreUnavailable("away")
+
+
+async def test_callers_that_wait_share_the_next_run_and_none_is_given_an_older_one() -> None:
+    begun, go = list[int](), asyncio.Semaphore(0)
+
+    async def work() -> None:
+        begun.append(len(begun))
+        await go.acquire()
+
+    run = SharedRun(work)
+    first = asyncio.create_task(run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    later = [asyncio.create_task(run()) for _ in range(10)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert begun == [0]
+    go.release()
+    await first
+    later[0].cancel()  # the others are not cancelled with it
+    assert not any(each.done() for each in later[1:])
+    go.release()
+    await asyncio.gather(*later[1:])
+    assert begun == [0, 1]
+    await run.close()

@@ -1,0 +1,657 @@
+"""Property tests of the pipeline: no fault may allow a call too many, or separate an attempt from its record.
+
+Hypothesis generates histories of calls, revocations, results and faults: stale readings, broken commits, failed writes and syncs of
+the log, kills. Each is played to real gates. Then everything is repaired, and responses, records and attempts are compared. Two
+gates share a Redis, or one gate shares its SQLite file with a process that enters revocations.
+
+A history uses numbers and call ids of its own, so the gates serve all histories. DIALGATE_HISTORIES plays that many random ones;
+without it the histories are the same in each run.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from dialgate.core.model import DAY
+from tests.support import redis_servers, world
+from tests.support.gate_processes import FULL, LOSING, Died, Entry, Failed, Node, Told, run_beside
+from tests.support.proxy import Proxy, proxied
+from tests.support.world import NOW, Hand
+
+HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
+LIMIT: Final = 5  # attempts to one number, as the example configuration has it
+HELD_FOR: Final = 60  # seconds for which an allow holds
+WORTH_A_BATCH: Final = 8  # so many waiting calls form a batch while another is decided
+COMMIT: Final = b":positions"  # in a commit's request only, among those of a check
+CAMPAIGN, STRANGE = "acme-fibre", "no-such"
+TRIES: Final = 20
+ENDS: Final = 60  # seconds, by when the longest history has ended on a busy machine
+NUMBERS: Final = [f"+3906{number}" for number in range(12340000, 12346000)]
+
+Call: TypeAlias = tuple[
+    int, str, bool
+]  # which of the history's numbers, the call id, a campaign that there is
+Calls: TypeAlias = tuple[Call, ...]
+
+
+# ---- steps -------------------------------------------------------------------------------------------------
+
+
+class Ask(Struct, frozen=True):
+    """Call at one gate, or at both at once."""
+
+    gate: int
+    calls: Calls
+    other: Calls = ()
+
+
+class Stop(Struct, frozen=True):
+    """Revoke a number while `calls` are decided. On SQLite, gate 1 is the process beside the gate."""
+
+    gate: int
+    number: int
+    calls: Calls = ()
+
+
+class Report(Struct, frozen=True):
+    """Report the result of the newest allow."""
+
+    gate: int
+    outcome: Literal["no_answer", "answered", "opt_out"]
+
+
+class Pass(Struct, frozen=True):
+    """Let the newest allow expire."""
+
+
+class Stale(Struct, frozen=True):
+    """Let `first` happen between the reading and the commit of `calls`. `following` is read meanwhile."""
+
+    gate: int
+    calls: Calls
+    following: Calls
+    first: Ask | Stop | Report | None
+
+
+class CutOff(Struct, frozen=True):
+    """Lose the request or the reply of the commit of `calls`. `following` is read before the gate notices."""
+
+    gate: int
+    fault: Literal["dropped", "broken"]
+    calls: Calls
+    following: Calls
+
+
+class LogFails(Struct, frozen=True):
+    """Let the log refuse writes, lose them, or have room for so many bytes; then repair it, or kill the gate."""
+
+    gate: int
+    how: str | int
+    calls: Calls
+    killed: bool
+
+
+class Kill(Struct, frozen=True):
+    """Kill the gate while it decides `calls`. `held`: before its commit arrives, which happens before or after the restart. `power`:
+    bytes of unsynced log that are lost too."""
+
+    gate: int
+    calls: Calls
+    held: Literal["", "before", "after"]
+    power: int
+
+
+Step: TypeAlias = Ask | Stop | Report | Pass | Stale | CutOff | LogFails | Kill
+
+gates = st.integers(0, 1)
+number = st.sampled_from([0, 0, 0, 1])
+call = st.tuples(number, st.sampled_from(["", "", "a", "b", "c"]), st.sampled_from([True] * 7 + [False]))
+calls = st.lists(call, min_size=1, max_size=6).map(tuple)
+some_calls = st.lists(call, max_size=6).map(tuple)
+overlapping = st.lists(call, min_size=WORTH_A_BATCH, max_size=WORTH_A_BATCH + 4).map(tuple)
+
+asks = st.builds(Ask, gates, calls, st.one_of(st.just(()), some_calls))
+stops = st.builds(Stop, gates, number, some_calls)
+reports = st.builds(Report, gates, st.sampled_from(["no_answer", "answered", "no_answer", "opt_out"]))
+log_fails = st.builds(
+    LogFails, gates, st.sampled_from([FULL, LOSING, 0, 40, 700]), calls, st.sampled_from([False, False, True])
+)
+kills = st.builds(
+    Kill, gates, some_calls, st.sampled_from(["", "before", "after"]), st.sampled_from([0, 1, 300, 1 << 20])
+)
+stales = st.builds(
+    Stale,
+    gates,
+    calls,
+    st.one_of(st.just(()), overlapping, overlapping),
+    st.one_of(st.none(), asks, asks, stops, reports),
+)
+cut_offs = st.builds(
+    CutOff,
+    gates,
+    st.sampled_from(["dropped", "broken"]),
+    calls,
+    st.one_of(st.just(()), overlapping, overlapping),
+)
+often = [asks] * 6 + [reports] * 3 + [st.builds(Pass)]
+# A new start costs as much as fifty batches.
+seldom = [log_fails, kills]
+
+on_redis = st.lists(
+    st.one_of(*often, stops, *[stales] * 5, *[cut_offs] * 4, *seldom), min_size=3, max_size=16
+)
+on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, max_size=16)
+
+
+# ---- playing them ------------------------------------------------------------------------------------------------
+
+
+class Question(Struct):
+    """A call id with its content. `most`: decisions that it may get: one, one for each event that ends the last, and one for each
+    request at a gate that cannot know whether another has recorded its answer. `asking`: requests under way, by gate;
+    `unproved`: gates that may have decided it, and did not say that this is recorded."""
+
+    number: str
+    most: int = 1
+    answers: set[str] = msgspec.field(default_factory=set)
+    asking: Counter[str] = msgspec.field(default_factory=Counter)
+    unproved: set[str] = msgspec.field(default_factory=set)
+
+    def begin(self, gate: str) -> None:
+        self.most += bool((self.unproved | set(+self.asking)) - {gate})
+        self.asking[gate] += 1
+
+    def end(self, gate: str, *, proved: bool) -> None:
+        self.asking[gate] -= 1
+        if proved:
+            self.unproved.clear()  # this answer is the one that is remembered
+        else:
+            self.unproved.add(gate)
+
+
+class Asked(Struct, frozen=True):
+    number: str
+    question: Question | None
+    stopped: bool
+    log: str  # of the gate that answered
+    answer: Told
+
+
+class House:
+    """The gates, and the process beside them."""
+
+    def __init__(self, nodes: Sequence[Node], beside: Node | None, hand: Hand) -> None:
+        self.nodes, self.beside, self.hand = nodes, beside, hand
+        self.numbers, self.names = iter(NUMBERS), count()
+
+    def gate(self, place: int) -> Node:
+        return self.nodes[place % len(self.nodes)]
+
+
+class History:
+    """A history in progress, and what clients know of it."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.name = next(house.names)
+        self.numbers = [next(house.numbers), next(house.numbers)]
+        self.questions: dict[tuple[int, str, bool], Question] = {}
+        self.asked: list[Asked] = []
+        self.stopped: set[str] = set()  # a revocation was acknowledged
+        self.perhaps: set[str] = set()  # a revocation was requested
+        self.over: set[str] = set()  # decisions whose call has a result, or that have expired
+        self.disturbed = False
+        self.begins = {node.file: node.newest_entry() for node in house.nodes}
+
+    # ---- steps -------------------------------------------------------------------------------------------------------
+
+    async def play(self, step: Step) -> None:
+        match step:
+            case Ask():
+                await asyncio.gather(self.ask(step.gate, step.calls), self.ask(step.gate + 1, step.other))
+            case Stop():
+                await asyncio.gather(self.stop(step.gate, step.number), self.ask(step.gate, step.calls))
+            case Report():
+                await self.report(step)
+            case Pass():
+                self.let_expire()
+            case Stale():
+                await self.stale(step)
+            case CutOff():
+                await self.cut_off(step)
+            case LogFails():
+                await self.log_fails(step)
+            case Kill():
+                await self.kill(step)
+
+    def let_expire(self) -> None:
+        self.house.hand.at += HELD_FOR * 1000
+        self.over |= {each.answer.id for each in self.asked}
+        for question in self.questions.values():
+            question.most += 1
+
+    async def ask(self, gate: int, calls: Calls) -> list[Told]:
+        """Return the answers, or none where the gate was killed."""
+        made, answers = [], list[Told]()
+        if not calls:
+            return answers
+        for place, call_id, known in calls:
+            number, name, question = self.numbers[place], "", None
+            if call_id:
+                name = f"{self.name}-{call_id}"
+                question = self.questions.setdefault((place, name, known), Question(number))
+            made.append(((number, name, CAMPAIGN if known else STRANGE), number in self.stopped, question))
+        over, node = set(self.over), self.house.gate(gate)
+        questions = {id(question): question for _, _, question in made if question is not None}.values()
+        for question in questions:
+            question.begin(node.log)
+        proved = False
+        with suppress(Died):
+            answers = await node.check(*(words for words, _, _ in made))
+            proved = all(answer.id for answer in answers) and await node.order("note_durable")
+            for ((number, _, _), stopped, question), answer in zip(made, answers, strict=True):
+                self.asked.append(Asked(number, question, stopped, node.log, answer))
+                assert answer.decision == "deny" or answer.id not in over, (
+                    "an allow was repeated after its end"
+                )
+                if question is not None and answer.id:
+                    question.answers.add(answer.id)
+        for question in questions:
+            question.end(node.log, proved=proved)
+        return answers
+
+    async def stop(self, gate: int, place: int) -> None:
+        number = self.numbers[place]
+        self._end(number)
+        self.perhaps.add(number)
+        beside = self.house.beside
+        with suppress(Died, Failed):
+            await (beside if beside is not None and gate else self.house.gate(gate)).order("revoke", number)
+            self.stopped.add(number)
+
+    def _end(self, number: str) -> None:
+        """Permit one more decision for each question about the number."""
+        for question in self.questions.values():
+            question.most += question.number == number
+
+    async def report(self, step: Report) -> None:
+        allowed = next((each for each in reversed(self.asked) if each.answer.decision == "allow"), None)
+        if allowed is None:
+            return
+        self._end(allowed.number)
+        if step.outcome == "opt_out":
+            self.perhaps.add(allowed.number)
+        with suppress(Died, Failed):
+            await self.house.gate(step.gate).order("report", allowed.answer.id, step.outcome)
+            self.over.add(allowed.answer.id)
+            if step.outcome == "opt_out":
+                self.stopped.add(allowed.number)
+
+    async def stale(self, step: Stale) -> None:
+        node = self.house.gate(step.gate)
+        async with self._commit_meets(node, "held", step) as proxy:
+            match step.first:
+                case Ask(_, calls):
+                    await self.ask(step.gate + 1, calls)
+                case Stop(_, place):
+                    await self.stop(step.gate + 1, place)
+                case Report(outcome=outcome):
+                    await self.report(Report(step.gate + 1, outcome))
+            proxy.heal()
+
+    async def cut_off(self, step: CutOff) -> None:
+        node = self.house.gate(step.gate)
+        self.disturbed = True
+        async with self._commit_meets(node, step.fault, step) as proxy:
+            proxy.heal()
+
+    @asynccontextmanager
+    async def _commit_meets(self, node: Node, fault: str, step: Stale | CutOff) -> AsyncIterator[Proxy]:
+        """Yield once the commit of `calls` has met the fault, and `following` was sent. Then wait for all answers."""
+        assert node.proxy is not None
+        node.proxy.fail(fault, COMMIT)
+        asking = asyncio.create_task(self.ask(step.gate, step.calls))
+        caught = asyncio.create_task(node.proxy.caught.wait())
+        await asyncio.wait([asking, caught], return_when=asyncio.FIRST_COMPLETED)
+        caught.cancel()
+        following = asyncio.create_task(self.ask(step.gate, step.following))
+        for _ in range(3):  # by now the gate has most likely read for them
+            await node.order("ping")
+        yield node.proxy
+        await asyncio.gather(asking, following)
+
+    async def log_fails(self, step: LogFails) -> None:
+        node = self.house.gate(step.gate)
+        self.disturbed = True
+        if isinstance(step.how, int):
+            await node.order("limit_log", step.how)
+        else:
+            await node.order("redirect_log", step.how)
+        await self.ask(step.gate, step.calls)
+        await self.ask(step.gate, step.calls)
+        if step.killed:
+            await node.kill()
+            await node.start()
+        else:
+            await node.order("lift_limit")
+            await node.order("tick")
+
+    async def kill(self, step: Kill) -> None:
+        node, proxy = self.house.gate(step.gate), self.house.gate(step.gate).proxy
+        self.disturbed = True
+        if proxy is not None and step.held:
+            proxy.fail("held", COMMIT)
+        asking = asyncio.create_task(self.ask(step.gate, step.calls))
+        if proxy is not None and step.held:
+            caught = asyncio.create_task(proxy.caught.wait())
+            await asyncio.wait([asking, caught], return_when=asyncio.FIRST_COMPLETED)
+            caught.cancel()
+            proxy.fault = ""  # the held commit stays held
+        else:
+            await asyncio.sleep(0)
+        await node.kill()
+        await asking
+        if proxy is not None and step.held == "before":
+            proxy.heal()
+        node.cut_power(self._told(node), step.power)
+        await node.start()
+        if proxy is not None:
+            proxy.heal()
+
+    def _told(self, node: Node) -> int:
+        """Return the newest entry of the node's log that a client knows of."""
+        ids = (each.answer.id.rpartition("-") for each in self.asked if each.log == node.log)
+        return max([self.begins[node.file], *(int(seq) for name, _, seq in ids if name == node.log)])
+
+    # ---- its end -----------------------------------------------------------------------------------------------------
+
+    async def end(self) -> None:
+        """Repair everything, call each number until it is denied, and compare."""
+        for place, node in enumerate(self.house.nodes):
+            if node.proxy is not None:
+                node.proxy.heal()
+            await node.order("tick")
+            await self.served(place, self.numbers[0])
+        for number in self.numbers:
+            for turn in range(LIMIT + 1):
+                await self.served(turn, number)
+        self.compare()
+
+    async def served(self, gate: int, number: str) -> None:
+        """Call until there is a decision."""
+        for _ in range(TRIES):
+            await self.ask(gate, ((self.numbers.index(number), "", True),))
+            if self.asked[-1].answer.id:
+                return
+            await self.house.gate(gate).order("tick")
+        raise AssertionError(f"no decision after everything was repaired: {self.asked[-1]}")
+
+    def compare(self) -> None:
+        logged = [entry for node in self.house.nodes for entry in node.entries(self.begins[node.file])]
+        recorded = {entry.id: entry for entry in logged}
+        self._each_answer_has_its_record(recorded)
+        for number in self.numbers:
+            self._attempts_are_records(number, [entry for entry in logged if entry.number == number])
+        decided = Counter(entry.call_id for entry in logged if entry.call_id)
+        most: defaultdict[str, int] = defaultdict(int)
+        for (_, call_id, _), question in self.questions.items():
+            most[call_id] += question.most
+            answers = question.answers & recorded.keys()
+            assert len(answers) <= question.most, "one question got different answers"
+        assert all(times <= most[call_id] for call_id, times in decided.items()), (
+            "a question was decided again"
+        )
+
+    def _each_answer_has_its_record(self, logged: dict[str, Entry]) -> None:
+        for each in self.asked:
+            if not each.answer.id:
+                assert each.answer.codes == ("gate.unavailable",)
+                continue
+            allowed = each.answer.decision == "allow"
+            assert not (each.stopped and allowed), "allowed after an acknowledged stop"
+            record = logged[each.answer.id]
+            assert (record.number, record.allow) == (each.number, allowed)
+
+    def _attempts_are_records(self, number: str, logged: Sequence[Entry]) -> None:
+        allows = [entry.id for entry in logged if entry.allow]
+        assert len(allows) <= LIMIT
+        last = next(each for each in reversed(self.asked) if each.number == number)
+        (seen,) = (entry.attempts for entry in logged if entry.id == last.answer.id)
+        assert sorted(seen) == sorted(allows), "the attempts are not the recorded allows"
+        if number in self.stopped:
+            assert "revocation.revoked" in last.answer.codes
+        elif number not in self.perhaps:
+            assert len(allows) == LIMIT, "an attempt was counted without a call"
+            assert last.answer.codes == ("frequency.exceeded",)
+        if not self.disturbed:
+            assert all(each.answer.id for each in self.asked), "refused without a fault"
+
+
+# ---- the houses ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def two_gates_on_redis(folder: Path) -> AsyncIterator[House]:
+    (target,) = re.findall(r"@(.*)", redis_servers.alone())
+    hand, nodes = Hand(), list[Node]()
+    async with AsyncExitStack() as opened:
+        for name in ("one", "two"):
+            proxy = await opened.enter_async_context(proxied(Path(target)))
+            url = f"redis://{redis_servers.USER}:{redis_servers.PASSWORD}@127.0.0.1:{proxy.port}/0"
+            store = {"url": url, "name": folder.name, "patience": 2}
+            node = prepared(folder / name, hand, proxy, store=store)
+            if nodes:  # the second has the keys and call lists of the first
+                world.share_keys(folder / "one", folder / "two")
+                shutil.copytree(folder / "one/data/lists", folder / "two/data/lists")
+            await node.start()
+            opened.push_async_callback(node.close)
+            if not nodes:
+                await node.order("load", NUMBERS)
+            nodes.append(node)
+        yield House(nodes, None, hand)
+    assert [node.faults() for node in nodes] == [[], []]
+
+
+@asynccontextmanager
+async def a_gate_on_sqlite(folder: Path) -> AsyncIterator[House]:
+    hand = Hand()
+    node = prepared(folder / "one", hand)
+    beside = Node(node.file, hand, run=run_beside)
+    await node.start()
+    await node.order("load", NUMBERS)
+    await beside.start()
+    yield House([node], beside, hand)
+    await beside.close()
+    await node.close()
+    assert node.faults() == []
+
+
+def prepared(folder: Path, hand: Hand, proxy: Proxy | None = None, **changes: Any) -> Node:
+    folder.mkdir()
+    file = world.write_folder(folder, node=folder.name, answer_seconds=HELD_FOR, **changes)
+    world.publish_answers(folder / "data", dict.fromkeys(NUMBERS, False), NOW - DAY)
+    return Node(file, hand, proxy)
+
+
+def played(house: Any, folder: Path, histories: st.SearchStrategy[list[Step]], many: int) -> None:
+    @settings(
+        max_examples=HISTORIES or many,
+        derandomize=not HISTORIES,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(histories)
+    def run(steps: list[Step]) -> None:
+        async def play() -> None:
+            history = History(opened)
+            async with asyncio.timeout(ENDS):
+                for step in steps:
+                    await history.play(step)
+                await history.end()
+
+        runner.run(play())
+
+    with asyncio.Runner() as runner:
+        entered = AsyncExitStack()
+        opened = runner.run(entered.enter_async_context(house(folder)))
+        try:
+            run()
+        finally:
+            runner.run(entered.aclose())
+
+
+def test_two_gates_on_one_redis_keep_every_promise_through_any_history(tmp_path: Path) -> None:
+    played(two_gates_on_redis, tmp_path, on_redis, 30)
+
+
+def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path) -> None:
+    played(a_gate_on_sqlite, tmp_path, on_sqlite, 20)
+
+
+async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:
+    """The gate that decided removes it at its next read. Until then another gate finds it in the store."""
+    async with two_gates_on_redis(tmp_path) as house:
+        one, two = house.nodes
+        assert one.proxy is not None
+        call = (NUMBERS[0], "a", CAMPAIGN)
+        await one.check((NUMBERS[1], "", CAMPAIGN))  # the server knows the commit's script from here on
+        one.proxy.fail("broken", COMMIT)
+        asking = asyncio.create_task(one.check(call))
+        await one.proxy.caught.wait()
+        one.proxy.heal()
+        assert [each.id for each in await asking] == [""]
+        (repeated,) = await two.check(call)
+        assert repeated.id in [entry.id for node in house.nodes for entry in node.entries()]
+
+
+# ---- readings that overlap a commit ----------------------------------------------------------------------
+
+
+class Overlap(Struct, frozen=True):
+    """The commit of `first` meets `fault` while `following` is read; then `meanwhile` happens. Each names a number, and a call id: `full`
+    has one attempt left, `fresh` four. `again`: whether the gate reads again for `following`. `decisions`: of both calls."""
+
+    first: str
+    following: str
+    again: bool
+    decisions: tuple[str, str]
+    fault: Literal["held", "dropped", "broken"] = "held"
+    meanwhile: Literal[
+        "", "the other gate calls full", "the other gate stops fresh", "the log fails", "a result"
+    ] = ""
+
+
+ALLOWED, DENIED, REFUSED = "allow", "deny", ""
+OVERLAPS: Final = {
+    "another number": Overlap("full", "fresh", False, (ALLOWED, ALLOWED)),
+    "the same number": Overlap("full", "full", True, (ALLOWED, DENIED)),
+    "the same question": Overlap("fresh a", "fresh a", True, (ALLOWED, "the same")),
+    "the same question about an unknown campaign": Overlap("strange a", "strange a", True, (DENIED, "the same")),
+    "another question about an unknown campaign": Overlap("strange a", "strange b", False, (DENIED, DENIED)),
+    "the commit was stale": Overlap(
+        "full", "fresh", True, (DENIED, ALLOWED), meanwhile="the other gate calls full"
+    ),
+    "the next is stale": Overlap("full", "fresh", True, (ALLOWED, DENIED), meanwhile="the other gate stops fresh"),
+    "the commit is lost": Overlap("full", "fresh", True, (REFUSED, ALLOWED), fault="dropped"),
+    "the reply of the commit is lost": Overlap("full", "fresh", True, (REFUSED, ALLOWED), fault="broken"),
+    "the reply is lost, and the question is the same": Overlap("fresh a", "fresh a", True, (REFUSED, ALLOWED), fault="broken"),
+    "the reply is lost, and the number is the same": Overlap("full", "full", True, (REFUSED, ALLOWED), fault="broken"),
+    "the log could not be written": Overlap("full", "fresh", True, (REFUSED, REFUSED), meanwhile="the log fails"),
+    "a result was recorded between them": Overlap("full", "fresh", True, (ALLOWED, ALLOWED), meanwhile="a result"),
+}  # fmt: skip
+
+
+async def test_a_reading_that_overlaps_a_commit_is_used_only_if_nothing_it_lacks_matters(
+    tmp_path: Path,
+) -> None:
+    wrong = {}
+    async with two_gates_on_redis(tmp_path) as house:
+        for situation, overlap in OVERLAPS.items():
+            history = History(house)
+            async with asyncio.timeout(ENDS):
+                seen = await overlapped(history, overlap)
+            if seen != (overlap.again, overlap.decisions):
+                wrong[situation] = seen
+            await history.end()
+    assert wrong == {}
+
+
+async def overlapped(history: History, overlap: Overlap) -> tuple[bool, tuple[str, str]]:
+    """Return whether the gate read again, and both decisions."""
+    node, other = history.house.nodes
+    assert node.proxy is not None
+    # A number without attempts may be guessed rather than read.
+    called = (await asked(history, node, ["full"] * (LIMIT - 1) + ["fresh"]))[-1]
+    history.disturbed = overlap.fault != "held" or overlap.meanwhile == "the log fails"
+    read = node.proxy.reads
+    node.proxy.fail(overlap.fault, COMMIT)
+    first = asyncio.create_task(asked(history, node, [overlap.first]))
+    await node.proxy.caught.wait()
+    reporting = []
+    if overlap.meanwhile == "a result":
+        reporting.append(node.order("report", called.id, "no_answer"))
+    following = asyncio.create_task(
+        asked(history, node, [overlap.following, *["strange"] * (WORTH_A_BATCH - 1)])
+    )
+    await node.proxy.reads_reach(read + 2)
+    match overlap.meanwhile:
+        case "the other gate calls full":
+            await asked(history, other, ["full"])
+        case "the other gate stops fresh":
+            await history.stop(1, 1)
+        case "the log fails":
+            await node.order("redirect_log", FULL)
+    node.proxy.heal()
+    (one,), (two, *_) = await first, await following
+    await asyncio.gather(*reporting)
+    more = node.proxy.reads - read - 2
+    again = more > (overlap.meanwhile == "the other gate calls full")  # which makes the first stale
+    return again, (one.decision if one.id else REFUSED, _after(one, two))
+
+
+def _after(one: Told, two: Told) -> str:
+    if not two.id:
+        return REFUSED
+    return "the same" if two.id == one.id else two.decision
+
+
+async def asked(history: History, node: Node, calls: Sequence[str]) -> list[Told]:
+    """Ask `calls`, each the name of a number and perhaps a call id."""
+    places = {"full": (0, True), "fresh": (1, True), "strange": (1, False)}
+    words = [(*places[name], call_id) for name, _, call_id in (call.partition(" ") for call in calls)]
+    return await history.ask(
+        history.house.nodes.index(node), tuple((place, call_id, known) for place, known, call_id in words)
+    )
+
+
+async def test_calls_that_are_read_for_again_are_decided_at_the_later_instant(tmp_path: Path) -> None:
+    """The registry's answer expires while the commit before them is under way."""
+    async with two_gates_on_redis(tmp_path) as house:
+        node = house.nodes[0]
+        assert node.proxy is not None
+        number, name = (NUMBERS[0], "", CAMPAIGN), (NUMBERS[1], "", STRANGE)
+        await node.check(number)
+        read = node.proxy.reads
+        node.proxy.fail("held", COMMIT)
+        first = asyncio.create_task(node.check(number))
+        await node.proxy.caught.wait()
+        following = asyncio.create_task(node.check(number, *[name] * (WORTH_A_BATCH - 1)))
+        await node.proxy.reads_reach(read + 2)
+        house.hand.at = NOW + 16 * DAY
+        await node.order("ping")
+        node.proxy.heal()
+        assert (await first)[0].decision == ALLOWED
+        assert (await following)[0].codes == ("registry.expired",)

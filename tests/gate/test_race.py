@@ -1,0 +1,152 @@
+"""What must hold when everything is asked at once: of a real `dialgate serve`, over real sockets."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from dialgate.core import local_time
+from dialgate.core.model import DAY
+from dialgate.decision_log import verify
+from dialgate.decision_log.records import Reader, Record
+from dialgate.runtime.clock import wall_clock
+from tests.support import world
+from tests.support.paths import ROOT
+from tests.support.running_gate import Gatehouse, program, serving
+from tests.support.world import CALL, CLEAR
+
+FRESH = (
+    0.05  # of the questions; the others are asked again, for every attempt stands in the facts of the next
+)
+ALLOWED_BEFORE = 20
+DENIED_AFTER = 100
+
+Body: TypeAlias = dict[str, Any]
+
+
+@asynccontextmanager
+async def gate_on(folder: Path, limit: int) -> AsyncIterator[Gatehouse]:
+    config = world.write_folder(folder)
+    law = folder / "countries" / "it.yaml"
+    law.write_text(law.read_text().replace("limit: 5", f"limit: {limit}"))
+    world.publish_answers(folder / "data", {CLEAR: False}, wall_clock() - DAY)
+    async with serving(config) as gate:
+        await gate.post("/v1/lists", {**world.LIST, "numbers": [CLEAR]})
+        while (await gate.post("/v1/simulate", CALL))["decision"] != "allow":
+            pass  # the gate looks for lists after it has answered
+        yield gate
+
+
+def records(folder: Path) -> list[Record]:
+    log = folder / "data" / "log"
+    assert verify(log).ok
+    return [record for _, record in Reader(log).entries() if isinstance(record, Record)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "allowed", "decisions"),
+    [
+        pytest.param([""] * 100, 5, 100, id="questions without an id are all different"),
+        pytest.param([f"c{place}" for place in range(100)], 5, 100, id="so are those of different ids"),
+        pytest.param([f"c{place % 20}" for place in range(100)], 5, 20, id="a retry is the same question"),
+        pytest.param(["c"] * 100, 1, 1, id="and counts once however often it is asked at once"),
+    ],
+)
+async def test_of_a_hundred_simultaneous_checks_on_a_limit_of_five_exactly_five_are_allowed(
+    ids: list[str], allowed: int, decisions: int, tmp_path: Path
+) -> None:
+    async with gate_on(tmp_path, limit=5) as gate:
+        bodies = [{**CALL, "call_id": name} for name in ids]
+        answers = await asyncio.gather(*(gate.post("/v1/check", body) for body in bodies))
+        told = {answer["decision_id"]: answer for answer in answers}
+        assert Counter(answer["decision"] for answer in told.values()) == Counter(
+            allow=allowed, deny=decisions - allowed
+        )
+        assert all(answer == told[answer["decision_id"]] for answer in answers)
+        reasons = {reason["code"] for answer in answers for reason in answer.get("reasons", [])}
+        assert reasons <= {"frequency.exceeded"}
+        logged = {record.id: "allow" if record.decision.allow else "deny" for record in records(tmp_path)}
+        assert logged == {name: answer["decision"] for name, answer in told.items()}
+
+
+async def revoked_over_http(gate: Gatehouse, _allowed: str, _config: Path) -> Body:
+    return await gate.post("/v1/revocations", {"number": CLEAR})
+
+
+async def revoked_by_another_process(_gate: Gatehouse, _allowed: str, config: Path) -> Body:
+    process = await asyncio.create_subprocess_exec(
+        *program(
+            "revoke", CLEAR, "--controller", "acme", "--actor", "dpo", "--json", "--config", str(config)
+        ),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    receipt: Body = json.loads(said)
+    return receipt
+
+
+async def opted_out(gate: Gatehouse, allowed: str, _config: Path) -> Body:
+    told = await gate.post("/v1/outcomes", {"decision_id": allowed, "outcome": "opt_out"})
+    receipt: Body = told["revocation"]
+    return receipt
+
+
+class Callers:
+    """What 32 connections ask of one number, and hear: mostly again what they have asked before."""
+
+    def __init__(self) -> None:
+        self.allowed: list[str] = []
+        self.late: list[Body] = []  # answers to what was asked after the revocation was acknowledged
+        self.acknowledged = False
+        self.enough_before, self.enough_after = asyncio.Event(), asyncio.Event()
+        self._ids, self._asked = count(), list[str]()
+        self._late: dict[int, Body] = {}  # by identity: the same question is asked before and after
+
+    def ask(self) -> Body:
+        if not self._asked or random.random() < FRESH:
+            self._asked.append(f"c{next(self._ids)}")
+        body = {**CALL, "call_id": random.choice(self._asked)}
+        if self.acknowledged:
+            self._late[id(body)] = body
+        return body
+
+    def heard(self, body: Body, answer: Body) -> None:
+        if id(body) in self._late:
+            self.late.append(answer)
+        elif answer["decision"] == "allow":
+            self.allowed.append(answer["decision_id"])
+        if len(set(self.allowed)) >= ALLOWED_BEFORE:
+            self.enough_before.set()
+        if len(self.late) >= DENIED_AFTER:
+            self.enough_after.set()
+
+
+Revoke: TypeAlias = Callable[[Gatehouse, str, Path], Awaitable[Body]]
+
+
+@pytest.mark.parametrize("revoke", [revoked_over_http, revoked_by_another_process, opted_out])
+async def test_once_a_revocation_is_acknowledged_nothing_is_allowed_any_more(
+    revoke: Revoke, tmp_path: Path
+) -> None:
+    callers = Callers()
+    async with gate_on(tmp_path, limit=100_000) as gate:
+        hammering = gate.hammered(callers.ask, callers.heard)
+        await callers.enough_before.wait()
+        receipt = await revoke(gate, callers.allowed[0], tmp_path / "dialgate.yaml")
+        callers.acknowledged = True
+        await callers.enough_after.wait()
+        await hammering.stopped()
+    assert {answer["decision"] for answer in callers.late} == {"deny"}
+    late = [record for record in records(tmp_path) if local_time.rfc3339(record.at) > receipt["at"]]
+    assert late
+    assert not any(record.decision.allow for record in late)
+    assert min(record.facts.known.seq for record in late) >= receipt["seq"]

@@ -1,0 +1,286 @@
+"""A restored backup: stops that the decision log proves bind again, each once, whatever the ledger in the copy lacks."""
+
+import asyncio
+import json
+import shutil
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
+from dialgate.core.model import DAY, Call
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import Keys
+from dialgate.ledger.schemas import (
+    ConsentRequest,
+    LiftRequest,
+    OutcomeRequest,
+    RevocationRequest,
+    WithdrawalRequest,
+)
+from dialgate.runtime.clock import wall_clock
+from dialgate.store.sqlite import SqliteStore
+from dialgate.tools.backup import back_up, ledger_end
+from tests.store.test_shared_store import load_list
+from tests.subjects.test_subjects import CONSENT
+from tests.support import redis_servers, world
+from tests.support.running_gate import serving
+from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand
+
+
+async def ask(app: App, to: str = CLEAR) -> Answer:
+    client = app.config.settings.clients[0]
+    return await app.gate.check(Call(to=to, from_=CALLER, campaign="acme-fibre", client=client.name), client)
+
+
+def codes(answer: Answer) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+async def opt_out(app: App, decision: str) -> None:
+    report = OutcomeRequest(decision_id=decision, outcome="opt_out")
+    await app.registrar.outcomes.result(app.config.settings.clients[0], report)
+
+
+class House:
+    """A gate in a folder, opened again and again; `restore` puts an older `store.db` back, as a backup's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = world.write_folder(folder)
+        self.data = folder / "data"
+        world.publish_answers(self.data, {CLEAR: False, LISTED: True}, NOW - DAY)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[App]:
+        app = await App.open(loader.load(self.path), registry=CollectorRegistry(), clock=Hand())
+        try:
+            yield app
+        finally:
+            await app.close()
+
+    def save(self) -> None:
+        shutil.copy(self.data / "store.db", self.data.parent / "older.db")
+
+    def restore(self) -> None:
+        for name in ("store.db", "store.db-wal", "store.db-shm", "ledger.durable"):
+            (self.data / name).unlink(missing_ok=True)
+        shutil.copy(self.data.parent / "older.db", self.data / "store.db")
+
+    async def ledger(self) -> list[Entry]:
+        store = SqliteStore.open(self.data / "store.db")
+        try:
+            return await store.since(0, 100)
+        finally:
+            await store.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> House:
+    made = House(tmp_path)
+    async with made.open() as app:
+        await load_list(app)
+    made.save()
+    return made
+
+
+async def test_an_opt_out_of_the_log_binds_on_an_older_store(house: House) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+        assert allowed.decision == "allow"
+        await opt_out(app, allowed.decision_id)
+    house.restore()
+    assert await house.ledger() == []
+    for _ in range(2):  # entered once, however often the gate starts
+        async with house.open() as app:
+            assert codes(await ask(app)) == ["revocation.revoked"]
+        (entry,) = await house.ledger()
+        assert isinstance(entry.event, Revoked)
+        assert (entry.proof, entry.actor, entry.channel) == (
+            f"decision:{allowed.decision_id}",
+            "tests",
+            "call",
+        )
+        number = Keys.open(house.data / "keys.json").ledger.unseal(entry.sealed)
+        assert number == CLEAR
+
+
+async def test_a_stop_whose_call_was_allowed_before_the_copy_binds(house: House) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+    house.save()
+    async with house.open() as app:
+        await opt_out(app, allowed.decision_id)
+    house.restore()
+    async with house.open() as app:
+        assert codes(await ask(app)) == ["revocation.revoked"]
+
+
+async def test_a_stop_that_a_decision_knew_binds_on_an_older_store(house: House) -> None:
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
+        assert codes(await ask(app)) == ["revocation.revoked"]
+    house.restore()
+    for _ in range(2):
+        async with house.open() as app:
+            assert codes(await ask(app)) == ["revocation.revoked"]
+        (entry,) = await house.ledger()
+        assert (entry.event, entry.channel) == (Revoked(at=NOW), "letter")
+
+
+async def test_a_withdrawal_that_a_decision_knew_is_entered_again(house: House) -> None:
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        await app.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
+    house.save()
+    async with house.open() as app:
+        await app.registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id=f"form-{CLEAR}"))
+        await ask(app)
+    house.restore()
+    for _ in range(2):
+        async with house.open() as app:
+            await ask(app)
+        assert [entry.event for entry in await house.ledger()][1:] == [
+            ConsentWithdrawn(id=(await house.ledger())[0].event.id, at=NOW)  # type: ignore[union-attr]
+        ]
+
+
+async def test_a_stop_that_was_lifted_is_not_entered_again(house: House) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+        await opt_out(app, allowed.decision_id)
+        assert codes(await ask(app)) == ["revocation.revoked"]
+        client = app.config.settings.clients[0]
+        await app.registrar.revocations.lift(
+            client, 1, LiftRequest(ground="error", reason="another number was meant")
+        )
+    newest = house.data.parent / "newest.db"
+    shutil.copy(house.data / "store.db", newest)
+    house.restore()
+    shutil.copy(newest, house.data / "store.db")
+    store = SqliteStore.open(house.data / "store.db")
+    await store.settle(Keys.open(house.data / "keys.json").log, 0, [], [])  # the whole log is read again
+    await store.close()
+    async with house.open() as app:
+        assert (await ask(app)).decision == "allow"
+    assert [type(entry.event) for entry in await house.ledger()] == [Revoked, Lifted]
+
+
+async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house: House) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+        client = app.config.settings.clients[0]
+        await app.registrar.outcomes.result(
+            client, OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned")
+        )
+        await opt_out(app, allowed.decision_id)
+    house.restore()
+    async with house.open() as app:
+        assert codes(await ask(app)) == ["revocation.revoked", "frequency.rest"]
+
+
+# ---- several logs on a shared store ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> dict[str, Any]:
+    """What `dialgate.yaml` says of a Redis that a test empties."""
+    return {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+
+
+async def emptied(shared: dict[str, Any], *folders: Path) -> None:
+    async with redis.asyncio.from_url(shared["url"]) as client:
+        async for key in client.scan_iter(f"*{shared['name']}*"):
+            await client.delete(key)
+    for folder in folders:
+        (folder / "data/ledger.durable").unlink(missing_ok=True)
+
+
+async def opened(path: Path, worker: int = 1) -> App:
+    config = loader.load(path)
+    return await App.open(config, registry=CollectorRegistry(), clock=Hand(), worker=worker)
+
+
+async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared: dict[str, Any]) -> None:
+    path = world.write_folder(tmp_path, store=shared)
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    first, second = await opened(path), await opened(path, 2)
+    await load_list(first)
+    await first.tick()
+    allowed = await ask(first)
+    await opt_out(second, allowed.decision_id)
+    await first.close()
+    await second.close()
+    await emptied(shared, tmp_path)
+    first, second = await opened(path), await opened(path, 2)
+    assert "revocation.revoked" in codes(await ask(first))
+    await first.close()
+    await second.close()
+
+
+async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_is_known(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    folders = [tmp_path / name for name in ("rome", "milan")]
+    gates: list[App] = []
+    for folder in folders:
+        folder.mkdir()
+        world.write_folder(folder, store=shared, node=folder.name)
+        world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
+        if gates:
+            world.share_keys(folders[0], folder)
+        gates.append(await opened(folder / "dialgate.yaml"))
+    rome, milan = gates
+    await load_list(rome)
+    await rome.tick()
+    allowed = await ask(rome)
+    await opt_out(milan, allowed.decision_id)
+    for app in gates:
+        await app.close()
+    await emptied(shared, *folders)
+    milan = await opened(folders[1] / "dialgate.yaml")
+    assert allowed.decision_id in milan.gate.readiness()["ledger"]
+    assert codes(await ask(milan)) == ["gate.unavailable"]
+    rome = await opened(
+        folders[0] / "dialgate.yaml"
+    )  # counts its calls again, by which the store knows the person
+    await milan.tick()
+    await milan._stops.ended()
+    await milan.tick()
+    assert "ledger" not in milan.gate.readiness()
+    assert "revocation.revoked" in codes(await ask(rome))
+    for app in (rome, milan):
+        await app.close()
+
+
+# ---- what a copy holds -------------------------------------------------------------------------------------------------
+
+
+async def test_a_stop_that_is_taken_while_the_log_is_copied_is_in_the_copy(tmp_path: Path) -> None:
+    path = world.write_folder(tmp_path)
+    data, out = tmp_path / "data", tmp_path / "copy"
+    world.publish_answers(data, {CLEAR: False}, wall_clock() - DAY)
+    async with serving(path) as app:
+        await app.post("/v1/check", {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"})
+        url, stopped = f"{app.ready['url']}/v1/revocations", list[int]()
+
+        def stop_once(*_: int) -> None:
+            """After the first file, which is of the log."""
+            if not stopped:
+                body = json.dumps({"number": CLEAR}).encode()
+                headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+                with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
+                    stopped.append(json.load(answer)["seq"])
+
+        await asyncio.to_thread(back_up, data, out, stop_once)
+    assert stopped == [1]
+    assert ledger_end(out) == 1

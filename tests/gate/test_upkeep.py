@@ -1,0 +1,243 @@
+"""Promise: a gate decides on what upkeep took up a moment ago, or not at all; and no other work keeps upkeep or a stop waiting."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dialgate.config import loader
+from dialgate.core.faults import Unavailable
+from dialgate.gate.upkeep import Pulse
+from dialgate.runtime.background_work import BackgroundWork
+from dialgate.runtime.thread_pool import ThreadPool
+from tests.support.world import (
+    CALL,
+    CLEAR,
+    LIST,
+    LISTED,
+    NOW,
+    World,
+    load_list,
+    publish_answers,
+    running,
+)
+
+BLOCKED = 64  # more than any default pool has threads
+
+
+@asynccontextmanager
+async def late_gate(folder: Path, **changes: Any) -> AsyncIterator[tuple[World, "Stopwatch"]]:
+    """A gate whose upkeep is watched, as `run` does it, but whose rounds are called by hand."""
+    async with running(folder, **changes) as made:
+        await load_list(made)
+        watch = Stopwatch()
+        made.app._upkeep.pulse = Pulse(watch)
+        made.app._upkeep.pulse.start()
+        yield made, watch
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+async def asked(made: World) -> tuple[str, str]:
+    """The answer to a check, and its first reason."""
+    async with made.client.post("/v1/check", json=CALL) as answer:
+        told = await answer.json()
+    return told["decision"], told["reasons"][0]["code"] if told.get("reasons") else ""
+
+
+async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_completed(tmp_path: Path) -> None:
+    async with late_gate(tmp_path) as (made, watch):
+        watch.at = 3.0
+        assert await asked(made) == ("allow", "")
+        watch.at = 3.1
+        assert made.sample("dialgate_ready", component="upkeep") == 0
+        assert made.sample("dialgate_upkeep_age_seconds") == pytest.approx(3.1)
+        async with made.client.get("/readyz") as answer:
+            assert answer.status == 503
+            assert "upkeep_stale_seconds" in (await answer.json())["problems"]["upkeep"]
+        records = made.app.status().records
+        assert await asked(made) == ("deny", "gate.unavailable")
+        assert made.app.status().records == records
+        assert made.sample("dialgate_faults_total", component="upkeep") == 1
+        await made.app.tick()
+        assert made.app.gate.readiness() == {}
+        assert made.sample("dialgate_ready", component="upkeep") == 1
+        assert (await asked(made))[0] == "allow"
+
+
+async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_runs(tmp_path: Path) -> None:
+    async with late_gate(tmp_path, upkeep_stale_seconds=8) as (made, watch):
+        watch.at = 7.0
+        assert (await asked(made))[0] == "allow"
+        path = tmp_path / "dialgate.yaml"
+        path.write_text(path.read_text().replace("upkeep_stale_seconds: 8", "upkeep_stale_seconds: 5"))
+        made.app.reload(loader.load(path))
+        assert await asked(made) == ("deny", "gate.unavailable")
+
+
+async def test_a_round_that_cannot_read_the_lists_is_none(tmp_path: Path) -> None:
+    """Else a list that was retired at another gate could stay in use without end."""
+    async with late_gate(tmp_path) as (made, watch):
+        store = made.app._upkeep._store
+        watch.at = 2.0
+        await store.close()
+        await made.app.tick()
+        assert made.app._upkeep.pulse.age == 2.0
+        assert "store" in made.app.gate.readiness()
+
+
+async def test_a_gate_whose_rounds_are_called_by_hand_has_no_deadline(tmp_path: Path) -> None:
+    async with late_gate(tmp_path) as (made, watch):
+        made.app._upkeep.pulse = Pulse(watch)
+        watch.at = 1e6
+        assert (await asked(made))[0] == "allow"
+
+
+async def test_run_watches_over_upkeep(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        watch = Stopwatch()
+        made.app._upkeep.pulse = Pulse(watch)
+        rounds = asyncio.create_task(made.app.run())
+        await asyncio.sleep(0)
+        assert not made.app._upkeep.pulse.late(3)
+        watch.at = 3.1
+        assert made.app._upkeep.pulse.late(3)
+        rounds.cancel()
+        await asyncio.wait([rounds])
+
+
+# ---- nothing else keeps it waiting --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def busy_pool() -> AsyncIterator[None]:
+    """Every thread of asyncio's default pool is taken, by work that does not end."""
+    end, loop = threading.Event(), asyncio.get_running_loop()
+    taken = [loop.run_in_executor(None, end.wait) for _ in range(BLOCKED)]
+    try:
+        yield
+    finally:
+        end.set()
+        await asyncio.gather(*taken)
+
+
+async def test_upkeep_stops_and_retirements_wait_for_no_other_work(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        await load_list(made)
+        async with busy_pool():
+            async with made.client.post("/v1/check", json=CALL) as answer:
+                allowed = await answer.json()
+            assert allowed["decision"] == "allow"
+            publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
+            await made.app.tick()
+            assert (await asked(made))[1] == "registry.listed"
+            await send(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
+            assert (await asked(made))[1].startswith("revocation.")
+            await send(made, "/v1/revocations", {"number": LISTED})
+            await send(made, "/v1/lists/rome/retire", {})
+
+
+async def send(made: World, path: str, body: Mapping[str, Any]) -> None:
+    async with made.client.post(path, json=body) as answer:
+        assert answer.ok, await answer.text()
+
+
+async def test_work_of_one_purpose_does_not_wait_for_that_of_another() -> None:
+    threads = ThreadPool("own", 1)
+    async with busy_pool():
+        assert await threads.run(threading.get_ident) != threading.get_ident()
+    threads.close()
+
+
+# ---- what may take longer than a round ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow() -> "Slow":
+    return Slow()
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.begun = 0
+        self.go = asyncio.Event()
+        self.fault: Exception | None = None
+
+    async def work(self) -> None:
+        self.begun += 1
+        await self.go.wait()
+        if self.fault:
+            raise self.fault
+
+
+async def test_a_part_that_takes_long_runs_beside_the_rounds_and_once_at_a_time(slow: Slow) -> None:
+    part = BackgroundWork(slow.work, (Unavailable,))
+    for _ in range(3):
+        await part.run(0)
+    assert slow.begun == 1
+    slow.fault = Unavailable("the disk is full")
+    slow.go.set()
+    await part.close()
+    assert part.problem == "the disk is full"
+    slow.fault = None
+    await part.run(None)
+    assert (slow.begun, part.problem) == (2, "")
+
+
+async def test_an_error_that_was_not_foreseen_is_raised_by_the_round_that_follows(slow: Slow) -> None:
+    part = BackgroundWork(slow.work, (Unavailable,))
+    await part.run(0)
+    slow.fault = ZeroDivisionError()
+    slow.go.set()
+    await part.close()
+    with pytest.raises(ZeroDivisionError):
+        await part.run(None)
+    slow.fault = None
+    await part.close()
+    await part.run(None)
+    assert slow.begun == 3
+
+
+async def test_a_list_that_is_being_opened_keeps_no_round_and_no_retirement_waiting(tmp_path: Path) -> None:
+    """The file is a pipe: whoever opens it waits for its other end."""
+    async with running(tmp_path) as made:
+        await load_list(made)
+        await send(made, "/v1/lists", LIST | {"id": "large"})
+        upkeep = made.app._upkeep
+        files = {each.id: tmp_path / "data/lists" / each.file for each in await made.app._store.lists()}
+        large = files["large"].read_bytes()
+        files["large"].unlink()
+        made.app.gate._gatherer.use_lists(
+            {key: each for key, each in made.app.gate._gatherer._lists.items() if key[1] == "rome"}
+        )
+        os.mkfifo(files["large"])
+        await made.app.tick(patience=0)
+        assert upkeep.pulse.age < 60
+        assert upkeep._opening._task is not None
+        await made.app._store.retire_list("acme", "rome", made.hand())
+        await made.app.tick(patience=0)
+        assert (await asked(made))[1] == "list.unknown"
+        opening = upkeep._opening._task
+        await asyncio.to_thread(_end_pipe, files["large"], large)
+        await asyncio.wait([opening])
+        assert ("acme", "rome") not in made.app.gate._gatherer._lists
+
+
+def _end_pipe(path: Path, content: bytes) -> None:
+    """Give the reader the content, and put a file in the pipe's place, for it is opened twice."""
+    fresh = path.with_name("fresh")
+    fresh.write_bytes(content)
+    with path.open("wb") as pipe:
+        fresh.replace(path)
+        pipe.write(content)

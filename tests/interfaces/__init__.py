@@ -1,0 +1,1 @@
+"""Tests of `dialgate.interfaces`; here those of several interfaces at once."""

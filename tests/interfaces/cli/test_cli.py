@@ -1,0 +1,570 @@
+"""The commands as people and scripts use them: real processes, a real gate on a free port, exit codes that can be trusted."""
+
+import asyncio
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from dialgate.core.local_time import rfc3339
+from dialgate.interfaces.cli import main
+from dialgate.observability import service_log
+from dialgate.runtime.clock import wall_clock
+from tests.bench import __main__ as bench
+from tests.support.paths import ROOT
+
+CALLER_ID = "+390844123456"
+PATIENCE = 120  # seconds until what has not ended hangs: several processes begin at once, on a machine with much else to do
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(*words: object, module: str = "dialgate", **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> Done:
+    out, err = process.communicate(timeout=PATIENCE)
+    return Done(process.returncode, out, err)
+
+
+class World:
+    """A folder with the sample configuration; `fill` does the rest of what `make run` does."""
+
+    def __init__(self, folder: Path, of: Path = ROOT) -> None:
+        self.folder = folder
+        self.config = folder / "config/dialgate.yaml"
+        shutil.copytree(of / "config", folder / "config")
+        if of != ROOT:
+            shutil.copytree(of / ".data", folder / ".data")
+
+    def run(self, *words: object, **environment: str) -> Done:
+        return ended(self.start(*words, **environment))
+
+    def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
+        return command(*words, DIALGATE_CONFIG=str(self.config), **environment)
+
+    def fill(self) -> None:
+        key = self.folder / ".data/sample.key"
+        assert self.run("key", "sample", "--out", key).code == 0
+        sample = self.folder / "config/sample"
+        consulted = rfc3339(wall_clock() - 60_000)
+        importing = command(
+            *("import", "--registry", "rpo", "--controller", "acme", "--receipt", "T-1"),
+            *("--request", sample / "rpo-request.txt", "--answer", sample / "rpo-answer.txt"),
+            *("--consulted-at", consulted, "--snapshots", self.folder / ".data/snapshots"),
+            module="registry_sync.cli",
+        )
+        loaded = self.load(sample / "list.csv", "sample")
+        assert (loaded.code, ended(importing).code) == (0, 0), loaded.err
+
+    def load(self, file: Path, name: str, *more: str) -> Done:
+        return self.run(
+            *("list", "load", file, "--id", name, "--campaign", "acme-fibre", "--basis", "directory"),
+            *("--collected-by", "the directory", "--collected-on", "2026-11-02", *more),
+        )
+
+
+class Gate:
+    """A `dialgate serve` on a free port. Its log lines are read as they are waited for."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.process = world.start("serve", "--port", "0")
+        self.said: list[str] = []
+        self.url = str(self.hears("ready")["url"])
+
+    def hears(self, event: str) -> dict[str, Any]:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+            said: dict[str, Any] = json.loads(line)
+            if said["event"] == event:
+                return said
+        raise AssertionError(f"the gate never said {event!r}: {self.said}")
+
+    def cli(self, what: str, to: str, *more: object, url: str = "") -> Done:
+        return self.world.run(
+            *(what, "--to", to, "--from", CALLER_ID, "--campaign", "acme-fibre", "--json"),
+            *("--url", url or self.url, "--key-file", self.world.folder / ".data/sample.key", *more),
+        )
+
+    def decides(self, to: str) -> str:
+        """`allow`, or the first reason of a deny."""
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=PATIENCE)
+        body = json.dumps({"to": to, "from": CALLER_ID, "campaign": "acme-fibre"})
+        connection.request("POST", "/v1/check", body, self.headers)
+        answer = json.load(connection.getresponse())
+        connection.close()
+        return str(answer["reasons"][0]["code"] if answer["decision"] == "deny" else "allow")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        key = (self.world.folder / ".data/sample.key").read_text().strip()
+        return {"Authorization": f"Bearer {key}"}
+
+    def end(self) -> int:
+        """Its exit code; what else it said is in `said`."""
+        self.process.send_signal(signal.SIGTERM)
+        _, err = self.process.communicate(timeout=PATIENCE)
+        self.said += err.splitlines()
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> World:
+    made = World(tmp_path_factory.mktemp("filled"))
+    made.fill()
+    return made
+
+
+@pytest.fixture
+def world(tmp_path: Path, filled: World) -> World:
+    return World(tmp_path / "world", filled.folder)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, filled: World) -> Iterator[Gate]:
+    """One gate for the tests that leave its configuration alone. Each uses numbers of its own."""
+    gate = Gate(World(tmp_path_factory.mktemp("shared") / "world", filled.folder))
+    yield gate
+    gate.end()
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_allow_exits_0_and_a_deny_1_with_its_reason(shared: Gate) -> None:
+    allowed = shared.cli("check", "+390612345678", "--call-id", "a-1")
+    denied = shared.cli("check", "+390612345679")
+    assert (allowed.code, allowed.json["decision"]) == (0, "allow")
+    assert (denied.code, denied.json["reasons"][0]["code"]) == (1, "registry.listed")
+
+
+def test_a_person_is_shown_the_reason_its_text_and_its_law(shared: Gate) -> None:
+    key = shared.world.folder / ".data/sample.key"
+    asked = ("--to", "+390612345679", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
+    shown = shared.world.run("check", *asked, DIALGATE_KEY=key.read_text())
+    assert shown.code == 1
+    assert shown.out.startswith("deny")
+    assert "registry.listed" in shown.out
+    assert "L. 5/2018" in shown.out
+
+
+def test_simulate_shows_every_rule_at_any_time_and_counts_nothing(shared: Gate) -> None:
+    first, second = (
+        shared.cli("simulate", "+390612345671", "--at", "2026-12-25T10:00:00+01:00").json for _ in range(2)
+    )
+    assert first == second
+    assert first["at"] == "2026-12-25T09:00:00.000Z"
+    assert {"registry_clear", "hours_open", "frequency_kept"} <= {each["rule"] for each in first["outcomes"]}
+
+
+def test_a_gate_that_cannot_be_reached_has_not_allowed_the_call(shared: Gate) -> None:
+    asked = shared.cli("check", "+390612345672", url="http://127.0.0.1:9")
+    assert (asked.code, asked.json["error"]["code"]) == (1, "gate.unreachable")
+    assert "612345672" not in asked.out + asked.err
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (("--url", "ftp://gate"), "request.invalid"),
+        (("--at", "tomorrow"), "request.invalid"),
+    ],
+)
+def test_misuse_exits_2_and_names_the_fault(shared: Gate, more: tuple[str, ...], code: str) -> None:
+    asked = shared.cli("simulate", "+390612345673", *more)
+    assert (asked.code, asked.json["error"]["code"]) == (2, code)
+
+
+def test_an_unknown_key_is_misuse(shared: Gate) -> None:
+    asked = ("--to", "+390612345673", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
+    refused = shared.world.run("check", *asked, DIALGATE_KEY="no-such-key")
+    assert refused.code == 2
+    assert refused.err.startswith("auth.")
+
+
+def test_without_a_key_the_options_that_give_one_are_named(shared: Gate) -> None:
+    asked = ("--to", "+390612345673", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
+    refused = shared.world.run("check", *asked, DIALGATE_KEY="")
+    assert refused.code == 2
+    assert (
+        refused.err.strip() == "auth.missing: the gate asks for a key: give --key-file, or set DIALGATE_KEY"
+    )
+
+
+def test_help_shows_flags_without_a_value() -> None:
+    for words in (["revoke", "import"], ["check"], ["log", "search"], ["demo"]):
+        shown = CliRunner().invoke(main.app, [*words, "--help"]).stdout
+        assert "--json" in shown
+        assert "<bool>" not in shown, words
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_revocation_written_beside_a_gate_binds_its_next_decision_until_it_is_lifted(shared: Gate) -> None:
+    number = "+390612345674"
+    assert shared.decides(number) == "allow"
+    revoked = shared.world.run("revoke", number, "--channel", "letter", "--json")
+    assert revoked.code == 0
+    assert shared.decides(number) == "revocation.revoked"
+    seq = revoked.json["seq"]
+    lifted = shared.world.run("revoke", "--lift", seq, "--ground", "error", "--reason", "another's letter")
+    assert lifted.code == 0
+    assert shared.decides(number) == "allow"
+    again = shared.world.run("revoke", number, "--channel", "letter", "--json")
+    assert shared.decides(number) == "revocation.revoked"
+    lift = ("revoke", "lift", again.json["seq"], "--ground", "error")
+    assert shared.world.run(*lift).code == 2, "a reason is required"
+    assert shared.world.run(*lift, "--reason", "another's letter").code == 0
+    assert shared.decides(number) == "allow"
+
+
+def test_a_consent_opens_a_mobile_number_and_its_withdrawal_closes_it(shared: Gate) -> None:
+    number = "+393281234567"  # on the list, which rests on a consent that nobody can show
+    assert shared.decides(number) == "consent.missing"
+    added = shared.world.run(
+        *("consent", "add", number, "--id", "f-1", "--collected-at", "2026-11-02T10:00:00+01:00"),
+        *("--purpose", "sale", "--call-type", "agent", "--artefact", "f.pdf", "--artefact-sha256", "0" * 64),
+    )
+    assert added.code == 0, added.err
+    assert shared.decides(number) == "allow"
+    assert shared.world.run("consent", "withdraw", number, "--id", "f-1").code == 0
+    assert shared.decides(number) == "consent.withdrawn"
+
+
+def test_every_kind_of_entry_is_written_or_refused_with_an_exit_code(shared: Gate) -> None:
+    number, day = "+390612345675", "2026-11-01"
+    writes = [
+        (0, "contract", "add", number, "--id", "c", "--starts", day),
+        (0, "request", "add", number, "--id", "r", "--requested-at", f"{day}T10:00:00Z",
+         "--expires-at", "2099-01-01T00:00:00Z", "--goods", "tv", "--own-interface"),
+        (0, "caller-id", "prove", CALLER_ID, "--kind", "probe", "--evidence", "p.wav"),
+        (1, "contract", "end", number, "--id", "none", "--ends", day),
+        (1, "revoke", "+39", "--proof", "x"),
+        (1, "revoke", number, "--controller", "nobody"),
+        (1, "revoke", "--lift", "999999", "--ground", "error", "--reason", "x"),
+        (1, "list", "retire", "nothing"),
+        (2, "revoke"),
+        (2, "contract", "add", number, "--id", "c", "--starts", "soon"),
+        (2, "consent", "add", number, "--id", "c", "--collected-at", f"{day}T10:00:00Z",
+         "--purpose", "fun", "--call-type", "agent"),
+    ]  # fmt: skip
+    environment = {"DIALGATE_CONFIG": str(shared.world.config)}
+    for code, *words in writes:
+        done = CliRunner().invoke(main.app, [str(word) for word in words], env=environment)
+        assert done.exit_code == code, (words, done.output)
+        assert number.removeprefix("+39") not in done.output
+
+
+def test_a_list_is_accounted_for_row_by_row_and_never_shows_a_number(world: World) -> None:
+    file = world.folder / "list.csv"
+    file.write_bytes(b"Nome;Telefono\nRossi;+390612340001\nNicol\xf2;0612340001\nBianchi;+39061234000A\n")
+    loaded = world.load(file, "november", "--json", "--transfer", "Data Srl>Acme Spa@2026-03-01+told")
+    assert loaded.code == 0, loaded.err
+    assert {name: loaded.json[name] for name in ("rows", "accepted", "duplicates", "refused")} == {
+        "rows": 3,
+        "accepted": 1,
+        "duplicates": 1,
+        "refused": 1,
+    }
+    assert loaded.json["problems"][0]["line"] == 4
+    assert "6123400" not in loaded.out + loaded.err
+    shown = world.run("list", "show", "november", "--json").json[0]
+    assert shown["origin"]["transfers"] == [
+        {"by": "Data Srl", "to": "Acme Spa", "on": "2026-03-01", "subjects_told": True}
+    ]
+    assert world.run("list", "retire", "november", "--json").json["retired_at"]
+
+
+def test_an_unknown_controller_or_campaign_is_answered_with_the_option_and_the_choices(world: World) -> None:
+    sample = world.folder / "config/sample/list.csv"
+    refused = world.load(sample, "x", "--controller", "beta")
+    assert refused.err.startswith("controller.unknown: --controller: Name one of your controllers: acme.")
+    refused = world.run("scrub", str(sample), "--campaign", "no-such", "--out", "out.csv", "--yes")
+    assert refused.err.startswith(
+        "campaign.unknown: --campaign: Name one of the configuration's campaigns: acme-fibre."
+    )
+
+
+def test_a_transfer_that_cannot_be_read_is_misuse(world: World) -> None:
+    refused = world.load(world.folder / "config/sample/list.csv", "x", "--transfer", "Data to Acme")
+    assert refused.code == 2
+    assert "Data Srl>Acme Spa@2026-03-01+told" in " ".join(refused.err.split())
+
+
+# ---- configuration and keys ------------------------------------------------------------------------------------------
+
+
+def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> None:
+    world = World(tmp_path)  # not filled: its key is missing
+    controller = tmp_path / "config/controllers/acme.yaml"
+    controller.write_text(controller.read_text().replace("+390844123456", "12ab"))
+    (tmp_path / "config/countries/xx.yaml").write_text("country: XX\nhorses: 2\n")
+    checking, serving = world.start("config", "check"), world.start("serve", "--port", "0")
+    for done, code in ((ended(checking), 1), (ended(serving), 2)):
+        assert done.code == code
+        for problem in ("sample.key.sha256", "'12ab'", "xx.yaml"):
+            assert problem in done.err
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = ended(world.start("serve", "--port", str(taken.getsockname()[1])))
+    assert done.code == 1
+    assert "choose another --port" in done.err
+
+
+def test_config_check_tells_what_is_in_force(world: World) -> None:
+    summary = world.run("config", "check", "--json").json
+    assert summary["controllers"] == {"acme": ["acme-fibre"]}
+    assert "2026-06-19" in summary["laws"]["IT"]["changes"]
+    assert "sound" in world.run("config", "check").out
+
+
+def test_a_key_is_its_owners_alone_and_is_never_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "new/dialer.key"
+    assert ended(command("key", "dialer", "--out", out)).code == 0
+    key = out.read_text().strip()
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new/dialer.key.sha256").read_text().strip() == hashlib.sha256(
+        key.encode()
+    ).hexdigest()
+    again = ended(command("key", "dialer", "--out", out))
+    assert (again.code, out.read_text().strip()) == (1, key)
+    assert key not in again.out + again.err
+
+
+# ---- a gate's life ---------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_configuration_is_refused_on_sighup_and_a_sound_one_taken(world: World) -> None:
+    gate = Gate(world)
+    controller = world.folder / "config/controllers/acme.yaml"
+    sound = controller.read_text()
+
+    controller.write_text(sound.replace("purpose: sale", "purpose: fun"))
+    gate.process.send_signal(signal.SIGHUP)
+    assert "acme.yaml" in gate.hears("configuration refused; the last good one stays")["problem"]
+    assert gate.decides("+390612345678") == "allow"
+
+    controller.write_text(sound.replace("goods: broadband", "paused: true"))
+    gate.process.send_signal(signal.SIGHUP)
+    gate.hears("configuration in force")
+    assert gate.decides("+390612345678") == "campaign.inactive"
+    assert gate.end() == 0
+
+
+def test_a_gate_that_cannot_start_says_why_and_exits_1(shared: Gate, world: World) -> None:
+    port = shared.url.rpartition(":")[2]
+    starting = [world.start("serve", "--port", port), shared.world.start("serve", "--port", "0")]
+    port_taken, log_taken = map(ended, starting)
+    assert (port_taken.code, log_taken.code) == (1, 1)
+    assert f"port {port}" in port_taken.err
+    assert "another process writes this log" in log_taken.err
+
+
+def test_every_call_asked_before_sigterm_is_answered_and_recorded(world: World) -> None:
+    gate = Gate(world)
+    bodies = [
+        {"to": "+390612345678", "from": CALLER_ID, "campaign": "acme-fibre", "call_id": f"c{at}"}
+        for at in range(100)
+    ]
+
+    async def ask_and_stop() -> list[str]:
+        async with aiohttp.ClientSession(gate.url, headers=gate.headers) as session:
+            asked = [asyncio.create_task(_check(session, body)) for body in bodies]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            gate.process.send_signal(signal.SIGTERM)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [answer for answer in answers if isinstance(answer, str)]
+
+    answered = asyncio.run(ask_and_stop())
+    gate.process.communicate(timeout=PATIENCE)
+    assert gate.process.returncode == 0
+    verified = world.run("log", "verify", "--json").json
+    assert verified["ok"]
+    assert 1 <= len(answered) <= verified["by_type"]["decision"]
+    assert verified["allows"] == 5  # the limit of it.yaml, whatever was answered
+
+
+async def _check(session: aiohttp.ClientSession, body: dict[str, str]) -> str:
+    async with session.post("/v1/check", json=body) as response:
+        return str((await response.json())["decision_id"])
+
+
+def test_log_verify_counts_what_it_holds_and_finds_a_changed_byte(world: World) -> None:
+    gate = Gate(world)
+    gate.decides("+390612345678")
+    gate.decides("+390612345679")
+    assert gate.end() == 0
+    sound = world.run("log", "verify")
+    assert sound.code == 0
+    assert "the chain holds" in sound.out
+
+    segment = next((world.folder / ".data/log").glob("*.ndjson"))
+    segment.write_bytes(segment.read_bytes().replace(b'"allow":false', b'"allow":true '))
+    broken = world.run("log", "verify", "--json")
+    assert (broken.code, broken.json["ok"]) == (1, False)
+    assert broken.json["faults"][0]["file"] == str(segment)
+
+
+def test_no_called_number_reaches_a_log_line(world: World) -> None:
+    gate = Gate(world)
+    number = "+390612345677"
+
+    async def misuse() -> None:
+        async with aiohttp.ClientSession(gate.url) as session:
+            for path in (f"/v1/check.txt?to={number}", f"/{number}", f"/v1/subjects/{number}"):
+                await (await session.get(path)).read()
+            await (await session.post("/v1/check", data=f'{{"to": "{number}"')).read()
+        _, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
+        writer.write(f"{number} is not HTTP\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    asyncio.run(misuse())
+    gate.decides(number)
+    assert gate.end() == 0
+    assert "612345677" not in "".join(gate.said)
+
+
+# ---- what logs blank -------------------------------------------------------------------------------------------------
+
+
+@given(
+    number=st.from_regex(r"\A[1-9][0-9]{6,14}\Z"),
+    separator=st.sampled_from(["", " ", "-", ".", "/"]),
+    around=st.tuples(st.text("abc =:'", max_size=5), st.text("abc =:'", max_size=5)),
+)
+def test_no_number_of_seven_digits_survives_however_it_is_written(
+    number: str, separator: str, around: tuple[str, str]
+) -> None:
+    written = separator.join(number)
+    assert written not in service_log.blanked(f"{around[0]}{written}{around[1]}")
+
+
+@pytest.mark.parametrize("harmless", ["port 8080 of 127.0.0.1", "3 of 100 calls", "file.py, line 123456"])
+def test_what_is_no_number_is_left_alone(harmless: str) -> None:
+    assert service_log.blanked(harmless) == harmless
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def benchmark(*words: str) -> subprocess.Popen[str]:
+    return command(*words, module="tests.bench")
+
+
+@pytest.mark.parametrize(
+    "name", ["agi", "console", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "workers"]
+)
+def test_a_benchmark_that_moved_names_its_new_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    done = CliRunner().invoke(main.app, ["bench", name, "--rounds", "3", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["error"]["code"]) == (2, "bench.moved")
+    assert f"python -m tests.bench {name} --json" in json.loads(done.stdout)["error"]["message"]
+    with pytest.raises(SystemExit, match="0"):
+        bench.main([name, "--help"])
+    assert f"tests.bench {name}" in capsys.readouterr().out
+
+
+def test_a_benchmark_of_another_name_is_misuse() -> None:
+    done = ended(benchmark("frobnicate"))
+    assert done.code == 2
+    assert "frobnicate" in done.err
+
+
+def test_bench_prints_one_figure_a_line(world: World) -> None:
+    running = [
+        world.start("bench", "decide", "--json"),
+        world.start("bench", "batch", "--calls", "1000", "--json"),
+        world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
+    ]
+    figures = measured(running)
+    assert {"decide.allow", "batch.decisions", "http.requests", "http.p99"} <= figures.keys()
+    assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
+    compared = figures["http.requests"]
+    assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
+
+
+def measured(running: list[subprocess.Popen[str]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for process in running:
+        done = ended(process)
+        assert done.code == 0, done
+        figures |= {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
+    return figures
+
+
+@pytest.mark.torture
+def test_developer_benchmarks_print_one_figure_a_line() -> None:
+    figures = measured(
+        [
+            benchmark("log", "--records", "10000", "--json"),
+            benchmark("ship", "--requests", "1000", "--rounds", "1", "--json"),
+            benchmark("ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"),
+        ]
+    )
+    assert "log.verify" in figures
+    assert figures["log.archive_bytes"]["value"] < 160
+    assert figures["ship.segments.records"]["value"] > 0
+    assert {
+        "ship.beside_shipping.server_cpu",
+        "ship.beside_hung.requests",
+        "ship.stream.delay",
+    } <= figures.keys()
+
+
+@pytest.mark.torture
+def test_the_load_of_a_ledger_is_measured_on_redis_too() -> None:
+    done = ended(benchmark("ledger", "--store", "redis", "--revocations", "1000", "--json"))
+    assert done.code == 0, done
+    figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.out.splitlines())}
+    assert figures["ledger.shared_revocations"] > 0
+    assert figures["ledger.shared_memory"] > 0
+
+
+@pytest.mark.torture
+def test_each_count_of_workers_is_measured_against_one() -> None:
+    done = ended(benchmark("workers", "--requests", "400", "--rounds", "1", "--json"))
+    assert done.code == 0, done
+    figures = {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
+    assert figures.keys() == {
+        f"workers.{count}.{kind}" for count in (1, 2, 4) for kind in ("server_cpu", "empty_cpu")
+    }
+    for name, figure in figures.items():
+        alone = figures[f"workers.1.{name.rpartition('.')[2]}"]["value"]
+        assert figure["value"] > 0
+        assert figure["baseline"] == alone
+        assert figure["ratio"] == pytest.approx(figure["value"] / alone, rel=0.02)

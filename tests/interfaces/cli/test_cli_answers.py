@@ -1,0 +1,172 @@
+"""Promise: beside a running gate, the officer is answered from the command line: why, which, and whether it still holds."""
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dialgate.interfaces.cli import main
+from tests.support import world
+from tests.support.paths import ROOT
+from tests.support.world import CALL, CLEAR, LISTED, World
+
+
+class Asked(NamedTuple):
+    """A gate that runs, and the decisions that it took: an allow that was answered, and a deny."""
+
+    gate: World
+    allowed: str
+    denied: str
+
+    @property
+    def config(self) -> Path:
+        return self.gate.folder / "dialgate.yaml"
+
+    def run(self, *words: object) -> tuple[int, str]:
+        """A command in this process. Its output and errors are one text."""
+        done = CliRunner().invoke(
+            main.app,
+            [*map(str, words), "--config", str(self.config)],
+            env={"COLUMNS": "200", "NO_COLOR": "1"},
+        )
+        return done.exit_code, done.output
+
+
+@pytest.fixture
+async def asked(running: World) -> Asked:
+    names = []
+    for number in (CLEAR, LISTED):
+        async with running.client.post("/v1/check", json={**CALL, "to": number}) as answer:
+            names.append((await answer.json())["decision_id"])
+    body = {"decision_id": names[0], "outcome": "answered"}
+    assert (await running.client.post("/v1/outcomes", json=body)).status == 200
+    return Asked(running, *names)
+
+
+WHY = ("--purpose", "a complaint")
+
+
+async def process(*words: str) -> tuple[int, Any]:
+    """The command as a process of its own; what it prints as JSON."""
+    made = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dialgate", *words), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await made.communicate()
+    return made.returncode or 0, [json.loads(line) for line in out.splitlines()]
+
+
+async def test_a_person_is_told_why_in_their_language(asked: Asked) -> None:
+    code, shown = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, "--language", "it")
+    assert code == 0
+    assert f"{asked.denied}  " in shown
+    assert not re.search(r"\b(deny|allow|refused)\b", shown)
+    assert "è stata rifiutata." in shown
+    assert "Il numero è iscritto al registro delle opposizioni." in shown
+    code, shown = await asyncio.to_thread(asked.run, "why", "06 1234 5678", *WHY)
+    assert code == 0
+    assert "it was answered." in shown
+    told = await asyncio.to_thread(asked.run, "why", "+393331234567", *WHY)
+    assert told == (1, "No decision about this number is on record.\n")
+
+
+async def test_of_certain_dates_only_those_are_told(asked: Asked) -> None:
+    for words, code, told in (
+        (("--since", "2026-11-24T09:00:00+01:00"), 0, asked.denied),
+        (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
+        (("--until", "2026-11-24T09:00:00+01:00"), 1, "on record for these dates"),
+        (("--since", "2026-11-25T00:00:00+01:00"), 1, "on record for these dates"),
+        (("--since", "yesterday"), 2, "Give an instant with its offset"),
+    ):
+        done = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, *words)
+        assert (done[0], told in done[1]) == (code, True), words
+
+
+async def test_whoever_reads_why_is_on_record(asked: Asked) -> None:
+    """By command and over HTTP; the person may ask for it."""
+    await asyncio.to_thread(asked.run, "why", CLEAR, *WHY)
+    query = {"number": CLEAR, "purpose": "a letter"}
+    async with asked.gate.client.get("/v1/decisions", params=query) as answer:
+        assert answer.status == 200
+    by_command, over_http = await asked.gate.app.subjects.lookups.seen("acme", CLEAR)
+    assert (by_command.what, by_command.purpose) == ("decisions", "a complaint")
+    assert by_command.client.startswith("cli:")
+    assert (over_http.client, over_http.what, over_http.purpose) == ("tests", "decisions", "a letter")
+
+
+async def test_why_and_http_tell_the_same(asked: Asked) -> None:
+    code, told = await process("why", CLEAR, *WHY, "--json", "--config", str(asked.config))
+    assert code == 0
+    async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
+        assert told[0]["decisions"] == (await answer.json())["decisions"]
+
+
+async def test_search_prints_a_line_for_each_and_exits_1_for_none(asked: Asked) -> None:
+    code, told = await process("log", "search", "--json", "--config", str(asked.config))
+    assert code == 0
+    assert [each["decision_id"] for each in told] == [asked.allowed, asked.denied]
+    assert [each["outcome"] for each in told] == ["answered", ""]
+    assert asked.run("log", "search", "--client", "nobody", "--json") == (1, "")
+    code, shown = asked.run("log", "search", "--limit", "1")
+    assert (code, "1 found, and there may be more" in shown, asked.denied in shown) == (0, True, False)
+    about = ("log", "search", "--json", "--number", LISTED, "--config", str(asked.config))
+    code, told = await process(*about, *WHY, "--since", "2026-11-24T09:00:00+01:00")
+    assert (code, [each["decision_id"] for each in told]) == (0, [asked.denied])
+    code, told = await process(*about)
+    assert (code, told[0]["error"]["message"]) == (1, "Say why you look this number up.")
+    assert "612345679" not in shown
+
+
+async def test_replay_exits_0_where_all_is_the_same_and_1_with_what_differs(asked: Asked) -> None:
+    assert asked.run("log", "replay") == (0, "2 decisions, 2 the same, 0 different\n")
+    for name in (asked.denied, asked.denied.rpartition("-")[2]):
+        assert asked.run("log", "replay", name) == (0, "1 decisions, 1 the same, 0 different\n")
+    draft = asked.gate.folder / "draft.yaml"
+    law = yaml.safe_load((world.CONFIG / "countries/it.yaml").read_bytes())
+    draft.write_text(yaml.safe_dump({**law, "registries": []}))
+    code, shown = asked.run("log", "replay", asked.denied, "--law", draft)
+    assert code == 1
+    assert "registry_clear" in shown
+    assert "registry.listed" in shown
+    code, shown = asked.run("log", "replay", "--law", draft, "--json")
+    told = json.loads(shown)
+    assert (code, told["same"], told["records"], told["different"]) == (1, False, 2, 2)
+    assert {"was": "deny", "becomes": "allow", "records": 1} in told["verdicts"]
+    assert {
+        "campaign": "acme-fibre", "rule": "registry_clear", "was": "registry.listed", "becomes": "skip", "records": 1
+    } in told["changes"]  # fmt: skip
+
+
+MISUSED = [
+    (("log", "replay", "00000000-2"), 1, "decision.unknown"),
+    (("log", "replay", "1"), 1, "decision.unknown"),
+    (("log", "replay", "--since", "yesterday"), 2, "request.invalid"),
+    (("log", "search", "--until", "2026-11-24T10:00:00"), 2, "request.invalid"),
+    (("log", "replay", "--law", "README.md"), 2, "law.invalid"),
+    (("why", "+390612-call", *WHY), 2, "number.invalid"),
+    (("why", CLEAR, *WHY, "--controller", "nobody"), 1, "controller.unknown"),
+]
+
+
+async def test_what_cannot_be_answered_is_refused_with_what_to_mend(asked: Asked) -> None:
+    for words, status, error in MISUSED:
+        for more in ((), ("--json",)):
+            code, shown = asked.run(*words, *more)
+            assert code == status, (words, shown)
+            assert error in shown
+            assert "61234" not in shown
+    told = json.loads(asked.run("log", "replay", "1", "--json")[1])
+    assert told["error"]["code"] == "decision.unknown"
+
+
+def test_where_no_gate_ever_ran_nothing_is_made(tmp_path: Path) -> None:
+    world.write_folder(tmp_path)
+    for words in (("why", CLEAR, *WHY), ("log", "search"), ("log", "replay")):
+        done = CliRunner().invoke(main.app, [*words, "--config", str(tmp_path / "dialgate.yaml")])
+        assert (done.exit_code, "has a gate ever run here?" in done.output) == (1, True)
+    assert not (tmp_path / "data").exists()

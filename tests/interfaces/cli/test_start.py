@@ -1,0 +1,158 @@
+"""Signals while a gate starts: none ends it but SIGTERM, which does so cleanly; and a reload is not forgotten. A reload takes a
+renewed certificate, too."""
+
+import asyncio
+import json
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dialgate.core.model import DAY
+from dialgate.runtime.clock import wall_clock
+from tests.support import redis_servers, world
+from tests.support.running_gate import kill, spawn
+from tests.support.world import CLEAR
+
+# Before the first import, and when the gate has opened its files and is not ready yet.
+MOMENTS = ("held", "snapshot in use")
+
+
+class Start:
+    """`dialgate serve`, and what it has said."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.events: list[str] = []
+
+    async def until(self, moment: str) -> None:
+        if moment == "held":
+            while not self._is_held():
+                pass
+        else:
+            await self.hears(moment)
+
+    def _is_held(self) -> bool:
+        """Between fork and exec all signals are blocked, SIGINT too."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+        blocked = [bool(int(mask, 16) >> (number - 1) & 1) for number in (signal.SIGHUP, signal.SIGINT)]
+        return blocked == [True, False]
+
+    async def hears(self, event: str) -> dict[str, Any]:
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            said: dict[str, Any] = json.loads(line)
+            self.events.append(said["event"])
+            if said["event"] == event:
+                return said
+        raise AssertionError(f"it never said {event!r}: {self.events}, {await self.process.wait()}")
+
+
+@asynccontextmanager
+async def starting(folder: Path, **changes: Any) -> AsyncIterator[Start]:
+    path = world.write_folder(folder, **changes)
+    world.publish_answers(folder / "data", {CLEAR: False}, wall_clock() - DAY)
+    process = await spawn(path)
+    try:
+        yield Start(process)
+    finally:
+        await kill(process)
+
+
+def workers(folder: Path) -> dict[str, Any]:
+    return {"workers": 2, "store": {"url": redis_servers.alone(), "name": folder.name, "patience": 5}}
+
+
+@pytest.fixture(params=["one process", "workers"])
+def changes(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    return workers(tmp_path) if request.param == "workers" else {}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_reload_during_the_start_is_done_after_it(
+    tmp_path: Path, moment: str, changes: dict[str, Any]
+) -> None:
+    async with starting(tmp_path, **changes) as gate:
+        await gate.until(moment)
+        gate.process.send_signal(signal.SIGHUP)
+        await gate.hears("ready")
+        if moment == "held" and changes:  # the workers read their files after it
+            return
+        if "configuration in force" not in gate.events:
+            await gate.hears("configuration in force")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_sigterm_during_the_start_ends_it_cleanly(
+    tmp_path: Path, moment: str, changes: dict[str, Any]
+) -> None:
+    async with starting(tmp_path, **changes) as gate:
+        await gate.until(moment)
+        gate.process.send_signal(signal.SIGTERM)
+        await gate.hears("stopped")
+        assert await gate.process.wait() == 0
+
+
+async def test_sigusr2_during_the_start_restarts_the_workers_after_it(tmp_path: Path) -> None:
+    async with starting(tmp_path, **workers(tmp_path)) as gate:
+        await gate.until("held")
+        gate.process.send_signal(signal.SIGUSR2)
+        await gate.hears("rolled")
+        assert gate.events.index("ready") < gate.events.index("rolled")
+
+
+@pytest.mark.parametrize("moment", ["held", "ready"])
+async def test_a_gate_without_workers_says_that_it_has_none_to_restart(tmp_path: Path, moment: str) -> None:
+    async with starting(tmp_path) as gate:
+        await gate.until(moment)
+        gate.process.send_signal(signal.SIGUSR2)
+        await gate.hears(
+            "SIGUSR2 ignored: it restarts workers, so send it to the parent of `serve --workers`"
+        )
+        gate.process.send_signal(signal.SIGTERM)
+        await gate.hears("stopped")
+        assert await gate.process.wait() == 0
+
+
+async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_bad_pair_is_refused(
+    tmp_path: Path,
+) -> None:
+    listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
+    async with starting(tmp_path, listen=listen) as gate:
+        port = int((await gate.hears("ready"))["url"].rpartition(":")[2])
+
+        async def shown() -> str:
+            return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+        first = (tmp_path / "cert.pem").read_text()
+        assert await shown() == first
+        world.write_certificate(tmp_path, days=400)
+        second = (tmp_path / "cert.pem").read_text()
+        assert await shown() == first, "not before it is told to"
+        gate.process.send_signal(signal.SIGHUP)
+        await gate.hears("configuration in force")
+        assert await shown() == second
+        key = (tmp_path / "key.pem").read_bytes()
+        world.write_certificate(tmp_path)
+        (tmp_path / "key.pem").write_bytes(key)
+        gate.process.send_signal(signal.SIGHUP)
+        said = await gate.hears("configuration refused; the last good one stays")
+        assert "listen.tls_certificate: the key is not that of the certificate" in said["problem"]
+        assert await shown() == second
+        (tmp_path / "cert.pem").write_text("no PEM")
+        gate.process.send_signal(signal.SIGHUP)
+        await gate.hears("configuration refused; the last good one stays")
+        assert await shown() == second
+
+
+def test_a_gate_on_sqlite_does_not_load_the_client_of_redis() -> None:
+    """It takes a tenth of a second of each command, and 8 MB of each process."""
+    said = "import sys, dialgate.interfaces.cli.serve; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0

@@ -1,0 +1,315 @@
+"""The console in a real Chromium: what an agent, a supervisor and an officer do in it, with a mouse and without.
+
+One gate and one browser serve all tests here. Whatever a page says on its console, and every request that would leave the
+host, fails the test that was on it. Evaluated scripts are forbidden to the pages, so nothing here evaluates any but axe.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import axe_playwright_python.base
+import pytest
+import pytest_asyncio
+from msgspec import Struct
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from dialgate.core.rules import RULES
+from tests.support.console_world import AGENT, MARKUP, NUMBERS, OFFICER, SUPERVISOR, check, looked_at, post
+from tests.support.ports import free_port
+from tests.support.world import CALLER, CLEAR, LIST, LISTED, World
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = Path(axe_playwright_python.base.__file__).with_name("axe.min.js").read_text("utf-8")
+GRAVE = {"serious", "critical"}
+SIZES = {"wide": (1280, 860), "narrow": (390, 844)}
+PLACES = ("", "/try", "/revoke", "/lists", "/caller-ids", "/reports", "/lookup", "/requests")
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium"),
+]
+
+
+class Screen(Struct, frozen=True):
+    made: World
+    browser: Browser
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.made.port}/console"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Screen]:
+    assert CHROMIUM is not None, "apt-get install chromium"
+    async with (
+        looked_at(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as made,
+        async_playwright() as play,
+    ):
+        await post(made, "/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
+        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield Screen(made, browser)
+        await browser.close()
+
+
+@asynccontextmanager
+async def opened(
+    screen: Screen, key: str = "", *, size: str = "wide", theme: str = "light", language: str = "en-GB"
+) -> AsyncIterator[Page]:
+    """A page of a browser that has never been here, logged in if with a key."""
+    width, height = SIZES[size]
+    context = await screen.browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if theme == "dark" else "light",
+        locale=language,
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(30_000)
+    page, wrong = await context.new_page(), list[str]()
+    page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.on(
+        "request",
+        lambda asked: wrong.append(asked.url) if urlsplit(asked.url).hostname != "127.0.0.1" else None,
+    )
+    try:
+        await page.goto(f"{screen.url}/login")
+        if key:
+            await page.fill("[name=key]", key)
+            await page.keyboard.press("Enter")
+            await page.wait_for_selector("nav.side")
+        yield page
+        assert [text for text in wrong if "403 (Forbidden)" not in text] == []
+    finally:
+        await context.close()
+
+
+async def tried(page: Page, screen: Screen, to: str) -> str:
+    """The verdict that the page shows."""
+    await page.goto(f"{screen.url}/try")
+    await page.fill("[name=to]", to)
+    await page.fill("[name=from]", CALLER)
+    await page.select_option("[name=campaign]", "acme-fibre")
+    await page.click("main button.main")
+    return (await page.locator(".outcome .verdict").inner_text()).strip()
+
+
+async def test_a_supervisor_logs_in_and_sees_the_gate_move(screen: Screen) -> None:
+    async with opened(screen, SUPERVISOR) as page:
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Live board")
+        await expect(page.locator("#state")).to_contain_text("Live")
+        before = int((await page.locator("#denied").inner_text()).replace(",", ""))
+        for _ in range(3):
+            await check(screen.made, LISTED)
+        await expect(page.locator("#denied")).to_have_text(str(before + 3))
+        row = page.locator("#rows tr").first
+        await expect(row).to_contain_text("Enrolled with the registry")
+        await expect(row.locator(".number")).to_have_text("+39 ••••••••79")
+        await expect(page.locator("#reasons")).to_contain_text("Enrolled with the registry")
+        await expect(page.locator("#rate-chart path.line.allow")).to_have_attribute("d", re.compile("^M"))
+        await row.get_by_role("link").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("Decision")
+        await expect(page.locator(".told")).to_contain_text(
+            "The number is enrolled with the opposition register"
+        )
+        await expect(page.locator("tr.deny")).to_contain_text("D.P.R. 26/2022 art. 8")
+
+
+async def test_the_board_stands_still_while_it_is_paused(screen: Screen) -> None:
+    async with opened(screen, SUPERVISOR) as page:
+        await expect(page.locator("#state")).to_contain_text("Live")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.locator("#state")).to_contain_text("Paused")
+        shown = await page.locator("#denied").inner_text()
+        await check(screen.made, LISTED)
+        async with opened(
+            screen, SUPERVISOR
+        ) as other:  # where the call is seen, so that this page was told of it too
+            await expect(other.locator("#denied")).not_to_have_text(shown)
+        await expect(page.locator("#denied")).to_have_text(shown)
+        await page.get_by_role("button", name="Go on").click()
+        await expect(page.locator("#denied")).not_to_have_text(shown)
+
+
+async def test_a_board_outlives_its_gate_and_goes_on_with_the_next(screen: Screen, tmp_path: Path) -> None:
+    listen = {"host": "127.0.0.1", "port": free_port()}
+    page = await screen.browser.new_page()
+    async with looked_at(tmp_path / "one", listen=listen) as made:
+        await page.goto(f"http://127.0.0.1:{made.port}/console/login")
+        await page.fill("[name=key]", SUPERVISOR)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#state")).to_contain_text("Live")
+    await expect(page.locator("#state")).to_have_text("Connection lost; trying again")
+    await expect(page.locator("#board")).to_have_class("stale")
+    async with looked_at(tmp_path / "two", listen=listen):  # where nobody is logged in yet
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Log in", timeout=20_000)
+    await page.close()
+
+
+async def test_an_agent_tries_a_call_records_a_stop_and_sees_it_bind(screen: Screen) -> None:
+    number = NUMBERS[0]
+    async with opened(screen, AGENT) as page:
+        assert await tried(page, screen, number) == "Allowed"
+        await expect(page.locator("table.rules tbody tr")).not_to_have_count(0)
+        assert (await check(screen.made, number))["decision"] == "allow"
+        await page.get_by_role("link", name="Record a stop").click()
+        await page.fill("[name=number]", number)
+        await page.fill("[name=proof]", "recording 1")
+        await page.click("main button.main")
+        await expect(page.get_by_role("status")).to_contain_text("Recorded.")
+        assert await tried(page, screen, number) == "Denied"
+        await expect(page.locator("tr.deny").first).to_contain_text("Said stop")
+        await expect(page.locator("tr.deny").first).to_contain_text("GDPR")
+        assert (await check(screen.made, number))["reasons"][0]["code"] == "revocation.revoked"
+
+
+async def test_an_agent_is_refused_the_pages_of_others(screen: Screen) -> None:
+    async with opened(screen, AGENT) as page:
+        for place in ("/lookup", "/requests", "/lists", "/board"):
+            answer = await page.goto(f"{screen.url}{place}")
+            assert answer is not None
+            assert answer.status == 403
+            await expect(page.get_by_role("alert")).to_contain_text("Your key does not open this page.")
+        assert await page.locator("nav.side a").all_inner_texts() == ["Try a call", "Record a stop"]
+
+
+async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Screen) -> None:
+    await check(screen.made, CLEAR)
+    await screen.made.app.tick()
+    async with opened(screen, OFFICER) as page:
+        await page.get_by_role("link", name="Look up a number").click()
+        await page.fill("[name=number]", CLEAR)
+        await page.fill("[name=purpose]", "letter of 24 November")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".whose h2")).to_have_text(CLEAR)
+        await page.get_by_role("link", name="Every rule, every fact").first.click()
+        await page.fill("[name=purpose]", "Garante, case 4711")
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Download").click()
+        assert (await download.value).suggested_filename.startswith("evidence-")
+
+
+async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
+    """Also those that a call skips: their rows had the CSS class of the link that skips the navigation, which is hidden."""
+    decided = (await check(screen.made, CLEAR))["decision_id"]
+    await screen.made.app.tick()
+    async with opened(screen, OFFICER) as page:
+        await page.goto(f"{screen.url}/decisions/{decided}")
+        rows = page.locator("table.rules tbody tr")
+        boxes = [await row.bounding_box() for row in await rows.all()]
+        assert len(boxes) == len(RULES)
+        assert [box for box in boxes if box is None or box["height"] < 20 or box["width"] < 200] == []
+        assert await rows.filter(has=page.locator(".result.skip")).count() > 0
+
+
+async def test_an_officer_closes_a_request(screen: Screen) -> None:
+    ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
+    await post(screen.made, f"/v1/subjects/{LISTED}/requests", ask)
+    async with opened(screen, OFFICER) as page:
+        await page.get_by_role("link", name="Requests of people").click()
+        case = page.get_by_role("article", name="Rectification")
+        await expect(case).to_contain_text("Due by 24/12/2026")
+        await case.get_by_text("Answer, refuse or extend it").click()
+        await case.locator("[name=reason]").fill("the entry was set right")
+        await case.get_by_role("button", name="Record it").click()
+        await expect(page.get_by_role("status")).to_contain_text("Closed. Rectification, acme")
+        await expect(page.get_by_role("article", name="Rectification")).to_have_count(0)
+        await expect(page.locator("tbody tr").first).to_contain_text("the entry was set right")
+
+
+async def test_a_supervisor_loads_a_list_and_sees_what_of_it_is_callable(
+    screen: Screen, tmp_path: Path
+) -> None:
+    file = tmp_path / "milan.csv"
+    file.write_text(f"number,basis\n{CLEAR},directory\n{LISTED},directory\n12,directory\n")
+    async with opened(screen, SUPERVISOR) as page:
+        await page.goto(f"{screen.url}/lists")
+        for name, value in {"id": "milan", "collected_by": "Acme", "collected_on": "2026-10-01"}.items():
+            await page.fill(f"[name={name}]", value)
+        await page.set_input_files("[name=file]", file)
+        await page.get_by_role("button", name="Load").click()
+        await expect(page.get_by_role("status")).to_contain_text("Of 3 rows 2 were taken")
+        await expect(page.locator("table")).to_contain_text(MARKUP)
+        await screen.made.app.tick()
+        await page.get_by_role("button", name="Preview milan").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Preview of milan", timeout=30_000)
+        await expect(page.locator(".figure")).to_contain_text("of 2 may be called now")
+        await expect(page.locator(".bars")).to_contain_text("Enrolled with the registry")
+
+
+async def test_language_and_theme_are_switched_and_kept(screen: Screen) -> None:
+    async with opened(screen) as page:
+        await page.get_by_role("button", name="IT, italiano").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Accedi")
+        await page.fill("[name=key]", OFFICER)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("In diretta")
+        await page.goto(f"{screen.url}/requests")
+        await page.get_by_role("button", name="Scuro").click()
+        await expect(page).to_have_url(f"{screen.url}/requests")
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        await expect(page.locator("html")).to_have_attribute("lang", "it")
+        await expect(page.locator("body")).to_have_css("background-color", "rgb(18, 20, 23)")
+
+
+async def test_everything_is_done_with_the_keyboard_alone(screen: Screen) -> None:
+    async with opened(screen) as page:
+        await expect(page.locator("[name=key]")).to_be_focused()
+        await page.keyboard.type(AGENT)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("[name=to]")).to_be_focused()
+        await page.keyboard.type(LISTED)
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type(CALLER)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#answer")).to_be_focused()
+        await expect(page.locator(".outcome .verdict")).to_have_text("Denied")
+        await page.goto(f"{screen.url}/revoke")
+        await page.locator(".skip-link").focus()
+        await expect(page.locator(".skip-link")).to_be_in_viewport()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("main")).to_be_focused()
+
+
+@pytest.mark.parametrize(("theme", "size"), [("light", "narrow"), ("dark", "wide")])
+async def test_no_page_has_a_serious_fault_of_accessibility_or_is_wider_than_its_screen(
+    screen: Screen, theme: str, size: str
+) -> None:
+    decided = (await check(screen.made, LISTED))["decision_id"]
+    language = "it-IT" if theme == "dark" else "en-GB"
+    async with opened(screen, size=size, theme=theme, language=language) as page:
+        await sound(page)
+        await page.fill("[name=key]", OFFICER)
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector('#board[data-messages="2"]')
+        for place in PLACES:
+            if place:
+                await page.goto(f"{screen.url}{place}")
+            await sound(page)
+        await tried(page, screen, LISTED)
+        await sound(page)
+        await page.goto(f"{screen.url}/decisions/{decided}")
+        await sound(page)
+
+
+async def sound(page: Page) -> None:
+    """By axe at the size it is opened in, and by the width of the document in every size."""
+    session = await page.context.new_cdp_session(page)
+    await session.send("Runtime.evaluate", {"expression": AXE})
+    asked = "axe.run({resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 120)])))"
+    told = await session.send("Runtime.evaluate", {"expression": asked, "awaitPromise": True})
+    found = [each for each in json.loads(told["result"]["value"]) if each[0] in GRAVE]
+    assert found == [], page.url
+    for width, height in SIZES.values():
+        await page.set_viewport_size({"width": width, "height": height})
+        asked = "document.documentElement.scrollWidth - innerWidth"
+        told = await session.send("Runtime.evaluate", {"expression": asked})
+        assert told["result"]["value"] <= 0, (page.url, width)
+    await session.detach()

@@ -1,0 +1,471 @@
+"""The door for Asterisk, asked by an Asterisk that notes whatever the real one would choke on."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
+
+from dialgate import decision_log
+from dialgate.config.configuration import ConfigError
+from dialgate.config.listeners import FastAgi
+from dialgate.interfaces.deadline_timer import Due
+from dialgate.interfaces.fastagi.protocol import (
+    Environment,
+    Hangup,
+    Listener,
+    NotAgi,
+    Reply,
+    set_variable,
+    set_variables,
+)
+from dialgate.interfaces.fastagi.server import FastAgi as Door
+from dialgate.interfaces.refusal_log import RefusalLog
+from dialgate.tools.conformance.asterisk import Channel, Temper, agi
+from tests.support import pbx
+from tests.support.pbx import Pbx, told
+from tests.support.running_gate import serving
+from tests.support.world import CALLER, CLEAR, KEY, LISTED, SCOPES, client, write_folder
+
+ALLOW, LISTED_DENY = ("allow", ""), ("deny", "registry.listed")
+
+
+@pytest.fixture
+async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
+    async with pbx.opened(tmp_path) as made:
+        yield made
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_lawful_call_is_allowed_and_the_channel_knows_the_decision(asterisk: Pbx) -> None:
+    channel = await asterisk.checked(CLEAR)
+    assert told(channel) == ALLOW
+    assert channel.variables["AGISTATUS"] == "SUCCESS"
+    assert channel.variables["DG_DECISION_ID"]
+    assert channel.violations == []
+
+
+async def test_an_unlawful_call_is_denied_with_its_reason(asterisk: Pbx) -> None:
+    channel = await asterisk.checked(LISTED)
+    assert told(channel) == LISTED_DENY
+    assert (channel.variables["DG_NOT_BEFORE"], channel.violations) == ("", [])
+
+
+async def test_deny_is_said_first_and_then_the_answer_at_once_with_the_decision_last(asterisk: Pbx) -> None:
+    """A connection that breaks anywhere between leaves the channel denied."""
+    channel = await asterisk.checked(CLEAR)
+    first, answer = channel.said
+    assert first == 'SET VARIABLE DG_DECISION "deny"'
+    name = channel.variables["DG_DECISION_ID"]
+    assert (
+        answer
+        == f'SET VARIABLE ARRAY(DG_REASON,DG_DECISION_ID,DG_NOT_BEFORE,DG_CLASS,DG_DECISION) ",{name},,,allow"'
+    )
+
+
+async def test_what_an_earlier_call_left_on_the_channel_is_overwritten(asterisk: Pbx) -> None:
+    left = {"DG_DECISION": "allow", "DG_REASON": "x", "DG_DECISION_ID": "x", "DG_NOT_BEFORE": "x"}
+    channel = await asterisk.checked(LISTED, variables=left)
+    assert told(channel) == LISTED_DENY
+    assert "x" not in channel.variables.values()
+
+
+async def test_a_channel_that_asks_twice_is_counted_once(asterisk: Pbx) -> None:
+    """As when the first trunk was busy and the dialplan tries the next."""
+    first, second = [await asterisk.checked(CLEAR) for _ in range(2)]
+    other = await asterisk.checked(CLEAR, uniqueid="1795510800.2")
+    assert first.variables["DG_DECISION_ID"] == second.variables["DG_DECISION_ID"]
+    assert other.variables["DG_DECISION_ID"] != first.variables["DG_DECISION_ID"]
+
+
+async def test_a_call_may_be_stricter_than_its_campaign(asterisk: Pbx) -> None:
+    assert told(await asterisk.checked(CLEAR, "ai_voice")) == ("deny", "consent.missing")
+
+
+ODD = [
+    ("check", ("", "", ""), ("deny", "number.invalid")),
+    ("check", (), ("deny", "number.invalid")),
+    ("check", (CLEAR, "unknown", "acme-fibre"), ("deny", "caller_id.withheld")),
+    ("check", (CLEAR, CALLER, "no-such"), ("deny", "campaign.unknown")),
+    ("check", (CLEAR, CALLER, "acme-fibre", "loud"), ("deny", "request.invalid")),
+    ("check", ("1" * 300, CALLER, "acme-fibre"), ("deny", "request.invalid")),
+    ("check", (f"{CLEAR}\ufffd", CALLER, "acme-fibre"), ("deny", "number.invalid")),
+    ("check", ('"', CALLER, "acme-fibre"), ("deny", "number.invalid")),
+    ("check", (CLEAR, '"', "acme-fibre"), ("deny", "caller_id.withheld")),
+    ("check", (CLEAR, CALLER, "a" * 4096), ("deny", "request.invalid")),
+    ("check", ("$(rU{rest.escape})", CALLER, "acme-fibre"), ("deny", "number.invalid")),
+    ("elsewhere", (CLEAR, CALLER, "acme-fibre"), ("deny", "path.unknown")),
+    ("", (CLEAR, CALLER, "acme-fibre"), ("deny", "path.unknown")),
+    ("check?x=1", (CLEAR, CALLER, "acme-fibre"), ALLOW),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "answer"), ODD)
+async def test_whatever_is_asked_gets_an_answer(
+    asterisk: Pbx, script: str, arguments: tuple[str, ...], answer: tuple[str, str]
+) -> None:
+    channel = asterisk.channel()
+    await asterisk.agi(channel, script, *arguments)
+    assert (told(channel), channel.violations) == (answer, [])
+
+
+# ---- VICIdial --------------------------------------------------------------------------------------------------------
+
+CODE = "V7152252280000844707"
+
+
+async def test_vicidial_learns_of_a_denial_in_its_own_words(asterisk: Pbx) -> None:
+    channel = await asterisk.checked(LISTED, CODE, "acme-fibre", script="vicidial")
+    assert told(channel) == LISTED_DENY
+    assert (channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]) == ("DNC", "34")
+
+
+async def test_vicidial_keeps_a_lead_that_could_not_be_judged(asterisk: Pbx) -> None:
+    """An outage is no reason to mark a lead as one that may never be called."""
+    await asterisk.made.app._store.close()
+    channel = await asterisk.checked(CLEAR, CODE, "acme-fibre", script="vicidial")
+    assert told(channel) == ("deny", "gate.unavailable")
+    assert channel.variables["DIALSTATUS"] == "CONGESTION"
+
+
+@pytest.mark.parametrize(
+    ("code", "known"), [(CODE, True), ("DC7152252280000844707", True), ("Mario Rossi", False)]
+)
+async def test_vicidials_call_code_names_the_call(asterisk: Pbx, code: str, known: bool) -> None:
+    """The same code is the same call whatever channel asks; any other name says nothing of the call."""
+    channels = [
+        await asterisk.checked(CLEAR, code, "acme-fibre", script="vicidial", uniqueid=f"1.{at}")
+        for at in range(2)
+    ]
+    assert [told(channel) for channel in channels] == [ALLOW, ALLOW]
+    assert len({channel.variables["DG_DECISION_ID"] for channel in channels}) == (1 if known else 2)
+    assert "DIALSTATUS" not in channels[0].variables
+
+
+# ---- a bad day -------------------------------------------------------------------------------------------------------
+
+HARMLESS = [
+    Temper(extra=("agi_future: yes", "agi_colon: a: b", "agi_empty:")),
+    Temper(arguments_first=True),
+    Temper(replies={"SET VARIABLE DG_DECISION": "100 result=0 Trying...\n200 result=1"}),
+]  # fmt: skip
+FATAL = [
+    Temper(hangup_before=1),
+    *(Temper(replies={f"SET VARIABLE {command}": reply})
+      for command in ("DG_DECISION", "ARRAY")
+      for reply in ("511 Command Not Permitted on a dead channel or intercept routine",
+                    "520-Invalid command syntax.  Proper usage follows:\n200 result=1\n520 End of proper usage.",
+                    "510 Invalid or unknown command", "200 result=-1", "what?", "x" * 9000)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("temper", HARMLESS)
+async def test_what_is_new_or_in_another_order_is_no_matter(asterisk: Pbx, temper: Temper) -> None:
+    assert told(await asterisk.checked(CLEAR, temper=temper)) == ALLOW
+
+
+@pytest.mark.parametrize("temper", FATAL)
+async def test_a_channel_on_which_something_fails_is_never_allowed(asterisk: Pbx, temper: Temper) -> None:
+    channel = await asterisk.checked(CLEAR, temper=temper)
+    assert (channel.variables.get("DG_DECISION", "deny"), channel.violations) == ("deny", [])
+    assert told(await asterisk.checked(CLEAR)) == ALLOW, "the next call is served"
+
+
+async def test_an_allow_to_a_caller_who_hangs_up_meanwhile_is_none(asterisk: Pbx) -> None:
+    """It was said already; AGISTATUS, which every dialplan of ours asks for, says what became of the call."""
+    channel = await asterisk.checked(CLEAR, temper=Temper(hangup_before=2))
+    assert (channel.variables["AGISTATUS"], channel.violations) == ("HANGUP", [])
+
+
+NOT_AGI = [
+    b"agi_network_script: check\nagi_arg_1: 1\nagi_arg_1: 2\n\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"agi_network yes\n\n",
+    b"\0" * 100 + b"\n",
+    b"agi_x: " + b"y" * 40_000,
+    b"agi_x: 1\n" * 5000,
+]
+
+
+@pytest.mark.parametrize("sent", NOT_AGI)
+async def test_what_is_not_asterisk_is_hung_up_on_without_a_word(asterisk: Pbx, sent: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+    writer.write(sent)
+    with suppress(ConnectionResetError):  # it had not read all of it
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("between", [b"510 Invalid or unknown command\n", b"HANGUP\n510 x\n", b"what?\n"])
+async def test_replies_that_come_in_the_same_breath_as_a_failure_do_not_make_it_good(
+    asterisk: Pbx, between: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+    writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\nagi_arg_2: {CALLER}\n".encode())
+    writer.write(b"agi_arg_3: acme-fibre\n\n")
+    assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
+    writer.write(between + b"200 result=1\n" * 9)
+    assert b"allow" not in await asyncio.wait_for(reader.read(), 2)
+    writer.close()
+
+
+async def test_a_half_closed_socket_is_told_no_more_than_a_denial(asterisk: Pbx) -> None:
+    """Asterisk that has sent its environment and will not answer: the first word stays the only one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+    writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 2) == b'SET VARIABLE DG_DECISION "deny"\n'
+    writer.close()
+
+
+async def test_a_decision_that_asterisk_does_not_take_is_logged(tmp_path: Path) -> None:
+    """It has not replied to the first word by the deadline: the call ends as denied, without a reason on the channel."""
+    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.5}) as asterisk:
+        with capture_logs() as lines:
+            reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+            writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
+            assert await asyncio.wait_for(reader.read(), 5) == b'SET VARIABLE DG_DECISION "deny"\n'
+            writer.close()
+    reasons = [line["reason"] for line in lines if line["event"] == "calls refused"]
+    assert reasons == ["Asterisk did not reply to the command before the decision"]
+
+
+def test_refusals_are_logged_once_a_second_and_reason_and_counted() -> None:
+    now = [100.0]
+    refusals = RefusalLog("fastagi", lambda: now[0])
+    with capture_logs() as lines:
+        for at, reason in (
+            (0, "late"),
+            (0.1, "late"),
+            (0.9, "late"),
+            (0.9, "full"),
+            (1.0, "late"),
+            (1.5, "late"),
+        ):
+            now[0] = 100 + at
+            refusals.add(reason, waited=0.25049)
+    assert [(line["reason"], line["calls"], line["waited"]) for line in lines] == [
+        ("late", 1, 0.25), ("full", 1, 0.25), ("late", 3, 0.25),
+    ]  # fmt: skip
+
+
+# ---- the deadline ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) -> None:
+    """Even where the answer is on its way: the log's turn is taken, so that no decision can be written. Nobody gives it back before
+    the answer is here."""
+    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
+        app, loop = asterisk.made.app, asyncio.get_running_loop()
+        with capture_logs() as lines:
+            async with app._recorder.turn:
+                begun = loop.time()
+                channel = await asterisk.checked(CLEAR)
+                took = loop.time() - begun
+        assert told(channel) == ("deny", "gate.unavailable")
+        assert took > 1
+        assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 1
+        (line,) = [line for line in lines if line["event"] == "calls refused"]
+        assert (line["component"], line["reason"], line["calls"]) == (
+            "fastagi",
+            "no decision by the deadline",
+            1,
+        )
+        assert 1 < line["waited"] <= took
+        assert told(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
+
+
+async def test_who_asks_when_others_have_waited_long_is_told_at_once(tmp_path: Path) -> None:
+    """By one command, so that what an earlier call left on the channel is overwritten; and nothing is decided for them."""
+    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
+        app, waiting = asterisk.made.app, asterisk.server.undecided
+        records = app.status().records
+        async with app._recorder.turn:
+            reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+            writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
+            assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
+            waiting.update({call: since - 0.7 for call, since in waiting.items()})
+            with capture_logs() as lines:
+                shed = [await asterisk.checked(CLEAR, uniqueid=f"2.{at}") for at in range(3)]
+            writer.close()
+            while waiting:  # noqa: ASYNC110 - until the server has seen it
+                await asyncio.sleep(0)
+        assert {told(each) for each in shed} == {("deny", "gate.unavailable")}
+        assert [len(each.said) for each in shed] == [1, 1, 1]
+        assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 3
+        refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
+        assert set(refused) == {"earlier calls have waited too long for a decision"}
+        assert told(await asterisk.checked(LISTED, uniqueid="3.1")) == LISTED_DENY
+        assert app.status().records <= records + 4, "grounds and decision of the last; of the first, if begun"
+
+
+class Asker:
+    was_late = False
+
+    def late(self) -> None:
+        self.was_late = True
+
+
+@pytest.mark.parametrize("behind", [0.0, 0.03])
+async def test_a_deadline_is_met_early_by_what_the_loop_was_last_behind(behind: float) -> None:
+    """No denial later than 250 ms after the call came, though the next look at the clock is 5 ms and `behind` away."""
+    now = 0.0
+    due = Due(0.25, lambda: now)
+    due.add(Asker(), 0.25)
+    now = 0.005 + behind
+    due.over()
+    asker, gone = Asker(), Asker()
+    due.add(asker, 0.25)
+    due.drop(gone, due.add(gone, 0.25))
+    begun = now
+    while not asker.was_late:
+        now += 0.005
+        due.over()
+    assert 0.25 - 0.011 - 2 * behind <= now - begun <= 0.25
+    assert not gone.was_late
+
+
+async def test_a_peer_that_says_nothing_is_closed_at_the_deadline(tmp_path: Path) -> None:
+    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.1}) as asterisk:
+        reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+
+
+async def test_one_connection_too_many_is_closed_without_a_word(tmp_path: Path) -> None:
+    async with pbx.opened(tmp_path, fastagi={"connections": 1}) as asterisk:
+        _, first = await asyncio.open_connection("127.0.0.1", asterisk.port)
+        first.write(b"agi_network: yes\n")
+        channel = await asterisk.checked(CLEAR)
+        assert (channel.variables["AGISTATUS"], "DG_DECISION" in channel.variables) == ("SUCCESS", False)
+        first.close()
+
+
+async def test_closing_answers_who_is_being_answered(tmp_path: Path) -> None:
+    async with pbx.opened(tmp_path) as asterisk:
+        reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
+        writer.write(f"agi_network_script: check\nagi_arg_1: {LISTED}\n\n".encode())
+        assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
+        closing = asyncio.create_task(asterisk.server.close())
+        writer.write(b"200 result=1\n")
+        assert (await reader.readline()).startswith(b"SET VARIABLE ARRAY(DG_REASON,")
+        writer.close()
+        await closing
+
+
+async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(asterisk: Pbx) -> None:
+    config = asterisk.made.app.config
+    taken = replace(config, settings=replace(config.settings, fastagi=FastAgi(port=asterisk.port)))
+    asterisk.made.app.gate.config = taken
+    with pytest.raises(ConfigError, match=r"fastagi: 127\.0\.0\.1"):
+        await Door(asterisk.made.app).start()
+
+
+# ---- who may ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"sources": ["192.0.2.0/24"]}, "auth.missing"), ({"scopes": ["simulate"]}, "auth.scope")],
+)
+async def test_who_may_not_ask_is_denied_and_told_why(
+    tmp_path: Path, changes: dict[str, list[str]], code: str
+) -> None:
+    async with pbx.opened(tmp_path) as asterisk:
+        app = asterisk.made.app
+        app.reload(pbx.reconfigured(app.config, changes))
+        assert told(await asterisk.checked(CLEAR)) == ("deny", code)
+
+
+async def test_a_client_of_another_controller_knows_no_campaign_of_this_one(tmp_path: Path) -> None:
+    async with pbx.opened(tmp_path) as asterisk:
+        app = asterisk.made.app
+        app.reload(pbx.reconfigured(app.config, {"controllers": []}))
+        assert told(await asterisk.checked(CLEAR)) == ("deny", "campaign.unknown")
+
+
+async def test_every_allow_that_was_told_is_in_the_log(asterisk: Pbx) -> None:
+    channels = await asyncio.gather(
+        *(asterisk.checked(to, uniqueid=f"1.{at}") for at in range(3) for to in (CLEAR, LISTED))
+    )
+    allowed = sum(told(channel)[0] == "allow" for channel in channels)
+    report = decision_log.verify(asterisk.made.app.config.data / "log")
+    assert (report.ok, report.allows, report.denies) == (True, allowed, len(channels) - allowed)
+
+
+# ---- the protocol, without sockets -----------------------------------------------------------------------------------
+
+CONVERSATION = (
+    b"agi_network: yes\nagi_network_script: check\nagi_callerid: unknown\nagi_arg_1: a: b\nagi_arg_2:\n\n"
+    b"200 result=1\nHANGUP\n200 result=1 (a (b)\n200 result= (timeout)\n520-Usage\n200 result=1\n520 End.\n"
+    b"511 Command Not Permitted\n"
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8192])
+def test_it_is_no_matter_in_what_pieces_the_bytes_come(size: int) -> None:
+    listener = Listener()
+    pieces = [CONVERSATION[at : at + size] for at in range(0, len(CONVERSATION), size)]
+    said = [each for piece in pieces for each in listener.feed(piece)]
+    environment = said.pop(0)
+    assert isinstance(environment, Environment)
+    assert (environment.script, environment.arguments) == ("check", ("a: b", ""))
+    assert said == [
+        Reply(200, "1"),
+        Hangup(),
+        Reply(200, "1", "a (b"),
+        Reply(200, "", "timeout"),
+        Reply(520),
+        Reply(511),
+    ]
+
+
+@pytest.mark.parametrize("value", ['a"b', "a\\b", "a\nb", "a b", "a,b", "x" * 257, "\u00e9"])
+def test_nothing_that_would_have_to_be_escaped_is_ever_written(value: str) -> None:
+    with pytest.raises(ValueError, match="may not stand"):
+        set_variable("DG_REASON", value)
+    with pytest.raises(ValueError, match="may not stand"):
+        set_variable(value, "x")
+    with pytest.raises(ValueError, match="may not stand"):
+        set_variables([("DG_REASON", value), ("DG_DECISION", "deny")])
+
+
+def test_an_answer_that_is_none_ends_the_talk_without_being_repeated() -> None:
+    listener = Listener()
+    list(listener.feed(b"agi_network: yes\n\n"))
+    with pytest.raises(NotAgi) as raised:
+        list(listener.feed(b"0612345678\n"))
+    assert "0612345678" not in str(raised.value)
+
+
+# ---- as it is run ----------------------------------------------------------------------------------------------------
+
+
+async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path: Path) -> None:
+    """On `dialgate serve`. As many as this process may open, where that is fewer."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = min(10_000, hard - 1_000)
+    path = write_folder(
+        tmp_path,
+        clients=[client("tests", KEY, *SCOPES), pbx.PBX],
+        fastagi={"port": 0, "deadline_seconds": 10},
+    )
+    async with serving(path) as app:
+        port = app.port("fastagi")
+        idle = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(wanted)]
+        channel = Channel(extension=LISTED, caller=CALLER)
+        begun = asyncio.get_running_loop().time()
+        await agi(channel, f"agi://127.0.0.1:{port}/check", LISTED, CALLER, "acme-fibre")
+        assert told(channel)[0] == "deny"
+        assert channel.variables["DG_DECISION_ID"], "decided, and not merely refused"
+        assert asyncio.get_running_loop().time() - begun < 5
+        for each in idle:
+            each.close()

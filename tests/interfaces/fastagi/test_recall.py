@@ -1,0 +1,174 @@
+"""The recall line: who calls back is answered, may stop the calls, and has proved that the number is called back."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dialgate.interfaces.fastagi.recall import LANGUAGES
+from dialgate.tools.conformance import dialplan
+from dialgate.tools.conformance.asterisk import Temper
+from tests.support import pbx
+from tests.support.pbx import Pbx, told
+from tests.support.world import CALLER, CLEAR, CONFIG
+
+LINE = "+390299000000"  # a caller ID that must be recallable
+ASKED = count()
+DIALPLAN = CONFIG.parent / "deploy" / "asterisk" / "dialgate-recall.conf"
+MENU = 'GET DATA "dialgate/it/menu" 5000 1'
+
+
+@pytest.fixture
+async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
+    async with pbx.opened(tmp_path) as made:
+        pbx.present(made.made.app, LINE)
+        yield made
+
+
+async def called_back(
+    asterisk: Pbx,
+    caller: str = CLEAR,
+    called: str = LINE,
+    *,
+    temper: Temper | None = None,
+    language: str = "it",
+) -> list[str]:
+    """What was said to someone who calls back."""
+    channel = asterisk.channel(called, temper=temper or Temper(), language=language)
+    channel.caller = caller
+    await asterisk.agi(channel, "recall")
+    assert channel.violations == []
+    return channel.said
+
+
+async def checked(asterisk: Pbx, shown: str = CALLER) -> tuple[str, str]:
+    """A call from `shown` to the person, asked anew."""
+    channel = asterisk.channel(CLEAR)
+    channel.uniqueid = f"2.{next(ASKED)}"
+    await asterisk.agi(channel, "check", CLEAR, shown, "acme-fibre")
+    return told(channel)
+
+
+async def test_who_calls_back_hears_who_called_and_for_whom(asterisk: Pbx) -> None:
+    said = await called_back(asterisk)
+    assert said == [
+        "ANSWER",
+        'STREAM FILE "dialgate/it/welcome" "1"',
+        'STREAM FILE "dialgate/it/who-acme" "1"',
+        MENU,
+        MENU,
+        'STREAM FILE "dialgate/it/goodbye" ""',
+        "HANGUP",
+    ]
+
+
+async def test_a_key_press_stops_the_calls(asterisk: Pbx) -> None:
+    assert await checked(asterisk) == ("allow", "")
+    said = await called_back(asterisk, temper=Temper(keys=("1",)))
+    assert said.count(MENU) == 1
+    assert 'STREAM FILE "dialgate/it/stopped" ""' in said
+    assert await checked(asterisk) == ("deny", "revocation.revoked")
+    async with asterisk.made.client.get(
+        "/v1/revocations", params={"number": CLEAR, "purpose": "complaint"}
+    ) as answer:
+        entry = (await answer.json())["entries"][0]
+    assert (entry["channel"], entry["proof"], entry["actor"]) == ("recall", "recall:1795510800.1", "pbx")
+
+
+@pytest.mark.parametrize("during", ["welcome", "who-acme"])
+async def test_a_key_pressed_before_the_menu_stops_the_calls(asterisk: Pbx, during: str) -> None:
+    """Who calls is announced all the same, and the menu is not read any more."""
+    assert await checked(asterisk) == ("allow", "")
+    said = await called_back(asterisk, temper=Temper(early={f"dialgate/it/{during}": "1"}))
+    keys = '""' if during == "welcome" else '"1"'
+    assert said[2:] == [
+        f'STREAM FILE "dialgate/it/who-acme" {keys}',
+        'STREAM FILE "dialgate/it/stopped" ""',
+        'STREAM FILE "dialgate/it/goodbye" ""',
+        "HANGUP",
+    ]
+    assert await checked(asterisk) == ("deny", "revocation.revoked")
+
+
+async def test_a_key_pressed_early_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
+    await asterisk.made.app._store.close()
+    said = await called_back(asterisk, temper=Temper(early={"dialgate/it/welcome": "1"}))
+    assert 'STREAM FILE "dialgate/it/failed" ""' in said
+    assert not [line for line in said if "stopped" in line]
+
+
+@pytest.mark.parametrize("called", ["+390299000000", "390299000000", "0299000000"])
+async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: str) -> None:
+    """Also on a default Asterisk, whose channels are English."""
+    text = DIALPLAN.read_text().replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}")
+    channel = asterisk.channel(called, language="en")
+    assert await dialplan.call(text, "dialgate-recall", channel) == ""
+    assert channel.said[:2] == ["ANSWER", 'STREAM FILE "dialgate/it/welcome" "1"']
+    assert channel.ended
+
+
+async def test_another_key_stops_nothing(asterisk: Pbx) -> None:
+    said = await called_back(asterisk, temper=Temper(keys=("5",)))
+    assert said.count(MENU) == 2
+    assert await checked(asterisk) == ("allow", "")
+
+
+async def test_a_call_that_was_answered_here_proves_the_number_recallable(asterisk: Pbx) -> None:
+    """Until then the same caller ID is refused; the proof expires as the law's file says."""
+    assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
+    await called_back(asterisk)
+    await asterisk.made.app.tick()
+    assert await checked(asterisk, LINE) == ("allow", "")
+
+
+UNANSWERED: list[dict[str, Any]] = [
+    {"replies": {"ANSWER": "200 result=-1"}},
+    {"replies": {"STREAM FILE": "200 result=-1 endpos=0"}},
+    {"replies": {"ANSWER": "511 Command Not Permitted on a dead channel or intercept routine"}},
+    {"hangup_before": 1},
+]
+
+
+@pytest.mark.parametrize("temper", UNANSWERED)
+async def test_a_call_that_was_not_answered_proves_nothing(asterisk: Pbx, temper: dict[str, Any]) -> None:
+    await called_back(asterisk, temper=Temper(**temper))
+    await asterisk.made.app.tick()
+    assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
+
+
+async def test_a_withheld_number_is_told_how_else_to_stop(asterisk: Pbx) -> None:
+    said = await called_back(asterisk, "unknown")
+    assert 'STREAM FILE "dialgate/it/withheld" ""' in said
+    assert MENU not in said
+
+
+async def test_a_stop_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
+    await asterisk.made.app._store.close()
+    said = await called_back(asterisk, temper=Temper(keys=("1",)))
+    assert 'STREAM FILE "dialgate/it/failed" ""' in said
+    assert not [line for line in said if "stopped" in line]
+
+
+@pytest.mark.parametrize("called", ["0299000000", "390299000000", "00390299000000"])
+async def test_the_trunk_may_write_the_dialled_number_its_own_way(asterisk: Pbx, called: str) -> None:
+    assert "ANSWER" in await called_back(asterisk, called=called)
+
+
+@pytest.mark.parametrize("called", ["+390299000001", "9000000", "s", "00"])
+async def test_a_number_that_is_not_the_clients_is_not_answered(asterisk: Pbx, called: str) -> None:
+    assert "ANSWER" not in await called_back(asterisk, called=called)
+
+
+@pytest.mark.parametrize(("language", "spoken"), [("en", "en"), ("en_GB", "en"), ("de", "it")])
+async def test_it_speaks_the_channels_language_or_italian(asterisk: Pbx, language: str, spoken: str) -> None:
+    assert f'STREAM FILE "dialgate/{spoken}/welcome" "1"' in await called_back(asterisk, language=language)
+
+
+def test_every_prompt_has_its_text_in_every_language() -> None:
+    prompts = {"welcome", "menu", "stopped", "withheld", "failed", "goodbye"}
+    for language in LANGUAGES:
+        found = {path.stem for path in (CONFIG / "prompts" / language).glob("*.txt")}
+        assert {name for name in found if not name.startswith("who-")} == prompts
+        assert "who-acme" in found

@@ -1,0 +1,1 @@
+"""Tests of `dialgate.interfaces.http` and of the client in Python."""

@@ -1,0 +1,416 @@
+"""Dialers that speak a language of their own: AuthZEN, FreeSWITCH's modules, webhooks by profile."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+from xml.etree import ElementTree as ET
+
+import decern
+import pytest
+import yaml
+from msgspec.structs import replace
+
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
+from dialgate.config.listeners import Limits
+from dialgate.config.webhook_dialects import WebhookError, parse_profile
+from tests.support import pbx, world
+from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
+
+Fields = dict[str, Any]
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[World]:
+    """As everywhere, with the webhook profiles that are shipped, and a client that is known by its address."""
+    shutil.copytree(CONFIG / "webhooks", tmp_path / "webhooks")
+    clients = [world.client("tests", KEY, *world.SCOPES), pbx.PBX]
+    async with world.running(tmp_path, clients=clients) as made:
+        await world.load_list(made)
+        yield made
+
+
+async def post(made: World, path: str, status: int = 200, **given: Any) -> Any:
+    async with made.client.post(path, **given) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json()
+
+
+async def broken(made: World) -> None:
+    """From now on the gate cannot record."""
+    await made.app._store.close()
+
+
+# ---- AuthZEN ---------------------------------------------------------------------------------------------------------
+
+ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
+
+
+def evaluation(to: str = CLEAR, **changes: Any) -> Fields:
+    return {
+        "subject": {"type": "campaign", "id": "acme-fibre", "properties": {"caller_id": CALLER}},
+        "action": {"name": "call"},
+        "resource": {"type": "phone_number", "id": to},
+        **changes,
+    }
+
+
+async def test_authzen_allows_and_denies_with_the_same_decision_behind_it(running: World) -> None:
+    told = await post(running, ONE, json=evaluation())
+    assert (told["decision"], told["context"]["to"], told["context"]["from"]) == (True, CLEAR, CALLER)
+    assert told["context"]["decision_id"]
+    told = await post(running, ONE, json=evaluation(LISTED))
+    assert told["decision"] is False
+    assert told["context"]["reasons"][0]["code"] == "registry.listed"
+
+
+async def test_authzen_takes_the_call_id_and_a_stricter_type_from_the_context(running: World) -> None:
+    context = {"call_id": "c-1", "weather": {"sunny": True}}
+    first, second = [await post(running, ONE, json=evaluation(context=context)) for _ in range(2)]
+    assert first["context"]["decision_id"] == second["context"]["decision_id"]
+    told = await post(running, ONE, json=evaluation(context={"call_type": "ai_voice"}))
+    assert told["context"]["reasons"][0]["code"] == "consent.missing"
+
+
+async def test_authzen_says_503_and_false_when_the_gate_cannot_decide(running: World) -> None:
+    await broken(running)
+    told = await post(running, ONE, 503, json=evaluation())
+    assert (told["decision"], "decision_id" in told["context"]) == (False, False)
+
+
+ILL_FORMED = [
+    ({}, ""),
+    (evaluation(subject={"type": "user", "id": "x"}), "subject.type"),
+    (evaluation(action={"name": "read"}), "action.name"),
+    (evaluation(resource={"type": "document", "id": "1"}), "resource.type"),
+    (evaluation(resource={"type": "phone_number"}), "resource"),
+    (evaluation(resource={"type": "phone_number", "id": 390612345678}), "resource.id"),
+    (evaluation(context={"call_type": "loud"}), "call_type"),
+    (evaluation(subject={"type": "campaign", "id": "x", "properties": {"caller_id": ["x"]}}), "from"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), ILL_FORMED)
+async def test_authzen_refuses_what_it_does_not_know_without_a_decision(
+    running: World, body: Fields, field: str
+) -> None:
+    told = await post(running, ONE, 400, json=body)
+    assert told["error"]["code"] == "request.invalid"
+    assert told["error"]["field"].startswith(field)
+
+
+SEMANTICS = [
+    ("execute_all", [True, False, False, True]),
+    ("deny_on_first_deny", [True, False]),
+    ("permit_on_first_permit", [True]),
+]
+
+
+@pytest.mark.parametrize(("semantic", "decisions"), SEMANTICS)
+async def test_many_evaluations_share_what_stands_at_the_top(
+    running: World, semantic: str, decisions: list[bool]
+) -> None:
+    """An ill-formed one is denied in its place, with its error; the others are served."""
+    each = [{"resource": {"type": "phone_number", "id": to}} for to in (CLEAR, LISTED, CLEAR, CLEAR)]
+    each[2] = {"resource": {"type": "fax"}}
+    body = {**evaluation(), "evaluations": each, "options": {"evaluations_semantic": semantic}}
+    told = (await post(running, MANY, json=body))["evaluations"]
+    assert [one["decision"] for one in told] == decisions
+    if semantic == "execute_all":
+        assert told[2]["context"]["error"]["status"] == 400
+
+
+async def test_many_without_any_are_one(running: World) -> None:
+    assert (await post(running, MANY, json=evaluation()))["decision"] is True
+
+
+async def test_authzen_tells_where_it_is_and_gives_back_the_requests_name(running: World) -> None:
+    async with running.client.get("/.well-known/authzen-configuration") as answer:
+        told = await answer.json()
+    assert told["access_evaluation_endpoint"] == f"http://127.0.0.1:{running.port}{ONE}"
+    headers = {"X-Request-ID": "b-17"}
+    for body, key in ((evaluation(), KEY), ({}, KEY), (evaluation(), "wrong")):
+        sent = headers | {"Authorization": f"Bearer {key}"}
+        async with running.client.post(told["access_evaluation_endpoint"], json=body, headers=sent) as answer:
+            assert answer.headers["X-Request-ID"] == "b-17"
+
+
+async def test_a_client_of_somebody_elses_understands_our_authzen(running: World) -> None:
+    client = decern.Client(f"http://127.0.0.1:{running.port}", token=KEY)
+    subject = evaluation()["subject"]
+    for to, allowed in ((CLEAR, True), (LISTED, False)):
+        ask = partial(client.evaluate, subject, "call", {"type": "phone_number", "id": to})
+        assert (await asyncio.to_thread(ask)).allowed is allowed
+    await broken(running)
+    with pytest.raises(decern.DecernError):
+        await asyncio.to_thread(ask)
+
+
+# ---- FreeSWITCH ------------------------------------------------------------------------------------------------------
+
+HTTAPI, DIALPLAN = "/v1/freeswitch/httapi", "/v1/freeswitch/dialplan"
+
+
+def query(to: str = CLEAR, **more: str) -> str:
+    return urlencode({"to": to, "from": CALLER, "campaign": "acme-fibre", **more})
+
+
+async def xml(made: World, method: str, url: str, **given: Any) -> ET.Element:
+    async with made.client.request(method, url, **given) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/xml"), await answer.text()
+        return ET.fromstring(await answer.text())
+
+
+def work(document: ET.Element) -> tuple[str, str]:
+    """What is to be done, and the decision that is set."""
+    (done,) = list(document.find("work") or [])
+    return done.tag, document.findtext("variables/dg_decision") or ""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_httapi_goes_on_after_an_allow_and_hangs_up_otherwise(running: World, method: str) -> None:
+    assert work(await xml(running, method, f"{HTTAPI}?{query()}")) == ("break", "allow")
+    assert work(await xml(running, method, f"{HTTAPI}?{query(LISTED)}")) == ("hangup", "deny")
+
+
+async def test_a_channel_that_asks_httapi_again_is_the_same_call(running: World) -> None:
+    data = {"session_id": "u-1", "hostname": "fs", "Caller-Destination-Number": "1", "to": LISTED}
+    ids = set()
+    for _ in range(2):
+        told = await xml(running, "POST", f"{HTTAPI}?{query()}", data=data)
+        ids.add(told.findtext("variables/dg_decision_id"))
+    assert len(ids) == 1
+    told = await xml(running, "POST", f"{HTTAPI}?{query()}", data={**data, "exiting": "true"})
+    assert work(told) == ("break", "")
+
+
+AMISS = [
+    ("", {}),
+    (f"{query()}&to={quote(LISTED)}", {}),
+    (query(call_type="loud"), {}),
+    (f"{query()}&x=%ff", {}),
+    (f"{query()}&token=x", {}),
+    (query(), {"headers": {"Authorization": "Bearer wrong"}}),
+    (query(campaign="no-such"), {}),
+]
+
+
+@pytest.mark.parametrize(("asked", "given"), AMISS)
+async def test_whatever_is_wrong_freeswitch_is_told_to_hang_up(
+    running: World, asked: str, given: Fields
+) -> None:
+    """With a 200: after anything else it would go on."""
+    assert work(await xml(running, "POST", f"{HTTAPI}?{asked}", **given)) == ("hangup", "deny")
+    url = f"{DIALPLAN}?bridge=sofia/gateway/trunk&{asked}"
+    told = actions(await xml(running, "POST", url, data={"section": "dialplan"}, **given))
+    assert told[-1] == ("hangup", "CALL_REJECTED")
+    assert "bridge" not in [name for name, _ in told]
+
+
+async def test_freeswitch_may_try_again_later_where_the_gate_cannot_decide(running: World) -> None:
+    await broken(running)
+    document = await xml(running, "POST", f"{HTTAPI}?{query()}")
+    assert [each.get("cause") for each in document.iter("hangup")] == ["NORMAL_TEMPORARY_FAILURE"]
+
+
+def actions(document: ET.Element) -> list[tuple[str, str]]:
+    return [(each.get("application", ""), each.get("data", "")) for each in document.iter("action")]
+
+
+async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: World) -> None:
+    url = f"{DIALPLAN}?campaign=acme-fibre&bridge=sofia/gateway/trunk"
+    channel = {
+        "section": "dialplan",
+        "Caller-Destination-Number": "06 1234 5678",
+        "Caller-Caller-ID-Number": CALLER,
+        "Caller-Context": 'a"b',
+        "Unique-ID": "u-1",
+        **{f"variable_{at}": "x" for at in range(300)},
+    }
+    document = await xml(running, "POST", url, data=channel)
+    assert [each.get("name") for each in document.iter("context")] == ['a"b']
+    told = actions(document)
+    assert ("bridge", f"sofia/gateway/trunk/{CLEAR}") in told
+    assert ("set", f"effective_caller_id_number={CALLER}") in told
+    assert {
+        ("export", "nolocal:outbound_redirect_fatal=true"),
+        ("export", "nolocal:origination_privacy=screen"),
+        ("export", f"nolocal:origination_caller_id_number={CALLER}"),
+    } <= set(told[: told.index(("bridge", f"sofia/gateway/trunk/{CLEAR}"))])
+    told = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
+    assert told == [
+        ("set", "dg_reason=registry.listed"),
+        ("set", "dg_class=number"),
+        ("hangup", "CALL_REJECTED"),
+    ]
+
+
+@pytest.mark.parametrize("bridge", ["", "sofia/gateway/x,sofia/gateway/y", "{a=b}sofia/x", "x'y"])
+async def test_the_way_out_is_one_leg_and_nothing_else(running: World, bridge: str) -> None:
+    url = f"{DIALPLAN}?{query(bridge=bridge)}"
+    assert actions(await xml(running, "POST", url, data={"section": "dialplan"}))[-1][0] == "hangup"
+
+
+async def test_what_is_no_dialplan_is_not_found(running: World) -> None:
+    document = await xml(running, "POST", f"{DIALPLAN}?{query()}", data={"section": "directory"})
+    assert [each.get("status") for each in document.iter("result")] == ["not found"]
+
+
+# ---- HEAD ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/v1/check.txt", "/v1/check.form"])
+@pytest.mark.parametrize(("to", "status", "said"), [(CLEAR, 200, "allow"), (LISTED, 403, "deny")])
+async def test_who_asks_with_head_can_tell_by_the_status_alone(
+    running: World, path: str, to: str, status: int, said: str
+) -> None:
+    async with running.client.head(f"{path}?{query(to)}") as answer:
+        assert (answer.status, answer.headers["Dialgate-Decision"]) == (status, said)
+
+
+def test_an_idle_connection_is_kept_longer_than_dialers_keep_it() -> None:
+    """OpenSIPS found others closing at 250 ms, and failed calls every day (issue 3544)."""
+    assert Limits().idle_seconds >= 75
+
+
+# ---- webhooks --------------------------------------------------------------------------------------------------------
+
+PROFILES: dict[str, tuple[Fields, Callable[[Any], bool]]] = {
+    "generic": ({"json": CALL}, lambda told: told["allowed"]),
+    "genesys": ({"json": CALL}, lambda told: told["decision"] == "allow"),
+    "cxone": ({"json": {**CALL, "contactId": 17}}, lambda told: told["suppress"] == "no"),
+    "jambonz": (
+        {"json": {"to": CLEAR, "from": CALLER, "call_sid": "s-1"}, "params": {"campaign": "acme-fibre"}},
+        lambda told: told[0]["verb"] == "dial",
+    ),
+}
+
+
+def to_listed(given: Fields) -> Fields:
+    return {**given, "json": {**given["json"], "to": LISTED}}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+async def test_every_profile_tells_its_dialer_the_decision(running: World, name: str) -> None:
+    """Allowed, denied, ill-formed, and not decided: only the first reads as an allow."""
+    given, allows = PROFILES[name]
+    path = f"/v1/webhooks/{name}"
+    assert allows(await post(running, path, **given))
+    assert not allows(await post(running, path, **to_listed(given)))
+    assert not allows(await post(running, path, json={}))
+    assert not allows(await post(running, path, data=b"{", headers={"Content-Type": "application/json"}))
+    await broken(running)
+    status = running.app.config.webhooks[name].retry.status
+    assert not allows(await post(running, path, status, **given))
+
+
+GARBAGE = ['"', "a" * 4096, '"}], "allowed": true', "\u0000", "$(rU{rest.escape})", f"{CLEAR};{LISTED}"]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("name", PROFILES)
+async def test_garbage_in_any_field_is_no_allow_and_the_reply_stays_what_its_dialer_reads(
+    running: World, name: str, garbage: str
+) -> None:
+    """JSON with the fields of a denial, and its class. A call id may be any text."""
+    given, allows = PROFILES[name]
+    for field in ("to", "from"):
+        told = await post(
+            running, f"/v1/webhooks/{name}", **{**given, "json": {**given["json"], field: garbage}}
+        )
+        assert not allows(told)
+        (found,) = re.findall(r"'(?:reason_class|reasonClass|X-Dialgate-Class)': '(\w+)'", str(told))
+        assert found == ("gate" if len(garbage) > 256 else "call")
+
+
+async def test_jambonz_dials_the_number_that_was_checked(running: World) -> None:
+    given, _ = PROFILES["jambonz"]
+    given = {**given, "json": {**given["json"], "to": "06 1234 5678"}}
+    (verb,) = await post(running, "/v1/webhooks/jambonz", **given)
+    assert (verb["callerId"], verb["target"]) == (CALLER, [{"type": "phone", "number": CLEAR}])
+
+
+def test_no_shipped_profile_was_forgotten_here() -> None:
+    assert {path.stem for path in (CONFIG / "webhooks").glob("*.yaml")} == set(PROFILES)
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+PLAIN = """
+id: plain
+about: a form, and a form back
+to: [body.n]
+from: ["=+390844123456"]
+campaign: [query.c, "=acme-fibre"]
+allow: {form: true, body: {r: "1", n: "{to}"}}
+deny: {form: true, body: {r: "0", why: "{reason}"}}
+retry: {form: true, status: 503, body: {r: "0", why: "{reason}"}}
+"""
+
+
+async def test_a_profile_may_ask_for_forms_and_fill_in_what_never_changes(running: World) -> None:
+    profile = parse_profile(yaml.safe_load(PLAIN))
+    running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
+    for to, told in ((CLEAR, {"r": ["1"], "n": [CLEAR]}), (LISTED, {"r": ["0"], "why": ["registry.listed"]})):
+        async with running.client.post("/v1/webhooks/plain", data={"n": to}) as answer:
+            assert parse_qs(await answer.text()) == told
+
+
+async def test_a_number_that_stands_twice_is_none(running: World) -> None:
+    """Which of two would the dialer call? What the profile does not look at may stand as often as it likes."""
+    profile = parse_profile(yaml.safe_load(PLAIN))
+    running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
+    twice = {
+        "/v1/webhooks/plain": f"n={LISTED}&n={CLEAR}",
+        "/v1/webhooks/plain?c=a&c=acme-fibre": f"n={CLEAR}",
+    }
+    for path, sent in twice.items():
+        async with running.client.post(path, data=sent.replace("+", "%2B"), headers=FORM) as answer:
+            assert parse_qs(await answer.text()) == {"r": ["0"], "why": ["request.invalid"]}
+    other = f"n={CLEAR}&tag=a&tag=b".replace("+", "%2B")
+    async with running.client.post("/v1/webhooks/plain", data=other, headers=FORM) as answer:
+        assert parse_qs(await answer.text())["r"] == ["1"]
+
+
+async def test_a_profile_that_is_not_there_is_none(running: World) -> None:
+    assert (await post(running, "/v1/webhooks/no-such", 404, json=CALL))["error"]["code"] == "webhook.unknown"
+
+
+WRONG = [
+    ({"to": []}, "at least one place"),
+    ({"to": ["=+390612345678"]}, "always the same"),
+    ({"to": ["header.x"]}, "none of body.NAME"),
+    ({"deny": {"body": {"r": "{number}"}}}, "is none of decision"),
+    ({"deny": {"body": {"r": "1", "n": "{to}"}}}, "could not tell"),
+    ({"deny": {"body": "x", "status": 99}}, "no status"),
+    ({"deny": {"body": ["x"], "form": True}}, "object of texts"),
+    ({"id": "Plain"}, "small letters"),
+    ({"script": "x"}, "unknown field"),
+]
+
+
+@pytest.mark.parametrize(("changes", "problem"), WRONG)
+def test_a_profile_that_cannot_work_is_refused_with_the_reason(changes: Fields, problem: str) -> None:
+    with pytest.raises(WebhookError, match=problem):
+        parse_profile(yaml.safe_load(PLAIN) | changes)
+
+
+def test_every_problem_of_every_profile_stops_the_start_and_names_its_file(tmp_path: Path) -> None:
+    path = world.write_folder(tmp_path)
+    (tmp_path / "webhooks").mkdir()
+    (tmp_path / "webhooks/a.yaml").write_text(PLAIN)
+    (tmp_path / "webhooks/b.yaml").write_text(PLAIN)
+    (tmp_path / "webhooks/c.yaml").write_text(PLAIN.replace("to: [body.n]", "to: [n]"))
+    (tmp_path / "webhooks/d.yaml").write_text("id: [")
+    with pytest.raises(ConfigError) as raised:
+        loader.load(path)
+    problems = raised.value.problems
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "webhooks/b.yaml",
+        "webhooks/c.yaml",
+        "webhooks/d.yaml",
+    ]

@@ -1,0 +1,568 @@
+"""The HTTP interface, asked by a real client over real sockets."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+import msgspec
+import pytest
+from aiohttp import ClientSession
+
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import HOUR, REASONS
+from dialgate.interfaces import http_application
+from dialgate.interfaces.http import certificates, openapi
+from dialgate.interfaces.http.endpoints import ENDPOINTS
+from dialgate.interfaces.http.errors import CODES, Fault
+from tests.support import world
+from tests.support.world import CALL, CALLER, CLEAR, LIST, LISTED, NOW, World, publish_answers
+
+QUERY = f"to={quote(CLEAR)}&from={quote(CALLER)}&campaign=acme-fibre"
+
+
+# ---- the check -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lawful_call_is_allowed_and_the_answer_says_what_to_dial(running: World) -> None:
+    async with running.client.post("/v1/check", json={**CALL, "to": "06 1234 5678"}) as answer:
+        assert answer.status == 200
+        assert answer.headers["Cache-Control"] == "no-store"
+        told = await answer.json()
+    assert (told["decision"], told["to"], told["from"]) == ("allow", CLEAR, CALLER)
+    assert told["decision_id"]
+    assert told["valid_until"] == "2026-11-24T09:15:00.000Z"
+
+
+async def test_an_unlawful_call_is_denied_with_the_law(running: World) -> None:
+    async with running.client.post("/v1/check", json={**CALL, "to": LISTED}) as answer:
+        assert answer.status == 200
+        told = await answer.json()
+    assert told["decision"] == "deny"
+    reason = next(each for each in told["reasons"] if each["code"] == "registry.listed")
+    assert reason["severity"] == "statute"
+    assert "L. 5/2018" in reason["law"]
+
+
+async def test_a_number_that_is_none_is_a_decision_and_no_error(running: World) -> None:
+    async with running.client.post("/v1/check", json={**CALL, "to": "call me"}) as answer:
+        assert answer.status == 200
+        told = await answer.json()
+    assert told["reasons"][0]["code"] == "number.invalid"
+    assert told["decision_id"]
+
+
+async def test_a_retry_gets_the_same_decision(running: World) -> None:
+    told = []
+    for _ in range(2):
+        async with running.client.post("/v1/check", json={**CALL, "call_id": "call-1"}) as answer:
+            told.append(await answer.json())
+    assert told[0] == told[1]
+
+
+async def test_old_clients_are_answered_too(running: World) -> None:
+    """HTTP/1.0 without keep-alive is closed after a whole answer; with it, and with HTTP/1.1 `close`, as asked."""
+    body = msgspec.json.encode(CALL)
+    for version, connection in (
+        ("1.0", ""),
+        ("1.0", "Connection: keep-alive\r\n"),
+        ("1.1", "Connection: close\r\n"),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(
+            f"POST /v1/check HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {world.KEY}\r\n{connection}"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        assert msgspec.json.decode(await reader.readexactly(length))["decision"] == "allow"
+        if "keep-alive" in connection:
+            assert b"connection: keep-alive" in head.lower()
+        else:
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_pipeline_is_answered_in_order(running: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    for number in (LISTED, CLEAR, LISTED):
+        body = msgspec.json.encode({**CALL, "to": number})
+        writer.write(
+            f"POST /v1/check HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.KEY}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+    told = []
+    for _ in range(3):
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        told.append(msgspec.json.decode(await reader.readexactly(length))["to"])
+    writer.close()
+    assert told == [LISTED, CLEAR, LISTED]
+
+
+# ---- dialplans -------------------------------------------------------------------------------------------------------
+
+DIALPLANS: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", QUERY, {}),
+    ("GET", QUERY.replace("%2B", "+"), {}),  # a plus that was not encoded
+    ("GET", f"{QUERY}&call_id=&call_type=", {}),  # a dialplan's empty variables
+    ("POST", "", {"data": {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}}),
+    ("POST", "campaign=acme-fibre", {"data": {"to": CLEAR, "from": CALLER}}),
+]
+
+
+@pytest.mark.parametrize(("method", "query", "body"), DIALPLANS)
+async def test_a_dialplan_may_ask_by_query_or_form(
+    running: World, method: str, query: str, body: dict[str, Any]
+) -> None:
+    """The whole text is `allow`, without a line end; the form names what to dial."""
+    async with running.client.request(method, f"/v1/check.txt?{query}", **body) as answer:
+        assert (answer.status, await answer.read()) == (200, b"allow")
+    async with running.client.request(method, f"/v1/check.form?{query}", **body) as answer:
+        told = parse_qs(await answer.text(), strict_parsing=True)
+        assert (told["decision"], told["to"], "reason" in told) == (["allow"], [CLEAR], False)
+
+
+async def test_a_denial_tells_a_dialplan_its_first_reason(running: World) -> None:
+    query = QUERY.replace(quote(CLEAR), quote(LISTED))
+    async with running.client.get(f"/v1/check.txt?{query}") as answer:
+        assert (answer.status, await answer.text()) == (200, "deny registry.listed")
+    async with running.client.get(f"/v1/check.form?{query}") as answer:
+        told = parse_qs(await answer.text(), strict_parsing=True)
+        assert (told["decision"], told["reason"]) == (["deny"], ["registry.listed"])
+
+
+ILL_FORMED = [
+    ("", "request.invalid"),
+    (f"{QUERY}&to={quote(LISTED)}", "request.invalid"),
+    (f"{QUERY}&phone=x", "request.invalid"),
+    (f"{QUERY}&call_type=loud", "request.invalid"),
+    (f"{QUERY}&token=x", "auth.in_url"),
+    (f"{QUERY}&call_id=%ff", "request.invalid"),
+]
+
+
+@pytest.mark.parametrize(("query", "code"), ILL_FORMED)
+async def test_to_a_dialplan_an_error_begins_with_a_denial(running: World, query: str, code: str) -> None:
+    """Whatever is wrong: a dialplan that only looks at the first word stays closed."""
+    async with running.client.get(f"/v1/check.txt?{query}") as answer:
+        assert answer.status == 400
+        assert (await answer.text()).startswith(f"deny {code} ")
+    async with running.client.get(f"/v1/check.form?{query}") as answer:
+        told = parse_qs(await answer.text(), strict_parsing=True)
+        assert (told["decision"], told["error"]) == (["deny"], [code])
+
+
+async def test_head_decides_and_sends_no_body(running: World) -> None:
+    async with running.client.head(f"/v1/check.txt?{QUERY}") as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+
+
+# ---- when the gate cannot decide -------------------------------------------------------------------------------------
+
+
+async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) -> None:
+    """503, `deny` in the body, no decision id, and when to ask again; the ledger says so in the error's shape."""
+    await running.app._store.close()
+    async with running.client.post("/v1/check", json=CALL) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        told = await answer.json()
+        assert (told["decision"], told["reasons"][0]["code"]) == ("deny", "gate.unavailable")
+        assert "decision_id" not in told
+    async with running.client.get(f"/v1/check.txt?{QUERY}") as answer:
+        assert (answer.status, await answer.text()) == (503, "deny gate.unavailable")
+    async with running.client.get(f"/v1/check.form?{QUERY}") as answer:
+        assert (answer.status, await answer.text()) == (
+            503,
+            "decision=deny&reason=gate.unavailable&reason_class=gate",
+        )
+    async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert (await answer.json())["error"]["code"] == "store.unavailable"
+
+
+async def test_a_clock_that_steps_back_refuses_calls_and_takes_stops(running: World) -> None:
+    async with running.client.post("/v1/check", json=CALL):
+        running.hand.at -= 3_600_000
+    async with running.client.post("/v1/simulate", json=CALL) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (503, "gate.unavailable")
+    async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
+        assert answer.status == 201
+
+
+async def test_an_error_of_ours_is_told_as_one_and_shows_nothing(running: World) -> None:
+    """500 in the one shape, without a word of what was asked; the next connection is served."""
+    keys, running.app.registrar.access.keys = running.app.registrar.access.keys, None  # type: ignore[assignment] # the damage
+    async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
+        text = await answer.text()
+        assert (answer.status, msgspec.json.decode(text)["error"]["code"]) == (500, "gate.error")
+        assert CLEAR.removeprefix("+39") not in text
+    running.app.registrar.access.keys = keys
+    assert (await decision(running))["decision"] == "allow"
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+MANY = [CALL, {**CALL, "to": LISTED}, {"to": CLEAR}, {**CALL, "to": "x"}]
+FIRST_WORDS = ["allow", "deny", "request.invalid", "deny"]
+
+
+def first_word(item: dict[str, Any]) -> str:
+    return str(item.get("decision") or item["error"]["code"])
+
+
+async def test_many_calls_are_answered_in_order_each_by_itself(running: World) -> None:
+    """An ill-formed call gets its error in its place; the others are served."""
+    async with running.client.post("/v1/checks", json={"calls": MANY}) as answer:
+        assert answer.status == 200
+        assert [first_word(each) for each in (await answer.json())["answers"]] == FIRST_WORDS
+
+
+async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
+    """The first answers come before the last calls are sent; a bad line gets an error in its place; empty lines none."""
+    go_on = asyncio.Event()
+
+    async def lines() -> AsyncIterator[bytes]:
+        for call in MANY:
+            yield msgspec.json.encode(call) + b"\r\n\n"
+        await go_on.wait()
+        yield b"nonsense\n" + msgspec.json.encode(CALL) + b"\n"
+        yield msgspec.json.encode(CALL).replace(b"{", b'{"to":"+390698765432",', 1)
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with running.client.post("/v1/checks", data=lines(), headers=headers) as answer:
+        early = [msgspec.json.decode(await answer.content.readline()) for _ in MANY]
+        go_on.set()
+        late = [msgspec.json.decode(line) async for line in answer.content]
+    assert [first_word(each) for each in early] == FIRST_WORDS
+    assert [first_word(each) for each in late] == ["request.not_json", "allow", "request.invalid"]
+
+
+async def test_a_long_stream_is_answered_whole(running: World) -> None:
+    """More calls than are ever on their way at once, in order."""
+    numbers = [f"+3906{at:07}" for at in range(1000)]
+    body = b"\n".join(msgspec.json.encode({**CALL, "to": number}) for number in numbers)
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with running.client.post("/v1/checks", data=body, headers=headers) as answer:
+        assert [msgspec.json.decode(line)["to"] async for line in answer.content] == numbers
+
+
+async def test_a_stream_that_stops_is_ended_with_an_error_line(tmp_path: Path) -> None:
+    limits = {"idle_seconds": 0.1}
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield msgspec.json.encode(CALL) + b"\n"
+        await asyncio.Event().wait()
+
+    async with world.running(tmp_path, limits=limits) as made:
+        headers = {"Content-Type": "application/x-ndjson"}
+        async with made.client.post("/v1/checks", data=lines(), headers=headers) as answer:
+            told = [msgspec.json.decode(line) async for line in answer.content]
+    assert [first_word(each) for each in told] == ["deny", "request.timeout"]
+
+
+# ---- the ledger ------------------------------------------------------------------------------------------------------
+
+
+async def post(made: World, path: str, body: Any, status: int = 201) -> Any:
+    async with made.client.post(path, json=body) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json() if status != 204 else None
+
+
+async def get(made: World, path: str) -> Any:
+    async with made.client.get(path) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.json()
+
+
+async def decision(made: World, **changes: Any) -> Any:
+    return await post(made, "/v1/check", {**CALL, **changes}, 200)
+
+
+async def test_a_revocation_binds_the_next_check_until_it_is_lifted(running: World) -> None:
+    assert (await decision(running))["decision"] == "allow"
+    receipt = await post(
+        running, "/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"}
+    )
+    assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
+    entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
+        "entries"
+    ]
+    assert [(each["seq"], each["kind"], each["actor"]) for each in entries] == [
+        (receipt["seq"], "revoked", "agent-17")
+    ]
+    await post(
+        running, f"/v1/revocations/{receipt['seq']}/lift", {"ground": "error", "reason": "wrong number typed"}
+    )
+    assert (await decision(running))["decision"] == "allow"
+
+
+async def test_an_opt_out_during_the_call_revokes_at_once(running: World) -> None:
+    allowed = await decision(running)
+    told = await post(
+        running, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"}, 200
+    )
+    assert told["revocation"]["seq"] > 0
+    assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
+
+
+ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
+    (
+        "/v1/consents",
+        {"number": CLEAR, "id": "x", "collected_at": "2026-01-01T00:00:00Z", "purposes": ["sale"], "call_types": ["agent"]},
+        "/v1/consents/withdraw",
+        {"number": CLEAR, "id": "x"},
+        ["consent", "consent_withdrawn"],
+    ),
+    (
+        "/v1/contracts",
+        {"number": CLEAR, "id": "x", "starts": "2026-01-01"},
+        "/v1/contracts/end",
+        {"number": CLEAR, "id": "x", "ends": "2026-10-01"},
+        ["contract", "contract_ended"],
+    ),
+    (
+        "/v1/call-requests",
+        {"number": CLEAR, "id": "x", "requested_at": "2026-11-23T10:00:00Z", "expires_at": "2026-12-01T00:00:00Z"},
+        "/v1/call-requests",
+        {"number": CLEAR, "id": "y", "requested_at": "2026-11-23T10:00:00Z", "expires_at": "2026-12-01T00:00:00Z"},
+        ["call_request", "call_request"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "second_path", "second", "kinds"), ENTRIES, ids=[row[0] for row in ENTRIES]
+)
+async def test_what_is_written_to_the_ledger_can_be_read(
+    running: World, path: str, first: Any, second_path: str, second: Any, kinds: list[str]
+) -> None:
+    """With its sequence; and a reader of one kind is not told of the others."""
+    await post(running, "/v1/revocations", {"number": CLEAR})
+    receipts = [await post(running, path, first), await post(running, second_path, second)]
+    entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
+    assert [each["kind"] for each in entries] == kinds
+    assert [each["seq"] for each in entries] == [receipt["seq"] for receipt in receipts]
+
+
+async def test_a_consent_tells_what_holds_and_when_it_was_last_used(running: World) -> None:
+    given = {
+        **ENTRIES[0][1], "double_opt_in": True, "profiling": True, "collection_channel": "form",
+        "artefact": "a.pdf", "artefact_sha256": "0" * 64,
+    }  # fmt: skip
+    mobile = {"number": "+393281234567"}
+    await post(running, "/v1/consents", given | mobile)
+    publish_answers(running.app.config.data, {mobile["number"]: False}, NOW - HOUR)
+    await running.app.tick()
+    assert (await decision(running, to=mobile["number"]))["reasons"][-1]["code"] == "consent.void"
+    await post(running, "/v1/consents/confirm", {**mobile, "id": "x"})
+    assert (await decision(running, to=mobile["number"]))["decision"] == "allow"
+    told = await get(running, f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
+    assert [each["kind"] for each in told["entries"]] == ["consent", "consent_confirmed"]
+    assert told["entries"][0]["details"]["collection_channel"] == "form"
+    (held,) = told["consents"]
+    assert (held["proved"], held["profiling"], held["third_party"]) == (True, True, False)
+    assert (held["confirmed_at"], held["last_used_at"], held["withdrawn_at"]) == (
+        rfc3339(NOW),
+        rfc3339(NOW),
+        "",
+    )
+
+
+async def test_a_caller_id_can_be_proved(running: World) -> None:
+    await post(
+        running, "/v1/caller-ids/proofs", {"caller_id": CALLER, "kind": "probe", "evidence": "probe-1"}, 204
+    )
+    proofs = await running.app._store.proofs()
+    assert [(proof.caller_id, proof.kind, proof.evidence) for proof in proofs] == [
+        (CALLER, "probe", "probe-1")
+    ]
+
+
+# ---- call lists ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_can_be_loaded_from_a_file_seen_and_retired(running: World) -> None:
+    """Rows that are no numbers are counted by line; the numbers are not repeated."""
+    ask = {name: value for name, value in LIST.items() if name not in {"numbers", "id"}}
+    query = {
+        **ask,
+        "id": "file",
+        "transfers": '[{"by":"A","to":"Acme","on":"2026-10-02","subjects_told":true}]',
+    }
+    body = f"nome,telefono\r\nRossi,{CLEAR}\r\nBianchi,{LISTED}\r\nVerdi,12\r\nNiccol\xf2,{CLEAR}\r\n".encode(
+        "latin-1"
+    )
+    headers = {"Content-Type": "text/csv"}
+    async with running.client.post("/v1/lists", params=query, data=body, headers=headers) as answer:
+        assert answer.status == 201, await answer.text()
+        report = await answer.json()
+    assert {name: report[name] for name in ("rows", "accepted", "duplicates", "refused")} == {
+        "rows": 4, "accepted": 2, "duplicates": 1, "refused": 1,
+    }  # fmt: skip
+    assert [each["line"] for each in report["problems"]] == [4]
+    assert {each["id"] for each in (await get(running, "/v1/lists"))["lists"]} == {"rome", "file"}
+    assert (await get(running, "/v1/lists/file"))["origin"]["transfers"][0]["by"] == "A"
+    retired = await post(running, "/v1/lists/file/retire", {}, 200)
+    assert retired["retired_at"] == "2026-11-24T09:00:00.000Z"
+
+
+async def test_a_list_of_the_same_id_is_refused(running: World) -> None:
+    assert (await post(running, "/v1/lists", LIST, 409))["error"]["code"] == "list.exists"
+
+
+# ---- who may ask -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(tmp_path: Path) -> None:
+    """A wrong key is wrong from every address."""
+    switch = {"name": "switch", "controllers": ["acme"], "scopes": ["check"], "sources": ["127.0.0.0/8"]}
+    async with world.running(tmp_path, clients=[switch]) as made, ClientSession() as plain:
+        url = f"http://127.0.0.1:{made.port}/v1/check"
+        for headers, status in (
+            ({}, 200),
+            ({"X-Forwarded-For": "127.0.0.1"}, 401),
+            ({"Authorization": "Bearer wrong"}, 401),
+        ):
+            async with plain.post(url, json=CALL, headers=headers) as answer:
+                assert answer.status == status, headers
+
+
+async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> None:
+    """Whatever the table of endpoints holds. FreeSWITCH is told in its own words, with a 200."""
+    async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
+        for endpoint in ENDPOINTS:
+            path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x", number="1")
+            async with stranger.request(endpoint.method, path) as answer:
+                assert answer.status == endpoint.refuse(Fault(401, "", "")).status, path
+                assert b"auth.missing" in await answer.read() or endpoint.method == "HEAD"
+            assert endpoint.scope is not None
+
+
+async def test_a_key_taken_out_of_the_configuration_is_refused_at_once(running: World) -> None:
+    assert (await decision(running))["decision"] == "allow"
+    running.app.reload(loader.load(_without_clients(running.folder)))
+    async with running.client.post("/v1/check", json=CALL) as answer:
+        assert answer.status == 401
+
+
+def _without_clients(folder: Path) -> Path:
+    path = folder / "dialgate.yaml"
+    path.write_text(path.read_text().replace(world.client("x", world.KEY)["key_sha256"], "f" * 64))
+    return path
+
+
+# ---- operations ------------------------------------------------------------------------------------------------------
+
+
+async def test_readiness_names_what_does_not_work(running: World) -> None:
+    assert (await get(running, "/readyz"))["ready"] is True
+    await running.app._store.close()
+    await running.app.tick()
+    async with running.client.get("/readyz") as answer:
+        assert answer.status == 503
+        assert "store" in (await answer.json())["problems"]
+    async with running.client.get("/healthz") as answer:
+        assert (answer.status, await answer.text()) == (200, "ok")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
+async def test_metrics_count_decisions_and_hold_no_number(running: World, accept: str) -> None:
+    await decision(running)
+    async with running.client.get("/metrics", headers={"Accept": accept}) as answer:
+        assert answer.content_type == accept.partition(";")[0].replace("*/*", "text/plain")
+        text = await answer.text()
+    assert (
+        'dialgate_decisions_total{campaign="acme-fibre",code="",decision="allow",interface="http"} 1.0'
+        in text
+    )
+    assert CLEAR.removeprefix("+39") not in text
+
+
+async def test_the_description_names_every_endpoint_error_and_reason(running: World) -> None:
+    """And every example is what its type says it is."""
+    told = await get(running, "/openapi.json")
+    assert sum(len(methods) for methods in told["paths"].values()) == len(http_application.EVERY)
+    schemas = told["components"]["schemas"]
+    assert {each["const"] for each in schemas["ReasonCode"]["oneOf"]} == set(REASONS)
+    assert {each["const"] for each in schemas["ErrorCode"]["oneOf"]} == set(CODES)
+    for endpoint in http_application.EVERY:
+        for kind, example in (
+            (endpoint.ask, endpoint.ask_example),
+            (endpoint.answer, endpoint.answer_example),
+        ):
+            if kind is not None:
+                msgspec.json.decode(msgspec.json.encode(example), type=kind)
+
+
+async def test_the_page_works_without_any_other_server(running: World) -> None:
+    async with running.client.get("/") as answer:
+        assert answer.url.path == "/docs"
+        page = await answer.text()
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_never_asks_is_dropped(tmp_path: Path) -> None:
+    """Without a word; one that has asked is kept for the next request."""
+    async with world.running(tmp_path, limits={"read_seconds": 0.1}) as made:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        writer.write(request)
+        await reader.readuntil(b"ok")
+        silent, other = await asyncio.open_connection("127.0.0.1", made.port)
+        assert await silent.read() == b""  # as long as the limit, and the first is still there
+        writer.write(request)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.write(request[:10])
+        assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 5)
+        for each in (writer, other):
+            each.close()
+
+
+async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) -> None:
+    """TLS 1.2 or newer."""
+    listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
+    async with world.running(tmp_path, listen=listen) as made:
+        trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+        async with (
+            ClientSession() as client,
+            client.get(f"https://127.0.0.1:{made.port}/healthz", ssl=trust) as answer,
+        ):
+            assert await answer.text() == "ok"
+        certificate = certificates.load(made.app.config)
+        assert certificate is not None
+        assert certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
+        told = made.sample("dialgate_tls_certificate_expiry_timestamp_seconds", listener="listen")
+        assert told == datetime(2125, 12, 8, tzinfo=UTC).timestamp()
+
+
+UNUSABLE = [
+    ({"host": "203.0.113.1"}, "listen: 203.0.113.1 port 0: "),
+    ({"tls_certificate": "none.pem"}, "listen.tls_certificate: No such file"),
+]
+
+
+@pytest.mark.parametrize(("listen", "problem"), UNUSABLE)
+async def test_a_server_that_cannot_listen_says_which_setting(
+    running: World, tmp_path: Path, listen: dict[str, str], problem: str
+) -> None:
+    settings_file = world.write_folder(tmp_path / "other", listen={"port": 0, **listen})
+    running.app.gate.config = loader.load(settings_file)
+    with pytest.raises(ConfigError, match=problem):
+        await http_application.start(running.app, running.registry)

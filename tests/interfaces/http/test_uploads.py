@@ -1,0 +1,325 @@
+"""Promise: files that clients send neither hold up the gate, nor fill the disk of its log, nor take its memory."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
+from dialgate.config.listeners import Uploads as Settings
+from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.uploads import Pace, Uploads, from_memory
+from dialgate.lists.list_builder import BuildEnded, Here, Limits, Order, build_apart
+from dialgate.lists.tabular import Unreadable
+from tests.lists.test_tabular import styles
+from tests.support.world import (
+    CALL,
+    CLEAR,
+    KEY,
+    LIST,
+    LISTED,
+    NOW,
+    World,
+    load_list,
+    publish_answers,
+    running,
+)
+
+ROWS = "".join(f"+3906{number}\n" for number in range(10_000_000, 10_010_000)).encode()
+# No such area: each row is tried in every way before it is left out, which takes half a minute and more.
+SLOW = "".join(f"+39200{number}\n" for number in range(1_000_000, 1_200_000)).encode()
+FIELDS = {name: value for name, value in LIST.items() if name not in {"id", "numbers"}}
+CSV = {"Content-Type": "text/csv"}
+ENOUGH = Limits(1 << 31, 600)
+
+
+def order(folder: Path) -> Order:
+    return Order(str(folder / "list.new"), "IT", "directory")
+
+
+async def upload(made: World, name: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+    query = {**FIELDS, "id": name, "campaigns": "acme-fibre"}
+    body = BytesIO(body) if isinstance(body, bytes) else body
+    async with made.client.post("/v1/lists", params=query, data=body, headers=CSV | headers) as answer:
+        told: dict[str, Any] = await answer.json()
+        return answer.status, told
+
+
+def code(told: dict[str, Any]) -> str:
+    return str(told["error"]["code"])
+
+
+_OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Note the processes that earlier tests left running, such as a Redis."""
+    _OTHERS.clear()
+    _OTHERS.update(children())
+
+
+def children() -> set[int]:
+    """Return the processes that this test has started and that have not ended."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found |= {int(each) for each in (task / "children").read_text().split()}
+    return found - _OTHERS
+
+
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            if what():
+                return
+            await asyncio.sleep(0)
+
+
+# ---- in a process of its own ------------------------------------------------------------------------------------------
+
+
+async def test_a_process_builds_the_list_that_a_thread_builds(tmp_path: Path) -> None:
+    with (tmp_path / "rows").open("w+b") as file:
+        file.write(ROWS + b"no number\n")
+        file.flush()
+        apart = await build_apart(file, order(tmp_path), ENOUGH, lambda: False)
+        one = (tmp_path / "list.new").read_bytes()
+        assert apart == await Here(file).build(order(tmp_path))
+    assert one == (tmp_path / "list.new").read_bytes()
+    assert (apart.tally.accepted, apart.tally.refused) == (10_000, 1)
+
+
+MANY = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_060_000)).encode()
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows", "told"),
+    [
+        (Limits(1 << 20, 600), MANY, "more than 1 MB of memory"),
+        (Limits(1 << 31, 1), SLOW, "or 1 seconds to read"),
+    ],
+    ids=["memory", "time"],
+)
+async def test_a_file_that_takes_too_much_is_refused_in_words(
+    tmp_path: Path, limits: Limits, rows: bytes, told: str
+) -> None:
+    with (tmp_path / "rows").open("w+b") as file:
+        file.write(rows)
+        file.flush()
+        with pytest.raises(Unreadable, match=told):
+            await build_apart(file, order(tmp_path), limits, lambda: False)
+
+
+async def test_an_unreadable_file_is_refused_as_in_a_thread(tmp_path: Path) -> None:
+    with (tmp_path / "rows").open("w+b") as file:
+        file.write(b"no number\n" * 1_000)
+        file.flush()
+        with pytest.raises(Unreadable, match="None of its 1000 rows holds a telephone number"):
+            await build_apart(file, order(tmp_path), ENOUGH, lambda: False)
+
+
+@pytest.mark.parametrize("how", ["killed", "gone", "cancelled"])
+async def test_a_process_that_ends_or_is_not_wanted_leaves_nothing_behind(tmp_path: Path, how: str) -> None:
+    left, before = False, children()
+    with (tmp_path / "rows").open("w+b") as file:
+        file.write(SLOW)
+        file.flush()
+        building = asyncio.create_task(build_apart(file, order(tmp_path), ENOUGH, lambda: left))
+        await until(lambda: bool(children() - before))
+        (process,) = children() - before
+        if how == "killed":
+            os.kill(process, signal.SIGKILL)
+        elif how == "gone":
+            left = True
+        else:
+            building.cancel()
+        await asyncio.wait([building])
+    fault = None if building.cancelled() else building.exception()
+    assert building.cancelled() if how == "cancelled" else isinstance(fault, BuildEnded)
+    assert children() == before
+
+
+# ---- over HTTP ----------------------------------------------------------------------------------------------------------
+
+
+async def test_upkeep_stops_and_a_retirement_bind_while_lists_are_built(tmp_path: Path) -> None:
+    """In order, not in time: each of them is in force while every upload is under way still."""
+    async with running(tmp_path, uploads={"processes": 1, "client_at_once": 8}) as made:
+        await load_list(made)
+        async with made.client.post("/v1/check", json=CALL) as answer:
+            allowed = await answer.json()
+        async with ClientSession(
+            made.client._base_url, headers={"Authorization": f"Bearer {KEY}"}
+        ) as patient:
+            query = {**FIELDS, "campaigns": "acme-fibre"}
+            sent = [
+                asyncio.create_task(
+                    patient.post("/v1/lists", params=query | {"id": f"n{n}"}, data=ROWS, headers=CSV)
+                )
+                for n in range(8)
+            ]
+            await until(lambda: bool(children()))
+            publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
+            await made.app.tick()
+            assert await denied(made) == "registry.listed"
+            await post(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
+            assert (await denied(made)).startswith("revocation.")
+            await post(made, "/v1/lists/rome/retire", {})
+            assert not all(each.done() for each in sent)
+            answers = await asyncio.gather(*sent)
+            assert [answer.status for answer in answers] == [201] * 8
+
+
+async def denied(made: World) -> str:
+    async with made.client.post("/v1/check", json=CALL) as answer:
+        return str((await answer.json())["reasons"][0]["code"])
+
+
+async def post(made: World, path: str, body: dict[str, Any]) -> None:
+    async with made.client.post(path, json=body) as answer:
+        assert answer.ok, await answer.text()
+
+
+async def test_a_client_that_goes_takes_its_process_with_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        sending = asyncio.create_task(upload(made, "large", SLOW))
+        await until(lambda: bool(children()))
+        sending.cancel()
+        await asyncio.wait([sending])
+        await until(lambda: not children())
+        assert await made.app._store.lists() == []
+        await until(lambda: not list((tmp_path / "data/lists").iterdir()))
+
+
+async def test_a_process_that_is_killed_is_answered_and_the_next_upload_is_taken(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        sending = asyncio.create_task(upload(made, "large", SLOW))
+        await until(lambda: bool(children()))
+        for process in children():
+            os.kill(process, signal.SIGKILL)
+        status, told = await sending
+        assert (status, code(told)) == (503, "upload.failed")
+        assert (await upload(made, "large", ROWS))[0] == 201
+
+
+async def test_a_gate_that_closes_kills_what_it_reads(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        sending = asyncio.create_task(upload(made, "large", SLOW))
+        await until(lambda: bool(children()))
+    await asyncio.gather(sending, return_exceptions=True)
+    assert not children()
+
+
+async def test_a_spreadsheet_that_would_fill_the_memory_is_refused_in_the_one_shape(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        status, told = await upload(made, "book", styles(8 << 20))
+        assert (status, code(told)) == (400, "list.unreadable")
+
+
+# ---- the spool ----------------------------------------------------------------------------------------------------------
+
+
+async def refused(uploads: Uploads, client: str, body: bytes) -> tuple[int, str]:
+    with pytest.raises(Fault) as fault:
+        async with uploads.received(client, from_memory(BytesIO(body)), lambda: False):
+            raise AssertionError("it was received")
+    assert fault.value.headers.get("Retry-After") or fault.value.status not in {429, 503}
+    return fault.value.status, fault.value.problem.code
+
+
+MIB = b"0" * (1 << 20)
+
+
+async def test_one_client_and_all_have_quotas_and_what_ends_is_given_back(tmp_path: Path) -> None:
+    uploads = Uploads(Settings(client_mb=3, total_mb=4, file_mb=2, free_mb=0), tmp_path, 10.0)
+    assert await refused(uploads, "one", MIB * 3) == (413, "request.too_large")
+    async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
+        assert await refused(uploads, "one", MIB * 2) == (429, "upload.busy")
+        async with uploads.received("two", from_memory(BytesIO(MIB * 2)), lambda: False):
+            assert await refused(uploads, "three", MIB) == (503, "upload.full")
+    async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
+        pass
+
+
+async def test_one_client_and_all_have_so_many_uploads_at_once(tmp_path: Path) -> None:
+    uploads = Uploads(Settings(client_at_once=1, at_once=2, free_mb=0), tmp_path, 10.0)
+    async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
+        assert await refused(uploads, "one", b"1") == (429, "upload.busy")
+        async with uploads.received("two", from_memory(BytesIO(b"1")), lambda: False):
+            assert await refused(uploads, "three", b"1") == (503, "upload.full")
+
+
+async def test_nothing_is_received_while_the_disk_is_nearly_full(small_disk: Path, tmp_path: Path) -> None:
+    """A tenth stays free of a small disk."""
+    uploads = Uploads(Settings(folder=str(small_disk / "spool")), tmp_path, 10.0)
+    size = os.statvfs(small_disk)
+    assert await refused(uploads, "one", b"0" * (size.f_blocks * size.f_frsize)) == (507, "upload.no_space")
+    assert os.statvfs(small_disk).f_bavail * 10 >= size.f_bavail * 9  # and it is given back
+    async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
+        pass
+
+
+async def test_the_spool_is_apart_from_the_log_if_it_is_said_and_emptied_at_the_start(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "upload-left").write_bytes(b"1")
+    (folder / "not-ours").write_bytes(b"1")
+    uploads = Uploads(Settings(folder=str(folder), free_mb=0), tmp_path, 10.0)
+    assert [each.name for each in folder.iterdir()] == ["not-ours"]
+    async with uploads.received("one", from_memory(BytesIO(MIB)), lambda: False):
+        assert not (tmp_path / "spool").exists()
+    Uploads(Settings(), tmp_path, 10.0)
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "received", "left"),
+    [
+        (0, 0, 10),
+        (4, 0, 6),
+        (11, 5, -0.995),  # a byte now and then
+        (10, 100_000, 10),  # ten seconds of silence are borne, not more
+        (105, 100_000, 5),
+        (3_595, 1 << 30, 5),
+        (3_601, 1 << 30, -1),
+    ],
+)
+def test_the_pace_of_an_upload(elapsed: float, received: int, left: float) -> None:
+    assert Pace(10, 3_600, 1_000).left(elapsed, received) == pytest.approx(left)
+
+
+async def test_an_upload_of_a_byte_at_a_time_is_ended(tmp_path: Path) -> None:
+    """Each byte comes in time, all of them too slowly."""
+    limits = {"read_seconds": 0.5}
+    async with running(tmp_path, limits=limits) as made:
+
+        async def trickle() -> AsyncIterator[bytes]:
+            while True:
+                yield b"1"
+                await until_later(0.05)
+
+        status, told = await upload(made, "slow", trickle())
+        assert (status, code(told)) == (408, "request.timeout")
+
+
+def until_later(seconds: float) -> Awaitable[None]:
+    later = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, later.set_result, None)
+    return later
+
+
+async def test_the_settings_of_uploads_hold_until_the_gate_is_restarted(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        path = tmp_path / "dialgate.yaml"
+        path.write_text(path.read_text() + "uploads: {processes: 4}\n")
+        with pytest.raises(ConfigError, match="`uploads` cannot be changed while the gate runs"):
+            made.app.reload(loader.load(path))

@@ -1,0 +1,190 @@
+"""Strangers that hold connections take nothing from known clients: real sockets, and a real limit on open files."""
+
+import asyncio
+import resource
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from dialgate.interfaces.connections import Connections
+from dialgate.tools.conformance.asterisk import Channel, agi
+from tests.support import pbx, world
+from tests.support.pbx import told
+from tests.support.running_gate import PROGRAM, Gatehouse, serving
+from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, SCOPES
+
+IDLE = 2_000
+FEW_FILES = ("prlimit", "--nofile=1024:1024", *PROGRAM)
+
+
+# ---- the rule --------------------------------------------------------------------------------------------------------
+
+
+class Holder:
+    def __init__(self, *, idle: bool = True) -> None:
+        self.idle, self.dropped = idle, False
+
+    def is_idle(self) -> bool:
+        return self.idle
+
+    def drop(self) -> None:
+        self.dropped = True
+
+
+def opened(connections: Connections, count: int, *, idle: bool = True) -> list[Holder]:
+    holders = [Holder(idle=idle) for _ in range(count)]
+    assert all(connections.open(holder) for holder in holders)
+    return holders
+
+
+def test_the_oldest_idle_stranger_makes_room() -> None:
+    closed: list[str] = []
+    connections = Connections(6, closed.append)
+    known = opened(connections, 1)
+    connections.admit(known[0])
+    busy, *idle = opened(connections, 1, idle=False) + opened(connections, 2)
+    opened(connections, 2)
+    assert [holder.dropped for holder in (*known, busy, *idle)] == [False, False, True, True]
+    assert closed == ["evicted"] * 2
+
+
+def test_where_all_strangers_are_busy_the_oldest_makes_room() -> None:
+    connections = Connections(6, lambda _: None)
+    first, *others = opened(connections, 3, idle=False)
+    opened(connections, 1)
+    assert [first.dropped, *(holder.dropped for holder in others)] == [True, False, False]
+
+
+def test_known_clients_are_never_closed_for_a_new_connection() -> None:
+    closed: list[str] = []
+    connections = Connections(6, closed.append)
+    known = opened(connections, 3)
+    for holder in known:
+        connections.admit(holder)
+    known += opened(connections, 3)
+    for holder in known:
+        connections.admit(holder)
+    assert not connections.open(Holder())
+    assert closed == ["refused"]
+    connections.close(known[0])
+    assert connections.open(Holder())
+    assert not any(holder.dropped for holder in known)
+
+
+# ---- real sockets ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Idle connections. Those that the gate closes at once count as well."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sockets: list[socket.socket] = []
+    try:
+        sockets += [socket.create_connection(("127.0.0.1", port), 10) for _ in range(count)]
+        yield sockets
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@asynccontextmanager
+async def few_files(folder: Path, **changes: object) -> AsyncIterator[Gatehouse]:
+    """`dialgate serve` with 1,024 open files at most, and strangers that are not closed for being silent."""
+    changes = {"limits": {"first_byte_seconds": 60, "read_seconds": 60}, **changes}
+    async with serving(world.write_folder(folder, **changes), FEW_FILES) as gate:
+        yield gate
+
+
+def port_of(gate: Gatehouse) -> int:
+    return int(gate.ready["url"].rpartition(":")[2])
+
+
+async def checked(gate: Gatehouse) -> None:
+    answer = await gate.post("/v1/check", {**CALL, "to": "+390612340000"})
+    assert answer["decision_id"], answer
+
+
+async def test_thousands_of_idle_strangers_stop_no_decision(tmp_path: Path) -> None:
+    """Known connections stay, new ones are served, and a stop is written."""
+    async with few_files(tmp_path) as gate:
+        before = await asyncio.open_connection("127.0.0.1", port_of(gate))
+        assert b'"decision_id"' in await asked(before)
+        with held(port_of(gate), IDLE):
+            for _ in range(20):
+                await asyncio.gather(*(checked(gate) for _ in range(10)))
+            await gate.post("/v1/revocations", {"number": CLEAR, "channel": "mail", "proof": "mail/1"})
+            assert b"revocation.revoked" in await asked(before)
+            async with gate.client.get("/readyz") as answer:
+                assert (await answer.json())["problems"].keys() == {"snapshot"}  # none was published
+            async with gate.client.get("/metrics") as answer:
+                assert 'dialgate_connections_closed_total{why="evicted"}' in await answer.text()
+        before[1].close()
+
+
+async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+    """The response to a check on this connection."""
+    reader, writer = connection
+    body = msgspec.json.encode(CALL)
+    head = f"POST /v1/check HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    response = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    return await reader.readexactly(int(response.partition(b"Content-Length: ")[2].split()[0]))
+
+
+async def test_strangers_that_never_finish_a_handshake_stop_no_decision(tmp_path: Path) -> None:
+    listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
+    context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    async with few_files(tmp_path, listen=listen) as gate:
+        with held(port_of(gate), IDLE):
+            for _ in range(20):
+                headers = {"Authorization": f"Bearer {KEY}"}
+                url = f"https://127.0.0.1:{port_of(gate)}/v1/check"
+                async with gate.client.post(url, json=CALL, headers=headers, ssl=context) as answer:
+                    assert (await answer.json())["decision_id"]
+
+
+async def test_strangers_at_the_agi_port_stop_no_decision(tmp_path: Path) -> None:
+    clients = [world.client("tests", KEY, *SCOPES), pbx.PBX]
+    async with few_files(tmp_path, clients=clients, fastagi={"port": 0, "deadline_seconds": 10}) as gate:
+        with held(gate.port("fastagi"), IDLE):
+            for _ in range(20):
+                await checked(gate)
+
+
+async def test_strangers_over_http_stop_no_call_over_agi(tmp_path: Path) -> None:
+    clients = [world.client("tests", KEY, *SCOPES), pbx.PBX]
+    async with few_files(tmp_path, clients=clients, fastagi={"port": 0, "deadline_seconds": 10}) as gate:
+        with held(port_of(gate), IDLE):
+            channel = Channel(extension=LISTED, caller=CALLER)
+            await agi(channel, f"agi://127.0.0.1:{gate.port('fastagi')}/check", LISTED, CALLER, "acme-fibre")
+            assert told(channel)[0] == "deny"
+            assert channel.variables["DG_DECISION_ID"]
+
+
+async def test_a_new_connection_that_says_nothing_is_closed_soon(tmp_path: Path) -> None:
+    """One that has made a request is kept."""
+    async with world.running(tmp_path, limits={"first_byte_seconds": 0.2, "read_seconds": 30}) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"ok")
+        silent, closing = await asyncio.open_connection("127.0.0.1", running.port)
+        assert await asyncio.wait_for(silent.read(), 5) == b""
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"ok")
+        closing.close()
+        writer.close()
+
+
+async def test_a_head_that_has_begun_has_the_whole_time_for_a_request(tmp_path: Path) -> None:
+    async with world.running(tmp_path, limits={"first_byte_seconds": 0.1, "read_seconds": 0.5}) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        begun = asyncio.get_running_loop().time()
+        writer.write(b"GET /healthz HT")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 408 ")
+        assert asyncio.get_running_loop().time() - begun > 0.4
+        writer.close()

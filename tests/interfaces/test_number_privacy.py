@@ -1,0 +1,293 @@
+"""No called number stands in a log line, a metric, a span or a page that the reader's scopes do not allow it: one gate, asked by
+every door about numbers of every kind, and by people of every role; and everything that it then said is searched."""
+
+import asyncio
+import gzip
+import json
+import re
+import signal
+import sys
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import ClientSession, CookieJar, FormData, web
+from msgspec import Struct
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from dialgate.core.model import DAY
+from dialgate.interfaces.console import routes
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.conformance.asterisk import Channel, agi
+from tests.observability.test_metrics import OPEN, check
+from tests.support.paths import ROOT
+from tests.support.sip_client import TRUNK, Sbc
+from tests.support.world import CALL, CALLER, KEY, LIST, SCOPES, client, publish_answers, write_folder
+
+CLEAR, LISTED = "+390687651204", "+390687651205"  # which no example names
+STRANGE = ["+390612349912", "06 1234 9913", "+39 333 1234567 ext. 5", "tel:+393331234567", "0039061234991x"]
+NUMBERS = (CLEAR, LISTED, *STRANGE)
+ROLES = {
+    "agent": ("simulate", "revoke"),
+    "supervisor": ("simulate", "revoke", "watch", "lists"),
+    "officer": ("simulate", "revoke", "watch", "lists", "read", "subjects"),
+}
+DOORS = {"name": "sbc", "controllers": ["acme"], "scopes": ["check", "revoke"], "sources": ["127.0.0.1/32"]}
+
+
+class Collector:
+    """Takes spans as an OpenTelemetry collector does."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.read())
+        return web.Response(body=b"", content_type="application/x-protobuf")
+
+    def told(self) -> str:
+        parts = [gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for body in self.bodies]
+        return "\n".join(str(ExportTraceServiceRequest.FromString(part)) for part in parts)
+
+
+def shown(text: str, number: str) -> bool:
+    """Return whether the text holds the number, whatever separates its digits and whatever their script."""
+    digits = re.sub(r"\D", "", number)[-9:]
+    plain = "".join(str(unicodedata.digit(each)) if each.isdigit() else each for each in text)
+    return digits in re.sub(r"(?<=\d)[\W_]+(?=\d)", "", plain)
+
+
+def written(number: str) -> list[str]:
+    """The number as people and programs write it."""
+    digits = re.sub(r"\D", "", number)
+    parts = [digits[:2], digits[2:5], digits[5:8], digits[8:]]
+    zero_width = "\u200b".join(parts)
+    arabic = digits.translate({ord("0") + value: chr(0x660 + value) for value in range(10)})
+    return [
+        *(mark.join(parts) for mark in " .-/_"),
+        f"+({parts[0]}) {parts[1]}/{parts[2]}--{parts[3]}",
+        zero_width,
+        arabic,
+    ]
+
+
+def stored(data: Path) -> dict[str, str]:
+    """Every file of the gate but the call lists and registry answers, which are sets of numbers."""
+    found = [
+        path for path in data.rglob("*") if path.is_file() and not {"lists", "snapshots"} & set(path.parts)
+    ]
+    return {
+        str(path.relative_to(data)): path.read_bytes().decode("utf-8", "backslashreplace") for path in found
+    }
+
+
+class Running(Struct, frozen=True):
+    """`lines`: what it has said so far; all of it, once it has ended."""
+
+    ready: dict[str, str]
+    lines: list[bytes]
+
+    def port(self, door: str) -> int:
+        return int(self.ready[door].rpartition(":")[2])
+
+
+@asynccontextmanager
+async def gate(folder: Path, traces_to: str) -> AsyncIterator[Running]:
+    """Every door of it open, and its log as wordy as it can be."""
+    path = write_folder(
+        folder,
+        clients=[
+            client("tests", KEY, *SCOPES, "subjects"),
+            DOORS,
+            *(client(role, f"key-{role}", *scopes) for role, scopes in ROLES.items()),
+        ],
+        service_log={"format": "json", "level": "debug"},
+        traces={"endpoint": traces_to, "share": 1.0},
+        fastagi={"port": 0, "deadline_seconds": 5},
+        sip={"port": 0, "deadline_seconds": 5, "trunks": [TRUNK]},
+        checkpoint_seconds=0.001,
+    )
+    publish_answers(folder / "data", {CLEAR: False, LISTED: True}, wall_clock() - DAY)
+    words = (sys.executable, "-m", "dialgate", "serve", "--config", str(path))
+    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    lines: list[bytes] = []
+    async for line in process.stderr:
+        lines.append(line)
+        if json.loads(line)["event"] == "ready":
+            break
+    reading = asyncio.create_task(process.stderr.read())
+    try:
+        yield Running(json.loads(lines[-1]), lines)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        lines.append(await reading)
+        assert await process.wait() == 0
+
+
+# ---- whoever asks ----------------------------------------------------------------------------------------------------
+
+
+async def by_http(url: str) -> None:
+    """Calls of every kind, good and broken, by every door of HTTP."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with ClientSession(url, headers=headers) as session:
+        async with session.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED]}) as answer:
+            assert answer.status == 201, await answer.text()
+        for number in NUMBERS:
+            told = await check(session, to=number, call_id=number)
+            if told.get("decision") == "allow":
+                report = {"decision_id": told["decision_id"], "outcome": "opt_out"}
+                await (await session.post("/v1/outcomes", json=report)).read()
+            await (await session.post("/v1/check", json={**CALL, "campaign": number, "from": number})).read()
+            await (await session.get("/v1/check.txt", params={**CALL, "to": number})).read()
+            await (await session.post("/v1/check", data=f'{{"to": "{number}"')).read()
+            await (await session.get(f"/v1/subjects/{number}", params={"purpose": number})).read()
+            await (await session.get("/v1/decisions", params={"number": number, "purpose": "x"})).read()
+            await (await session.post("/v1/revocations", json={"number": number, "channel": "call"})).read()
+            await (await session.post("/v1/consents", json={"number": number, "id": number})).read()
+            await (await session.get(f"/{number}")).read()
+            await swapped(session, number)
+
+
+async def swapped(session: ClientSession, number: str) -> None:
+    """A dialer that confuses the two numbers, and the number in every text that a client may choose."""
+    mistaken = {**CALL, "to": CALLER, "from": number}
+    for text in [number, *written(number)]:
+        await (await session.post("/v1/check", json={**mistaken, "call_id": text[:256]})).read()
+        await (await session.post("/v1/check", json={**mistaken, "campaign": text})).read()
+        await (await session.post("/v1/check", json={**CALL, "to": number, "call_id": text})).read()
+        words = {"number": number, "actor": text, "proof": text, "channel": text, "campaign": text}
+        await (await session.post("/v1/revocations", json=words)).read()
+        await (
+            await session.post("/v1/lists", json=LIST | {"id": text, "source": text, "numbers": [number]})
+        ).read()
+
+
+async def of_operations(url: str) -> str:
+    async with ClientSession(url, headers={"Authorization": f"Bearer {KEY}"}) as session:
+        paths = ("/metrics", "/readyz", "/healthz", "/openapi.json")
+        return "\n".join([await (await session.get(path, headers=OPEN)).text() for path in paths])
+
+
+async def by_agi(port: int) -> None:
+    for number in NUMBERS:
+        for script, more in (("check", ("acme-fibre",)), ("check", (number,)), ("revoke", ()), (number, ())):
+            channel = Channel(extension=number, caller=CALLER)
+            await agi(channel, f"agi://127.0.0.1:{port}/{script}", number, CALLER, *more)
+
+
+async def by_sip(port: int) -> None:
+    loop = asyncio.get_running_loop()
+    transport, sbc = await loop.create_datagram_endpoint(lambda: Sbc(port), ("127.0.0.1", 0))
+    for number in NUMBERS:
+        user = number.replace(" ", "%20")
+        told = await sbc.asked(
+            uri=f"sip:{user}@gate.example", to=f"<sip:{user}@gate.example>", subject=number
+        )
+        assert told.code >= 300
+        await sbc.asked(
+            uri=f"tel:{number.removeprefix('tel:').replace(' ', '-')}", p_asserted_identity=f"<tel:{number}>"
+        )
+        sbc.say(f"INVITE sip:{number} SIP/2.0\r\nVia: {number}\r\n\r\n".encode())  # as no element would
+    transport.close()
+
+
+async def by_console(url: str, role: str) -> dict[str, str]:
+    """What a person of the role is shown, by page: whatever each of them shows who opens it, and what its forms answer,
+    but for the look-up of a number."""
+    pages: dict[str, str] = {}
+    jar, headers = CookieJar(unsafe=True), {"Sec-Fetch-Site": "same-origin"}
+    async with ClientSession(url, cookie_jar=jar, headers=headers) as session:
+        await (await session.post("/console/login", data={"key": f"key-{role}"})).read()
+        token = re.search(r'name="token" value="([^"]+)', await (await session.get("/console/try")).text())
+        assert token
+        for number in NUMBERS:
+            await _forms(session, number, token[1])
+        told = ""
+        if "watch" in ROLES[role]:
+            async with asyncio.timeout(10), session.get("/console/events") as stream:
+                while '"rows":[{' not in told:
+                    told += (await stream.content.readuntil(b"\n\n")).decode()
+            pages["events"] = told
+        ids = re.findall(r'"id":"([0-9a-f]{8}-[0-9]+)"', told)
+        assert bool(ids) == bool(told)
+        paths = [each.path for each in routes._ROUTES if each.method == "GET" and "events" not in each.path]
+        for path in [*paths, "/console/nothing", *(f"/console/decisions/{each}" for each in ids)]:
+            async with session.get(path.replace("{id}", "0")) as page:
+                pages[path] = await page.text()
+    return pages
+
+
+async def _forms(session: ClientSession, number: str, token: str) -> None:
+    """Their answers show what was typed, to who has typed it."""
+    fields = {
+        "token": token,
+        "number": number,
+        "to": number,
+        "from": CALLER,
+        "campaign": "acme-fibre",
+        "id": number,
+    }
+    fields |= {
+        "purpose": number,
+        "kind": "access",
+        "identified": number,
+        "outcome": "answered",
+        "reason": number,
+    }
+    for route in routes._ROUTES:
+        if route.method == "POST":
+            body = FormData(fields)
+            if route.path == "/console/lists":
+                body.add_field("file", f"{number}\n".encode(), filename=f"{number}.csv")
+            await (await session.post(route.path.replace("{id}", "0"), data=body)).read()
+
+
+async def looked_up(url: str) -> str:
+    """What an officer is shown of a number, and a supervisor is not."""
+    jar, headers = CookieJar(unsafe=True), {"Sec-Fetch-Site": "same-origin"}
+    async with ClientSession(url, cookie_jar=jar, headers=headers) as session:
+        await (await session.post("/console/login", data={"key": "key-officer"})).read()
+        token = re.search(r'name="token" value="([^"]+)', await (await session.get("/console/lookup")).text())
+        assert token
+        fields = {"token": token[1], "number": CLEAR, "purpose": "a letter"}
+        async with session.post("/console/lookup", data=fields) as page:
+            return await page.text()
+
+
+# ---- what was said ---------------------------------------------------------------------------------------------------
+
+
+async def test_no_called_number_is_shown_to_who_may_not_see_it(tmp_path: Path) -> None:
+    collector, app = Collector(), web.Application()
+    app.router.add_post("/v1/traces", collector.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with gate(tmp_path, f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces") as running:
+        url = running.ready["url"]
+        await by_http(url)
+        await by_agi(running.port("fastagi"))
+        await by_sip(running.port("sip"))
+        said: dict[str, str] = {}
+        for role in ROLES:
+            said |= {f"{role}: {path}": text for path, text in (await by_console(url, role)).items()}
+        said["metrics"] = await of_operations(url)
+        assert shown(await looked_up(url), CLEAR), "to an officer, who said why"
+    await runner.cleanup()
+    said |= {"log": b"".join(running.lines).decode(), "traces": collector.told()}
+    for interface in ("http", "fastagi", "sip"):
+        assert f'interface="{interface}"' in said["metrics"], "it was asked by this door"
+    assert said["log"].count('"decided"') > 30
+    assert said["traces"].count('name: "check"') > 30
+    said |= stored(tmp_path / "data")
+    found = [(where, number) for where, text in said.items() for number in NUMBERS if shown(text, number)]
+    assert found == []
+
+
+def test_a_number_is_found_however_it_is_written() -> None:
+    assert shown(f"said {CLEAR[:6]} {CLEAR[6:]} and more", CLEAR)
+    assert all(shown(f"a {text} b", CLEAR) for text in written(CLEAR))
+    assert not shown("4711 and 4712", CLEAR)

@@ -1,0 +1,204 @@
+"""The class of a denial, which tells a dialer what to do next: the table, its order, and every format that carries it."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import msgspec
+import pytest
+import yaml
+
+from dialgate.config import loader
+from dialgate.config.listeners import SipTrunk
+from dialgate.core import responses
+from dialgate.core.model import REASONS
+from dialgate.core.reason_classes import REASON_CLASSES, classify
+from dialgate.core.responses import Answer, Reason
+from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.sip.responses import response_for
+from dialgate.tools.conformance import dialplan, vicidial
+from tests.support import pbx
+from tests.support.paths import ROOT
+from tests.support.pbx import CAMPAIGN, Pbx
+from tests.support.world import CALL, CALLER, CLEAR, LISTED
+
+README = (ROOT / "README.md").read_text("utf-8").partition("| class | reasons |")[2].partition("\n\n")[0]
+
+
+def test_every_reason_code_has_a_class_and_no_other_code_has() -> None:
+    assert list(REASON_CLASSES) == list(REASONS)
+
+
+def test_the_readme_lists_every_code_in_its_class() -> None:
+    named = {
+        code: name
+        for name, codes in re.findall(r"^\| `(number|call|gate)` \| (.*?) \|", README, re.MULTILINE)
+        for code in re.findall("`([^`]+)`", codes)
+    }
+    assert named == REASON_CLASSES
+
+
+COMBINED = [
+    ((), ""),
+    (("hours.outside", "registry.listed"), "number"),
+    (("gate.rule_error", "revocation.revoked"), "number"),
+    (("gate.rule_error", "frequency.exceeded"), "call"),
+    (("registry.expired",), "call"),
+    (("caller_id.not_assigned", "campaign.unknown"), "call"),
+    (("gate.unavailable",), "gate"),
+    (("number.invalid", "registry.unknown"), "number"),
+    (("number.invalid", "campaign.unknown"), "call"),
+    (("campaign.unknown", "number.not_diallable", "consent.missing"), "call"),
+]
+
+
+@pytest.mark.parametrize(("codes", "expected"), COMBINED)
+def test_of_several_reasons_the_class_that_binds_longest_counts(
+    codes: tuple[str, ...], expected: str
+) -> None:
+    assert classify(codes) == expected
+
+
+NATIONAL, UNSIGNED = CLEAR.removeprefix("+39"), CLEAR.removeprefix("+")
+# Called number, campaign, the campaign's dial region, and the class. `+3900` is no number of the numbering plan.
+WRITTEN = [
+    (UNSIGNED, "fibre", "IT", "call"),
+    (NATIONAL, "fibre", "IT", "call"),
+    (UNSIGNED, "", "IT", "call"),
+    ("118", "fibre", "IT", "call"),
+    (UNSIGNED, CAMPAIGN, "", "call"),
+    (NATIONAL, CAMPAIGN, "", "call"),
+    ("%2B" + UNSIGNED, CAMPAIGN, "IT", "call"),
+    (CLEAR.replace("+39", "+39,"), CAMPAIGN, "IT", "call"),
+    ("", CAMPAIGN, "IT", "call"),
+    ("+3900", CAMPAIGN, "IT", "number"),
+    ("118", CAMPAIGN, "IT", "number"),
+    (LISTED, CAMPAIGN, "", "number"),
+]
+
+
+@pytest.mark.parametrize(("to", "campaign", "dial_region", "expected"), WRITTEN)
+async def test_a_number_is_bound_only_where_it_was_read(
+    tmp_path: Path, to: str, campaign: str, dial_region: str, expected: str
+) -> None:
+    """A lead that is read wrongly, for an unknown campaign or one without a dial region, must not end as do-not-call."""
+    async with pbx.opened(tmp_path) as asterisk:
+        dial_in(asterisk, dial_region)
+        asked = {"to": to, "from": CALLER, "campaign": campaign}
+        client = asterisk.made.client
+        for path in ("/v1/check", "/v1/simulate"):
+            async with client.post(path, json=asked) as answer:
+                assert (await answer.json())["reason_class"] == expected
+        async with client.get("/v1/check.txt", params=asked) as answer:
+            assert answer.headers["Dialgate-Class"] == expected
+        channel = asterisk.channel(to)
+        await asterisk.agi(channel, "check", to, CALLER, campaign)
+        assert channel.variables["DG_CLASS"] == expected
+        await asterisk.agi(channel, "vicidial", to, CALLER, "V7152252280000844707", campaign)
+        found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
+        assert found == (("DNC", "34") if expected == "number" else ("CONGESTION", "42"))
+
+
+def dial_in(asterisk: Pbx, region: str) -> None:
+    """Change the campaign's dial region."""
+    app = asterisk.made.app
+    path = app.config.folder / "controllers" / "acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    written["campaigns"][0]["dial_region"] = region
+    path.write_text(yaml.safe_dump(written))
+    app.reload(loader.load(app.config.path))
+
+
+@pytest.mark.parametrize(("campaign", "status"), [("FIBRE", ""), ("ACME-FIBRE", "DNCCAR")])
+async def test_a_lead_of_a_campaign_that_is_missing_stays_to_be_called(
+    asterisk: Pbx, campaign: str, status: str
+) -> None:
+    """By the shipped carrier entry; an enrolled number is stopped, where the campaign is known."""
+    channel = asterisk.channel(f"9{LISTED.removeprefix('+')}", caller_name="V7152252280000844707")
+    channel.variables |= {"CAMPCUST": campaign, "CAMPDTO": "60"}
+    entry = (ROOT / "deploy/vicidial/carrier-entry.conf").read_text("utf-8")
+    await dialplan.run(entry.replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}"), "", channel)
+    found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
+    assert vicidial.lead_status(*found) == status
+
+
+@pytest.mark.parametrize("code", sorted(set(CODES) - set(REASONS)))
+def test_an_error_never_binds_the_number(code: str) -> None:
+    assert classify([code]) == "gate"
+
+
+def test_an_answer_that_an_earlier_version_stored_gets_its_class() -> None:
+    old = msgspec.msgpack.encode(
+        {"decision": "deny", "reasons": [{"code": "registry.listed", "severity": "", "law": "", "text": ""}]}
+    )
+    assert responses.recalled(old, "a-1", CLEAR, CALLER).reason_class == "number"
+
+
+@pytest.fixture
+async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
+    async with pbx.opened(tmp_path) as made:
+        yield made
+
+
+async def test_json_text_and_form_carry_the_class(asterisk: Pbx) -> None:
+    client = asterisk.made.client
+    for to, expected in ((LISTED, "number"), (CLEAR, None)):
+        async with client.post("/v1/check", json={**CALL, "to": to}) as answer:
+            assert (await answer.json()).get("reason_class") == expected
+        async with client.post("/v1/simulate", json={**CALL, "to": to, "call_id": ""}) as answer:
+            assert (await answer.json())["reason_class"] == (expected or "")
+        asked = {"to": to, "from": CALLER, "campaign": "acme-fibre"}
+        async with client.get("/v1/check.txt", params=asked) as answer:
+            assert answer.headers.get("Dialgate-Class") == expected
+        async with client.get("/v1/check.form", params=asked) as answer:
+            assert parse_qs(await answer.text()).get("reason_class", [None])[0] == expected
+    async with client.get("/v1/check.form", params={"to": "x"}) as answer:
+        assert parse_qs(await answer.text())["reason_class"] == ["gate"]
+
+
+async def test_agi_sets_the_class_and_an_error_is_of_class_gate(asterisk: Pbx) -> None:
+    seen = [
+        (await asterisk.checked(to, script=script)).variables["DG_CLASS"]
+        for to, script in ((LISTED, "check"), (CLEAR, "check"), (CLEAR, "elsewhere"))
+    ]
+    assert seen == ["number", "", "gate"]
+
+
+def test_sip_carries_the_class() -> None:
+    trunk = SipTrunk(client="c", campaign="acme-fibre", contacts=("sip:{number}@t",), refusal=603)
+    denial = Answer(
+        decision="deny", decision_id="a-1", reasons=[Reason("hours.outside", "statute", "", "")],
+        reason_class="call",
+    )  # fmt: skip
+    assert dict(response_for(denial, trunk)[2])["X-Dialgate-Class"] == "call"
+    assert dict(response_for(responses.unavailable("x"), trunk)[2])["X-Dialgate-Class"] == "gate"
+
+
+VICIDIAL = [
+    ({}, LISTED, "DNC", "34"),
+    ({"campaign": "no-such"}, CLEAR, "CONGESTION", "42"),
+    ({"caller": "+390699999999"}, CLEAR, "CONGESTION", "42"),
+]
+
+
+@pytest.mark.parametrize(("changes", "to", "status", "cause"), VICIDIAL)
+async def test_vicidial_learns_dnc_only_where_the_number_is_bound(
+    asterisk: Pbx, changes: dict[str, str], to: str, status: str, cause: str
+) -> None:
+    channel = asterisk.channel(to)
+    given = (to, changes.get("caller", CALLER), "V7152252280000844707", changes.get("campaign", "acme-fibre"))
+    await asterisk.agi(channel, "vicidial", *given)
+    found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
+    assert (channel.variables["DG_DECISION"], *found) == ("deny", status, cause)
+
+
+async def test_an_answer_that_is_repeated_keeps_its_class(asterisk: Pbx) -> None:
+    seen = []
+    for _ in range(2):
+        async with asterisk.made.client.post(
+            "/v1/check", json={**CALL, "to": LISTED, "call_id": "again"}
+        ) as answer:
+            seen.append(await answer.json())
+    assert seen[0] == seen[1]
+    assert seen[0]["reason_class"] == "number"

@@ -1,0 +1,333 @@
+"""One gate of several processes: they share the ports, count together, and take each other's place without a refused call."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from typer.testing import CliRunner
+
+from dialgate.core.model import DAY
+from dialgate.interfaces.cli.main import app
+from dialgate.runtime.clock import wall_clock
+from tests.support import redis_servers, world
+from tests.support.running_gate import Gatehouse, serving
+from tests.support.world import CALL, CLEAR, KEY, LISTED
+
+NUMBERS = [f"+3906{number}" for number in range(12_345_000, 12_345_050)]
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    store = {"url": redis_servers.alone(), "name": folder.name, "patience": 5}
+    file = world.write_folder(folder, **{"store": store, "workers": 2, "operations": {"port": 0}, **changes})
+    answers = dict.fromkeys(NUMBERS, False) | {CLEAR: False, LISTED: True}
+    world.publish_answers(folder / "data", answers, wall_clock() - DAY)
+    return file
+
+
+CONSOLE = world.client("tests", KEY, *world.SCOPES, "watch")
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
+    async with serving(write(tmp_path, clients=[CONSOLE])) as gate:
+        await gate.post("/v1/lists", {**world.LIST, "numbers": [*NUMBERS, CLEAR, LISTED]})
+        await until(lambda: in_use(gate))
+        yield gate
+
+
+async def until(what: Callable[[], Awaitable[bool]]) -> None:
+    """Another process has its own time."""
+    async with asyncio.timeout(30):
+        while True:
+            if await what():
+                return
+
+
+async def in_use(gate: Gatehouse) -> bool:
+    """The list, in either worker: each opens it in its next round of upkeep."""
+    said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
+    return all(each["decision"] == "allow" for each in said)
+
+
+async def series(gate: Gatehouse, name: str) -> dict[str, float]:
+    """Of a metric, the sum by worker."""
+    """By the operations listener, which either worker may answer."""
+    async with gate.client.get(f"{gate.ready['operations']}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    found: dict[str, float] = {}
+    for line in lines:
+        if line.startswith((f"{name}{{", f"{name} ")):
+            worker = line.partition('worker="')[2].partition('"')[0]
+            found[worker] = found.get(worker, 0) + float(line.rpartition(" ")[2])
+    return found
+
+
+async def ask_anew(gate: Gatehouse, body: dict[str, str], path: str = "/v1/check") -> dict[str, Any]:
+    """On a connection of its own, which the kernel gives to either worker."""
+    async with (
+        ClientSession(gate.client._base_url, connector=TCPConnector(force_close=True)) as client,
+        client.post(path, json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer,
+    ):
+        told: dict[str, Any] = await answer.json()
+        return told
+
+
+def children(gate: Gatehouse) -> list[int]:
+    pid = gate.process.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def tasks(pid: int) -> list[Path]:
+    return [*Path(f"/proc/{pid}/task").iterdir()]
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def names(gate: Gatehouse, many: int) -> set[str]:
+    """The logs that decide."""
+    answers = await asyncio.gather(*(ask_anew(gate, {**CALL, "to": LISTED}) for _ in range(many)))
+    return {answer["decision_id"].partition("-")[0] for answer in answers}
+
+
+def test_several_workers_on_the_embedded_store_are_refused_with_what_to_set(tmp_path: Path) -> None:
+    file = world.write_folder(tmp_path)
+    refused = CliRunner().invoke(app, ["serve", "--config", str(file), "--workers", "2"])
+    assert refused.exit_code == 2
+    assert "set `store` to a Redis" in refused.output
+
+
+async def test_the_port_of_another_gate_is_not_shared(node: Gatehouse, tmp_path: Path) -> None:
+    """Its workers would be asked about half of these calls, and the other way round."""
+    (tmp_path / "other").mkdir()
+    address = node.client._base_url
+    assert address is not None
+    file = write(tmp_path / "other", listen={"port": address.port})
+    second = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dialgate", "serve", "--config", str(file), stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await second.communicate()
+    assert second.returncode == 1
+    assert b"stop what listens there, or choose another port" in said
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_the_sip_port_of_another_gate_is_not_shared(tmp_path: Path, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        port = other.getsockname()[1]
+        file = write(tmp_path, listen={"port": 0}, sip={"port": port})
+        refused = CliRunner().invoke(app, ["serve", "--config", str(file)])
+    assert refused.exit_code == 1
+    assert f"sip: 127.0.0.1 port {port}: Address already in use; stop what" in refused.output
+
+
+async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> None:
+    answers = await asyncio.gather(*(ask_anew(node, CALL) for _ in range(60)))
+    assert sum(answer["decision"] == "allow" for answer in answers) == 5, answers[0]
+    assert len({answer["decision_id"].partition("-")[0] for answer in answers}) == 2
+    assert len({answer["decision_id"] for answer in answers}) == 60
+
+
+async def test_no_worker_takes_the_processor_from_another(node: Gatehouse) -> None:
+    policies = {os.sched_getscheduler(int(task.name)) for pid in children(node) for task in tasks(pid)}
+    assert policies == {os.SCHED_BATCH}
+
+
+async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:
+    await asyncio.gather(*(ask_anew(node, CALL) for _ in range(40)))
+    counted = await series(node, "dialgate_decisions_total")
+    assert set(counted) == {"1", "2"}
+    assert sum(counted.values()) == 40
+    assert await series(node, "dialgate_worker_up") == {"1": 1, "2": 1}
+
+
+async def on_each(node: Gatehouse, many: int = 24, **headers: str) -> AsyncIterator[ClientSession]:
+    """Browsers, each with a connection of its own, which the kernel gives to either worker."""
+    for _ in range(many):
+        async with ClientSession(node.client._base_url, headers=headers) as browser:
+            yield browser
+
+
+async def test_a_console_session_holds_in_every_worker_and_ends_in_all(node: Gatehouse) -> None:
+    site = {"Sec-Fetch-Site": "same-origin"}
+    async with node.client.post(
+        "/console/login", data={"key": KEY}, headers=site, allow_redirects=False
+    ) as answer:
+        cookie = f"dialgate-console={answer.cookies['dialgate-console'].value}"
+    workers = set()
+    async for browser in on_each(node, Cookie=cookie):
+        async with browser.get("/console/try", allow_redirects=False) as page:
+            assert page.status == 200
+            token = (await page.text()).partition('name="token" value="')[2].partition('"')[0]
+            call = {**CALL, "to": LISTED, "token": token}
+        async with browser.post("/console/try", data=call, headers=site) as tried:
+            assert tried.status == 200
+        async with browser.post("/v1/check", json=CALL, headers={"Authorization": f"Bearer {KEY}"}) as told:
+            workers.add((await told.json())["decision_id"].partition("-")[0])
+    assert len(workers) == 2
+    async with node.client.post(
+        "/console/logout", data={"token": token}, headers={**site, "Cookie": cookie}, allow_redirects=False
+    ) as out:
+        assert out.status == 303
+    async for browser in on_each(node, Cookie=cookie):
+        async with browser.get("/console/try", allow_redirects=False) as page:
+            assert page.status == 303
+
+
+async def test_wrong_keys_are_counted_by_all_workers_together(node: Gatehouse) -> None:
+    site = {"Sec-Fetch-Site": "same-origin"}
+    statuses = []
+    async for browser in on_each(node, 14):
+        async with browser.post("/console/login", data={"key": "wrong"}, headers=site) as answer:
+            statuses.append(answer.status)
+    assert statuses == [401] * 10 + [429] * 4
+
+
+async def test_every_board_shows_what_every_worker_decided(node: Gatehouse) -> None:
+    await asyncio.gather(*(ask_anew(node, {**CALL, "to": LISTED}) for _ in range(40)))
+    assert len(await names(node, 20)) == 2
+    site = {"Sec-Fetch-Site": "same-origin"}
+    async for browser in on_each(node, 6):
+        async with browser.post("/console/login", data={"key": KEY}, headers=site, allow_redirects=False):
+            pass
+        async with asyncio.timeout(10), browser.get("/console/events") as stream:
+            seen: set[str] = set()
+            async for line in stream.content:
+                told = json.loads(line.removeprefix(b"data: ") or b"{}") if line.startswith(b"data") else {}
+                seen |= {row["id"].partition("-")[0] for row in told.get("rows", ())}
+                if told.get("reasons") == [["registry.listed", 60]] and len(seen) == 2:
+                    assert told["ready"]
+                    break
+
+
+async def test_what_any_worker_decided_is_found_by_every_reader(node: Gatehouse, tmp_path: Path) -> None:
+    answers = [await ask_anew(node, CALL) for _ in range(12)]
+    allowed = [answer["decision_id"] for answer in answers if answer["decision"] == "allow"]
+    for decision in allowed:  # reported to whichever worker
+        await node.post("/v1/outcomes", {"decision_id": decision, "outcome": "busy"})
+    ids = {answer["decision_id"] for answer in answers}
+    query = {"number": CLEAR, "purpose": "complaint"}
+    async with node.client.get("/v1/decisions", params=query) as answer:
+        told = (await answer.json())["decisions"]
+    assert {each["decision_id"] for each in told} == ids
+    config = ["--config", str(tmp_path / "dialgate.yaml"), "--json"]
+    found = CliRunner().invoke(app, ["log", "search", *config]).output.splitlines()
+    hits = {hit["decision_id"]: hit["outcome"] for hit in map(json.loads, found)}
+    assert hits == {name: "busy" if name in allowed else "" for name in ids}
+    replayed = json.loads(CliRunner().invoke(app, ["log", "replay", *config]).output)
+    assert (replayed["records"], replayed["different"]) == (12, 0)
+    verified = CliRunner().invoke(app, ["log", "verify", *config])
+    proved = json.loads(verified.output)
+    assert verified.exit_code == 0
+    assert sum(each["by_type"]["decision"] for each in proved["workers"].values()) == 12
+
+
+async def test_a_worker_that_dies_is_replaced_and_the_port_stays_open(node: Gatehouse) -> None:
+    before = await names(node, 40)
+    assert len(before) == 2
+    workers = children(node)
+    os.kill(workers[0], signal.SIGKILL)
+    assert await names(node, 40) <= before, "none was refused; its follower writes the same log"
+
+    async def whole() -> bool:
+        return await series(node, "dialgate_worker_up") == {"1": 1, "2": 1}
+
+    await until(whole)
+    assert await names(node, 40) == before
+
+
+async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
+    heard: Counter[str] = Counter()
+    calls = iter(range(1 << 30))
+
+    def ask() -> dict[str, str]:
+        return {**CALL, "to": NUMBERS[next(calls) % len(NUMBERS)]}
+
+    def hear(_: dict[str, Any], answer: dict[str, Any]) -> None:
+        heard[answer["decision_id"].partition("-")[0]] += 1
+
+    before = await names(node, 40)
+    callers = [asyncio.create_task(keep_asking(node, ask, hear)) for _ in range(8)]
+    for _ in range(2):
+        rolled = asyncio.create_task(said(node, "rolled"))
+        node.process.send_signal(signal.SIGUSR2)
+        await rolled
+    for caller in callers:
+        caller.cancel()
+    for refused in await asyncio.gather(*callers, return_exceptions=True):
+        assert isinstance(refused, asyncio.CancelledError), refused
+    assert len(heard) == 3, "each log was written by a worker that was relieved, or by its follower"
+    assert before < set(heard)
+    assert "" not in heard, "every answer is a decision that was recorded"
+
+
+async def test_workers_whom_nobody_asks_are_relieved(node: Gatehouse) -> None:
+    await node.client.close()
+    node.process.send_signal(signal.SIGUSR2)
+    await said(node, "rolled")
+
+
+async def test_no_worker_takes_another_place_on_another_store(node: Gatehouse, tmp_path: Path) -> None:
+    """What is entered at the one would not bind at the other."""
+    before = children(node)
+    file = tmp_path / "dialgate.yaml"
+    told = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**told, "store": {**told["store"], "name": "another"}}))
+    node.process.send_signal(signal.SIGUSR2)
+    await said(node, "rolling restart given up; the old workers stay")
+    assert children(node) == before
+
+
+async def keep_asking(
+    gate: Gatehouse, ask: Callable[[], dict[str, str]], hear: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    """On a connection that is kept, as dialers do. Whatever is not an answer is raised."""
+    async with ClientSession(
+        gate.client._base_url, timeout=ClientTimeout(total=10), headers={"Authorization": f"Bearer {KEY}"}
+    ) as client:
+        while True:
+            body = ask()
+            async with client.post("/v1/check", json=body) as answer:
+                assert answer.status == 200
+                hear(body, await answer.json())
+
+
+async def said(gate: Gatehouse, event: str) -> None:
+    """Raises what it said instead, where it ends or takes longer than a machine with much else to do."""
+    assert gate.process.stderr is not None
+    heard: list[str] = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout(150):
+            async for line in gate.process.stderr:
+                heard.append(line.decode())
+                if line.startswith(b"{") and json.loads(line)["event"] == event:
+                    return
+    raise AssertionError(f"the gate did not say {event!r}; it said:\n{''.join(heard)}")
+
+
+async def test_workers_end_with_their_parent(node: Gatehouse) -> None:
+    workers = children(node)
+    assert len(workers) == 2
+    os.kill(node.process.pid, signal.SIGKILL)
+
+    async def ended() -> bool:
+        await asyncio.sleep(0)
+        return not any(alive(worker) for worker in workers)
+
+    await until(ended)

@@ -1,0 +1,409 @@
+"""Dialers and webhooks are told of every stop once it binds, in order, from wherever they left off, and of no other's."""
+
+import asyncio
+import base64
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from aiohttp import ClientResponse, web
+
+from dialgate.config import loader, webhook_targets
+from dialgate.config.clients import Client
+from dialgate.config.configuration import ConfigError
+from dialgate.config.webhook_targets import Webhook
+from dialgate.core.model import HOUR
+from dialgate.interfaces.webhooks import deliveries
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import RevocationRequest
+from tests.support import world
+from tests.support.world import CLEAR, KEY, LISTED, NOW, World, write_folder
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+WRITTEN = f"whsec_{base64.b64encode(SECRET).decode()}\n"
+STREAM = {"Authorization": "Bearer key-of-the-stream"}
+CLIENTS = [world.client("tests", KEY, *world.SCOPES), world.client("dialer", "key-of-the-stream", "stream")]
+
+
+async def revoke(made: World, number: str = CLEAR, **more: Any) -> int:
+    async with made.client.post(
+        "/v1/revocations", json={"number": number, "channel": "call", **more}
+    ) as answer:
+        assert answer.status == 201, await answer.text()
+        return int((await answer.json())["seq"])
+
+
+# ---- the stream ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def made(tmp_path: Path) -> AsyncIterator[World]:
+    limits = {"idle_seconds": 3.0}
+    async with world.running(tmp_path, clients=CLIENTS, limits=limits) as running:
+        yield running
+
+
+@asynccontextmanager
+async def streamed(made: World, query: str = "") -> AsyncIterator[ClientResponse]:
+    async with made.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
+        assert answer.status == 200, await answer.text()
+        yield answer
+
+
+async def line(answer: ClientResponse) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(await answer.content.readline())
+    return told
+
+
+async def test_a_stop_is_told_to_whoever_follows(made: World) -> None:
+    async with streamed(made) as answer:
+        assert await line(answer) == {"seq": 0}
+        seq = await revoke(made)
+        told = await line(answer)
+        assert told.pop("at").startswith("2026-11-24T09:00:00")
+        assert told == {
+            "seq": seq, "kind": "revoked", "controller": "acme", "number": CLEAR, "scope": "controller", "channel": "call",
+        }  # fmt: skip
+        lift = {"ground": "error", "reason": "another's"}
+        async with made.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
+            assert lifted.status == 201
+        told = await line(answer)
+        assert (told["kind"], told["of"], told["number"]) == ("lifted", seq, CLEAR)
+
+
+async def test_it_resumes_behind_the_last_sequence_that_was_seen(made: World) -> None:
+    first, second = await revoke(made), await revoke(made, LISTED)
+    async with streamed(made, f"?after={first}") as answer:
+        assert (await line(answer))["seq"] == second
+        assert await line(answer) == {"seq": second}
+    async with streamed(made, "?after=0") as answer:
+        assert [(await line(answer))["seq"] for _ in range(2)] == [first, second]
+    async with streamed(made) as answer:
+        assert await line(answer) == {"seq": second}
+
+
+async def test_what_another_process_wrote_is_told_too(made: World) -> None:
+    async with streamed(made) as answer:
+        await line(answer)
+        beside = await Registrar.open(made.app.config, lambda: NOW)
+        await beside.revocations.revoke(
+            Client(name="c", controllers=("acme",), scopes=()), RevocationRequest(number=CLEAR)
+        )
+        await beside.close()
+        assert (await line(answer))["number"] == CLEAR
+
+
+async def test_a_silent_stream_is_kept_alive(made: World) -> None:
+    async with streamed(made) as answer:
+        assert [await line(answer) for _ in range(2)] == [{"seq": 0}] * 2
+
+
+async def test_it_ends_with_the_key(made: World) -> None:
+    async with streamed(made) as answer:
+        await line(answer)
+        file = made.folder / "dialgate.yaml"
+        file.write_text(file.read_text().replace("- stream", "- check"))
+        made.app.reload(loader.load(file))
+        assert (await line(answer))["error"]["code"] == "auth.scope"
+        assert await answer.content.readline() == b""
+
+
+async def test_it_ends_when_the_gate_stops(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=CLIENTS) as made:
+        answer = await made.client.get("/v1/revocations/stream", headers=STREAM)
+        await line(answer)
+        stopped = asyncio.get_running_loop().time()
+    answer.close()
+    # Else the server would have waited for it.
+    assert asyncio.get_running_loop().time() - stopped < 5
+
+
+@pytest.mark.parametrize("query", ["?after=-1", "?after=x", "?since=1"])
+async def test_a_wrong_question_is_refused(made: World, query: str) -> None:
+    async with made.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, "request.invalid")
+
+
+async def test_it_needs_a_scope_of_its_own(made: World) -> None:
+    async with made.client.get("/v1/revocations/stream") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (403, "auth.scope")
+
+
+async def test_each_controller_is_told_of_its_own_and_of_what_binds_all(tmp_path: Path) -> None:
+    path = write_folder(tmp_path)
+    partner = (
+        (tmp_path / "controllers/acme.yaml")
+        .read_text()
+        .replace("acme", "partner")
+        .replace("844123456", "844123457")
+    )
+    (tmp_path / "controllers/partner.yaml").write_text(partner)
+    registrar = await Registrar.open(loader.load(path), lambda: NOW)
+    every = Client(name="c", controllers=("acme", "partner"), scopes=("admin",))
+    for controller, number, scope in (
+        ("acme", CLEAR, "controller"),
+        ("partner", LISTED, "controller"),
+        ("acme", LISTED, "everyone"),
+    ):
+        stop = RevocationRequest(controller=controller, number=number, scope=scope)  # type: ignore[arg-type] # a table of texts
+        await registrar.revocations.revoke(every, stop)
+    told = {name: (await registrar.notices.after(0, [name]))[0] for name in ("acme", "partner")}
+    assert {name: [each.seq for each in found] for name, found in told.items()} == {
+        "acme": [1, 3],
+        "partner": [2, 3],
+    }
+    assert told["partner"][1].controller == "*"
+    await registrar.close()
+
+
+# ---- webhooks --------------------------------------------------------------------------------------------------------
+
+
+class Receiver:
+    """A server that answers what `statuses` says, then 204, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.texts: list[str] = []
+        self.got: asyncio.Queue[tuple[web.Request, bytes]] = asyncio.Queue()
+
+    async def take(self, request: web.Request) -> web.Response:
+        status = self.statuses.pop(0) if self.statuses else 204
+        await self.got.put((request, await request.read()))
+        if self.texts:
+            return web.Response(status=200, text=self.texts.pop(0))
+        return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 302 else None)
+
+    async def next(self) -> tuple[web.Request, dict[str, Any]]:
+        request, body = await asyncio.wait_for(self.got.get(), 10)
+        signed = b"%b.%b.%b" % (
+            request.headers["webhook-id"].encode(), request.headers["webhook-timestamp"].encode(), body,
+        )  # fmt: skip
+        wanted = base64.b64encode(hmac.digest(SECRET, signed, sha256)).decode()
+        assert request.headers["webhook-signature"] == f"v1,{wanted}"
+        return request, json.loads(body)
+
+    async def numbers(self) -> list[str]:
+        return [each["number"] for each in (await self.next())[1]["revocations"]]
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[tuple[Receiver, str]]:
+    receiver, app = Receiver(), web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield receiver, f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    finally:
+        await runner.cleanup()
+
+
+def hook(url: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "crm", "url": url, "controllers": ["acme"], "secret_file": "secret", "retry_seconds": 0.01, **changes,
+    }  # fmt: skip
+
+
+@asynccontextmanager
+async def telling(folder: Path, url: str, **changes: Any) -> AsyncIterator[World]:
+    (folder / "secret").write_text(WRITTEN)
+    async with world.running(folder, subscribers=[hook(url, **changes)]) as made, delivering(made):
+        yield made
+
+
+@asynccontextmanager
+async def delivering(made: World) -> AsyncIterator[None]:
+    """From what comes once this has begun."""
+    await made.app.registrar.notices.delivery("crm")
+    task = asyncio.create_task(deliveries.run(made.app, made.hand))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(met: Callable[[], bool], made: World) -> None:
+    async with asyncio.timeout(10):
+        while not met():
+            await made.app.registrar.notices.wait(0.01)
+
+
+async def test_a_webhook_is_told_of_each_stop_signed_and_in_order(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url) as made:
+        await revoke(made)
+        request, body = await receiver.next()
+        assert request.method == "POST"
+        assert [(each["number"], each["kind"]) for each in body["revocations"]] == [(CLEAR, "revoked")]
+        await revoke(made, LISTED)
+        assert await receiver.numbers() == [LISTED]
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
+        assert made.sample("dialgate_webhook_messages_total", webhook="crm", result="delivered") == 2
+
+
+@pytest.mark.parametrize("status", [302, 400, 410, 500, 503])
+async def test_it_is_told_again_until_it_has_understood(tmp_path: Path, status: int) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url) as made:
+        receiver.statuses = [status, status]
+        await revoke(made)
+        sent = [await receiver.next() for _ in range(3)]
+        assert len({request.headers["webhook-id"] for request, _ in sent}) == 1
+        await revoke(made, LISTED)
+        assert await receiver.numbers() == [LISTED]
+        assert made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 2
+
+
+async def test_how_far_it_was_told_survives_a_restart(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url) as made:
+        await revoke(made)
+        await receiver.next()
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
+        held = await made.app.registrar.notices.delivery("crm")
+        assert (held.seq, held.tries, held.dead) == (1, 0, 0)
+    beside = await Registrar.open(loader.load(tmp_path / "dialgate.yaml"), lambda: NOW)
+    assert (await beside.notices.delivery("crm")).seq == 1
+    await beside.close()
+
+
+async def test_what_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url, give_up_hours=1) as made:
+        receiver.statuses = [500, 500]
+        await revoke(made)
+        await receiver.next()
+        await until(
+            lambda: made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 1, made
+        )
+        made.hand.at += HOUR
+        await receiver.next()
+        await revoke(made, LISTED)
+        assert LISTED in await receiver.numbers()
+        await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
+        held = await made.app.registrar.notices.delivery("crm")
+        assert (held.dead, held.dead_after) == (1, 0)
+
+
+async def test_a_webhook_that_cannot_be_reached_holds_up_nobody(tmp_path: Path) -> None:
+    async with telling(tmp_path, "http://127.0.0.1:1/") as made:
+        await revoke(made)
+        await until(
+            lambda: (made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") or 0) > 1,
+            made,
+        )
+        assert made.app.gate.readiness() == {}
+        assert (await made.app.registrar.notices.delivery("crm")).seq == 0
+
+
+async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url) as made:
+        await revoke(made)
+        await receiver.next()
+        file = tmp_path / "dialgate.yaml"
+        text = file.read_text()
+        file.write_text(text.replace("name: crm", "name: other"))
+        made.app.reload(loader.load(file))
+        made.app.registrar.notices.wake()
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="other") == 0, made)
+        await revoke(made, LISTED)
+        request, _ = await receiver.next()
+        assert request.headers["webhook-id"].startswith("other-")
+
+
+DIALERS = {
+    "vicidial": (
+        {
+            "source": "dialgate", "user": "api", "pass": WRITTEN.strip(), "function": "add_dnc_phone",
+            "phone_number": "0612345678", "campaign_id": "FIBRE",
+        },
+        "SUCCESS: add_dnc_phone DNC NUMBER HAS BEEN ADDED - 0612345678|FIBRE|api|\n",
+        "ERROR: add_dnc_phone DNC NUMBER ALREADY EXISTS - 0612345678|FIBRE|api|\n",
+        "ERROR: add_dnc_phone USER DOES NOT HAVE PERMISSION - 0612345678|FIBRE|api|\n",
+    ),
+    "goautodial": (
+        {
+            "goUser": "api", "goPass": WRITTEN.strip(), "goAction": "goActionDNC", "responsetype": "json",
+            "phone_numbers": "0612345678", "campaign_id": "FIBRE", "stage": "ADD",
+        },
+        '{"result": "success"}',
+        '{"result": "Error: 0612345678 already exists."}',
+        '{"result": "Error: permission denied for 0612345678"}',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DIALERS)
+async def test_a_dialers_own_list_is_added_to_until_the_number_is_on_it(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted, added, there, refused = DIALERS[kind]
+    dialer = {"kind": kind, "user": "api", "cut": "39", "campaigns": {"acme-fibre": "FIBRE"}}
+    async with listening() as (receiver, url), telling(tmp_path, url, **dialer) as made:
+        receiver.texts = [refused, added, there, added, added]
+        seq = await revoke(made, scope="campaign", campaign="acme-fibre")
+        for _ in range(2):  # refused, and again
+            request, body = await asyncio.wait_for(receiver.got.get(), 10)
+            assert dict(parse_qsl(body.decode())) == wanted
+            assert request.query_string == ""
+        await revoke(made, scope="campaign", campaign="acme-fibre")  # it is there already
+        await asyncio.wait_for(receiver.got.get(), 10)
+        await revoke(made, LISTED)
+        _, body = await asyncio.wait_for(receiver.got.get(), 10)
+        everything = dict(parse_qsl(body.decode()))["campaign_id"]
+        assert everything == ("SYSTEM_INTERNAL" if kind == "vicidial" else "INTERNAL")
+        lift = {"ground": "error", "reason": "another's"}
+        async with made.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
+            assert lifted.status == 201
+        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
+        assert receiver.got.empty(), "what is lifted stays on the dialer's list"
+        assert made.sample("dialgate_webhook_dead_letters", webhook="crm") == 0
+    assert "0612345678" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("changes", "secret", "problem"),
+    [
+        ({"url": "http://example.com/"}, WRITTEN, "url must be https"),
+        ({"url": "ftp://example.com/"}, WRITTEN, "url is none"),
+        ({"url": "https://user:word@example.com/"}, WRITTEN, "url is none"),
+        ({"controllers": ["nobody"]}, WRITTEN, "no such controller: nobody"),
+        ({"secret_file": "none"}, WRITTEN, "cannot read none"),
+        ({"kind": "vicidial"}, WRITTEN, "a dialer needs its user"),
+        ({"user": "api"}, WRITTEN, "a webhook has none"),
+        ({"kind": "vicidial", "user": "api"}, "\n", "the user's password"),
+        ({}, "whsec_c2hvcnQ=", "base64 of 24 to 64 bytes"),
+        ({}, base64.b64encode(SECRET).decode(), "base64 of 24 to 64 bytes"),
+        ({}, "whsec_***", "base64 of 24 to 64 bytes"),
+    ],
+)
+def test_a_webhook_that_would_leak_or_prove_nothing_is_refused(
+    tmp_path: Path, changes: dict[str, Any], secret: str, problem: str
+) -> None:
+    (tmp_path / "secret").write_text(secret)
+    path = write_folder(tmp_path, subscribers=[hook("https://example.com/hook") | changes])
+    with pytest.raises(ConfigError) as refused:
+        loader.load(path)
+    assert [text for text in refused.value.problems if problem in text]
+
+
+def test_two_webhooks_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(WRITTEN)
+    path = write_folder(tmp_path, subscribers=[hook("https://example.com/1"), hook("https://example.com/2")])
+    with pytest.raises(ConfigError, match="stands twice"):
+        loader.load(path)
+
+
+def test_the_signature_is_that_of_the_standard() -> None:
+    """The example of Standard Webhooks' own documentation."""
+    secret = webhook_targets.secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    told = webhook_targets.headers(
+        secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )
+    assert told["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert Webhook(name="a", url="https://a", controllers=(), secret_file="s").give_up_hours == 72

@@ -1,0 +1,277 @@
+"""A file of consents, contracts or call requests is taken whole or not at all, says what it did not take, and is taken twice
+without harm."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import get_args
+
+import hypothesis
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from dialgate.config import loader
+from dialgate.config.clients import Client
+from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
+from dialgate.core.model import Purpose
+from dialgate.core.refusal import Refused
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.masking import Masker, may_stand_in
+from dialgate.interfaces.cli import main
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ConsentRequest, EntriesRequest
+from dialgate.lists.call_list import RowProblem
+from tests.support.world import CLEAR, LISTED, NOW, write_folder
+
+CRM = Client(name="crm", controllers=("acme",), scopes=("ledger",))
+SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+CONSENTS = f"""\
+numero;id;collected_at;purposes;call_types;goods;artefact;artefact_sha256;profiling;proof
+{CLEAR};web-1;2026-10-01T10:00:00+02:00;sale statistics;agent;fibre|mobile plans;forms/1.pdf;{SHA};true;mail/1
+06 12345679;web-2;2026-10-02T10:00:00+02:00;sale;agent;;;;;
+"""
+ASK = EntriesRequest(kind="consent", channel="crm", proof="exports/1.csv", actor="anna")
+GIVEN = ConsentGiven(
+    id="web-1",
+    collected_at=1_790_841_600_000,
+    purposes=("sale", "statistics"),
+    call_types=("agent",),
+    goods=("fibre", "mobile plans"),
+    artefact="forms/1.pdf",
+    artefact_sha256=SHA,
+    profiling=True,
+)
+
+
+@pytest.fixture
+def masker(tmp_path: Path) -> Masker:
+    return Masker(Keys.open(tmp_path / "keys.json"), "acme")
+
+
+@pytest.fixture
+async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
+    yield opened
+    await opened.close()
+
+
+async def _events(registrar: Registrar) -> dict[str, Event]:
+    keys = registrar.access.keys
+    return {keys.ledger.unseal(each.sealed): each.event for each in await registrar.access.store.since(0, 99)}
+
+
+async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: Registrar) -> None:
+    planned: list[int] = []
+
+    def plan(total: int) -> Callable[[int], None]:
+        planned.append(total)
+        return planned.append
+
+    report = await registrar.consents.record_all(CRM, ASK, BytesIO(CONSENTS.encode()), plan=plan)
+    assert (report.rows, report.recorded, report.known, report.refused) == (2, 2, 0, 0)
+    assert planned == [2, 2]
+    second = ConsentGiven(
+        id="web-2", collected_at=1_790_928_000_000, purposes=("sale",), call_types=("agent",)
+    )
+    assert await _events(registrar) == {CLEAR: GIVEN, LISTED: second}
+    entries = await registrar.access.store.since(0, 9)
+    assert {(each.actor, each.channel, each.proof) for each in entries} == {
+        ("anna", "crm", "mail/1"),
+        ("anna", "crm", "exports/1.csv"),
+    }
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text("0123456789 +-.()x\u0663", max_size=30), max_size=4))
+def test_a_row_in_which_the_number_cannot_stand_is_stored_as_it_is(masker: Masker, texts: list[str]) -> None:
+    """Invariant: the quick look at a row misses no text in which the number would be hidden."""
+    for text in [*texts, "".join(texts), f"tel {CLEAR}", "06-1234.56 78"]:
+        if not may_stand_in([*texts, text], CLEAR):
+            assert masker.text(text, CLEAR) == text
+    assert may_stand_in([*texts, "06-1234.56 78"], CLEAR)
+
+
+async def test_a_long_file_that_several_processes_read_is_entered_as_it_stands(registrar: Registrar) -> None:
+    """Lines are told as they are in the file, and no two numbers are sealed under one nonce."""
+    many = 40_000
+    rows = (f"+39333{at:07},web-{at},2026-10-01T10:00:00+02:00,sale,agent\n" for at in range(many))
+    head = "number,id,collected_at,purposes,call_types\n"
+    text = head + "".join(rows) + "12,web-x,2026-10-01T10:00:00+02:00,sale,agent\n"
+    problems: list[RowProblem] = []
+    with pytest.raises(Refused, match="rows"):
+        await registrar.consents.record_all(CRM, ASK, BytesIO(text.encode()), note=problems.append)
+    assert [problem.line for problem in problems] == [many + 2]
+    assert await registrar.access.store.since(0, 1) == []
+    skipping = msgspec.structs.replace(ASK, skip_bad=True)
+    report = await registrar.consents.record_all(CRM, skipping, BytesIO(text.encode()))
+    assert (report.rows, report.recorded, report.refused) == (many + 1, many, 1)
+    entries = await registrar.access.store.since(0, many)
+    keys = registrar.access.keys
+    for at in (0, many // 2, many - 1):
+        e164 = f"+39333{at:07}"
+        (entry,) = await registrar.access.store.history(keys.subject("acme", e164))
+        assert (keys.ledger.unseal(entry.sealed), getattr(entry.event, "id", "")) == (e164, f"web-{at}")
+    assert len({entry.sealed[:12] for entry in entries}) == many
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "event"),
+    [
+        (
+            "contract",
+            f"number,id,starts,ends,sector,marketing\n{CLEAR},c-1,2025-01-01,2026-12-31,telecommunications,1\n",
+            '{"type":"contract","id":"c-1","starts":"2025-01-01","ends":"2026-12-31","sector":"telecommunications","marketing":true}',
+        ),
+        (
+            "call_request",
+            f"number,id,requested_at,expires_at,goods,own_interface\n{CLEAR},r-1,2026-11-24T08:00:00Z,2026-11-26T08:00:00Z,fibre,yes\n",
+            None,
+        ),
+        (
+            "call_request",
+            f"number,id,requested_at,expires_at,goods,own_interface\n{CLEAR},r-1,2026-11-24T08:00:00Z,2026-11-26T08:00:00Z,fibre,true\n",
+            '{"type":"call_request","id":"r-1","requested_at":1795507200000,"expires_at":1795680000000,"goods":"fibre","own_interface":true}',
+        ),
+    ],
+    ids=["a contract", "a word for true that no program writes", "a call request"],
+)
+async def test_contracts_and_call_requests_come_the_same_way(
+    registrar: Registrar, kind: str, file: str, event: str | None
+) -> None:
+    ask = msgspec.convert({"kind": kind}, EntriesRequest)
+    if event is None:
+        with pytest.raises(Refused, match="No row"):
+            await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
+        return
+    await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
+    (entered,) = (await _events(registrar)).values()
+    assert isinstance(entered, ContractMade | CallRequested)
+    assert msgspec.json.encode(entered).decode() == event
+
+
+async def test_the_same_file_again_enters_nothing_and_a_corrected_row_is_entered(
+    registrar: Registrar,
+) -> None:
+    file = CONSENTS.encode()
+    first = await registrar.consents.record_all(CRM, ASK, BytesIO(file))
+    again = await registrar.consents.record_all(CRM, ASK, BytesIO(file))
+    mended = await registrar.consents.record_all(
+        CRM, ASK, BytesIO(file.replace(b"forms/1.pdf", b"forms/2.pdf"))
+    )
+    assert [(each.recorded, each.known) for each in (first, again, mended)] == [(2, 0), (0, 2), (1, 1)]
+
+
+async def test_what_was_entered_by_hand_is_not_entered_again(registrar: Registrar) -> None:
+    by_hand = ConsentRequest(
+        number=CLEAR,
+        id="web-1",
+        collected_at=datetime.fromisoformat("2026-10-01T10:00:00+02:00"),
+        purposes=("sale", "statistics"),
+        call_types=("agent",),
+        goods=("fibre", "mobile plans"),
+        artefact="forms/1.pdf",
+        artefact_sha256=SHA,
+        profiling=True,
+    )
+    await registrar.consents.record(CRM, by_hand)
+    report = await registrar.consents.record_all(CRM, ASK, BytesIO(CONSENTS.encode()))
+    assert (report.recorded, report.known) == (1, 1)
+
+
+BAD = f"""\
+number,id,collected_at,purposes,call_types,artefact_sha256
+{CLEAR},a,2026-10-01T10:00:00+02:00,sale,agent,
+12,a,2026-10-01T10:00:00+02:00,sale,agent,
+{CLEAR},,2026-10-01T10:00:00+02:00,sale,agent,
+{CLEAR},a,2026-10-01T10:00:00,sale,agent,
+{CLEAR},a,2030-10-01T10:00:00Z,sale,agent,
+{CLEAR},a,2026-10-01T10:00:00Z,{CLEAR},agent,
+{CLEAR},a,2026-10-01T10:00:00Z,sale,agent,abc
+"""
+
+
+async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(registrar: Registrar) -> None:
+    told: list[RowProblem] = []
+    with pytest.raises(
+        Refused,
+        match=r"Of 7 rows 6 cannot be read, and nothing was written\. Line 3: is neither a national number",
+    ):
+        await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=told.append)
+    assert await registrar.access.store.since(0, 9) == []
+    assert [(each.line, each.problem) for each in told[1:]] == [
+        (4, "it has no `id`"),
+        (5, "its `collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
+        (6, "`collected_at`: This instant lies in the future; send when it happened."),
+        (7, f"its `purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
+        (8, "its `artefact_sha256` cannot be read: 64 hexadecimal digits"),
+    ]
+    assert CLEAR[1:] not in str(told)
+    skipping = EntriesRequest(kind="consent", skip_bad=True)
+    report = await registrar.consents.record_all(CRM, skipping, BytesIO(BAD.encode()))
+    assert (report.recorded, report.refused) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (f"number,id,expires\n{CLEAR},a,2026-12-01T00:00:00Z\n", "Column 3 is not to be taken"),
+        (f"number,id,controller\n{CLEAR},a,other\n", "Column 3 is not to be taken"),
+        (f"number,id,id\n{CLEAR},a,b\n", "One of two columns with the same name"),
+        (f"{CLEAR},a\n", "The file has no header"),
+        ("number,id,collected_at,purposes,call_types\n", "No row of the file"),
+        (f"number,id\n{CLEAR},a\n", r"No row of the file can be taken\. Line 2: it has no `collected_at`"),
+        ('number,id\n"0612345678', "no CSV"),
+        ("", "No row|no header"),
+    ],
+)
+async def test_a_file_that_is_not_to_be_taken_leaves_the_ledger_as_it_was(
+    registrar: Registrar, file: str, said: str
+) -> None:
+    with pytest.raises(Refused, match=said) as refused:
+        await registrar.consents.record_all(CRM, ASK, BytesIO(file.encode()))
+    assert refused.value.code == "list.unreadable"
+    assert await registrar.access.store.since(0, 9) == []
+
+
+async def test_nobody_enters_for_a_controller_that_is_not_theirs(registrar: Registrar) -> None:
+    with pytest.raises(Refused, match="controllers"):
+        await registrar.consents.record_all(
+            Client(name="x", controllers=("other",), scopes=()), ASK, BytesIO(CONSENTS.encode())
+        )
+
+
+@pytest.mark.parametrize(
+    ("command", "header", "row"),
+    [
+        (
+            "consent",
+            "number,id,collected_at,purposes,call_types",
+            f"{CLEAR},a,2026-10-01T10:00:00Z,sale,agent",
+        ),
+        ("contract", "number,id,starts", f"{CLEAR},a,2026-10-01"),
+        (
+            "request",
+            "number,id,requested_at,expires_at",
+            f"{CLEAR},a,2026-11-01T10:00:00Z,2026-12-01T10:00:00Z",
+        ),
+    ],
+)
+def test_a_command_enters_a_file_and_says_what_it_left_out(
+    tmp_path: Path, command: str, header: str, row: str
+) -> None:
+    config = write_folder(tmp_path)
+    file, reasons = tmp_path / "export.csv", tmp_path / "bad.csv"
+    file.write_text(f"{header}\n{row}\n12,,,,\n")
+    words = [command, "import", str(file), "--config", str(config), "--reasons", str(reasons), "--json"]
+    ran = CliRunner().invoke(main.app, words)
+    assert (ran.exit_code, json.loads(ran.stdout)["error"]["code"]) == (1, "list.unreadable")
+    assert reasons.read_text().splitlines()[1].startswith("3,")
+    ran = CliRunner().invoke(main.app, [*words, "--skip-bad"])
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.stdout)
+    assert (told["rows"], told["recorded"], told["refused"]) == (2, 1, 1)

@@ -1,0 +1,173 @@
+"""A file of stops is taken whole or not at all, binds, and is taken twice without harm."""
+
+import csv
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dialgate.config import loader
+from dialgate.config.clients import Client
+from dialgate.core.ledger_events import Revoked
+from dialgate.core.refusal import Refused
+from dialgate.interfaces.cli import main
+from dialgate.ledger import bulk_revocation
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsRequest
+from dialgate.lists.call_list import RowProblem
+from tests.support.world import CALL, CLEAR, LISTED, NOW, World, write_folder
+
+DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "admin"))
+FILE = f"numero;at\n{CLEAR};2026-11-20T10:00:00+01:00\n06 12345679;\n{CLEAR};\n"
+GOOD = RevocationsRequest(channel="crm", proof="exports/1.csv", actor="anna")
+
+
+@pytest.fixture
+async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
+    yield opened
+    await opened.close()
+
+
+async def test_every_row_becomes_an_entry_with_its_own_instant(registrar: Registrar) -> None:
+    planned: list[int] = []
+
+    def plan(total: int) -> Callable[[int], None]:
+        planned.append(total)
+        return planned.append
+
+    report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(FILE.encode()), plan=plan)
+    assert (report.rows, report.revoked, report.known, report.duplicates, report.refused) == (3, 2, 0, 1, 0)
+    assert planned == [2, 2]
+    entries = await registrar.access.store.since(0, 9)
+    keys = registrar.access.keys
+    assert {keys.ledger.unseal(each.sealed): each.event for each in entries} == {
+        CLEAR: Revoked(at=1_763_629_200_000 + 31_536_000_000),
+        LISTED: Revoked(at=NOW),
+    }
+    assert {(each.actor, each.channel, each.proof) for each in entries} == {("anna", "crm", "exports/1.csv")}
+
+
+async def test_who_is_revoked_as_widely_is_not_revoked_again(registrar: Registrar) -> None:
+    stop = await registrar.revocations.revoke(DPO, RevocationRequest(number=CLEAR))
+    campaign = RevocationsRequest(scope="campaign", campaign="acme-fibre")
+    file = FILE.encode()
+    told = [
+        await registrar.revocations.revoke_all(DPO, ask, BytesIO(file))
+        for ask in (campaign, GOOD, campaign, GOOD)
+    ]
+    assert [(each.revoked, each.known) for each in told] == [(1, 1), (1, 1), (0, 2), (0, 2)]
+    await registrar.revocations.lift(DPO, stop.seq, LiftRequest(ground="error", reason="another's"))
+    again = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(file))
+    assert (again.revoked, again.known) == (1, 1)
+
+
+BAD = "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,2026-01-01T00:00:00\n0612345681,soon\n"
+
+
+async def test_one_bad_row_refuses_the_file_and_says_which_it_was(registrar: Registrar) -> None:
+    told: list[RowProblem] = []
+    with pytest.raises(
+        Refused,
+        match=r"Of 5 rows 4 cannot be read, and nothing was written\. Line 3: is neither a national number",
+    ):
+        await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=told.append)
+    assert [each.line for each in told] == [3, 4, 5, 6]
+    assert await registrar.access.store.since(0, 9) == []
+    taken = await registrar.revocations.revoke_all(
+        DPO, RevocationsRequest(skip_bad=True), BytesIO(BAD.encode())
+    )
+    assert (taken.revoked, taken.refused) == (1, 4)
+
+
+@pytest.mark.parametrize("raw", [b"", b"name\nRossi\n", b"PK\x03\x04", b'number\n"0612345678'])
+async def test_a_file_that_holds_no_stop_leaves_the_ledger_as_it_was(
+    registrar: Registrar, raw: bytes
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await registrar.revocations.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(raw))
+    assert (refused.value.code, refused.value.field) == ("list.unreadable", "file")
+    assert await registrar.access.store.since(0, 9) == []
+
+
+@pytest.mark.parametrize("head", [b"", b"number,at\n0612345678,\n", b"PK\x03\x04"])
+async def test_a_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path: Path, head: bytes) -> None:
+    file = tmp_path / "list"
+    file.write_bytes(head)
+    os.truncate(file, 5 << 30)
+    with file.open("rb") as opened, pytest.raises(Refused, match="more than 2 GiB; split it"):
+        await registrar.revocations.revoke_all(DPO, RevocationsRequest(skip_bad=True), opened)
+    assert await registrar.access.store.since(0, 9) == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "scopes", "code"),
+    [
+        (RevocationsRequest(scope="everyone"), ("revoke",), "auth.scope"),
+        (RevocationsRequest(scope="campaign", campaign="another"), ("revoke",), "campaign.unknown"),
+        (RevocationsRequest(controller="another"), ("revoke",), "controller.unknown"),
+    ],
+)
+async def test_a_client_revokes_no_wider_than_it_may(
+    registrar: Registrar, ask: RevocationsRequest, scopes: Any, code: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await registrar.revocations.revoke_all(
+            Client(name="c", controllers=("acme",), scopes=scopes), ask, BytesIO(FILE.encode())
+        )
+    assert refused.value.code == code
+
+
+async def test_more_stops_than_are_written_at_once_all_bind_a_running_gate(running: World) -> None:
+    """From another process's connection, beside the gate; to every controller."""
+    count = bulk_revocation.AT_ONCE * 2 + 10
+    rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
+    beside = await Registrar.open(running.app.config, lambda: NOW)
+    everyone = RevocationsRequest(scope="everyone")
+    assert (await beside.revocations.revoke_all(DPO, everyone, BytesIO(rows.encode()))).revoked == count
+    await beside.close()
+    async with running.client.post("/v1/check", json=CALL) as answer:
+        assert (await answer.json())["reasons"][0]["code"] == "revocation.revoked"
+
+
+@pytest.mark.parametrize("channel", ["agent", "recall_line", "web_form", "mail", "crm", "registry"])
+async def test_a_stop_binds_by_whatever_channel_it_came(running: World, channel: str) -> None:
+    body = {"number": CLEAR, "channel": channel, "proof": "p"}
+    async with running.client.post("/v1/revocations", json=body) as answer:
+        assert answer.status == 201
+    async with running.client.post("/v1/check", json=CALL) as answer:
+        assert (await answer.json())["reasons"][0]["code"] == "revocation.revoked"
+    assert running.sample("dialgate_revocation_effect_seconds_count") == 1
+
+
+def command(folder: Path, *words: object) -> Result:
+    return CliRunner().invoke(
+        main.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
+    )
+
+
+def test_the_command_reports_in_words_in_json_and_row_by_row(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    file, reasons = tmp_path / "stops.csv", tmp_path / "reasons.csv"
+    file.write_text(BAD)
+    refused = command(tmp_path, "revoke", "import", file, "--reasons", reasons)
+    assert refused.exit_code == 1
+    assert "nothing was written" in refused.output
+    with reasons.open(newline="") as opened:
+        written = list(csv.reader(opened))
+    assert [line for line, _ in written] == ["line", "3", "4", "5", "6"]
+    assert "0612345" not in reasons.read_text()
+    taken = command(tmp_path, "revoke", "import", file, "--skip-bad", "--json")
+    assert taken.exit_code == 0
+    assert json.loads(taken.stdout)["revoked"] == 1
+    assert "revoked before" in command(tmp_path, "revoke", "import", file, "--skip-bad").output
+    assert command(tmp_path, "revoke", "import", file, "--column", "nine").exit_code == 1
+    assert command(tmp_path, "revoke", "import", tmp_path / "none.csv").exit_code == 2
+    # `add` may be left out
+    assert command(tmp_path, "revoke", CLEAR, "--json").exit_code == 0
+    assert command(tmp_path, "revoke", "add", CLEAR, "--json").exit_code == 0

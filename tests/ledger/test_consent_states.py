@@ -1,0 +1,144 @@
+"""A look-up shows of each consent what the next decision would say of it, by the same function."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from dialgate.core.model import HOUR
+from tests.interfaces.console.test_console import browser, send
+from tests.support import world
+from tests.support.world import CALLER, KEY, LIST, NOW, World
+
+MOBILE = "+393289876543"
+OFFICER = "officer-key"
+CONSENT: dict[str, Any] = {
+    "number": MOBILE,
+    "id": "form-1",
+    "collected_at": "2026-11-20T10:00:00+01:00",
+    "purposes": ["sale"],
+    "call_types": ["agent"],
+    "artefact": "recordings/1.wav",
+    "artefact_sha256": "a" * 64,
+}
+STOP = ("/v1/revocations", {"number": MOBILE})
+CLIENTS = [
+    world.client("tests", KEY, *world.SCOPES, "subjects", "admin"),
+    world.client("dpo", OFFICER, "simulate", "watch", "read", "subjects"),
+]
+
+
+@pytest.fixture
+async def made(tmp_path: Path) -> AsyncIterator[World]:
+    async with world.running(tmp_path, clients=CLIENTS) as running:
+        world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
+        await post(running, "/v1/lists", {**LIST, "basis": "consent", "numbers": [MOBILE]})
+        await running.app.tick()
+        yield running
+
+
+async def post(made: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
+    async with made.client.post(path, json=body) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json()
+
+
+async def decided(made: World) -> list[str]:
+    call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
+    return [reason["code"] for reason in (await post(made, "/v1/check", call, 200)).get("reasons", [])]
+
+
+async def standing(made: World) -> Any:
+    path = f"/v1/consents?number={quote(MOBILE)}&purpose=case"
+    async with made.client.get(path) as answer:
+        assert answer.status == 200, await answer.text()
+        return (await answer.json())["consents"][0]
+
+
+CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
+    ("", {}, []),
+    ("consent.withdrawn", {}, [STOP, ("/v1/revocations/2/lift", {"ground": "new_consent", "reason": "a form", "consent": "new"})]),
+    ("consent.withdrawn", {}, [("/v1/consents/withdraw", {"number": MOBILE, "id": "form-1"})]),
+    ("", {}, [STOP, ("/v1/revocations/2/lift", {"ground": "error", "reason": "another's letter"})]),
+    ("consent.expired", {"collected_at": "2024-11-01T10:00:00+01:00"}, []),
+    ("consent.expired", {"expires_at": "2026-11-24T10:00:00+01:00"}, []),
+    ("consent.void", {"artefact": ""}, []),
+    ("consent.void", {"double_opt_in": True}, []),
+    ("consent.void", {"origin": {"collected_by": "broker", "collected_on": "2026-11-20"}}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "changes", "events"), CASES)
+async def test_the_state_is_the_reason_of_the_next_decision(
+    made: World, reason: str, changes: dict[str, Any], events: list[tuple[str, dict[str, Any]]]
+) -> None:
+    await post(made, "/v1/consents", CONSENT | changes)
+    for path, body in events:
+        if body.get(
+            "consent"
+        ):  # the new one is of other goods, so that the old one is what a call would rest on
+            made.hand.at += 1000
+            later = {"id": "new", "collected_at": "2026-11-24T10:00:01+01:00", "goods": ["insurance"]}
+            await post(made, "/v1/consents", CONSENT | later)
+        await post(made, path, body)
+    held = await standing(made)
+    assert (held["reason"], held["refused_for"]) == (reason, [])
+    codes = await decided(made)
+    if not any(body.get("consent") for _, body in events):
+        assert codes == ([reason] if reason else [])
+
+
+async def test_after_a_stop_the_look_up_says_withdrawn_and_no_longer_in_force(made: World) -> None:
+    await post(made, "/v1/consents", CONSENT)
+    asked = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
+    async with browser(made, OFFICER) as session:
+        assert ">in force<" in await send(session, "/console/lookup", 200, **asked)
+        await post(made, *STOP)
+        shown = await send(session, "/console/lookup", 200, **asked)
+    assert ">in force<" not in shown
+    assert ">Consent withdrawn<" in shown
+    assert (await standing(made))["reason"] == "consent.withdrawn"
+    assert await decided(made) == ["revocation.revoked", "consent.withdrawn"]
+
+
+@pytest.mark.parametrize("scope", ["everyone", "controller"])
+async def test_a_stop_to_everyone_counts_as_well(made: World, scope: str) -> None:
+    await post(made, "/v1/consents", CONSENT)
+    await post(made, "/v1/revocations", {"number": MOBILE, "scope": scope})
+    assert (await standing(made))["reason"] == "consent.withdrawn"
+
+
+async def test_a_stop_to_one_campaign_leaves_the_consent_in_force_but_for_that_campaign(made: World) -> None:
+    await post(made, "/v1/consents", CONSENT)
+    await post(made, "/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"})
+    held = await standing(made)
+    assert (held["reason"], held["refused_for"]) == ("", ["acme-fibre"])
+    async with browser(made, OFFICER) as session:
+        asked = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
+        assert "in force, but not for acme-fibre" in await send(session, "/console/lookup", 200, **asked)
+
+
+async def test_an_enrolment_that_only_the_registry_tells_voids_it(made: World) -> None:
+    await post(made, "/v1/consents", CONSENT)
+    world.publish_answers(made.app.config.data, {MOBILE: True}, NOW - HOUR)
+    await made.app.tick()
+    held = await standing(made)
+    assert (held["reason"], held["voided_at"]) == ("consent.void", "")
+    assert await decided(made) == ["registry.listed", "consent.void"]
+
+
+async def test_a_wrong_number_closes_it(made: World) -> None:
+    await post(made, "/v1/consents", CONSENT)
+    call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
+    allowed = await post(made, "/v1/check", call, 200)
+    told = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
+    await post(made, "/v1/outcomes", told, 200)
+    assert (await standing(made))["reason"] == "consent.wrong_number"
+
+
+async def test_a_consent_to_other_goods_is_in_force_though_no_campaign_has_them(made: World) -> None:
+    await post(made, "/v1/consents", CONSENT | {"goods": ["insurance"]})
+    held = await standing(made)
+    assert (held["reason"], held["refused_for"]) == ("", [])

@@ -1,0 +1,449 @@
+"""What may be written is bounded, and a refusal is a sentence that says what to do and repeats no number."""
+
+import re
+import threading
+from collections.abc import AsyncIterator
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from msgspec import structs
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.config.clients import Client
+from dialgate.core.ledger_events import fold
+from dialgate.core.model import Origin, Transfer
+from dialgate.core.refusal import Refused
+from dialgate.gate.facts import _open_list
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import (
+    CallerIdProofRequest,
+    CallRequestRequest,
+    ConfirmationRequest,
+    ConsentRequest,
+    ContractEndRequest,
+    ContractRequest,
+    LiftRequest,
+    ListRequest,
+    OutcomeRequest,
+    Request,
+    RevocationRequest,
+    WithdrawalRequest,
+)
+from dialgate.lists.call_list import RowProblem
+from dialgate.lists.tabular import of_lines
+from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
+
+DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
+AT = "2026-11-23T10:00:00+01:00"
+CONSENT = {"number": CLEAR, "id": "c", "collected_at": AT, "purposes": ["sale"], "call_types": ["agent"]}
+CONTRACT = {"number": CLEAR, "id": "k", "starts": "2026-01-01"}
+OURS = {"sector": "telecommunications", "marketing": True}
+PROOF = {"artefact": "forms/c.pdf", "artefact_sha256": "0" * 64}
+ASKED = {"number": CLEAR, "id": "r", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}
+UPLOAD = {key: value for key, value in LIST.items() if key != "numbers"}
+STEP = {"by": "broker", "to": "acme", "on": "2026-11-20", "subjects_told": True}
+ORIGIN = {"collected_by": "broker", "collected_on": "2026-11-01", "transfers": [STEP]}
+
+
+@pytest.fixture
+async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
+    yield opened
+    await opened.close()
+
+
+SAMPLES: list[tuple[type[Any], dict[str, Any]]] = [
+    (RevocationRequest, {"number": CLEAR}),
+    (LiftRequest, {"ground": "error", "reason": "x"}),
+    (ConsentRequest, CONSENT),
+    (WithdrawalRequest, {"number": CLEAR, "id": "c"}),
+    (ConfirmationRequest, {"number": CLEAR, "id": "c"}),
+    (ContractRequest, CONTRACT),
+    (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}),
+    (CallRequestRequest, ASKED),
+    (CallerIdProofRequest, {"caller_id": CLEAR, "kind": "probe"}),
+    (OutcomeRequest, {"decision_id": "a-1", "outcome": "busy"}),
+    (ListRequest, UPLOAD),
+]
+TEXTS = [
+    (kind, sample, field.name)
+    for kind, sample in SAMPLES
+    for field in msgspec.structs.fields(kind)
+    if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.StrType)
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "name"), TEXTS, ids=[f"{kind.__name__}.{name}" for kind, _, name in TEXTS]
+)
+def test_every_text_that_is_stored_has_an_end(kind: type[Any], sample: dict[str, Any], name: str) -> None:
+    msgspec.convert(sample, kind)
+    with pytest.raises(msgspec.ValidationError, match=rf"(length <= \d+|matching regex).*\$\.{name}"):
+        msgspec.convert({**sample, name: "1" * 1025}, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "place"),
+    [
+        (ConsentRequest, CONSENT | {"purposes": []}, "$.purposes"),
+        (ConsentRequest, CONSENT | {"call_types": []}, "$.call_types"),
+        (ConsentRequest, CONSENT | {"id": ""}, "$.id"),
+        (ConsentRequest, CONSENT | {"goods": ["x"] * 65}, "$.goods"),
+        (ConsentRequest, CONSENT | {"goods": ["x" * 129]}, "$.goods[0]"),
+        (ConsentRequest, CONSENT | {"artefact_sha256": "0" * 63}, "$.artefact_sha256"),
+        (ConsentRequest, CONSENT | {"collected_at": AT[:19]}, "$.collected_at"),
+        (ConsentRequest, CONSENT | {"expires_at": AT[:19]}, "$.expires_at"),
+        (ConsentRequest, CONSENT | {"origin": ORIGIN | {"source": "x" * 257}}, "$.origin.source"),
+        (ConsentRequest, CONSENT | {"origin": ORIGIN | {"transfers": [STEP] * 65}}, "$.origin.transfers"),
+        (CallRequestRequest, ASKED | {"requested_at": AT[:19]}, "$.requested_at"),
+        (RevocationRequest, {"number": CLEAR, "at": AT[:19]}, "$.at"),
+        (ListRequest, UPLOAD | {"transfers": [STEP | {"by": "x" * 257}]}, "$.transfers[0].by"),
+        (ListRequest, UPLOAD | {"campaigns": ["x"] * 1025}, "$.campaigns"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_empty_too_long_or_without_an_offset_is_refused_by_its_place(
+    kind: type[Any], sample: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match=rf" - at `{re.escape(place)}`$"):
+        msgspec.convert(sample, kind)
+
+
+async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
+    match ask:
+        case RevocationRequest():
+            await registrar.revocations.revoke(DIALER, ask)
+        case LiftRequest():
+            await registrar.revocations.lift(DIALER, 1, ask)
+        case ListRequest():
+            await registrar.call_lists.load_list(DIALER, ask, of_lines(["12"]))
+        case CallerIdProofRequest():
+            await registrar.caller_ids.prove_caller_id(DIALER, ask)
+        case OutcomeRequest():
+            await registrar.outcomes.result(DIALER, ask)
+        case (
+            ConsentRequest()
+            | ConfirmationRequest()
+            | WithdrawalRequest()
+            | ContractRequest()
+            | ContractEndRequest()
+            | CallRequestRequest()
+        ):
+            await registrar.consents.record(DIALER, ask)
+        case _:
+            raise AssertionError(ask)
+
+
+OLD, COMING = "1969-12-31T23:59:59Z", "2026-11-24T09:00:00.001Z"
+REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
+    (RevocationRequest, {"number": f"{CLEAR}A"}, "number.invalid", "number"),
+    (RevocationRequest, {"number": CLEAR, "controller": "other"}, "controller.unknown", "controller"),
+    (RevocationRequest, {"number": CLEAR, "scope": "everyone"}, "auth.scope", "scope"),
+    (RevocationRequest, {"number": CLEAR, "scope": "campaign", "campaign": CLEAR}, "campaign.unknown", "campaign"),
+    (RevocationRequest, {"number": CLEAR, "at": COMING}, "request.invalid", "at"),
+    (RevocationRequest, {"number": CLEAR, "at": OLD}, "request.invalid", "at"),
+    (LiftRequest, {"ground": "error", "reason": "x"}, "revocation.unknown", "seq"),
+    (ConsentRequest, CONSENT | {"collected_at": COMING}, "request.invalid", "collected_at"),
+    (ConsentRequest, CONSENT | {"collected_at": OLD}, "request.invalid", "collected_at"),
+    (ConsentRequest, CONSENT | {"expires_at": OLD}, "request.invalid", "expires_at"),
+    (WithdrawalRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
+    (WithdrawalRequest, {"number": CLEAR, "id": "c", "at": COMING}, "request.invalid", "at"),
+    (ConfirmationRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
+    (ContractRequest, CONTRACT | {"sector": "electricty"}, "request.invalid", "sector"),
+    (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}, "ledger.unknown", "id"),
+    (CallRequestRequest, ASKED | {"requested_at": COMING}, "request.invalid", "requested_at"),
+    (CallRequestRequest, ASKED | {"expires_at": OLD}, "request.invalid", "expires_at"),
+    (CallerIdProofRequest, {"caller_id": "anonymous", "kind": "probe"}, "caller_id.invalid", "caller_id"),
+    (OutcomeRequest, {"decision_id": "a-1", "outcome": "busy"}, "decision.unknown", "decision_id"),
+    (ListRequest, UPLOAD, "list.unreadable", "numbers"),
+    (ListRequest, UPLOAD | {"id": "a/b"}, "request.invalid", "id"),
+    (ListRequest, UPLOAD | {"campaigns": []}, "campaign.unknown", "campaigns"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "code", "field"), REFUSED, ids=[f"{row[0].__name__}.{row[3]}" for row in REFUSED]
+)
+async def test_a_refusal_is_a_sentence_that_names_the_field_and_no_number(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any], code: str, field: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await act(registrar, msgspec.convert(sample, kind))
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert re.fullmatch(r"[A-Z`].*\.", refused.value.message)
+    assert not re.search(r"\d{5}", refused.value.message)
+
+
+async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_path: Path) -> None:
+    config = write_folder(tmp_path)
+    acme = yaml.safe_load((tmp_path / "controllers/acme.yaml").read_text())
+    for name in ("beta", "zeta"):
+        campaigns = [acme["campaigns"][0] | {"id": f"{name}-{place}"} for place in range(2)]
+        (tmp_path / f"controllers/{name}.yaml").write_text(
+            yaml.safe_dump(acme | {"id": name, "campaigns": campaigns})
+        )
+    client = Client(name="two", controllers=("acme", "beta"), scopes=("lists",))
+    registrar = await Registrar.open(loader.load(config), lambda: NOW)
+    try:
+        for ask, told in (
+            ({"controller": "zeta"}, "Name one of your controllers: acme, beta."),
+            ({}, "Name one of your controllers: acme, beta."),
+            (
+                {"controller": "beta", "campaigns": ["zeta-0"]},
+                "Name campaigns of this controller: beta-0, beta-1.",
+            ),
+        ):
+            with pytest.raises(Refused) as refused:
+                await registrar.call_lists.load_list(
+                    client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"])
+                )
+            assert refused.value.message == told
+        with pytest.raises(Refused, match=r"^Name one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
+            await registrar.list_exports.judge(client, "zeta-0")
+        nobody = Client(name="none", controllers=(), scopes=("lists",))
+        with pytest.raises(Refused, match=r"^Name one of your controllers: there is none\.$"):
+            await registrar.call_lists.load_list(
+                nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"])
+            )
+    finally:
+        await registrar.close()
+
+
+IDLE: list[tuple[type[Any], dict[str, Any], str]] = [
+    (ConsentRequest, CONSENT, "no artefact with its SHA-256 proves it."),
+    (ConsentRequest, CONSENT | PROOF | {"double_opt_in": True}, "its double opt-in has not been confirmed."),
+    (ConsentRequest, CONSENT | PROOF | {"expires_at": AT}, "it has expired."),
+    (ConsentRequest, CONSENT | PROOF | {"purposes": ["debt"]}, "no campaign has one of its purposes. Campaigns have: sale."),
+    (ConsentRequest, CONSENT | PROOF | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
+    (ContractRequest, CONTRACT, "no campaign is in its sector. Campaigns are in: telecommunications."),
+    (ContractRequest, CONTRACT | {"sector": "telecommunications"}, "the person did not consent to commercial calls in it."),
+    (ContractRequest, CONTRACT | OURS | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
+    (CallRequestRequest, ASKED | {"goods": "solar"}, "no campaign has its goods. Campaigns have: broadband."),
+    (CallRequestRequest, ASKED, "no campaign has its goods. Campaigns have: broadband."),
+    (CallRequestRequest, ASKED | {"expires_at": AT, "goods": "broadband"}, "it has expired."),
+]  # fmt: skip
+OPENING: list[tuple[type[Any], dict[str, Any]]] = [
+    (ConsentRequest, CONSENT | PROOF),
+    (ConsentRequest, CONSENT | PROOF | {"goods": ["broadband", "solar"]}),
+    (ContractRequest, CONTRACT | OURS),
+    (CallRequestRequest, ASKED | {"goods": "broadband"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample", "why"), IDLE, ids=[f"{row[0].__name__}: {row[2]}" for row in IDLE]
+)
+async def test_an_entry_that_opens_nothing_says_so(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any], why: str
+) -> None:
+    receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
+    assert receipt.note == f"It opens nothing yet, because {why}"
+    (entry,) = await registrar.views.history(DIALER, "", CLEAR)
+    assert entry.opens_nothing
+
+
+@pytest.mark.parametrize(("kind", "sample"), OPENING, ids=[row[0].__name__ for row in OPENING])
+async def test_an_entry_that_may_open_calls_says_nothing(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any]
+) -> None:
+    receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
+    assert msgspec.to_builtins(receipt).keys() == {"seq", "at"}
+    (entry,) = await registrar.views.history(DIALER, "", CLEAR)
+    assert not entry.opens_nothing
+
+
+async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_not(
+    registrar: Registrar,
+) -> None:
+    await registrar.consents.record(
+        DIALER, msgspec.convert(CONSENT | PROOF | {"double_opt_in": True}, ConsentRequest)
+    )
+    confirmed = await registrar.consents.record(DIALER, ConfirmationRequest(number=CLEAR, id="c"))
+    assert not confirmed.note
+    assert [each.opens_nothing for each in await registrar.views.history(DIALER, "", CLEAR)] == ["", ""]
+    proof = CallerIdProofRequest(caller_id="+390299000000", kind="probe")
+    told = await registrar.caller_ids.prove_caller_id(DIALER, proof)
+    assert (
+        told.note
+        == "It opens nothing yet, because no campaign shows this caller ID. Campaigns show: +390844123456."
+    )
+    assert not (
+        await registrar.caller_ids.prove_caller_id(DIALER, structs.replace(proof, answered=False))
+    ).note
+    assert not (
+        await registrar.caller_ids.prove_caller_id(DIALER, structs.replace(proof, caller_id=CALLER))
+    ).note
+
+
+async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
+    receipt = await registrar.revocations.revoke(
+        DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest)
+    )
+    with pytest.raises(Refused, match=r"^Say why the revocation is lifted\.$"):
+        await registrar.revocations.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
+
+
+STOPPED = "2026-11-23T12:00:00+01:00"
+ANEW = CONSENT | PROOF | {"collected_at": "2026-11-23T12:00:01+01:00"}
+
+
+@pytest.mark.parametrize(
+    ("consent", "withdrawn", "code"),
+    [
+        (None, False, "ledger.unknown"),
+        (ANEW, False, ""),
+        (ANEW | {"id": "another"}, False, "ledger.unknown"),
+        (ANEW | {"collected_at": STOPPED}, False, "request.invalid"),
+        (ANEW | {"artefact": ""}, False, "request.invalid"),
+        (ANEW | {"double_opt_in": True}, False, "request.invalid"),
+        (ANEW, True, "request.invalid"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["controller", "everyone"])
+async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
+    registrar: Registrar, scope: str, consent: dict[str, Any] | None, withdrawn: bool, code: str
+) -> None:
+    client = structs.replace(DIALER, scopes=(*DIALER.scopes, "admin"))
+    stop = msgspec.convert({"number": CLEAR, "at": STOPPED, "scope": scope}, RevocationRequest)
+    receipt = await registrar.revocations.revoke(client, stop)
+    if consent is not None:
+        await registrar.consents.record(client, msgspec.convert(consent, ConsentRequest))
+    if withdrawn:
+        await registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id="c"))
+    lift = LiftRequest(ground="new_consent", reason="signed again", consent="c")
+    if code:
+        with pytest.raises(Refused) as refused:
+            await registrar.revocations.lift(client, receipt.seq, lift)
+        assert (refused.value.code, refused.value.field) == (code, "consent")
+    else:
+        await registrar.revocations.lift(client, receipt.seq, lift)
+    (held,) = fold(await registrar.access.store.since(0, 9)).revocations
+    assert held.lifted == ("" if code else "new_consent")
+
+
+async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registrar) -> None:
+    await registrar.consents.record(
+        DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
+    )
+    stop = await registrar.revocations.revoke(DIALER, RevocationRequest(number=CLEAR))
+    lift = LiftRequest(ground="error", reason="another's")
+    for _ in range(2):
+        receipts = [
+            await registrar.consents.record(DIALER, ConfirmationRequest(number=CLEAR, id="c")),
+            await registrar.consents.record(DIALER, WithdrawalRequest(number=CLEAR, id="c")),
+            await registrar.revocations.lift(DIALER, stop.seq, lift),
+        ]
+        assert [receipt.seq for receipt in receipts] == [3, 4, 5]
+    with pytest.raises(Refused, match="on another ground"):
+        await registrar.revocations.lift(DIALER, stop.seq, structs.replace(lift, ground="new_consent"))
+    assert len(await registrar.views.history(DIALER, "", CLEAR)) == 5
+
+
+async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Registrar) -> None:
+    await registrar.consents.record(
+        DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
+    )
+    early = {"number": CLEAR, "id": "c", "at": "2026-11-23T09:59:59+01:00"}
+    with pytest.raises(Refused, match="collected after that"):
+        await registrar.consents.record(DIALER, msgspec.convert(early, ConfirmationRequest))
+
+
+async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:
+    """Whatever its fraction is in binary: a stop and a consent of one instant must compare as equal."""
+    for millisecond in range(0, 1000, 7):
+        at = f"2026-11-24T09:00:00.{millisecond:03}+01:00"
+        await registrar.consents.record(
+            DIALER, msgspec.convert(CONSENT | {"collected_at": at}, ConsentRequest)
+        )
+    told = await registrar.views.history(DIALER, "", CLEAR)
+    assert [each.details["collected_at"][20:23] for each in told] == [f"{n:03}" for n in range(0, 1000, 7)]
+
+
+async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar) -> None:
+    await registrar.consents.record(DIALER, msgspec.convert(CONSENT | {"origin": ORIGIN}, ConsentRequest))
+    held = fold(await registrar.access.store.since(0, 9)).consents[0]
+    step = Transfer(by="broker", to="acme", on=date(2026, 11, 20), subjects_told=True)
+    assert held.origin == Origin(collected_by="broker", collected_on=date(2026, 11, 1), transfers=(step,))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"PK\x03\x04 and no more", b'0612345678\n"0298765432\n', b"\x00\x01\x02", b"x\n" * 9],
+    ids=range(4),
+)
+async def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
+    registrar: Registrar, raw: bytes
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
+    assert refused.value.code == "list.unreadable"
+    assert await registrar.call_lists.lists(DIALER) == []
+    assert list((registrar.config.data / "lists").iterdir()) == []
+
+
+async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Registrar) -> None:
+    told: list[RowProblem] = []
+    rows = of_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
+    ask = msgspec.convert(UPLOAD, ListRequest)
+    report = await registrar.call_lists.load_list(DIALER, ask, rows, note=told.append)
+    assert [each.line for each in told] == [3, 4, 5]
+    assert [each.problem for each in told[1:]] == [
+        "stands on the list already", "is a formula; save the list with its values",
+    ]  # fmt: skip
+    assert (report.accepted, report.duplicates, report.refused) == (1, 1, 2)
+    assert report.layout is not None
+    assert report.layout.header == ("number",)
+
+
+async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Registrar) -> None:
+    for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
+        ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
+        await registrar.call_lists.load_list(DIALER, ask, of_lines(row.splitlines()))
+    assert {each.id: each.bases for each in await registrar.access.store.lists()} == {
+        "one": ("directory",),
+        "two": ("directory", "consent"),
+    }
+
+
+async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_word_alone(
+    registrar: Registrar,
+) -> None:
+    """A list of an earlier version, which does not say it for any row, opens no call to them either."""
+    ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
+    rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
+    report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
+    assert (report.accepted, report.unstated) == (3, 1)
+    (record,) = await registrar.access.store.lists()
+    folder = registrar.config.data / "lists"
+    for stated, said in ((record.stated, [False, True]), ((), [False, False])):
+        loaded = _open_list(structs.replace(record, stated=stated), folder)
+        assert not isinstance(loaded, str)
+        assert [each.stated for each in loaded.listings] == said
+        loaded.numbers.close()
+
+
+@pytest.mark.parametrize("owner", ["command", "gate"])
+async def test_closing_its_owner_ends_its_threads(tmp_path: Path, owner: str) -> None:
+    config = loader.load(write_folder(tmp_path))
+    earlier = set(threading.enumerate())
+    if owner == "command":
+        registrar = await Registrar.open(config, lambda: NOW)
+        close = registrar.close
+    else:
+        app = await App.open(config, registry=CollectorRegistry(), clock=lambda: NOW)
+        registrar, close = app.registrar, app.close
+    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), of_lines([CLEAR]))
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("registrar")]
+    threads = [thread for thread in threads if thread not in earlier]
+    assert threads
+    await close()
+    for thread in threads:
+        thread.join(timeout=10)
+        assert not thread.is_alive()

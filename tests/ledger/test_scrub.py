@@ -1,0 +1,287 @@
+"""A file gets the verdicts that its calls would get, with nothing reserved, and does not leave without an entry."""
+
+import csv
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from hashlib import sha256
+from io import BytesIO
+from itertools import cycle
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from msgspec import convert
+from typer.testing import CliRunner, Result
+
+from dialgate.config import loader
+from dialgate.config.clients import Client, Scope
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY, HOUR, MINUTE, Call
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import when
+from dialgate.interfaces.cli import main
+from dialgate.ledger import export
+from dialgate.ledger.export import Order
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import RevocationRequest
+from dialgate.lists.tabular import NO_HINTS
+from tests.support import world
+from tests.support.registry_world import NUMBERS, Night, load_list, registrar
+from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers, write_folder
+
+# A row has the end by law; the answer to a check ends after a quarter of an hour at most.
+ANSWER_ENDS = when(NOW + 15 * MINUTE)
+
+OPERATOR = Client(name="ops", controllers=("acme",), scopes=())
+WHOLE = Client(name="head", controllers=("acme",), scopes=get_args(Scope))
+STRANGER = Client(name="other", controllers=("another",), scopes=())
+ORDER = Order(campaign="acme-fibre", actor="anna", proof="ticket-1")
+ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
+ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
+
+
+async def scrubbed(made: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
+    return await export.scrub(made.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
+
+
+def read(path: Path, separator: str = ",") -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter=separator))
+
+
+async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World, tmp_path: Path) -> None:
+    async with running.client.post("/v1/revocations", json={"number": REVOKED}) as answer:
+        assert answer.status == 201
+    out = tmp_path / "out.csv"
+    told = await scrubbed(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
+    rows = read(out, ";")
+    assert rows[0] == ["numero", "nome", "verdict", "code", "valid_until", "not_before"]
+    assert [row[0] for row in rows[1:]] == ROWS
+    for row in rows[1:]:
+        async with running.client.post("/v1/simulate", json=CALL | {"to": row[0]}) as answer:
+            asked = await answer.json()
+        assert row[2] == asked["decision"]
+        assert row[3] == (asked["reasons"][0]["code"] if asked["reasons"] else "")
+        assert (min(row[4], ANSWER_ENDS) if row[4] else "", row[5]) == (
+            asked["valid_until"],
+            asked["not_before"],
+        )
+    assert [row[3] for row in rows[1:]] == [
+        "", "registry.listed", "number.invalid", "registry.unknown", "revocation.revoked", "number.invalid",
+    ]  # fmt: skip
+    assert (told.rows, told.allow, told.later, told.deny) == (6, 1, 0, 5)
+    assert told.codes == {
+        "number.invalid": 2, "registry.listed": 1, "registry.unknown": 1, "revocation.revoked": 1,
+    }  # fmt: skip
+
+
+async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(running: World) -> None:
+    made, numbers = running.app, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
+    file = made.config.data / "store.db"
+    publish_answers(made.config.data, dict.fromkeys(numbers, False), NOW - DAY)
+    async with running.client.post("/v1/lists", json={**world.LIST, "id": "all", "numbers": numbers}) as told:
+        assert told.status == 201
+    await made.tick()
+    await told_to_stop(running, numbers[::200])
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(MANY_ENTRIES)
+    await told_to_stop(running, numbers[101::200])
+    for number in numbers[7::300]:
+        for times in range(len(number)):
+            async with running.client.post("/v1/check", json=CALL | {"to": number, "call_id": f"{times}"}):
+                pass
+    await made.registrar.access.store.positions()  # the calls are written down
+    beside = await Registrar.open(made.config, running.hand)
+    judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", NOW)
+    verdicts = await judge.judge(numbers)
+    for number, verdict in zip(numbers, verdicts, strict=True):
+        asked = await made.gate.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
+        codes = [reason.code for reason in asked.reasons] or [""]
+        ends = when(verdict.valid_until)
+        assert (verdict.code, min(ends, ANSWER_ENDS) if ends else "") == (codes[0], asked.valid_until)
+    assert Counter(verdict.code for verdict in verdicts) == {
+        "": 4_200 - 42 - 14, "revocation.revoked": 42, "frequency.exceeded": 14,
+    }  # fmt: skip
+    judge.close()
+    await beside.close()
+
+
+MANY_ENTRIES = """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 101000)
+    INSERT INTO ledger (subject, at, controller, actor, channel, proof, sealed, event)
+    SELECT randomblob(16), 1, 'acme', 'a', 'c', '', randomblob(44), '{"type":"revoked","at":1}' FROM n
+"""
+
+
+async def told_to_stop(made: World, numbers: list[str]) -> None:
+    """The controller, or everybody."""
+    for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
+        stop = convert({"number": number, "scope": scope}, RevocationRequest)
+        await made.app.registrar.revocations.revoke(WHOLE, stop)
+
+
+@pytest.mark.parametrize(
+    ("at", "word", "code"),
+    [
+        (NOW + 12 * HOUR - 1, "later", "hours.outside"),
+        (NOW, "allow", ""),
+        (NOW + 14 * DAY, "deny", "registry.expired"),
+        (NOW + 13 * DAY, "allow", ""),
+    ],
+)
+async def test_a_list_is_judged_at_the_instant_that_is_asked_about(
+    tmp_path: Path, at: int, word: str, code: str
+) -> None:
+    async with world.running(tmp_path / "gate") as made:
+        await world.load_list(made)
+        adhere(made)
+        await scrubbed(made, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
+    ((_, *told),) = read(tmp_path / "out.csv")
+    assert told[:2] == [word, code]
+    assert bool(told[3]) == (word == "later")
+
+
+def adhere(made: World) -> None:
+    """Binds the controller to the hours of the code of conduct."""
+    file = made.folder / "controllers" / "acme.yaml"
+    file.write_text(
+        file.read_text().replace("adheres_to: [own_hours]", "adheres_to: [codice_condotta_telemarketing]")
+    )
+    made.app.reload(loader.load(made.folder / "dialgate.yaml"))
+
+
+async def test_an_export_is_written_down_before_the_file_is_there(running: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    told = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
+    (entry,) = await running.app.registrar.list_exports.exports(OPERATOR)
+    assert (entry.seq, entry.kind, entry.actor, entry.proof) == (told.seq, "exported", "anna", "ticket-1")
+    digest = sha256(out.read_bytes()).hexdigest()
+    assert entry.details == {"campaign": "acme-fibre", "rows": 2, "allowed": 1, "sha256": digest}
+    assert await running.app.registrar.list_exports.exports(STRANGER) == []
+
+
+async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("an older one")
+    for text, order, code in (
+        ('"', ORDER, "list.unreadable"),
+        (CLEAR, Order(campaign="another"), "campaign.unknown"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await scrubbed(running, out, text, order)
+        assert refused.value.code == code
+    assert out.read_text() == "an older one"
+    assert not out.with_name("out.csv.new").exists()
+    assert await running.app.registrar.list_exports.exports(OPERATOR) == []
+
+
+async def test_nothing_is_reserved_by_looking(running: World, tmp_path: Path) -> None:
+    """Though six calls to one number are too many."""
+    for _ in range(3):
+        told = await scrubbed(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
+        assert told.allow == 6
+
+
+async def test_what_a_spreadsheet_would_work_out_is_made_inert(running: World, tmp_path: Path) -> None:
+    cells = ['=HYPERLINK("x")', "@SUM(1)", "+cmd|x", "-2+3", "+39 06 1234", "-5", "plain"]
+    out = tmp_path / "out.csv"
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
+    await scrubbed(running, out, f"number,a,b,c,d,e,f,g\n{CLEAR},{','.join(quoted)}\n")
+    assert read(out)[1][1:8] == [
+        '\'=HYPERLINK("x")', "'@SUM(1)", "'+cmd|x", "'-2+3", "+39 06 1234", "-5", "plain",
+    ]  # fmt: skip
+
+
+async def test_a_preview_counts_what_is_callable_and_what_will_be(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as made:
+        numbers = [CLEAR, LISTED, ASKED, EXPIRED]
+        async with made.client.post("/v1/lists", json={**world.LIST, "numbers": numbers}) as answer:
+            assert answer.status == 201
+        publish_answers(made.app.config.data, {EXPIRED: False}, NOW - 15 * DAY)
+        adhere(made)
+        told = {at: await preview(made, at) for at in (NOW, NOW + 12 * HOUR)}
+    day, night = told[NOW], told[NOW + 12 * HOUR]
+    assert (day.numbers, day.callable, day.later) == (4, 1, ())
+    assert {group.code: group.numbers for group in day.groups} == {
+        "registry.listed": 1, "registry.unknown": 1, "registry.expired": 1,
+    }  # fmt: skip
+    opening = rfc3339(NOW + 23 * HOUR)  # nine in the morning
+    assert (night.callable, [(each.at, each.numbers) for each in night.later]) == (0, [(opening, 1)])
+
+
+async def preview(made: World, at: int) -> export.Preview:
+    order = Order(campaign="acme-fibre", at=at)
+    return await export.preview(made.app.registrar, OPERATOR, "rome", order, lambda _, __: None)
+
+
+async def test_a_list_of_another_is_not_there(running: World) -> None:
+    for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
+        with pytest.raises(Refused) as refused:
+            await export.preview(running.app.registrar, client, name, ORDER, lambda _, __: None)
+        assert refused.value.code == code
+
+
+async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    other = (tmp_path / "controllers/acme.yaml").read_text()
+    (tmp_path / "controllers/beta.yaml").write_text(
+        other.replace("id: acme", "id: beta").replace('"+390844123456"', '"+390844654321"')
+    )
+    night.configure()
+    await load_list(night, NUMBERS[:2], controller="acme")
+    await load_list(night, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",))
+    async with registrar(night.plan.gate) as (made, client):
+        for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
+            order = Order(campaign=campaign, at=NOW)
+            assert (await export.preview(made, client, "rome", order, lambda _, __: None)).numbers == numbers
+        assert await made.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
+        with pytest.raises(Refused, match="name one") as refused:
+            await made.call_lists.retire_list(client, "rome")
+        assert (refused.value.code, refused.value.field) == ("controller.unknown", "controller")
+        await made.call_lists.retire_list(client, "rome", "beta")
+        assert [bool(each.retired_at) for each in await made.call_lists.lists(client)] == [False, True]
+
+
+def command(folder: Path, *words: object) -> Result:
+    return CliRunner().invoke(
+        main.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
+    )
+
+
+def test_the_commands_tell_in_words_and_in_json(tmp_path: Path) -> None:
+    config = loader.load(write_folder(tmp_path))
+    publish_answers(config.data, {CLEAR: False}, NOW - DAY)
+    file, out = tmp_path / "list.csv", tmp_path / "out.csv"
+    file.write_text(f"number\n{CLEAR}\n12\n")
+    load = (
+        "--campaign",
+        "acme-fibre",
+        "--basis",
+        "directory",
+        "--collected-by",
+        "Acme",
+        "--collected-on",
+        "2026-10-01",
+    )
+    assert command(tmp_path, "list", "load", file, "--id", "rome", *load).exit_code == 0
+    scrub: tuple[Any, ...] = ("scrub", file, "--campaign", "acme-fibre", "-o", out, "--at", rfc3339(NOW))
+    told = json.loads(command(tmp_path, *scrub, "--json").stdout)
+    assert (told["allow"], told["codes"]) == (1, {"number.invalid": 1})
+    assert "number.invalid" in command(tmp_path, *scrub).stdout
+    assert len(json.loads(command(tmp_path, "list", "exports", "--json").stdout)) == 2
+    assert "acme-fibre" in command(tmp_path, "list", "exports").stdout
+    preview: tuple[Any, ...] = ("list", "preview", "rome", "--campaign", "acme-fibre", "--at", rfc3339(NOW))
+    assert json.loads(command(tmp_path, *preview, "--json").stdout)["callable"] == 1
+    assert "callable now" in command(tmp_path, *preview).stdout
+    (every,) = json.loads(command(tmp_path, "list", "preview", "rome", *preview[-2:], "--json").stdout)
+    assert (every["campaign"], every["callable"]) == ("acme-fibre", 1)
+    assert "acme-fibre: of 1 numbers" in command(tmp_path, "list", "preview", "rome", *preview[-2:]).stdout
+    assert "list.unknown" in command(tmp_path, "list", "preview", "none").stderr
+    assert command(tmp_path, *scrub[:-1], "yesterday").exit_code == 2
+    assert command(tmp_path, "scrub", file, "--campaign", "none", "-o", out).exit_code == 1
+    assert (
+        command(tmp_path, "scrub", file, "--campaign", "acme-fibre", "-o", tmp_path / "no" / "out").exit_code
+        == 2
+    )

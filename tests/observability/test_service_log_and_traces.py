@@ -1,0 +1,143 @@
+"""What the gate says about itself: in the form and at the level that was asked for, and with the decision's id."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from dialgate.config.log_settings import ServiceLog
+from dialgate.observability import service_log, traces
+from dialgate.observability.traces import Traces
+from tests.observability.test_metrics import check
+from tests.support.paths import ROOT
+from tests.support.world import (
+    CALL,
+    CLEAR,
+    LISTED,
+    load_list,
+    running,
+)
+
+STRANGE = ["+390612349912", "06 1234 9913", "+39 333 1234567 ext. 5", "tel:+393331234567", "0039061234991x"]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Leaves the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    service_log.configure(ServiceLog(), {})
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level = handlers, level
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_an_event_is_a_line_of_json_with_its_module(capsys: pytest.CaptureFixture[str]) -> None:
+    service_log.configure(ServiceLog(format="json"), {})
+    structlog.get_logger("dialgate.gate.upkeep").info("snapshot in use", version="3c6a")
+    (event,) = said(capsys)
+    assert event["logger"] == "dialgate.gate.upkeep"
+    assert (event["level"], event["event"], event["version"]) == ("info", "snapshot in use", "3c6a")
+
+
+def test_a_person_sees_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    service_log.configure(ServiceLog(format="coloured"), {})
+    structlog.get_logger("dialgate.gate.upkeep").error("not available", component="log")
+    assert "\x1b[" in capsys.readouterr().err
+
+
+def test_a_module_has_its_own_level_until_it_is_set_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    levels = ServiceLog(format="json", level="warning", levels={"dialgate.observed": "debug"})
+    for wanted, heard in ((levels, ["decided"]), (ServiceLog(format="json", level="warning"), [])):
+        service_log.configure(wanted, {})
+        structlog.get_logger("dialgate.observed").debug("decided")
+        structlog.get_logger("dialgate.gate.upkeep").info("snapshot in use")
+        assert [event["event"] for event in said(capsys)] == heard
+
+
+def test_the_environment_goes_before(capsys: pytest.CaptureFixture[str]) -> None:
+    service_log.configure(
+        ServiceLog(format="coloured"), {"DIALGATE_LOG": "json, error, dialgate.observed=debug"}
+    )
+    structlog.get_logger("dialgate.gate.upkeep").warning("unheard")
+    structlog.get_logger("dialgate.observed").debug("heard")
+    assert [event["event"] for event in said(capsys)] == ["heard"]
+
+
+@pytest.mark.parametrize("text", ["loud", "dialgate.service=loud", "json,colour"])
+def test_an_environment_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(service_log.LogMisset, match="DIALGATE_LOG"):
+        service_log.configure(ServiceLog(), {"DIALGATE_LOG": text})
+
+
+async def test_every_decision_is_said_with_its_id_where_that_is_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service_log.configure(ServiceLog(format="json", levels={"dialgate.observed": "debug"}), {})
+    async with running(tmp_path) as world:
+        await load_list(world)
+        allowed, denied = await check(world.client), await check(world.client, to=LISTED)
+    decided = {each["decision_id"]: each for each in said(capsys) if each["event"] == "decided"}
+    assert decided[allowed["decision_id"]]["decision"] == "allow"
+    assert decided[denied["decision_id"]]["code"] == "registry.listed"
+
+
+# ---- traces ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_a_span_and_each_of_its_calls_another_within_it(tmp_path: Path) -> None:
+    provider, spans = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    async with running(tmp_path) as world:
+        await load_list(world)
+        world.app.gate.traces = Traces(provider)
+        calls = {"calls": [{**CALL, "to": number} for number in (CLEAR, LISTED)]}
+        async with world.client.post("/v1/checks", json=calls) as answer:
+            told = (await answer.json())["answers"]
+    whole, checks = spans.get_finished_spans()[-1], spans.get_finished_spans()[:-1]
+    assert whole.name == "batch"
+    assert dict(whole.attributes or {}) == {"dialgate.calls": 2}
+    for span, decision in zip(checks, told, strict=True):
+        assert span.parent is not None
+        assert span.parent.span_id == whole.context.span_id
+        attributes = dict(span.attributes or {})
+        assert attributes["dialgate.decision_id"] == decision["decision_id"]
+        assert attributes["dialgate.campaign"] == "acme-fibre"
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert 0 < span.start_time <= span.end_time
+
+
+def test_no_traces_are_made_where_none_are_wanted() -> None:
+    assert traces.opened(None, "gate") is None
+
+
+def test_traces_without_the_sdk_say_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['opentelemetry.sdk'] = None\n"
+        "from dialgate.observability import traces; from dialgate.config.log_settings import TracesTo\n"
+        "traces.opened(TracesTo(endpoint='http://127.0.0.1:1/'), 'gate')"
+    )
+    done = subprocess_run(program)
+    assert "pip install 'dialgate[otel]'" in done
+
+
+def subprocess_run(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    return done.stderr

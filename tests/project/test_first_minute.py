@@ -1,0 +1,253 @@
+"""The first minute of a new user: `make run`, README's two calls and `dialgate demo`, on a pseudo-terminal that nobody types into."""
+
+import ast
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import termios
+import tomllib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from shutil import copy, copytree
+from typing import Any
+
+import pytest
+
+from tests.project.test_docs import README
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.running_gate import kill, program
+
+# Gives the program a controlling terminal, as a login shell does: then Ctrl-C reaches every process on it.
+_ON_A_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+PATIENCE = 120
+
+
+class Terminal:
+    """A program on a pseudo-terminal. `shown` holds everything that appeared on it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
+        self.process, self.shown = process, ""
+        self._descriptor = descriptor
+        self._more = asyncio.Event()
+        self._closed = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        try:
+            some = os.read(self._descriptor, 1 << 16)
+        except OSError:  # the last process on the terminal has ended
+            some = b""
+        if some:
+            self.shown += some.decode(errors="replace")
+        else:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            self._closed.set_result(None)
+        self._more.set()
+
+    def type(self, text: str) -> None:
+        os.write(self._descriptor, text.encode())
+
+    async def until(self, pattern: str) -> re.Match[str]:
+        """Wait until something that matches appears. Fail when the program asks a question, ends, or takes too long."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    assert "[Y/n]" not in self.shown, f"it asks a question:\n{self.shown}"
+                    if found := re.search(pattern, self.shown):
+                        return found
+                    assert not self._closed.done(), f"it ended:\n{self.shown}"
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            pytest.fail(f"{pattern} did not appear:\n{self.shown}")
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(PATIENCE):
+            await self._closed
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def on_a_terminal(words: Sequence[str], folder: Path) -> AsyncIterator[Terminal]:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ON_A_TERMINAL, *words,
+        cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    terminal = Terminal(process, ours)
+    try:
+        yield terminal
+    finally:
+        asyncio.get_running_loop().remove_reader(ours)
+        os.close(ours)
+        with suppress(ProcessLookupError):  # the demonstration ends its gate, which leads a group of its own
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), PATIENCE)
+        finally:
+            await kill(process)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> tuple[Path, int]:
+    """What `make run` needs of a fresh clone, with the port 8080 replaced by a free one."""
+    folder, port = tmp_path / "clone", free_port()
+    copytree(ROOT / "config", folder / "config")
+    copy(ROOT / "Makefile", folder)
+    settings = folder / "config/dialgate.yaml"
+    text = settings.read_text("utf-8")
+    assert text.count("8080") == 1
+    settings.write_text(text.replace("8080", str(port)), "utf-8")
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    return folder, port
+
+
+def readme_commands(port: int) -> list[str]:
+    """The commands of "Run it", `make run` first, with the port replaced."""
+    section = README.partition("\n## Run it\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    lines = re.sub(r"\\\n\s*|#.*\n", "", "".join(blocks)).splitlines()
+    return [line.replace("localhost:8080", f"localhost:{port}") for line in lines if line]
+
+
+def readme_answers() -> list[dict[str, Any]]:
+    return [json.loads(text) for text in re.findall(r"```json\n(\{\"decision\".*?)\n```", README)]
+
+
+async def shell(line: str, folder: Path) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", line, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    return await process.wait(), out.decode()
+
+
+async def test_make_run_allows_and_refuses_as_the_readme_says_untouched(clone: tuple[Path, int]) -> None:
+    folder, port = clone
+    make_run, allowed, refused, verify = readme_commands(port)
+    # The environment is built by pip already; everything else of the target runs.
+    words = [*make_run.split(), "--old-file=.venv/installed"]
+    async with on_a_terminal(words, folder) as terminal:
+        await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
+        answers = []
+        for line, shown in zip((allowed, refused), readme_answers(), strict=True):
+            status, text = await shell(line, folder)
+            assert status == 0, text
+            answers.append(answer := json.loads(text))
+            assert answer.keys() == shown.keys()
+            assert [answer[key] for key in ("decision", "to", "from")] == [
+                shown[key] for key in ("decision", "to", "from")
+            ]
+        assert [answer["decision"] for answer in answers] == ["allow", "deny"]
+        (reason,) = answers[1]["reasons"]
+        assert reason["code"] == "registry.listed"
+        status, text = await shell(verify, folder)
+        assert status == 0, text
+        terminal.type("\x03")
+        await terminal.ended()
+        assert "stopped" in terminal.shown
+        assert "Traceback" not in terminal.shown
+
+
+async def test_the_demo_shows_a_key_at_once_and_decisions_untouched(tmp_path: Path) -> None:
+    port = free_port()
+    words = program("demo", "--folder", str(tmp_path / "demo"), "--port", str(port), "--numbers", "5000")
+    async with on_a_terminal(words, ROOT) as terminal:
+        key = (await terminal.until(r"key: (\S+)"))[1]
+        assert f"http://127.0.0.1:{port}/console" in terminal.shown
+        assert "call lists" not in terminal.shown.partition(key)[0]
+        # On the screen as well, and above what 24 lines have no room for; then an allow.
+        await terminal.until(rf" calls · [^\r]*\r\n[^\r]*{key}[^\r]*\r\n[^\r]*Ctrl-C")
+        await terminal.until(r"calls · [1-9]\d*% allowed")
+        terminal.type("\x03")
+        assert await terminal.ended() == 0
+        assert "dialgate log search" in terminal.shown
+        assert "Traceback" not in terminal.shown
+
+
+@pytest.mark.torture
+async def test_the_demo_shows_a_key_at_once_without_a_terminal(tmp_path: Path) -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *program("demo", "--folder", str(tmp_path / "demo"), "--port", str(port), "--numbers", "5000"),
+        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            first = (await process.stderr.readline()).decode()
+            assert re.search(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", first)
+            while not (await process.stderr.readline()).startswith(b"ready: http://"):
+                assert process.returncode is None
+        process.terminate()
+        _, said = await process.communicate()  # ends when the gate has ended as well
+        assert b"Traceback" not in said
+        assert process.returncode == 0
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+    finally:
+        await kill(process)
+
+
+async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[Path, int]) -> None:
+    """On a terminal, with the error stream captured, as a program does that runs the command."""
+    folder, _ = clone
+    (folder / ".data").mkdir()
+    (folder / ".data/sample.key.sha256").write_text("0" * 64)
+    load = "list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory --collected-by me --collected-on 2026-11-02"
+    async with on_a_terminal(["sh", "-c", f"{' '.join(program())} {load} 2>errors"], folder) as terminal:
+        assert await terminal.ended() == 0, (folder / "errors").read_text()
+    async with on_a_terminal(program(*load.replace("sample -", "again -").split()), folder) as terminal:
+        with pytest.raises(AssertionError, match="it asks a question"):
+            await terminal.until("never")
+        terminal.type("n\n")
+        assert await terminal.ended() == 1
+
+
+def _children(path: Path) -> list[ast.Call]:
+    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    starts = {"subprocess.run", "subprocess.Popen", "asyncio.create_subprocess_exec"}
+    return [call for call in calls if ast.unparse(call.func) in starts]
+
+
+def test_no_child_process_inherits_a_terminal_to_ask_on() -> None:
+    children = [
+        (path, call)
+        for name in ("dialgate", "registry_sync")
+        for path in (ROOT / name).rglob("*.py")
+        for call in _children(path)
+    ]
+    assert len(children) > 10
+    bare = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path, call in children
+        if not {"stdin", "input"} & {each.arg for each in call.keywords}
+    ]
+    assert bare == [], "give stdin=DEVNULL: a child that asks a question would wait for ever"
+
+
+@pytest.mark.parametrize("name", ["dialgate", "registry_sync"])
+async def test_ctrl_c_during_start_shows_no_traceback(tmp_path: Path, name: str) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", name, "--help", cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    assert errors == b""
+    assert process.returncode == 130
+
+
+def test_the_installed_commands_start_there_too() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert scripts == {"dialgate": "dialgate.__main__:main", "registry-sync": "registry_sync.__main__:main"}

@@ -1,0 +1,186 @@
+"""Rules of the project that no linter knows: one home for each library, clocks, broad excepts, sizes and names.
+
+The direction of imports is checked by import-linter (`make lint`; contracts in pyproject.toml)."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dialgate.store import Attempts, CallLists, Deliveries, Ledger, Shared
+from tests.support.paths import ROOT
+
+SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").rglob("*.py")])
+
+# Everything else lies in a package.
+BESIDE_THE_PACKAGES = {"__init__", "__main__", "app", "archive", "client"}
+
+# A library stands behind one module, so that it can be exchanged there.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "aiohttp": (
+        "dialgate.interfaces",
+        "dialgate.client",
+        "dialgate.cluster.peers",
+        "dialgate.tools.bench",
+        "dialgate.tools.demo",
+        "registry_sync.sources.https",
+        "registry_sync.simulator",
+    ),
+    "asyncssh": ("registry_sync.sources.sftp", "registry_sync.simulator"),
+    "phonenumbers": ("dialgate.core.phone",),
+    "sqlite3": ("dialgate.store",),
+    "redis": ("dialgate.store",),
+    "fpdf": ("dialgate.report.pdf",),
+    "holidays": ("dialgate.core.local_time",),
+    "jinja2": ("dialgate.interfaces.console.page",),
+    "openpyxl": ("dialgate.lists.spreadsheet",),
+    "defusedxml": ("dialgate.lists.spreadsheet",),
+    "zoneinfo": ("dialgate.core.local_time",),
+    "cryptography": (
+        "dialgate.core.decision_ids",
+        "dialgate.crypto",
+        "dialgate.decision_log.timestamps",
+        "dialgate.interfaces.http.certificates",
+        "dialgate.tools.verifier",
+    ),
+    "pyarrow": ("dialgate.decision_log.archive", "dialgate.audit.reconciliation"),
+    "obstore": ("dialgate.shipping.target",),
+    "rfc3161_client": ("dialgate.decision_log.timestamps",),
+    "rich": ("dialgate.runtime.terminal", "dialgate.interfaces.cli.demo"),
+    "opentelemetry": ("dialgate.observability.traces",),
+    "typer": ("dialgate.interfaces.cli", "registry_sync"),
+}
+BROAD_EXCEPTS = {"dialgate.core.decision": 1, "dialgate.app": 1, "dialgate.gate.gate": 1}
+CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\bdate\.today\(|\.utcnow\(")
+CLOCK_READERS = {"dialgate.runtime.clock", "dialgate.gate.gate", "registry_sync.job"}
+WORN_OUT = re.compile(r"util|helper|manager|common|misc|impl$", re.IGNORECASE)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def violations(name: str, source: str) -> list[str]:
+    """Return what a module of this name and text breaks."""
+    found = [
+        f"{name} must not import {library}"
+        for target in imports(ast.parse(source))
+        for library, homes in ONLY_IN.items()
+        if within(target, library) and not any(within(name, home) for home in homes)
+    ]
+    if CLOCKS.search(source) and name not in CLOCK_READERS:
+        found.append(f"{name} reads the clock")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_library_has_one_home_and_the_clock_few_readers(path: Path) -> None:
+    if not within(name_of(path), "dialgate.tools.bench"):
+        assert violations(name_of(path), path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("dialgate.gate.gate", "import aiohttp"),
+        ("dialgate.gate.facts", "import phonenumbers"),
+        ("dialgate.gate.upkeep", "now = time.time()"),
+    ],
+)
+def test_a_library_outside_its_home_is_found(name: str, source: str) -> None:
+    assert violations(name, source)
+
+
+def test_modules_lie_in_packages() -> None:
+    assert {path.stem for path in (ROOT / "dialgate").glob("*.py")} == BESIDE_THE_PACKAGES
+
+
+def test_packages_say_what_belongs_in_them() -> None:
+    lacking = [
+        name_of(path)
+        for path in SOURCES
+        if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert lacking == []
+
+
+def test_broad_excepts_stand_only_where_they_are_named() -> None:
+    found: dict[str, int] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and (
+                node.type is None
+                or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
+            ):
+                found[name_of(path)] = found.get(name_of(path), 0) + 1
+    assert found == BROAD_EXCEPTS
+
+
+def test_names_say_what_a_thing_is_about() -> None:
+    names = [name_of(path).rpartition(".")[2] for path in SOURCES]
+    for path in SOURCES:
+        names += [
+            node.name
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.ClassDef)
+        ]
+    assert [name for name in names if WORN_OUT.search(name)] == []
+
+
+def test_functions_are_short_and_files_have_one_subject() -> None:
+    lengths = sorted(
+        (node.end_lineno or 0) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert lengths[len(lengths) // 2] <= 10
+    assert lengths[len(lengths) * 9 // 10] <= 30
+    assert lengths[-1] <= 60
+    long = {name_of(path) for path in SOURCES if len(path.read_text("utf-8").splitlines()) > 400}
+    assert long <= {
+        "dialgate.store.redis",  # one class, one promise: every method of the Protocol
+        "dialgate.store.sqlite",  # the same
+        "dialgate.core.law",  # the vocabulary of a country file, in one place
+        "dialgate.core.model",  # every value that is stored, and the reason codes
+        "dialgate.tools.verifier.verify_evidence",  # one file to hand over
+    }
+
+
+@pytest.mark.parametrize("protocol", [Attempts, Ledger, CallLists, Deliveries, Shared])
+def test_protocols_of_the_store_are_small(protocol: type) -> None:
+    methods = {name for name in dir(protocol) if not name.startswith("_")}
+    assert 1 < len(methods) <= 15
+
+
+def test_the_path_of_a_call_and_the_ledger_share_only_the_read() -> None:
+    public = [{name for name in dir(each) if not name.startswith("_")} for each in (Attempts, Ledger)]
+    assert public[0] & public[1] == {"read"}
+
+
+def test_no_test_sleeps_or_mocks() -> None:
+    banned = re.compile(r"\bsleep\((?!0\))|\bsleep [\d{$]|Mock\(|\bpatch\(|monkeypatch")
+    this = Path(__file__)
+    drawn = "test_crash.py"  # the moment of a kill is drawn by lot, and nothing waits for it
+    found = [
+        f"{path.name}:{number}"
+        for path in (ROOT / "tests").rglob("*.py")
+        if path != this and path.name != drawn and path.parent.name != "bench"  # a benchmark is not a test
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if banned.search(line)
+    ]
+    assert found == []

@@ -1,0 +1,96 @@
+"""Promise: a country file that is changed in one place fails a case or a table, or the change has a judgement in `survivors.yaml`."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import countries, operators, runner, source, survivors
+from tests.mutants.survivors import Entry, Mutant
+from tests.support.casebook import law_data
+from tests.support.paths import ROOT
+
+EXAMPLE = '''
+LIMIT = 5
+
+
+class Counter:
+    def is_full(self, calls: int) -> bool:
+        """More than the limit allows."""
+        if calls >= LIMIT:
+            return True
+        raise ValueError("a message is not changed")
+'''
+
+
+@pytest.mark.timeout(300)
+def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
+    tried, survived = countries.run()
+    known = survivors.listed(survivors.read())
+    names, found = [change.mutant for change in tried], [change.mutant for change in survived]
+    unlisted, outdated = survivors.compare(names, found, known)
+    assert len(names) > 1_000
+    assert unlisted == [], "write a case, or a judgement: see `make mutants`"
+    assert outdated == [], "no longer survives: remove it from tests/mutants/survivors.yaml"
+
+
+def test_a_loosened_place_is_noticed_and_the_file_as_it_is_is_not() -> None:
+    notice, data = countries.Notice("IT"), law_data("IT")
+    assert notice.notices(data, everything=True) == ""
+    registries = [{**data["registries"][0], "purposes": ["sale"]}]
+    assert notice.notices({**data, "registries": registries})
+
+
+def test_the_tests_that_are_to_kill_mutants_of_python_exist() -> None:
+    named = {name for group in source.GROUPS for name in group.tests}
+    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+
+
+def test_mutants_have_names_of_their_own() -> None:
+    names = [change.mutant for change in countries.changes("it.yaml", law_data("IT"))]
+    assert len(names) == len(set(names))
+
+
+def test_the_operators_leave_text_alone_and_name_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(EXAMPLE)
+    made = {(change.mutant.where, change.mutant.change) for change in operators.changes(path, tmp_path)}
+    assert ("(module)", "LIMIT = 5  ->  LIMIT = 6") in made
+    assert ("Counter.is_full", "if calls >= LIMIT:  ->  if calls > LIMIT:") in made
+    assert ("Counter.is_full", "return True  ->  return False") in made
+    assert not [change for _, change in made if "message is not changedx" in change or "allows.x" in change]
+
+
+def test_a_functions_code_is_exchanged_where_it_is_imported(tmp_path: Path) -> None:
+    path = tmp_path / "counter_example.py"
+    path.write_text(EXAMPLE)
+    spec = importlib.util.spec_from_file_location("counter_example", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["counter_example"] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        assert module.Counter().is_full(5)
+        made = operators.changes(path, tmp_path)
+        change = next(each for each in made if each.mutant.change.endswith("calls > LIMIT:"))
+        assert runner.exchange(change, tmp_path)
+        with pytest.raises(ValueError, match="a message"):
+            module.Counter().is_full(5)
+    finally:
+        del sys.modules["counter_example"]
+
+
+def test_a_list_with_a_mutant_twice_or_without_a_reason_is_refused() -> None:
+    entry = Entry(where="f", judgement="equivalent", reason="same", changes=["a  ->  b"])
+    with pytest.raises(ValueError, match="twice"):
+        survivors.listed({"x.py": [entry, entry]})
+    with pytest.raises(ValueError, match="no reason"):
+        survivors.listed(
+            {"x.py": [Entry(where="f", judgement="equivalent", reason="", changes=["a  ->  b"])]}
+        )
+
+
+def test_a_comparison_tells_what_is_new_and_what_is_outdated() -> None:
+    old, new, elsewhere = Mutant("x.py", "f", "old"), Mutant("x.py", "f", "new"), Mutant("y.py", "f", "old")
+    assert survivors.compare([new], [new], [old, elsewhere]) == ([new], [old])

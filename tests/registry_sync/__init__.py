@@ -1,0 +1,1 @@
+"""Tests of `registry_sync`, the nightly job."""

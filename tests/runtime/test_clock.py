@@ -1,0 +1,183 @@
+"""The clock across restarts: what has expired stays expired, and a jump destroys nothing before a person confirmed it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import Keys
+from dialgate.interfaces.cli import main
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
+from tests.store.test_shared_store import load_list
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, NOW, Hand
+
+YEARS = 6 * 365 * DAY  # longer than attempts are stored
+
+
+@pytest.fixture
+async def config(tmp_path: Path) -> Path:
+    """Of a gate that has a call list and has decided nothing."""
+    path = world.write_folder(tmp_path)
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    async with gate_at(path, NOW - HOUR) as app:
+        await load_list(app)
+    return path
+
+
+@asynccontextmanager
+async def gate_at(path: Path, at: Instant) -> AsyncIterator[App]:
+    app = await App.open(loader.load(path), registry=CollectorRegistry(), clock=(hand := Hand(at)))
+    app.hand = hand  # type: ignore[attr-defined]
+    try:
+        yield app
+    finally:
+        await app.close()
+
+
+async def ask(app: App) -> Answer:
+    client = app.config.settings.clients[0]
+    return await app.gate.check(
+        Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name), client
+    )
+
+
+def codes(answer: Answer) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+async def attempts(app: App) -> int:
+    return await app._store.drop_attempts(NOW + 10 * YEARS, drop=False)
+
+
+async def removed(app: App, at: Instant) -> None:
+    """One round of upkeep at `at`, and the removal that it may begin."""
+    app.hand.at = at  # type: ignore[attr-defined]
+    await app.tick()
+    if app.subjects._removing is not None:
+        await app.subjects._removing
+
+
+async def test_an_answer_that_expired_while_the_gate_was_idle_stays_expired(config: Path) -> None:
+    async with gate_at(config, NOW + 14 * DAY) as app:
+        assert "snapshot" in app.gate.readiness()
+        assert codes(await ask(app)) == ["registry.expired"]
+    async with gate_at(config, NOW) as app:
+        assert "clock" in app.gate.readiness()
+        assert codes(await ask(app)) == ["gate.unavailable"]
+
+
+async def test_an_idle_gate_keeps_the_instant_of_its_upkeep(config: Path) -> None:
+    """Nothing is recorded, so the log does not tell the time."""
+    async with gate_at(config, NOW):
+        pass
+    async with gate_at(config, NOW - SECOND) as app:  # a clock that is disciplined steps back by less
+        assert "clock" not in app.gate.readiness()
+    async with gate_at(config, NOW - MINUTE) as app:
+        assert "clock" in app.gate.readiness()
+
+
+async def test_a_jump_forward_drops_no_attempt_until_it_is_confirmed(config: Path) -> None:
+    async with gate_at(config, NOW) as app:
+        assert (await ask(app)).decision == "allow"
+    async with gate_at(config, NOW + YEARS) as app:
+        await removed(app, NOW + YEARS)
+        assert await attempts(app) == 1
+        assert app.metrics.retention_unconfirmed._value.get() == 1
+        assert app.gate.readiness().keys() == {"snapshot"}, "it is no reason to deny calls"
+        KeptInstants(app.config.data).confirm(NOW + YEARS, "anna", "the gate was off")
+        await removed(app, NOW + YEARS + HOUR)
+        assert await attempts(app) == 0
+        assert app.metrics.retention_unconfirmed._value.get() == 0
+
+
+async def test_a_running_gate_whose_clock_jumps_drops_nothing(config: Path) -> None:
+    async with gate_at(config, NOW) as app:
+        assert (await ask(app)).decision == "allow"
+        await removed(app, NOW + YEARS)
+        await removed(app, NOW + YEARS + HOUR)
+        assert await attempts(app) == 1
+
+
+async def test_a_gate_that_runs_on_removes_what_is_past_its_time(config: Path) -> None:
+    async with gate_at(config, NOW) as app:
+        assert (await ask(app)).decision == "allow"
+        kept = KeptInstants(app.config.data)
+        for day in range(1, YEARS // DAY):
+            kept.advance(NOW + day * DAY)
+        await removed(app, NOW + YEARS)
+        assert await attempts(app) == 0
+
+
+async def test_a_wrong_clock_that_was_set_right_is_confirmed_before_the_next_start(config: Path) -> None:
+    async with gate_at(config, NOW + YEARS):
+        pass
+    KeptInstants(config.parent / "data").confirm(NOW, "anna", "the clock was ahead")
+    async with gate_at(config, NOW) as app:
+        assert app.gate.readiness() == {}
+        assert (await ask(app)).decision == "allow"
+
+
+@pytest.mark.parametrize("after", [0, HOUR, 23 * HOUR, DAY, 30 * DAY])
+def test_the_time_that_has_passed_is_counted_without_the_jump(tmp_path: Path, after: Instant) -> None:
+    kept = KeptInstants(tmp_path)
+    kept.advance(NOW)
+    assert kept.elapsed(NOW, DAY) == NOW - DAY
+    kept.advance(NOW + YEARS)
+    horizon = kept.elapsed(NOW + YEARS + after, DAY)
+    assert horizon == (NOW + after - DAY if after < DAY else NOW + YEARS + after - DAY)
+
+
+def test_a_day_and_less_is_no_jump(tmp_path: Path) -> None:
+    kept = KeptInstants(tmp_path)
+    for at in (NOW, NOW + DAY, NOW + DAY - HOUR):
+        kept.advance(at)
+    assert kept.latest() == NOW + DAY
+    kept.refuse_jump(NOW + 2 * DAY)
+    with pytest.raises(ClockUnconfirmed, match="dialgate clock confirm"):
+        kept.refuse_jump(NOW + 2 * DAY + 1)
+
+
+def test_a_jump_whose_note_a_crash_cut_off_is_found_again(tmp_path: Path) -> None:
+    kept = KeptInstants(tmp_path)
+    kept.advance(NOW)
+    (tmp_path / "clock.ndjson").write_bytes(b'{"type":"jum')
+    assert kept.jump() is None
+    kept.advance(NOW + 3 * DAY)
+    jump = kept.jump()
+    assert jump is not None
+    assert (jump.since, jump.to) == (NOW, NOW + 3 * DAY)
+    kept.advance(NOW + 10 * DAY)
+    assert kept.jump() == jump, "the first of two binds"
+
+
+def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(tmp_path: Path) -> None:
+    path = world.write_folder(tmp_path)
+    (tmp_path / "data").mkdir()
+    keys, kept = Keys.open(tmp_path / "data/keys.json"), KeptInstants(tmp_path / "data")
+    keys.month(NOW - 5 * YEARS)
+    keys.month(NOW)
+    kept.advance(wall_clock() - 2 * DAY)
+    run = CliRunner().invoke
+    for words in (["retention"], ["log", "retire", "--yes"]):
+        refused = run(main.app, [*words, "--config", str(path)])
+        assert (refused.exit_code, "dialgate clock confirm" in refused.output) == (1, True), refused.output
+    assert len(keys.live()) == 2
+    unsaid = run(main.app, ["clock", "confirm", "--by", "anna", "--reason", " ", "--config", str(path)])
+    assert unsaid.exit_code != 0
+    words = ["clock", "confirm", "--by", "anna", "--reason", "off for two days", "--config", str(path)]
+    assert run(main.app, words).exit_code == 0
+    noted = json.loads((tmp_path / "data/clock.ndjson").read_text().splitlines()[-1])
+    assert (noted["type"], noted["by"], noted["reason"]) == ("confirmed", "anna", "off for two days")
+    for words in (["retention"], ["log", "retire", "--yes"]):
+        assert run(main.app, [*words, "--config", str(path)]).exit_code == 0
+    assert len(keys.live()) == 1

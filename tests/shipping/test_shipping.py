@@ -1,0 +1,617 @@
+"""Promise: what is closed of the log stands elsewhere, whole, proved by that copy alone, and is never replaced there."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import obstore
+import pytest
+from aiohttp import web
+from msgspec import Struct
+from typer.testing import CliRunner
+
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
+from dialgate.config.shipping import Shipping
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import archive
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.records import Reader
+from dialgate.interfaces.cli import main
+from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.segments import SegmentShipping
+from dialgate.shipping.shipper import alone
+from dialgate.shipping.status import Standing, measured
+from dialgate.shipping.target import Folder, Objects, Refused, Target, TargetFailed, credentials
+from tests.support import shipping_world as of
+from tests.support.damage import flip
+from tests.support.paths import ROOT
+from tests.support.sample_log import NOW
+from tests.support.shipping_world import ACCESS, NUMBERS, both, bucket, closed, fetched, files, store, written
+from tests.support.world import write_folder
+
+KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "5"))
+
+
+class Place(Struct):
+    """A target, and how to look at what is in it."""
+
+    target: Target
+    seen: Callable[[], Path]
+    to: dict[str, Any]
+
+
+def a_folder(tmp_path: Path) -> Place:
+    root = tmp_path / "share"
+    root.mkdir()
+    return Place(Folder(root), lambda: root, {"to": str(root)})
+
+
+def objects(given: dict[str, Any], folder: Path, **changes: Any) -> Objects:
+    return Objects(msgspec.convert(given | changes, Shipping), folder)
+
+
+def a_bucket(tmp_path: Path) -> Place:
+    name, secret = bucket(), tmp_path / "credentials"
+    secret.write_text(
+        f"[default]\naws_access_key_id = {ACCESS['access_key_id']}\naws_secret_access_key = {ACCESS['secret_access_key']}\n"
+    )
+    secret.chmod(0o600)
+    to = {"to": f"s3://{name}/proofs", "endpoint": of.s3(), "region": "eu-south-1"}
+    to |= {"credentials_file": str(secret)}
+
+    def seen() -> Path:
+        shutil.rmtree(tmp_path / "fetched", ignore_errors=True)
+        return fetched(name, tmp_path / "fetched") / "proofs"
+
+    return Place(objects(to, tmp_path), seen, to)
+
+
+@pytest.fixture(params=[a_folder, a_bucket], ids=["folder", "objects"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    made: Place = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two logs of two closed segments each, packed, and one that is open."""
+    both(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def shipping(data: Path, target: Target, *, at_once: bool = False, anew: bool = False) -> SegmentShipping:
+    cursors = Cursors(data / "shipping" / "segments.json", "there", anew=anew)
+    (data / "shipping").mkdir(exist_ok=True)
+    return SegmentShipping(data, "gate", target, cursors, at_once=at_once)
+
+
+def home(root: Path, data: Path) -> Path:
+    return root / "gate" / Keys.open(data / "keys.json").log
+
+
+def verified(copy: Path, *words: str) -> tuple[int, Any]:
+    done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy), "--json", *words])
+    return done.exit_code, json.loads(done.output)
+
+
+# ---- the copy ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_copy_alone_proves_every_closed_segment_of_every_worker(data: Path, place: Place) -> None:
+    assert shipping(data, place.target).round()
+    copy = home(place.seen(), data)
+    code, told = verified(copy)
+    assert (code, told["ok"]) == (0, True)
+    for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
+        report = told["workers"][str(worker)]
+        last = archive.segments(folder)[-1][0] - 1
+        assert (report["last"], report["covered"], report["segments"]) == (last, last, 2)
+        assert report["signed"] > 0
+        sent = {name for name in files(copy / folder.relative_to(data)) if "/" not in name}
+        own = [path.stem for path in closed(folder)]
+        assert sent == {f"{stem}{end}" for stem in own for end in (".parquet", ".sha256", ".checkpoints")}
+
+
+def test_no_key_but_the_public_ones_and_no_number_leaves(data: Path, place: Place) -> None:
+    shipping(data, place.target).round()
+    root = place.seen()
+    signing = json.loads((data / "signing.json").read_bytes())["keys"]
+    keys = json.loads((data / "keys.json").read_bytes())
+    secrets = [keys["subject"], *(each["private"] for each in signing)]
+    secrets += [each for month in keys["months"].values() for each in month.values()]
+    for name, content in files(root).items():
+        for secret in (*secrets, *NUMBERS, *(number[3:] for number in NUMBERS)):
+            assert secret.encode() not in content, name
+    (pem,) = [content for name, content in files(root).items() if name.endswith(".pem")]
+    assert pem.startswith(b"-----BEGIN PUBLIC KEY-----")
+
+
+def test_a_strange_key_is_named_where_ones_own_is_given(data: Path, tmp_path: Path) -> None:
+    place = a_folder(tmp_path)
+    shipping(data, place.target).round()
+    copy = home(place.seen(), data)
+    (name,) = [path.stem for path in (copy / "keys").iterdir()]
+    assert verified(copy, "--key", name)[0] == 0
+    code, told = verified(copy, "--key", "0" * 16, "--worker", "1")
+    assert code == 1
+    assert [fault["kind"] for fault in told["faults"]] == ["wrong_key"]
+    (copy / "keys" / f"{name}.pem").rename(copy / "keys" / f"{'0' * 16}.pem")
+    done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy)])
+    assert (done.exit_code, "named after" in done.output) == (1, True)
+
+
+@pytest.mark.parametrize("end", [".parquet", ".sha256", ".checkpoints"])
+@pytest.mark.parametrize("what", ["changed", "removed"])
+def test_a_damaged_copy_is_told_by_itself(data: Path, tmp_path: Path, end: str, what: str) -> None:
+    place = a_folder(tmp_path)
+    shipping(data, place.target).round()
+    copy = home(place.seen(), data)
+    assert verified(copy)[0] == 0
+    path = copy / "log" / f"{closed(data / 'log')[0].stem}{end}"
+    if what == "removed":
+        path.unlink()
+    else:
+        flip(path)
+    assert verified(copy, "--worker", "1")[0] == 1
+    assert verified(copy, "--worker", "2")[0] == 0
+
+
+def test_a_key_that_signs_no_more_is_there_as_well(data: Path, tmp_path: Path) -> None:
+    place = a_folder(tmp_path)
+    shipping(data, place.target).round()
+    config = write_folder(tmp_path / "config", data=str(data))
+    done = CliRunner().invoke(
+        main.app, ["log", "checkpoint", "--new-key", "--worker", "1", "--config", str(config)]
+    )
+    assert done.exit_code == 0, done.output
+    both(data)
+    assert shipping(data, place.target).round()
+    copy = home(place.seen(), data)
+    assert len(list((copy / "keys").iterdir())) == 2
+    code, told = verified(copy)
+    assert (code, told["ok"]) == (0, True)
+
+
+def test_a_month_that_is_retired_here_is_anonymous_there(data: Path, tmp_path: Path) -> None:
+    """No key is there, so with the month's keys goes all that could link its records to a number."""
+    place = a_folder(tmp_path)
+    shipping(data, place.target).round()
+    copy, keys = home(place.seen(), data), Keys.open(data / "keys.json")
+    before = files(copy)
+
+    def linked() -> int:
+        return len(list(Reader(copy / "log").about(keys.hashes(NUMBERS[0]).values())))
+
+    assert linked() > 0
+    keys.month(NOW + 31 * 24 * HOUR)
+    keys.retire("2026-11")
+    assert linked() == 0
+    assert files(copy) == before
+    assert verified(copy)[0] == 0
+
+
+# ---- in order, and never twice -------------------------------------------------------------------------------------------
+
+
+def test_what_was_shipped_is_not_shipped_again_and_what_comes_later_is(data: Path, place: Place) -> None:
+    assert shipping(data, place.target).round()
+    before = files(place.seen())
+    again = shipping(data, place.target)
+    assert again.round()
+    assert files(place.seen()) == before
+    both(data)
+    assert again.round()
+    after = files(place.seen())
+    assert before.items() < after.items()
+    assert verified(home(place.seen(), data))[0] == 0
+    assert {each.behind for each in again.standings.values()} == {0}
+
+
+def test_a_full_segment_waits_until_it_is_packed_or_goes_at_once_as_it_is(tmp_path: Path) -> None:
+    data, place = tmp_path / "data", a_folder(tmp_path)
+    folder = written(data, packed=False)
+    waiting = shipping(data, place.target)
+    assert waiting.round()
+    assert [name for name in files(place.seen()) if "/log/" in name] == []
+    assert waiting.standings[1].behind == archive.segments(folder)[-1][0] - 1
+
+    assert shipping(data, place.target, at_once=True).round()
+    names = {path.name for path in (home(place.seen(), data) / "log").iterdir()}
+    assert {name for name in names if name.endswith(".ndjson")} == {path.name for path in closed(folder)}
+    assert verified(home(place.seen(), data))[0] == 0
+
+    for segment in closed(folder):
+        pack(segment)
+    written(data)
+    assert shipping(data, place.target).round()
+    suffixes = {path.suffix for path in (home(place.seen(), data) / "log").iterdir()}
+    assert suffixes == {".ndjson", ".parquet", ".sha256", ".checkpoints"}
+    assert verified(home(place.seen(), data))[0] == 0
+
+
+def test_what_no_checkpoint_covers_yet_waits(data: Path, tmp_path: Path) -> None:
+    place = a_folder(tmp_path)
+    checkpoints = data / "log" / "checkpoints.ndjson"
+    whole = checkpoints.read_bytes()
+    checkpoints.write_bytes(whole.splitlines(keepends=True)[0])
+    late = shipping(data, place.target)
+    assert late.round()
+    assert late.standings[1].last == closed_end(data / "log", 1)
+    checkpoints.write_bytes(whole)
+    assert late.round()
+    assert late.standings[1].last == closed_end(data / "log", 2)
+    assert verified(home(place.seen(), data))[0] == 0
+
+
+def closed_end(folder: Path, many: int) -> int:
+    return archive.segments(folder)[many][0] - 1
+
+
+def test_what_else_stands_there_is_refused_and_left_and_the_other_worker_goes_on(
+    data: Path, tmp_path: Path
+) -> None:
+    place = a_folder(tmp_path)
+    taken = home(place.seen(), data) / "log" / f"{closed(data / 'log')[1].stem}.parquet"
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"of somebody else")
+    made = shipping(data, place.target)
+    assert not made.round()
+    assert taken.read_bytes() == b"of somebody else"
+    assert made.standings[1].refused
+    assert "is there already" in made.standings[1].problem
+    assert made.standings[1].last == closed_end(data / "log", 1)
+    assert (made.standings[2].problem, made.standings[2].behind) == ("", 0)
+    taken.unlink()
+    assert made.round()
+    assert verified(home(place.seen(), data))[0] == 0
+
+
+def test_other_objects_are_refused_and_left(data: Path, tmp_path: Path) -> None:
+    place = a_bucket(tmp_path)
+    name = place.to["to"].split("/")[2]
+    log = Keys.open(data / "keys.json").log
+    taken = f"proofs/gate/{log}/log/{closed(data / 'log')[0].stem}.parquet"
+    obstore.put(store(name), taken, b"of somebody else")
+    made = shipping(data, place.target)
+    assert not made.round()
+    assert made.standings[1].refused
+    assert bytes(obstore.get(store(name), taken).bytes()) == b"of somebody else"
+
+
+def test_what_is_damaged_here_does_not_become_the_copy(data: Path, tmp_path: Path) -> None:
+    place = a_folder(tmp_path)
+    flip(closed(data / "log")[1])
+    made = shipping(data, place.target)
+    assert not made.round()
+    assert made.standings[1].refused
+    assert made.standings[1].last == closed_end(data / "log", 1)
+    assert verified(home(place.seen(), data))[0] == 0, "the first segment is there, and whole"
+
+
+def test_segments_that_were_taken_away_before_are_told_of(data: Path, tmp_path: Path) -> None:
+    place = a_folder(tmp_path)
+    first = shipping(data, place.target)
+    first.round()
+    before = closed_end(data / "log", 2)
+    written(data)
+    written(data)
+    gone = [path for path in closed(data / "log") if int(path.stem) > before][:2]
+    for path in gone:
+        path.unlink()
+    assert first.round()
+    remaining = [path for path in closed(data / "log") if int(path.stem) > before]
+    assert first.standings[1].missed == int(remaining[0].stem) - before - 1 > 0
+    assert shipping(data, place.target).round()
+    assert verified(home(place.seen(), data), "--worker", "1")[0] == 1, "the copy says so too"
+
+
+# ---- targets that fail ---------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_there_leaves_nothing_half_and_room_brings_it_on(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    data = tmp_path / "data"
+    both(data)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes((4 << 20) - 20_000))
+    made = shipping(data, Folder(small_disk))
+    assert not made.round()
+    assert "full" in made.standings[1].problem
+    assert not made.standings[1].refused
+    assert [name for name in files(small_disk) if name.endswith(".new")] == []
+    ballast.unlink()
+    assert made.round()
+    assert verified(home(small_disk, data))[0] == 0
+
+
+def test_a_folders_files_are_their_owners_alone_whatever_the_shell_gives_away(
+    data: Path, tmp_path: Path
+) -> None:
+    place, umask = a_folder(tmp_path), os.umask(0)
+    try:
+        assert shipping(data, place.target).round()
+    finally:
+        os.umask(umask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in place.seen().rglob("*") if path.is_file()}
+    assert len(modes) > 4
+    assert set(modes.values()) == {0o600}, modes
+
+
+async def test_half_of_a_file_never_stands_under_its_name(tmp_path: Path) -> None:
+    """As it is being written: what is copied comes out of a pipe, of which half has been read."""
+    (tmp_path / "share").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    target, half = Folder(tmp_path / "share"), random.randbytes(3 << 20)
+    putting = asyncio.create_task(asyncio.to_thread(target.put, "log/a", tmp_path / "pipe"))
+
+    def half_way() -> list[str]:
+        with (tmp_path / "pipe").open("wb") as pipe:
+            pipe.write(half)
+            pipe.flush()
+            seen = list(files(tmp_path / "share"))
+            pipe.write(half)
+        return seen
+
+    assert await asyncio.to_thread(half_way) == ["log/a.new"]
+    assert await putting
+    assert files(tmp_path / "share") == {"log/a": half + half}
+
+
+def test_a_share_that_is_not_mounted_is_not_taken_for_an_empty_one(data: Path, tmp_path: Path) -> None:
+    made = shipping(data, Folder(tmp_path / "share"))
+    assert not made.round()
+    assert "mount" in made.standings[1].problem
+    assert not (tmp_path / "share").exists()
+    (tmp_path / "share").mkdir()
+    assert made.round()
+
+
+async def test_object_storage_that_is_away_is_asked_again(tmp_path: Path) -> None:
+    place = a_bucket(tmp_path)
+    nobody = objects(place.to, tmp_path, endpoint="http://127.0.0.1:1")
+    with pytest.raises(TargetFailed):
+        await asyncio.to_thread(nobody.put, "a", b"content")
+    no_bucket = objects(place.to, tmp_path, to="s3://no-such-bucket")
+    with pytest.raises(TargetFailed):
+        await asyncio.to_thread(no_bucket.put, "a", b"content")
+
+
+@asynccontextmanager
+async def server(answer: Callable[[web.Request], int]) -> AsyncIterator[str]:
+    async def handle(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=answer(request), headers={"ETag": '"1"'})
+
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_server_that_would_replace_what_is_there_is_found_out_and_refused(tmp_path: Path) -> None:
+    place = a_bucket(tmp_path)
+    asked: list[tuple[str, bool]] = []
+
+    def careless(request: web.Request) -> int:
+        asked.append((request.headers.get("If-None-Match", ""), "x-amz-checksum-sha256" in request.headers))
+        return 200
+
+    async with server(careless) as url:
+        target = objects(place.to, tmp_path, endpoint=url)
+        with pytest.raises(Refused, match="If-None-Match"):
+            await asyncio.to_thread(target.put, "a", b"content")
+    assert asked == [("*", True), ("*", True)], (
+        "and each says its SHA-256, without which object lock takes nothing"
+    )
+
+
+def test_who_lacks_the_client_of_object_storage_is_told_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; sys.modules['obstore'] = None\n"
+        "from dialgate.shipping.target import Objects, Refused\nfrom dialgate.config.shipping import Shipping\n"
+        "try: Objects(Shipping(to='s3://bucket'), pathlib.Path())\nexcept Refused as refused: print(refused)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert "pip install 'dialgate[s3]'" in done.stdout
+
+
+def test_credentials_come_from_a_file_that_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "credentials"
+    path.write_text(
+        "[default]\naws_access_key_id = a\naws_secret_access_key = very-secret%\naws_session_token = t\n"
+    )
+    path.chmod(0o644)
+    with pytest.raises(Refused, match="chmod 600"):
+        credentials(path)
+    path.chmod(0o600)
+    assert credentials(path) == {
+        "access_key_id": "a", "secret_access_key": "very-secret%", "session_token": "t",
+    }  # fmt: skip
+    path.write_text("[other]\naws_secret_access_key = very-secret\n")
+    with pytest.raises(Refused, match="default") as refused:
+        credentials(path)
+    assert "very-secret" not in str(refused.value)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------------
+
+
+def config_of(folder: Path, data: Path, **shipping: Any) -> Path:
+    return write_folder(folder, data=str(data), shipping=shipping)
+
+
+def command(config: Path, *words: str) -> tuple[int, Any]:
+    done = CliRunner().invoke(main.app, ["ship", "--once", "--json", "--config", str(config), *words])
+    return done.exit_code, json.loads(done.output.splitlines()[-1])
+
+
+def test_the_command_ships_to_both_and_anew_mends_the_copy(data: Path, place: Place, tmp_path: Path) -> None:
+    config = config_of(tmp_path / "config", data, **place.to, textfile=str(tmp_path / "ship.prom"))
+    code, told = command(config)
+    assert code == 0
+    assert [(each["to"], each["worker"], each["behind"], each["problem"]) for each in told] == [
+        ("segments", 1, 0, ""), ("segments", 2, 0, ""),
+    ]  # fmt: skip
+    assert verified(home(place.seen(), data))[0] == 0
+    text = (tmp_path / "ship.prom").read_text()
+    assert 'dialgate_shipping_behind_records{to="segments",worker="1"} 0.0' in text
+    assert "dialgate_shipping_run_timestamp_seconds" in text
+
+
+def test_a_file_that_was_lost_there_is_shipped_anew_on_request(data: Path, tmp_path: Path) -> None:
+    place = a_folder(tmp_path)
+    config = config_of(tmp_path / "config", data, **place.to)
+    assert command(config)[0] == 0
+    before = files(place.seen())
+    lost = home(place.seen(), data) / "log" / f"{closed(data / 'log')[0].stem}.parquet"
+    lost.unlink()
+    assert command(config)[0] == 0
+    assert not lost.exists()
+    assert command(config, "--anew")[0] == 0
+    assert files(place.seen()) == before
+    flip(lost)
+    code, told = command(config, "--anew")
+    assert code == 1
+    assert told[0]["refused"]
+
+
+def test_one_process_ships_a_folder_and_the_next_is_told_so(data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path / "config", data, **a_folder(tmp_path).to)
+    with alone(data):
+        code, told = command(config)
+    assert (code, told["error"]["code"]) == (1, "shipping.refused")
+    assert command(config)[0] == 0
+
+
+def test_nothing_to_ship_to_is_said(data: Path, tmp_path: Path) -> None:
+    config = write_folder(tmp_path / "config", data=str(data))
+    code, told = command(config)
+    assert (code, "shipping" in told["error"]["message"]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "give `to`, `stream`, or both"),
+        ({"to": "s3://"}, "names no bucket"),
+        ({"to": "ftp://host/folder"}, "neither a folder"),
+        ({"to": "s3://bucket", "endpoint": "https://user:word@host"}, "credentials stand in"),
+        ({"stream": {}}, "one of `url` and `url_file`"),
+        ({"stream": {"url": "redis://a", "url_file": "b"}}, "one of `url` and `url_file`"),
+        ({"stream": {"url": "redis://a", "keep": 1}}, "keep"),
+        ({"to": "/mnt/x", "unknown": 1}, "unknown"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused(tmp_path: Path, given: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loader.load(write_folder(tmp_path, shipping=given))
+    assert wanted in str(refused.value)
+
+
+def test_the_stream_must_not_be_the_gates_own_store(tmp_path: Path) -> None:
+    url = "redis://localhost:6379/0"
+    with pytest.raises(ConfigError, match="not the gate's store"):
+        loader.load(write_folder(tmp_path, store={"url": url}, shipping={"stream": {"url": url}}))
+
+
+# ---- killed --------------------------------------------------------------------------------------------------------------
+
+
+def whole(copy: Path, data: Path) -> Iterator[str]:
+    """What stands at the target and is not, byte for byte, what the log holds."""
+    for name, content in files(copy).items():
+        path = data / name
+        if name.endswith((".new", ".pem", ".checkpoints")):
+            continue
+        if not path.exists() or path.read_bytes() != content:
+            yield name
+
+
+# Ends at once, within two milliseconds of the given look at the log or the given change of a name.
+DIES = """
+import os, random, runpy, signal, sys
+log, left = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+def seen(event, args):
+    global left
+    if event == "os.rename" or (event == "open" and str(args[0]).startswith(log)):
+        left -= 1
+        if left == 0:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))
+sys.addaudithook(seen)
+runpy.run_module("dialgate", run_name="__main__", alter_sys=True)
+"""
+
+
+async def test_killed_at_any_point_nothing_stands_there_half_and_all_comes_in_the_end(
+    place: Place, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    both(data, 1200)
+    config = config_of(tmp_path / "config", data, **place.to)
+    reached = set()
+    for turn in range(KILLS):
+        moment = (
+            1 + (23 * turn + random.randrange(23)) % 115
+        )  # of some 560, so that five turns do not come to the end
+        words = ["-c", DIES, str(data / "log"), str(moment), "ship", "--once", "--config", str(config)]
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stderr=DEVNULL)
+        assert await process.wait() in {-signal.SIGALRM, 0}
+        reached.add(len(files(place.seen())) if place.seen().exists() else 0)
+        copy = home(place.seen(), data)
+        if copy.exists():
+            assert list(whole(copy, data)) == []
+            assert faults(copy) == []
+    assert len(reached) > 1, "none of the kills came between its beginning and its end"
+    assert (await asyncio.to_thread(command, config))[0] == 0
+    copy = home(place.seen(), data)
+    code, told = verified(copy)
+    assert (code, told["ok"]) == (0, True)
+    for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
+        assert told["workers"][str(worker)]["last"] == archive.segments(folder)[-1][0] - 1
+
+
+def faults(copy: Path) -> list[dict[str, Any]]:
+    """Of those workers of whom something is complete."""
+    found: list[dict[str, Any]] = []
+    for worker, folder in ((1, copy / "log"), (2, copy / "log" / "worker-2")):
+        if folder.is_dir() and any(folder.glob("*.checkpoints")):
+            told = verified(copy, "--worker", str(worker))[1]
+            found += [each for each in told["faults"] if each["kind"] != "unreadable_segment"]
+    return found
+
+
+# ---- metrics -------------------------------------------------------------------------------------------------------------
+
+
+def test_how_far_it_is_behind_is_told_in_records_and_seconds() -> None:
+    behind = Standing(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
+    registry = measured({("stream", 2): behind, ("segments", 1): Standing(last=7)}, NOW)
+
+    def value(name: str, to: str, worker: str) -> float | None:
+        return registry.get_sample_value(f"dialgate_shipping_{name}", {"to": to, "worker": worker})
+
+    names = ("records", "behind_records", "behind_seconds", "failing", "refused", "missed_records")
+    assert [value(name, "stream", "2") for name in names] == [10, 5, 90, 1, 0, 3]
+    assert [value(name, "segments", "1") for name in names] == [7, 0, 0, 0, 0, 0]

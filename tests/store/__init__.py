@@ -1,0 +1,1 @@
+"""Tests of `dialgate.store`, on SQLite, Redis and Valkey."""

@@ -1,0 +1,192 @@
+"""Between gate and Redis the network does what networks do: no unlawful allow, no hang, and what was not recorded is nothing."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.core.model import DAY
+from dialgate.core.responses import Answer
+from dialgate.decision_log import verify
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import RevocationRequest
+from dialgate.store import StoreUnavailable
+from dialgate.store.redis import RedisStore
+from tests.store.test_shared_store import UNLISTED, ask, load_list
+from tests.support import redis_servers, world
+from tests.support.proxy import Proxy, proxied
+from tests.support.world import CLEAR, NOW, Hand
+
+PATIENCE = 0.3
+COMMIT = b":positions"  # stands in no other request of a check
+
+
+class Line(Struct):
+    app: App
+    proxy: Proxy
+    name: str
+
+    async def attempts(self) -> list[str]:
+        """What the store counts for the number, asked without the proxy."""
+        store = RedisStore(redis_servers.alone(), name=self.name, patience=5)
+        subject = self.app.gate._gatherer.keys.subject("acme", CLEAR)
+        (known,) = (await store.read([subject])).known
+        await store.close()
+        return [each.decision for each in known.attempts]
+
+    async def read(self) -> None:
+        """As soon as the store can be read, which settles what was in doubt."""
+        async with asyncio.timeout(3):
+            while True:
+                try:
+                    await self.app._store.read([])
+                except StoreUnavailable:
+                    await asyncio.sleep(0)
+                else:
+                    return
+
+    def recorded(self) -> list[str]:
+        entries = Reader(self.app.config.data / "log").entries()
+        return [each.id for _, each in entries if isinstance(each, Record) and each.decision.allow]
+
+    async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
+        """The first decision after the fault, soon."""
+        async with asyncio.timeout(3):
+            while True:
+                answer = await ask(self.app, call_id, to)
+                if answer.decision_id:
+                    return answer
+
+
+@pytest.fixture
+async def line(tmp_path: Path) -> AsyncIterator[Line]:
+    (socket,) = re.findall(r"@(.*)", redis_servers.alone())
+    async with proxied(Path(socket)) as proxy:
+        url = f"redis://{redis_servers.USER}:{redis_servers.PASSWORD}@127.0.0.1:{proxy.port}/0"
+        store = {"url": url, "name": tmp_path.name, "patience": PATIENCE}
+        file = world.write_folder(tmp_path, store=store)
+        world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+        app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+        await load_list(app)
+        await app.tick()
+        yield Line(app, proxy, tmp_path.name)
+        proxy.heal()
+        await app.close()
+
+
+@pytest.mark.parametrize("only", [b"", COMMIT], ids=["everything", "the commit"])
+@pytest.mark.parametrize("fault", ["delay", "half_open", "reset", "lost", "away"])
+async def test_under_a_fault_every_check_is_refused_in_time_and_after_it_the_count_is_right(
+    line: Line, fault: str, only: bytes
+) -> None:
+    assert (await ask(line.app)).decision == "allow"
+    line.proxy.fail(fault, only)
+    for _ in range(5):
+        begun = time.monotonic()
+        answer = await ask(line.app)
+        assert (answer.decision, answer.decision_id) == ("deny", "")
+        assert answer.reasons[0].code == "gate.unavailable"
+        assert time.monotonic() - begun < 2 * PATIENCE + 0.5, "a read, a commit, and a slow machine"
+    line.proxy.heal()
+    answers = [await line.served() for _ in range(10)]
+    assert [each.decision for each in answers].count("allow") == 4, "five in all"
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert verify(line.app.config.data / "log").ok
+
+
+async def test_a_server_that_hangs_costs_one_batch_its_patience_and_the_next_nothing(line: Line) -> None:
+    line.proxy.fail("half_open")
+    await ask(line.app)
+    begun = time.monotonic()
+    for _ in range(20):
+        assert (await ask(line.app)).decision_id == ""
+    assert time.monotonic() - begun < PATIENCE
+
+
+async def test_an_answer_that_was_never_recorded_is_never_given_again(line: Line) -> None:
+    line.proxy.fail("lost", COMMIT)
+    assert (await ask(line.app, "a")).decision_id == ""
+    line.proxy.heal()
+    answer = await line.served("a")
+    assert line.recorded() == [answer.decision_id]
+    assert await line.attempts() == [answer.decision_id]
+
+
+async def test_what_is_in_doubt_is_settled_before_the_next_is_committed(line: Line) -> None:
+    """Else what the next remembers would be taken back with it."""
+    line.proxy.fail("lost", COMMIT)
+    assert (await ask(line.app, "a", UNLISTED)).decision_id == ""
+    line.proxy.heal()
+    other = await line.served("b", UNLISTED)
+    assert await ask(line.app, "b", UNLISTED) == other
+    assert (await ask(line.app, "a", UNLISTED)).decision_id not in {"", other.decision_id}
+
+
+async def test_what_follows_a_doubt_is_counted_again_after_a_power_cut(line: Line) -> None:
+    """The log goes on where the batch in doubt began, also where that begins with a denial: from there on it is settled."""
+    assert (await ask(line.app)).decision == "allow"
+    line.proxy.fail("lost", COMMIT)
+    answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
+    assert {each.decision_id for each in answers} == {""}
+    line.proxy.heal()
+    await line.read()
+    assert await line.app._store.positions() == {line.app.gate._gatherer.keys.log: line.app.status().records}
+
+
+async def test_what_was_read_while_a_commit_failed_is_not_gone_by(line: Line) -> None:
+    """The second half is read for while the first is committed, and so finds answers that will never be recorded."""
+    line.proxy.fail("lost", COMMIT)
+    answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
+    assert {(each.decision, each.decision_id) for each in answers} == {("deny", "")}
+    line.proxy.heal()
+    answers = [await line.served(f"q{number}") for number in range(12)]
+    assert [each.decision for each in answers].count("allow") == 5
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+
+
+@pytest.mark.parametrize("before", [0, 5])
+async def test_a_read_that_overtakes_the_commit_before_it_misses_nothing(line: Line, before: int) -> None:
+    """Neither its answers, to who asks the same again, nor its attempts."""
+    for _ in range(before):
+        assert (await ask(line.app)).decision == "allow"
+    line.proxy.seconds = PATIENCE / 3
+    line.proxy.fail("delay", COMMIT)
+    answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
+    assert answers[:12] == answers[12:]
+    assert len({each.decision_id for each in answers}) == 12
+    assert [each.decision for each in answers[:12]].count("allow") == 5 - before
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert verify(line.app.config.data / "log").by_type["decision"] == before + 12
+
+
+async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
+    """Its sender has given up, and may have given its names to others. Nothing else is known of the number meanwhile."""
+    line.proxy.fail("held", COMMIT)
+    assert (await ask(line.app, "a")).decision_id == ""
+    line.proxy.fault = ""
+    await line.read()
+    line.proxy.heal()
+    await asyncio.wait_for(line.proxy.arrived.wait(), 5)
+    assert await line.attempts() == []
+    answer = await line.served("a")
+    assert await line.attempts() == line.recorded() == [answer.decision_id]
+
+
+async def test_a_stop_that_was_refused_for_a_lost_reply_may_bind_and_never_allows(line: Line) -> None:
+    client = line.app.config.settings.clients[0]
+    stops = [RevocationRequest(number=number, scope="controller") for number in (UNLISTED, CLEAR)]
+    await line.app.registrar.revocations.revoke(
+        client, stops[0]
+    )  # a server that is new does not know the script, and would do nothing
+    line.proxy.fail("lost", b":o:")
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        await line.app.registrar.revocations.revoke(client, stops[1])
+    line.proxy.heal()
+    assert (await line.served()).reasons[0].code == "revocation.revoked"

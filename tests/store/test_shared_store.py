@@ -1,0 +1,772 @@
+"""Several gates on one Redis: what one acknowledges binds the others, and they count together."""
+
+import asyncio
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.config.configuration import ConfigError
+from dialgate.config.listeners import FastAgi, Listen, Sip
+from dialgate.config.settings import SharedStore
+from dialgate.core.model import DAY, Call, Result
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import KeysUnusable
+from dialgate.decision_log import verify
+from dialgate.interfaces.cli import main
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
+from dialgate.runtime.file_lock import hold_lock
+from dialgate.store import Position, Reservation, StoreUnavailable
+from dialgate.store.redis import RedisStore
+from tests.store.test_store import ANNA, NOTHING, attempt, revoked
+from tests.support import redis_servers, world
+from tests.support.ports import free_port
+from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand
+
+UNLISTED = "+390612999999"  # on no call list, and the registry was not asked
+
+
+async def load_list(app: App) -> None:
+    await load_numbers(app, [CLEAR])
+
+
+async def load_numbers(app: App, numbers: list[str]) -> None:
+    told = {name: value for name, value in world.LIST.items() if name != "numbers"}
+    await app.registrar.call_lists.load_list(
+        app.config.settings.clients[0],
+        msgspec.convert(told, ListRequest),
+        io.BytesIO("\n".join(numbers).encode()),
+    )
+
+
+def share(first: Path, folder: Path) -> None:
+    """The keys and the call lists of another node."""
+    world.share_keys(first, folder)
+    shutil.copytree(first / "data/lists", folder / "data/lists")
+
+
+async def gate_on(folder: Path, name: str, first: Path | None = None, **changes: Any) -> App:
+    """`first`: the folder of a gate whose keys this one shares."""
+    store = {"url": redis_servers.alone(), "name": name, "patience": 5}
+    file = world.write_folder(folder, store=store, node=folder.name, **changes)
+    world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
+    if first is not None:
+        share(first, folder)
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+    if first is None:
+        await load_list(app)
+    await app.tick()
+    return app
+
+
+@pytest.fixture
+async def gates(tmp_path: Path) -> AsyncIterator[list[App]]:
+    async with AsyncExitStack() as opened:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        first = await gate_on(tmp_path / "one", tmp_path.name)
+        opened.push_async_callback(first.close)
+        second = await gate_on(tmp_path / "two", tmp_path.name, tmp_path / "one")
+        opened.push_async_callback(second.close)
+        yield [first, second]
+
+
+async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
+    client = app.config.settings.clients[0]
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
+    return await app.gate.check(call, client)
+
+
+async def test_a_limit_of_five_is_five_over_two_gates(gates: list[App]) -> None:
+    answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
+    allowed = [answer for answer in answers if answer.decision == "allow"]
+    assert len(allowed) == 5
+    assert {answer.decision_id != "" for answer in answers} == {True}
+    assert all(verify(app.config.data / "log").ok for app in gates)
+
+
+async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
+    one, other = gates
+    assert (await ask(other)).decision == "allow"
+    await one.registrar.revocations.revoke(
+        one.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    )
+    assert (await ask(other)).reasons[0].code == "revocation.revoked"
+
+
+async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gates: list[App]) -> None:
+    """No reservation watches a call that is denied anyway."""
+    one, other = gates
+    stop = RevocationRequest(number=UNLISTED, scope="controller")
+    before, after = await ask(other, to=UNLISTED), "revocation.revoked"
+    assert after not in [reason.code for reason in before.reasons]
+    await one.registrar.revocations.revoke(one.config.settings.clients[0], stop)
+    assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
+
+
+async def test_a_retry_at_another_gate_is_the_same_question(gates: list[App]) -> None:
+    first = await ask(gates[0], "a")
+    await gates[0].tick()  # the other gates know by then that the answer is on the disk
+    assert await ask(gates[1], "a") == first
+
+
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("one_processor")
+@pytest.mark.parametrize(("workers", "together"), [(1, False), (2, True)])
+async def test_where_workers_crowd_the_processors_all_who_come_go_together(
+    tmp_path: Path, workers: int, together: bool
+) -> None:
+    """They come in several turns of the event loop, as requests do. Else at most a half of those who are there goes."""
+    app = await gate_on(tmp_path, tmp_path.name, workers=workers)
+    asked = []
+    for turn in range(3):
+        asked += [asyncio.ensure_future(ask(app, f"{turn}-{number}")) for number in range(20)]
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*asked)
+    assert len({each.decision_id for each in answers} - {""}) == 60
+    assert (len(app.gate.recent) == 1) == together
+    assert (await ask(app, "alone")).decision_id
+    await app.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:6379/0", "one of the following schemes"),
+        ("redis://127.0.0.1:6379/O", "`O` is no number of a database"),
+        ("rediss://127.0.0.1:6379/0?ssl_ca_certs=nowhere.pem", "its TLS"),
+    ],
+)
+def test_config_check_reads_the_address_of_the_store(tmp_path: Path, url: str, told: str) -> None:
+    file = world.write_folder(tmp_path, store={"url": url})
+    checked = CliRunner().invoke(main.app, ["config", "check", "--config", str(file)])
+    assert checked.exit_code == 1
+    assert told in checked.output
+
+
+async def test_a_gate_with_other_keys_is_refused_and_leaves_no_log_in_the_way(tmp_path: Path) -> None:
+    """It would find nobody's stop."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first = await gate_on(tmp_path / "one", tmp_path.name)
+    with pytest.raises(KeysUnusable, match="written under other keys"):
+        await gate_on(tmp_path / "two", tmp_path.name)
+    with pytest.raises(KeysUnusable, match="written under other keys"):
+        await Registrar.open(loader.load(tmp_path / "two/dialgate.yaml"), Hand())
+    share(tmp_path / "one", tmp_path / "two")
+    told = loader.load(tmp_path / "two/dialgate.yaml")
+    await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+    await first.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_claimed_it(
+    tmp_path: Path, *, shared: bool
+) -> None:
+    """As a copy, or of a version that claimed nothing; or beside a `keys.json` that was lost."""
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5} if shared else None
+    file = world.write_folder(tmp_path, store=store)
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    writer = await Registrar.open(loader.load(file), Hand())
+    await writer.revocations.revoke(
+        writer.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    )
+    await writer.close()
+    (tmp_path / "data/keys.json").unlink()
+    if shared:
+        redis = RedisStore(redis_servers.alone(), name=tmp_path.name)
+        await redis.run("DEL", redis.key("keys"))
+        await redis.close()
+    with pytest.raises(KeysUnusable, match="written under other keys"):
+        await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+
+
+async def open_beside(running: App, file: Path) -> None:
+    """Whoever opens a gate at `file` while another works."""
+    at_work = asyncio.create_task(running.run())
+    try:
+        await (await App.open(loader.load(file), registry=CollectorRegistry())).close()
+    finally:
+        at_work.cancel()
+
+
+async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: Path) -> None:
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    for name in ("one", "two", "copied"):
+        (tmp_path / name).mkdir()
+    file = world.write_folder(tmp_path / "one", store=store)
+    first = await App.open(loader.load(file), registry=CollectorRegistry())
+    await load_list(first)
+    namesake = world.write_folder(tmp_path / "two", store=store)
+    share(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(StoreUnavailable, match="has the name `gate`: give each"):
+        await open_beside(first, namesake)
+    copied = world.write_folder(tmp_path / "copied", store=store, node="copied")
+    shutil.copytree(tmp_path / "one/data", tmp_path / "copied/data", dirs_exist_ok=True)
+    with pytest.raises(StoreUnavailable, match="one data folder was copied from the other"):
+        await open_beside(first, copied)
+    # It is heard of no more, as if it had been killed: the copy, as a backup that was restored, takes its place.
+    await (await App.open(loader.load(copied), registry=CollectorRegistry())).close()
+    await first.close()
+
+
+async def test_of_two_gates_that_open_logs_of_one_name_at_once_one_gives_up(tmp_path: Path) -> None:
+    """Neither sees the other on the list yet. Each would undo the attempts that the other counts."""
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    files = [world.write_folder(tmp_path / name, store=store, node=name) for name in ("one", "two")]
+    world.publish_answers(tmp_path / "one/data", {CLEAR: False}, NOW - DAY)
+    first = await App.open(loader.load(files[0]), registry=CollectorRegistry(), clock=Hand())
+    await load_list(first)
+    await first.close()
+    shutil.copytree(tmp_path / "one/data", tmp_path / "two/data", dirs_exist_ok=True)
+    opening = [App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
+    twins = await asyncio.gather(*opening)
+    asked = [(app, await ask(app, f"{n} of {app.config.settings.node}")) for n in range(12) for app in twins]
+    by_gate = [[answer.decision for app, answer in asked if app is twin] for twin in twins]
+    assert sorted(decisions.count("allow") for decisions in by_gate) == [0, 5]
+    for app in twins:
+        await app.tick()
+    problems = sorted(twin.gate.readiness().get("store", "") for twin in twins)
+    assert problems[0] == ""
+    assert "another gate writes a log of this name" in problems[1]
+    for app in twins:
+        await app.close()
+
+
+async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_back(tmp_path: Path) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    for _ in range(3):
+        await store.settle("log", 0, (), ())
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await store.settle("log", 0, (), ())
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    for _ in range(2):
+        await store.settle("log", 0, (), ())
+        await store.ping()
+    other = RedisStore(at(tmp_path))
+    await other.settle("log", 0, (), ())
+    with pytest.raises(StoreUnavailable, match="another gate writes a log of this name, log"):
+        await asyncio.gather(*(each.settle("log", 0, (), ()) for each in (store, other)))
+    await store.close()
+    await other.close()
+    redis_servers.ended(process)
+
+
+async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_all_is_back(
+    tmp_path: Path,
+) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+    stop = RevocationRequest(number=CLEAR, scope="controller")
+    await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    with pytest.raises(StoreUnavailable, match="emptied"):
+        await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
+    assert ask_server(tmp_path, "DBSIZE") == "0", "who starts there finds nothing of ours"
+    await app.tick()
+    assert "emptied" in app.gate.readiness()["store"]
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await app.tick()
+    assert "store" not in app.gate.readiness()
+    assert (await ask(app)).reasons[0].code == "revocation.revoked"
+    await app.close()
+    redis_servers.ended(process)
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[RedisStore]:
+    """On a server that no other test uses."""
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    yield store
+    await store.close()
+    redis_servers.ended(process)
+
+
+async def test_a_commit_does_not_reach_a_server_that_was_emptied_since_the_read(
+    own: RedisStore, tmp_path: Path
+) -> None:
+    """Also where the ledger holds no entry yet, so that it is as long as before."""
+    assert await own.claim("ours")
+    await own.settle("log", 0, (), ())
+    reading = await own.read([ANNA])
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    with pytest.raises(StoreUnavailable, match="a commit came too late"):
+        await own.commit(reading, reservations, [], Position("log", 1))
+    assert ask_server(tmp_path, "DBSIZE") == "0"
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    reading = await own.read([ANNA])
+    assert await own.commit(reading, reservations, [], Position("log", 1))
+
+
+async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(
+    own: RedisStore, tmp_path: Path
+) -> None:
+    assert await own.claim("ours")
+    own._doubt(Position("log", 1))
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    with pytest.raises(StoreUnavailable, match="emptied"):
+        await own.read([ANNA])
+    assert ask_server(tmp_path, "DBSIZE") == "0"
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await own.read([ANNA])
+    assert await own.positions() == {"log": 1}
+
+
+async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    """Its ledger would soon be as long as the one that was lost, and what was lost in between missed by nobody."""
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    told = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(told, registry=CollectorRegistry(), clock=Hand())
+    await load_list(app)
+    await app.tick()
+    for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
+        ask_server(tmp_path, "COPY", key, key, "DB", "1")
+    client = told.settings.clients[0]
+    await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
+        await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
+    assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    await app.tick()
+    assert "ends at 0" in app.gate.readiness()["store"]
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    await app.tick()
+    assert (await ask(app)).reasons[0].code == "revocation.revoked"
+    await app.close()
+    redis_servers.ended(process)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *, shared: bool) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = {"url": at(tmp_path)} if shared else None
+    told = loader.load(world.write_folder(tmp_path, store=store))
+    app = await App.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
+    stop = RevocationRequest(number=CLEAR, scope="controller")
+    await app.registrar.revocations.revoke(told.settings.clients[0], stop)
+    await app.tick()
+    await app.close()
+    if shared:
+        ask_server(tmp_path, "FLUSHALL")
+    else:
+        (told.data / "store.db").unlink()
+    lost = r"ends at 0, and is known to have come to 1: .*delete `ledger\.durable`"
+    with pytest.raises(StoreUnavailable, match=lost):
+        await App.open(told, registry=CollectorRegistry(), clock=hand)
+    with pytest.raises(StoreUnavailable, match=lost):
+        await Registrar.open(told, hand)
+    (told.data / "ledger.durable").unlink()
+    await (await App.open(told, registry=CollectorRegistry(), clock=hand)).close()
+    redis_servers.ended(process)
+
+
+async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobodys_way(tmp_path: Path) -> None:
+    told = loader.load(world.write_folder(tmp_path))
+    told.data.mkdir(exist_ok=True)
+    (told.data / "ledger.durable").touch()
+    await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+
+
+async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tmp_path: Path) -> None:
+    told = loader.load(world.write_folder(tmp_path))
+    writer = await Registrar.open(told, Hand())
+    await writer.revocations.revoke(
+        told.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    )
+    await writer.close()
+    (told.data / "store.db").unlink()
+    with pytest.raises(StoreUnavailable, match="is known to have come to 1"):
+        await App.open(told, registry=CollectorRegistry(), clock=Hand())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_a_command_of_root_locks_is_whose_the_folder_is(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, 12_345)
+    with hold_lock(tmp_path / "ledger.durable"):
+        assert (tmp_path / "ledger.durable").stat().st_uid == 12_345
+
+
+@pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
+async def test_what_a_running_gate_cannot_change_is_refused(gates: list[App], key: str) -> None:
+    """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
+    app = gates[0]
+    changes = {
+        "store": SharedStore(url=redis_servers.alone(), name="another"),
+        "node": "another",
+        "listen": Listen(port=8081),
+        "fastagi": FastAgi(),
+        "sip": Sip(),
+    }
+    told = msgspec.structs.replace(app.config.settings, **{key: changes[key]})
+    with pytest.raises(ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
+        app.reload(msgspec.structs.replace(app.config, settings=told))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
+        ({"maxmemory_policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
+        ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `everysec` or `always`"),
+    ],
+)
+async def test_a_server_that_may_forget_is_refused(
+    options: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), **options)
+    store = RedisStore(at(tmp_path))
+    with pytest.raises(StoreUnavailable, match=told):
+        await store.refuse_unless_safe()
+    await store.close()
+    redis_servers.ended(process)
+
+
+async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_is_served(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "redis"
+    process = redis_servers.start(folder, unixsocket=str(folder / "socket"))
+    file = world.write_folder(tmp_path, store={"url": at(folder), "patience": 5})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+    await load_list(app)
+    await app.tick()
+    assert (await ask(app)).decision == "allow"
+    redis_servers.ended(process)
+    denied = await ask(app)
+    assert (denied.decision_id, denied.reasons[0].code) == ("", "gate.unavailable")
+    process = redis_servers.start(folder, unixsocket=str(folder / "socket"))
+    assert (await ask(app)).decision == "allow"
+    await app.close()
+    redis_servers.ended(process)
+
+
+def at(folder: Path) -> str:
+    return f"unix://{redis_servers.USER}:{redis_servers.PASSWORD}@{folder}/socket"
+
+
+async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates: list[App]) -> None:
+    one, other = gates
+    await beat(*gates)
+    assert one.status().nodes == {}
+    assert one.metrics.nodes._value.get() == 2
+    controller = next(one.config.folder.glob("controllers/*.yaml"))
+    controller.write_text(controller.read_text("utf-8") + "# changed\nsistan: true\n", "utf-8")
+    one.reload(loader.load(one.config.folder / "dialgate.yaml"))
+    await beat(*gates)
+    assert one.status().nodes == {"two": "on an old config"}
+    assert other.status().nodes == {"two": "on an old config"}
+    assert other.metrics.nodes_outdated._value.get() == 1
+    assert not other.gate.readiness(), "it goes on serving"
+    shutil.copy(controller, other.config.folder / "controllers" / controller.name)
+    other.reload(loader.load(other.config.folder / "dialgate.yaml"))
+    await beat(*gates)
+    assert one.status().nodes == {}
+
+
+async def beat(*gates: App) -> None:
+    """Each has said what it runs, and then heard of the others."""
+    for _ in range(2):
+        for app in gates:
+            app._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
+            await app.tick()
+
+
+async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gates: list[App]) -> None:
+    one, other = gates
+    await beat(*gates)
+    assert await one.roster.leads("webhook:crm")
+    assert not await other.roster.leads("webhook:crm")
+    assert await one.roster.leads("webhook:crm")
+    assert await other.roster.leads("webhook:erp")
+
+
+async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(gates: list[App]) -> None:
+    await beat(*gates)
+    file = gates[0].config.folder / "dialgate.yaml"
+    command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    rows = {each["node"]: each["problem"] for each in msgspec.json.decode(told)["nodes"]}
+    assert rows == {"one": "silent", "two": "silent"}, "their clock is that of the test"
+    assert process.returncode == 1
+
+
+def ask_server(folder: Path, *words: str) -> str:
+    """As who may do everything."""
+    command = ["redis-cli", "-s", str(folder / "socket"), *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ("XADD", "{dialgate}:ledger", "1-0", "s", "{dialgate}:s:0123456789abcdef"),
+        ("HSET", "{dialgate}:positions", "a-log", "7", "a-log top", "7"),
+        ("SET", "{dialgate}:layout", "3"),
+    ],
+)
+async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Its subjects would be taken for such as nobody knows, or what it has counted could not be taken back."""
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    ask_server(tmp_path, *left)
+    store = RedisStore(at(tmp_path))
+    for _ in range(2):  # it is not taken for one of ours by having been looked at
+        with pytest.raises(StoreUnavailable, match="written by another version; copy it with that"):
+            await store.refuse_unless_safe()
+    await store.close()
+    redis_servers.ended(process)
+
+
+async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(own: RedisStore) -> None:
+    """Also over the end of a piece; and what one gives up, the others keep."""
+    seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
+    subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
+    wanted = [Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()]
+    reading = await own.read(list(subjects.values()))
+    assert await own.commit(reading, wanted, [], Position("log", 257))
+
+    async def found() -> dict[str, bytes]:
+        held = {f"log-{seq}": await own.attempt(f"log-{seq}") for seq in range(300)}
+        return {decision: each[0] for decision, each in held.items() if each is not None}
+
+    assert await found() == subjects
+    await own.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
+    assert await found() == {
+        decision: subject
+        for decision, subject in subjects.items()
+        if decision not in {"log-127", "log-130", "log-256"}
+    }
+    short = [Reservation(b"short", attempt("log-300"), (b"short",))]
+    with pytest.raises(ValueError, match="has 16 bytes"):
+        await own.commit(await own.read([b"short"]), short, [], Position("log", 300))
+
+
+async def test_a_store_is_known_again_by_its_layout(tmp_path: Path) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    for _ in range(2):
+        store = RedisStore(at(tmp_path))
+        await store.refuse_unless_safe()
+        assert await store.commit(NOTHING, [], [], Position("log", 7))
+        await store.close()
+    redis_servers.ended(process)
+
+
+async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path: Path) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    await store.append([revoked(ANNA)])
+    ask_server(tmp_path, "FLUSHALL")
+    with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
+        await store.read([ANNA])
+    await store.close()
+    redis_servers.ended(process)
+
+
+async def test_a_stop_that_is_acknowledged_while_others_are_read_of_is_no_loss(tmp_path: Path) -> None:
+    """A reading that was on its way by then need not hold it."""
+    store = RedisStore(redis_servers.alone(), name=tmp_path.name, patience=5)
+
+    async def read_on() -> None:
+        while not stopping.done():
+            await store.read([ANNA])
+
+    async def stop_on() -> None:
+        for _ in range(200):
+            await store.append([revoked(ANNA)])
+
+    stopping = asyncio.create_task(stop_on())
+    await asyncio.gather(stopping, *(read_on() for _ in range(4)))
+    assert len((await store.read([ANNA])).known[0].revocations) == 200
+    await store.close()
+
+
+async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
+    """Not by a connection from when it was the master either."""
+    port = free_port()
+    master = redis_servers.start(tmp_path / "m", port=str(port))
+    other = redis_servers.start(tmp_path / "o", unixsocket=str(tmp_path / "o" / "socket"))
+    store = RedisStore(at(tmp_path / "o"))
+    assert (await store.read([ANNA])).known
+    ask_server(tmp_path / "o", "REPLICAOF", "127.0.0.1", str(port))
+    for asking in (store.read([ANNA]), store.history(ANNA), store.positions(), store.attempt("log-1")):
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await asking
+    await store.close()
+    redis_servers.ended(master)
+    redis_servers.ended(other)
+
+
+async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_path: Path) -> None:
+    """A withdrawal that no replica has is refused, and asked for again it still is: a failover would lose it."""
+    master = redis_servers.node()
+    replica = redis_servers.node(replicaof=f"127.0.0.1 {master.port}")
+    redis_servers.linked(replica)
+    url = f"redis://{redis_servers.USER}:{redis_servers.PASSWORD}@127.0.0.1:{master.port}/0"
+    file = world.write_folder(tmp_path, store={"url": url, "patience": 2, "replicas": 1})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+    client = app.config.settings.clients[0]
+    given = ConsentRequest(
+        number=CLEAR,
+        id="web-1",
+        collected_at=datetime(2026, 10, 1, tzinfo=UTC),
+        purposes=("sale",),
+        call_types=("agent",),
+    )
+    await app.registrar.consents.record(client, given)
+    replica.kill()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            await app.registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
+    await app.close()
+    master.kill()
+
+
+async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_path: Path) -> None:
+    """One that is missing closes it before a call is refused for it; one that was not asked for is waited for as well."""
+    watched = redis_servers.sentinels(1, info_period=100)
+    file = world.write_folder(tmp_path, store={"url": watched.url(), "patience": 0.5, "replicas": 1})
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
+    await app.tick()
+    assert not app.gate.readiness()
+    master, replica = watched.nodes
+    replica.kill()
+    await app.tick(patience=None)
+    assert "0 of 1 replicas" in app.gate.readiness()["store"]
+    replica.restart()
+    redis_servers.linked(replica)
+    await app.tick(patience=None)
+    assert not app.gate.readiness()
+
+    another = redis_servers.node(replicaof=f"127.0.0.1 {master.port}")
+    redis_servers.linked(another)
+    async with asyncio.timeout(20):
+        while app.metrics.replicas_unasked._value.get() != 1:
+            await beat(app)
+    assert not app.gate.readiness()
+    another.kill()
+    with pytest.raises(StoreUnavailable, match="1 of 2 replicas"):
+        await app.registrar.revocations.revoke(
+            app.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+        )
+    with pytest.raises(StoreUnavailable, match="set `replicas` to 2"):
+        await app._store.refuse_unless_safe()  # type: ignore[attr-defined]  # it is a RedisStore
+    await app.close()
+
+
+async def test_a_replica_that_was_noticed_is_waited_for_also_when_no_sentinel_answers_any_more(
+    tmp_path: Path,
+) -> None:
+    """They may well answer each other, and put it in the master's place."""
+    watched = redis_servers.sentinels(1)
+    store = RedisStore(watched.url(), name=tmp_path.name, patience=0.5)
+    assert await store.unasked() == 1
+    await store.append([])
+    for port in watched.ports:
+        ask_port(port, "SHUTDOWN")
+    with pytest.raises(StoreUnavailable, match="no Sentinel says which replicas `gates` has"):
+        await store.unasked()
+    watched.nodes[1].kill()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        await store.append([revoked(ANNA)])
+    await store.close()
+
+
+async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_waited_for_soon(
+    tmp_path: Path,
+) -> None:
+    """A Cluster names a replica only once it has copied something."""
+    made = redis_servers.cluster(1)
+    store = RedisStore(made.url(), name=tmp_path.name)
+    async with asyncio.timeout(20):
+        while await store.unasked() != 1:
+            await store.ping()
+    await store.ping()  # which both hold then
+    holding = [each for each in made.nodes if tmp_path.name in each.say("--scan")]
+    (replica,) = (each for each in holding if each.say("ROLE").startswith("slave"))
+    replica.kill()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        await store.append([revoked(ANNA)])
+    await store.close()
+
+
+async def test_sentinels_with_users_of_their_own(tmp_path: Path) -> None:
+    """With the rights that README names; and without them it is told why, and of no connection's insides."""
+    watched = redis_servers.sentinels(0)
+    for port in watched.ports:
+        for words in (("gate", "on", ">pw", "+sentinel|masters", "+sentinel|slaves"), ("default", "off")):
+            ask_port(port, "ACL", "SETUSER", *words)
+    stranger = RedisStore(watched.url(), name=tmp_path.name)
+    with pytest.raises(
+        StoreUnavailable, match=r"^Redis: no Sentinel names a master of `gates`: \S+; see that"
+    ):
+        await stranger.ping()
+    await stranger.close()
+    known = f"{watched.url()}?sentinel_username=gate&sentinel_password=pw"
+    store = RedisStore(known, name=tmp_path.name)
+    await store.refuse_unless_safe()
+    await store.close()
+
+
+def ask_port(port: int, *words: str) -> None:
+    subprocess.run(["redis-cli", "-p", str(port), *words], check=True, capture_output=True)
+
+
+async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
+    """A stop is on its disk when it is acknowledged, and is not refused for the second that takes."""
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")
+    store = RedisStore(at(tmp_path), patience=0.2)
+    await store.refuse_unless_safe()
+    assert [await store.append([revoked(ANNA)]) for _ in range(3)] == [[1], [2], [3]]
+    await store.close()
+    redis_servers.ended(process)
+
+
+async def test_a_subject_with_an_unanswered_silent_call_never_expires(
+    own: RedisStore, tmp_path: Path
+) -> None:
+    """PTTL gives the life of its value in ms, -1 without end. ANNA's key is the same text as her 16 bytes."""
+    results: list[Result] = ["answered", "abandoned", "answered", "no_answer"]
+    lives = []
+    for seq, result in enumerate(results, 1):
+        each = msgspec.structs.replace(attempt(f"log-{seq}"), at=seq)
+        reading = await own.read([ANNA])
+        assert await own.commit(reading, [Reservation(ANNA, each, (ANNA,))], [], Position("log", seq))
+        assert await own.result(each.decision, result, seq)
+        lives.append(int(ask_server(tmp_path, "PTTL", own.key("s:", ANNA).decode())))
+    assert [life > 0 for life in lives] == [True, False, False, True]
+    assert lives[1:3] == [-1, -1]

@@ -1,0 +1,1002 @@
+"""What every store promises, run on each engine: real files, real processes. What only SQLite can break comes last.
+
+Another engine joins by one more function in `ENGINES`."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct, structs
+
+from dialgate.core.ledger_events import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
+from dialgate.core.model import Attempt, Known, Origin, Result
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Delivery,
+    Position,
+    Reading,
+    Remembered,
+    Reservation,
+    Shared,
+    Store,
+    StoreUnavailable,
+    sqlite_tables,
+)
+from dialgate.store.redis import RedisStore
+from dialgate.store.sqlite import _MOST, GATHERED, SqliteStore
+from dialgate.store.sqlite_subjects import SubjectStore
+from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
+from dialgate.store.write_buffer import Recent
+from tests.support import redis_servers
+from tests.support.paths import ROOT
+
+ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
+HERE = Position("log", 0)
+NOTHING = Reading((), (), ())
+LIMIT = 5
+
+
+class Engine(Struct):
+    """`open` gives a new handle on the same data, `elsewhere` is Python that opens it in another process. `shared`: not
+    only the ledger but attempts and answers too may be written through several handles at once."""
+
+    open: Callable[[], Store]
+    elsewhere: str
+    shared: bool
+
+
+def sqlite_engine(folder: Path) -> Engine:
+    path = folder / "store.db"
+    elsewhere = (
+        "from pathlib import Path\nfrom dialgate.store.sqlite import SqliteStore\n"
+        f"store = SqliteStore.open(Path({str(path)!r}), patience=5)\n"
+    )
+    return Engine(lambda: SqliteStore.open(path, patience=5), elsewhere, shared=False)
+
+
+def on_redis(url: str, folder: Path) -> Engine:
+    """On one server for all tests; each has a name of its own."""
+    elsewhere = (
+        "from dialgate.store.redis import RedisStore\n"
+        f"store = RedisStore({url!r}, name={folder.name!r}, patience=5)\n"
+    )
+    return Engine(lambda: RedisStore(url, name=folder.name, patience=5), elsewhere, shared=True)
+
+
+def redis_engine(folder: Path) -> Engine:
+    return on_redis(redis_servers.alone(), folder)
+
+
+def tls_engine(folder: Path) -> Engine:
+    return on_redis(redis_servers.over_tls(), folder)
+
+
+def cluster_engine(folder: Path) -> Engine:
+    return on_redis(redis_servers.shared_cluster(), folder)
+
+
+def sentinel_engine(folder: Path) -> Engine:
+    return on_redis(redis_servers.shared_sentinels(), folder)
+
+
+def valkey_engine(folder: Path) -> Engine:
+    if shutil.which("valkey-server") is None:
+        pytest.skip("valkey-server is not installed")
+    return on_redis(redis_servers.alone("valkey-server"), folder)
+
+
+ENGINES = [sqlite_engine, redis_engine, tls_engine, cluster_engine, sentinel_engine, valkey_engine]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    made: Engine = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+async def store(engine: Engine) -> AsyncIterator[Store]:
+    opened = engine.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def other(engine: Engine) -> AsyncIterator[Store]:
+    opened = engine.open()
+    yield opened
+    await opened.close()
+
+
+def revoked(subject: bytes, at: int = 1) -> Draft:
+    return Draft(at=at, controller="acme", subject=subject, event=Revoked(at=at), actor="anna", channel="web")
+
+
+def attempt(decision: str, at: int = 10) -> Attempt:
+    return Attempt(decision=decision, at=at, campaign="spring", basis="consent:1")
+
+
+def named(question: bytes) -> bytes:
+    """As long as a question's key is."""
+    return question.ljust(16, b"-")
+
+
+def answer(question: bytes, at: int = 10, decision: str = "log-1") -> Remembered:
+    return Remembered(named(question), at, b'{"decision":"allow"}', decision)
+
+
+async def recalled(store: Store, questions: list[bytes], since: int) -> list[Remembered | None]:
+    return list((await store.read([], [named(each) for each in questions], since)).answers)
+
+
+async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
+    reading = await store.read([subject])
+    wanted = [Reservation(subject, attempt(each), (subject,)) for each in decisions]
+    assert await store.commit(reading, wanted, [], position)
+
+
+async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
+    (known,) = (await store.read([subject])).known
+    return [each.decision for each in known.attempts]
+
+
+async def others_turn() -> None:
+    loop = asyncio.get_running_loop()
+    turn = asyncio.Event()
+    loop.call_soon(turn.set)
+    await turn.wait()
+
+
+def python(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+async def shell(*command: str | Path) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
+
+
+def run_elsewhere(engine: Engine, code: str) -> str:
+    """The code in a process of its own, to its end."""
+    with python(f"import asyncio\n{engine.elsewhere}{code}") as process:
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    return out
+
+
+APPEND_ELSEWHERE = """
+from dialgate.core.ledger_events import Draft, Revoked
+draft = Draft(at=2, controller="acme", subject=%r, event=Revoked(at=2), actor="cli", channel="phone")
+asyncio.run(store.append([draft]))
+"""
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+async def test_known_states_come_in_the_order_asked_for(store: Store) -> None:
+    """Also where a subject is asked for twice, and where there are more than one query takes."""
+    await store.append([revoked(ANNA)])
+    crowd = [index.to_bytes(16, "big") for index in range(1_100)]
+    known = (await store.read([BRUNO, ANNA, *crowd, ANNA])).known
+    assert [len(each.revocations) for each in known] == [0, 1, *[0] * 1_100, 1]
+    assert known[0] == Known(seq=1)
+    assert list((await store.read([])).known) == []
+
+
+async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
+    """It proves what was known: the same for every subject of one read."""
+    assert (await store.read([ANNA])).known == [Known()]
+    sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
+    assert [each.seq for each in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
+
+
+async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor_written(
+    store: Store,
+) -> None:
+    """Stops are lost: it was emptied, or is another."""
+    (newest,) = await store.append([revoked(ANNA)])
+    assert await store.ping() == newest
+    store.hold_to(newest)
+    await store.read([ANNA])
+    store.hold_to(newest + 1)
+    lost = f"ends at {newest}, and is known to have come to {newest + 1}:"
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.read([ANNA])
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.ping()
+    # The ledger would be long enough then, and nobody would miss what it lacks.
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.append([revoked(BRUNO)])
+    with pytest.raises(StoreUnavailable, match=lost):
+        await store.remove([newest], [revoked(BRUNO)])
+    assert [entry.seq for entry in await store.since(0, 9)] == [newest]
+
+
+async def test_attempts_come_newest_last(store: Store) -> None:
+    reading = await store.read([ANNA])
+    wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
+    assert await store.commit(reading, wanted, [], HERE)
+    (known,) = (await store.read([ANNA])).known
+    assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
+
+
+async def test_an_answer_is_recalled_from_the_instant_on_that_is_asked_for(store: Store) -> None:
+    await store.commit(NOTHING, [], [answer(b"k1", 10), answer(b"k2", 11)], HERE)
+    one, two = answer(b"k1", 10), answer(b"k2", 11)
+    assert await recalled(store, [b"k2", b"none", b"k1", b"k2"], 10) == [two, None, one, two]
+    assert await recalled(store, [b"k1", b"k2"], 11) == [None, two]
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
+async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
+    store: Store, other: Store
+) -> None:
+    """Until then its gate may fail to record it. A gate removes what it did not record from its own log."""
+    assert isinstance(store, Shared)
+    keys, seen = [b"k1", b"k2", b"k3"], []
+
+    async def look() -> None:
+        seen.append([each is not None for each in await recalled(other, keys, 0)])
+
+    await store.settle("log", 0, [], [])
+    for seq, durable in ((1, 0), (2, 1)):
+        given = answer(b"k%d" % seq, decision=f"log-{seq}")
+        await store.commit(NOTHING, [], [given], Position("log", seq, seq, durable))
+        await look()
+    await store.note_durable("log", 2)
+    await look()
+    # A commit that overlaps the note brings an older bound.
+    await store.commit(NOTHING, [], [answer(b"k3", decision="log-3")], Position("log", 3, 3, 1))
+    await look()
+    assert None not in await recalled(store, keys, 0), "its own log needs no proof"
+    await store.settle(
+        "log", 1, [], []
+    )  # as after a crash, or from a backup: sequences from 2 on are given again
+    await store.commit(NOTHING, [], [answer(b"k3", decision="log-2")], Position("log", 2, 2, 1))
+    await look()
+    assert seen == [
+        [False, False, False],
+        [True, False, False],
+        [True, True, False],
+        [True, True, False],
+        [True, False, False],
+    ]
+
+
+async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> None:
+    later = Remembered(named(b"k"), 20, b"later", "log-2")
+    await store.commit(NOTHING, [], [later], HERE)
+    await store.commit(NOTHING, [], [answer(b"k", 19)], HERE)
+    assert await recalled(store, [b"k"], 0) == [later]
+
+
+async def test_many_questions_may_be_answered_anew_at_once(store: Store) -> None:
+    keys = [b"k%d" % n for n in range(600)]
+    for at in (10, 20):
+        await store.commit(NOTHING, [], [answer(key, at) for key in keys], HERE)
+        await store.positions()
+    assert await recalled(store, keys, 20) == [answer(key, 20) for key in keys]
+    await store.maintain(21)
+    assert await recalled(store, keys, 0) == [None] * 600
+
+
+# ---- the atomic step -------------------------------------------------------------------------------------------------
+
+
+async def a_revocation(store: Store, _: Engine) -> None:
+    await store.append([revoked(ANNA)])
+
+
+async def a_revocation_for_everyone(store: Store, _: Engine) -> None:
+    await store.append([revoked(EVERYONE)])
+
+
+async def a_revocation_by_another_process(_: Store, engine: Engine) -> None:
+    await asyncio.to_thread(run_elsewhere, engine, APPEND_ELSEWHERE % ANNA)
+
+
+async def an_attempt(store: Store, _: Engine) -> None:
+    await reserve(store, ANNA, "log-7")
+
+
+async def a_result(store: Store, _: Engine) -> None:
+    assert await store.result("log-0", "answered", 12)
+
+
+async def an_uncounted_attempt(store: Store, _: Engine) -> None:
+    await store.release(["log-0"], HERE)
+
+
+async def another_number_revoked(store: Store, _: Engine) -> None:
+    await store.append([revoked(BRUNO)])
+
+
+async def another_number_read(store: Store, _: Engine) -> None:
+    await store.read([BRUNO])
+
+
+async def an_answer_remembered(store: Store, _: Engine) -> None:
+    await store.commit(NOTHING, [], [answer(b"other")], HERE)
+
+
+OWN = (an_attempt, a_result, an_uncounted_attempt)
+
+
+@pytest.mark.parametrize(
+    ("happens", "written"),
+    [
+        (a_revocation, False),
+        (a_revocation_for_everyone, False),
+        (a_revocation_by_another_process, False),
+        (an_attempt, False),
+        (a_result, False),
+        (an_uncounted_attempt, False),
+        (another_number_revoked, True),
+        (another_number_read, True),
+        (an_answer_remembered, True),
+    ],
+)
+@pytest.mark.parametrize("by_another_handle", [False, True])
+async def test_a_commit_whose_reading_is_stale_writes_nothing(
+    store: Store,
+    other: Store,
+    engine: Engine,
+    happens: Callable[[Store, Engine], Awaitable[None]],
+    written: bool,
+    by_another_handle: bool,
+) -> None:
+    await reserve(store, ANNA, "log-0")
+    reading = await store.read([b"carla---" * 2, ANNA, EVERYONE])
+    elsewhere = by_another_handle and (engine.shared or happens not in OWN)
+    await happens(other if elsewhere else store, engine)
+    wanted = [
+        Reservation(b"carla---" * 2, attempt("log-1"), (b"carla---" * 2, EVERYONE)),
+        Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE)),
+    ]
+    assert await store.commit(reading, wanted, [answer(b"k")], Position("log", 9)) == written
+    assert (await decisions(store, b"carla---" * 2) == ["log-1"]) == written
+    assert ("log-2" in await decisions(store)) == written
+    assert (await recalled(store, [b"k"], 0) != [None]) == written
+    assert (await store.positions() == {"log": 9}) == written
+
+
+CARLA = b"carla---" * 2
+
+
+async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: Store) -> None:
+    await reserve(store, ANNA, "log-1", "log-2")
+    assert await decisions(store) == ["log-1", "log-2"]
+
+
+async def test_of_two_commits_on_one_reading_the_second_is_stale(store: Store) -> None:
+    reading = await store.read([ANNA])
+    first, second = (Reservation(ANNA, attempt(each), (ANNA,)) for each in ("log-1", "log-2"))
+    assert await store.commit(reading, [first], [], HERE)
+    assert not await store.commit(reading, [second], [], HERE)
+
+
+async def test_an_attempt_is_counted_once(store: Store) -> None:
+    await reserve(store, ANNA, "log-1")
+    await store.result("log-1", "busy", 11)
+    await reserve(store, ANNA, "log-1")
+    (known,) = (await store.read([ANNA])).known
+    assert known.attempts == (structs.replace(attempt("log-1"), result="busy"),)
+
+
+async def test_a_decision_whose_id_comes_again_is_the_later_one(store: Store) -> None:
+    """The first was never recorded, or its id would not be free; both must not hide behind one another."""
+    await reserve(store, ANNA, "log-1")
+    await store.result("log-1", "busy", 99)
+    await reserve(store, BRUNO, "log-1")
+    assert await store.attempt("log-1") == (BRUNO, attempt("log-1"))
+    await store.positions()  # what was gathered is written by then; until it is, the first counts too
+    assert await decisions(store, ANNA) == []
+    assert await store.attempt("log-1") == (BRUNO, attempt("log-1"))
+
+
+async def take_what_is_left(store: Store, name: str) -> int:
+    """Reads, lets the others run, commits; until the limit is reached. Returns how many it got."""
+    got = 0
+    while True:
+        reading = await store.read([ANNA])
+        if len(reading.known[0].attempts) >= LIMIT:
+            return got
+        await others_turn()
+        wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
+        got += await store.commit(reading, wanted, [], Position(name, got))
+
+
+async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
+    store: Store, other: Store, engine: Engine
+) -> None:
+    handles = [store, other if engine.shared else store] * 50
+    got = await asyncio.gather(*(take_what_is_left(each, f"task{n}") for n, each in enumerate(handles)))
+    assert sum(got) == LIMIT
+    assert len(await decisions(store)) == LIMIT
+
+
+async def test_what_could_not_be_recorded_is_uncounted_and_its_answers_forgotten(store: Store) -> None:
+    await reserve(store, ANNA, "log-1", "log-2")
+    await store.commit(NOTHING, [], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
+    await store.release(["log-2", "log-3"], Position("log", 1))
+    assert await decisions(store) == ["log-1"]
+    assert [each is None for each in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
+    assert await store.positions() == {"log": 1}, "the log will give its sequences from 2 on to others"
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
+async def test_a_release_takes_the_position_back_for_every_later_start(engine: Engine, written: bool) -> None:
+    """And a commit after it goes on from there: else a start would look for records that are not there."""
+    store = engine.open()
+    others = {"other": 9} if engine.shared else {}  # the log of another process
+    for log, seq in others.items():
+        await reserve(store, BRUNO, f"{log}-{seq}", position=Position(log, seq))
+    await reserve(store, ANNA, "log-1", position=Position("log", 1))
+    await reserve(store, ANNA, "log-2", "log-3", position=Position("log", 7))
+    if written:
+        assert await store.positions() == {"log": 7, **others}
+    await store.release(["log-2", "log-3"], Position("log", 1))
+    assert await decisions(store) == ["log-1"]
+    if written:
+        assert await store.positions() == {"log": 1, **others}
+    await store.close()
+    again = engine.open()
+    assert await again.positions() == {"log": 1, **others}
+    assert await decisions(again) == ["log-1"]
+    await reserve(again, ANNA, "log-2", position=Position("log", 3))
+    assert await again.positions() == {"log": 3, **others}
+    assert await decisions(again) == ["log-1", "log-2"]
+    await again.close()
+
+
+# ---- the ledger ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_ledger_is_written_whole_or_not_at_all(store: Store) -> None:
+    bad = structs.replace(revoked(ANNA), actor="\ud800")  # no engine can store half a character
+    with pytest.raises(UnicodeEncodeError):
+        await store.append([revoked(ANNA), bad])
+    assert await store.history(ANNA) == []
+    assert await store.append([revoked(ANNA)]) == [1]
+
+
+async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Store, engine: Engine) -> None:
+    first = await store.append([revoked(ANNA), revoked(BRUNO)])
+    second = await other.append([revoked(ANNA)])
+    await store.close()
+    reopened = engine.open()
+    third = await reopened.append([])
+    fourth = await reopened.append([revoked(ANNA)])
+    await reopened.close()
+    assert [*first, *second, *third, *fourth] == [1, 2, 3, 4]
+
+
+async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale(
+    store: Store, other: Store
+) -> None:
+    """In one step; a sequence is not given twice, and one that is not there is no matter."""
+    await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
+    reading = await store.read([ANNA])
+    assert await other.remove([1, 3, 99], [revoked(ANNA, 4)]) == [4]
+    assert [entry.seq for entry in await store.history(ANNA)] == [2, 4]
+    assert await store.history(BRUNO) == []
+    assert [entry.seq for entry in await store.since(0, 9)] == [2, 4]
+    wanted = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    assert not await store.commit(reading, wanted, [], HERE)
+    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [2, 4]
+    assert await store.remove([2]) == []
+    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [4]
+    assert await store.append([revoked(BRUNO)]) == [5]
+
+
+async def test_of_whom_the_ledger_holds_an_entry_is_told_of_many_at_once(store: Store) -> None:
+    """Also where there are more than one query takes; an attempt is no entry, and one that was removed is none any more."""
+    many = [place.to_bytes(16, "big") for place in range(1, 1_501)]
+    await store.append([revoked(subject) for subject in many[::3]])
+    await reserve(store, ANNA, "log-1")
+    assert await store.entered([*many, ANNA, ANNA, many[0]]) == set(many[::3])
+    await store.remove([1])
+    assert await store.entered([many[0], many[3]]) == {many[3]}
+    assert await store.entered([]) == set()
+
+
+async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
+    drafts = [revoked(ANNA, 1), revoked(BRUNO, 2), revoked(ANNA, 3)]
+    entries = [
+        Entry(seq=seq, **{name: getattr(draft, name) for name in Draft.__struct_fields__})
+        for draft, seq in zip(drafts, await store.append(drafts), strict=True)
+    ]
+    assert await store.since(0, 10) == entries
+    assert await store.since(1, 1) == entries[1:2]
+    assert await store.since(3, 10) == []
+    assert await store.history(ANNA) == [entries[0], entries[2]]
+
+
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+instants = st.integers(0, 2**53)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Revoked, at=instants, scope=st.sampled_from(["campaign", "everyone"]), campaign=text),
+    st.builds(Lifted, of=st.integers(1), ground=st.just("error"), reason=text),
+    st.builds(
+        ConsentGiven, id=text, collected_at=instants, purposes=st.just(("sale",)),
+        call_types=st.just(("agent",)), origin=st.builds(Origin, collected_by=text, collected_on=st.dates()),
+    ),
+)  # fmt: skip
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events, text, st.binary(max_size=40))
+async def test_what_is_appended_comes_back_as_it_was(
+    store: Store, event: Event, proof: str, sealed: bytes
+) -> None:
+    draft = structs.replace(revoked(ANNA), event=event, proof=proof, sealed=sealed)
+    (seq,) = await store.append([draft])
+    (entry,) = await store.since(seq - 1, 1)
+    assert (entry.event, entry.proof, entry.sealed) == (event, proof, sealed)
+
+
+async def test_what_was_acknowledged_survives_kill_9(store: Store, engine: Engine) -> None:
+    code = f"import asyncio\n{engine.elsewhere}{APPEND_ELSEWHERE % ANNA}print('done', flush=True)\ninput()"
+    with python(code) as process:
+        assert process.stdout
+        assert await asyncio.to_thread(process.stdout.readline) == "done\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    (known,) = (await store.read([ANNA])).known
+    assert len(known.revocations) == 1
+
+
+# ---- results, lists, proofs, upkeep ----------------------------------------------------------------------------------
+
+
+async def test_of_two_results_the_later_stands(store: Store) -> None:
+    await reserve(store, ANNA, "log-1")
+    assert await store.result("log-1", "abandoned", 20)
+    assert await store.result("log-1", "busy", 19)
+    assert await store.attempt("log-1") == (ANNA, structs.replace(attempt("log-1"), result="abandoned"))
+    assert await store.result("log-1", "answered", 20)
+    assert await store.attempt("log-1") == (ANNA, structs.replace(attempt("log-1"), result="answered"))
+    assert not await store.result("log-2", "answered", 20)
+    assert await store.attempt("log-2") is None
+
+
+async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
+    spring = CallList(
+        id="spring", controller="acme", campaigns=("c",), bases=("consent", "directory"), file="spring.set",
+        origin=Origin(collected_by="acme", collected_on=date(2026, 1, 1)), sha256="00", numbers=3,
+        loaded_at=1, actor="anna",
+    )  # fmt: skip
+    autumn = structs.replace(spring, id="autumn")
+    assert await store.add_list(spring)
+    assert await store.add_list(autumn)
+    retired = structs.replace(spring, retired_at=9)
+    assert await store.retire_list(spring.controller, spring.id, 9) == retired
+    assert await store.retire_list(spring.controller, spring.id, 10) == retired
+    assert await store.retire_list("another", spring.id, 9) is None
+    assert not await store.add_list(spring), "what was retired stays on record"
+    shorter = structs.replace(autumn, sha256="11", numbers=2)
+    assert not await store.replace_list(shorter, "99"), "another has replaced it meanwhile"
+    assert await store.replace_list(shorter, "00")
+    assert shorter in await store.lists()
+    assert await store.replace_list(structs.replace(shorter, sha256="00", numbers=3), "11")
+    assert not await store.replace_list(structs.replace(spring, id="winter"), "00")
+    erased = structs.replace(spring, file="rewritten", sha256="22", numbers=2)  # read before it was retired
+    assert await store.replace_list(erased, "00")
+    assert structs.replace(erased, retired_at=9) in await store.lists(), "a list stays retired"
+    assert await store.replace_list(spring, "22")
+    others = structs.replace(spring, controller="another")
+    assert await store.add_list(others)
+    assert sorted(await store.lists(), key=lambda each: (each.id, each.controller)) == [
+        autumn,
+        retired,
+        others,
+    ]
+
+
+async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) -> None:
+    """Of people in the ledger too, and their names with them."""
+    await store.append([revoked(ANNA)])
+    for name, at in (("log-1", 10), ("log-2", 20)):
+        reading = await store.read([ANNA, BRUNO])
+        each = structs.replace(attempt(name), at=at)
+        subject = ANNA if name == "log-1" else BRUNO
+        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE)
+    assert await store.drop_attempts(20, drop=False) == 1
+    assert await store.attempt("log-1")
+    assert await store.drop_attempts(20, drop=True) == 1
+    assert await store.attempt("log-1") is None
+    assert [len(known.attempts) for known in (await store.read([ANNA, BRUNO])).known] == [0, 1]
+    assert await store.drop_attempts(20, drop=True) == 0
+
+
+async def test_an_abandoned_call_stays_until_a_later_call_was_answered(store: Store) -> None:
+    """Of ANNA none was answered later; of BRUNO one was, so his abandoned call is dropped with the rest."""
+    calls: list[tuple[bytes, Result]] = [
+        (ANNA, "answered"), (ANNA, "abandoned"), (ANNA, "no_answer"), (ANNA, "abandoned"), (ANNA, "busy"),
+        (BRUNO, "abandoned"), (BRUNO, "opt_out"), (BRUNO, "abandoned"), (BRUNO, "answered"),
+    ]  # fmt: skip
+    for at, (subject, result) in enumerate(calls, 1):
+        each = structs.replace(attempt(f"log-{at}"), at=at)
+        reading = await store.read([subject])
+        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE)
+        assert await store.result(each.decision, result, at)
+    for drop in (False, True):
+        assert await store.drop_attempts(100, drop=drop) == len(calls) - 1
+    held = [[each.decision for each in known.attempts] for known in (await store.read([ANNA, BRUNO])).known]
+    assert held == [["log-4"], []]
+    later = structs.replace(attempt("log-10"), at=10)
+    assert await store.commit(await store.read([ANNA]), [Reservation(ANNA, later, (ANNA,))], [], HERE)
+    assert await store.result("log-10", "answered", 10)
+    assert await store.drop_attempts(100, drop=True) == 2
+    assert (await store.read([ANNA])).known[0].attempts == ()
+
+
+async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
+    newest = CallerIdProof(controller="acme", caller_id="+390844", at=20, kind="probe", answered=False)
+    another = structs.replace(newest, controller="other", at=5)
+    for each in (newest, structs.replace(newest, at=19), another):
+        await store.put_proof(each)
+    assert sorted(await store.proofs(), key=lambda each: each.controller) == [newest, another]
+
+
+async def test_how_far_a_webhook_was_told_is_replaced_by_its_name(store: Store, other: Store) -> None:
+    one, two = Delivery(webhook="one", seq=1), Delivery(webhook="two", seq=2, dead=3, dead_after=1)
+    for delivery in (one, two, structs.replace(one, seq=7, tries=1, failing_since=5)):
+        await store.put_delivery(delivery)
+    held = {each.webhook: each for each in await other.deliveries()}
+    assert held == {"one": Delivery(webhook="one", seq=7, tries=1, failing_since=5), "two": two}
+
+
+async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(store: Store) -> None:
+    """Attempts and answers beyond the head go, lost ones come back, results stay, other logs are left alone."""
+    for other in ("logs", "loh", "lo"):
+        await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
+    await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
+    await store.result("log-9", "busy", 11)
+    gone, kept = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
+    await store.commit(NOTHING, [], [gone, kept], Position("log", 100))
+    lost = [(ANNA, attempt("log-9")), (BRUNO, attempt("log-7"))]
+    for _ in range(2):
+        await store.settle("log", 9, lost, [answer(b"k7", decision="log-7")])
+        (known,) = (await store.read([ANNA])).known
+        assert {each.decision: each.result for each in known.attempts} == {
+            "log-8": "pending", "log-9": "busy", "logs-99": "pending", "loh-99": "pending",
+            "lo-99": "pending",
+        }  # fmt: skip
+        assert await decisions(store, BRUNO) == ["log-7"]
+        found = await recalled(store, [b"k7", b"k9", b"k10"], 0)
+        assert [each is None for each in found] == [False, False, True]
+        assert (await store.positions())["log"] == 9
+
+
+async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) -> None:
+    many = [answer(b"old%d" % n, 9) for n in range(2_500)]
+    await store.commit(NOTHING, [], [*many, answer(b"new", 10)], HERE)
+    await store.maintain(10)
+    assert [each is None for each in await recalled(store, [b"old0", b"old2499", b"new"], 0)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+async def test_a_closed_store_refuses(store: Store) -> None:
+    await store.ping()
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="has been closed"):
+        await store.read([ANNA])
+    with pytest.raises(StoreUnavailable, match="has been closed"):
+        await store.ping()
+
+
+# ---- what only SQLite can break --------------------------------------------------------------------------------------
+
+LOCK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+input()
+"""
+
+
+async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_until_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    """Reading is never locked out; what was committed before waits, and is written when the lock is gone."""
+    path = tmp_path / "store.db"
+    store = SqliteStore.open(path, patience=0.1)
+    await reserve(store, ANNA, "log-1")
+    turns = 0
+
+    async def work_on() -> None:
+        nonlocal turns
+        while True:
+            await others_turn()
+            turns += 1
+
+    with python(LOCK.replace("sys.argv[1]", repr(str(path)))) as process:
+        assert process.stdout
+        assert await asyncio.to_thread(process.stdout.readline) == "locked\n"
+        working = asyncio.create_task(work_on())
+        with pytest.raises(StoreUnavailable, match="locked by another process"):
+            await store.maintain(0)
+        with pytest.raises(StoreUnavailable, match="locked by another process"):
+            await reserve(store, ANNA, "log-2")
+        working.cancel()
+        assert await decisions(store) == ["log-1"]
+        process.communicate("\n")
+    assert turns > 10
+    await store.maintain(0)
+    await reserve(store, ANNA, "log-2")
+    assert await decisions(store) == ["log-1", "log-2"]
+    await store.close()
+
+
+async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], Position("log", 7))
+    await store.commit(NOTHING, [], [answer(b"next")], Position("log", 8))
+    while (await beside.positions()).get("log") != 7:
+        await others_turn()
+    assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED - 1)], 0)
+    assert await recalled(beside, [b"next"], 0) == [None]
+    await store.close()
+    await beside.close()
+
+
+async def test_of_what_was_half_written_at_a_crash_nothing_is_lost_or_counted_beyond_the_log(
+    tmp_path: Path,
+) -> None:
+    """A gathering goes down in parts, and a position is true only with its last; attempts of decisions that the log lost go."""
+    await SqliteStore.open(tmp_path / "store.db").close()
+    subjects = [bytes([n]) * 16 for n in range(256)]
+    attempts = [Reservation(each, attempt(f"log-{n}"), (each,)) for n, each in enumerate(subjects, 1)]
+    recent = Recent()
+    recent.add(attempts, [], Position("log", 256))
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        first = next(recent.parts())
+        sqlite_tables.write_down(db, first, recent.position, 0)
+    store = SqliteStore.open(tmp_path / "store.db")
+    assert (await store.positions()).get("log", 0) == 0
+    lost = [(each.subject, each.attempt) for each in attempts[:20]]
+    await store.settle("log", 20, lost, [])
+    known = (await store.read(subjects)).known
+    assert [len(each.attempts) for each in known] == [1] * 20 + [0] * 236
+    assert (await store.positions())["log"] == 20
+    await store.close()
+
+
+async def test_a_store_of_format_2_is_brought_forward_with_how_far_its_rows_may_reach(tmp_path: Path) -> None:
+    """What the log had lost by a power cut when the new version was first started goes, as with the old one."""
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for script in MIGRATIONS[:2]:
+            db.executescript(script)
+        db.execute(f"PRAGMA application_id={sqlite_tables.APPLICATION}")
+        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("INSERT INTO position VALUES ('log', 12)")
+        sqlite_tables.count_attempts(db, [(ANNA, attempt(f"log-{seq}")) for seq in range(9, 13)])
+        sqlite_tables.remember(db, [answer(b"k12", decision="log-12")])
+    store = SqliteStore.open(path)
+    await store.settle("log", 10, [], [])
+    assert sorted(await decisions(store)) == ["log-10", "log-9"]
+    assert await recalled(store, [b"k12"], 0) == [None]
+    await store.close()
+
+
+async def test_where_the_disk_cannot_keep_up_who_decides_waits_for_it(tmp_path: Path) -> None:
+    """Memory holds a fixed number of full gatherings. The commit after that writes the oldest one first, no earlier commit waits."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as beside:  # a read here gives the writer no turn
+        for each in range(1, _MOST + 4):
+            answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+            await store.commit(NOTHING, [], answers, Position("log", each))
+            (written,) = beside.execute("SELECT ifnull(max(seq), 0) FROM position").fetchone()
+            if each <= _MOST + 1:
+                assert written == 0
+            else:
+                assert written >= each - _MOST - 1
+            assert len(store._recent) <= _MOST + 1
+    await store.close()
+
+
+async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Path) -> None:
+    """A person's stop does not wait until a gate has nothing more to write: under load that is never."""
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    gatherings = 6
+    for each in range(gatherings):
+        answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+        await store.commit(NOTHING, [], answers, Position("log", each))
+    await others_turn()  # the first is being written
+    assert await beside.append([revoked(ANNA)]) == [1]
+    assert (await beside.positions()).get("log", 0) < gatherings - 2
+    await store.close()
+    await beside.close()
+
+
+async def test_upkeep_leaves_to_be_gathered_where_much_comes_in(tmp_path: Path) -> None:
+    store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED // 2)], HERE)
+    await store.ping()
+    await store.maintain(0)
+    assert await beside.positions() == {}
+    await store.close()
+    assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED // 2 - 1)], 0)
+    await beside.close()
+
+
+async def test_what_was_committed_last_is_let_go_before_anything_can_be_awaited(tmp_path: Path) -> None:
+    """Also where the gathering before it was just full: else the attempt would count until the database had been asked."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
+    await reserve(store, ANNA, "log-1")
+    letting_go = store.release(["log-1"], HERE)
+    with pytest.raises(StopIteration):  # it ends without having waited
+        letting_go.send(None)
+    assert await decisions(store) == []
+    await store.close()
+
+
+async def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_space(
+    small_disk: Path,
+) -> None:
+    store = SqliteStore.open(small_disk / "store.db")
+    await reserve(store, ANNA, "log-1")
+    free = os.statvfs(small_disk)
+    (small_disk / "ballast").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
+    big = [Remembered(b"k", 1, b"x" * 100_000, "log-2")]
+    assert await store.commit(NOTHING, [], big, HERE)
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.maintain(0)
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.commit(NOTHING, [], [answer(b"k")], HERE)
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.append([revoked(ANNA)] * 1_000)
+    assert await decisions(store) == ["log-1"]
+    (small_disk / "ballast").unlink()
+    await store.ping()
+    assert await store.append([revoked(ANNA)]) == [1]
+    assert await store.commit(NOTHING, [], big, HERE)
+    await store.close()
+
+
+async def test_a_read_only_disk_is_reported_and_the_store_opens_once_it_is_writable(small_disk: Path) -> None:
+    path = small_disk / "store.db"
+    await SqliteStore.open(path).close()
+    await shell("mount", "-o", "remount,ro", small_disk)
+    with pytest.raises(StoreUnavailable, match=r"cannot be opened: it must .* writable"):
+        SqliteStore.open(path)
+    await shell("mount", "-o", "remount,rw", small_disk)
+    store = SqliteStore.open(path)
+    await store.ping()
+    await store.close()
+
+
+async def test_a_damaged_file_is_reported_and_the_store_works_again_once_it_is_mended(tmp_path: Path) -> None:
+    path, backup = tmp_path / "store.db", tmp_path / "backup"
+    store = SqliteStore.open(path)
+    await store.append([revoked(ANNA)])
+    await store.close()
+    shutil.copy(path, backup)
+    store = SqliteStore.open(path)
+    # From outside: a file that this process has open must not be opened and closed here.
+    overwrite = "import sys; f = open(sys.argv[1], 'r+b'); f.write(%s)"
+    await shell(sys.executable, "-c", overwrite % "b'x' * 8192", path)
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.read([ANNA])
+    await shell(sys.executable, "-c", overwrite % f"open({str(backup)!r}, 'rb').read()", path)
+    (known,) = (await store.read([ANNA])).known
+    assert len(known.revocations) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "refusal"),
+    [
+        (f"PRAGMA user_version={len(MIGRATIONS) + 1}", "install a newer dialgate"),
+        ("PRAGMA application_id=1", "another program's database"),
+    ],
+)
+async def test_a_file_that_is_newer_or_not_ours_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:
+    path = tmp_path / "store.db"
+    await SqliteStore.open(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(sql)
+    db.close()
+    with pytest.raises(StoreUnavailable, match=refusal):
+        SqliteStore.open(path)
+
+
+async def test_an_event_of_a_newer_program_makes_the_store_unavailable(tmp_path: Path) -> None:
+    """What it says may be a revocation: nothing is known, so nothing is allowed."""
+    path = tmp_path / "store.db"
+    store = SqliteStore.open(path)
+    await store.append([revoked(ANNA)])
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("""UPDATE ledger SET event = '{"type":"forbidden"}'""")
+    db.close()
+    store = SqliteStore.open(path)
+    with pytest.raises(StoreUnavailable, match="newer dialgate"):
+        await store.read([ANNA])
+    assert (await store.read([BRUNO])).known == [Known(seq=1)]
+    await store.close()
+
+
+async def test_a_result_that_is_none_makes_the_store_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = SqliteStore.open(path)
+    await reserve(store, ANNA, "log-1")
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE attempt SET result = 'forbidden'")
+    db.close()
+    store = SqliteStore.open(path)
+    with pytest.raises(StoreUnavailable, match="newer dialgate"):
+        await store.read([ANNA])
+    await store.close()
+
+
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.append([revoked(ANNA)])
+    files = [tmp_path / name for name in ("store.db", "store.db-wal", "store.db-shm")]
+    modes = [each.stat().st_mode & 0o777 for each in files]
+    await store.close()
+    assert modes == [0o600] * 3
+
+
+@pytest.mark.parametrize("open_", [SqliteStore.open, SubjectStore.open])
+def test_several_that_make_the_file_at_once_wait_for_each_other(
+    tmp_path: Path, open_: Callable[[Path], object]
+) -> None:
+    together = Barrier(8)
+
+    def opened(path: Path) -> object:
+        together.wait()
+        return open_(path)
+
+    with ThreadPoolExecutor(8) as several:
+        for attempt in range(40):
+            path = tmp_path / f"{attempt}.db"
+            assert all(several.map(opened, [path] * 8))
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="the file cannot be opened: it must exist"):
+        SqliteStore.open(tmp_path / "none" / "store.db")
+
+
+async def test_the_write_ahead_log_does_not_grow_without_end(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    sizes = []
+    for _ in range(2):
+        await store.commit(NOTHING, [], [Remembered(b"k", 1, bytes(LONG_LOG * 4_096), "log-1")], HERE)
+        await store.maintain(0)
+        sizes.append((tmp_path / "store.db-wal").stat().st_size)
+    await store.close()
+    assert sizes[0] == sizes[1] > LONG_LOG * 4_096

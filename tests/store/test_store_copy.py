@@ -1,0 +1,223 @@
+"""A store that was copied is the same, sequence for sequence, on whichever engine; and a copy that is not whole opens for nobody."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dialgate.core.ledger_events import Draft, Revoked
+from dialgate.core.model import Origin
+from dialgate.interfaces.cli.main import app
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Delivery,
+    Position,
+    Remembered,
+    Reservation,
+    Store,
+    StoreUnavailable,
+    factory,
+)
+from dialgate.store.copying import CopyRefused, End, Kind, Row, copy
+from dialgate.store.redis import RedisStore
+from dialgate.store.sqlite import SqliteStore
+from tests.store.test_store import ANNA, BRUNO, attempt, revoked
+from tests.support import redis_servers
+
+NOW = 1_795_510_800_000
+EVERYTHING = {
+    "ledger": 3,
+    "attempts": 40,
+    "answers": 2,
+    "positions": 1,
+    "lists": 1,
+    "proofs": 1,
+    "deliveries": 1,
+}
+
+
+@pytest.fixture
+def urls(tmp_path: Path) -> dict[str, str]:
+    return {
+        "sqlite": f"sqlite://{tmp_path}/store.db",
+        "redis": redis_servers.alone(),
+        "back": f"sqlite://{tmp_path}/back.db",
+    }
+
+
+async def fill(store: Store) -> None:
+    await store.append([revoked(ANNA, at) for at in range(1, 6)])
+    await store.remove([2, 5])  # so that the newest sequence has no entry
+    reading = await store.read([BRUNO])
+    wanted = [Reservation(BRUNO, attempt(f"log-{n}", n), (BRUNO,)) for n in range(1, 41)]
+    answers = [Remembered(b"k%d" % n * 8, NOW, b"{}", f"log-{n}") for n in range(2)]
+    assert await store.commit(reading, wanted, answers, Position("log", 40))
+    await store.result("log-7", "busy", 99)
+    made = CallList(
+        id="rome",
+        controller="acme",
+        campaigns=("spring",),
+        bases=(),
+        origin=Origin(collected_by="acme", collected_on=date(2026, 1, 1)),
+        file="f",
+        sha256="0",
+        numbers=1,
+        loaded_at=1,
+        actor="anna",
+    )
+    await store.add_list(made)
+    await store.put_proof(CallerIdProof(controller="acme", caller_id="+39", at=1, kind="probe"))
+    await store.put_proof(CallerIdProof(controller="acme", caller_id="+39", at=2, kind="probe"))
+    await store.put_delivery(Delivery(webhook="crm", seq=3))
+
+
+@pytest.fixture
+async def filled(tmp_path: Path) -> Path:
+    store = SqliteStore.open(tmp_path / "store.db", patience=5)
+    await fill(store)
+    await store.close()
+    return tmp_path
+
+
+async def ends(urls: dict[str, str], source: str, target: str, name: str) -> tuple[End, End]:
+    return factory.end(urls[source], name, NOW), factory.end(urls[target], name, NOW)
+
+
+async def copied(urls: dict[str, str], source: str, target: str, name: str) -> dict[Kind, int]:
+    one, other = await ends(urls, source, target, name)
+    try:
+        return await copy(one, other, lambda _: None)
+    finally:
+        await one.close()
+        await other.close()
+
+
+async def test_to_a_shared_store_and_back_everything_is_the_same(filled: Path, urls: dict[str, str]) -> None:
+    assert await copied(urls, "sqlite", "redis", filled.name) == EVERYTHING
+    shared = RedisStore(urls["redis"], name=filled.name, patience=5)
+    await shared.refuse_unless_safe()
+    (anna, bruno) = (await shared.read([ANNA, BRUNO])).known
+    assert [each.seq for each in anna.revocations] == [1, 3, 4]
+    assert [each.result for each in bruno.attempts if each.decision == "log-7"] == ["busy"]
+    assert anna.seq == 5, "a sequence stays used"
+    await shared.close()
+    assert await copied(urls, "redis", "back", filled.name) == EVERYTHING
+    back = SqliteStore.open(filled / "back.db", patience=5)
+    assert (await back.read([ANNA, BRUNO])).known == [anna, bruno]
+    assert await back.append([revoked(ANNA)]) == [6]
+    await back.close()
+
+
+class Broken(Exception):
+    """The copy is cut off here."""
+
+
+class Breaking:
+    """An end that breaks off at a kind of row."""
+
+    def __init__(self, end: End, at: Kind) -> None:
+        self._end, self._at = end, at
+        self.newest, self.count, self.rows, self.begin = end.newest, end.count, end.rows, end.begin
+        self.finish, self.close = end.finish, end.close
+
+    async def write(self, kind: Kind, rows: Sequence[Row]) -> None:
+        if kind == self._at:
+            raise Broken
+        await self._end.write(kind, rows)
+
+
+@pytest.mark.parametrize("at", ["ledger", "attempts", "lists", "deliveries"])
+async def test_a_copy_that_is_not_whole_opens_for_no_gate_and_is_gone_on_with(
+    filled: Path, urls: dict[str, str], at: Kind
+) -> None:
+    one, other = await ends(urls, "sqlite", "redis", filled.name)
+    with pytest.raises(Broken):
+        await copy(one, Breaking(other, at), lambda _: None)
+    shared = RedisStore(urls["redis"], name=filled.name, patience=5)
+    with pytest.raises(StoreUnavailable, match="a copy that is not whole"):
+        await shared.refuse_unless_safe()
+    assert await copy(one, other, lambda _: None) == EVERYTHING
+    await shared.refuse_unless_safe()
+    for each in (shared, one, other):
+        await each.close()
+
+
+async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -> None:
+    shared = RedisStore(urls["redis"], name=filled.name, patience=5)
+    await shared.append([revoked(BRUNO)])
+    with pytest.raises(CopyRefused, match="in use"):
+        await copied(urls, "sqlite", "redis", filled.name)
+    with pytest.raises(CopyRefused, match="is there already"):
+        await copied(urls, "redis", "sqlite", filled.name)
+    await shared.close()
+
+
+async def test_who_had_the_target_while_it_was_empty_has_the_copy_no_more(
+    filled: Path, urls: dict[str, str]
+) -> None:
+    """As a gate that was started there by mistake, with keys it made itself: those of the source would be refused."""
+    shared = RedisStore(urls["redis"], name=filled.name, patience=5)
+    assert await shared.claim("made by mistake")
+    await copied(urls, "sqlite", "redis", filled.name)
+    assert await shared.claim("of the source")
+    await shared.close()
+
+
+async def test_a_file_that_cannot_be_made_is_no_target(filled: Path, urls: dict[str, str]) -> None:
+    with pytest.raises(CopyRefused, match="unable to open database file"):
+        await copied(
+            {**urls, "nowhere": f"sqlite://{filled}/nowhere/store.db"}, "sqlite", "nowhere", filled.name
+        )
+
+
+async def test_a_source_whose_gate_was_killed_is_settled_with_its_log_first(
+    filled: Path, urls: dict[str, str]
+) -> None:
+    """Its attempts may reach beyond what the log holds; only beside that log can it be told."""
+    with closing(sqlite3.connect(filled / "store.db")) as db, db:
+        db.execute("UPDATE position SET reached = seq + 1")
+    with pytest.raises(CopyRefused, match="start and stop it once"):
+        await copied(urls, "sqlite", "redis", filled.name)
+
+
+class Meanwhile(Breaking):
+    """Somebody writes to the source while it is copied."""
+
+    async def write(self, kind: Kind, rows: Sequence[Row]) -> None:
+        await self._end.write(kind, rows)
+        if kind == self._at:
+            store = SqliteStore.open(Path(self.path), patience=5)
+            draft = Draft(
+                at=9, controller="acme", subject=ANNA, event=Revoked(at=9), actor="anna", channel="web"
+            )
+            await store.append([draft])
+            await store.close()
+
+    path = ""
+
+
+async def test_a_source_that_was_written_to_meanwhile_is_no_copy(filled: Path, urls: dict[str, str]) -> None:
+    one, other = await ends(urls, "sqlite", "redis", filled.name)
+    meanwhile = Meanwhile(other, "proofs")
+    meanwhile.path = str(filled / "store.db")
+    with pytest.raises(CopyRefused, match="written to meanwhile"):
+        await copy(one, meanwhile, lambda _: None)
+    for each in (one, other):
+        await each.close()
+
+
+def test_the_command_says_what_it_copied(filled: Path, urls: dict[str, str]) -> None:
+    (filled / "url").write_text(f"{urls['redis']}?name={filled.name}")
+    ran = CliRunner().invoke(app, ["store", "copy", urls["sqlite"], f"@{filled / 'url'}"])
+    assert ran.exit_code == 0, ran.output
+    assert "attempts" in ran.output
+    again = CliRunner().invoke(app, ["store", "copy", urls["sqlite"], f"@{filled / 'url'}", "--json"])
+    assert again.exit_code == 1
+    assert "store.not_copied" in again.output
+    misuse = CliRunner().invoke(app, ["store", "copy", "mongo://x", "redis://x"])
+    assert misuse.exit_code == 2

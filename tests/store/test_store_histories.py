@@ -1,0 +1,312 @@
+"""Property tests of the stores' attempts, answers and ledger: each agrees with a model through any history.
+
+Two handles work on one store. On SQLite only the first counts attempts, as one gate does; the second enters revocations. Between a
+reading and its commit anything may happen. A handle is closed, or abandoned as by a kill, and then settled with its log.
+DIALGATE_HISTORIES plays that many random histories; without it they are the same in each run.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct, structs
+
+from dialgate.core.model import Attempt, Known
+from dialgate.store import Position, Remembered, Reservation, Shared, Store
+from tests.store.test_store import Engine, redis_engine, revoked, sqlite_engine
+
+HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
+SUBJECTS: Final = [bytes([place]) * 16 for place in (1, 90, 200)]
+LOGS: Final = ("one", "two")
+
+
+class Enter(Struct, frozen=True):
+    """Append a revocation."""
+
+    handle: int
+    subject: int
+
+
+class Note(Struct, frozen=True):
+    """Note the result of one of the attempts."""
+
+    handle: int
+    attempt: int
+    result: Literal["no_answer", "answered"]
+
+
+class Write(Struct, frozen=True):
+    """Bring what was gathered to the database."""
+
+    handle: int
+
+
+class Release(Struct, frozen=True):
+    """Take back the newest commit, as where it could not be recorded."""
+
+    handle: int
+
+
+class Sync(Struct, frozen=True):
+    """Note that the log is durable to its end."""
+
+    handle: int
+
+
+class Restart(Struct, frozen=True):
+    """Open the store again. `killed`: without closing it first; the log has lost its last `lost` commits."""
+
+    handle: int
+    killed: bool
+    lost: int
+
+
+class Commit(Struct, frozen=True):
+    """Read; let `between` happen; then commit an attempt for each of `reserved`, and an answer to each of `answered`. `synced`:
+    the commit says that the log is durable to its end."""
+
+    handle: int
+    reserved: tuple[int, ...]
+    answered: tuple[int, ...]
+    synced: bool
+    between: tuple["Step", ...] = ()
+
+
+Step: TypeAlias = Enter | Note | Write | Release | Sync | Restart | Commit
+
+handles, places = st.integers(0, 1), st.integers(0, 2)
+few = st.lists(places, max_size=3).map(tuple)
+enters = st.builds(Enter, handles, places)
+notes = st.builds(Note, handles, st.integers(0, 9), st.sampled_from(["no_answer", "answered"]))
+writes = st.builds(Write, handles)
+commits = st.builds(Commit, handles, few, few, st.booleans())
+between = st.lists(st.one_of(enters, notes, writes, commits), max_size=2).map(tuple)
+overtaken = st.builds(Commit, handles, few, few, st.booleans(), between)
+releases = st.builds(Release, handles)
+syncs = st.builds(Sync, handles)
+restarts = st.builds(Restart, handles, st.booleans(), st.integers(0, 2))
+steps = st.one_of(enters, notes, writes, commits, overtaken, overtaken, releases, syncs, restarts)
+histories = st.lists(steps, min_size=2, max_size=14)
+
+
+class Logged(Struct):
+    """What one log holds of a commit: the sequences from `first` to `last`."""
+
+    first: int
+    last: int
+    attempts: list[tuple[bytes, Attempt]]
+    answers: list[Remembered]
+
+
+class Model:
+    """What the store must hold."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.stores: list[Store] = [engine.open(), engine.open()]
+        self.abandoned: list[Store] = []
+        self.logs: dict[str, list[Logged]] = {log: [] for log in LOGS}
+        self.durable = dict.fromkeys(LOGS, 0)  # as the store was last told
+        self.writes: list[set[str]] = [set(), set()]  # the logs that each handle is known to write
+        self.released: set[bytes] = (
+            set()
+        )  # keys whose answer was released: the one that it replaced may be gone too
+        self.results: dict[str, str] = {}
+        self.entries: list[int] = []  # the subject of each
+        self.clock = count(10)
+
+    # ---- what it holds -----------------------------------------------------------------------------------------------
+
+    def attempts(self, subject: bytes) -> list[Attempt]:
+        every = (each for log in self.logs.values() for logged in log for each in logged.attempts)
+        return [
+            structs.replace(attempt, result=self.results.get(attempt.decision, "pending"))
+            for whose, attempt in every
+            if whose == subject
+        ]
+
+    def state(self, subject: bytes) -> tuple[list[Attempt], list[int]]:
+        entered = [seq for seq, place in enumerate(self.entries, 1) if SUBJECTS[place] == subject]
+        return sorted(self.attempts(subject), key=lambda each: each.decision), entered
+
+    def answer(self, key: bytes, handle: int) -> Remembered | None:
+        """Return what `handle` may repeat: what it wrote, and what another log has on its disk."""
+        every = (each for log in self.logs.values() for logged in log for each in logged.answers)
+        newest = max((each for each in every if each.key == key), key=lambda each: each.at, default=None)
+        if newest is None or not self.engine.shared:
+            return newest
+        log, _, seq = newest.decision.rpartition("-")
+        return newest if log in self.writes[handle] or int(seq) <= self.durable[log] else None
+
+    # ---- steps -------------------------------------------------------------------------------------------------------
+
+    def handle(self, place: int) -> int:
+        """Only one handle may count attempts where they are not shared."""
+        return place if self.engine.shared else 0
+
+    async def play(self, step: Step) -> None:
+        match step:
+            case Enter():
+                (seq,) = await self.stores[step.handle].append([revoked(SUBJECTS[step.subject])])
+                self.entries.append(step.subject)
+                assert seq == len(self.entries)
+            case Note():
+                await self.note(step)
+            case Write():
+                await self.stores[self.handle(step.handle)].maintain(0)
+            case Release():
+                await self.release(self.handle(step.handle))
+            case Sync():
+                await self.sync(step)
+            case Restart():
+                await self.restart(step)
+            case Commit():
+                await self.commit(step)
+
+    async def note(self, step: Note) -> None:
+        every = [each.decision for subject in SUBJECTS for each in self.attempts(subject)]
+        if every:
+            decision = every[step.attempt % len(every)]
+            assert await self.stores[self.handle(step.handle)].result(decision, step.result, next(self.clock))
+            self.results[decision] = step.result
+
+    async def release(self, handle: int) -> None:
+        log = self.logs[LOGS[handle]]
+        if not log or log[-1].first <= self.durable[LOGS[handle]]:
+            return
+        logged = log.pop()
+        self.released.update(each.key for each in logged.answers)
+        names = [f"{LOGS[handle]}-{seq}" for seq in range(logged.first, logged.last + 1)]
+        for name in names:
+            self.results.pop(name, None)
+        await self.stores[handle].release(names, Position(LOGS[handle], logged.first - 1))
+
+    async def sync(self, step: Sync) -> None:
+        store, name = self.stores[step.handle], LOGS[step.handle]
+        if isinstance(store, Shared) and self.logs[name]:
+            self.durable[name] = self.logs[name][-1].last
+            await store.note_durable(name, self.durable[name])
+
+    async def restart(self, step: Restart) -> None:
+        handle = self.handle(step.handle)
+        self.writes[handle].clear()
+        if not step.killed:
+            await self.stores[handle].close()
+            self.stores[handle] = self.engine.open()
+            return
+        self.abandoned.append(self.stores[handle])
+        store = self.stores[handle] = self.engine.open()
+        name, log = LOGS[handle], self.logs[LOGS[handle]]
+        for lost in log[len(log) - step.lost :] if step.lost else []:
+            log.remove(lost)
+            for _, attempt in lost.attempts:
+                self.results.pop(attempt.decision, None)
+        attempts = [each for logged in log for each in logged.attempts]
+        answers = [each for logged in log for each in logged.answers]
+        head = self.durable[name] = log[-1].last if log else 0
+        await store.settle(name, head, attempts, answers)
+        self.writes[handle].add(name)
+
+    async def commit(self, step: Commit) -> None:
+        handle = self.handle(step.handle)
+        name = LOGS[handle]
+        keys = [bytes([handle + 1, place]) * 8 for place in step.answered]
+        reading = await self.stores[handle].read(SUBJECTS, keys)
+        store = self.stores[handle]
+        before = {subject: self.state(subject) for subject in SUBJECTS}
+        for each in step.between:
+            await self.play(each)
+        log = self.logs[name]
+        first = log[-1].last + 1 if log else 1
+        logged = self._logged(name, first, step, keys)
+        reserved = [Reservation(whose, attempt, (whose, SUBJECTS[2])) for whose, attempt in logged.attempts]
+        position = Position(name, logged.last, first, first - 1 if step.synced else 0)
+        self.writes[handle].add(name)
+        written = await store.commit(reading, reserved, logged.answers, position)
+        watched = {subject for each in reserved for subject in each.watch}
+        assert written == all(self.state(subject) == before[subject] for subject in watched)
+        if written:
+            self.durable[name] = max(self.durable[name], position.durable)
+            self.released.difference_update(keys)
+            log.append(logged)
+
+    def _logged(self, name: str, first: int, step: Commit, keys: list[bytes]) -> Logged:
+        seqs, at = count(first), next(self.clock)
+        attempts = [
+            (SUBJECTS[place], Attempt(decision=f"{name}-{next(seqs)}", at=at, campaign="spring"))
+            for place in step.reserved
+        ]
+        answers = [Remembered(key, at, b"{}", f"{name}-{next(seqs)}") for key in dict.fromkeys(keys)]
+        return Logged(first, max(first, next(seqs) - 1), attempts, answers)
+
+    # ---- comparison --------------------------------------------------------------------------------------------------
+
+    async def compare(self) -> None:
+        for handle, store in enumerate(self.stores):
+            counts = self.engine.shared or handle == 0
+            keys = [bytes([log + 1, place]) * 8 for log in range(2) for place in range(3)]
+            reading = await store.read(SUBJECTS, keys)
+            for subject, known in zip(SUBJECTS, reading.known, strict=True):
+                attempts, entered = self.state(subject)
+                assert [each.seq for each in known.revocations] == entered
+                if counts:
+                    assert sorted(known.attempts, key=lambda each: each.decision) == attempts
+                    self._in_order(known)
+            if counts:
+                for key, found in zip(keys, reading.answers, strict=True):
+                    assert found == self.answer(key, handle) or (found is None and key in self.released)
+        for subject in SUBJECTS:
+            for attempt in self.attempts(subject):
+                assert await self.stores[0].attempt(attempt.decision) == (subject, attempt)
+
+    @staticmethod
+    def _in_order(known: Known) -> None:
+        instants = [each.at for each in known.attempts]
+        assert instants == sorted(instants)
+
+    async def close(self) -> None:
+        for each in (*self.stores, *self.abandoned):
+            await each.close()
+
+
+def folders(folder: Path) -> Iterator[Path]:
+    for place in count():
+        made = folder / f"{folder.name}-{place}"
+        made.mkdir()
+        yield made
+
+
+@pytest.mark.parametrize(("engine", "many"), [(sqlite_engine, 60), (redis_engine, 60)])
+def test_a_store_agrees_with_its_model_through_any_history(
+    engine: Callable[[Path], Engine], many: int, tmp_path: Path
+) -> None:
+    fresh = folders(tmp_path)
+
+    @settings(
+        max_examples=HISTORIES or many,
+        derandomize=not HISTORIES,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    @given(histories)
+    def run(history: list[Step]) -> None:
+        async def play() -> None:
+            model = Model(engine(next(fresh)))
+            try:
+                for step in history:
+                    await model.play(step)
+                    await model.compare()
+            finally:
+                await model.close()
+
+        runner.run(play())
+
+    with asyncio.Runner() as runner:
+        run()

@@ -1,0 +1,287 @@
+"""What a case says is known, put where the gate looks: configuration, registry answers, call lists, ledger, attempts."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import yaml
+from msgspec import structs
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.config.configuration import Config
+from dialgate.core import ledger_events
+from dialgate.core.ledger_events import Draft, Event
+from dialgate.core.model import (
+    HOUR,
+    Attempt,
+    Call,
+    CallRequest,
+    Consent,
+    Contract,
+    Facts,
+    Instant,
+    RegistryAnswer,
+)
+from dialgate.core.responses import Answer
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
+from dialgate.ledger.schemas import ListRequest
+from dialgate.lists.snapshot import Consultation, Contents
+from dialgate.lists.tabular import of_lines
+from dialgate.store import CallerIdProof
+from dialgate.store.sqlite import SqliteStore
+from registry_sync import merging, publish
+from tests.support import casebook, world
+from tests.support.casebook import Case, facts_of
+
+NUMBERS = {
+    ("fixed", "IT"): "+3906123{:05}",
+    ("mobile", "IT"): "+3933310{:05}",
+    ("voip", "IT"): "+395512{:06}",
+    ("fixed", "SM"): "+3780549886377",
+    ("fixed", "VA"): "+390669812345",
+    ("mobile", ""): "+881612345678",
+    ("premium", "IT"): "+39899123456",
+    ("shared_cost", "IT"): "+39848123456",
+    ("personal", "IT"): "+39199123456",
+    ("emergency", "IT"): "112",
+    ("short", "IT"): "187",
+    ("invalid", "IT"): "no number",
+    ("invalid", ""): "390123456",
+}
+UNSAID_SECTOR = "other"
+SPARE = "+390844999999"  # a campaign has a caller ID, also where the one shown is not it
+SHOWN = {"withheld": "anonymous", "invalid": "sales"}
+UNASKED = "+390687654321"  # so that something is published in every world
+
+
+class Staged(NamedTuple):
+    """A case with the facts that the gate should gather, and the number that is asked about."""
+
+    case: Case
+    facts: Facts
+    to: str
+
+    @property
+    def is_number(self) -> bool:
+        return self.to.startswith("+")
+
+
+class Asked(NamedTuple):
+    answer: Answer
+    record: Record
+
+
+def order_of_attempts(attempt: Attempt) -> tuple[Instant, str, str]:
+    return attempt.at, attempt.campaign, attempt.result
+
+
+def staged(place: int, case: Case) -> Staged:
+    """A case says nothing of sectors where they do not matter, and a configuration must."""
+    facts = facts_of(case)
+    contracts = tuple(
+        structs.replace(each, sector=each.sector or UNSAID_SECTOR) for each in facts.known.contracts
+    )
+    campaign = structs.replace(facts.campaign, sector=facts.campaign.sector or UNSAID_SECTOR)
+    known = structs.replace(facts.known, contracts=contracts)
+    to = NUMBERS[facts.number.kind, facts.number.region].format(place)
+    return Staged(case, structs.replace(facts, campaign=campaign, known=known), to)
+
+
+# ---- a world for the cases that can share one ------------------------------------------------------------------------
+
+
+def worlds(every: list[Staged]) -> list[list[Staged]]:
+    """Those share a world that have law, controller, campaign, caller ID and lists in common, in the order of their
+    hours: a gate's clock does not go back. A full list serves everybody, and so stands alone."""
+    together: defaultdict[bytes, list[Staged]] = defaultdict(list)
+    for each in every:
+        facts = each.facts
+        whole = any(answer.answer == "uncovered" for answer in facts.registries)
+        key = (each.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole)
+        together[msgspec.json.encode(key)].append(each)
+    return [sorted(group, key=lambda each: each.facts.at) for group in together.values()]
+
+
+def configure(folder: Path, of: Staged) -> Config:
+    path = world.write_folder(folder)
+    facts, case = of.facts, of.case
+    law = dict(casebook.case_law_data(case))
+    law["codes"] = sorted({*law["codes"], *facts.controller.adheres_to})
+    (folder / "countries" / f"{case.country.lower()}.yaml").write_text(yaml.safe_dump(law))
+    campaign = {
+        **{name: value for name, value in structs.asdict(facts.campaign).items() if value is not None},
+        "dial_region": case.country,
+        "caller_ids": [facts.caller_id.number if facts.caller_id.assigned else SPARE],
+    }
+    campaign["id"] = campaign["id"] if campaign.pop("known") else "another"
+    controller = {
+        **structs.asdict(facts.controller), "name": "Acme", "country": case.country, "campaigns": [campaign],
+    }  # fmt: skip
+    written = [controller]
+    if facts.caller_id.shared:
+        written.append({**controller, "id": "partner", "campaigns": [{**campaign, "id": "partners"}]})
+    for each in written:
+        path_of = folder / "controllers" / f"{each['id']}.yaml"
+        path_of.write_text(yaml.safe_dump(msgspec.to_builtins(each)))
+    return loader.load(path)
+
+
+def publish_answers(config: Config, group: list[Staged]) -> None:
+    said: defaultdict[tuple[Instant, str], dict[int, bool]] = defaultdict(dict)
+    said[group[0].facts.at, "rpo"][int(UNASKED)] = False
+    for each in group:
+        for answer in each.facts.registries if each.is_number else ():
+            if answer.answer == "uncovered":
+                return publish_whole_list(config, answer)
+            if answer.answer == "unknown":
+                continue
+            if answer.listed_at:
+                said[answer.listed_at, answer.registry][int(each.to)] = True
+            said[answer.consulted_at, answer.registry][int(each.to)] = answer.answer == "listed"
+    folder = config.data / "snapshots"
+    with publish.locked(folder):
+        for (at, registry), answers in sorted(said.items()):
+            numbers = sorted(answers)
+            merged = publish.merge(
+                publish.current(folder, registry, "acme"),
+                consultation(at),
+                np.array(numbers, np.uint64),
+                np.array([answers[number] for number in numbers], np.bool_),
+            )
+            publish.publish(folder, merged, at + HOUR)
+    return None
+
+
+def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
+    contents = Contents(
+        registry=answer.registry,
+        controller="",
+        mode="full_list",
+        consultations=(consultation(answer.consulted_at),),
+        states=(),
+        coverage=("44",),
+    )
+    nothing = np.empty(0, np.uint64), np.empty(0, np.uint16)
+    with publish.locked(config.data / "snapshots"):
+        publish.publish(
+            config.data / "snapshots", merging.Merged(contents, *nothing, 0, 0, 0), answer.consulted_at
+        )
+
+
+def consultation(at: Instant) -> Consultation:
+    return Consultation(
+        id=f"at-{at}", submitted_at=at, answered_at=at, imported_at=at, receipt="", request_sha256="", answer_sha256="",
+        lines=0, listed=0, clear=0,
+    )  # fmt: skip
+
+
+async def fill_store(config: Config, group: list[Staged]) -> None:
+    keys = Keys.open(config.data / "keys.json")
+    store = SqliteStore.open(config.data / "store.db")
+    try:
+        shown = group[0].facts.caller_id
+        if shown.proved_at:
+            await store.put_proof(
+                CallerIdProof(controller="acme", caller_id=shown.number, at=shown.proved_at, kind="probe")
+            )
+        for each in group:
+            await remember(store, keys, each)
+    finally:
+        await store.close()
+
+
+async def load_lists(app: App, group: list[Staged]) -> None:
+    """As a client does. Every number stands on every list of the case."""
+    numbers = [each.to for each in group if each.is_number]
+    for listing in group[0].facts.listings:
+        ask = ListRequest(
+            id=listing.list,
+            campaigns=tuple(each.id for each in app.config.controllers["acme"].campaigns),
+            basis=listing.basis,
+            **structs.asdict(listing.origin),
+        )
+        rows = [*numbers, UNASKED]
+        if listing.stated:
+            rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
+        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+    await app.tick()
+
+
+async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
+    known, own = each.facts.known, keys.subject("acme", each.to)
+    for revoked in sorted(known.revocations, key=lambda revoked: revoked.seq):
+        subject = keys.subject("*", each.to) if revoked.scope == "everyone" else own
+        event = ledger_events.Revoked(at=revoked.at, scope=revoked.scope, campaign=revoked.campaign)
+        (seq,) = await store.append([draft(subject, event)])
+        if revoked.lifted:
+            lifted = ledger_events.Lifted(of=seq, ground=revoked.lifted, reason="a test")
+            await store.append([draft(subject, lifted)])
+    events: list[Event] = [event for consent in known.consents for event in events_of(consent)]
+    await store.append([draft(own, event) for event in events])
+    permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
+    for held in permits:
+        kind = ledger_events.ContractMade if isinstance(held, Contract) else ledger_events.CallRequested
+        fields = {name: getattr(held, name) for name in kind.__struct_fields__}
+        at = held.entered_at if isinstance(held, Contract) else 0
+        await store.append([draft(own, kind(**fields), "archive" if held.proved else "", at)])
+    for wrong in known.wrong_numbers:
+        reported = ledger_events.NumberWrong(at=wrong.at, decision=wrong.decision)
+        (seq,) = await store.append([draft(own, reported)])
+        if wrong.lifted:
+            confirmed = ledger_events.NumberConfirmed(of=seq, ground="confirmed", reason="a test")
+            await store.append([draft(own, confirmed)])
+    attempts = sorted(known.attempts, key=order_of_attempts)
+    named = [
+        structs.replace(attempt, decision=f"{each.to}-{place}") for place, attempt in enumerate(attempts)
+    ]
+    await store.settle("tests", 0, [(own, attempt) for attempt in named], [])
+
+
+def events_of(consent: Consent) -> Iterator[Event]:
+    fields: dict[str, Any] = {"artefact": "form", "artefact_sha256": "0" * 64} if consent.proved else {}
+    given = ledger_events.ConsentGiven.__struct_fields__
+    fields |= {name: value for name, value in structs.asdict(consent).items() if name in given}
+    yield ledger_events.ConsentGiven(**fields)
+    if consent.confirmed_at:
+        yield ledger_events.ConsentConfirmed(id=consent.id, at=consent.confirmed_at)
+    if consent.withdrawn_at:
+        yield ledger_events.ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
+    if consent.voided_at:
+        yield ledger_events.ConsentsVoided(before=consent.voided_at, registry="rpo")
+
+
+def draft(subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Draft:
+    return Draft(
+        at=at, controller="acme", subject=subject, event=event, actor="tests", channel="", proof=proof
+    )
+
+
+async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, Asked]]:
+    config = configure(folder, group[0])
+    publish_answers(config, group)
+    await fill_store(config, group)
+    hand = world.Hand(group[0].facts.at)
+    app = await App.open(config, registry=CollectorRegistry(), clock=hand)
+    await load_lists(app, group)
+    answers = []
+    for each in group:
+        hand.at = each.facts.at
+        answers.append(await app.gate.check(call_of(each), config.settings.clients[0]))
+    await app.close()
+    records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]
+    pairs = zip(group, answers, records, strict=True)
+    return ((each.case.about, Asked(answer, record)) for each, answer, record in pairs)
+
+
+def call_of(each: Staged) -> Call:
+    shown, facts = each.facts.caller_id, each.facts
+    from_ = SHOWN.get(shown.form, shown.number)
+    return Call(
+        to=each.to, from_=from_, campaign=facts.campaign.id, call_type=facts.call_type, client="tests"
+    )

@@ -1,0 +1,183 @@
+"""Decisions as data: a case is a sentence, what is known, the wanted answer and the wanted record.
+
+A case starts from `BASE`, a call that is allowed, and says what differs. Instants are written as RFC 3339, or as so
+many days before the call (`-4d`), and become milliseconds; `zones` become the places of that day. `law` changes the
+country's law for one case: what an operator may set, or a section of another country's making.
+"""
+
+import re
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from dialgate.core import local_time
+from dialgate.core.law import HolidaySource, Law, parse_law
+from dialgate.core.model import DAY, Facts
+from tests.support.paths import ROOT
+
+FOLDER = ROOT / "tests" / "cases"
+COUNTRIES = ROOT / "config" / "countries"
+
+BASE: dict[str, Any] = {
+    "number": {"kind": "fixed", "region": "IT"},
+    "controller": {"id": "acme"},
+    "campaign": {
+        "id": "fibre",
+        "purpose": "sale",
+        "goods": "broadband",
+        "call_type": "agent",
+        "trunk_country": "IT",
+    },
+    "call_type": "agent",
+    "caller_id": {"number": "+390844123456", "form": "number", "region": "IT", "assigned": True},
+    "zones": ["Europe/Rome"],
+    "listings": [
+        {
+            "list": "directory-2026",
+            "basis": "directory",
+            "origin": {"collected_by": "acme", "collected_on": "2026-01-15"},
+        }
+    ],
+    "registries": [
+        {
+            "registry": "rpo",
+            "answer": "clear",
+            "consulted_at": "-4d",
+            "consultation": "T-1",
+            "snapshot": "s",
+        }
+    ],
+}
+
+
+class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`reasons` in their order; `outcomes`: rule to `pass`, `skip` or `deny`, for those that
+    matter; instants as RFC 3339, an empty text for none. `cites`: reason code to the severity that the denial carries and
+    how its source begins; a severity alone where no section is cited. Needed where several sections could have denied
+    (`tests/support/citations.py`)."""
+
+    decision: str
+    reasons: list[str] = []
+    basis: str | None = None
+    outcomes: dict[str, str] = {}
+    valid_until: str | None = None
+    not_before: str | None = None
+    cites: dict[str, str] = {}
+
+
+class Case(Struct, forbid_unknown_fields=True, kw_only=True):
+    about: str
+    at: str
+    want: Wanted
+    facts: dict[str, Any] = {}
+    law: dict[str, Any] = {}
+    traps: list[int] = []
+    country: str = "IT"
+    file: str = ""
+
+
+@cache
+def all_cases() -> tuple[Case, ...]:
+    """Each test module asks for them, and they take a second to read."""
+    return tuple(
+        msgspec.structs.replace(msgspec.convert(_plain(data), Case), file=path.stem)
+        for path in sorted(FOLDER.glob("*.yaml"))
+        for data in load_yaml(path)
+    )
+
+
+def load_yaml(path: Path) -> Any:
+    """Return the same as `yaml.safe_load`, several times as fast."""
+    return yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
+
+
+def _plain(value: Any) -> Any:
+    """YAML reads dates and instants; a case keeps them as text."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    return value.isoformat() if isinstance(value, date) else value
+
+
+@cache
+def law_data(country: str) -> dict[str, Any]:
+    """The country's file, as YAML reads it: to be copied, not changed."""
+    loaded: dict[str, Any] = load_yaml(COUNTRIES / f"{country.lower()}.yaml")
+    return loaded
+
+
+@cache
+def law_of(country: str) -> Law:
+    return parse_law(law_data(country))
+
+
+def case_law_data(case: Case) -> dict[str, Any]:
+    """The country's file with what the case changes in it: to be copied, not changed."""
+    data: dict[str, Any] = merged(law_data(case.country), case.law)
+    return data
+
+
+def case_law(case: Case) -> Law:
+    return parse_law(case_law_data(case)) if case.law else law_of(case.country)
+
+
+def instant(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def facts_of(case: Case) -> Facts:
+    return build_facts(merged(BASE, case.facts), case.at, case_law(case))
+
+
+def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
+    """Convert facts as a case writes them, for a call at the RFC 3339 instant `at`."""
+    now = instant(at)
+    known = {name: value for name, value in data.items() if name != "zones"}
+    return msgspec.convert(
+        {
+            **_instants(known, now),
+            "at": now,
+            "today": local_time.day_in(law.zone, now).isoformat(),
+            "places": [_place(zone, law.holidays, now) for zone in data["zones"]],
+        },
+        Facts,
+    )
+
+
+@cache
+def _place(zone: str, source: HolidaySource, at: int) -> Any:
+    return msgspec.to_builtins(local_time.place(zone, source, at))
+
+
+def merged(base: Any, more: Any) -> Any:
+    """Mappings are merged, anything else is replaced."""
+    if isinstance(base, dict) and isinstance(more, dict):
+        return {**base, **{key: merged(base.get(key), value) for key, value in more.items()}}
+    return more
+
+
+INSTANTS = {"at", "consulted_at", "listed_at", "collected_at", "expires_at", "withdrawn_at", "voided_at", "confirmed_at",
+          "requested_at", "entered_at", "proved_at"}  # fmt: skip
+_DAYS_BEFORE = re.compile(r"-(\d+)d")
+
+
+def _instants(value: Any, at: int) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _instant(each, at) if key in INSTANTS and isinstance(each, str) else _instants(each, at)
+            for key, each in value.items()
+        }
+    return [_instants(each, at) for each in value] if isinstance(value, list) else value
+
+
+def _instant(text: str, at: int) -> int:
+    days = _DAYS_BEFORE.fullmatch(text)
+    return at - int(days[1]) * DAY if days else instant(text)

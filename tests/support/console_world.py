@@ -1,0 +1,133 @@
+"""A gate to be looked at: two controllers, campaigns with and without proof of their caller IDs, lists, requests of people,
+and calls that are asked about. Its clock goes on from `NOW`."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+from aiohttp import ClientSession
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.core.model import DAY, SECOND
+from dialgate.interfaces import http_application
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, World
+
+AGENT, SUPERVISOR, OFFICER, STRANGER = "key-agent", "key-supervisor", "key-officer", "key-of-beta"
+LANDLINE, BARE = "+390245678901", "+390245678902"
+MARKUP = "<img src=x onerror=alert(1)>"
+NUMBERS = [f"+3906123457{at:02}" for at in range(40)]
+CAMPAIGNS = [
+    {"id": "acme-mobile", "purpose": "sale", "sector": "telecommunications", "call_type": "agent"},
+    {"id": "acme-survey", "purpose": "statistics", "call_type": "automated"},
+]
+BETA = {
+    "id": "beta",
+    "name": "Beta S.r.l.",
+    "country": "IT",
+    "campaigns": [
+        {
+            "id": "beta-loans",
+            "purpose": "sale",
+            "sector": "banking",
+            "call_type": "agent",
+            "caller_ids": ["+390844999999"],
+            "trunk_country": "IT",
+            "dial_region": "IT",
+        }
+    ],
+}
+
+
+class Going(Hand):
+    """A hand that goes on by itself, from where it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = time.monotonic()
+
+    def __call__(self) -> int:
+        return self.at + int((time.monotonic() - self._begun) * SECOND)
+
+
+def clients() -> list[dict[str, Any]]:
+    agent = ("simulate", "revoke")
+    supervisor = (*agent, "watch", "lists")
+    officer = (*supervisor, "read", "subjects")
+    return [
+        world.client("tests", world.KEY, *world.SCOPES, "subjects"),
+        world.client("agent-7", AGENT, *agent),
+        world.client("supervisor-2", SUPERVISOR, *supervisor),
+        world.client("dpo", OFFICER, *officer) | {"controllers": ["acme", "beta"]},
+        world.client("beta", STRANGER, "check", *officer) | {"controllers": ["beta"]},
+    ]
+
+
+def write_controllers(folder: Path) -> None:
+    """The example's controller with more campaigns, and another."""
+    path = folder / "controllers" / "acme.yaml"
+    acme = yaml.safe_load(path.read_text())
+    shared = {"trunk_country": "IT", "dial_region": "IT"}
+    numbers = ([CALLER, LANDLINE], [BARE])
+    acme["campaigns"] += [
+        {**each, **shared, "caller_ids": shown} for each, shown in zip(CAMPAIGNS, numbers, strict=True)
+    ]
+    path.write_text(yaml.safe_dump(acme))
+    (folder / "controllers" / "beta.yaml").write_text(yaml.safe_dump(BETA))
+
+
+@asynccontextmanager
+async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
+    path = world.write_folder(folder, **{"clients": clients(), "store_patience": 5, **changes})
+    write_controllers(folder)
+    config = loader.load(path)
+    clear = {CLEAR: False, LISTED: True, **dict.fromkeys(NUMBERS, False)}
+    world.publish_answers(config.data, clear, NOW - 3 * DAY)
+    hand, registry = Going(), CollectorRegistry()
+    app = await App.open(config, registry=registry, clock=hand)
+    runner = await http_application.start(app, registry)
+    port = runner.addresses[0][1]
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+        made = World(folder=folder, app=app, registry=registry, hand=hand, port=port, client=session)
+        try:
+            await furnish(made)
+            yield made
+        finally:
+            await runner.cleanup()
+            await app.close()
+
+
+async def furnish(made: World) -> None:
+    """A list, a caller ID that will soon need another proof, and requests of people."""
+    rows = {**world.LIST, "numbers": [CLEAR, LISTED, *NUMBERS]}
+    await post(made, "/v1/lists", {**rows, "campaigns": ["acme-fibre", "acme-mobile"]})
+    proof = {"caller_id": LANDLINE, "kind": "probe", "evidence": "probe", "at": "2026-10-29T10:00:00+01:00"}
+    await post(made, "/v1/caller-ids/proofs", proof)
+    for kind, received in (("access", "2026-10-28T09:00:00+01:00"), ("erasure", "2026-11-12T09:00:00+01:00")):
+        body = {
+            "kind": kind,
+            "identified": "code read back on a call",
+            "channel": "pec",
+            "received_at": received,
+        }
+        await post(made, f"/v1/subjects/{quote(CLEAR)}/requests", body)
+    await made.app.tick()
+
+
+async def post(made: World, path: str, body: dict[str, Any]) -> None:
+    async with made.client.post(path, json=body) as answer:
+        assert answer.status in {200, 201, 204}, await answer.text()
+
+
+async def check(made: World, to: str, campaign: str = "acme-fibre", from_: str = CALLER) -> dict[str, Any]:
+    asked = {"to": to, "from": from_, "campaign": campaign}
+    async with made.client.post("/v1/check", json=asked) as answer:
+        told: dict[str, Any] = await answer.json()
+        return told

@@ -1,0 +1,206 @@
+"""Decision tables: every combination of some axes, each answered by exactly one row of `tests/cases/grid/*.yaml`.
+
+A table names its axes and their words; `words.yaml` says which facts a word stands for, and a table may add words of its own. A row
+lists, for some axes, the words that it answers for (an axis that it does not name: all of them), the answer (`allow`, or the reason
+codes of the denial) and the law that says so. On an axis of instants, a row may say `from` and `until` instead: days in Italy, both
+included. The answers are read from the law and written by hand.
+"""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import yaml
+from msgspec import Struct
+
+from dialgate.core.decision import decide
+from dialgate.core.law import Law
+from dialgate.core.local_time import day_in
+from dialgate.core.model import Decision, Facts
+from tests.support import casebook
+
+FOLDER = casebook.FOLDER / "grid"
+WORDS = FOLDER / "words.yaml"
+_NOT_AXES = {"from", "until", "answer", "law"}
+
+Axes = dict[str, dict[str, Any]]
+
+
+class GridError(ValueError):
+    """A table that has no answer or more than one for a combination, or contains an unknown word."""
+
+
+class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`axes`: axis to word to facts. `usual`: the word of each axis that a table does not mention."""
+
+    axes: Axes
+    usual: dict[str, str]
+
+    def replaced(self, own: Axes) -> "Words":
+        """Return these words, with those of one table for the axes that it defines itself."""
+        return Words(axes={**self.axes, **own}, usual=self.usual)
+
+    def facts(self, axis: str, word: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.axes[axis][word]
+        except KeyError:
+            raise GridError(f"{axis}: {word!r} is unknown; add it to words.yaml") from None
+        return found
+
+
+class Question(Struct, frozen=True, kw_only=True, dict=True):
+    """One combination. `data`: its facts as YAML gives them."""
+
+    words: dict[str, str]
+    data: dict[str, Any]
+
+    @cached_property
+    def facts(self) -> Facts:
+        return casebook.build_facts(self.data, self.data["at"], casebook.law_of("IT"))
+
+    @property
+    def day(self) -> date:
+        return day_in(casebook.law_of("IT").zone, casebook.instant(self.data["at"]))
+
+    def __str__(self) -> str:
+        return ", ".join(self.words.values())
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """`answer`: the reason codes, none for an allow."""
+
+    file: str
+    table: str
+    text: str
+    answer: frozenset[str]
+    law: str
+    questions: tuple[Question, ...]
+
+    def differences(self, law: Law) -> Iterator[str]:
+        """Yield each combination that is decided differently under `law`."""
+        for question in self.questions:
+            decision = decide(question.facts, law)
+            reasons = _reasons(decision)
+            if reasons != self.answer or decision.allow != (not self.answer):
+                yield f"{question}: {_text(reasons)}, not {_text(self.answer)} [{self.law}]"
+
+    def unlawful_allows(self, law: Law) -> Iterator[Question]:
+        """Yield each combination that the row denies and `law` allows."""
+        if self.answer:
+            yield from (question for question in self.questions if decide(question.facts, law).allow)
+
+
+def _reasons(decision: Decision) -> frozenset[str]:
+    return frozenset(reason.code for reason in decision.reasons)
+
+
+def _text(reasons: Iterable[str]) -> str:
+    return " + ".join(sorted(reasons)) or "allow"
+
+
+def read_words() -> Words:
+    data = _load(WORDS.read_text("utf-8"))
+    return Words(axes=data["axes"], usual=data["usual"])
+
+
+def read_rows() -> Iterator[Row]:
+    """Yield the rows of every table of every file."""
+    words = read_words()
+    for path in sorted(FOLDER.glob("*.yaml")):
+        if path != WORDS:
+            for table in _load(path.read_text("utf-8")):
+                yield from table_rows(path.stem, table, words)
+
+
+def _load(text: str) -> Any:
+    # The same as `safe_load`, several times as fast.
+    return casebook._plain(yaml.load(text, Loader=yaml.CSafeLoader))
+
+
+def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
+    """Build one table's rows. Raises `GridError` with every combination that has no row or several."""
+    where = f"{file}: {table['table']}"
+    words = words.replaced(table.get("words", {}))
+    axes = {axis: _words_of(axis, named, words) for axis, named in table["axes"].items()}
+    questions = [
+        _question(dict(zip(axes, combination, strict=True)), table.get("given", {}), words)
+        for combination in itertools.product(*axes.values())
+    ]
+    answered: defaultdict[int, list[Question]] = defaultdict(list)
+    problems, times = [], Counter[str]()
+    for place, row in enumerate(table["rows"]):
+        problems += [f"{_row_text(row)}: {problem}" for problem in _row_problems(row, axes)]
+        answered[place] = [question for question in questions if _is_answered(question, row)]
+        times.update(map(str, answered[place]))
+        if not answered[place]:
+            problems.append(f"{_row_text(row)}: answers nothing")
+    problems += [
+        f"{question}: {times[str(question)]} rows" for question in questions if times[str(question)] != 1
+    ]
+    if problems:
+        raise GridError("\n  ".join([where, *problems]))
+    return [
+        Row(
+            file=file,
+            table=table["table"],
+            text=_row_text(row),
+            answer=frozenset(_list(row["answer"])) - {"allow"},
+            law=row.get("law", table.get("law", "")),
+            questions=tuple(answered[place]),
+        )
+        for place, row in enumerate(table["rows"])
+    ]
+
+
+def _words_of(axis: str, named: Any, words: Words) -> list[str]:
+    """`all` stands for every word of the axis, so that a new one needs an answer in each such table."""
+    if named == "all":
+        return list(words.axes[axis])
+    for word in named:
+        words.facts(axis, word)
+    return list(named)
+
+
+def _question(chosen: dict[str, str], given: dict[str, str], words: Words) -> Question:
+    complete = {**words.usual, **given, **chosen}
+    data: dict[str, Any] = casebook.BASE
+    for axis in words.axes:
+        if axis in complete:
+            data = casebook.merged(data, words.facts(axis, complete.pop(axis)))
+    if complete:
+        raise GridError(f"{', '.join(complete)}: unknown axis; add it to words.yaml")
+    return Question(words=chosen, data=data)
+
+
+def _row_problems(row: dict[str, Any], axes: dict[str, list[str]]) -> Iterator[str]:
+    for axis in row.keys() - _NOT_AXES:
+        unknown = set(_list(row[axis])) - set(axes.get(axis, ()))
+        if axis not in axes:
+            yield f"{axis!r} is no axis of the table; quote a text that contains a comma"
+        elif unknown:
+            yield f"{axis}: {', '.join(map(repr, unknown))} not among the words of the table's axis"
+    if "answer" not in row or not _list(row["answer"]):
+        yield "no answer"
+
+
+def _is_answered(question: Question, row: dict[str, Any]) -> bool:
+    begins, ends = row.get("from", "0001-01-01"), row.get("until", "9999-12-31")
+    return begins <= question.day.isoformat() <= ends and all(
+        question.words.get(axis) in _list(named) for axis, named in row.items() if axis not in _NOT_AXES
+    )
+
+
+def _row_text(row: dict[str, Any]) -> str:
+    asked = [
+        f"{axis} {named}" if axis in _NOT_AXES else "/".join(_list(named))
+        for axis, named in row.items()
+        if axis not in {"answer", "law"}
+    ]
+    return f"{', '.join(asked) or 'always'} -> {' + '.join(_list(row.get('answer', '?')))}"
+
+
+def _list(value: Any) -> list[str]:
+    return list(map(str, value if isinstance(value, list) else [value]))

@@ -1,0 +1,350 @@
+"""A real Kamailio with the shipped configuration, between a dialer and trunks that speak raw SIP over UDP.
+
+The dialer is 127.0.0.2, the trunks are 127.0.0.3 and 127.0.0.4, a stranger is 127.0.0.5. A trunk keeps every request that
+reached it, whatever it was: it is the witness."""
+
+import asyncio
+import os
+import re
+import signal
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from pathlib import Path
+from socket import SOCK_DGRAM
+from typing import TypeVar
+
+from msgspec import Struct
+
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
+from tests.bench import kamailio
+from tests.bench.kamailio import Site
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.world import CALLER, CLEAR, KEY
+
+SHIPPED = ROOT / "deploy" / "kamailio"
+DIALER, TRUNK, SECOND, STRANGER, PROXY = (f"127.0.0.{last}" for last in (2, 3, 4, 5, 6))
+DOMAIN = "gate.example"
+COMPACT = {"v": "Via", "f": "From", "t": "To", "i": "Call-ID", "m": "Contact", "l": "Content-Length"}
+_names = count(1)
+_Bound = TypeVar("_Bound", bound="Endpoint")
+
+
+class Message(Struct):
+    """As it arrived. `headers` are in order, with their names as written, compact ones in full."""
+
+    raw: bytes
+    first: str
+    headers: list[tuple[str, str]]
+    body: str = ""
+
+    def all(self, name: str) -> list[str]:
+        return [value for each, value in self.headers if each.lower() == name.lower()]
+
+    def get(self, name: str) -> str:
+        return next(iter(self.all(name)), "")
+
+    @property
+    def method(self) -> str:
+        return self.first.split(" ")[0]
+
+    @property
+    def uri(self) -> str:
+        return self.first.split(" ")[1]
+
+    @property
+    def status(self) -> int:
+        return int(self.first.split(" ")[1]) if self.first.startswith("SIP/2.0") else 0
+
+    @property
+    def is_new_call(self) -> bool:
+        return self.method == "INVITE" and "tag=" not in self.get("To")
+
+
+def read(raw: bytes) -> Message:
+    head, _, body = raw.decode("utf-8", "replace").partition("\r\n\r\n")
+    first, *lines = re.sub(r"\r\n[ \t]+", " ", head).split("\r\n")
+    pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    return Message(raw, first, [(COMPACT.get(name.lower(), name), value) for name, value in pairs], body)
+
+
+def user_of(value: str) -> str:
+    """The user of the first URI in it."""
+    found = re.search(r"(?:sips?|tel):([^@>;]*)", value)
+    return found[1] if found else ""
+
+
+class Endpoint(asyncio.DatagramProtocol):
+    """A UDP port that keeps what reached it."""
+
+    def __init__(self) -> None:
+        self.kept: list[Message] = []
+        self._news = asyncio.Condition()
+        self.transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override] # of UDP
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if not data.strip():
+            return
+        message = read(data)
+        self.kept.append(message)
+        self.arrived(message, addr)
+        asyncio.get_running_loop().create_task(self._tell())
+
+    def arrived(self, message: Message, addr: tuple[str, int]) -> None:
+        """Answers."""
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.transport.get_extra_info("sockname")
+        return host, port
+
+    def reply(self, asked: Message, status: str) -> bytes:
+        host, port = self.address
+        copied = "".join(
+            f"{name}: {value}\r\n"
+            for name, value in asked.headers
+            if name.lower() in {"via", "from", "call-id", "cseq", "record-route"}
+        )
+        to = asked.get("To")
+        tag = "" if "tag=" in to or status.startswith("100") else ";tag=trunk"
+        more = f"Contact: <sip:line-7@{host}:{port}>\r\n"
+        if status.startswith("3"):
+            more = "Contact: <sip:+390699999999@127.0.0.3>\r\n"
+        return f"SIP/2.0 {status}\r\n{copied}To: {to}{tag}\r\n{more}Content-Length: 0\r\n\r\n".encode()
+
+    async def until(self, wanted: Callable[[Message], bool], seconds: float = 6) -> Message:
+        """The first kept message that is wanted, now or once it arrives."""
+        async with asyncio.timeout(seconds), self._news:
+            while True:
+                for message in self.kept:
+                    if wanted(message):
+                        return message
+                await self._news.wait()
+
+
+class Trunk(Endpoint):
+    """Says to each new INVITE what `says` holds, and to the rest 200. An ACK, and what `says` leaves empty, gets nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: list[str] = ["200 OK"]
+
+    def arrived(self, message: Message, addr: tuple[str, int]) -> None:
+        if message.status or message.method == "ACK":
+            return
+        loop = asyncio.get_running_loop()
+        for at, status in enumerate(self.says if message.method == "INVITE" else ["200 OK"]):
+            loop.call_later(0.1 * at, self.transport.sendto, self.reply(message, status), addr)
+        if message.method == "CANCEL":
+            for each in self.kept:
+                if each.method == "INVITE" and each.get("Call-ID") == message.get("Call-ID"):
+                    self.transport.sendto(self.reply(each, "487 Request Terminated"), addr)
+
+    @property
+    def invites(self) -> list[Message]:
+        """Each once, however often it was sent."""
+        found = {each.raw: each for each in self.kept if each.method == "INVITE"}
+        return list(found.values())
+
+
+class Dialer(Endpoint):
+    def __init__(self, proxy: tuple[str, int]) -> None:
+        super().__init__()
+        self.proxy = proxy
+
+    def send(self, raw: bytes | str) -> None:
+        self.transport.sendto(raw.encode() if isinstance(raw, str) else raw, self.proxy)
+
+    def invite(self, uri: str = "", method: str = "INVITE", more: str = "", **changes: str) -> "Request":
+        """`uri`: what stands before the `@` of the proxy, or a whole one. `changes`: headers in place of the usual."""
+        name = next(_names)
+        host, port = self.address
+        target = uri if ":" in uri else f"sip:{uri or CLEAR}@{self.proxy[0]}"
+        headers = {
+            "Via": f"SIP/2.0/UDP {host}:{port};branch=z9hG4bK-{name}-{os.getpid()}",
+            "Max-Forwards": "70",
+            "From": f'"Acme" <sip:{CALLER}@{host}>;tag=f{name}',
+            "To": f"<{target}>",
+            "Call-ID": f"c{name}@{host}",
+            "CSeq": f"1 {method}",
+            "Contact": f"<sip:agent@{host}:{port}>",
+            **{key.replace("_", "-"): value for key, value in changes.items()},
+        }
+        return Request(self, method, target, headers, more)
+
+    async def call(self, uri: str = "", **changes: str) -> Message:
+        """Sends an INVITE; its final answer, which is acknowledged."""
+        return await self.invite(uri, **changes).answered()
+
+
+class Request(Struct):
+    dialer: Dialer
+    method: str
+    uri: str
+    headers: dict[str, str]
+    more: str = ""
+    body: str = ""
+
+    def text(self) -> str:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return f"{self.method} {self.uri} SIP/2.0\r\n{lines}{self.more}Content-Length: {len(self.body)}\r\n\r\n{self.body}"
+
+    def send(self) -> "Request":
+        self.dialer.send(self.text())
+        return self
+
+    def heard(self, message: Message) -> bool:
+        return (
+            message.status > 0
+            and message.get("Call-ID") == self.headers["Call-ID"]
+            and message.get("CSeq") == self.headers["CSeq"]
+        )
+
+    async def final(self, seconds: float = 6) -> Message:
+        return await self.dialer.until(lambda each: self.heard(each) and each.status >= 200, seconds)
+
+    async def answered(self) -> Message:
+        self.send()
+        answer = await self.final()
+        self.dialer.send(self.within(answer, "ACK").text())
+        return answer
+
+    def within(self, answer: Message, method: str, *, cseq: int = 1, **changes: str) -> "Request":
+        """A request that follows an answer to this one: hop by hop after a refusal, else along the dialog's route."""
+        accepted = 200 <= answer.status < 300
+        headers = dict(self.headers) | {"To": answer.get("To"), "CSeq": f"{cseq} {method}"}
+        uri = self.uri
+        if accepted or method != "ACK":
+            headers["Via"] += f"-{method}{cseq}"
+            found = re.search(r"<([^>]+)>", answer.get("Contact"))
+            uri = found[1] if found else uri
+            headers["Route"] = ", ".join(reversed(answer.all("Record-Route")))
+        headers |= {key.replace("_", "-"): value for key, value in changes.items() if key != "uri"}
+        return Request(self.dialer, method, changes.get("uri", uri), {k: v for k, v in headers.items() if v})
+
+
+class Sip(Struct):
+    """`log`: what Kamailio wrote."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    operations: int
+    dialer: Dialer
+    stranger: Dialer
+    inbound: Dialer
+    trunks: list[Trunk]
+    data: Path
+    log: Path
+
+    @property
+    def trunk(self) -> Trunk:
+        return self.trunks[0]
+
+    @property
+    def at_the_trunks(self) -> list[Message]:
+        return [each for trunk in self.trunks for each in trunk.invites]
+
+    def allowed(self) -> dict[str, tuple[str, str]]:
+        """Number and caller ID of every allow in the log, by its id."""
+        keys = Keys.open(self.data / "keys.json")
+        return {
+            entry.id: (
+                keys.month(entry.at).unseal(entry.sealed).split(" ", 1)[0],
+                entry.facts.caller_id.number,
+            )
+            for _, entry in Reader(self.data / "log").entries()
+            if isinstance(entry, Record) and entry.decision.allow
+        }
+
+    def prove(self) -> None:
+        """Never an INVITE at a trunk without a matching allow in the log; each allow is used for one call."""
+        allowed = self.allowed()
+        calls: dict[str, str] = {}
+        for invite in self.at_the_trunks:
+            if not invite.is_new_call:
+                assert "tag=trunk" in invite.get("To"), invite.raw
+                assert user_of(invite.uri) == "line-7", invite.raw
+                continue
+            decision = invite.get("X-Dialgate-Decision")
+            to, shown = allowed[decision]
+            assert user_of(invite.uri) == to, invite.raw
+            assert user_of(invite.get("To")) == to, invite.raw
+            assert [user_of(each) for each in invite.all("From")] == [shown], invite.raw
+            assert [user_of(each) for each in invite.all("P-Asserted-Identity")] == [shown], invite.raw
+            assert b"699999999" not in invite.raw, invite.raw  # what a test smuggles
+            assert [user_of(each) for each in invite.all("Contact")] in ([], [shown]), invite.raw
+            assert calls.setdefault(decision, invite.get("Call-ID")) == invite.get("Call-ID")
+
+
+async def bound(stack: AsyncExitStack, made: _Bound, host: str) -> _Bound:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: made, (host, 0))
+    stack.callback(transport.close)
+    return made
+
+
+async def start(config: Path, log: Path) -> asyncio.subprocess.Process:
+    with log.open("ab") as out:
+        return await asyncio.create_subprocess_exec(
+            *kamailio.words(config), stdin=DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+@asynccontextmanager
+async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
+    """Kamailio in front of `gate` (http://host:port), ready. `more`: see `Site.values`; with WITH_ANNOUNCEMENT the second trunk is the
+    announcement server."""
+    port, operations = free_port(PROXY, SOCK_DGRAM), free_port()
+    proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
+    async with AsyncExitStack() as stack:
+        trunks = [await bound(stack, Trunk(), host) for host in (TRUNK, SECOND)]
+        dialer, stranger, inbound = [
+            await bound(stack, Dialer(proxy), host) for host in (DIALER, STRANGER, TRUNK)
+        ]
+        addresses = [f"{host}:{at}" for host, at in (trunk.address for trunk in trunks)]
+        announcing = "WITH_ANNOUNCEMENT" in more
+        site = Site(
+            sip=f"{PROXY}:{port}",
+            operations=operations,
+            gate=gate,
+            dialer=DIALER,
+            key=KEY,
+            trunks=tuple(addresses[:1] if announcing else addresses),
+            announcements=addresses[1] if announcing else "",
+            values={"OUR_DOMAIN": f'"{DOMAIN}"', "GATE_PATIENCE": "1000", "TRUNK_PATIENCE": "1500"} | more,
+        )
+        config = kamailio.configure(SHIPPED, folder / "sip", site)
+        made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)
+        try:
+            await ready(made)
+            yield made
+        finally:
+            await end(made.process)
+
+
+async def ready(made: Sip) -> None:
+    """Polls with OPTIONS, which it answers once it listens."""
+    async with asyncio.timeout(10):
+        while True:
+            assert made.process.returncode is None, made.log.read_text()[-2000:]
+            probe = made.dialer.invite(method="OPTIONS").send()
+            try:
+                await probe.final(0.1)
+            except TimeoutError:
+                continue
+            return

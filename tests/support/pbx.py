@@ -1,0 +1,85 @@
+"""A gate with its FastAGI door open on a free port, and an Asterisk to call it (dialgate.tools.conformance.asterisk)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from msgspec import Struct
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.config.configuration import Config
+from dialgate.interfaces.fastagi.server import FastAgi
+from dialgate.tools.conformance.asterisk import Channel, Temper, agi
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, KEY, SCOPES, World
+
+PBX = {
+    "name": "pbx",
+    "controllers": ["acme"],
+    "scopes": ["check", "revoke", "ledger"],
+    "sources": ["127.0.0.1/32", "::1/128"],
+}
+CAMPAIGN = "acme-fibre"
+
+
+class Pbx(Struct, frozen=True):
+    made: World
+    server: FastAgi
+    port: int
+
+    def channel(self, to: str = CLEAR, **changes: Any) -> Channel:
+        return Channel(extension=to, caller=CALLER, **changes)
+
+    async def checked(
+        self, to: str = CLEAR, *more: str, script: str = "check", temper: Temper | None = None, **changes: Any
+    ) -> Channel:
+        """The channel after `AGI(agi://…/check,to,from,campaign)`, which left an earlier decision behind."""
+        channel = self.channel(to, temper=temper or Temper(), **changes)
+        given = (to, CALLER, CAMPAIGN, *more) if script == "check" else (to, CALLER, *more)
+        await self.agi(channel, script, *given)
+        return channel
+
+    async def agi(self, channel: Channel, script: str, *arguments: str) -> str:
+        return await agi(channel, f"agi://127.0.0.1:{self.port}/{script}", *arguments)
+
+
+def told(channel: Channel) -> tuple[str, str]:
+    return channel.variables.get("DG_DECISION", ""), channel.variables.get("DG_REASON", "")
+
+
+@asynccontextmanager
+async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
+    """With one call list; changes to `fastagi` or other settings by name."""
+    written = {
+        "clients": [world.client("tests", KEY, *SCOPES), PBX],
+        "fastagi": {"port": 0, "deadline_seconds": 2, **changes.pop("fastagi", {})},
+        **changes,
+    }
+    async with world.running(folder, **written) as made:
+        await world.load_list(made)
+        server = FastAgi(made.app)
+        try:
+            yield Pbx(made, server, await server.start())
+        finally:
+            await server.close()
+
+
+def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
+    """The same, after `changes` to the client `pbx`."""
+    path = config.folder / "dialgate.yaml"
+    written = yaml.safe_load(path.read_text())
+    next(client for client in written["clients"] if client["name"] == "pbx").update(changes)
+    path.write_text(yaml.safe_dump(written))
+    return loader.load(path)
+
+
+def present(app: App, caller_id: str) -> None:
+    """Assign one more caller ID to the campaign."""
+    path = app.config.folder / "controllers" / "acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    written["campaigns"][0]["caller_ids"].append(caller_id)
+    path.write_text(yaml.safe_dump(written))
+    app.reload(loader.load(app.config.folder / "dialgate.yaml"))

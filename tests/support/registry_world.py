@@ -1,0 +1,136 @@
+"""A controller with a call list, a nightly job, and a simulated registry: everything in one folder, the clock a value."""
+
+import io
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from prometheus_client import CollectorRegistry
+
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
+from dialgate.core.model import RegistryAnswer
+from dialgate.crypto.keys import Keys
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import ListRequest
+from dialgate.lists.snapshot import Snapshot, SnapshotMissing
+from dialgate.observability.metrics import Metrics
+from dialgate.store.sqlite import SqliteStore
+from registry_sync import config as registries
+from registry_sync import job
+from registry_sync.alarms import Run, Summary
+from registry_sync.packages import Package, Shelf
+from registry_sync.simulator import Registry
+from tests.support.world import NOW, Hand, write_folder
+
+# By the simulator's arithmetic some of these are enrolled, most are not.
+NUMBERS = [f"+3906{12340000 + n}" for n in range(300)]
+ASKED: dict[str, Any] = {
+    "registry": "rpo",
+    "controller": "acme",
+    "source": {"kind": "folder", "outbox": "rpo/outbox", "inbox": "rpo/inbox", "settle_seconds": 0},
+    "submit_every_hours": 0,
+    "package_numbers": 100,
+}
+
+
+def still(_what: str, _size: int) -> Callable[[int], None]:
+    return lambda _done: None
+
+
+class Night:
+    """What an operator has, and a hand to turn the clock with."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder, self.hand = folder, Hand(NOW)
+        self.gate = write_folder(folder)
+        self.asked = ASKED | changes
+        self.path = folder / "registries.yaml"
+        self.configure()
+        self.registry = Registry(folder / "rpo")
+
+    def configure(self, **more: Any) -> None:
+        written = {"work": "data/registries", "textfile": "metrics.prom", "asked": [self.asked], **more}
+        self.path.write_text(yaml.safe_dump(written))
+        self.__dict__.pop("plan", None)
+
+    @cached_property
+    def plan(self) -> registries.Plan:
+        return registries.load(self.path)
+
+    async def run(self, *, dry: bool = False) -> Run:
+        return await job.run(self.plan, still, dry=dry, clock=self.hand)
+
+    async def part(self) -> Summary:
+        (part,) = (await self.run()).parts
+        return part
+
+    async def night(self) -> Summary:
+        """The registry answers what was submitted, and the job takes it in and goes on."""
+        self.registry.work()
+        return await self.part()
+
+    def packages(self) -> list[Package]:
+        return Shelf(self.plan.work, "rpo", "acme").all()
+
+    def says(self, number: str, controller: str = "acme", registry: str = "rpo") -> RegistryAnswer:
+        return self.say([number], controller, registry)[number]
+
+    def say(
+        self, numbers: Iterable[str], controller: str = "acme", registry: str = "rpo"
+    ) -> dict[str, RegistryAnswer]:
+        try:
+            opened = Snapshot.open(self.plan.snapshots)
+        except SnapshotMissing:
+            return {number: RegistryAnswer(registry=registry, answer="unknown") for number in numbers}
+        try:
+            return {number: opened.answer(registry, controller, int(number[1:])) for number in numbers}
+        finally:
+            opened.close()
+
+    def answers(self) -> dict[str, str]:
+        return {number: each.answer for number, each in self.say(NUMBERS).items()}
+
+    def published(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.plan.snapshots.glob("*.*[!k]")}
+
+    def metric(self, name: str, **labels: str) -> float:
+        text = (self.folder / "metrics.prom").read_text()
+        wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{name}{{{wanted}}}"))
+        return float(line.split()[-1])
+
+    def alarm(self, kind: str, registry: str = "rpo", controller: str = "acme") -> float:
+        return self.metric("registry_sync_alarm", alarm=kind, controller=controller, registry=registry)
+
+
+@asynccontextmanager
+async def registrar(config: Config) -> AsyncIterator[tuple[Registrar, Client]]:
+    config.data.mkdir(exist_ok=True)
+    store, keys = SqliteStore.open(config.data / "store.db"), Keys.open(config.data / "keys.json")
+    try:
+        made = Registrar(config, keys, store, Hand(NOW), Metrics(CollectorRegistry()))
+        yield made, Client(name="tests", controllers=tuple(config.controllers), scopes=())
+    finally:
+        await store.close()
+
+
+async def load_list(
+    night: Night, numbers: Iterable[str] = NUMBERS, name: str = "rome", **changes: Any
+) -> None:
+    fields: dict[str, Any] = {
+        "id": name,
+        "campaigns": ("acme-fibre",),
+        "basis": "directory",
+        "collected_by": "Acme",
+        "collected_on": "2026-10-01",
+    }
+    ask = msgspec.convert(fields | changes, ListRequest)
+    async with registrar(night.plan.gate) as (made, client):
+        await made.call_lists.load_list(
+            client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode())
+        )

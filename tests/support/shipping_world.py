@@ -1,0 +1,101 @@
+"""Logs of two workers in a data folder, signed to their ends, to be moved on; and a server that speaks S3."""
+
+import atexit
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from itertools import count
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import obstore
+from obstore.store import S3Store
+
+from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.log_signing import Signer
+from dialgate.decision_log import archive, chains, cover
+from dialgate.decision_log.archive.packing import pack
+from tests.support.ports import free_port
+from tests.support.sample_log import NOW, Said, write
+
+NUMBERS = [f"+39061234{at:04}" for at in range(40)]
+WORKERS = (1, 2)
+ACCESS = {"access_key_id": "tests", "secret_access_key": "secret"}
+_buckets = count(1)
+
+
+def written(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool = True) -> Path:
+    """So many decisions more, in segments of 25,000 bytes, and a checkpoint at the end of each and of all. The folder."""
+    data.mkdir(mode=0o700, exist_ok=True)
+    folder, keys = chains.folder(data, worker), Keys.open(data / "keys.json", worker)
+    said = [Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0) for at in range(decisions)]
+    write(folder, keys, said, segment_bytes=25_000)
+    cover(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
+    if packed:
+        for segment in archive.due(folder, NOW + HOUR):
+            pack(segment)
+    return folder
+
+
+def both(data: Path, decisions: int = 120, *, packed: bool = True) -> list[Path]:
+    return [written(data, decisions, worker=worker, packed=packed) for worker in WORKERS]
+
+
+def closed(folder: Path) -> list[Path]:
+    return [path for _, path in archive.segments(folder)][:-1]
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@cache
+def s3() -> str:
+    """The address of a server of object storage. It ends with this process."""
+    port, folder = free_port(), tempfile.mkdtemp(prefix="s3-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (Path(folder) / "said").open("w") as said:
+        process = subprocess.Popen(words, stdout=said, stderr=said)
+    atexit.register(process.wait)
+    atexit.register(process.kill)
+    while True:
+        assert process.poll() is None, (Path(folder) / "said").read_text()
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/", timeout=1):
+                return f"http://127.0.0.1:{port}"
+        except (URLError, OSError):
+            continue
+
+
+def bucket() -> str:
+    """A new one of that server."""
+    name = f"bucket-{next(_buckets)}-{free_port()}"
+    with urlopen(Request(f"{s3()}/{name}", method="PUT"), timeout=5):
+        return name
+
+
+def store(name: str) -> S3Store:
+    return S3Store(
+        name,
+        endpoint=s3(),
+        region="eu-south-1",
+        client_options={"allow_http": True},
+        access_key_id=ACCESS["access_key_id"],
+        secret_access_key=ACCESS["secret_access_key"],
+    )
+
+
+def fetched(name: str, to: Path) -> Path:
+    """All of a bucket, as `aws s3 sync` would bring it."""
+    own = store(name)
+    for listing in obstore.list(own):
+        for each in listing:
+            path = to / each["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(obstore.get(own, each["path"]).bytes()))
+    return to

@@ -1,0 +1,147 @@
+"""A gate with its SIP door open on a free port, and callers that say to it whatever they like."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+from msgspec import Struct
+from sipmessage import Message, Response
+
+from dialgate.core.model import DAY, OutcomeRecord
+from dialgate.decision_log.records import Reader, Record
+from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.sip.transactions import Timers
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, KEY, LIST, LISTED, NOW, SCOPES, World
+
+SBC = {"name": "sbc", "controllers": ["acme"], "scopes": ["check"], "sources": ["127.0.0.1/32"]}
+TRUNK = {
+    "client": "sbc",
+    "campaign": "acme-fibre",
+    "contacts": ["sip:{number}@trunk.example:5080;transport=udp", "sip:{number}@[2001:db8::1]"],
+}
+MANY = [f"+3906123470{at:02}" for at in range(60)]  # as CLEAR is; each may be called five times
+_branches = count(1)
+
+
+class Sbc(asyncio.DatagramProtocol):
+    """A caller by UDP. `heard` holds what came, in order."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+        self.own = int(transport.get_extra_info("sockname")[1])
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - asyncio's signature
+        self.heard.put_nowait(data)
+
+    def say(self, data: bytes) -> None:
+        self.transport.sendto(data, ("127.0.0.1", self.port))
+
+    async def next(self) -> Response:
+        data = await asyncio.wait_for(self.heard.get(), 5)
+        told = Message.parse(data)  # somebody else's reading of what we write
+        assert isinstance(told, Response)
+        return told
+
+    async def final(self) -> Response:
+        while (told := await self.next()).code < 200:
+            continue
+        return told
+
+    def invite(self, **changes: str) -> bytes:
+        return invite(f"127.0.0.1:{self.own}", **changes)
+
+    async def asked(self, **changes: str) -> Response:
+        """The final answer, acknowledged."""
+        sent = self.invite(**changes)
+        self.say(sent)
+        told = await self.final()
+        if sent.startswith(b"INVITE"):
+            self.say(ack(sent, told))
+        return told
+
+
+def invite(sent_by: str, **changes: str) -> bytes:
+    """`changes`: to `uri`, to headers by their names with _ for -, where an empty one is left out, and `more` lines."""
+    at = next(_branches)
+    uri = changes.pop("uri", f"sip:{CLEAR}@gate.example;user=phone")
+    body = changes.pop("body", "")
+    more = changes.pop("more", "")
+    method = changes.pop("method", "INVITE")
+    fields = {
+        "via": f"SIP/2.0/UDP {sent_by};rport;branch=z9hG4bK-{at}",
+        "max_forwards": "70",
+        "from": f"<sip:{CALLER}@dialer.example>;tag=t{at}",
+        "to": f"<sip:{CLEAR}@gate.example>",
+        "call_id": f"call-{at}@dialer.example",
+        "cseq": f"1 {method}",
+        "contact": f"<sip:dialer@{sent_by}>",
+        "content_length": str(len(body)),
+    } | changes
+    lines = [f"{name.replace('_', '-').title()}: {value}" for name, value in fields.items() if value]
+    lines = [f"{method} {uri} SIP/2.0", *lines, *([more] if more else [])]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode("latin-1")
+
+
+def follow_up(sent: bytes, method: str) -> bytes:
+    """ACK or CANCEL of an INVITE, as the INVITE's sender makes it."""
+    text = sent.decode("latin-1").partition("\r\n\r\n")[0]
+    text = re.sub(r"^INVITE", method, text)
+    text = re.sub(r"(?im)^(cseq: \d+) INVITE", rf"\1 {method}", text)
+    return (re.sub(r"(?im)^content-length: \d+", "Content-Length: 0", text) + "\r\n\r\n").encode("latin-1")
+
+
+def ack(sent: bytes, told: Response) -> bytes:
+    text = follow_up(sent, "ACK").decode("latin-1")
+    return re.sub(r"(?im)^to: [^\r]*", lambda _: f"To: {told.headers['To']}", text).encode("latin-1")
+
+
+class Sips(Struct, frozen=True):
+    made: World
+    door: SipDoor
+    port: int
+
+    @asynccontextmanager
+    async def sbc(self) -> AsyncIterator[Sbc]:
+        loop = asyncio.get_running_loop()
+        transport, made = await loop.create_datagram_endpoint(lambda: Sbc(self.port), ("127.0.0.1", 0))
+        try:
+            yield made
+        finally:
+            transport.close()
+
+    def decisions(self) -> dict[str, Record]:
+        reader = Reader(self.made.app.config.data / "log")
+        return {each.id: each for _, each in reader.entries() if isinstance(each, Record)}
+
+    def outcomes(self) -> list[OutcomeRecord]:
+        return list(Reader(self.made.app.config.data / "log").outcomes())
+
+
+@asynccontextmanager
+async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) -> AsyncIterator[Sips]:
+    """With one call list. `changes`: to `sip`, to its `trunk`, to the client `sbc`, or to other settings by name."""
+    trunk = TRUNK | changes.pop("trunk", {})
+    written = {
+        "clients": [world.client("tests", KEY, *SCOPES), SBC | changes.pop("sbc", {})],
+        "sip": {"port": 0, "deadline_seconds": 2, "trunks": [trunk], **changes.pop("sip", {})},
+        **changes,
+    }
+    async with world.running(folder, **written) as made:
+        world.publish_answers(made.app.config.data, dict.fromkeys(MANY, False), NOW - DAY)
+        async with made.client.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED, *MANY]}) as answer:
+            assert answer.status == 201, await answer.text()
+        await made.app.tick()
+        door = SipDoor(made.app, timers)
+        try:
+            yield Sips(made, door, await door.start())
+        finally:
+            await door.close()

@@ -1,0 +1,220 @@
+"""A small world to test in: a folder with configuration and published registry answers, a gate on it, a real server.
+
+The clock is a value that the test turns: it stands on Tuesday 2026-11-24, 10:00 in Rome.
+"""
+
+import hashlib
+import ipaddress
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import yaml
+from aiohttp import ClientSession, ClientTimeout
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.interfaces import http_application
+from dialgate.lists.snapshot import Consultation
+from dialgate.runtime.instants import KeptInstants
+from registry_sync import publish
+from tests.support.paths import ROOT
+
+CONFIG = ROOT / "config"
+NOW: Instant = 1_795_510_800_000
+KEY = "key-of-the-tests"
+CALLER = "+390844123456"
+CLEAR = "+390612345678"  # on the list, and the registry said clear
+LISTED = "+390612345679"  # on the list, and the registry said listed
+CALL = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
+SCOPES = ("check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "metrics")
+
+
+class Hand:
+    """A clock's hand."""
+
+    def __init__(self, at: Instant = NOW) -> None:
+        self.at = at
+
+    def __call__(self) -> Instant:
+        return self.at
+
+
+class World(Struct):
+    """A gate that runs in a folder, its HTTP server, and a client of it that holds the key."""
+
+    folder: Path
+    app: App
+    registry: CollectorRegistry
+    hand: Hand
+    port: int
+    client: ClientSession
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
+    """A client of dialgate.yaml."""
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return {"name": name, "controllers": ["acme"], "scopes": list(scopes), "key_sha256": digest}
+
+
+def write_folder(folder: Path, **changes: Any) -> Path:
+    """The configuration of the example, with a key, and with `changes` to dialgate.yaml. Returns the file."""
+    shutil.copytree(CONFIG / "countries", folder / "countries")
+    shutil.copytree(CONFIG / "controllers", folder / "controllers")
+    written = {
+        "data": "data",
+        "listen": {"host": "127.0.0.1", "port": 0},
+        "clients": [client("tests", KEY, *SCOPES)],
+        **changes,
+    }
+    if store := written.get("store"):
+        written["store"] = with_url_file(folder / "store.url", store)
+    if stream := written.get("shipping", {}).get("stream"):
+        written["shipping"] = written["shipping"] | {"stream": with_url_file(folder / "stream.url", stream)}
+    path = folder / "dialgate.yaml"
+    path.write_text(yaml.safe_dump(written))
+    return path
+
+
+def confirm_clock(data: Path, at: Instant) -> None:
+    """As an operator does after the clock went on by more than a day, so that retention does not wait."""
+    KeptInstants(data).confirm(at, "tests", "time is an argument")
+
+
+def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a Redis, with its URL in a file if there is a password in it."""
+    if "@" not in settings.get("url", ""):
+        return settings
+    path.write_text(settings["url"])
+    others = {name: value for name, value in settings.items() if name != "url"}
+    return others | {"url_file": str(path)}
+
+
+def share_keys(first: Path, folder: Path) -> None:
+    """What a node that is to share the store of another begins with."""
+    (folder / "data").mkdir(exist_ok=True)
+    keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
+    shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
+    path = folder / "data/keys.json"
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(shared))
+
+
+def publish_answers(
+    data: Path, answers: Mapping[str, bool], at: Instant, *, controller: str = "acme"
+) -> None:
+    """As if the registry had been asked at `at` and had answered `listed` (true) or clear for each number."""
+    folder = data / "snapshots"
+    pairs = sorted((int(number.removeprefix("+")), listed) for number, listed in answers.items())
+    consultation = Consultation(
+        id=f"at-{at}",
+        submitted_at=at,
+        answered_at=at + HOUR,
+        imported_at=at + 2 * HOUR,
+        receipt="TICKET-1",
+        request_sha256="0" * 64,
+        answer_sha256="0" * 64,
+        lines=len(pairs),
+        listed=sum(listed for _, listed in pairs),
+        clear=sum(not listed for _, listed in pairs),
+    )
+    with publish.locked(folder):
+        merged = publish.merge(
+            publish.current(folder, "rpo", controller),
+            consultation,
+            np.array([number for number, _ in pairs], np.uint64),
+            np.array([listed for _, listed in pairs], np.bool_),
+        )
+        publish.publish(folder, merged, at + 2 * HOUR)
+
+
+LIST = {
+    "id": "rome",
+    "campaigns": ["acme-fibre"],
+    "basis": "directory",
+    "collected_by": "Acme",
+    "collected_on": "2026-10-01",
+    "numbers": [CLEAR, LISTED],
+}
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    hand: Hand | None = None,
+    prepare: Callable[[Path], None] = lambda _: None,
+    steady: Callable[[], float] = time.monotonic,
+    **changes: Any,
+) -> AsyncIterator[World]:
+    """A gate and its server, with registry answers of the day before; no call list is loaded yet. `prepare` may change
+    the folder of the configuration first. `steady`: the clock of durations."""
+    path = write_folder(folder, **changes)
+    prepare(folder)
+    config = loader.load(path)
+    publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
+    hand, registry = hand or Hand(), CollectorRegistry()
+    app = await App.open(config, registry=registry, clock=hand, steady=steady)
+    runner = await http_application.start(app, registry)
+    port = runner.addresses[0][1]
+    session = ClientSession(
+        f"http://127.0.0.1:{port}",
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=ClientTimeout(total=5),
+    )
+    try:
+        async with session:
+            yield World(folder=folder, app=app, registry=registry, hand=hand, port=port, client=session)
+    finally:
+        await runner.cleanup()
+        await app.close()
+
+
+async def load_list(world: World) -> None:
+    """Load `LIST`, and let the gate notice."""
+    async with world.client.post("/v1/lists", json=LIST) as answer:
+        assert answer.status == 201, await answer.text()
+    await world.app.tick()
+
+
+def write_certificate(folder: Path, days: int = 36_500) -> dict[str, str]:
+    """A pair for loopback, valid for so many days of 2026 and after. Returns the settings that name it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dialgate")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return {"tls_certificate": "cert.pem", "tls_key": "key.pem"}

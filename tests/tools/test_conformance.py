@@ -1,0 +1,590 @@
+"""The shipped configurations stay closed whatever the gate does, and the kit finds those that do not."""
+
+import asyncio
+import gc
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+import yaml
+from msgspec import Struct
+from typer.testing import CliRunner
+
+from dialgate.config.webhook_dialects import parse_profile, read
+from dialgate.interfaces.cli import main
+from dialgate.tools.conformance import dialplan, freeswitch, kit, vicidial
+from dialgate.tools.conformance.asterisk import Channel, agi
+from dialgate.tools.conformance.dialers import (
+    CALLER,
+    PLAYED,
+    TO,
+    Commanded,
+    Configured,
+    Dialer,
+    Python,
+    shipped,
+)
+from dialgate.tools.conformance.expressions import Unknown, evaluate
+from dialgate.tools.conformance.gates import TestCall as PlacedCall
+from dialgate.tools.conformance.gates import allow, frozen, mismatch, playing, silent
+from dialgate.tools.conformance.kit import CASES, MOVED, Case, Finding, cases_for
+from dialgate.tools.conformance.opensips import Invite, OpenSips
+from tests.support.paths import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+async def opened(dialer: Dialer, among: set[str] | None = None) -> set[str]:
+    """The cases, of all or of some, in which the dialer did what it must not. All at once: each has a gate of its own."""
+    cases = [case for case in cases_for(dialer) if among is None or case.name in among]
+    return {
+        found.case
+        for found in await asyncio.gather(*(finding(dialer, case) for case in cases))
+        if not found.ok
+    }
+
+
+async def finding(dialer: Dialer, case: Case) -> Finding:
+    """A call that is to get through is closed where the machine is too busy to answer in the dialer's time: it is placed again."""
+    for _ in range(3 if case.through else 1):
+        (found,) = [each async for each in kit.run(dialer, cases=[case])]
+        if found.ok:
+            break
+    return found
+
+
+async def test_every_shipped_configuration_and_our_client_are_closed() -> None:
+    dialers: list[Dialer] = [*(shipped(name, DEPLOY) for name in PLAYED), Python()]
+    found = await asyncio.gather(*(opened(dialer) for dialer in dialers))
+    assert list(zip([*PLAYED, "python"], found, strict=True)) == [
+        (name, set()) for name in (*PLAYED, "python")
+    ]
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_gate_that_ends_whatever_the_moment_keeps_no_caller(turns: int) -> None:
+    """Also one who was accepted and not served yet. An open socket that is forgotten is an error here."""
+
+    async def called() -> None:
+        async with playing(iter([silent])) as port:
+            caller = socket.create_connection(("127.0.0.1", port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        with caller:
+            caller.settimeout(20)
+            with suppress(ConnectionResetError):
+                assert caller.recv(1) == b""
+
+    asyncio.run(called())
+    gc.collect()
+
+
+class Lua(Struct, frozen=True):
+    """deploy/freeswitch/dialgate.lua in a real Lua, on a channel that has an earlier allow."""
+
+    folder: Path
+
+    async def place(self, port: int) -> str:
+        text = (DEPLOY / "freeswitch/dialgate.lua").read_text()
+        here = self.folder / f"at-{port}.lua"
+        here.write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
+        left = ("curl_response_code=200", "curl_response_data=allow")
+        words = (
+            "lua5.4",
+            str(ROOT / "tests/tools/freeswitch_session.lua"),
+            str(here),
+            "acme-fibre",
+            TO,
+            *left,
+        )
+        process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+        return (await process.communicate())[0].decode()
+
+
+async def test_the_lua_script_forbids_redirects_and_shows_the_caller_id(tmp_path: Path) -> None:
+    if not (shutil.which("lua5.4") and shutil.which("curl")):
+        pytest.skip("needs lua5.4 and curl")
+    async with playing(iter([allow])) as port:
+        dial_string = await Lua(tmp_path).place(port)
+    assert freeswitch.leg_variables(dial_string) == {
+        "outbound_redirect_fatal": "true",
+        "origination_privacy": "screen",
+        "origination_caller_id_number": CALLER,
+    }
+
+
+async def test_the_lua_script_is_closed(tmp_path: Path) -> None:
+    if not (shutil.which("lua5.4") and shutil.which("curl")):
+        pytest.skip("needs lua5.4 and curl")
+    assert await opened(Lua(tmp_path)) == set()
+
+
+SHIPPED = (DEPLOY / "asterisk/dialgate-agi.conf").read_text()
+CURL = (DEPLOY / "asterisk/dialgate-curl.conf").read_text()
+XML = (DEPLOY / "freeswitch/dialgate.xml").read_text()
+HTTAPI = (DEPLOY / "freeswitch/dialgate-httapi.xml").read_text()
+ENTRY = (DEPLOY / "vicidial/carrier-entry.conf").read_text()
+SIP = (DEPLOY / "opensips/dialgate.cfg").read_text()
+TEST = '${REGEX("^SUCCESS allow$" ${AGISTATUS} ${DG_DECISION})}'
+BEFORE = '$["${AGISTATUS}" = "SUCCESS" & "${DG_DECISION}" = "allow"]'
+LIMIT = "Set(TIMEOUT(absolute)=1.5)"
+SHOWN = "Set(CALLERID(pres)=allowed)"
+HELD = {"silent", "slow", "frozen"}
+DEAD = {"down", "early", "half", "nonsense", "error", "empty", "quote", "long"}
+URL = ('"http://127.0.0.1:8080/v1/check.txt?to=" + $(rU{rest.escape}) + "&from=" + $(fU{rest.escape})\n'
+       '        + "&campaign=acme-fibre&call_id=" + $(ci{rest.escape});')  # fmt: skip
+LITERAL = (
+    '"http://127.0.0.1:8080/v1/check.txt?to=$(rU{rest.escape})&from=$(fU{rest.escape})&campaign=acme-fibre";'
+)
+# Lines that people write, or that were shipped before, and the cases that find them.
+OPEN = [
+    ("asterisk", SHIPPED, TEST, BEFORE, {"quote", "long"}),
+    ("asterisk", SHIPPED, LIMIT, "NoOp()", HELD),
+    ("asterisk", SHIPPED, SHOWN, "NoOp()", {"allow", "stale"}),
+    ("asterisk", SHIPPED, ",60,i)", ",60)", {"moved"}),
+    ("asterisk-curl", CURL, SHOWN, "NoOp()", {"allow", "stale"}),
+    ("asterisk-curl", CURL, ",60,i)", ",60)", {"moved"}),
+    ("vicidial", ENTRY, TEST, BEFORE, {"quote", "long"}),
+    ("vicidial", ENTRY, LIMIT, "NoOp()", HELD),
+    ("vicidial", ENTRY, "Set(AGIEXITONHANGUP=yes)", "NoOp()", {"silent", "frozen"}),
+    ("vicidial", ENTRY, '${IF($["${DIALSTATUS}" = "DNC"]?34:42)}', "34", DEAD),
+    ("vicidial", ENTRY, 'REGEX("^number$" ${DG_CLASS})', 'REGEX("^.*$" ${DG_CLASS})', DEAD),
+    ("vicidial", ENTRY, "T,n,Hangup(42)", "T,n,Hangup(34)", {"silent", "slow", "frozen"}),
+    ("vicidial", ENTRY, SHOWN, "NoOp()", {"allow", "stale"}),
+    ("vicidial", ENTRY, ",Toi)", ",To)", {"moved"}),
+    ("opensips", SIP, URL, LITERAL, {"allow"}),
+    ("opensips", SIP, 'remove_hf("P-Asserted-Identity");', "", {"allow", "stale"}),
+    ("opensips", SIP, 'remove_hf("Privacy");', "", {"allow", "stale"}),
+    ("opensips", SIP, 'uac_replace_to("", "sip:$avp(dg_to)@trunk.example");', "", {"allow", "stale"}),
+    ("opensips", SIP, 't_on_failure("DIALGATE_FAILED");', "", {"moved"}),
+    ("opensips", SIP, '$avp(dg_answer) == "allow"', '$avp(dg_answer) != "deny"', {"nonsense", "empty", "quote"}),
+    ("asterisk", SHIPPED, TEST, '$["${AGISTATUS}" = "SUCCESS"]', {"deny", "early", "empty", "error", "half"}),
+    ("asterisk", SHIPPED, TEST, '$["${DG_DECISION}" != "deny"]', {"down", "early", "empty"}),
+    ("asterisk", SHIPPED, "1,Set(DG_DECISION=)", "1,NoOp(not cleared)", {"early", "empty"}),
+    ("asterisk-curl", CURL, "^allow$", "allow", {"nonsense"}),
+    ("asterisk-curl", CURL, "httptimeout)=0.3", "httptimeout)=4", {"slow"}),
+    ("freeswitch", XML, "^200 allow$", "allow", {"nonsense"}),
+    ("freeswitch", XML, "outbound_redirect_fatal=true", "x=y", {"moved"}),
+    ("freeswitch", XML, "origination_privacy=screen", "x=y", {"allow", "stale"}),
+    ("freeswitch", XML, "origination_caller_id_number", "x", {"allow", "stale"}),
+    ("freeswitch-httapi", HTTAPI, "outbound_redirect_fatal=true", "x=y", {"moved"}),
+]  # fmt: skip
+
+
+async def test_what_people_get_wrong_is_found() -> None:
+    wrong = []
+    for client, text, right, instead, found in OPEN:
+        assert right in text, right
+        dialer = Configured(PLAYED[client], text.replace(right, instead), PLAYED[client].context)
+        wrong.append(opened(dialer, found | {"allow"}))
+    assert await asyncio.gather(*wrong) == [found for *_, found in OPEN]
+
+
+@pytest.mark.parametrize("line", ["same => n,System(rm)", "same => n,Set(X=${SHELL(rm)})", "same => x"])
+async def test_what_the_emulator_does_not_know_is_no_pass(line: str) -> None:
+    text = SHIPPED.replace(" same => n,Set(AGIEXITONHANGUP=yes)", line)
+    with pytest.raises(Unknown):
+        await opened(Configured(PLAYED["asterisk"], text, "dialgate-out"), {"allow"})
+
+
+GLOBALS = "[globals]\nOUT=PJSIP/trunk ; ours\n"
+# What stands in the file beside the shipped context, and the step that is found.
+BESIDE = [
+    (
+        "[phones]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@trunk)",
+        "[phones] _X. step 1: Dial(PJSIP/${EXTEN}@trunk)",
+    ),
+    (
+        "[phones]\nexten => _X.,1,NoOp()\n same => n,dial(PJSIP/trunk/sip:${FILTER(0-9,${EXTEN:1})}@h,60)",
+        "step 2",
+    ),
+    ("[phones]\nexten => _X.,1,ExecIf($[${X} > 1]?Dial(SIP/trunk/${EXTEN}))", "ExecIf"),
+    ("[phones]\nexten => _X.,1,Dial(PJSIP/1001&PJSIP/${EXTEN}@trunk)", "PJSIP/1001&"),
+    ("[phones]\nexten => _X.,1,RetryDial(x,1,2,PJSIP/${EXTEN}@trunk)", "RetryDial"),
+    (GLOBALS + "[phones]\nexten => _X.,1,Dial(${OUT}/sip:${EXTEN}@h)", "${OUT}"),
+    (GLOBALS + "[phones]\nexten => _X.,1,Dial(${GLOBAL(OUT)}/sip:${EXTEN}@h)", "${GLOBAL(OUT)}"),
+    ("exten => 0,1,Dial(PJSIP/${DG_TO}@trunk)", "[dialgate-out] 0 step 1"),
+    ("[phones]\nexten => _1X.,1,Dial(PJSIP/${EXTEN})\n same => n,Dial(Local/${EXTEN}@trunk)", ""),
+    ("[phones]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@other)\n same => n,NoOp(PJSIP/1@trunk)", ""),
+]
+
+
+@pytest.mark.parametrize(("beside", "found"), BESIDE)
+async def test_another_dial_to_the_trunk_in_the_file_is_found(beside: str, found: str) -> None:
+    asterisk = Configured(PLAYED["asterisk"], f"{SHIPPED}\n{beside}\n", "dialgate-out")
+    (seen,) = [each async for each in kit.run(asterisk, cases=[cases_for(asterisk)[-1]])]
+    assert (seen.ok, found in seen.note) == (not found, True)
+    assert bool(seen.note) is bool(found)
+
+
+async def test_another_prefix_of_a_carrier_entry_is_found() -> None:
+    text = ENTRY + "exten => _8X.,1,Dial(PJSIP/${EXTEN:1}@CARRIER,,To)\n"
+    assert await opened(Configured(PLAYED["vicidial"], text, ""), {"another"}) == {"another"}
+
+
+NOWHERE = [
+    ("phones", "the file has no context [phones]; it has [dialgate-out]."),
+    (
+        "short",
+        "no pattern of the context [short] matches +390612345678, which the test calls; its patterns: _1XX.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("context", "problem"), NOWHERE)
+def test_a_context_that_the_call_cannot_begin_in_is_named(tmp_path: Path, context: str, problem: str) -> None:
+    text = f"[short]\nexten => _1XX,1,Hangup()\n{SHIPPED}" if context == "short" else SHIPPED
+    (tmp_path / "mine.conf").write_text(text)
+    words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", context, "--json"]
+    ran = CliRunner().invoke(main.app, words)
+    error = json.loads(ran.stderr or ran.stdout)["error"]
+    assert (ran.exit_code, error["code"], error["field"]) == (2, "conformance.unknown", "context")
+    assert problem in error["message"]
+
+
+async def test_a_held_call_is_explained_where_it_is_no_fault() -> None:
+    (drip,) = [case for case in CASES if case.may_hold]
+    found = await finding(shipped("asterisk", DEPLOY), drip)
+    assert found.ok
+    assert "Asterisk cannot end this" in found.note
+
+
+FREESWITCH = sorted((DEPLOY / "freeswitch").glob("dialgate*.xml"))
+
+
+# Seen with Asterisk 22.10.1 and 18.26.4.
+SUCCESS = '"SUCCESS" = "SUCCESS" & "%s" = "allow"'
+EXPRESSIONS = [
+    (SUCCESS % "allow", "1"), (SUCCESS % "deny", "0"), (SUCCESS % "", "0"), (SUCCESS % "a b", "0"),
+    (SUCCESS % '"', "1"), (SUCCESS % 'x" "', "1"), (SUCCESS % 'x" | "1', "1"), (SUCCESS % '"x', "1"),
+    (SUCCESS % '" = "allow', "0"), (SUCCESS % 'allow" & "', "0"), (SUCCESS % 'x" = "y" | "1', "0"),
+    (SUCCESS % "a:b", "0"), ('"SUCCESS" = "SUCCESS" & "aaaa', "1"), ('"FAILURE" = "SUCCESS" & """ = "allow"', "0"),
+    ('"a" = ', "0"), ('"a" = "a" &', "0"), ('"a" & & "b"', "0"), ('= "a"', ""), ('"a" "b"', '"a"'), ('""', '""'),
+    ('"a" = "b" | "c"', '"c"'), ('"a" != "b" & "c" = "c"', "1"), ('"a" = a', "0"), ("1 = 1 & 0", "0"),
+    ("10 > 9", "1"), ('"10" > "9"', "0"), ('"a" = "a" = "1"', "0"), ('"a" = "a" & "b" != "deny"', "1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "value"), EXPRESSIONS)
+def test_an_expression_has_the_value_that_asterisk_gives_it(expression: str, value: str) -> None:
+    assert evaluate(expression) == value
+
+
+@pytest.mark.parametrize("expression", ["1 + 1", '!"a"', '("a")'])
+def test_an_operator_that_the_emulator_does_not_know_is_no_value(expression: str) -> None:
+    with pytest.raises(Unknown):
+        evaluate(expression)
+
+
+ENDINGS = [
+    ({}, None, "held"),
+    ({}, 0.05, "held"),
+    ({"AGIEXITONHANGUP": "yes"}, None, "held"),
+    ({"AGIEXITONHANGUP": "yes"}, 0.05, "HANGUP"),
+]
+
+
+@pytest.mark.parametrize(("variables", "limit", "status"), ENDINGS)
+async def test_agi_waits_without_limit_unless_the_channel_ends_and_agi_with_it(
+    variables: dict[str, str], limit: float | None, status: str
+) -> None:
+    ends = asyncio.get_running_loop().time() + limit if limit else None
+    channel = Channel(extension=TO, variables=dict(variables), limit=ends)
+    found = "held"
+    async with frozen() as port:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                found = await agi(channel, f"agi://127.0.0.1:{port}/check")
+    assert found == status
+
+
+TO_FORM = "to=%2B390612345678&from=%2B390844123456"
+ASKED = [
+    (b"agi_request: x\nagi_arg_1: +390612345678\nagi_arg_2: +390844123456\n\n", ""),
+    (b"agi_request: x\nagi_arg_1: 390612345678\nagi_arg_2: 0844123456\n\n", ""),
+    (b"agi_request: x\nagi_arg_1: 612345678\nagi_arg_2: +390844123456\n\n", "about '612345678'"),
+    (b"agi_request: x\nagi_arg_1: +390612345678\nagi_arg_2: anonymous\n\n", "caller ID 'anonymous'"),
+    (b"agi_request: x\nagi_arg_1: +390844123456\nagi_arg_2: +390612345678\n\n", "about '+390844123456'"),
+    (b"agi_request: x\n\n", "about ''"),
+    (f"GET /v1/check.txt?{TO_FORM} HTTP/1.1\r\n\r\n".encode(), ""),
+    (b"GET /v1/check.txt?to=$(rU{rest.escape})&from=$(fU{rest.escape}) HTTP/1.1\r\n\r\n", "rest.escape"),
+    (b"GET /v1/check.txt?to=+390612345678&from=+390844123456 HTTP/1.1\r\n\r\n", ""),
+    (b"GET /v1/check.txt?to=%2B390612345678 HTTP/1.1\r\n\r\n", "caller ID ''"),
+    (f"POST /v1/check.form HTTP/1.1\r\n\r\n{TO_FORM}".encode(), ""),
+    (b'POST /v1/check HTTP/1.1\r\n\r\n{"to": "06 1234 5678", "from": "+390844123456"}', ""),
+    (b'POST /v1/check HTTP/1.1\r\n\r\n{"to": "+390612345679", "from": "+390844123456"}', "390612345679"),
+    ((b'POST /access/v1/evaluation HTTP/1.1\r\n\r\n{"resource": {"id": "+390612345678"}, '
+     b'"subject": {"properties": {"caller_id": "+390844123456"}}}'), ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("request_", "problem"), ASKED)
+def test_the_gate_of_the_kit_compares_the_numbers_with_those_of_the_call(
+    request_: bytes, problem: str
+) -> None:
+    found = mismatch(request_, PlacedCall(TO, CALLER))
+    assert problem in found if problem else found == ""
+
+
+def test_a_caller_id_that_the_kit_does_not_know_must_be_a_number() -> None:
+    request_ = b"GET /v1/check.txt?to=%2B390612345678&from={} HTTP/1.1\r\n\r\n"
+    assert mismatch(request_.replace(b"{}", b"0699"), PlacedCall(TO)) == ""
+    assert mismatch(request_.replace(b"&from={}", b""), PlacedCall(TO)) == ""
+    assert "is no number" in mismatch(request_.replace(b"{}", b"$fU"), PlacedCall(TO))
+
+
+# VICIdial SVN 3884, Enhanced Disconnect Logging 1 or 2.
+STATUSES = [
+    ("DNC", "34", "DNCCAR"), ("CONGESTION", "34", "ADCT"), ("CONGESTION", "42", ""), ("CONGESTION", "1", "ADC"),
+    ("CHANUNAVAIL", "21", "ADC"), ("DISCONNECT", "34", "ADCCAR"), ("ANSWER", "16", ""), ("", "42", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dial_status", "cause", "status"), STATUSES)
+def test_vicidial_reads_an_end_as_it_does(dial_status: str, cause: str, status: str) -> None:
+    assert vicidial.lead_status(dial_status, cause) == status
+
+
+CLASSES = [
+    ("number", "DNC", "34", "DNCCAR"), ("call", "CONGESTION", "42", ""), ("gate", "CONGESTION", "42", ""),
+    ("", "CONGESTION", "42", ""), ('\\"', "CONGESTION", "42", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason_class", "dial_status", "cause", "lead"), CLASSES)
+async def test_the_carrier_entry_stops_a_lead_only_where_the_number_is_bound(
+    reason_class: str, dial_status: str, cause: str, lead: str
+) -> None:
+    async def answers(_: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for name, value in (("DECISION", "deny"), ("CLASS", reason_class), ("DIALSTATUS", "DNC")):
+            line = f'SET VARIABLE {"DG_" if name != "DIALSTATUS" else ""}{name} "{value}"\n'
+            writer.write(line.encode())
+            await reader.readline()
+
+    channel = Channel(extension=f"9{TO[1:]}", caller=CALLER, caller_name="V7152252280000844707")
+    channel.variables |= {"CAMPCUST": "X", "CAMPDTO": "60"}
+    async with playing(iter([answers])) as port:
+        await dialplan.run(ENTRY.replace("127.0.0.1:4573", f"127.0.0.1:{port}"), "", channel)
+    found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
+    assert (*found, vicidial.lead_status(*found)) == (dial_status, cause, lead)
+
+
+@pytest.mark.parametrize(("value", "through"), [("0", 20), ("1", 1)])
+async def test_calls_that_arrive_together_at_opensips_all_reach_a_healthy_gate(
+    value: str, through: int
+) -> None:
+    """With `no_concurrent_connects` 97 of 100 got 480."""
+    calls = [Invite(uri=f"sip:{TO}@a", from_uri=f"sip:{CALLER}@a", to_uri=f"sip:{TO}@a") for _ in range(20)]
+    async with playing(repeat(allow)) as port:
+        text = SIP.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace(
+            'connects", 0)', f'connects", {value})'
+        )
+        switch = OpenSips(text)
+        await asyncio.gather(*(switch.call(call) for call in calls))
+    assert sum(call.left for call in calls) == through
+    assert {call.status for call in calls if not call.left} <= {480}
+
+
+@pytest.mark.parametrize("path", FREESWITCH, ids=[path.stem for path in FREESWITCH])
+def test_somebody_elses_reader_of_freeswitch_finds_nothing_amiss(path: Path) -> None:
+    for words in (("analyze",), ("lint", "--max-line-length", "400")):
+        program = [sys.executable, "-c", "from frslint import main; main()", *words, str(path)]
+        ran = subprocess.run(program, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+ASTERISK = sorted([*(DEPLOY / "asterisk").glob("*.conf"), DEPLOY / "vicidial" / "carrier-entry.conf"])
+
+
+def linted(folder: Path, text: str) -> list[str]:
+    """What asterisklint finds wrong, but for hints at another style. A carrier entry gets a context around it."""
+    path = folder / "extensions.conf"
+    context = "" if "[dialgate-out]" in text else "[default]\n"
+    path.write_text(f"[general]\n[globals]\n{context}{text}")
+    program = [
+        sys.executable,
+        str(Path(sys.executable).with_name("asterisklint")),
+        "dialplan-check",
+        str(path),
+    ]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    return [line for line in (ran.stdout + ran.stderr).splitlines() if " H_" not in line]
+
+
+@pytest.mark.parametrize("path", ASTERISK, ids=[path.stem for path in ASTERISK])
+def test_somebody_elses_reader_of_asterisk_finds_nothing_amiss(path: Path, tmp_path: Path) -> None:
+    assert linted(tmp_path, path.read_text("utf-8")) == []
+
+
+def test_what_asterisk_would_choke_on_is_found(tmp_path: Path) -> None:
+    spoiled = SHIPPED.replace("Hangup(21)", "Hangupp(21)", 1).replace("FILTER(", "FLITER(", 1)
+    assert len(linted(tmp_path, spoiled)) == 2
+
+
+LISTED = (DEPLOY / "README.md").read_text("utf-8")
+PAGES = sorted(DEPLOY / name for name in set(re.findall(r"\(([a-z-]+/README\.md)\)", LISTED)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.parent.name for page in PAGES])
+def test_every_page_tells_how_to_install_test_and_undo_and_names_what_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert {"Install", "Test", "What the agent sees", "Undo"} <= set(
+        re.findall("^## (.*)$", text, re.MULTILINE)
+    )
+    files = {path.name for path in page.parent.iterdir()}
+    assert files - {"README.md"} <= set(
+        re.findall(r"[\w.-]+\.(?:conf|xml|lua|cfg|list|json|conf\.xml)\b", text)
+    )
+
+
+# Facts that an administrator would miss, and the page that has them.
+SAID = [
+    ("asterisk", ("from_user", "send_pai=yes", "uri_pjsip", "redirect_method=user", "SIP/CARRIER/", "place-a-call.sh",
+                  "channel originate Local/$DIALGATE_TO@", "22.10.1", "18.26.4", "TIMEOUT(absolute)", "603")),
+    ("vicidial", ("DNCCAR", "not among the default", "at most 8 characters", "SIP/CARRIER/", "leading zero",
+                  "place-a-call.sh", "SVN 3884", "uri_pjsip", "ADCT")),
+    ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts by")),
+    ("kamailio", ("CHANUNAVAIL", "take 603", "6.0.1")),
+    ("hosted", ("time limit", "reason_class")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("folder", "said"), SAID)
+def test_a_page_says_what_an_administrator_would_miss(folder: str, said: tuple[str, ...]) -> None:
+    text = (DEPLOY / folder / "README.md").read_text("utf-8")
+    assert [each for each in said if each not in text and not re.search(each, text)] == []
+
+
+def test_every_folder_of_a_dialer_is_on_the_first_page() -> None:
+    pages = {path.parent.name for path in DEPLOY.glob("*/README.md")}
+    dialers = pages - {"systemd", "container", "kubernetes"}
+    assert {page.parent.name for page in PAGES} == dialers
+
+
+def test_the_genesys_action_sends_what_its_profile_reads() -> None:
+    action = json.loads((DEPLOY / "hosted/genesys-data-action.json").read_text())
+    sent = json.loads(re.sub(r"\$\{input\.(\w+)\}", r"\1", action["config"]["request"]["requestTemplate"]))
+    profile = parse_profile(yaml.safe_load((ROOT / "config/webhooks/genesys.yaml").read_text()))
+    assert read(profile, sent, {}) == {name: name for name in ("to", "from", "campaign", "call_id")}
+    told = action["contract"]["output"]["successSchema"]["properties"]
+    assert set(told) == set(profile.allow.body) == set(profile.deny.body)
+
+
+# ---- somebody's own dialer -------------------------------------------------------------------------------------------
+
+# Asks in the plainest way, and "places the call" by its exit code, or by an INVITE to a trunk.
+ASKS = """
+import os, socket, sys, urllib.request
+def allowed():
+    url = "http://127.0.0.1:%s/v1/check.txt?to=%%2B390612345678&from=%%2B390844123456" % os.environ["DIALGATE_PORT"]
+    try:
+        return urllib.request.urlopen(url, timeout=0.3).read() == b"allow"
+    except (OSError, ValueError):
+        return {on_fault}
+    except Exception:
+        return {on_fault}
+if not allowed():
+    sys.exit(1)
+if len(sys.argv) > 1:
+    invite = "INVITE sip:%s@x SIP/2.0\\r\\nVia: SIP/2.0/UDP x\\r\\nCall-ID: 1\\r\\n{headers}\\r\\n\\r\\n"
+    trunk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    trunk.settimeout(5)
+    trunk.sendto((invite % "{to}").encode(), ("127.0.0.1", int(sys.argv[1])))
+    answer = trunk.recv(2000).decode()
+    if answer.startswith("SIP/2.0 302 ") and {follows}:
+        to = answer.partition("Contact: <sip:")[2].partition("@")[0]
+        trunk.sendto((invite % to).encode(), ("127.0.0.1", int(sys.argv[1])))
+    else:
+        assert answer[8:11] in ("302", "603")
+"""
+
+
+def command(
+    folder: Path,
+    *,
+    on_fault: bool,
+    trunk: int | None = None,
+    invite: tuple[str, str] = (TO, f"From: <sip:{CALLER}@a>"),
+    follows: bool = False,
+) -> str:
+    script = folder / "dialer.py"
+    text = ASKS.replace("{on_fault}", str(on_fault)).replace("{follows}", str(follows))
+    script.write_text(text.replace("{to}", invite[0]).replace("{headers}", invite[1]))
+    return f"{sys.executable} {script}" + (f" {trunk}" if trunk else "")
+
+
+async def test_a_dialer_of_ones_own_is_judged_by_its_exit_code(tmp_path: Path) -> None:
+    assert await opened(Commanded(command(tmp_path, on_fault=False), 5)) == set()
+    wrong = {"down", "silent", "early", "error"}
+    assert await opened(Commanded(command(tmp_path, on_fault=True), 5), wrong) == wrong
+
+
+# Request URI and headers of an INVITE at the trunk, and the finding.
+SENT = [
+    ("+390612345678", "From: <sip:+390844123456@a>", ""),
+    ("0612345678", "From: <sip:trunk@a>\\r\\nP-Asserted-Identity: <sip:0844123456@a>", ""),
+    ("+390612345679", "From: <sip:+390844123456@a>", "+390612345679, which was not checked"),
+    ("+390612345678", "From: <sip:anonymous@anonymous.invalid>", "another caller ID"),
+    ("+390612345678", "From: <sip:+390844123456@a>\\r\\nPrivacy: id", "withheld"),
+    ("+390612345678", "From: <sip:+390699999999@a>", "another caller ID"),
+]
+
+
+@pytest.mark.parametrize(("to", "headers", "problem"), SENT)
+async def test_the_trunk_compares_number_and_caller_id(
+    tmp_path: Path, unused_udp_port: int, to: str, headers: str, problem: str
+) -> None:
+    words = command(tmp_path, on_fault=False, trunk=unused_udp_port, invite=(to, headers))
+    dialer = Commanded(words, 5, unused_udp_port, CALLER)
+    (found,) = [each async for each in kit.run(dialer, cases=CASES[:1])]
+    assert (found.ok, found.through) == (not problem, "INVITE")
+    assert problem in found.note
+
+
+@pytest.mark.parametrize("follows", [False, True])
+async def test_a_dialer_that_follows_a_redirect_is_found(
+    tmp_path: Path, unused_udp_port: int, follows: bool
+) -> None:
+    words = command(tmp_path, on_fault=False, trunk=unused_udp_port, follows=follows)
+    (found,) = [each async for each in kit.run(Commanded(words, 5, unused_udp_port), cases=[MOVED])]
+    assert (found.ok, "+390699999999" in found.note) == (not follows, follows)
+
+
+async def test_a_dialer_of_ones_own_is_judged_by_what_comes_out_at_its_trunk(
+    tmp_path: Path, unused_udp_port: int
+) -> None:
+    words = command(tmp_path, on_fault=False, trunk=unused_udp_port)
+    dialer = Commanded(words, 1.5, unused_udp_port)
+    through = [finding.case async for finding in kit.run(dialer, cases=CASES[:3]) if finding.through]
+    assert through == ["allow"]
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_each_case_and_ends_with_the_sum() -> None:
+    ran = CliRunner().invoke(main.app, ["conformance", "python", "--json"])
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert (ran.exit_code, [each["case"] for each in told]) == (0, [case.name for case in CASES])
+
+
+def test_an_open_dialplan_ends_the_command_with_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.conf").write_text("[out]\nexten => _X.,1,Dial(x)\nexten => _+X.,1,Dial(x)\n")
+    words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", "out"]
+    ran = CliRunner().invoke(main.app, words)
+    assert (ran.exit_code, ran.stdout.count("OPEN")) == (1, len(CASES) + 1)
+
+
+@pytest.mark.parametrize(
+    "words", [["nobody"], ["own"], ["asterisk", "--file", __file__], ["python", "--wait", "0"]]
+)
+def test_misuse_is_told_as_such(words: list[str]) -> None:
+    assert CliRunner().invoke(main.app, ["conformance", *words]).exit_code == 2

@@ -1,0 +1,157 @@
+"""The demonstration shows every reason that a gate gives which is well, and fires no alert.
+
+DIALGATE_WATCH sets for how many seconds; from a minute on the alert rules are those that are shipped, and not quickened.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dialgate.core.model import REASONS
+from dialgate.interfaces.cli import main
+from dialgate.tools.demo import FAULTS, DemoError, Wanted, build
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.prometheus_server import MACHINE, exporter, prometheus
+from tests.support.world import CONFIG, NOW
+
+WATCH = int(os.environ.get("DIALGATE_WATCH", "8"))
+QUICK = WATCH < 60
+NUMBERS, RATE = ("5000", "120") if QUICK else ("100000", "10")
+
+
+@asynccontextmanager
+async def demonstrated(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    words = (
+        "demo",
+        "--folder",
+        str(folder),
+        "--port",
+        str(port),
+        "--numbers",
+        NUMBERS,
+        "--rate",
+        RATE,
+        "--json",
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dialgate", *words, "--seconds", str(WATCH),
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def told(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    out, said = await process.communicate()
+    assert b"Traceback" not in said
+    assert process.returncode == 0
+    summary: dict[str, Any] = json.loads(out)
+    return summary
+
+
+async def begun(port: int, process: asyncio.subprocess.Process) -> None:
+    """Returns once the gate of the demonstration answers."""
+    while process.returncode is None:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.to_thread(signal.sigtimedwait, [], 0.1)
+    raise AssertionError("the demonstration ended before it began")
+
+
+async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> str:
+    """Return host and port of the gate's operations listener, from its service log."""
+    while process.returncode is None:
+        for line in (folder / "gate.log").read_text("utf-8").splitlines():
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("event") == "ready":
+                return str(event["operations"]).removeprefix("http://")
+        await asyncio.to_thread(signal.sigtimedwait, [], 0.1)
+    raise AssertionError("the demonstration ended before it was ready")
+
+
+async def test_every_reason_is_seen_and_no_alert_fires(tmp_path: Path) -> None:
+    port, folder = free_port(), tmp_path / "demo"
+    async with demonstrated(folder, port) as process, exporter(folder / "registry_sync.prom") as node:
+        assert process.stderr is not None
+        first = (await process.stderr.readline()).decode()
+        assert re.search(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", first)
+        await begun(port, process)
+        targets = {"dialgate": [await operations_of(folder, process)], "node": [node]}
+        async with prometheus(tmp_path / "prometheus", targets, quick=QUICK) as watcher:
+            summary = await told(process)
+            fired = await watcher.fired()
+            counted = await watcher.query("sum(max_over_time(dialgate_decisions_total[1d])) > 500")
+    assert summary["missing"] == []
+    assert set(summary["reasons"]) == REASONS.keys() - FAULTS
+    assert summary["errors"] == 0
+    assert counted
+    assert fired - (MACHINE if QUICK else set()) <= (
+        {"DialgateDown"} if QUICK else set()
+    )  # once it has ended
+    asked = ["report", "--config", str(folder / "dialgate.yaml"), "--controller", "acme", "--format", "json"]
+    found = await asyncio.to_thread(CliRunner().invoke, main.app, [*asked, "--month", month(folder)])
+    assert json.loads(found.stdout)["asked"] > 0
+
+
+def month(folder: Path) -> str:
+    """In which the demonstration ran."""
+    said = (folder / "gate.log").read_text("utf-8")
+    moment = re.search(r'"timestamp":"(\d{4}-\d{2})', said)
+    assert moment is not None
+    return moment[1]
+
+
+def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    wanted = Wanted(folder=tmp_path, countries=CONFIG / "countries", port=1)
+    with pytest.raises(DemoError, match="--folder"):
+        build(wanted, NOW, lambda _: None)
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
+    """Whoever opened the address would give the key to the other program."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        asked = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]
+        refused = CliRunner().invoke(main.app, asked)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(
+        f"demo.failed: port {port} on 127.0.0.1 cannot be used: Address already in use."
+    )
+    assert "--port" in refused.stderr
+    assert "key" not in refused.output
+    assert not (tmp_path / "demo").exists()
+
+
+def test_an_interrupt_during_loading_ends_it_without_an_error(tmp_path: Path) -> None:
+    words = ("demo", "--folder", str(tmp_path / "demo"), "--port", str(free_port()))
+    with subprocess.Popen(
+        [sys.executable, "-m", "dialgate", *words],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while "loading" not in process.stderr.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    assert (process.returncode, said.strip()) == (0, "ended before the gate was started")
