@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from dialgate import __version__
 from dialgate.cluster import membership
-from dialgate.cluster.list_replication import ListCopies
+from dialgate.cluster.list_replication import ListReplication
 from dialgate.cluster.membership import Roster
-from dialgate.cluster.peers import Called
+from dialgate.cluster.peer_questions import FindCall
 from dialgate.config import content_store
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
@@ -76,7 +76,9 @@ class App:
         self.roster = Roster(store, metrics)
         self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
         self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)
-        self._copies = ListCopies(config.data, store, self.subjects.peers, self.registrar.changed)
+        self._list_replication = ListReplication(
+            config.data, store, self.subjects.peers, self.registrar.changed
+        )
         self._observing = BackgroundWork(self.subjects.observe, ())
         self._presence = membership.presence(config, keys.log)
         # The node's workers share its list files; the first one copies them.
@@ -176,7 +178,7 @@ class App:
         await self.roster.tick(presence, self.config)
         await self._observing.run(patience, now)
         if self._is_first_worker and self._upkeep.lacking is not None:
-            self._copies.look(self._upkeep.lacking, now)
+            self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
 
@@ -204,7 +206,7 @@ class App:
         await self.gate.close()
         self.registrar.close_threads()
         await self.subjects.peers.close()
-        await self._copies.close()
+        await self._list_replication.close()
         await self._stops.close()
         await self._observing.close()
         await self.subjects.close()
@@ -217,4 +219,4 @@ class App:
     async def _find_call_on_peers(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and the called number of a decision that another gate took."""
         peers = self.subjects.peers
-        return next(iter(await peers.first(Called(decision), list[tuple[str, str]], within=_STOP)), None)
+        return next(iter(await peers.ask_for_first(FindCall(decision), within=_STOP)), None)

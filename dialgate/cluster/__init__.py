@@ -1,1 +1,1 @@
-"""Several gates on one store: who they are, what they ask each other, and the files they copy."""
+"""Several gates on one store: membership, questions to peers, replication of list files. Nothing here is on the path of a call."""

@@ -1,7 +1,7 @@
-"""Which gates share a store, and on what configuration and version; and which one does what only one of them should do.
+"""The gates that share a store: their configuration and version, and the leader of each task that only one of them may do.
 
-A node is outdated while another that lives has a configuration or a version that was first seen later. What belongs to the
-node alone (its name, its folders and ports, its own log) is no part of what is compared.
+A node is outdated while another live node has a configuration or version that was first seen later. The comparison leaves out what
+differs between nodes (name, folders, ports, log).
 """
 
 import asyncio
@@ -32,23 +32,23 @@ _log = structlog.get_logger(__name__)
 
 
 def shared_hash(config: Config) -> str:
-    """Of what every node must have alike, wherever its files lie."""
-    told = config.settings
-    settings = {name: getattr(told, name) for name in told.__struct_fields__ if name not in _OWN}
+    """Return a hash of the settings that must be the same on every node."""
+    every = structs.asdict(config.settings)
+    settings = {name: value for name, value in every.items() if name not in _OWN}
     return hashlib.sha256(_encode([settings, config.law_hash, config.controllers])).hexdigest()
 
 
 def problems(muster: Muster, now: Instant) -> dict[str, str]:
-    """In words, by node, what a person must look at."""
-    living = [each for each in muster.present if now - each.at < SILENT]
-    newest = {name: max((_seen(muster, each, name) for each in living), default=0) for name in _COMPARED}
+    """Return a description of the problem of each node that has one."""
+    live = [gate for gate in muster.present if now - gate.at < SILENT]
+    newest = {name: max((_seen(muster, gate, name) for gate in live), default=0) for name in _COMPARED}
     found = {}
-    for each in muster.present:
-        old = [name for name in _COMPARED if _seen(muster, each, name) < newest[name]]
-        if now - each.at >= SILENT:
-            found[each.node] = "silent"
+    for gate in muster.present:
+        old = [name for name in _COMPARED if _seen(muster, gate, name) < newest[name]]
+        if now - gate.at >= SILENT:
+            found[gate.node] = "silent"
         elif old:
-            found[each.node] = f"on an old {' and '.join(old)}"
+            found[gate.node] = f"on an old {' and '.join(old)}"
     return found
 
 
@@ -60,14 +60,14 @@ def _seen(muster: Muster, presence: Presence, name: str) -> Instant:
 
 
 def place(data: Path) -> str:
-    """Of a folder that no other machine has, nor another folder."""
-    found = data.stat()
-    told = f"{_BOOT.read_text('ascii')} {found.st_dev} {found.st_ino}"
-    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    """Return an identifier of a folder that differs between folders and between machines."""
+    stat = data.stat()
+    text = f"{_BOOT.read_text('ascii')} {stat.st_dev} {stat.st_ino}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def presence(config: Config, log: str) -> Presence:
-    """This process in the muster, at no instant yet; `log` is the name of its log."""
+    """Return this process's entry in the muster, its instant not set yet. `log`: the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,
@@ -80,8 +80,9 @@ def presence(config: Config, log: str) -> Presence:
 
 
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
-    """Of two gates whose logs have one name each takes the other's decisions for its own, and undoes the attempts they counted. One
-    that was killed is still on the list: whether it lives shows within two beats. Raises `StoreUnavailable`."""
+    """Refuse to start beside another gate with the same node or log name: each would take the other's decisions for its own and undo
+    their attempts. A killed gate is still in the muster, so wait two beats to see whether the other one is alive. Raises
+    `StoreUnavailable`."""
     if not isinstance(store, Shared):
         return
     before = _twins(await store.muster(), own, now)
@@ -90,21 +91,21 @@ async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     await asyncio.sleep(2 * _BEAT / SECOND)
     for node, twin in _twins(await store.muster(), own, now).items():
         if node in before and before[node].at != twin.at:
-            raise StoreUnavailable(_told(own, twin))
+            raise StoreUnavailable(_describe(own, twin))
 
 
 def _twins(muster: Muster, own: Presence, now: Instant) -> dict[str, Presence]:
-    """Who lives, or did just now, in another folder, and has this gate's name or its log's."""
+    """Return the gates seen recently, from another folder, with this gate's name or log name."""
     return {
-        each.node: each
-        for each in muster.present
-        if each.place not in {"", own.place}
-        and now - each.at < SILENT
-        and (each.log == own.log or each.gate == own.gate)
+        gate.node: gate
+        for gate in muster.present
+        if gate.place not in {"", own.place}
+        and now - gate.at < SILENT
+        and (gate.log == own.log or gate.gate == own.gate)
     }
 
 
-def _told(own: Presence, twin: Presence) -> str:
+def _describe(own: Presence, twin: Presence) -> str:
     if twin.log != own.log:
         return f"another gate at work has the name `{twin.node}`: give each a `node` of its own"
     return (
@@ -114,18 +115,18 @@ def _told(own: Presence, twin: Presence) -> str:
 
 
 class Roster:
-    """Of one gate. Where the store is its own there is nobody else, and it does everything."""
+    """One gate's view of the gates on its store. A gate on a store of its own leads every task."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store if isinstance(store, Shared) else None
         self._metrics = metrics
         self._due: Instant = 0
-        self._told = 0
+        self._reported = 0  # replicas beyond `replicas`
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
 
     async def tick(self, own: Presence, config: Config) -> None:
-        """Raises nothing: that the store is away is told elsewhere."""
+        """Note this gate in the muster and look at the others. Raises nothing: the store's readiness is reported elsewhere."""
         now = own.at
         if self._store is None or now < self._due:
             return
@@ -133,29 +134,27 @@ class Roster:
         own = self._own = structs.replace(own, config=shared_hash(config))
         try:
             muster = await self._store.muster(own)
-            self._unasked(await self._store.unasked())
+            self._report_replicas(await self._store.unasked())
         except StoreUnavailable:
             return
         self.problems = problems(muster, now)
-        self._metrics.nodes.set(sum(now - each.at < SILENT for each in muster.present))
-        self._metrics.nodes_outdated.set(sum(each.startswith("on ") for each in self.problems.values()))
+        self._metrics.nodes.set(sum(now - gate.at < SILENT for gate in muster.present))
+        self._metrics.nodes_outdated.set(sum(text.startswith("on ") for text in self.problems.values()))
 
-    def _unasked(self, replicas: int) -> None:
-        self._metrics.replicas_unasked.set(replicas)
-        if replicas > self._told:
-            _log.warning(
-                "the store has more replicas than `replicas` says; all are waited for", more=replicas
-            )
-        self._told = replicas
+    def _report_replicas(self, unasked: int) -> None:
+        self._metrics.replicas_unasked.set(unasked)
+        if unasked > self._reported:
+            _log.warning("the store has more replicas than `replicas` says; all are waited for", more=unasked)
+        self._reported = unasked
 
     async def leads(self, task: str) -> bool:
-        """Whether `task` is this gate's for the next seconds. Raises `StoreUnavailable`."""
+        """Return whether `task` is this gate's for the next seconds. Raises `StoreUnavailable`."""
         if self._store is None:
             return True
         return self._own is not None and await self._store.lead(task, self._own.node, _LEASE)
 
     async def leave(self) -> None:
-        """It ends as it should, and is missed by nobody."""
+        """Remove this gate from the muster: it has shut down."""
         if self._store is not None and self._own is not None:
             try:
                 await self._store.dismiss(self._own.node)

@@ -1,372 +1,236 @@
-"""What gates on one store ask each other: what each alone holds of a person, that a hold be kept by each, and a call list's file.
+"""Requests from one gate to the others that share its store: POST to `/peer`, both bodies sealed.
 
-A question is the body of a POST to `/peer` of another gate, and its answer the body that comes back. Both are sealed under a key
-that comes of those all the gates share (`Keys.peers`): a question for the one gate that it names, an answer for the one question that
-it answers. So who has not the keys asks nothing, is told nothing and can answer nothing, also where there is no TLS. `at` keeps a
-question that somebody took down from being asked again later, to see how long the answer is.
+The seal is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request opens only at the gate
+it names, and a response only for its own request. So an attacker without that file can read, ask and forge nothing, also over plain
+HTTP. A request is valid for five minutes, which limits its replay. Why it is not plain HTTPS:
+docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from itertools import chain
-from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic
 
 import msgspec
-from aiohttp import ClientError, ClientSession, ClientTimeout
-from msgspec import Meta, Struct
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
+from msgspec import Struct
 
-from dialgate.audit.lookups import Seen
-from dialgate.audit.number_history import Found, Position, Sees
-from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
+from dialgate.cluster.peer_questions import AnyQuestion, Question, T, answer_type
 from dialgate.config.configuration import Config
 from dialgate.core.model import MINUTE, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable, nonces
-from dialgate.ledger.schemas import HistoryEntry
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import Shared, Store, StoreUnavailable
 
 PATH: Final = "/peer"
-_SECONDS: Final = 20.0
-_LATE: Final = 5 * MINUTE
-_MOST: Final = 256 << 20  # bytes of an answer
-_LARGE: Final = 1 << 16  # bytes: opened and read beside the event loop
-
-_T = TypeVar("_T")
-
-
-class AboutNumber(Struct, frozen=True, kw_only=True, tag="decisions"):
-    """As `Inquiry.about`. Answered by `Decisions`."""
-
-    number: str
-    sees: Sees
-    before: Position | None = None
-    most: int | None = None
+_PATIENCE: Final = 20.0  # seconds
+_CLOCK_SKEW: Final = 5 * MINUTE
+_LARGEST_ANSWER: Final = 256 << 20  # bytes
+_LARGE: Final = 1 << 16  # bytes; larger answers are decrypted and decoded in a thread
+_CLOSING: Final = "this gate is ending"
 
 
-class Decisions(Struct, frozen=True):
-    found: list[Found]
-    retired: list[str]
+class PeerRequest(Struct, frozen=True):
+    """The content of a request. `node`: the gate that asks."""
 
-
-class OneDecision(Struct, frozen=True, tag="decision"):
-    """Answered by what is found, at most one."""
-
-    id: str
-    sees: Sees
-
-
-class OutcomesOf(Struct, frozen=True, tag="outcomes"):
-    """Answered by the reports of what became of these decisions' calls, whoever decided."""
-
-    decisions: list[str]
-
-
-class Called(Struct, frozen=True, tag="called"):
-    """Answered by the controller of a decision and the number that was to be called; nothing where it is not there."""
-
-    decision: str
-
-
-class OfPerson(Struct, frozen=True, tag="person"):
-    """All that is held about a number (E.164) on behalf of a controller and is not in the shared store. Answered by `Share`."""
-
-    controller: str
-    number: str
-
-
-class Share(Struct, frozen=True, kw_only=True):
-    """`used`: of each basis, the newest call that was allowed on it."""
-
-    restricted: list[HistoryEntry]
-    lists: list[OnList]
-    registries: list[FromRegistry]
-    decisions: list[DecisionLine]
-    lookups: list[Seen]
-    requests: list[CaseInfo]
-    used: dict[str, Instant]
-
-
-def together(shares: Sequence[Share]) -> Share:
-    """As if one gate held all of it. Of the registries' answers that of the newest consultation, for the gates have copies."""
-    newest = {
-        each.registry: each
-        for each in sorted(_every(shares, "registries"), key=lambda each: each.consulted_at)
-    }
-    lists = {each.list: each for each in _every(shares, "lists")}
-    decisions = {
-        each.id: each for each in _every(shares, "decisions")
-    }  # a gate may have begun with a copy of another's log
-    used: dict[str, Instant] = {}
-    for share in shares:
-        used |= {basis: max(at, used.get(basis, 0)) for basis, at in share.used.items()}
-    return Share(
-        restricted=sorted(_every(shares, "restricted"), key=lambda each: each.seq),
-        lists=list(lists.values()),
-        registries=[newest[name] for name in sorted(newest)],
-        decisions=sorted(decisions.values(), key=lambda each: each.at, reverse=True),
-        lookups=sorted(_every(shares, "lookups"), key=lambda each: each.at),
-        requests=sorted(_every(shares, "requests"), key=lambda each: each.received_at),
-        used=used,
-    )
-
-
-def _every(shares: Iterable[Share], name: str) -> Iterator[Any]:
-    return chain.from_iterable(getattr(share, name) for share in shares)
-
-
-class HoldPlaced(Struct, frozen=True, tag="hold"):
-    """Answered by whether it was not held there already."""
-
-    number: str
-    at: Instant
-    by: str
-    reason: str
-
-
-class HoldLifted(Struct, frozen=True, tag="lift"):
-    """Answered by whether it was held there. A hold that was placed since then stays: somebody may have taken the question down."""
-
-    number: str
-    at: Instant
-    by: str
-    reason: str
-
-
-class HoldsKept(Struct, frozen=True, tag="holds"):
-    """Answered by a `HoldPlaced` for each number that is held there."""
-
-
-class ListPart(Struct, frozen=True, tag="list"):
-    """Of a file of call lists. Answered by at most so many bytes; none where the file is not there, or ends before."""
-
-    file: str
-    offset: Annotated[int, Meta(ge=0)]
-    most: Annotated[int, Meta(ge=0)]
-
-
-class OffLists(Struct, frozen=True, tag="erase"):
-    """Of the call lists whose files are there, in the version that is recorded, the number is taken off, unless it is held there.
-    Answered by the names of those it was on."""
-
-    controller: str
-    number: str
-
-
-Question: TypeAlias = (
-    AboutNumber
-    | OneDecision
-    | OutcomesOf
-    | Called
-    | OfPerson
-    | OffLists
-    | HoldPlaced
-    | HoldLifted
-    | HoldsKept
-    | ListPart
-)
-
-
-class Asked(Struct, frozen=True):
     at: Instant
     node: str
-    question: Question
+    question: AnyQuestion
 
 
-class Told(Struct, Generic[_T], frozen=True):
-    """`answers` by gate; of each that gave none, why. `missing` is empty where everybody was heard."""
+class Answers(Struct, Generic[T], frozen=True):
+    """Answers by gate, and for each gate that gave none the reason. `missing` is empty if every gate answered."""
 
-    answers: dict[str, _T]
+    answers: dict[str, T]
     missing: dict[str, str]
 
 
 class PeerRefused(Exception):
-    """`str()`: what is wrong with a question, in words for the other gate's operator."""
+    """A request that is not valid here. `str()` explains it to the operator of the gate that asks."""
 
 
-class _Failed(Exception):
-    """`str()`: why a gate gave no answer."""
-
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_asked: Final = msgspec.msgpack.Decoder(Asked)
+class _NoAnswer(Exception):
+    """`str()`: the reason."""
 
 
 class Peers:
-    """Of one gate, or of a command beside it. `close` it. `patience`: seconds for which an answer is waited for."""
+    """The other gates on the store, as a gate or a command asks them. Call `close`. `patience`: seconds to wait for an answer."""
 
     def __init__(
         self, config: Callable[[], Config], keys: Keys, store: Store, clock: Callable[[], Instant]
     ) -> None:
-        self._config, self._seal, self._store, self._clock = config, keys.peers, store, clock
-        self.patience = _SECONDS
+        self._config, self._envelope, self._store, self._clock = config, keys.peers, store, clock
+        self.patience = _PATIENCE
         self._nonces = nonces()
         self._session: ClientSession | None = None
-        self._asking: set[asyncio.Task[bytes]] = set()
+        self._deadlines: set[asyncio.Timeout] = set()  # of the requests in flight
         self._threads = ThreadPool("peers", 2)
         self._closed = False
 
     @property
     def _node(self) -> str:
-        """Without the worker's number: any of them answers for all."""
+        """The node without its worker's number: any worker answers for the node."""
         return self._config().settings.node.partition("/")[0]
 
     @property
-    def some(self) -> bool:
-        """Whether there may be anybody to ask."""
+    def is_shared(self) -> bool:
+        """Whether other gates may use the same store."""
         return isinstance(self._store, Shared)
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """The URL of every other gate in `peers`."""
+        if not self.is_shared:
+            return {}
+        return {node: url for node, url in self._config().settings.peers.items() if node != self._node}
+
     async def close(self) -> None:
-        """Who is being asked gives no answer any more."""
+        """End the requests in flight: their gates count as missing."""
         self._closed = True
-        for task in self._asking:
-            task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        now = asyncio.get_running_loop().time()
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(now)
         if self._session is not None:
             await self._session.close()
         self._threads.close()
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, question: Question, kind: type[_T]) -> Told[_T]:
-        """Everybody, all at once; `kind`: of an answer. Raises nothing."""
-        others, missing = await self._others()
-        told = await asyncio.gather(*(self._tried(node, url, question, kind) for node, url in others.items()))
-        answers = {}
-        for node, answer in zip(others, told, strict=True):
-            if isinstance(answer, _Failed):
-                missing[node] = str(answer)
-            else:
-                answers[node] = answer
-        return Told(answers, missing)
+    async def ask(self, question: Question[T]) -> Answers[T]:
+        """Ask every other gate at once. Raises nothing."""
+        urls = self.urls
+        results = await asyncio.gather(
+            *(self._ask(node, url, question, self.patience) for node, url in urls.items())
+        )
+        answers: dict[str, T] = {}
+        missing = await self._without_url(urls)
+        for result in results:
+            answers |= result.answers
+            missing |= result.missing
+        return Answers(answers, missing)
 
-    async def first(self, question: Question, kind: type[list[_T]], *, within: float) -> list[_T]:
-        """The first answer that has something in it, of all who are asked at once; else, after so many seconds, none. Raises
-        nothing."""
-        others, _ = await self._others()
-        asking = [
-            asyncio.create_task(self._tried(node, url, question, kind, within))
-            for node, url in others.items()
+    async def ask_for_first(self, question: Question[list[T]], *, within: float) -> list[T]:
+        """Ask every other gate at once and return the first answer that is not empty; else, after `within` seconds, an empty one.
+        Raises nothing."""
+        requests = [
+            asyncio.create_task(self._ask(node, url, question, within)) for node, url in self.urls.items()
         ]
         try:
-            for each in asyncio.as_completed(asking):
-                answer = await each
-                if not isinstance(answer, _Failed) and answer:
-                    return answer
+            for request in asyncio.as_completed(requests):
+                for answer in (await request).answers.values():
+                    if answer:
+                        return answer
         finally:
-            for task in asking:
+            for task in requests:
                 task.cancel()
         return []
 
-    async def nodes(self) -> dict[str, str]:
-        """Who can be asked, and where. Raises nothing."""
-        return (await self._others())[0]
+    async def ask_one(self, node: str, url: str, question: Question[T]) -> T | None:
+        """Ask one gate of `urls`. Return None if it gives no answer. Raises nothing."""
+        return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
-    async def one(self, node: str, url: str, question: Question, kind: type[_T]) -> _T | None:
-        """One of them; None where it gives no answer. Raises nothing."""
-        answer = await self._tried(node, url, question, kind)
-        return None if isinstance(answer, _Failed) else answer
-
-    async def _others(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Where each is; and who writes, or wrote, a log on this store, but cannot be asked."""
+    async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
+        """Return the gates that ever had a log on this store but have no URL, each with what to do."""
         if not isinstance(self._store, Shared):
-            return {}, {}
-        own = self._node
-        others = {node: url for node, url in self._config().settings.peers.items() if node != own}
+            return {}
         try:
             gates = (await self._store.muster()).gates
         except StoreUnavailable:
-            return others, {"store": "it is away: whether there are more gates is not known"}
-        return others, dict.fromkeys(
-            sorted(gates - others.keys() - {own}),
+            return {"store": "it is away: whether there are more gates is not known"}
+        return dict.fromkeys(
+            sorted(gates - urls.keys() - {self._node}),
             "it has a log on this store, but `peers` does not say where it is; if it is gone for good: dialgate nodes --forget",
         )
 
-    async def _tried(
-        self, node: str, url: str, question: Question, kind: type[_T], within: float = 0
-    ) -> _T | _Failed:
-        asked = Asked(self._clock(), self._node, question)
-        sealed = self._seal.close(_encode(asked), next(self._nonces), _to(node))
-        try:
-            answer = await self._post(url, sealed, within or self.patience)
-            if len(answer) > _LARGE:
-                return await self._threads.run(self._read, answer, sealed, kind)
-            return self._read(answer, sealed, kind)
-        except _Failed as failed:
-            return failed
-        except (KeysUnusable, msgspec.DecodeError):
-            return _Failed("its answer cannot be read: other keys, or another version")
+    async def _ask(self, node: str, url: str, question: Question[T], seconds: float) -> Answers[T]:
+        content = msgspec.msgpack.encode({"at": self._clock(), "node": self._node, "question": question})
+        request = self._envelope.close(content, next(self._nonces), _addressed_to(node))
 
-    def _read(self, answer: bytes, sealed: bytes, kind: type[_T]) -> _T:
-        return msgspec.msgpack.decode(self._seal.open(answer, _of(sealed)), type=kind)
+        def read() -> T:
+            opened = self._envelope.open(response, _in_response_to(request))
+            return msgspec.msgpack.decode(opened, type=answer_type(question))
+
+        try:
+            response = await self._post(url, request, seconds)
+            answer = await self._threads.run(read) if len(response) > _LARGE else read()
+        except _NoAnswer as failure:
+            return Answers({}, {node: str(failure)})
+        except (KeysUnusable, msgspec.DecodeError):
+            return Answers({}, {node: "its answer cannot be read: other keys, or another version"})
+        return Answers({node: answer}, {})
 
     async def _post(self, url: str, body: bytes, seconds: float) -> bytes:
-        if self._closed:
-            raise _Failed("this gate is ending")
-        asking = asyncio.create_task(self._posted(url, body, seconds))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+        """Return the body of the response. Raises `_NoAnswer`."""
         try:
-            await asyncio.wait([asking])
-        except asyncio.CancelledError:
-            asking.cancel()
-            raise
-        if asking.cancelled():
-            raise _Failed("this gate is ending")
-        return asking.result()
-
-    async def _posted(self, url: str, body: bytes, seconds: float) -> bytes:
-        if self._session is None:
-            self._session = ClientSession()
-        limit = ClientTimeout(total=seconds)
-        try:
-            async with self._session.post(
-                url.rstrip("/") + PATH, data=body, timeout=limit, allow_redirects=False
-            ) as answer:
-                said = bytearray()
-                async for chunk in answer.content.iter_any():
-                    said += chunk
-                    if len(said) > _MOST:
-                        raise _Failed(f"its answer is longer than {_MOST >> 20} MiB")
+            async with asyncio.timeout(seconds) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    return await self._exchange(url.rstrip("/") + PATH, body)
+                finally:
+                    self._deadlines.discard(deadline)
         except TimeoutError:
-            raise _Failed(f"no answer within {seconds:g} seconds") from None
+            reason = f"no answer within {seconds:g} seconds"
         except (ClientError, OSError, ValueError) as error:
-            raise _Failed(f"not reached: {str(error) or type(error).__name__}") from None
-        if answer.status != HTTPStatus.OK:
-            raise _Failed(_refusal(bytes(said)) or f"it answered with status {answer.status}")
-        return bytes(said)
+            reason = f"not reached: {str(error) or type(error).__name__}"
+        raise _NoAnswer(_CLOSING if self._closed else reason)
 
-    # ---- being asked -------------------------------------------------------------------------------------------------
+    async def _exchange(self, url: str, body: bytes) -> bytes:
+        if self._closed:
+            raise _NoAnswer(_CLOSING)
+        if self._session is None:
+            self._session = ClientSession(timeout=ClientTimeout(total=None))
+        async with self._session.post(url, data=body, allow_redirects=False) as response:
+            content = await _read_body(response)
+        if self._closed:
+            raise _NoAnswer(_CLOSING)
+        if response.status != HTTPStatus.OK:
+            raise _NoAnswer(_error_message(content) or f"it answered with status {response.status}")
+        return content
 
-    def opened(self, sealed: bytes) -> Asked:
+    # ---- answering ---------------------------------------------------------------------------------------------------
+
+    def open_request(self, body: bytes) -> PeerRequest:
         """Raises `PeerRefused`."""
         try:
-            asked = _asked.decode(self._seal.open(sealed, _to(self._node)))
+            content = self._envelope.open(body, _addressed_to(self._node))
+            request = msgspec.msgpack.decode(content, type=PeerRequest)
         except KeysUnusable:
             raise PeerRefused(
                 "the question is for a gate of another name or with other keys; see `peers`, `node` and `keys.json`"
             ) from None
         except msgspec.DecodeError:
             raise PeerRefused("the question is of another version of dialgate; install the same") from None
-        if asked.node not in self._config().settings.peers:
+        if request.node not in self._config().settings.peers:
             raise PeerRefused("the gate that asks is not among `peers` here")
-        if abs(self._clock() - asked.at) > _LATE:
+        if abs(self._clock() - request.at) > _CLOCK_SKEW:
             raise PeerRefused("the clocks of the two gates are more than five minutes apart; set them")
-        return asked
+        return request
 
-    async def sealed(self, answer: object, question: bytes) -> bytes:
-        """`question`: as it came."""
-        nonce = next(self._nonces)  # here: it is not for several threads
-        return await self._threads.run(lambda: self._seal.close(_encode(answer), nonce, _of(question)))
+    async def seal_answer(self, answer: object, request: bytes) -> bytes:
+        """`request`: its body as received."""
+        nonce = next(self._nonces)  # on the event loop: the iterator is not for several threads
+        return await self._threads.run(
+            lambda: self._envelope.close(msgspec.msgpack.encode(answer), nonce, _in_response_to(request))
+        )
 
 
-def _to(node: str) -> bytes:
+def _addressed_to(node: str) -> bytes:
     return b"question to " + node.encode()
 
 
-def _of(question: bytes) -> bytes:
-    """An answer is of this question alone, whose nonce is nobody else's."""
-    return b"answer to " + question[:12]
+def _in_response_to(request: bytes) -> bytes:
+    """Name a request by its nonce, which no other request has."""
+    return b"answer to " + request[:12]
+
+
+async def _read_body(response: ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > _LARGEST_ANSWER:
+            raise _NoAnswer(f"its answer is longer than {_LARGEST_ANSWER >> 20} MiB")
+    return bytes(content)
 
 
 class _Problem(Struct):
@@ -377,7 +241,7 @@ class _Error(Struct):
     error: _Problem
 
 
-def _refusal(body: bytes) -> str:
+def _error_message(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Error).error.message.removesuffix(".")
     except (msgspec.DecodeError, UnicodeDecodeError):

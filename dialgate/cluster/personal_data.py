@@ -1,17 +1,22 @@
 """Personal data that one gate holds about a called person, as the access report shows it and as gates send it to each other.
 
-Instants are RFC 3339."""
+Instants in text are RFC 3339. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
+"""
 
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Literal
 
 from msgspec import Struct
 
-from dialgate.core.model import Origin
+from dialgate.audit.lookups import Seen
+from dialgate.core.model import Instant, Origin
 from dialgate.core.request_deadlines import Kind
+from dialgate.ledger.schemas import HistoryEntry
 
 
 class CaseInfo(Struct, frozen=True, kw_only=True):
-    """`days_left`: until it is due, negative once it is late; 0 where it is closed. `closed_by`: who answered or refused."""
+    """A data-subject request. `days_left`: until it is due, negative when late, 0 when closed. `closed_by`: who answered or refused."""
 
     id: str
     controller: str
@@ -53,7 +58,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class DecisionLine(Struct, frozen=True, kw_only=True):
-    """`result`: what became of an allowed call, as far as it is known."""
+    """A decision about the number. `result`: the outcome of an allowed call, if reported."""
 
     id: str
     at: str
@@ -65,3 +70,41 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
     result: str
     asked_by: str
     reasons: list[Why]
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """All that one gate alone holds about a controller's number. `used`: the newest allowed call for each legal basis."""
+
+    restricted: list[HistoryEntry]
+    lists: list[OnList]
+    registries: list[FromRegistry]
+    decisions: list[DecisionLine]
+    lookups: list[Seen]
+    requests: list[CaseInfo]
+    used: dict[str, Instant]
+
+
+def merge_shares(shares: Sequence[Share]) -> Share:
+    """Merge the shares of several gates as if one held everything."""
+    # Gates hold copies of one snapshot, of different ages: the newest consultation counts.
+    by_age = sorted(_collect(shares, "registries"), key=lambda answer: answer.consulted_at)
+    registries = {answer.registry: answer for answer in by_age}
+    lists = {entry.list: entry for entry in _collect(shares, "lists")}
+    # A gate may have started with a copy of another one's log.
+    decisions = {decision.id: decision for decision in _collect(shares, "decisions")}
+    used: dict[str, Instant] = {}
+    for share in shares:
+        used |= {basis: max(at, used.get(basis, 0)) for basis, at in share.used.items()}
+    return Share(
+        restricted=sorted(_collect(shares, "restricted"), key=lambda entry: entry.seq),
+        lists=list(lists.values()),
+        registries=[registries[name] for name in sorted(registries)],
+        decisions=sorted(decisions.values(), key=lambda decision: decision.at, reverse=True),
+        lookups=sorted(_collect(shares, "lookups"), key=lambda lookup: lookup.at),
+        requests=sorted(_collect(shares, "requests"), key=lambda case: case.received_at),
+        used=used,
+    )
+
+
+def _collect(shares: Iterable[Share], name: str) -> Iterator[Any]:
+    return chain.from_iterable(getattr(share, name) for share in shares)

@@ -1,97 +1,104 @@
-"""Legal holds where several gates share a store: each keeps the same, in its own data folder (`dialgate.audit.legal_holds`)."""
+"""Legal holds where several gates share a store: each has a copy of every hold in its own data folder (`dialgate.audit.legal_holds`).
+
+They are not kept in the store: a hold must last as long as the log that it protects, also if the store is lost or restored from an older
+backup. See docs/decisions/0012-seal-requests-between-gates.md.
+"""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
+from typing import TypeVar
 
 import structlog
 
 from dialgate.audit.legal_holds import HoldRefused, Holds, UnderHold
-from dialgate.cluster.peers import HoldLifted, HoldPlaced, HoldsKept, Peers
+from dialgate.cluster.peer_questions import LiftHold, ListHolds, PlaceHold
+from dialgate.cluster.peers import Peers
 from dialgate.crypto.keys import Keys
 from dialgate.store import StoreUnavailable
 
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
 class SharedHolds:
-    """Of one gate. Every method raises `StoreUnavailable` where holds cannot be read or written: nothing is destroyed then."""
+    """The holds of one gate and its peers. Methods raise `StoreUnavailable` if holds cannot be read or written: then nothing is
+    destroyed."""
 
     def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:
         self._holds, self._keys, self._peers = holds, keys, peers
 
     async def under(self) -> UnderHold:
-        try:
-            return await asyncio.to_thread(self._holds.under)
-        except (HoldRefused, OSError) as fault:
-            raise _unknown(fault) from fault
+        """Return the numbers on hold here."""
+        return await _run(self._holds.under)
 
-    async def change(self, asked: HoldPlaced | HoldLifted) -> bool:
-        """Here. Whether there was anything to change."""
-        try:
-            return await asyncio.to_thread(self._change, asked)
-        except (HoldRefused, OSError) as fault:
-            raise _unknown(fault) from fault
+    async def change(self, change: PlaceHold | LiftHold) -> bool:
+        """Place or lift a hold here. Return whether that changed anything."""
+        return await _run(
+            lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
+        )
 
-    def _change(self, asked: HoldPlaced | HoldLifted) -> bool:
-        """What somebody took down and sends again, minutes later, undoes nothing that was done since."""
-        held = self._holds.find(asked.number)
-        if isinstance(asked, HoldPlaced):
-            if held is None and any(each.lifted_at >= asked.at for each in self._holds.all()):
-                raise HoldRefused("a hold was lifted here since this one was placed; place it again")
-            if held is None:
-                self._holds.add(asked.number, at=asked.at, by=asked.by, reason=asked.reason)
-            return held is None
-        if held is not None and held.at > asked.at:
+    def _place(self, change: PlaceHold) -> bool:
+        """A replayed request must not place a hold that was lifted since."""
+        if self._holds.find(change.number) is not None:
+            return False
+        if any(hold.lifted_at >= change.at for hold in self._holds.all()):
+            raise HoldRefused("a hold was lifted here since this one was placed; place it again")
+        self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
+        return True
+
+    def _lift(self, change: LiftHold) -> bool:
+        """A replayed request must not lift a hold that was placed since."""
+        hold = self._holds.find(change.number)
+        if hold is None:
+            return False
+        if hold.at > change.at:
             raise HoldRefused("the hold was placed since it was lifted; lift it again")
-        if held is not None:
-            self._holds.lift(asked.number, at=asked.at, by=asked.by, reason=asked.reason)
-        return held is not None
+        self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
+        return True
 
-    async def kept(self) -> list[HoldPlaced]:
-        """Here."""
-        try:
-            held = await asyncio.to_thread(self._holds.all)
-            return [
-                HoldPlaced(self._keys.holds.unseal(each.number), each.at, each.by, each.reason)
-                for each in held
-                if each.number
-            ]
-        except (HoldRefused, OSError) as fault:
-            raise _unknown(fault) from fault
+    async def find_here(self) -> list[PlaceHold]:
+        """Return the holds in force here."""
+        holds = await _run(self._holds.all)
+        return [
+            PlaceHold(self._keys.holds.unseal(hold.number), hold.at, hold.by, hold.reason)
+            for hold in holds
+            if hold.number
+        ]
 
-    async def heard(self) -> tuple[list[HoldPlaced], dict[str, str]]:
-        """Of this gate and the others; and of each that could not be asked, why."""
-        told = await self._peers.ask(HoldsKept(), list[HoldPlaced])
-        return [*await self.kept(), *chain.from_iterable(told.answers.values())], told.missing
+    async def find_everywhere(self) -> tuple[list[PlaceHold], dict[str, str]]:
+        """Return the holds of all gates, and for each gate that could not be asked the reason."""
+        peers = await self._peers.ask(ListHolds())
+        return [*await self.find_here(), *chain.from_iterable(peers.answers.values())], peers.missing
 
-    async def everywhere(self) -> list[HoldPlaced]:
-        """The same, to be asked before anything is destroyed. Raises also where somebody cannot be asked."""
-        found, missing = await self.heard()
+    async def under_everywhere(self) -> UnderHold:
+        """Return the numbers that any gate has on hold. Raises also if a gate could not be asked."""
+        return UnderHold(self._keys, sorted({hold.number for hold in await self._all_or_raise()}))
+
+    async def copy_from_peers(self) -> None:
+        """Place the other gates' holds here, before a month's keys are destroyed. Raises as `under_everywhere`."""
+        holds = await self._all_or_raise()
+        await _run(lambda: self._copy(holds))
+
+    async def _all_or_raise(self) -> list[PlaceHold]:
+        holds, missing = await self.find_everywhere()
         if missing:
-            reasons = "; ".join(f"{node}: {why}" for node, why in missing.items())
+            reasons = "; ".join(f"{node}: {reason}" for node, reason in missing.items())
             raise StoreUnavailable(
                 f"what others hold as evidence is not known, so nothing is destroyed ({reasons})"
             )
-        return found
+        return holds
 
-    async def under_everywhere(self) -> UnderHold:
-        """Raises as `everywhere`."""
-        return UnderHold(self._keys, sorted({each.number for each in await self.everywhere()}))
-
-    async def take_up(self) -> None:
-        """Those of the others, for this gate's own decisions: to be done before a month's keys go. Raises as `everywhere`."""
-        try:
-            await asyncio.to_thread(self._take_up, await self.everywhere())
-        except (HoldRefused, OSError) as fault:
-            raise _unknown(fault) from fault
-
-    def _take_up(self, holds: Iterable[HoldPlaced]) -> None:
-        for each in holds:
-            if self._holds.find(each.number) is None:
-                hold = self._holds.add(each.number, at=each.at, by=each.by, reason=each.reason)
-                _log.warning("another gate's hold is in force here too", hold=hold.id, by=hold.by)
+    def _copy(self, holds: Iterable[PlaceHold]) -> None:
+        for hold in holds:
+            if self._holds.find(hold.number) is None:
+                placed = self._holds.add(hold.number, at=hold.at, by=hold.by, reason=hold.reason)
+                _log.warning("another gate's hold is in force here too", hold=placed.id, by=placed.by)
 
 
-def _unknown(fault: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"legal holds: {fault}")
+async def _run(work: Callable[[], _T]) -> _T:
+    """Read or change the holds file in a thread."""
+    try:
+        return await asyncio.to_thread(work)
+    except (HoldRefused, OSError) as fault:
+        raise StoreUnavailable(f"legal holds: {fault}") from fault

@@ -7,7 +7,9 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct, field, structs
 
-from dialgate.cluster.peers import OffLists, OfPerson, Peers, Share, together
+from dialgate.cluster.peer_questions import FindPersonalData, RemoveFromLists
+from dialgate.cluster.peers import Peers
+from dialgate.cluster.personal_data import Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
@@ -59,12 +61,12 @@ class Erasing(Struct, kw_only=True, eq=False):
         begun = await self.deadlines.opened(ask.request, "erasure", subject)
         receipt = await self._suppressed(self._suppression(client, controller, number, ask), begun.at)
         shown = structs.replace(receipt, seq=self.registrar.ids.entry_id(receipt.seq))
-        # Asked after it: no gate allows a call from then on, so what they tell stays true.
-        holds, deaf = await self.holds.heard()
-        told = await self.peers.ask(OfPerson(controller, number), Share)
-        share = together([await self.share(controller, number), *told.answers.values()])
-        held = any(each.number == number for each in holds)
-        missing, lists = told.missing | deaf, [each.list for each in share.lists]
+        # After the suppression: no gate allows a call from then on, so the answers stay true.
+        holds, deaf = await self.holds.find_everywhere()
+        peers = await self.peers.ask(FindPersonalData(controller, number))
+        share = merge_shares([await self.share(controller, number), *peers.answers.values()])
+        held = any(hold.number == number for hold in holds)
+        missing, lists = peers.missing | deaf, [entry.list for entry in share.lists]
         entries = [each for each in await self.store.history(subject) if each.seq != receipt.seq]
         if missing:
             items = erasure.put_off(entries, lists, self._named, missing)
@@ -118,8 +120,8 @@ class Erasing(Struct, kw_only=True, eq=False):
     async def _off_every_list(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
         """The names of those it was on, everywhere; and of each gate that was not heard, why."""
         names = set(await self.off_lists(controller, number))
-        told = await self.peers.ask(OffLists(controller, number), list[str])
-        return sorted(names.union(*told.answers.values())), told.missing
+        peers = await self.peers.ask(RemoveFromLists(controller, number))
+        return sorted(names.union(*peers.answers.values())), peers.missing
 
     def _named(self, entry: Entry) -> str:
         name: str = Masker(self.keys, entry.controller).shown(getattr(entry.event, "id", ""))

@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.lookups import Lookups
-from dialgate.cluster.peers import OfPerson, Peers, Share, together
-from dialgate.cluster.personal_data import CaseInfo
+from dialgate.cluster.peer_questions import FindPersonalData
+from dialgate.cluster.peers import Peers
+from dialgate.cluster.personal_data import CaseInfo, Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -148,10 +149,10 @@ class Subjects:
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """GDPR 15, by every gate on the store. The decision logs are read as far as they name the number."""
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
-        told, own = await asyncio.gather(
-            self.peers.ask(OfPerson(owner, e164), Share), self.share(owner, e164)
+        peers, own = await asyncio.gather(
+            self.peers.ask(FindPersonalData(owner, e164)), self.share(owner, e164)
         )
-        share = together([own, *told.answers.values()])
+        share = merge_shares([own, *peers.answers.values()])
         file = self.config.controllers[owner]
         return Report(
             number=e164,
@@ -173,7 +174,7 @@ class Subjects:
             lookups=share.lookups,
             requests=share.requests,
             days_of_storage=_days(self.config),
-            missing=told.missing,
+            missing=peers.missing,
             controller_contact=file.contact,
             officer=file.officer,
             zone=self.config.laws[file.country].zone,

@@ -14,9 +14,17 @@ from typer.testing import CliRunner
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.number_history import Inquiry, Sees
-from dialgate.cluster import decision_search
-from dialgate.cluster.list_replication import part
-from dialgate.cluster.peers import AboutNumber, Asked, HoldLifted, HoldPlaced, ListPart, OfPerson, OneDecision
+from dialgate.cluster import decision_search, peer_questions
+from dialgate.cluster.list_replication import read_part
+from dialgate.cluster.peer_questions import (
+    FindDecision,
+    FindDecisions,
+    FindPersonalData,
+    LiftHold,
+    PlaceHold,
+    ReadListFile,
+)
+from dialgate.cluster.peers import PeerRequest
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
@@ -68,8 +76,8 @@ async def copied(gate: World) -> None:
     """Until what it lacked is there, or was not got."""
     gate.hand.at += 11_000
     await gate.app.tick()
-    assert gate.app._copies._task is not None
-    await gate.app._copies._task
+    assert gate.app._list_replication._task is not None
+    await gate.app._list_replication._task
     await gate.app.tick()
 
 
@@ -175,7 +183,7 @@ async def test_another_client_is_told_nothing_by_a_detour(gates: list[World]) ->
     name = await called(rome)
     stranger = structs.replace(milan.app.config.settings.clients[0], name="stranger", controllers=())
     sees = Sees.of(stranger.name, stranger.controllers)
-    told = await milan.app.subjects.peers.ask(OneDecision(name, sees), list[Any])
+    told = await milan.app.subjects.peers.ask(FindDecision(name, sees))
     assert told.answers == {"rome": []}
 
 
@@ -328,7 +336,7 @@ async def test_an_erasure_takes_the_number_off_every_gates_lists(gates: list[Wor
         await gate.app.tick()
         await copied(gate)
         folder = gate.folder / "data" / "lists"
-        gate.app._copies.rest = 0
+        gate.app._list_replication.grace = 0
         await copied(gate)
         (record,) = await gate.app._store.lists()
         assert [path.name for path in folder.iterdir()] == [record.file]
@@ -353,7 +361,7 @@ async def test_what_is_left_of_a_list_goes_when_it_has_lain_there(
     rome.hand.at += 365 * 24 * HOUR  # it may just have been made: the time may have been set
     await copied(rome)
     assert path.exists()
-    rome.app._copies.rest = 0
+    rome.app._list_replication.grace = 0
     await copied(rome)
     assert path.exists() is not goes
     assert kept.exists()
@@ -365,7 +373,7 @@ async def test_an_old_version_stays_until_the_new_one_is_here(gates: list[World]
     await copied(milan)
     await erased(milan)
     elsewhere(rome, "milan", f"http://127.0.0.1:{free_port()}")
-    rome.app._copies.rest = 0
+    rome.app._list_replication.grace = 0
     before = set((rome.folder / "data" / "lists").iterdir())
     await copied(rome)
     assert set((rome.folder / "data" / "lists").iterdir()) == before
@@ -393,11 +401,11 @@ async def test_what_somebody_took_down_undoes_nothing_that_was_done_since(gates:
     held = Holds(rome.folder / "data", keys_of(rome))
     asked = {"by": "dpo", "reason": "Garante, case 4711", "number": CLEAR}
     placed, early, late = (
-        HoldPlaced(at=NOW + 1_000, **asked),
-        HoldLifted(at=NOW + 500, **asked),
-        HoldLifted(at=NOW + 2_000, **asked),
+        PlaceHold(at=NOW + 1_000, **asked),
+        LiftHold(at=NOW + 500, **asked),
+        LiftHold(at=NOW + 2_000, **asked),
     )
-    steps: list[tuple[HoldPlaced | HoldLifted, bool | None]] = [
+    steps: list[tuple[PlaceHold | LiftHold, bool | None]] = [
         (placed, True),
         (placed, False),
         (early, None),
@@ -406,7 +414,7 @@ async def test_what_somebody_took_down_undoes_nothing_that_was_done_since(gates:
         (placed, None),
     ]
     for step, changed in steps:
-        heard = await milan.app.subjects.peers.ask(step, bool)
+        heard = await milan.app.subjects.peers.ask(step)
         assert (heard.answers.get("rome"), "rome" in heard.missing) == (changed, changed is None), step
     assert held.find(CLEAR) is None
 
@@ -508,7 +516,7 @@ async def test_a_stop_is_not_bound_to_who_did_not_have_the_campaign_then(gates: 
 
 async def test_what_nobody_has_is_looked_for_less_and_less_often(gates: list[World]) -> None:
     milan = gates[1]
-    copies = milan.app._copies
+    copies = milan.app._list_replication
     elsewhere(milan, "rome", f"http://127.0.0.1:{free_port()}")
     waits = []
     for _ in range(9):
@@ -524,10 +532,12 @@ async def test_a_report_is_not_forgotten_because_who_took_it_is_away_when_the_re
     rome = gates[0]
     name = await called(rome)
     await send(rome, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
-    asked = AboutNumber(number=CLEAR, sees=Sees())
+    asked = FindDecisions(number=CLEAR, sees=Sees())
     (found,) = decision_search.about(Inquiry(rome.folder / "data", keys_of(rome)), asked).found
     for reports in ((), found.outcomes):
-        assert [each.result for each in decision_search._joined(found, reports).outcomes] == ["answered"]
+        assert [each.result for each in decision_search.join_outcomes(found, reports).outcomes] == [
+            "answered"
+        ]
 
 
 # ---- who is gone ---------------------------------------------------------------------------------------------------------
@@ -571,7 +581,7 @@ async def test_a_gate_that_ends_waits_for_nobody_it_asked(gates: list[World]) ->
         await reader.read()
 
     milan, begun = gates[1], asyncio.Event()
-    copies, peers = milan.app._copies, milan.app.subjects.peers
+    copies, peers = milan.app._list_replication, milan.app.subjects.peers
     await copied(milan)
     (path,) = (milan.folder / "data" / "lists").iterdir()
     path.unlink()
@@ -581,18 +591,18 @@ async def test_a_gate_that_ends_waits_for_nobody_it_asked(gates: list[World]) ->
         milan.hand.at += 11_000
         await milan.app.tick()
         await begun.wait()
-        asking = asyncio.create_task(peers.ask(QUESTION, list[Any]))
+        asking = asyncio.create_task(peers.ask(QUESTION))
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
             await peers.close()
             await copies.close()
         assert (await asking).missing == {"rome": "this gate is ending"}
-        assert (await peers.ask(QUESTION, list[Any])).missing == {"rome": "this gate is ending"}
+        assert (await peers.ask(QUESTION)).missing == {"rome": "this gate is ending"}
     assert list((milan.folder / "data" / "lists").iterdir()) == []
 
 
 async def test_a_list_comes_in_parts(gates: list[World]) -> None:
-    gates[1].app._copies.part = 7
+    gates[1].app._list_replication.part = 7
     await copied(gates[1])
     rome, milan = (next((gate.folder / "data" / "lists").iterdir()) for gate in gates)
     assert milan.read_bytes() == rome.read_bytes()
@@ -648,17 +658,59 @@ async def test_a_list_comes_from_the_gate_that_has_it_whole(gates: list[World]) 
     ],
 )
 async def test_no_other_file_is_given_away(gates: list[World], file: str) -> None:
-    assert await part(gates[0].folder / "data", ListPart(file, 0, 100)) == b""
+    assert await read_part(gates[0].folder / "data", ReadListFile(file, 0, 100)) == b""
 
 
 # ---- the seal ------------------------------------------------------------------------------------------------------------
 
-QUESTION = OfPerson("acme", CLEAR)
+QUESTION = FindPersonalData("acme", CLEAR)
 
 
-def sealed(gate: World, node: str, asked: Asked) -> bytes:
+def sealed(gate: World, node: str, asked: PeerRequest) -> bytes:
     about = f"question to {node}".encode()
     return keys_of(gate).peers.close(msgspec.msgpack.encode(asked), next(nonces()), about)
+
+
+SEES = Sees(controllers=("acme",), client="dialer", since=1, until=2)
+SEES_WIRE = {"controllers": ["acme"], "client": "dialer", "since": 1, "until": 2}
+HOLD: dict[str, Any] = {"number": CLEAR, "at": 5, "by": "dpo", "reason": "case 4711"}
+
+
+@pytest.mark.parametrize(
+    ("question", "wire"),
+    [
+        (
+            peer_questions.FindDecisions(number=CLEAR, sees=SEES, before=(1, "9f2c01ab", 2), most=3),
+            {
+                "type": "decisions",
+                "number": CLEAR,
+                "sees": SEES_WIRE,
+                "before": [1, "9f2c01ab", 2],
+                "most": 3,
+            },
+        ),
+        (FindDecision("9f2c01ab-1", SEES), {"type": "decision", "id": "9f2c01ab-1", "sees": SEES_WIRE}),
+        (peer_questions.FindOutcomes(["9f2c01ab-1"]), {"type": "outcomes", "decisions": ["9f2c01ab-1"]}),
+        (peer_questions.FindCall("9f2c01ab-1"), {"type": "called", "decision": "9f2c01ab-1"}),
+        (QUESTION, {"type": "person", "controller": "acme", "number": CLEAR}),
+        (
+            peer_questions.RemoveFromLists("acme", CLEAR),
+            {"type": "erase", "controller": "acme", "number": CLEAR},
+        ),
+        (PlaceHold(**HOLD), {"type": "hold", **HOLD}),
+        (LiftHold(**HOLD), {"type": "lift", **HOLD}),
+        (peer_questions.ListHolds(), {"type": "holds"}),
+        (ReadListFile("x.numbers", 1, 2), {"type": "list", "file": "x.numbers", "offset": 1, "most": 2}),
+    ],
+)
+def test_gates_of_another_version_read_the_same_questions(
+    question: peer_questions.AnyQuestion, wire: dict[str, Any]
+) -> None:
+    """The wire format of released versions: a gate that is not upgraded yet sends and expects exactly this."""
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(question)) == wire
+    request = {"at": 1, "node": "rome", "question": wire}
+    decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=PeerRequest)
+    assert decoded == PeerRequest(1, "rome", question)
 
 
 async def posted(gate: World, body: bytes) -> tuple[int, bytes]:
@@ -668,16 +720,16 @@ async def posted(gate: World, body: bytes) -> tuple[int, bytes]:
 
 async def test_what_is_no_gates_question_is_refused(gates: list[World]) -> None:
     rome, milan = gates
-    right = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
+    right = sealed(milan, "rome", PeerRequest(milan.hand.at, "milan", QUESTION))
     assert (await posted(rome, right))[0] == 200
     wrong = {
         "of nobody": b"",
         "no seal": b'{"question":"who is it?"}',
         "changed": right[:-1] + bytes([right[-1] ^ 1]),
-        "for another": sealed(milan, "milan", Asked(milan.hand.at, "milan", QUESTION)),
-        "old": sealed(milan, "rome", Asked(milan.hand.at - 6 * MINUTE, "milan", QUESTION)),
-        "of a stranger with the keys": sealed(milan, "rome", Asked(milan.hand.at, "turin", QUESTION)),
-        "of the future": sealed(milan, "rome", Asked(milan.hand.at + 6 * MINUTE, "milan", QUESTION)),
+        "for another": sealed(milan, "milan", PeerRequest(milan.hand.at, "milan", QUESTION)),
+        "old": sealed(milan, "rome", PeerRequest(milan.hand.at - 6 * MINUTE, "milan", QUESTION)),
+        "of a stranger with the keys": sealed(milan, "rome", PeerRequest(milan.hand.at, "turin", QUESTION)),
+        "of the future": sealed(milan, "rome", PeerRequest(milan.hand.at + 6 * MINUTE, "milan", QUESTION)),
     }
     for about_, body in wrong.items():
         status, said = await posted(rome, body)
@@ -687,7 +739,7 @@ async def test_what_is_no_gates_question_is_refused(gates: list[World]) -> None:
 async def test_nothing_of_a_person_goes_over_the_wire_in_clear(gates: list[World]) -> None:
     rome, milan = gates
     await called(rome)
-    question = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
+    question = sealed(milan, "rome", PeerRequest(milan.hand.at, "milan", QUESTION))
     status, answer = await posted(rome, question)
     assert status == 200
     assert len(answer) > 200
@@ -699,7 +751,7 @@ async def test_nothing_of_a_person_goes_over_the_wire_in_clear(gates: list[World
 async def test_an_answer_is_of_its_own_question_alone(gates: list[World]) -> None:
     """Somebody on the way who gives an older answer, or makes one up, gives none."""
     rome, milan = gates
-    older = sealed(milan, "rome", Asked(milan.hand.at, "milan", QUESTION))
+    older = sealed(milan, "rome", PeerRequest(milan.hand.at, "milan", QUESTION))
     _, answer = await posted(rome, older)
 
     async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

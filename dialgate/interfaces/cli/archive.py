@@ -9,7 +9,8 @@ import typer
 
 from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import Hold, HoldRefused, Holds, read_number
-from dialgate.cluster.peers import HoldLifted, HoldPlaced, Told
+from dialgate.cluster.peer_questions import LiftHold, PlaceHold
+from dialgate.cluster.peers import Answers
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
@@ -116,7 +117,7 @@ def log_retire(
         due = [month for month in found if month.over]
         if yes:
             KeptInstants(loaded.data).refuse_jump(wall_clock())
-            act(config, lambda subjects, _: subjects.holds.take_up())
+            act(config, lambda subjects, _: subjects.holds.copy_from_peers())
             for month in due:
                 retire(loaded, keys, month.month)
     if as_json:
@@ -157,7 +158,7 @@ def hold_add(
         holds, e164 = _holds(config, number)
         held = holds.find(e164)
         hold = held or holds.add(e164, at=wall_clock(), by=by, reason=reason)
-        told = _everywhere(config, HoldPlaced(e164, wall_clock(), by, reason))
+        told = _everywhere(config, PlaceHold(e164, wall_clock(), by, reason))
         if held is not None and not told.missing and not any(told.answers.values()):
             raise HoldRefused("this number is held already; lift that hold first")
     _say(hold, f"Hold {hold.id} is in force.", told.missing, as_json=as_json)
@@ -175,7 +176,7 @@ def hold_lift(
         holds, e164 = _holds(config, number)
         held = holds.find(e164)
         lifted = holds.lift(e164, at=wall_clock(), by=by, reason=reason) if held else None
-        told = _everywhere(config, HoldLifted(e164, wall_clock(), by, reason))
+        told = _everywhere(config, LiftHold(e164, wall_clock(), by, reason))
         if lifted is None and not told.missing and not any(told.answers.values()):
             raise HoldRefused("this number is not held")
     _say(
@@ -230,12 +231,12 @@ def _say(hold: Hold | None, words: str, missing: Mapping[str, str], *, as_json: 
         raise typer.Exit(NO)
 
 
-def _everywhere(config: Path, asked: HoldPlaced | HoldLifted) -> Told[bool]:
-    """What is done here is done, also where the store is away and nobody can be told."""
+def _everywhere(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
+    """Change a hold at the other gates. The change here stands even if they cannot be asked because the store is away."""
     try:
-        return act(config, lambda subjects, _: subjects.peers.ask(asked, bool))
+        return act(config, lambda subjects, _: subjects.peers.ask(change))
     except Failure as failure:
-        return Told({}, {"the other gates": str(failure)})
+        return Answers({}, {"the other gates": str(failure)})
 
 
 def _holds(config: Path, number: str) -> tuple[Holds, str]:

@@ -18,8 +18,8 @@ from dialgate.audit.explanation import Account
 from dialgate.audit.number_history import Inquiry, Sees
 from dialgate.audit.replay import Replay
 from dialgate.audit.search import Hit, Query
-from dialgate.cluster.decision_search import Everywhere, Missing
-from dialgate.cluster.peers import AboutNumber, Decisions
+from dialgate.cluster.decision_search import DecisionSearch, Missing
+from dialgate.cluster.peer_questions import Decisions, FindDecisions
 from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -86,14 +86,14 @@ def why_number(
         names = {each.id: each.name for each in loaded.controllers.values()}
         e164 = _number(number, controller, loaded)
         sees = Sees(controllers=(controller,) if controller else None, since=within.since, until=within.until)
-        asked = AboutNumber(number=e164, sees=sees)
+        asked = FindDecisions(number=e164, sees=sees)
 
         async def own(look_up: Callable[[Inquiry], _T], /) -> _T:
             return look_up(Inquiry(loaded.data, keys))
 
         async def look_up(subjects: Subjects, client: Client) -> tuple[Decisions, Missing]:
             await subjects.saw(client, controller, e164, "decisions", purpose)
-            return await Everywhere(own, subjects.peers).about(asked)
+            return await DecisionSearch(own, subjects.peers).about(asked)
 
         decisions, missing = act(config, look_up)
         told = [

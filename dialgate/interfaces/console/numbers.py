@@ -11,7 +11,7 @@ from dialgate.audit import evidence, explanation
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import Found, Sees
-from dialgate.cluster.peers import AboutNumber
+from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.core.model import Deny, Outcome
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
@@ -88,7 +88,7 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
         client, asked.controller, asked.number, "account", asked.purpose
     )
     sees = Sees.of(client.name, client.controllers, owner)
-    question = AboutNumber(number=number, sees=sees, most=_MOST + 1)
+    question = FindDecisions(number=number, sees=sees, most=_MOST + 1)
     decisions, missing = await everywhere(visit.request.app, app, client.name).about(question)
     found, language = decisions.found, visit.words.language
     return Held(

@@ -19,8 +19,8 @@ from dialgate.audit import explanation, number_history
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import BEGINNING, Found, Inquiry, Sees
-from dialgate.cluster.decision_search import Everywhere
-from dialgate.cluster.peers import AboutNumber
+from dialgate.cluster.decision_search import DecisionSearch
+from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.decision_ids import PATTERN, owner_of
@@ -75,7 +75,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
     sees = Sees.of(client.name, client.controllers, asked.controller)
     await app.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
     logs = everywhere(request.app, app, client.name)
-    question = AboutNumber(number=number, sees=sees, most=asked.limit + 1)
+    question = FindDecisions(number=number, sees=sees, most=asked.limit + 1)
     if asked.before:
         before, unheard = await logs.position(app.registrar.ids.inside(client, asked.before), sees)
         if before is None and unheard:
@@ -106,8 +106,8 @@ async def one_decision(request: web.Request, app: App, client: Client) -> web.St
     return body.reply(request, _encode(structs.replace(told, missing=missing)))
 
 
-def everywhere(site: web.Application, app: App, client: str) -> Everywhere:
-    return Everywhere(partial(inquire, site, app, client), app.subjects.peers)
+def everywhere(site: web.Application, app: App, client: str) -> DecisionSearch:
+    return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
 
 
 def told_outside(app: App, found: Found, language: Language) -> Account:

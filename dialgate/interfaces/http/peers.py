@@ -1,4 +1,4 @@
-"""Where the other gates on the store ask (`dialgate.cluster.peers`). No key of a client: what is sealed rightly is a gate's."""
+"""The endpoint where the other gates on the store ask (`dialgate.cluster.peers`). Needs no client key: only gates can seal a request."""
 
 from functools import partial
 from typing import Any, Final
@@ -8,21 +8,8 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.cluster import decision_search, list_replication
-from dialgate.cluster.peers import (
-    PATH,
-    AboutNumber,
-    Called,
-    HoldLifted,
-    HoldPlaced,
-    HoldsKept,
-    ListPart,
-    OffLists,
-    OfPerson,
-    OneDecision,
-    OutcomesOf,
-    PeerRefused,
-    Question,
-)
+from dialgate.cluster import peer_questions as questions
+from dialgate.cluster.peers import PATH, PeerRefused
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import decisions as http_decisions
@@ -31,23 +18,24 @@ from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.openapi import Endpoint
 from dialgate.interfaces.http.operations import APP
 
-_TURN: Final = "another gate"  # no client's name: these have no spaces
+_TURN: Final = "another gate"  # cannot be a client's name: those have no spaces
 _log = structlog.get_logger(__name__)
 
 
-async def _ask(request: web.Request) -> web.StreamResponse:
+async def _serve(request: web.Request) -> web.StreamResponse:
     app = request.app[APP]
+    peers, metric = app.subjects.peers, app.metrics.peers
     try:
         body = await http_body.whole(request, app.config.settings.limits)
-        asked = app.subjects.peers.opened(body)
+        opened = peers.open_request(body)
         server.note_admitted(request)
-        kind = str(type(asked.question).__struct_config__.tag)
-        app.metrics.peers.labels(kind).inc()
-        if isinstance(asked.question, OffLists | HoldPlaced | HoldLifted):
-            _log.info("another gate has this one act", node=asked.node, act=kind)
-        answer = await app.subjects.peers.sealed(await _answer(request.app, app, asked.question), body)
+        kind = str(type(opened.question).__struct_config__.tag)
+        metric.labels(kind).inc()
+        if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
+            _log.info("another gate has this one act", node=opened.node, act=kind)
+        answer = await peers.seal_answer(await _answer(request.app, app, opened.question), body)
     except PeerRefused as refused:
-        app.metrics.peers.labels("refused").inc()
+        metric.labels("refused").inc()
         return response(Fault(403, "peer.refused", f"It says: {refused}."))
     except Unavailable as error:
         return response(Fault(503, "gate.unavailable", f"It says: {error}."))
@@ -56,29 +44,29 @@ async def _ask(request: web.Request) -> web.StreamResponse:
     return web.Response(body=answer)
 
 
-async def _answer(site: web.Application, app: App, question: Question) -> Any:
+async def _answer(site: web.Application, app: App, question: questions.AnyQuestion) -> Any:
     inquire = partial(http_decisions.inquire, site, app, _TURN)
     match question:
-        case AboutNumber():
+        case questions.FindDecisions():
             return await inquire(lambda inquiry: decision_search.about(inquiry, question))
-        case OneDecision(id=name, sees=sees):
+        case questions.FindDecision(id=name, sees=sees):
             found = await inquire(lambda inquiry: inquiry.one(name, sees))
             return [found] if found is not None else []
-        case OutcomesOf(decisions=names):
+        case questions.FindOutcomes(decisions=names):
             return await inquire(lambda inquiry: inquiry.outcomes(names))
-        case Called(decision=name):
+        case questions.FindCall(decision=name):
             called = await app.registrar.outcomes.called_here(name)
             return [called] if called is not None else []
-        case OfPerson(controller=controller, number=number):
+        case questions.FindPersonalData(controller=controller, number=number):
             return await app.subjects.share(controller, number)
-        case OffLists(controller=controller, number=number):
+        case questions.RemoveFromLists(controller=controller, number=number):
             return await app.subjects.erasing.off_lists(controller, number)
-        case HoldPlaced() | HoldLifted():
+        case questions.PlaceHold() | questions.LiftHold():
             return await app.subjects.holds.change(question)
-        case HoldsKept():
-            return await app.subjects.holds.kept()
-        case ListPart():
-            return await list_replication.part(app.config.data, question)
+        case questions.ListHolds():
+            return await app.subjects.holds.find_here()
+        case questions.ReadListFile():
+            return await list_replication.read_part(app.config.data, question)
 
 
 PEERS: Final = (
@@ -87,10 +75,10 @@ PEERS: Final = (
         path=PATH,
         group="Between gates",
         about=(
-            "For the other gates on the store: what this one alone holds, asked and answered in bytes that only their keys open. "
-            "Not for a client."
+            "For the other gates on the store: what this one alone holds. Both bodies are encrypted under a key that these gates "
+            "share. Not for a client."
         ),
-        serve=_ask,
+        serve=_serve,
         media="application/octet-stream",
         answer_example="…",
         errors=("peer.refused", "store.unavailable", "gate.unavailable"),

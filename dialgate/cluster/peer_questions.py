@@ -1,0 +1,119 @@
+"""The questions that gates on one store ask each other, each with the type of its answer.
+
+Class tags and field names are the wire format (MessagePack). A gate of another version reads them during an upgrade: add fields with
+defaults, rename nothing.
+"""
+
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
+
+from msgspec import Meta, Struct
+
+from dialgate.audit.number_history import Found, Position, Sees
+from dialgate.cluster.personal_data import Share
+from dialgate.core.model import Instant, OutcomeRecord
+
+T = TypeVar("T")
+
+
+class Question(Struct, Generic[T], frozen=True):
+    """A question that is answered by a `T`."""
+
+
+class Decisions(Struct, frozen=True):
+    """Decisions about a number, and the months (`YYYY-MM`) with decisions that nobody can link to a number any more."""
+
+    found: list[Found]
+    retired: list[str]
+
+
+class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisions"):
+    """The decisions about a number (E.164), newest first; arguments as in `Inquiry.about`."""
+
+    number: str
+    sees: Sees
+    before: Position | None = None
+    most: int | None = None
+
+
+class FindDecision(Question[list[Found]], frozen=True, tag="decision"):
+    """One decision, or an empty list."""
+
+    id: str
+    sees: Sees
+
+
+class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
+    """The outcomes reported to this gate for these decisions, whichever gate decided."""
+
+    decisions: list[str]
+
+
+class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
+    """The controller and the called number (E.164) of a decision of this gate, or an empty list."""
+
+    decision: str
+
+
+class FindPersonalData(Question[Share], frozen=True, tag="person"):
+    """What this gate alone holds about a controller's number (E.164)."""
+
+    controller: str
+    number: str
+
+
+class PlaceHold(Question[bool], frozen=True, tag="hold"):
+    """A legal hold to place. Answered by whether the number (E.164) was not on hold yet."""
+
+    number: str
+    at: Instant
+    by: str
+    reason: str
+
+
+class LiftHold(Question[bool], frozen=True, tag="lift"):
+    """A legal hold to lift. Answered by whether the number (E.164) was on hold."""
+
+    number: str
+    at: Instant
+    by: str
+    reason: str
+
+
+class ListHolds(Question[list[PlaceHold]], frozen=True, tag="holds"):
+    """The legal holds in force, each as the question that places it."""
+
+
+class ReadListFile(Question[bytes], frozen=True, tag="list"):
+    """Up to `most` bytes of a call list's file; none where the file is missing or ends before `offset`."""
+
+    file: str
+    offset: Annotated[int, Meta(ge=0)]
+    most: Annotated[int, Meta(ge=0)]
+
+
+class RemoveFromLists(Question[list[str]], frozen=True, tag="erase"):
+    """A number (E.164) to remove from the call lists here, unless it is on hold. Answered by the names of those it was on."""
+
+    controller: str
+    number: str
+
+
+AnyQuestion: TypeAlias = (
+    FindDecisions
+    | FindDecision
+    | FindOutcomes
+    | FindCall
+    | FindPersonalData
+    | RemoveFromLists
+    | PlaceHold
+    | LiftHold
+    | ListHolds
+    | ReadListFile
+)
+
+
+def answer_type(question: Question[T]) -> type[T]:
+    """Return the `T` of a `Question[T]`."""
+    base: Any = vars(type(question))["__orig_bases__"][0]
+    (answer,) = get_args(base)
+    return answer  # type: ignore[no-any-return]
