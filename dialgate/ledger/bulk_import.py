@@ -12,18 +12,20 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import chain
 from mmap import ACCESS_READ, mmap
-from typing import IO, Any, Final, TypeAlias, cast, get_args
+from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
 
+from dialgate.config.validation_messages import PATTERNS
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft
-from dialgate.core.model import CallType, Instant, Known, Purpose
+from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, may_stand_in
 from dialgate.ledger import bulk_writes
 from dialgate.ledger.event_drafts import Misstated, event_of
-from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest
+from dialgate.ledger.request_fields import Field, fields_of
+from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, Request
 from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable
 from dialgate.runtime.process_pool import spread
@@ -40,24 +42,12 @@ KINDS: Final[dict[str, type[Ask]]] = {
 }
 # Where the rest of a row comes from: who enters it, and the origin of what others collected, which no row can tell.
 _NOT_COLUMNS: Final = frozenset({"number", "controller", "actor", "channel", "origin"})
-_SEVERAL: Final = frozenset({"purposes", "call_types"})
 _WORDS: Final = re.compile(r"[\s;|,]+")
 _PARTS: Final = re.compile(r"[;|]")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Draft).decode
 _FIELD: Final = re.compile(r"\$\.(\w+)")
-_INSTANT: Final = "write it as 2026-11-24T10:00:00+01:00"
-_DAY: Final = "write it as 2026-11-24"
-_AS: Final = {
-    "collected_at": _INSTANT,
-    "expires_at": _INSTANT,
-    "requested_at": _INSTANT,
-    "starts": _DAY,
-    "ends": _DAY,
-    "purposes": f"one or more of {', '.join(get_args(Purpose))}",
-    "call_types": f"one or more of {', '.join(get_args(CallType))}",
-    "artefact_sha256": "64 hexadecimal digits",
-}
+_FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kind in KINDS.values()}
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -140,7 +130,7 @@ class Drafter:
             try:
                 draft = self._draft(cells)
             except ValueError as error:  # msgspec's too
-                problems.append(RowProblem(line, _problem(error)))
+                problems.append(RowProblem(line, _problem(error, self._from[1].kind)))
                 continue
             subjects += draft.subject
             entries += _encode(draft)
@@ -166,8 +156,16 @@ class Drafter:
 
 
 def columns(kind: type[Ask]) -> list[str]:
-    """Those that a file may have beside the number's; the first are needed."""
-    return [name for name in kind.__struct_fields__ if name not in _NOT_COLUMNS]
+    """Return the columns that a file may have beside the number's."""
+    return [name for name in _FIELDS[kind] if name not in _NOT_COLUMNS]
+
+
+def columns_by_need(kind: type[Ask]) -> tuple[list[str], list[str]]:
+    """Return the columns that a file must have beside the number's, and those that it may have."""
+    known = [_FIELDS[kind][name] for name in columns(kind)]
+    known.sort(key=lambda field: field.name in Request.__struct_fields__)  # its own first
+    needed, others = ([field.name for field in known if field.required is need] for need in (True, False))
+    return needed, others
 
 
 def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
@@ -200,24 +198,40 @@ def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order
 
 
 def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
-    if name in _SEVERAL:
-        return [word for word in _WORDS.split(cell) if word]
-    if name == "goods" and kind is not CallRequestRequest:
-        return [word for part in _PARTS.split(cell) if (word := part.strip())]
-    return cell
+    match _FIELDS[kind][name].shape:
+        case "choices":
+            return [word for word in _WORDS.split(cell) if word]
+        case "texts":
+            return [word for part in _PARTS.split(cell) if (word := part.strip())]
+        case _:
+            return cell
 
 
-def _problem(error: ValueError) -> str:
-    """Without what stood in the cell."""
+def _problem(error: ValueError, kind: type[Ask]) -> str:
+    """Return what is wrong with a row, without the content of its cells."""
     if isinstance(error, Misstated):
         return f"`{error.field}`: {error}"
     if isinstance(error, msgspec.ValidationError):
         named = _FIELD.search(str(error))
         if named:
-            return f"its `{named[1]}` cannot be read{_AS.get(named[1], '') and f': {_AS[named[1]]}'}"
+            form = _form(_FIELDS[kind][named[1]])
+            return f"its `{named[1]}` cannot be read{form and f': {form}'}"
         missing = re.search(r"required field `(\w+)`", str(error))
         return f"it has no `{missing[1]}`" if missing else "it cannot be read"
     return str(error)
+
+
+def _form(field: Field) -> str:
+    """Return how a cell of a column is written, or an empty text."""
+    match field.shape:
+        case "instant":
+            return "write it as 2026-11-24T10:00:00+01:00"
+        case "day":
+            return "write it as 2026-11-24"
+        case "choices":
+            return f"one or more of {', '.join(field.choices)}"
+        case _:
+            return PATTERNS.get(field.pattern, "")
 
 
 async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int:

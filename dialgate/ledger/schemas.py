@@ -1,7 +1,10 @@
-"""What a client may ask to be written, and what it is told: the bodies of the ledger's endpoints.
+"""The ledger's requests and responses: one struct for each write.
 
-Instants are RFC 3339 with an offset, days are ISO 8601. An unknown key is refused. What is stored for years has an end:
-a text may be so long and no longer, a sequence have so many members.
+A struct is the only description of its write. HTTP bodies are decoded with it, OpenAPI shows it, and the options of the
+command and the columns of import files are generated from it (`request_fields`). A description is a sentence for all of them.
+
+Instants are RFC 3339 with an offset, days are ISO 8601. An unknown key is refused. Texts and sequences have a maximum length,
+because they are stored for years.
 """
 
 from datetime import date, datetime
@@ -13,161 +16,224 @@ from dialgate.core.model import Basis, CallType, Origin, Phrase, Purpose, Transf
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Layout
 
-# In characters. An id or name as other systems make them; a phrase; where evidence lies, or what happened.
+# Lengths are in characters. A Telephone holds a number that belongs in no URL and in no list of processes.
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 Name: TypeAlias = Annotated[str, Meta(max_length=128)]
 Words: TypeAlias = Annotated[str, Meta(max_length=1024)]
-Telephone: TypeAlias = Annotated[str, Meta(max_length=256)]
+Telephone: TypeAlias = Annotated[str, Meta(max_length=256, extra={"telephone": True})]
 Sha256: TypeAlias = Annotated[str, Meta(pattern="^([0-9a-fA-F]{64})?$")]
-Goods: TypeAlias = Annotated[tuple[Name, ...], Meta(max_length=64)]
+Goods: TypeAlias = Annotated[
+    tuple[Name, ...],
+    Meta(max_length=64, description="For these goods only, as the campaigns name them. Default: all."),
+]
 When: TypeAlias = Annotated[datetime, Meta(tz=True)]
+
+# Fields that several requests have.
+_Person: TypeAlias = Annotated[Telephone, Meta(description="The person's number, best as +39…")]
+_EntryId: TypeAlias = Annotated[Id, Meta(description="Your own name for it, by which it is ended.")]
+_Scope: TypeAlias = Annotated[
+    Literal["campaign", "controller", "everyone"], Meta(description="Whom it binds.")
+]
+_Campaign: TypeAlias = Annotated[Name, Meta(description="Which campaign, where the scope is `campaign`.")]
+_SkipBad: TypeAlias = Annotated[
+    bool, Meta(description="Leave out rows that cannot be read. Otherwise one of them refuses the file.")
+]
+_Happened: TypeAlias = Annotated[When | None, Meta(description="When it happened. Default: now.")]
+_Reason: TypeAlias = Annotated[Words, Meta(description="What happened.")]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`controller` may be left out by a client that is bound to one. `actor` is who did it (default: the client), by
-    which `channel` the wish came in, `proof` where the evidence of it lies."""
+    """The fields that every write has."""
 
-    controller: Name = ""
-    actor: Phrase = ""
-    channel: Name = "api"
-    proof: Words = ""
+    controller: Annotated[
+        Name, Meta(description="The controller it is for. May be left out where there is only one.")
+    ] = ""
+    actor: Annotated[
+        Phrase, Meta(description="Who does this; it is recorded. Default: the client's name.")
+    ] = ""
+    channel: Annotated[Name, Meta(description="How the person's wish arrived: call, letter, web, pec…")] = (
+        "api"
+    )
+    proof: Annotated[Words, Meta(description="Where the evidence lies: a file, a ticket, a recording.")] = ""
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
-    """`at`: when the person said stop, if that was earlier (RFC 3339)."""
+    """The person said stop."""
 
-    number: Telephone
-    scope: Literal["campaign", "controller", "everyone"] = "controller"
-    campaign: Name = ""
-    at: When | None = None
+    number: _Person
+    scope: _Scope = "controller"
+    campaign: _Campaign = ""
+    at: _Happened = None
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The stops of a file, a number a row and, in a column named at, when it was said. `skip_bad`: rows that cannot be read
-    are left out; else one of them refuses the file."""
+    """The stops of a file: one number in each row. A column `at` may hold when the person said it."""
 
-    scope: Literal["campaign", "controller", "everyone"] = "controller"
-    campaign: Name = ""
-    skip_bad: bool = False
+    scope: _Scope = "controller"
+    campaign: _Campaign = ""
+    skip_bad: _SkipBad = False
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
-    """The consents, contracts or call requests of a file. `skip_bad`: as for revocations; a row's own `proof` wins."""
+    """The consents, contracts or call requests of a file. A row's own `proof` wins."""
 
-    kind: Literal["consent", "contract", "call_request"]
-    skip_bad: bool = False
+    kind: Annotated[Literal["consent", "contract", "call_request"], Meta(description="What the rows are.")]
+    skip_bad: _SkipBad = False
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """`error`: the revocation was entered by mistake; `new_consent`: the person consented again, and `consent` is the id
-    under which that is recorded. Nothing else lifts a revocation. `controller`: whose consent, where the revocation binds
+    """The ground on which a revocation is lifted. There is no other. `controller`: whose consent, where the revocation binds
     every controller."""
 
-    ground: Literal["error", "new_consent"]
-    reason: Words
-    consent: Name = ""
+    ground: Annotated[
+        Literal["error", "new_consent"],
+        Meta(description="`error`: entered by mistake; `new_consent`: the person consented again."),
+    ]
+    reason: _Reason
+    consent: Annotated[
+        Name, Meta(description="The id of the new consent, where the ground is `new_consent`.")
+    ] = ""
 
 
 class NumberConfirmation(Request, frozen=True, kw_only=True):
-    """The ground on which a wrong-number report is lifted. `error`: the report was a mistake; `confirmed`: the person
-    showed that the number is theirs."""
+    """The ground on which a wrong-number report is lifted."""
 
-    ground: Literal["error", "confirmed"]
-    reason: Words
+    ground: Annotated[
+        Literal["error", "confirmed"],
+        Meta(
+            description="`error`: the report was a mistake; `confirmed`: the person showed that the number is theirs."
+        ),
+    ]
+    reason: _Reason
 
 
 class ConsentRequest(Request, frozen=True, kw_only=True):
-    """Without `artefact` and its SHA-256 the consent is kept as unproved and opens nothing. `origin`: where somebody else
-    collected it, who, and every cession since, the last of them to this controller by its id; that needs `third_party`.
-    `profiling` and `third_party`: consented to separately. `double_opt_in`: it opens nothing before it is confirmed.
-    `collection_channel`: how the person gave it, as in form, call, shop."""
+    """A consent. Without `artefact` and its SHA-256 it is kept as unproved and opens nothing."""
 
-    number: Telephone
-    id: Id
-    collected_at: When
-    purposes: Annotated[tuple[Purpose, ...], Meta(min_length=1, max_length=16)]
-    call_types: Annotated[tuple[CallType, ...], Meta(min_length=1, max_length=16)]
+    number: _Person
+    id: _EntryId
+    collected_at: Annotated[When, Meta(description="When the person gave it.")]
+    purposes: Annotated[
+        tuple[Purpose, ...],
+        Meta(min_length=1, max_length=16, description="What calls it permits."),
+    ]
+    call_types: Annotated[
+        tuple[CallType, ...],
+        Meta(min_length=1, max_length=16, description="Who or what may speak."),
+    ]
     goods: Goods = ()
-    expires_at: When | None = None
-    text_version: Phrase = ""
-    artefact: Words = ""
-    artefact_sha256: Sha256 = ""
-    origin: Origin | None = None
-    collection_channel: Name = ""
-    profiling: bool = False
-    third_party: bool = False
-    double_opt_in: bool = False
+    expires_at: Annotated[When | None, Meta(description="When it expires. Default: never.")] = None
+    text_version: Annotated[Phrase, Meta(description="Which wording was agreed to.")] = ""
+    artefact: Annotated[Words, Meta(description="Where the signed form or the recording lies.")] = ""
+    artefact_sha256: Annotated[
+        Sha256,
+        Meta(description="SHA-256 of the artefact, in hexadecimal. Without both, the consent opens nothing."),
+    ] = ""
+    origin: Annotated[
+        Origin | None,
+        Meta(
+            description="Who collected it, if that was somebody else, and every cession since; the last is to this "
+            "controller, by its id. Needs `third_party`."
+        ),
+    ] = None
+    collection_channel: Annotated[Name, Meta(description="How the person gave it: form, call, shop…")] = ""
+    profiling: Annotated[
+        bool, Meta(description="The person separately consented to profiling that chooses calls.")
+    ] = False
+    third_party: Annotated[
+        bool, Meta(description="The person separately consented to its cession to others.")
+    ] = False
+    double_opt_in: Annotated[bool, Meta(description="It opens nothing before it is confirmed.")] = False
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):
-    """The second step of a double opt-in. `at`: when the person confirmed, if that was earlier."""
+    """The second step of a double opt-in."""
 
-    number: Telephone
-    id: Id
-    at: When | None = None
+    number: _Person
+    id: _EntryId
+    at: _Happened = None
 
 
 class WithdrawalRequest(Request, frozen=True, kw_only=True):
-    number: Telephone
-    id: Id
-    at: When | None = None
+    """The withdrawal of a consent."""
+
+    number: _Person
+    id: _EntryId
+    at: _Happened = None
 
 
 class ContractRequest(Request, frozen=True, kw_only=True):
-    """`ends` is the last day; `marketing`: the person consented to commercial calls within the contract. A
-    contract opens the calls of campaigns of the same `sector`, which is one of the country's."""
+    """A contract. It opens the calls of campaigns of the same sector."""
 
-    number: Telephone
-    id: Id
-    starts: date
-    ends: date | None = None
-    sector: Name = ""
+    number: _Person
+    id: _EntryId
+    starts: Annotated[date, Meta(description="Its first day.")]
+    ends: Annotated[date | None, Meta(description="Its last day. Default: none.")] = None
+    sector: Annotated[Name, Meta(description="One of the country's sectors, as the campaigns name it.")] = ""
     goods: Goods = ()
-    marketing: bool = False
+    marketing: Annotated[bool, Meta(description="It holds a consent to commercial calls within it.")] = False
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
-    number: Telephone
-    id: Id
-    ends: date
+    """The end of a contract."""
+
+    number: _Person
+    id: _EntryId
+    ends: Annotated[date, Meta(description="Its last day.")]
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
-    """The person asked to be called about `goods` until `expires_at`."""
+    """The person asked to be called."""
 
-    number: Telephone
-    id: Id
-    requested_at: When
-    expires_at: When
-    goods: Name = ""
-    own_interface: bool = False
+    number: _Person
+    id: _EntryId
+    requested_at: Annotated[When, Meta(description="When the person asked.")]
+    expires_at: Annotated[When, Meta(description="Until when the person may be called.")]
+    goods: Annotated[Name, Meta(description="What about, as the campaign names its goods.")] = ""
+    own_interface: Annotated[bool, Meta(description="Made on the controller's own web site or app.")] = False
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
-    """`attested`: somebody answers for it; `probe`: a call back was made and `answered`, or not."""
+    """A proof that a caller ID can be called back, or cannot. `proof` is kept as `evidence` where that is empty."""
 
-    caller_id: Telephone
-    kind: Literal["attested", "probe"]
-    at: When | None = None
-    answered: bool = True
-    evidence: Words = ""
+    caller_id: Annotated[Telephone, Meta(description="The number as it is presented, best as +39…")]
+    kind: Annotated[
+        Literal["attested", "probe"],
+        Meta(description="`attested`: somebody answers for it; `probe`: a call back was made."),
+    ]
+    at: _Happened = None
+    answered: Annotated[bool, Meta(description="Whether the call back was answered.")] = True
+    evidence: Annotated[Words, Meta(description="Where the evidence lies.")] = ""
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    decision_id: Id
-    outcome: Literal["not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"]
+    """The result of an allowed call."""
+
+    decision_id: Annotated[Id, Meta(description="The `decision_id` of the allow.")]
+    outcome: Annotated[
+        Literal["not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"],
+        Meta(description="`opt_out` revokes at once, `wrong_number` closes what was given for the number."),
+    ]
 
 
 class ListRequest(Request, frozen=True, kw_only=True):
-    """`basis` is what the rows rest on that do not say it themselves; `transfers` every cession, oldest first."""
+    """A call list, with the origin of its numbers."""
 
-    id: Id
-    campaigns: Annotated[tuple[Name, ...], Meta(max_length=1024)]
-    basis: Basis
-    collected_by: Phrase
-    collected_on: date
-    source: Phrase = ""
-    transfers: Transfers = ()
+    id: Annotated[Id, Meta(description="Your own name for the list.")]
+    campaigns: Annotated[
+        tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call it.")
+    ]
+    basis: Annotated[
+        Basis,
+        Meta(
+            description="What the rows rest on. A column `basis` may say it per row, and must for a mobile that is in the "
+            "directory."
+        ),
+    ]
+    collected_by: Annotated[Phrase, Meta(description="Who collected the numbers.")]
+    collected_on: Annotated[date, Meta(description="When they were collected.")]
+    source: Annotated[Phrase, Meta(description="From what.")] = ""
+    transfers: Annotated[Transfers, Meta(description="Every cession since, oldest first.")] = ()
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):

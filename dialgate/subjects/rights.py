@@ -92,11 +92,13 @@ class Subjects:
         store = await factory.opened(config, keys, patience=5.0)
         metrics = Metrics(CollectorRegistry())
         try:
-            made = cls(Registrar(config, keys, store, clock, metrics), keys, store, clock, metrics)
+            registrar = Registrar(config, keys, store, clock, metrics)
+            made = cls(registrar, keys, store, clock, metrics)
             try:
                 yield made
             finally:
                 await made.close()
+                registrar.close_threads()
         finally:
             await store.close()
 

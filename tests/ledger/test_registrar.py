@@ -22,6 +22,7 @@ from dialgate.core.model import Origin, Transfer
 from dialgate.core.refusal import Refused
 from dialgate.gate.facts import _open_list
 from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
     CallRequestRequest,
@@ -75,8 +76,8 @@ SAMPLES: list[tuple[type[Any], dict[str, Any]]] = [
 TEXTS = [
     (kind, sample, field.name)
     for kind, sample in SAMPLES
-    for field in msgspec.structs.fields(kind)
-    if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.StrType)
+    for field in fields_of(kind)
+    if field.shape in {"text", "telephone"}
 ]
 
 

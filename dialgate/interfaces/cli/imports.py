@@ -1,14 +1,16 @@
 """Commands that record every consent, contract or call request that a file holds."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, taken
 from dialgate.interfaces.cli.ledger import app, consent_app, contract_app, request_app
-from dialgate.interfaces.cli.ledger_access import Actor, Channel, ControllerId, Proof, request
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from dialgate.interfaces.cli.request_options import options_of
+from dialgate.ledger import bulk_import
+from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import EntriesReport, EntriesRequest
 from dialgate.runtime.terminal import show_fields, show_json
 
@@ -17,64 +19,67 @@ __all__ = ["app"]
 File: TypeAlias = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX, with a header.")
 ]
-SkipBad: TypeAlias = Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be taken.")]
+_ABOUT = """Record every {what} of a file. Columns: {needed}; and, where you have them, {others}.
+{several}
 
-
-_ALIKE = """The file is read to its end before anything is written, and refused whole if a row cannot be taken, unless --skip-bad.
+The file is read to its end before anything is written, and refused whole if a row cannot be taken, unless --skip-bad.
 What stands in the ledger already is not entered twice.
-"""
-_CONSENTS = f"""Record every consent of a file. Columns: number, id, collected_at, purposes, call_types; and, where you have them,
-goods, expires_at, text_version, artefact, artefact_sha256, collection_channel, profiling, third_party, double_opt_in, proof.
-Several purposes or types are parted by a blank, `;` or `|`.
 
-{_ALIKE}
-dialgate consent import consents.csv --proof exports/2026-11-24.csv --reasons bad.csv"""
-_CONTRACTS = f"""Record every contract of a file. Columns: number, id, starts; and ends, sector, goods, marketing, proof.
-
-{_ALIKE}
-dialgate contract import contracts.csv --proof exports/2026-11-24.csv"""
-_REQUESTS = f"""Record every call request of a file. Columns: number, id, requested_at, expires_at; and goods, own_interface, proof.
-
-{_ALIKE}
-dialgate request import leads.csv --channel web --proof exports/2026-11-24.csv"""
+{example}"""
 
 
-def _add(group: typer.Typer, kind: str, told: str) -> None:
-    @group.command("import", help=told)
+def _several(kind: str) -> str:
+    """Return how several values are written in one cell, for the columns that take them."""
+    fields = fields_of(bulk_import.KINDS[kind])
+    names = [f"`{field.name}`" for field in fields if field.shape in {"choices", "texts"}]
+    return f"In {', '.join(names)}, several values are separated by `;` or `|`.\n" if names else ""
+
+
+def _add_import(group: typer.Typer, kind: str, example: str) -> None:
+    needed, others = bulk_import.columns_by_need(bulk_import.KINDS[kind])
+    about = _ABOUT.format(
+        what=kind.replace("_", " "),
+        needed=", ".join(["number", *needed]),
+        others=", ".join(others),
+        several=_several(kind),
+        example=example,
+    )
+
+    @group.command("import", help=about)
+    @options_of(EntriesRequest, channel="crm", fixed={"kind": kind})
     def run(
+        ask: EntriesRequest,
         *,
         file: File,
-        skip_bad: SkipBad = False,
-        controller: ControllerId = "",
+        controller: str,
         encoding: Encoding = "",
         separator: Separator = "",
         column: Column = "",
         yes: Yes = False,
         reasons: Reasons = None,
-        channel: Channel = "crm",
-        proof: Proof = "",
-        actor: Actor = "cli",
         config: ConfigPath = DEFAULT_CONFIG,
         as_json: AsJson = False,
     ) -> None:
-        _import(kind, locals())
-
-
-_add(consent_app, "consent", _CONSENTS)
-_add(contract_app, "contract", _CONTRACTS)
-_add(request_app, "call_request", _REQUESTS)
-
-
-def _import(kind: str, options: dict[str, Any]) -> None:
-    with reporting(as_json=options["as_json"]):
-        ask = request(EntriesRequest, options | {"kind": kind})
         report = taken(
-            options, lambda registrar, client, *read: registrar.consents.record_all(client, ask, *read)
+            locals(), lambda registrar, client, *read: registrar.consents.record_all(client, ask, *read)
         )
-    if options["as_json"]:
-        show_json(report)
-    else:
-        _show(report)
+        if as_json:
+            show_json(report)
+        else:
+            _show(report)
+
+
+_add_import(
+    consent_app,
+    "consent",
+    "dialgate consent import consents.csv --proof exports/2026-11-24.csv --reasons bad.csv",
+)
+_add_import(contract_app, "contract", "dialgate contract import contracts.csv --proof exports/2026-11-24.csv")
+_add_import(
+    request_app,
+    "call_request",
+    "dialgate request import leads.csv --channel web --proof exports/2026-11-24.csv",
+)
 
 
 def _show(report: EntriesReport) -> None:

@@ -26,18 +26,18 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Request)
 Act: TypeAlias = Callable[[Registrar, Client], Awaitable[T]]
 
+ACTOR_VARIABLES = ["DIALGATE_ACTOR", "SUDO_USER", "USER"]
+INSTANT_FORM, DAY_FORM = "As 2026-11-24T10:00:00+01:00.", "As 2026-11-24."
+
 ControllerId: TypeAlias = Annotated[
     str, typer.Option(help="On whose behalf; may be left out where the configuration has only one.")
 ]
-Actor: TypeAlias = Annotated[
-    str, typer.Option(envvar=["DIALGATE_ACTOR", "SUDO_USER", "USER"], help="Who does this; it is recorded.")
-]
+Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Who does this; it is recorded.")]
 Channel: TypeAlias = Annotated[str, typer.Option(help="How the wish reached you: call, letter, web, pec…")]
 Proof: TypeAlias = Annotated[
     str, typer.Option(help="Where the evidence lies: a file, a ticket, a recording.")
 ]
-Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="As 2026-11-24T10:00:00+01:00.")]
-Day: TypeAlias = Annotated[str, typer.Option(metavar="DATE", help="As 2026-11-24.")]
+Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help=INSTANT_FORM)]
 
 
 def write(config: Path, act: Act[T]) -> T:
@@ -73,8 +73,7 @@ def instant(text: str) -> int:
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """The registrar's request, from a command's `locals()`: options bear the names of its fields, and those that were
-    not given are left out. Raises Failure."""
+    """Return a request from options, which have the names of its fields. Empty ones are left out. Raises Failure."""
     named = {name.rstrip("_"): value for name, value in options.items()}
     given = {name: named[name] for name in kind.__struct_fields__ if named.get(name) not in ("", None, [])}
     try:

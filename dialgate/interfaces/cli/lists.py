@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dialgate.config.clients import Client
-from dialgate.core.model import Basis, Transfer
+from dialgate.core.model import Transfer
 from dialgate.interfaces.cli.files import (
     Column,
     Encoding,
@@ -21,17 +21,13 @@ from dialgate.interfaces.cli.files import (
     reasons_to,
 )
 from dialgate.interfaces.cli.ledger_access import (
-    Actor,
-    Channel,
     ControllerId,
-    Day,
-    Proof,
     Time,
     instant,
-    request,
     write,
 )
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
+from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger import export
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
@@ -58,25 +54,9 @@ def _transfer(text: str) -> Transfer:
 
 
 @list_app.command("load")
-def list_load(
-    *,
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row.")
-    ],
-    id_: Annotated[str, typer.Option("--id", help="Your own name for the list.")],
-    campaigns: Annotated[
-        list[str], typer.Option("--campaign", help="The campaign that may call it; may be given again.")
-    ],
-    basis: Annotated[
-        Basis,
-        typer.Option(
-            help="What the rows rest on; a column `basis` may say it per row, and must for a mobile that is in the directory."
-        ),
-    ],
-    collected_by: Annotated[str, typer.Option(help="Who collected the numbers.")],
-    collected_on: Day,
-    source: Annotated[str, typer.Option(help="From what.")] = "",
-    transfers: Annotated[
+@options_of(
+    ListRequest,
+    transfers=Annotated[
         list[Transfer],
         typer.Option(
             "--transfer",
@@ -84,16 +64,20 @@ def list_load(
             metavar="BY>TO@DATE[+told]",
             help="A cession since, oldest first; +told: the people on it were told. May be given again.",
         ),
-    ] = [],
-    controller: ControllerId = "",
+    ],
+)
+def list_load(
+    ask: ListRequest,
+    *,
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row.")
+    ],
+    controller: str,
     encoding: Encoding = "",
     separator: Separator = "",
     column: Column = "",
     yes: Yes = False,
     reasons: Reasons = None,
-    proof: Proof = "",
-    channel: Channel = "cli",
-    actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -104,20 +88,17 @@ def list_load(
 
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
     --collected-by "Pagine Bianche" --collected-on 2026-11-02"""
-    options = locals()
-    with reporting(as_json=as_json):
-        ask = request(ListRequest, options)
-        hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
-        confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
-        with reading(file) as opened, reasons_to(reasons) as note:
-            report = write(
-                config,
-                lambda registrar, client: registrar.call_lists.load_list(client, ask, opened, hints, note),
-            )
-        if as_json:
-            show_json(report)
-        else:
-            _show_report(report)
+    hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
+    confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
+    with reading(file) as opened, reasons_to(reasons) as note:
+        report = write(
+            config,
+            lambda registrar, client: registrar.call_lists.load_list(client, ask, opened, hints, note),
+        )
+    if as_json:
+        show_json(report)
+    else:
+        _show_report(report)
 
 
 def _show_report(report: ListReport) -> None:

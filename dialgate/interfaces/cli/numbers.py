@@ -1,11 +1,12 @@
 """Commands about a number whose holder is in doubt."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from dialgate.interfaces.cli.ledger_access import Actor, Channel, Proof, note, request
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
+from dialgate.interfaces.cli.ledger_access import note
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger.schemas import NumberConfirmation
 
 app = typer.Typer()
@@ -19,29 +20,20 @@ def _number() -> None:
 
 
 @number_app.command("confirm")
+@options_of(NumberConfirmation, fixed={"controller": ""})
 def number_confirm(
+    ask: NumberConfirmation,
     *,
     seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The ledger entry of the report.")],
-    ground: Annotated[
-        Literal["error", "confirmed"],
-        typer.Option(help="The report was a mistake, or the person showed that the number is theirs."),
-    ],
-    reason: Annotated[str, typer.Option(help="What happened.")],
-    channel: Channel = "cli",
-    proof: Proof = "",
-    actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Lift a wrong-number report: consents, contracts and call requests of the number open calls again.
 
     dialgate number confirm 4711 --ground confirmed --reason "read back a code sent to the number" --actor dpo"""
-    options = locals()
-    with reporting(as_json=as_json):
-        ask = request(NumberConfirmation, options)
-        note(
-            config,
-            lambda registrar, client: registrar.wrong_numbers.confirm_number(client, seq, ask),
-            "lifted",
-            as_json=as_json,
-        )
+    note(
+        config,
+        lambda registrar, client: registrar.wrong_numbers.confirm_number(client, seq, ask),
+        "lifted",
+        as_json=as_json,
+    )

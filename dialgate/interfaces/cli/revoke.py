@@ -1,7 +1,7 @@
 """Commands that record that people want no more calls: one by hand, or as many as a file holds."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -16,19 +16,9 @@ from dialgate.interfaces.cli.options import (
     number_given,
     reporting,
 )
+from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsReport, RevocationsRequest
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json
-
-RevocationScope: TypeAlias = Annotated[
-    Literal["campaign", "controller", "everyone"], typer.Option(help="Whom it binds.")
-]
-Lift: TypeAlias = Annotated[
-    int | None, typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation of this entry.")
-]
-Ground: TypeAlias = Annotated[
-    Literal["error", "new_consent"] | None,
-    typer.Option(help="With --lift: entered by mistake, or the person consented again."),
-]
 
 
 class _Revoke(TyperGroup):
@@ -59,14 +49,22 @@ def revoke_add(
         ),
     ] = "",
     controller: ControllerId = "",
-    scope: RevocationScope = "controller",
+    scope: Annotated[
+        Literal["campaign", "controller", "everyone"], typer.Option(help="Whom it binds.")
+    ] = "controller",
     campaign: Annotated[str, typer.Option(help="With --scope campaign: which one.")] = "",
     at: Time = "",
     channel: Channel = "cli",
     proof: Proof = "",
     actor: Actor = "cli",
-    seq: Lift = None,
-    ground: Ground = None,
+    seq: Annotated[
+        int | None,
+        typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation of this entry."),
+    ] = None,
+    ground: Annotated[
+        Literal["error", "new_consent"] | None,
+        typer.Option(help="With --lift: entered by mistake, or the person consented again."),
+    ] = None,
     reason: Annotated[str, typer.Option(help="With --lift: what happened.")] = "",
     consent: Annotated[str, typer.Option(help="With --ground new_consent: its id.")] = "",
     config: ConfigPath = DEFAULT_CONFIG,
@@ -90,37 +88,26 @@ def revoke_add(
                 as_json=as_json,
             )
         else:
-            _lift(seq, options, config, as_json=as_json)
+            _lift(request(LiftRequest, options), seq, config, as_json=as_json)
 
 
 @revoke_app.command("lift")
+@options_of(LiftRequest)
 def revoke_lift(
+    ask: LiftRequest,
     *,
     seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The ledger entry of the revocation.")],
-    ground: Annotated[
-        Literal["error", "new_consent"],
-        typer.Option(help="Entered by mistake, or the person consented again."),
-    ],
-    reason: Annotated[str, typer.Option(help="What happened.")],
-    consent: Annotated[str, typer.Option(help="With --ground new_consent: its id.")] = "",
-    controller: ControllerId = "",
-    at: Time = "",
-    channel: Channel = "cli",
-    proof: Proof = "",
-    actor: Actor = "cli",
+    at: Annotated[str, typer.Option(hidden=True, help="Accepted and ignored, as before.")] = "",  # noqa: ARG001
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Lift a revocation that was entered by mistake, or after which the person consented again.
 
     dialgate revoke lift 4711 --ground error --reason "another person's letter" """
-    options = locals()
-    with reporting(as_json=as_json):
-        _lift(seq, options, config, as_json=as_json)
+    _lift(ask, seq, config, as_json=as_json)
 
 
-def _lift(seq: int, options: dict[str, Any], config: Path, *, as_json: bool) -> None:
-    ask = request(LiftRequest, options)
+def _lift(ask: LiftRequest, seq: int, config: Path, *, as_json: bool) -> None:
     note(
         config,
         lambda registrar, client: registrar.revocations.lift(client, seq, ask),
@@ -130,23 +117,19 @@ def _lift(seq: int, options: dict[str, Any], config: Path, *, as_json: bool) -> 
 
 
 @revoke_app.command("import")
+@options_of(RevocationsRequest, channel="crm")
 def revoke_import(
+    ask: RevocationsRequest,
     *,
     file: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row.")
     ],
-    scope: RevocationScope = "controller",
-    campaign: Annotated[str, typer.Option(help="With --scope campaign: which one.")] = "",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be read.")] = False,
-    controller: ControllerId = "",
+    controller: str,
     encoding: Encoding = "",
     separator: Separator = "",
     column: Column = "",
     yes: Yes = False,
     reasons: Reasons = None,
-    channel: Channel = "crm",
-    proof: Proof = "",
-    actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -156,12 +139,9 @@ def revoke_import(
     Each part binds as it is written. Broken off, it is imported again: nobody is revoked twice.
 
     dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv"""
-    options = locals()
-    with reporting(as_json=as_json):
-        ask = request(RevocationsRequest, options)
-        report = taken(
-            options, lambda registrar, client, *read: registrar.revocations.revoke_all(client, ask, *read)
-        )
+    report = taken(
+        locals(), lambda registrar, client, *read: registrar.revocations.revoke_all(client, ask, *read)
+    )
     if as_json:
         show_json(report)
     else:

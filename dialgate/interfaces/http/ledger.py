@@ -1,11 +1,11 @@
 """What may be written and read beside the check: outcomes, the ledger, call lists, caller-ID proofs."""
 
 from collections.abc import Awaitable, Callable
-from typing import IO, Any, Final, TypeAlias, TypeVar
+from typing import IO, Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from dialgate.app import App
 from dialgate.audit.lookups import Reason
@@ -19,16 +19,15 @@ from dialgate.ledger.schemas import (
     CallerIdProofRequest,
     ConsentStanding,
     HistoryEntry,
-    LiftRequest,
     ListInfo,
     ListRequest,
-    NumberConfirmation,
 )
 from dialgate.lists import tabular
 
 Serve: TypeAlias = Callable[[web.Request, App, Client], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
 Act: TypeAlias = Callable[[Client, _T], Awaitable[Any]]
+Lift: TypeAlias = Callable[[Client, int, _T], Awaitable[Any]]
 
 LIST_FILES: Final = (
     "text/csv",
@@ -56,9 +55,9 @@ class Lists(Struct, frozen=True):
 
 
 class ListUpload(ListRequest, frozen=True, kw_only=True):
-    """`numbers`: one row each, as in a file."""
+    """A call list with its numbers."""
 
-    numbers: tuple[str, ...]
+    numbers: Annotated[tuple[str, ...], Meta(description="Rows as in a file, one number in each.")]
 
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
@@ -66,10 +65,26 @@ def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        ask = decode(decoder, await body.whole(request, app.config.settings.limits))
+        ask = await _ask(request, app, decoder)
         return body.reply(request, _encode(await select(app.registrar)(client, ask)), status)
 
     return serve
+
+
+def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:
+    """Return an endpoint that does as that of `write`, for the ledger entry in the path."""
+    decoder = msgspec.json.Decoder(kind)
+
+    async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+        ask = await _ask(request, app, decoder)
+        receipt = await select(app.registrar)(client, int(request.match_info["seq"]), ask)
+        return body.reply(request, _encode(receipt), 201)
+
+    return serve
+
+
+async def _ask(request: web.Request, app: App, decoder: msgspec.json.Decoder[_T]) -> _T:
+    return decode(decoder, await body.whole(request, app.config.settings.limits))
 
 
 def history(*kinds: str) -> Serve:
@@ -106,30 +121,11 @@ class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     controller: str = ""
 
 
-_lift: Final = msgspec.json.Decoder(LiftRequest)
-
-
-async def lift(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    ask = decode(_lift, await body.whole(request, app.config.settings.limits))
-    receipt = await app.registrar.revocations.lift(client, int(request.match_info["seq"]), ask)
-    return body.reply(request, _encode(receipt), 201)
-
-
-_confirmation: Final = msgspec.json.Decoder(NumberConfirmation)
-
-
-async def confirm_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    ask = decode(_confirmation, await body.whole(request, app.config.settings.limits))
-    receipt = await app.registrar.wrong_numbers.confirm_number(client, int(request.match_info["seq"]), ask)
-    return body.reply(request, _encode(receipt), 201)
-
-
 _proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
 
 
 async def prove_caller_id(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    ask = decode(_proof, await body.whole(request, app.config.settings.limits))
-    receipt = await app.registrar.caller_ids.prove_caller_id(client, ask)
+    receipt = await app.registrar.caller_ids.prove_caller_id(client, await _ask(request, app, _proof))
     headers = {"Cache-Control": "no-store", IN_FORCE: receipt.in_force}
     return web.Response(status=204, headers=headers | ({NOTE: receipt.note} if receipt.note else {}))
 
@@ -141,10 +137,9 @@ _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
 
 
 async def load_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    limits = app.config.settings.limits
     if request.content_type in LIST_FILES:
         return await _load_file(request, app, client)
-    ask = decode(_upload, await body.whole(request, limits))
+    ask = await _ask(request, app, _upload)
     return await _load(request, app, client, ask, uploads.from_memory(_rows_of(ask)))
 
 

@@ -2,14 +2,13 @@
 
 from typing import Any, Final
 
-from msgspec import structs
-
 from dialgate.config.clients import Scope
 from dialgate.interfaces.http import ledger, stream
 from dialgate.interfaces.http.ledger import Act
 from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
     CallRequestRequest,
@@ -114,10 +113,6 @@ _ABOUT_WHOM: Final = (
     PURPOSE,
     Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
 )
-_SEQ: Final = Parameter(
-    name="seq", about="The `seq` of the revocation.", example="812", required=True, place="path"
-)
-_WRONG_SEQ: Final = structs.replace(_SEQ, about="The `seq` of the report.")
 _ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
 _WHOSE_LIST: Final = Parameter(
     name="controller", about="May be left out where only one of yours has such a list.", example="acme"
@@ -127,12 +122,12 @@ _LAYOUT: Final = {
 }  # fmt: skip
 _UPLOADED: Final = tuple(
     Parameter(
-        name=name,
-        about=f"`{name}` of the request, for a list that comes as a file.",
-        example=_UPLOAD.get(name, "[]" if name == "transfers" else ""),
-        many=name == "campaigns",
+        name=field.name,
+        about=f"{field.description} Only where the list comes as a file.",
+        example=_UPLOAD.get(field.name, "[]" if field.name == "transfers" else ""),
+        many=field.shape == "texts",
     )
-    for name in ListRequest.__struct_fields__
+    for field in fields_of(ListRequest)
 )
 _WRITE: Final = (
     "request.not_json", "request.too_large", "request.timeout", "number.invalid", "controller.unknown",
@@ -166,6 +161,35 @@ def _written(
         answer_example=RECEIPT,
         status=201,
         errors=(*_WRITE, *errors),
+    )
+
+
+def _lifted(
+    path: str, about: str, select: Any, ask: Any, scope: Scope, example: Any, *errors: str
+) -> Endpoint:
+    """Return the endpoint that lifts an entry of those that `path` writes or shows."""
+    return Endpoint(
+        method="POST",
+        path=f"{path}/{{seq:[0-9]{{1,18}}}}/lift",
+        group=_LEDGER,
+        about=about,
+        serve=ledger.lift(ask, select),
+        scope=scope,
+        parameters=(
+            Parameter(
+                name="seq",
+                about="The `seq` of the entry to lift.",
+                example="812",
+                required=True,
+                place="path",
+            ),
+        ),
+        ask=ask,
+        ask_example=example,
+        answer=Receipt,
+        answer_example=RECEIPT,
+        status=201,
+        errors=(*ASKING, *errors, "store.unavailable", "gate.unavailable"),
     )
 
 
@@ -205,39 +229,16 @@ LEDGER_ENDPOINTS: Final = (
         answer_example=_NOTICE,
         errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
     ),
-    Endpoint(
-        method="POST",
-        path="/v1/revocations/{seq:[0-9]{1,18}}/lift",
-        group=_LEDGER,
-        about="Lift a revocation that was entered by mistake, or after which the person consented anew.",
-        serve=ledger.lift,
-        scope="revoke",
-        parameters=(_SEQ,),
-        ask=LiftRequest,
-        ask_example={"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
-        answer=Receipt,
-        answer_example=RECEIPT,
-        status=201,
-        errors=(*ASKING, "revocation.unknown", "revocation.lifted", "ledger.unknown", "controller.unknown",
-                "store.unavailable", "gate.unavailable"),
-    ),
+    _lifted("/v1/revocations", "Lift a revocation that was entered by mistake, or after which the person consented anew.",
+            lambda registrar: registrar.revocations.lift, LiftRequest, "revoke",
+            {"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
+            "revocation.unknown", "revocation.lifted", "ledger.unknown", "controller.unknown"),
     _history("/v1/wrong-numbers", "The wrong-number reports of a number, and what lifted them.", "wrong_number",
              "number_confirmed"),
-    Endpoint(
-        method="POST",
-        path="/v1/wrong-numbers/{seq:[0-9]{1,18}}/lift",
-        group=_LEDGER,
-        about="Lift a wrong-number report: what was given for the number opens calls again.",
-        serve=ledger.confirm_number,
-        scope="subjects",
-        parameters=(_WRONG_SEQ,),
-        ask=NumberConfirmation,
-        ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"},
-        answer=Receipt,
-        answer_example=RECEIPT,
-        status=201,
-        errors=(*ASKING, "ledger.unknown", "store.unavailable", "gate.unavailable"),
-    ),
+    _lifted("/v1/wrong-numbers", "Lift a wrong-number report: what was given for the number opens calls again.",
+            lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, "subjects",
+            {"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"},
+            "ledger.unknown"),
     _written("/v1/consents", "Record a consent. Without an artefact and its SHA-256 it opens nothing.",
              _recorder, ConsentRequest, "ledger", _CONSENT),
     Endpoint(

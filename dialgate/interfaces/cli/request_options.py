@@ -1,0 +1,102 @@
+"""Options of commands, generated from the struct of the request that the command writes."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+import typer
+
+from dialgate.interfaces.cli.ledger_access import ACTOR_VARIABLES, DAY_FORM, INSTANT_FORM, R, request
+from dialgate.interfaces.cli.options import number_given, reporting
+from dialgate.ledger.request_fields import Field, fields_of
+from dialgate.ledger.schemas import Request
+
+Command: TypeAlias = Callable[..., None]
+# A repeated option has the name of one value.
+_SINGULAR = {"purposes": "purpose", "call_types": "call-type", "campaigns": "campaign"}
+_MORE = "May be given again."
+_literal: Any = Literal  # typing has no other way to make one of values
+
+
+def options_of(
+    kind: type[R],
+    *,
+    channel: str = "cli",
+    required: Collection[str] = (),
+    fixed: Mapping[str, Any] = {},
+    **annotations: Any,
+) -> Callable[[Command], Command]:
+    """Call a command with a request as its first argument, and give it an option for each field of the request.
+
+    `channel`: the default of the option of that name. `required`: fields whose default the command does not offer. `fixed`:
+    fields that have this value and no option. `annotations`: options that are not generated, by field. A command that declares
+    a parameter with the name of a field gets its value too."""
+    fields = [field for field in fields_of(kind) if field.name not in fixed]
+    fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # its own first
+    defaults = {"channel": channel, "actor": "cli"}
+    parameters = [
+        _parameter(field, annotations.get(field.name), defaults, optional=field.name not in required)
+        for field in fields
+        if field.shape != "structure" or field.name in annotations
+    ]
+    names = {parameter.name for parameter in parameters}
+
+    def decorate(command: Command) -> Command:
+        _, *own = inspect.signature(command).parameters.values()
+
+        def run(**options: Any) -> None:
+            given = {**{name: options[name] for name in names}, **fixed}
+            with reporting(as_json=options["as_json"]):
+                command(request(kind, given), **{each.name: options[each.name] for each in own})
+
+        run.__doc__ = command.__doc__
+        generated = [parameter for parameter in own if parameter.name not in names]
+        run.__signature__ = inspect.Signature([*parameters, *generated])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameter(
+    field: Field, annotation: Any, defaults: Mapping[str, str], *, optional: bool
+) -> inspect.Parameter:
+    default = defaults.get(field.name, field.default)
+    if field.required or not optional:
+        default = inspect.Parameter.empty
+    elif field.shape in {"instant", "day"}:
+        default = ""
+    elif isinstance(default, tuple):
+        default = list(default)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=annotation or _annotation(field),
+    )
+
+
+def _annotation(field: Field) -> Any:
+    name = f"--{_SINGULAR.get(field.name, field.name.replace('_', '-'))}"
+    about = field.description
+    match field.shape:
+        case "telephone":
+            metavar = "NUMBER" if field.name != "number" else None
+            about = f"{about.removesuffix('.')}; - reads it from standard input."
+            return Annotated[str, typer.Argument(metavar=metavar, help=about, callback=number_given)]
+        case "instant":
+            return Annotated[str, typer.Option(name, metavar="TIME", help=f"{about} {INSTANT_FORM}")]
+        case "day":
+            return Annotated[str, typer.Option(name, metavar="DATE", help=f"{about} {DAY_FORM}")]
+        case "flag":
+            names = (name, f"--no-{name.removeprefix('--')}") if field.default else (name,)
+            return Annotated[bool, typer.Option("/".join(names), help=about)]
+        case "choice":
+            return Annotated[_literal[field.choices], typer.Option(name, help=about)]
+        case "choices":  # Typer has no list of literals; the request refuses other values
+            metavar = "|".join(field.choices)
+            return Annotated[list[str], typer.Option(name, metavar=metavar, help=f"{about} {_MORE}")]
+        case "texts":
+            return Annotated[list[str], typer.Option(name, help=f"{about} {_MORE}")]
+        case _:
+            variables = ACTOR_VARIABLES if field.name == "actor" else None
+            return Annotated[str, typer.Option(name, envvar=variables, help=about)]

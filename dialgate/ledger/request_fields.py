@@ -1,0 +1,78 @@
+"""The fields of a ledger request, read from its struct, for the options of a command and the columns of an import file."""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct, inspect
+
+from dialgate.config.validation_messages import choices
+
+Shape: TypeAlias = Literal[
+    "text", "telephone", "instant", "day", "flag", "choice", "choices", "texts", "structure"
+]
+
+
+class Field(Struct, frozen=True, kw_only=True):
+    """One field. A `structure` is neither an option nor a column: it can be sent over HTTP only."""
+
+    name: str
+    shape: Shape
+    required: bool
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+
+
+def fields_of(request: type[Struct]) -> tuple[Field, ...]:
+    """Return the fields of a request in the order of its struct."""
+    struct = inspect.type_info(request)
+    assert isinstance(struct, inspect.StructType)
+    return tuple(_read(request, field) for field in struct.fields)
+
+
+def _read(request: type[Struct], field: inspect.Field) -> Field:
+    kind, schema, extra = _bare(field.type)
+    shape: Shape = "structure"
+    match kind:
+        case inspect.StrType():
+            shape = "telephone" if extra.get("telephone") else "text"
+        case inspect.DateTimeType():
+            shape = "instant"
+        case inspect.DateType():
+            shape = "day"
+        case inspect.BoolType():
+            shape = "flag"
+        case inspect.LiteralType():
+            shape = "choice"
+        case inspect.VarTupleType():
+            item, _, _ = _bare(kind.item_type)
+            if isinstance(item, inspect.LiteralType):
+                shape = "choices"
+            elif isinstance(item, inspect.StrType):
+                shape = "texts"
+    return Field(
+        name=field.name,
+        shape=shape,
+        required=field.required,
+        default=field.default,
+        description=schema.get("description", ""),
+        # msgspec sorts them; people read them in the order of the declaration.
+        choices=choices(request, f".{field.name}" + "[0]" * (shape == "choices")),
+        pattern=(isinstance(kind, inspect.StrType) and kind.pattern) or "",
+    )
+
+
+def _bare(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
+    """Return a type without its metadata and without `None`, its JSON schema and its extra metadata."""
+    schema: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    while isinstance(kind, inspect.Metadata | inspect.UnionType):
+        if isinstance(kind, inspect.Metadata):
+            schema, extra = (kind.extra_json_schema or {}) | schema, (kind.extra or {}) | extra
+            kind = kind.type
+        else:
+            members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
+            if len(members) != 1:
+                break
+            kind = members[0]
+    return kind, schema, extra
