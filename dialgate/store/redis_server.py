@@ -9,12 +9,14 @@ the server replies that it is not the master. A request that may have been execu
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import hiredis
-from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, SSLConnection
+from redis.asyncio import Connection, Redis, Sentinel, SSLConnection
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -34,7 +36,6 @@ from dialgate.store import StoreUnavailable
 
 _ADVICE = "see that it runs, can be reached, and is written as the README says"
 _PROBE_SECONDS = 0.05
-_CONNECTIONS: Final = 10_000  # no bound of our own: the server has one
 # The server is not the master now and has executed nothing. `ClusterDownError` includes MASTERDOWN.
 _NOT_MASTER: Final = (MovedError, ReadOnlyError, ClusterDownError, BusyLoadingError)
 _Node: TypeAlias = dict[str, Any]  # the arguments of a connection: host and port, or path
@@ -139,6 +140,40 @@ def _addresses(split: SplitResult, port: int) -> list[tuple[str, int]]:
     return [(part.hostname or "", part.port or port) for part in parts]
 
 
+class _Connections:
+    """Idle connections to one server.
+
+    Not `ConnectionPool`, whose lock, events and metrics cost 9 us for each round trip. `docs/decisions/0007`."""
+
+    def __init__(self, create: Callable[[], AbstractConnection]) -> None:
+        self._create = create
+        self._idle: list[AbstractConnection] = []
+        self._closed = False
+
+    async def take(self) -> AbstractConnection:
+        """Return a connection with nothing to read: the one used last, or a new one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not await connection.can_read():
+                return connection
+            await connection.disconnect(nowait=True)  # closed by the server, or a reply is unread
+        connection = self._create()
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def put_back(self, connection: AbstractConnection, *, reusable: bool) -> None:
+        """Keep a connection, or close it. `reusable`: every reply to its request was read."""
+        if reusable and not self._closed:
+            self._idle.append(connection)
+        else:
+            await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """Close the idle connections now, and each of the others once it is put back."""
+        self._closed = True
+        await asyncio.gather(*(connection.disconnect() for connection in self._idle), return_exceptions=True)
+
+
 class Server:
     """`tag` names the slot in a Cluster. `patience`: seconds for a round trip, the search for the master included. While the server
     does not answer at all, every request but a probe's is refused at once."""
@@ -146,8 +181,8 @@ class Server:
     def __init__(self, url: str, patience: float, tag: bytes) -> None:
         """Raises `ValueError`."""
         self._patience = patience
-        self._options, self._lookup = _parse(url, patience, tag)
-        self._pool: ConnectionPool | None = None  # to the master, once found
+        self._create, self._lookup = _parse(url, patience, tag)
+        self._master: _Connections | None = None
         self._turn = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._probing: asyncio.Task[None] | None = None
@@ -192,32 +227,34 @@ class Server:
         return await self._ask_once(request, count)
 
     async def _ask_once(self, request: bytes, count: int) -> list[Any]:
-        pool = self._pool or await self._connected()
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        master = self._master or await self._found()
+        connection = await master.take()
+        replies: list[Any] = []
         try:
-            await connection.send_packed_command(request)
-            replies = [await _reply(connection) for _ in range(count)]
+            await connection.send_packed_command(request, check_health=False)
+            while len(replies) < count:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:  # the replies after it must be read too
+                    replies.append(error)
         finally:
-            await pool.release(connection)
-            if pool is not self._pool:
-                await connection.disconnect(nowait=True)
+            await master.put_back(connection, reusable=len(replies) == count)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
         return replies
 
-    async def _connected(self) -> ConnectionPool:
+    async def _found(self) -> "_Connections":
         async with self._turn:
-            if self._pool is None:
-                node = await self._lookup.master()
-                self._pool = ConnectionPool(max_connections=_CONNECTIONS, **self._options, **node)
-        return self._pool
+            if self._master is None:
+                self._master = _Connections(partial(self._create, **await self._lookup.master()))
+        return self._master
 
     def _forget(self) -> None:
-        """Look for the master anew. Idle connections are closed aside: over TLS a server that hangs would hold that up."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            closing = asyncio.create_task(_close(pool))
+        """Look for the master again next time. Connections are closed in a task: over TLS a server that hangs delays that."""
+        master, self._master = self._master, None
+        if master is not None:
+            closing = asyncio.create_task(master.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
@@ -251,26 +288,13 @@ def _packed(commands: list[tuple[Any, ...]]) -> bytes:
     return b"".join(map(hiredis.pack_command, commands))
 
 
-async def _close(pool: ConnectionPool) -> None:
-    with suppress(RedisError):
-        await pool.disconnect(inuse_connections=False)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    """The next reply, also where it is an error: the replies after it must be read too."""
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
 def _described(fault: Exception) -> str:
     code = getattr(fault, "status_code", None)
     return f"{code} {fault}" if code else str(fault)
 
 
-def _parse(url: str, patience: float, tag: bytes) -> tuple[dict[str, Any], Lookup]:
-    """The arguments of every connection, and the way to the master. Raises `ValueError`."""
+def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., AbstractConnection], Lookup]:
+    """Return how to create a connection to a node, and where the master is looked up. Raises `ValueError`."""
     split = urlsplit(url)
     scheme, _, kind = split.scheme.partition("+")
     if not kind:
@@ -286,23 +310,24 @@ def _parse(url: str, patience: float, tag: bytes) -> tuple[dict[str, Any], Looku
     user = {name: parsed.get(name) for name in ("username", "password")}
     # A retry could repeat what was done. RESP3 and a driver's name need rights that the README does not name.
     common: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
+    connection_class: type[AbstractConnection] = parsed.get("connection_class", Connection)
     options = {
         **common,
         **user,
-        "connection_class": parsed.get("connection_class", Connection),
         "socket_timeout": None,  # `ask` has one for the whole round trip
         "socket_connect_timeout": patience,
     }
     lookup = {**common, "socket_timeout": patience / 2, "socket_connect_timeout": patience / 2}
-    if options["connection_class"] is SSLConnection:
+    if connection_class is SSLConnection:
         tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
-        options |= {"connection_class": _SharedTls, "context": _tls_context(tls)}
+        connection_class, options["context"] = _SharedTls, _tls_context(tls)
         lookup |= {"ssl": True, **tls}
+    create = partial(connection_class, **options)
     if kind == "sentinel":
-        return options, _BehindSentinel(split, lookup)
+        return create, _BehindSentinel(split, lookup)
     if kind == "cluster":
-        return options, _InCluster(split, {**lookup, **user}, tag)
-    return options, _Standalone(
+        return create, _InCluster(split, {**lookup, **user}, tag)
+    return create, _Standalone(
         {name: parsed[name] for name in ("host", "port", "path", "db") if name in parsed}
     )
 
