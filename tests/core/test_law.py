@@ -114,6 +114,13 @@ def test_a_value_that_no_law_has_is_refused_by_its_place(path: str, value: objec
     assert where in str(refused.value)
 
 
+@pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])
+def test_a_registrys_answers_hold_as_long_as_their_way_of_counting_allows(counting: str, days: int) -> None:
+    data = changed("registries.0.counting", counting)
+    data["registries"][0]["validity_days"] = days
+    assert parse_law(data).registries[0].validity_days == days
+
+
 @pytest.mark.parametrize("key", ["source", "from", "kinds"])
 def test_a_section_without_what_it_needs_is_refused(key: str) -> None:
     data = copy.deepcopy(law_data("IT"))
@@ -233,7 +240,9 @@ def test_the_kinds_that_a_row_must_state_are_those_of_every_section() -> None:
 
 
 def test_the_calls_of_one_campaign_and_day_share_one_binding() -> None:
-    assert IT.binding(facts()) is IT.binding(facts())
+    shared = IT.binding(facts())
+    assert IT.binding(facts(today=date(2026, 11, 25))) is not shared
+    assert IT.binding(facts()) is shared
 
 
 def test_the_memory_of_bindings_is_bounded_and_forgets_nothing_that_matters() -> None:

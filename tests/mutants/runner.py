@@ -1,21 +1,21 @@
 """Runs the tests that execute a changed line, each mutant in a process of its own.
 
 Tests are collected once. For a change inside a function the collecting process forks, the child exchanges the function's code and runs
-the tests: a few milliseconds. What is changed at import time, and what survives this way, is imported again in a child of a process
-that has not imported dialgate yet. A mutant is killed when a test fails, when it cannot be imported, and when its time is up.
+the tests: a few milliseconds. What is changed at import time, and what survives this way, is written to a copy of the repository, whose
+tests are run from the start. A mutant is killed when a test fails, when it cannot be imported, and when its time is up.
 """
 
 import functools
 import gc
 import importlib
-import importlib.abc
-import importlib.util
 import json
+import math
 import os
 import select
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,36 +40,43 @@ OPTIONS = (
     "-W", "ignore::pytest.PytestAssertRewriteWarning",
 )  # fmt: skip
 SURVIVED, KILLED, UNTESTED = 0, 1, 2
-_LEAST_SECONDS = 20.0
+TIME = "time"
+# Seconds within which a quick test ends. What does not end is tried again with more: the machine may have been busy.
+_PATIENCE = (15.0, 60.0)
 _STEP = struct.Struct("d")
+_FAILED = ("FAILED ", "ERROR ")
 # Reads YAML, which no mutant of Python changes and which takes most of the time of a case.
 _KEPT = {"law_data"}
 
 
 class Outcome(NamedTuple):
-    """`by`: the test that failed, or why no test ran."""
+    """`by`: the test that failed, or why none ran or ended. `tests`: those that execute the changed lines of a survivor."""
 
     status: int
     by: str = ""
     seconds: float = 0.0
+    tests: tuple[str, ...] = ()
 
 
-def run_collected(files: list[str], changes: list[Change], root: Path) -> Iterator[tuple[Change, Outcome]]:
-    """Collect the tests of `files` in a forked process, and run each change there."""
+def run_collected(
+    files: list[str], changes: list[Change], root: Path, most_seconds: float = math.inf
+) -> Iterator[tuple[Change, Outcome]]:
+    """Collect the tests of `files` in a forked process, and run each change there; without tests that take more than `most_seconds`,
+    their fixtures included."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         os.close(reader)
         with os.fdopen(writer, "w") as out:
             _silence()
-            pytest.main([*OPTIONS, *files], plugins=[_Forking(changes, root, out)])
+            pytest.main([*OPTIONS, *files], plugins=[_Forking(changes, root, out, most_seconds)])
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as lines:
         finished = 0
         for finished, line in enumerate(lines, start=1):  # noqa: B007 - counted
-            index, status, by, seconds = json.loads(line)
-            yield changes[index], Outcome(status, by, seconds)
+            index, status, by, seconds, tests = json.loads(line)
+            yield changes[index], Outcome(status, by, seconds, tuple(tests))
     os.waitpid(child, 0)
     if finished < len(changes):
         raise RuntimeError(
@@ -77,15 +84,64 @@ def run_collected(files: list[str], changes: list[Change], root: Path) -> Iterat
         )
 
 
-def run_imported(files: list[str], change: Change | None, root: Path, seconds: float) -> Outcome:
-    """Import everything with the change in it, in a forked process, and run the tests of `files`."""
+class Copy:
+    """A copy of the repository, in which one file at a time is changed. Processes that a test starts run the change too."""
 
-    def in_child(_: int) -> int:
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self.folder = root, folder
+        names = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=root,
+        ).stdout
+        for name in filter(None, names.split("\0")):
+            if (root / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / name, folder / name)
+
+    def run(self, files: list[str], change: Change | None, seconds: float) -> Outcome:
+        """Run the tests of `files` with the change in its file, until one fails."""
+        begun, written = (
+            time.monotonic(),
+            "1" if change else "",
+        )  # a module that is restored within a second looks unchanged
         if change is not None:
-            sys.meta_path.insert(0, _Changed(change, root))
-        return int(pytest.main(["-x", *OPTIONS, *files]) != pytest.ExitCode.OK)
+            (self.folder / change.mutant.file).write_text(change.source)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-x", "--tb=no", *OPTIONS, *files],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": written, "TMPDIR": str(self._temporary())},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            told, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            told = f"FAILED {TIME}"
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if change is not None:
+            shutil.copy(self._root / change.mutant.file, self.folder / change.mutant.file)
+        shutil.rmtree(self._temporary(), ignore_errors=True)
+        failed = next((line.split(" ", 1)[1] for line in told.splitlines() if line.startswith(_FAILED)), "")
+        return Outcome(
+            SURVIVED if process.returncode == pytest.ExitCode.OK else KILLED,
+            failed,
+            time.monotonic() - begun,
+        )
 
-    return _in_child(in_child, seconds)
+    def _temporary(self) -> Path:
+        """A folder for what the tests leave behind."""
+        folder = self.folder / ".temporary"
+        folder.mkdir(exist_ok=True)
+        return folder
 
 
 def preload() -> None:
@@ -125,7 +181,7 @@ def _in_child(work: Callable[[int], int], seconds: float) -> Outcome:
     status = os.waitstatus_to_exitcode(code) if ended else KILLED
     return Outcome(
         status if status in (SURVIVED, UNTESTED) else KILLED,
-        by or ("" if ended else "time"),
+        by or ("" if ended else TIME),
         time.monotonic() - begun,
     )
 
@@ -160,7 +216,7 @@ def _silence() -> None:
 
 
 class _Measured(NamedTuple):
-    """Tests by line of a file, and how long each took."""
+    """Tests by line of a file, and how long each took alone, with what it shares with others."""
 
     tests: dict[str, dict[int, set[str]]]
     seconds: dict[str, float]
@@ -169,18 +225,16 @@ class _Measured(NamedTuple):
 class _Forking:
     """Takes the place of pytest's loop over the collected tests."""
 
-    def __init__(self, changes: list[Change], root: Path, out: Any) -> None:
-        self._changes, self._root, self._out = changes, root, out
+    def __init__(self, changes: list[Change], root: Path, out: Any, most_seconds: float) -> None:
+        self._changes, self._root, self._out, self._most_seconds = changes, root, out, most_seconds
         self._failed = ""
-        self._longest: dict[str, float] = {}
+        self._patience = _PATIENCE[0]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         measured = self._measure(session)
-        for name, seconds in measured.seconds.items():
-            file = str(items[name].path)
-            self._longest[file] = max(self._longest.get(file, 0), seconds)
+        self._seconds = measured.seconds
         _clear_caches()
         gc.freeze()
         fame: dict[str, int] = {}
@@ -193,14 +247,16 @@ class _Forking:
                 )
             )
             chosen = [items[name] for name in names]
-            outcome = (
-                _in_child(functools.partial(self._run_changed, session, change, chosen), _LEAST_SECONDS)
-                if chosen
-                else Outcome(UNTESTED, "no test executes it")
-            )
+            outcome = Outcome(UNTESTED, "no test executes it")
+            for patience in _PATIENCE if chosen else ():
+                self._patience = patience
+                outcome = _in_child(functools.partial(self._run_changed, session, change, chosen), patience)
+                if outcome.by != TIME:
+                    break
             if outcome.by in items:
                 fame[outcome.by] = fame.get(outcome.by, 0) + 1
-            self._out.write(json.dumps([index, *outcome]) + "\n")
+            executing = [] if outcome.status == KILLED else names
+            self._out.write(json.dumps([index, *outcome._replace(tests=tuple(executing))]) + "\n")
             self._out.flush()
         return True
 
@@ -210,7 +266,8 @@ class _Forking:
 
     def _tests_of(self, change: Change, measured: _Measured) -> list[str]:
         lines = measured.tests.get(change.mutant.file, {})
-        return sorted(set().union(*(lines.get(line, ()) for line in change.lines)))
+        names = set[str]().union(*(lines.get(line, ()) for line in change.lines))
+        return sorted(name for name in names if measured.seconds[name] <= self._most_seconds)
 
     def _run_changed(
         self, session: pytest.Session, change: Change, items: list[pytest.Item], step: int
@@ -223,8 +280,7 @@ class _Forking:
         """Return the first test that fails."""
         session.config._tmp_path_factory._basetemp = Path(tempfile.mkdtemp(prefix="tests-"))  # type: ignore[attr-defined]
         for item, following in zip(items, [*items[1:], None], strict=True):
-            # The first test of a file also makes what its tests share.
-            begin_step(step, max(_LEAST_SECONDS, 5 * self._longest[str(item.path)]))
+            begin_step(step, max(self._patience, self._patience / 4 * self._seconds[item.nodeid]))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._failed:
                 Path(tempfile.gettempdir(), "failed").write_text(self._failed)
@@ -257,13 +313,18 @@ class _Forking:
         for item, following in zip(session.items, [*session.items[1:], None], strict=True):
             for cache in caches:
                 cache.cache_clear()
-            shared.test = item.nodeid
+            shared.test, shared.taken = item.nodeid, 0.0
             watched.switch_context(item.nodeid)
             begun, self._failed = time.monotonic(), ""
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if not self._failed:
-                seconds[item.nodeid] = time.monotonic() - begun
+                seconds[item.nodeid] = time.monotonic() - begun - shared.taken
         watched.stop()
+        seconds = {
+            item.nodeid: seconds[item.nodeid] + shared.seconds(item)
+            for item in session.items
+            if item.nodeid in seconds
+        }
         data, tests = watched.get_data(), {}
         for name in files:
             lines = data.contexts_by_lineno(str(self._root / name))
@@ -276,20 +337,30 @@ class _Forking:
 
 
 class _SharedFixtures:
-    """Attributes the lines that a shared fixture executes to every test that uses it, not only to the first."""
+    """Attributes the lines that a shared fixture executes, and its time, to every test that uses it, not only to the first.
+
+    `taken`: seconds for fixtures since it was set to 0."""
 
     def __init__(self, watched: coverage.Coverage) -> None:
-        self._watched, self.test = watched, ""
+        self._watched, self.test, self.taken = watched, "", 0.0
+        self._seconds: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:  # noqa: ARG002 - the hook's own names
         if fixturedef.scope == "function":
             return (yield)
         self._watched.switch_context(f"fixture {fixturedef.argname}")
+        begun = time.monotonic()
         try:
             return (yield)
         finally:
             self._watched.switch_context(self.test)
+            self._seconds[fixturedef.argname] = time.monotonic() - begun
+            self.taken += self._seconds[fixturedef.argname]
+
+    def seconds(self, item: pytest.Item) -> float:
+        """Return how long the shared fixtures of a test take."""
+        return sum(self._seconds.get(name, 0.0) for name in getattr(item, "fixturenames", ()))
 
     @staticmethod
     def users(contexts: Iterable[str], items: list[pytest.Item]) -> set[str]:
@@ -366,19 +437,3 @@ def _functions(values: Iterable[Any], module: str) -> Iterator[types.FunctionTyp
                 yield from _functions([value.__wrapped__], module)
             case type() if value.__module__ == module:
                 yield from _functions(vars(value).values(), module)
-
-
-class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports one module with a change in it."""
-
-    def __init__(self, change: Change, root: Path) -> None:
-        self._name = change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        self._path, self._source = root / change.mutant.file, change.source
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:  # noqa: ARG002 - the protocol's own names
-        if name != self._name:
-            return None
-        return importlib.util.spec_from_file_location(name, self._path, loader=self)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        exec(compile(self._source, str(self._path), "exec", dont_inherit=True), vars(module))

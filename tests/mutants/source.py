@@ -2,9 +2,11 @@
 
 import argparse
 import hashlib
+import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,15 +18,16 @@ from tests.support.paths import ROOT
 
 
 class Group(NamedTuple):
-    """Files that the same tests decide about; the quickest tests first. `most`: how many mutants of a file are tried, the same ones each
-    time, unless all are asked for: 0 for all."""
+    """Files that the same tests decide about; the quickest tests first. `processes`: tests that run the files in processes of their own.
+    `most`: how many mutants of a file are tried, the same ones each time, unless all are asked for: 0 for all."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
+    processes: tuple[str, ...] = ()
     most: int = 0
 
 
-_CASES = ("core/test_cases", "core/test_grid", "core/test_decision", "core/test_law")
+_CASES = ("core/test_law", "core/test_decision", "core/test_cases", "core/test_grid")
 GROUPS = (
     Group(
         (
@@ -53,14 +56,15 @@ GROUPS = (
             "decision_log/test_call_id",
             "audit/test_decision_ids",
             "audit/test_search",
-            "gate/test_pipeline",
             "gate/test_cases_through_gate",
         ),
+        ("gate/test_pipeline",),
         most=20,
     ),
     Group(
         ("dialgate/store/sqlite.py",),
-        ("store/test_store", "gate/test_pipeline", "audit/test_search"),
+        ("store/test_store", "audit/test_search"),
+        ("gate/test_pipeline",),
         most=20,
     ),
 )
@@ -71,6 +75,14 @@ def main() -> int:
     asked.add_argument("--since", help="only what changed since this commit")
     asked.add_argument(
         "--most", type=int, help="how many mutants of each file at most, 0 for all; else as `GROUPS` says"
+    )
+    asked.add_argument("--matching", default="", help="only mutants whose name holds this text")
+    asked.add_argument(
+        "--quick",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="only changes inside functions, without tests that take longer; the rest may kill what survives",
     )
     asked.add_argument("files", nargs="*", help="only these files")
     options = asked.parse_args()
@@ -85,11 +97,11 @@ def main() -> int:
             each
             for path in chosen_files(group, options.files)
             for each in chosen(path, group, options.since, options.most)
+            if options.matching in str(each.mutant) and (each.in_body or options.quick == math.inf)
         ]
-        tests = [f"tests/{name}.py" for name in group.tests]
         if changes:
             tried += [change.mutant for change in changes]
-            survived += run(changes, tests, known)
+            survived += run(changes, group, known, options.quick)
     # Only mutants that were tried can have been killed; those of a file that was not tried whole may still exist.
     unlisted, _ = survivors.compare((), survived, known)
     outdated = sorted(set(tried) & known.keys() - set(survived))
@@ -137,28 +149,36 @@ def changed_lines(path: Path, since: str) -> set[int]:
     return lines
 
 
-def run(changes: list[Change], tests: list[str], known: Iterable[Mutant]) -> Iterator[Mutant]:
-    """Yield the survivors. What is changed at import time, and what survives without being listed, is imported again."""
-    again = [change for change in changes if not change.in_body]
+def run(
+    changes: list[Change], group: Group, known: Iterable[Mutant], most_seconds: float
+) -> Iterator[Mutant]:
+    """Yield the survivors. What is changed at import time, and what survives without being listed, is tried again in a copy of the
+    repository, unless only quick tests are asked for."""
+    tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
+    again = [(change, tests + processes) for change in changes if not change.in_body]
     inside = [change for change in changes if change.in_body]
-    for change, outcome in runner.run_collected(tests, inside, ROOT):
+    listed = set(known)
+    for change, outcome in runner.run_collected(tests, inside, ROOT, most_seconds) if inside else ():
+        executing = [file for file in tests if any(name.startswith(f"{file}::") for name in outcome.tests)]
         if outcome.status == runner.KILLED:
             pass
-        elif change.mutant in set(known) or outcome.by == "no test executes it":
+        elif change.mutant in listed or most_seconds < math.inf or not executing + processes:
             yield change.mutant
         else:
-            again.append(change)
+            again.append((change, executing + processes))
         _tell(change, outcome)
     if not again:
         return
-    usual = runner.run_imported(tests, None, ROOT, 1800)
-    if usual.status != runner.SURVIVED:
-        raise RuntimeError(f"a test fails without a mutant: {' '.join(tests)}")
-    for change in again:
-        outcome = runner.run_imported(tests, change, ROOT, 10 + 4 * usual.seconds)
-        _tell(change, outcome)
-        if outcome.status == runner.SURVIVED:
-            yield change.mutant
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copy = runner.Copy(ROOT, Path(folder))
+        usual = copy.run(tests + processes, None, 1800)
+        if usual.status != runner.SURVIVED:
+            raise RuntimeError(f"fails without a mutant: {usual.by}")
+        for change, files in again:
+            outcome = copy.run(files, change, 10 + 4 * usual.seconds)
+            _tell(change, outcome)
+            if outcome.status == runner.SURVIVED:
+                yield change.mutant
 
 
 def _tell(change: Change, outcome: runner.Outcome) -> None:
