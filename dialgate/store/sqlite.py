@@ -13,22 +13,21 @@ A process that has this file open must not open it by other means: closing it wo
 """
 
 import asyncio
-import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock, get_native_id
+from threading import Lock
 from typing import Self, TypeVar
 
-from msgspec import DecodeError, structs
+from msgspec import structs
 from msgspec.json import Decoder, encode
 
 from dialgate.core.ledger_events import Draft, Entry
 from dialgate.core.model import Attempt, Instant, Known, Result
-from dialgate.runtime.file_lock import hold_lock
+from dialgate.runtime.thread_pool import lower_priority
 from dialgate.store import (
     CallerIdProof,
     CallList,
@@ -41,10 +40,11 @@ from dialgate.store import (
     refuse_if_short,
 )
 from dialgate.store import sqlite_tables as tables
+from dialgate.store.sqlite_connection import WAIT, Connection, Step, StoreLocked, open_file
+from dialgate.store.sqlite_keys import StoredKeys
 from dialgate.store.write_buffer import Recent
 
 RETRY = 0.002  # seconds between two tries of the near connection on a locked file
-WAIT = 5.0  # seconds for which the far connection waits for a lock, in its thread: longer than a gathering is written
 BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
 GATHERED = (
     65_536  # rows of attempts and answers that are written together: the more, the fewer pages for each
@@ -53,109 +53,29 @@ GATHERED = (
 _PAUSE = 0.002  # seconds, between two statements that are written aside,
 _IN_ARREARS = 3  # unless so many gatherings wait
 _MOST = 8  # gatherings in memory, about 20 MB each
-_NICE = 10  # of the thread that writes what was gathered; above it, whoever waits for its lock might wait for long
 _MUCH = 4_096  # rows that come in between two rounds of upkeep
 _TURN = 0.12  # seconds for other processes, between two parts of a gathering: who waits for a lock looks every 0.1 s
 
-_REASONS = {
-    sqlite3.SQLITE_FULL: "the disk is full: free some space",
-    sqlite3.SQLITE_READONLY: "the file or its folder is read-only: make both writable for this user",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: it must exist and be readable and writable for this user",
-    sqlite3.SQLITE_IOERR: "the disk reports an error: see the system's log",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop the gate and restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "the file is damaged or no store: stop the gate and restore it from a backup",
-}
-_BUSY = dict.fromkeys(
-    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
-    "the store is locked by another process or a long write: let that end",
-)
-_REASONS |= _BUSY
-
 T = TypeVar("T")
-_Step = Callable[[sqlite3.Connection], T]
 _call_list = Decoder(CallList)
 _proof = Decoder(CallerIdProof)
 _delivery = Decoder(Delivery)
-
-
-class _Locked(StoreUnavailable):
-    """It may have passed in a moment."""
-
-
-class _Link:
-    """A connection that is opened when it is first needed, and anew after a fault. `wait`: seconds, for a lock."""
-
-    def __init__(self, path: Path, *, wait: float, synchronous: str) -> None:
-        self._path = path
-        self._wait = wait
-        self._synchronous = synchronous
-        self._db: sqlite3.Connection | None = None
-
-    def run(self, step: _Step[T]) -> T:
-        try:
-            return step(self._db or self._connect())
-        except sqlite3.DatabaseError as fault:
-            code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            text = f"{self._path}: {_REASONS.get(code, 'SQLite refuses')} ({fault})"
-            if code in _BUSY:
-                raise _Locked(text) from fault
-            self.close()
-            raise StoreUnavailable(text) from fault
-        except DecodeError as fault:
-            raise StoreUnavailable(
-                f"{self._path}: a row that only a newer dialgate reads ({fault})"
-            ) from fault
-        except StoreUnavailable:
-            self.close()
-            raise
-
-    @property
-    def opened(self) -> sqlite3.Connection | None:
-        return self._db
-
-    def _connect(self) -> sqlite3.Connection:
-        # mode=rw: a file that has vanished is a fault, not an empty store.
-        uri = f"{self._path.absolute().as_uri()}?mode=rw"
-        db = sqlite3.connect(uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False)
-        self._db = db
-        db.execute(f"PRAGMA synchronous={self._synchronous}")
-        db.execute("PRAGMA wal_autocheckpoint=0")  # a commit must not pay for it; `maintain` does
-        db.execute(f"PRAGMA journal_size_limit={tables.LONG_LOG * 4_096 * 2}")
-        db.execute("PRAGMA cache_size=-32768")  # KiB
-        return db
-
-    def close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-        self._db = None
-
-
-def bring_forward(path: Path, link: _Link, migrate: _Step[None]) -> None:
-    """Makes the file (mode 0600) where there is none; by one process at a time, for SQLite does not wait to change a file's kind
-    of journal. Raises `StoreUnavailable`."""
-    with suppress(OSError):  # where it cannot be made, SQLite says so
-        path.touch(mode=0o600, exist_ok=False)
-    try:
-        with hold_lock(path.with_suffix(".lock")):
-            link.run(migrate)
-    except OSError as fault:
-        raise StoreUnavailable(f"{path}: {_REASONS[sqlite3.SQLITE_CANTOPEN]} ({fault})") from fault
 
 
 class SqliteStore:
     def __init__(self, path: Path, patience: float) -> None:
         self._path = path
         self._patience = patience
-        self._near = _Link(path, wait=0, synchronous="NORMAL")
-        self._far = _Link(path, wait=WAIT, synchronous="FULL")
-        self._ledger = _Link(path, wait=WAIT, synchronous="FULL")
+        self._near = Connection(path, wait=0, synchronous="NORMAL")
+        self._far = Connection(path, wait=WAIT, synchronous="FULL")
+        self._ledger = Connection(path, wait=WAIT, synchronous="FULL")
         # It need not be durable, for the log is, but whole.
-        self._behind = _Link(path, wait=WAIT, synchronous="NORMAL")
+        self._behind = Connection(path, wait=WAIT, synchronous="NORMAL")
         # To restart the log is to hold the write lock while readers end: only where there is nothing to wait for.
-        self._tidy = _Link(path, wait=0, synchronous="FULL")
+        self._tidy = Connection(path, wait=0, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-ledger")
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="store-aside", initializer=_give_way)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="store-aside", initializer=lower_priority)
         self._one = Lock()
         self._closed = False
         # What the newest `read` saw, by which connection, at which of its data versions; none once that has changed.
@@ -166,6 +86,7 @@ class SqliteStore:
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: StoreUnavailable | None = None
+        self._stored = StoredKeys(path)
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1) -> Self:
@@ -175,28 +96,28 @@ class SqliteStore:
         # Earlier versions kept a Bloom filter there, which may still have the bits of numbers that were erased since.
         with suppress(OSError):
             path.with_suffix(".sieve").unlink(missing_ok=True)
-        bring_forward(path, store._far, tables.migrate)
+        open_file(path, store._far, tables.migrate)
         return store
 
-    async def _inline(self, step: _Step[T]) -> T:
+    async def _inline(self, step: Step[T]) -> T:
         self._refuse_if_closed()
-        with suppress(_Locked):
+        with suppress(StoreLocked):
             return self._near.run(step)
         try:
             async with asyncio.timeout(self._patience):
                 while True:
                     await asyncio.sleep(RETRY)
-                    with suppress(_Locked):
+                    with suppress(StoreLocked):
                         return self._near.run(step)
         except TimeoutError:
             return self._near.run(step)
 
-    async def _in_thread(self, step: _Step[T], link: _Link | None = None) -> T:
+    async def _in_thread(self, step: Step[T], link: Connection | None = None) -> T:
         self._refuse_if_closed()
         worker = {self._behind: self._aside, self._ledger: self._writer}.get(link or self._far, self._worker)
         return await asyncio.get_running_loop().run_in_executor(worker, (link or self._far).run, step)
 
-    async def _write(self, step: _Step[T], link: _Link | None = None) -> T:
+    async def _write(self, step: Step[T], link: Connection | None = None) -> T:
         def whole(db: sqlite3.Connection) -> T:
             # Whoever writes here waits for the other as long as it takes; for another process, no longer than `WAIT`.
             with self._one, tables.whole(db):
@@ -214,10 +135,15 @@ class SqliteStore:
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
+            # The version first: then a write in between makes `commit` read again.
+            version, seq = tables.pragma(db, "data_version"), tables.newest(db)
+            if self._stored.has_none(db, seq, [*subjects, *keys]):
+                refuse_if_short(seq, self._reaches)
+                return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
                 known = self._all_known(db, subjects)
-                return version, known, tables.answers_of(db, list(dict.fromkeys(keys)))
+                return version, known, tables.answers_of(db, self._stored.select(keys))
 
         version, known, answers = await self._inline(step)
         self._with_recent_answers(answers, keys)
@@ -227,7 +153,7 @@ class SqliteStore:
             known=[known[subject] for subject in subjects],
             answers=[each if each is not None and each.at >= since else None for each in found],
         )
-        self._newest = (reading, self._near.opened, version)
+        self._newest = (reading, self._near.database, version)
         return reading
 
     def _nothing_at(self, seq: int) -> Known:
@@ -260,6 +186,8 @@ class SqliteStore:
             if self._writing is None:
                 self._writing = asyncio.create_task(self._write_recent())
         self._recent[-1].add(reservations, remembered, position)
+        self._stored.add([reservation.subject for reservation in reservations])
+        self._stored.add([answer.key for answer in remembered])
         return True
 
     def _is_as_read(
@@ -270,14 +198,18 @@ class SqliteStore:
             if newest is reading and opened is db and tables.pragma(db, "data_version") == version:
                 return True
         seen = dict(zip(reading.subjects, reading.known, strict=True))
-        current = self._all_known(db, list({subject for each in reservations for subject in each.watch}))
+        watched = list({subject for reservation in reservations for subject in reservation.watch})
+        with tables.whole(db, "BEGIN"):
+            current = self._all_known(db, watched)
         return all(_same(known, seen[subject]) for subject, known in current.items())
 
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
+        """Call it in a transaction."""
         seq = tables.newest(db)
         refuse_if_short(seq, self._reaches)
+        self._stored.catch_up(db, seq)
         known = dict.fromkeys(subjects, self._nothing_at(seq))
-        known.update(tables.known_of(db, list(known), seq))
+        known.update(tables.known_of(db, self._stored.select(subjects), seq))
         return self._with_recent(known)
 
     def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
@@ -442,6 +374,8 @@ class SqliteStore:
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
         await self._flush()
+        self._stored.add([subject for subject, _ in attempts])
+        self._stored.add([answer.key for answer in answers])
 
         def step(db: sqlite3.Connection) -> None:
             tables.drop_beyond(db, log, head)
@@ -487,13 +421,20 @@ class SqliteStore:
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_little()
+        self._stored.start_filling(self._near.database, self._unwritten_keys())
         bounds = (before, tables.FORGOTTEN_AT_ONCE)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
         await self._in_thread(tables.restart_log, self._tidy)
 
+    def _unwritten_keys(self) -> Iterator[bytes]:
+        for recent in self._recent:
+            yield from recent.attempts
+            yield from recent.answers
+
     async def close(self) -> None:
         if not self._closed:
+            await self._stored.close()
             with suppress(StoreUnavailable):  # the log has it
                 await self._flush()
             self._closed = True
@@ -501,12 +442,6 @@ class SqliteStore:
                 await asyncio.to_thread(worker.shutdown)
             for link in (self._tidy, self._near, self._behind, self._far, self._ledger):
                 link.close()
-
-
-def _give_way() -> None:
-    """Of two threads that are ready, the one that decides goes first. Linux has a priority for each thread."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
 
 
 def _same(now: Known, seen: Known) -> bool:

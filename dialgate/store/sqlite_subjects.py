@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
 from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite import WAIT, _Link, bring_forward
+from dialgate.store.sqlite_connection import WAIT, Connection, open_file
 from dialgate.store.sqlite_tables import run_migrations, whole
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class Restricted(Struct, frozen=True):
 
 class SubjectStore:
     def __init__(self, path: Path) -> None:
-        self._link = _Link(path, wait=WAIT, synchronous="FULL")
+        self._connection = Connection(path, wait=WAIT, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
         self._closed = False
 
@@ -118,13 +118,13 @@ class SubjectStore:
     def open(cls, path: Path) -> Self:
         """Makes the file (mode 0600) or brings it forward; blocks. Raises `StoreUnavailable`."""
         store = cls(path)
-        bring_forward(path, store._link, _migrate)
+        open_file(path, store._connection, _migrate)
         return store
 
     async def _read(self, step: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
             raise StoreUnavailable("the store has been closed")
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._link.run, step)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._connection.run, step)
 
     async def _write(self, step: Callable[[sqlite3.Connection], T]) -> T:
         def atomic(db: sqlite3.Connection) -> T:
@@ -263,7 +263,7 @@ class SubjectStore:
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(self._worker.shutdown)
-            self._link.close()
+            self._connection.close()
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -1,0 +1,111 @@
+"""Which keys are in the SQLite store, answered without a query for most that are not (ADR 0009).
+
+Attempts and answers are written by this process alone, so it adds their keys here first. The ledger may be written by any
+process: a read compares its newest sequence and adds the entries that came since. In memory only: an erased number leaves no
+trace on the disk.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from dialgate.runtime.thread_pool import lower_priority
+from dialgate.store import StoreUnavailable
+from dialgate.store import sqlite_tables as tables
+from dialgate.store.key_filter import KeyFilter
+from dialgate.store.sqlite_connection import WAIT, Connection
+
+CATCH_UP = 10_000  # ledger entries added on the event loop's thread; after more, as a bulk import, the filter is filled again
+_CHUNK = 500  # keys added while the filling thread holds the interpreter
+
+
+class StoredKeys:
+    """Until the filter is filled, and after a fault of the connection, any key may be stored."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-filter", initializer=lower_priority)
+        self._filter: KeyFilter | None = None
+        self._seq = 0  # the ledger's entries up to here are in the filter
+        self._database: sqlite3.Connection | None = None  # for which the filter holds
+        self._filling: asyncio.Task[None] | None = None
+        self._added: list[bytes] = []  # while it is filled
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Add keys of attempts and answers. Call it before they are written."""
+        keys = list(keys)
+        if self._filter is not None:
+            self._filter.add(keys)
+        if self._filling is not None:
+            self._added += keys
+
+    def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
+        """Whether it is certain that none of the keys is in the database. `seq`: the ledger's newest, as `db` reads it."""
+        if self._filter is None or self._seq != seq or self._database is not db:
+            return False
+        return not self._filter.select(keys)
+
+    def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
+        """Add the ledger's entries up to `seq`, its newest. Call it in the transaction that then looks keys up."""
+        if self._filter is None or (self._seq == seq and self._database is db):
+            return
+        if self._database is not db or not 0 < seq - self._seq <= CATCH_UP:  # perhaps another file
+            self._filter = None
+            return
+        added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._seq,))
+        self._filter.add(subject for (subject,) in added)
+        self._seq = seq
+
+    def select(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the keys that may be in the database, each once. Valid after `catch_up`, in the same transaction."""
+        return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
+
+    def start_filling(self, database: sqlite3.Connection | None, unwritten: Iterable[bytes]) -> None:
+        """Fill a new filter in a thread, if there is none or it is full. `unwritten`: keys that are still to be written."""
+        if self._filling is None and database is not None and (self._filter is None or self._filter.is_full):
+            self._added = list(unwritten)
+            self._filling = asyncio.create_task(self._fill(database))
+
+    async def _fill(self, database: sqlite3.Connection) -> None:
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            keys, seq = await run(self._thread, self._connection.run, _read_keys)
+            while len(self._added) > _CHUNK:
+                added, self._added = self._added, []
+                await run(self._thread, _add, keys, added)
+            keys.add(self._added)
+        except StoreUnavailable:
+            return  # the next maintenance tries again
+        finally:
+            self._filling, self._added = None, []
+        self._filter, self._seq, self._database = keys, seq, database
+
+    async def close(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._filling
+        if self._connection.database is not None:
+            self._connection.database.interrupt()
+        await asyncio.to_thread(self._thread.shutdown)
+        self._connection.close()
+
+
+def _read_keys(db: sqlite3.Connection) -> tuple[KeyFilter, int]:
+    with tables.whole(db, "BEGIN"):
+        seq = tables.newest(db)
+        counts = "SELECT (SELECT count(*) FROM ledger) + (SELECT count(*) FROM attempt) + (SELECT count(*) FROM answer)"
+        keys = KeyFilter(db.execute(counts).fetchone()[0])
+        for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
+            cursor = db.execute(query)
+            while rows := cursor.fetchmany(_CHUNK):
+                keys.add(key for (key,) in rows)
+    return keys, seq
+
+
+def _add(keys: KeyFilter, added: Sequence[bytes]) -> None:
+    for start in range(0, len(added), _CHUNK):
+        keys.add(added[start : start + _CHUNK])

@@ -1,0 +1,209 @@
+"""The key filter of the embedded store. A key that it reports absent must be absent: an allow may depend on it."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialgate.core.ledger_events import Draft, Revoked
+from dialgate.core.model import Attempt
+from dialgate.store import Position, Remembered, Reservation
+from dialgate.store.key_filter import KeyFilter
+from dialgate.store.sqlite import SqliteStore
+from dialgate.store.sqlite_connection import Connection
+from dialgate.store.sqlite_keys import CATCH_UP, StoredKeys
+
+KEYS = st.lists(st.binary(min_size=1, max_size=20), max_size=50)
+
+
+def random_keys(count: int) -> list[bytes]:
+    return [os.urandom(16) for _ in range(count)]
+
+
+def drafts(subjects: list[bytes]) -> list[Draft]:
+    revoked = Revoked(at=1, scope="controller", campaign="")
+    return [
+        Draft(at=1, controller="acme", subject=subject, event=revoked, actor="a", channel="c")
+        for subject in subjects
+    ]
+
+
+async def fill(store: SqliteStore) -> None:
+    await store.ping()
+    await store.maintain(0)
+    if store._stored._filling is not None:
+        await store._stored._filling
+    assert store._stored._filter is not None
+
+
+async def finish_filling(stored: StoredKeys, db: sqlite3.Connection, unwritten: Iterable[bytes]) -> None:
+    stored.start_filling(db, unwritten)
+    if stored._filling is not None:
+        await stored._filling
+
+
+@given(first=KEYS, second=KEYS, others=KEYS)
+def test_added_keys_are_selected_in_order_and_once(
+    first: list[bytes], second: list[bytes], others: list[bytes]
+) -> None:
+    keys = KeyFilter()
+    keys.add(first)
+    keys.add(second)
+    added = {*first, *second}
+    asked = first + others + second
+    selected = keys.select(asked)
+    assert [key for key in selected if key in added] == list(
+        dict.fromkeys(key for key in asked if key in added)
+    )
+    assert len(selected) == len(set(selected))
+
+
+@pytest.mark.parametrize("count", [1_000, 300_000])
+def test_few_absent_keys_are_selected(count: int) -> None:
+    keys, added = KeyFilter(count), random_keys(count)
+    keys.add(added)
+    assert keys.select(added) == added
+    assert len(keys.select(random_keys(20_000))) < 20_000 / 200
+    assert not keys.is_full
+
+
+async def test_a_filled_filter_answers_for_absent_numbers_without_a_lookup(tmp_path: Path) -> None:
+    store, present = SqliteStore.open(tmp_path / "store.db"), random_keys(20)
+    await store.append(drafts(present))
+    await fill(store)
+    db = store._near.database
+    assert db is not None
+    absent = random_keys(20)
+    assert store._stored.has_none(db, 20, absent)
+    assert not any(store._stored.has_none(db, 20, [*absent, key]) for key in present)
+    assert [len(known.revocations) for known in (await store.read([*present, *absent])).known] == [1] * 20 + [
+        0
+    ] * 20
+    await store.close()
+
+
+@pytest.mark.parametrize("count", [1, CATCH_UP, CATCH_UP + 1])
+async def test_a_revocation_by_another_process_is_read_at_once(tmp_path: Path, count: int) -> None:
+    """Also the first after an import that is too long to add to the filter on the path of a call."""
+    gate, command = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await command.append(drafts(random_keys(3)))
+    await fill(gate)
+    before, after, absent = random_keys(3)
+    assert (await gate.read([before])).known[0].revocations == ()
+    await command.append(drafts([*random_keys(count - 1), before]))
+    assert len((await gate.read([before])).known[0].revocations) == 1
+    await command.append(drafts([after]))
+    known = (await gate.read([before, after, absent])).known
+    assert [len(states.revocations) for states in known] == [1, 1, 0]
+    for store in (gate, command):
+        await store.close()
+
+
+async def test_a_commit_notices_a_revocation_after_its_read(tmp_path: Path) -> None:
+    gate, command = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    await fill(gate)
+    (subject,) = random_keys(1)
+    attempt = Attempt(decision="log-1", at=5, campaign="spring")
+    reading = await gate.read([subject])
+    await command.append(drafts([subject]))
+    assert not await gate.commit(reading, [Reservation(subject, attempt, (subject,))], [], Position("log", 1))
+    reading = await gate.read([subject])
+    await command.append(drafts(random_keys(1)))
+    assert await gate.commit(reading, [Reservation(subject, attempt, (subject,))], [], Position("log", 1))
+    for store in (gate, command):
+        await store.close()
+
+
+async def test_what_is_committed_while_the_filter_is_filled_is_in_it(tmp_path: Path) -> None:
+    """Before the filling began, during it, after it; then all is written to the database, where only a lookup finds it."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    subjects, keys = random_keys(4), random_keys(4)
+
+    async def commit(place: int) -> None:
+        reading = await store.read([subjects[place]], [keys[place]])
+        attempt = Attempt(decision=f"log-{place}", at=5, campaign="spring")
+        reserved = [Reservation(subjects[place], attempt, (subjects[place],))]
+        remembered = [Remembered(keys[place], 5, b"allow", f"log-{place}")]
+        assert await store.commit(reading, reserved, remembered, Position("log", place))
+
+    await commit(0)
+    await store.positions()  # writes the first to the database
+    await commit(1)
+    stored = store._stored
+    stored.start_filling(store._near.database, store._unwritten_keys())
+    await commit(2)
+    assert stored._filling is not None
+    await stored._filling
+    await commit(3)
+    await store.positions()
+    assert stored._filter is not None
+    reading = await store.read([*subjects, *random_keys(1)], [*keys, *random_keys(1)])
+    assert [len(known.attempts) for known in reading.known] == [1, 1, 1, 1, 0]
+    assert [answer is not None for answer in reading.answers] == [True] * 4 + [False]
+    await store.close()
+
+
+async def test_recovered_attempts_are_in_the_filter(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    await fill(store)
+    subject, key = random_keys(2)
+    attempt = Attempt(decision="log-1", at=5, campaign="spring")
+    await store.settle("log", 1, [(subject, attempt)], [Remembered(key, 5, b"allow", "log-1")])
+    reading = await store.read([subject], [key])
+    assert (reading.known[0].attempts, reading.answers[0] is not None) == ((attempt,), True)
+    await store.close()
+
+
+async def test_the_filter_is_not_used_for_a_file_opened_after_a_fault(tmp_path: Path) -> None:
+    """It may be another file, put there because of the fault."""
+    store, other = (SqliteStore.open(tmp_path / name) for name in ("store.db", "other.db"))
+    (subject,) = random_keys(1)
+    await store.append(drafts(random_keys(3)))
+    await other.append(drafts([*random_keys(2), subject]))
+    await other.close()
+    await fill(store)
+    assert (await store.read([subject])).known[0].revocations == ()
+    store._near.close()
+    (tmp_path / "other.db").rename(tmp_path / "store.db")
+    for name in ("store.db-wal", "store.db-shm"):
+        (tmp_path / name).unlink()
+    assert len((await store.read([subject])).known[0].revocations) == 1
+    await store.close()
+
+
+async def test_a_full_filter_is_replaced_and_used_meanwhile(tmp_path: Path) -> None:
+    await SqliteStore.open(tmp_path / "store.db").close()
+    stored = StoredKeys(tmp_path / "store.db")
+    connection = Connection(tmp_path / "store.db", wait=1, synchronous="NORMAL")
+    connection.run(lambda db: db.execute("SELECT 1"))
+    db = connection.database
+    assert db is not None
+    await finish_filling(stored, db, ())
+    first, keys = stored._filter, random_keys(600_000)
+    await finish_filling(stored, db, ())
+    assert stored._filter is first
+    stored.add(keys)
+    stored.start_filling(db, keys[:3])
+    assert (stored._filter, stored.select(keys[:9])) == (first, keys[:9])
+    await finish_filling(stored, db, ())
+    assert stored._filter is not first
+    assert stored.select(keys) == keys[:3]  # the rest is not in the database
+    connection.close()
+    await stored.close()
+
+
+async def test_a_store_closes_while_its_filter_is_filled(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.append(drafts(random_keys(20_000)))
+    await store.ping()
+    store._stored.start_filling(store._near.database, ())
+    filling = store._stored._filling
+    assert filling is not None
+    await asyncio.sleep(0)  # until the task waits for the thread
+    await store.close()
+    assert filling.cancelled()
