@@ -13,7 +13,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Of a hundred processes that a test run starts, each would read all of our code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run sample demo test test-fast branches mutants torture watch lint bench failover fuzz kill clean forget system
+.PHONY: run sample demo test test-fast branches mutants torture watch lint docs reference bench failover fuzz kill clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -68,6 +68,14 @@ lint: .venv/developing
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The documentation site, in build/site: open build/site/index.html. A broken link is an error.
+docs: .venv/developing
+	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs . build/site
+
+# The reference pages that are generated from the code.
+reference: .venv/developing
+	$(BIN)/python -m docs.reference_pages
 
 # Ten million inputs in all, most to the quickest targets. What it finds it leaves in .fuzz/.
 FUZZ := listener=1000000 talk=1000000 form=4000000 authzen=4000000

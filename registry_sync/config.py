@@ -28,108 +28,159 @@ COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
 
 
 class Patience(Strict, frozen=True, kw_only=True):
-    """`attempts` at what may pass (a connection that fails or breaks, a server that is busy), the wait between them
-    doubling from `retry_seconds`, each drawn between half of it and the whole. `transfer_seconds` are for one file."""
+    """Timeouts and retries of a transfer. The wait doubles after each attempt, and each is drawn between half of it and the whole."""
 
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
+    """Seconds to wait for a response."""
     transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
+    """Seconds for one file."""
     attempts: Annotated[int, Meta(ge=1, le=20)] = 4
+    """Attempts after a failure that may pass: a connection that fails or breaks, a busy server."""
     retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
+    """Seconds until the second attempt."""
 
 
 class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
-    """A folder that somebody else empties and fills. A file is taken once it has not changed for `settle_seconds`."""
+    """`kind: folder`: a folder that somebody else empties and fills."""
 
     inbox: str
+    """Where receipts and answers, or the registry's lists, are put."""
     outbox: str = ""
+    """Where packages are put. Only for registries that are asked."""
     settle_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30
+    """Seconds for which a file must not have changed before it is taken."""
 
 
 class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"):
-    """`host_key`: the server's public key, as in `ssh-ed25519 AAAA…`; any other is refused. One of the three
-    credentials; a password from a file or from the environment, never from here."""
+    """`kind: sftp`: folders on an SFTP server. Give one of the three credentials; a password comes from a file or the environment, never from here."""
 
     host: str
+    """Name or address of the server."""
     user: str
+    """User on the server."""
     host_key: str
+    """The server's public key, as in `ssh-ed25519 AAAA…`. Any other is refused."""
     inbox: str
+    """Where receipts and answers, or the registry's lists, are read."""
     outbox: str = ""
+    """Where packages are written. Only for registries that are asked."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 22
+    """Port of the server."""
     key_file: str = ""
+    """Private key."""
     password_file: str = ""
+    """File that contains the password."""
     password_env: str = ""
+    """Environment variable that contains the password."""
     patience: Patience = Patience()
+    """Timeouts and retries."""
 
 
 class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="https"):
-    """`url`: of a folder with an `index.json`; see registry_sync/sources/https.py. `ca_file`: the only authority that
-    is trusted, instead of the machine's."""
+    """`kind: https`: a web folder with an `index.json`, described in `registry_sync/sources/https.py`."""
 
     url: Annotated[str, Meta(pattern=r"^https://.*/$")]
+    """Address of the folder, with a slash at the end."""
     token_file: str = ""
+    """File that contains the token."""
     token_env: str = ""
+    """Environment variable that contains the token."""
     ca_file: str = ""
+    """The only certificate authority that is trusted, instead of the machine's."""
     patience: Patience = Patience()
+    """Timeouts and retries."""
 
 
 Source: TypeAlias = FolderSource | SftpSource | HttpsSource
 
 
 class Asked(Strict, frozen=True, kw_only=True):
-    """A registry that answers about the numbers that a controller submits.
-
-    A number is asked about where it stands on a call list that may be called within `look_ahead_hours`, and its answer
-    is missing or ends before they are over; one that is *listed*, once its answer is `listed_again_days` old. 0: no limit.
-    """
+    """A registry that answers about the numbers that a controller submits. One entry for each registry and controller."""
 
     registry: Part
+    """The registry, as the country's law names it: `rpo`."""
     controller: Part
+    """On whose behalf. Its answers serve no other controller."""
     source: Source
+    """Where packages go and answers come from."""
     look_ahead_hours: Hours = 72
+    """A number on a call list is submitted when its answer is missing, or ends within this many hours."""
     submit_every_hours: Annotated[float, Meta(ge=0, le=8760)] = 20
+    """Hours between submissions."""
     package_numbers: Annotated[int, Meta(ge=1, le=10_000_000)] = 15_000
+    """Numbers in a package."""
     numbers_a_run: Count = 0
+    """Maximum of numbers submitted in one run. 0: no limit."""
     numbers_a_year: Count = 0
+    """Maximum of numbers submitted in 365 days, by your tariff. 0: no limit."""
     listed_again_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    """Days after which a listed number is submitted again."""
     answer_hours: Hours = 24
+    """Hours in which the registry answers (D.P.R. 26/2022 art. 8 c. 3). Later is an alarm."""
     give_up_hours: Hours = 96
+    """Hours after which the numbers are submitted again."""
     refused_hours: Hours = 24
+    """Hours for which the numbers of a refused package rest."""
     receipt: Literal["required", "optional"] = "required"
+    """`optional` accepts an answer without the registry's receipt."""
     max_change: Percent = 20
+    """Per cent of known answers that may change before two people must release it."""
     consultation_days: Annotated[int, Meta(ge=1, le=366)] = 30
+    """Days without a consultation after which there is an alarm (L. 5/2018 art. 1 c. 12)."""
     enrolment_days: Annotated[int, Meta(ge=1, le=3650)] = 365
+    """Days after the last consultation at which the registry strikes you off (D.P.R. 26/2022 art. 5 c. 2)."""
     enrolment_warning_days: Annotated[int, Meta(ge=1, le=365)] = 60
+    """Days before that from which there is an alarm."""
     files_days: Annotated[int, Meta(ge=15, le=3650)] = 60
+    """Days for which the numbers of an ended package are kept."""
     receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
+    """Days for which its receipt is kept."""
 
 
 class Listed(Strict, frozen=True, kw_only=True):
-    """A registry that hands out everybody who is listed. `coverage`: what was subscribed, in E.164 digits; of `us_dnc`
-    each an area code after the 1. `warning_days`: how long before its version is too old the alarm comes."""
+    """A registry that publishes everybody who is listed. One entry for each registry."""
 
     registry: Part
+    """The registry, as the country's law names it."""
     format: Format
+    """Format of its files; see `registry_sync/formats/`."""
     source: Source
+    """Where its files come from."""
     coverage: tuple[Prefix, ...]
+    """What was subscribed, in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc` each an area code after the 1). Elsewhere no number is clear."""
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
+    """Days for which a version may be used."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
+    """Days before that from which there is an alarm."""
     max_added: Percent = 10
+    """Per cent of an area that may be added at once before two people must release it."""
     max_removed: Percent = 10
+    """Per cent that may be removed."""
 
 
 class Registries(Strict, frozen=True, kw_only=True):
-    """`gate`: the gate's configuration, which names controllers, call lists and where to publish."""
+    """The nightly job, `registry-sync run`. Every mistake in it is reported at once."""
 
     gate: str = "dialgate.yaml"
+    """The gate's configuration: controllers, call lists, where to publish."""
     work: str = "../.data/registries"
+    """Packages, receipts, and the progress of each."""
     kept: Annotated[int, Meta(ge=1, le=100)] = 3
+    """Earlier publications that can be published again."""
     every_minutes: Annotated[float, Meta(gt=0, le=1440)] = 30
+    """Minutes between runs where the job is its own scheduler."""
     next_run_hours: Hours = 24
+    """Hours until the next run. A number whose answer ends before, or that has none, is an alarm, unless its answer is under way or will be by then."""
     textfile: str = ""
+    """File for the node exporter, as `/var/lib/node_exporter/registry_sync.prom`."""
     pushgateway: str = ""
+    """Address of a Pushgateway."""
     signing_key_file: str = ""
+    """Ed25519 key (PEM) to sign publications with: `openssl genpkey -algorithm ed25519`."""
     asked: tuple[Asked, ...] = ()
+    """Registries that answer about numbers you submit."""
     listed: tuple[Listed, ...] = ()
+    """Registries that publish everybody who is listed."""
 
 
 _OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.__struct_fields__)

@@ -190,7 +190,7 @@ def registry() -> Dashboard:
         figure("Hours since the nightly job", "Over 26 it has missed a night.", "h", "(time() - max(registry_sync_run_timestamp_seconds)) / 3600",
                ((None, "green"), (26, "red")), width=6),
         figure("Alarms", "A person must look: `registry-sync status`.", "short", "sum(registry_sync_alarm)", NONE_IS_GOOD, width=6),
-        bars("Alarms by kind", "README says for each what to do.", "short",
+        bars("Alarms by kind", "docs/how-to/ask-the-registry.md says for each what to do.", "short",
              {"{{registry}} {{controller}} {{alarm}}": "max by (registry, controller, alarm) (registry_sync_alarm) == 1 or max by (registry, controller, alarm) (registry_sync_alarm) * 0"}, NONE_IS_GOOD),
         graph("Numbers answered about", "A fall means that numbers were given up, or a wrong file.", "short",
               {each: "max by (registry, controller) (dialgate_snapshot_numbers)"}),

@@ -19,15 +19,20 @@ _SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
 class Client(Strict, frozen=True, kw_only=True):
-    """A client and its permissions. `key_sha256`: SHA-256 of its key, inline or in `key_sha256_file`. `sources`: CIDR blocks
-    that identify a client which cannot send a header."""
+    """A client, identified by a key or by its source address."""
 
     name: Name
+    """Appears in every record of what it asked."""
     controllers: tuple[str, ...]
+    """Controllers on whose behalf it may ask."""
     scopes: tuple[Scope, ...]
+    """What it may do."""
     key_sha256: str = ""
+    """SHA-256 of its key. `dialgate key NAME` makes both."""
     key_sha256_file: str = ""
+    """File that contains it."""
     sources: tuple[str, ...] = ()
+    """Networks (CIDR) that identify a client which cannot send a header. No two clients may share an address. Never name this host's own address behind a reverse proxy that adds no `X-Forwarded-For`: everybody would have these scopes. A request with that header needs a key. `config check` warns if the scopes are more than `check`."""
 
 
 # Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.

@@ -19,39 +19,57 @@ _OFFERS: Final = frozenset({"sale", "advertising"})
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
-    """A campaign in a controller's file. `dial_region`: the country in which a number without a country code is read; absent,
-    such a number is refused. `trunk_country`: where the trunk enters the network. `sector`: one of the country's `sectors`,
-    required of an offer (sale or advertising)."""
+    """A campaign of a controller."""
 
     id: Name
+    """What the dialer sends. Unique over all controllers."""
     purpose: Purpose
+    """Purpose of its calls."""
     trunk_country: str
+    """Country in which the trunk enters the network, as in `IT`. An Italian caller ID through a foreign trunk is denied."""
     caller_ids: tuple[str, ...]
+    """Numbers that its calls may present, one or more."""
     sector: str = ""
+    """The trade, one of the country's `sectors`. Required of sale and advertising, because whole trades are banned. A contract opens the calls of campaigns of its own sector."""
     goods: str = ""
+    """What is offered. Consents, contracts and requests name it by the same word."""
     call_type: CallType = "automated"
+    """A call may be stricter than its campaign, never looser."""
     callee: Callee = "consumer"
+    """Who is called."""
     starts: date | None = None
+    """First day."""
     ends: date | None = None
+    """Last day."""
     paused: bool = False
+    """Denies its calls for now."""
     dial_region: str = ""
+    """Country in which a number without a country code is read, as in `IT`. Without it, such a number is denied."""
     profiling: bool = False
+    """Whether people are chosen by what is known of their habits or tastes. A consent must then cover profiling."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
-    """A controller's file. `adheres_to`: the codes of conduct that bind it, of the countries' `codes`. `sistan`, `consent_after_listing`: see
-    `model.Controller`. `contact` and `officer`: how a data subject reaches the controller and its data protection officer
-    (GDPR 13(1)(a) and (b)); access reports show them."""
+    """A controller (*titolare*), on whose behalf calls are made."""
 
     id: Name
+    """Stable id. Registry answers, consents and lists belong to it."""
     name: str
+    """Name as people know it."""
     country: str
+    """Country whose law binds it, for which there is a file: `IT`."""
     campaigns: tuple[CampaignFile, ...]
+    """Its campaigns."""
     adheres_to: tuple[str, ...] = ()
+    """Codes of conduct that it has joined, of the country's `codes`."""
     sistan: bool = False
+    """Whether it belongs to the national statistical system (D.Lgs. 322/1989)."""
     consent_after_listing: bool = False
+    """Whether a consent collected after a consultation that said *listed* opens the call (L. 5/2018 art. 1 c. 6). Enable it only if you hold the proof."""
     contact: str = ""
+    """Where a data subject reaches the controller: an address, an e-mail. Access reports show it (GDPR art. 13(1)(a))."""
     officer: str = ""
+    """The data protection officer and how to reach them. Access reports show it (GDPR art. 13(1)(b))."""
 
 
 # Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.

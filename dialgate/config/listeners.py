@@ -10,66 +10,92 @@ from dialgate.config.fields import Seconds, Strict
 
 
 class Listen(Strict, frozen=True, kw_only=True):
-    """`trusted_proxies`: networks (CIDR) of the reverse proxies whose X-Forwarded-For names the client's address."""
+    """The HTTP listener."""
 
     host: str = "127.0.0.1"
+    """Address to listen on. Beyond this machine only with TLS, or behind a proxy that has it."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    """Port. 0 picks a free one."""
     tls_certificate: str = ""
+    """PEM file with the certificate chain. With it, the gate speaks HTTPS only (TLS 1.2 or newer). SIGHUP reads it again: send it after each renewal."""
     tls_key: str = ""
+    """PEM file of the key, unless it is in the chain's file."""
     trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) of reverse proxies whose `X-Forwarded-For` names the client's address. The login's limit on wrong keys uses it."""
 
 
 class Limits(Strict, frozen=True, kw_only=True):
-    """What one client may ask of the HTTP server: bytes of a body and of the headers, calls in one batch, seconds until the first
-    byte of a new connection, seconds to send a request, seconds an idle connection is kept (longer than any dialer keeps it),
-    connections of one process, streams of one client and kind, numbers to look up."""
+    """Limits on what one client may ask of the HTTP server."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
+    """Bytes of a body. A call list that arrives as a file has limits of its own (`uploads`)."""
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
+    """Bytes of the request line, and of each header."""
     batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    """Calls in one `POST /v1/checks`."""
     first_byte_seconds: Seconds = 5
+    """Seconds until the first byte of a new connection must arrive, TLS handshake included."""
     read_seconds: Seconds = 10
+    """Seconds in which a request must have arrived."""
     idle_seconds: Seconds = 90
+    """Seconds for which an idle connection is kept. Longer than your dialer keeps it."""
     connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
+    """HTTP connections of one process at once. Fewer where the system allows fewer open files."""
     streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
+    """Streams that one client may hold open at one process: of checks, and as many of revocations."""
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    """Different numbers that a client may look up in an hour, in the ledger or by `simulate`."""
 
 
 class Operations(Strict, frozen=True, kw_only=True):
-    """Where `/metrics`, the details of `/readyz` and the description of the API need no key. Plain HTTP."""
+    """The listener for operators and Prometheus: `/metrics`, `/readyz` with its details, `/docs` and `/openapi.json` without a key. They name the campaigns of every tenant: keep it within the operators' network."""
 
     host: str = "127.0.0.1"
+    """Address to listen on, in plain HTTP."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 9464
+    """Port. 0 picks a free one, which the log event `ready` names."""
 
 
 class Uploads(Strict, frozen=True, kw_only=True):
-    """Files that clients send over HTTP. `folder`: where they lie while they are read; empty: `spool` in the data folder.
-    `processes`: files that are read at once, each of another client; 0: half as many as processors, at least one. `at_once`, `client_at_once`: uploads that are received
-    or wait, in all and of one client. Sizes are in MiB. `free_mb`: what must stay free on the disk of `folder`, or a tenth
-    of it. `bytes_per_second`: the least pace. `seconds`, `memory_mb`: of the process that reads a file."""
+    """Call lists that arrive as files. Read at start. They are received into a spool and read by separate processes, which are killed when the client disconnects. Each worker counts separately. Give `folder` a disk of its own, apart from the decision log's, where you do not control all clients; a systemd unit needs it in `ReadWritePaths`. Its files have no names; files left by a crash are removed at the start."""
 
     folder: str = ""
+    """The spool, relative to the data folder. Without it: `spool` in the data folder."""
     processes: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Files that are read at once, each of another client. 0: half as many as processors, at least one."""
     at_once: Annotated[int, Meta(ge=1, le=1_000)] = 32
+    """Uploads that are received or wait, of all clients. More: 503, `upload.full`."""
     client_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 8
+    """The same of one client. More: 429, `upload.busy`."""
     file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
+    """MiB of one file."""
     client_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 2_048
+    """MiB of one client's uploads together."""
     total_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
+    """MiB of all uploads together."""
     free_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 1_024
+    """MiB that must stay free on the spool's disk, or a tenth of the disk if that is less. Otherwise: 507, `upload.no_space`."""
     bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
+    """Minimum rate, counted from `limits.read_seconds` on. Slower: 408."""
     receive_seconds: Seconds = 3_600
+    """Seconds in which a file must have arrived."""
     seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
+    """Seconds, of processor time and of elapsed time, that reading a file may take."""
     memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 1_024
+    """MiB of memory that reading a file may take: enough for some eight million numbers."""
 
 
 class FastAgi(Strict, frozen=True, kw_only=True):
-    """The door for Asterisk, whose clients are known by their `sources`. `deadline_seconds`: from the connection to an
-    answer, which is a deny if there is no better one; `connections`: at most so many at once, others are closed."""
+    """The listener for Asterisk. Its clients are identified by their `sources`. Bind it to a private network. Another address or port needs a restart."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 4573
+    """Port. 0 picks a free one."""
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.25
+    """Seconds from the connection to an answer. Without a decision by then, the answer is a denial."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000
+    """Calls at once. Further ones are closed, which the dialplan takes for a denial."""
 
 
 _CONTACT: Final = re.compile(
@@ -79,29 +105,39 @@ _LINK: Final = re.compile(r"https://[^\s<>\"\\]+", re.ASCII)
 
 
 class SipTrunk(Strict, frozen=True, kw_only=True):
-    """Where the calls of one client go, which is known by its `sources`. `contacts`: in their order, each with `{number}`.
-    `campaign`: of a call that names none. `refusal`: the status of a denial. `call_info`: the address of a signed jCard
-    (RFC 8688) that says where to complain."""
+    """Where the calls of one client go."""
 
     client: str
+    """Name of one of the `clients`."""
     contacts: tuple[str, ...]
+    """Where its calls go, in order: `sip:{number}@trunk.example:5060;transport=udp`."""
     campaign: str = ""
+    """Campaign of an INVITE without `X-Dialgate-Campaign`."""
     refusal: Literal[608, 603, 403] = 608
+    """Status of a denial. Choose the one after which the dialer does not try the next trunk."""
     call_info: str = ""
+    """https address of a signed jCard that says where to complain, sent with a denial (RFC 8688)."""
 
 
 class Sip(Strict, frozen=True, kw_only=True):
-    """The door for session border controllers, which ask by INVITE and are redirected. `transactions`: at most so many at
-    once, `connections` the same of TCP."""
+    """The listener for session border controllers (`deploy/sip-redirect/`). Its clients are identified by their `sources`. Bind it to a private network. All but `trunks` needs a restart."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 5060
+    """Port, the same for UDP and TCP. 0 picks a free one."""
     udp: bool = True
+    """Listen on UDP."""
     tcp: bool = True
+    """Listen on TCP."""
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.4
+    """Seconds from an INVITE to its answer. Without a decision by then, the answer is a 500."""
     transactions: Annotated[int, Meta(ge=1, le=1_000_000)] = 60_000
+    """INVITEs at once, for 32 seconds each at most. Further ones are refused."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+    """TCP connections at once. Further ones are closed."""
     trunks: tuple[SipTrunk, ...] = ()
+    """Where the calls of each client go. A client without one is refused."""
 
 
 def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -10,16 +10,20 @@ Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
 class ServiceLog(Strict, frozen=True, kw_only=True):
-    """`levels`: of single modules, as `dialgate.observed: debug`, which then says every decision. The environment's
-    DIALGATE_LOG goes before: `json`, `coloured`, or levels as in `info,dialgate.observed=debug`."""
+    """What the gate writes to stderr: one event per line. An event about a decision has its `decision_id`; no line contains a called number. The environment variable `DIALGATE_LOG` overrides it: `json,info,dialgate.observed=debug`."""
 
     format: Literal["auto", "json", "coloured"] = "auto"
+    """`auto`: coloured on a terminal, otherwise JSON."""
     level: Level = "info"
+    """Least level that is written."""
     levels: dict[str, Level] = field(default_factory=dict)
+    """Levels of single modules. `dialgate.observed: debug` writes every decision."""
 
 
 class TracesTo(Strict, frozen=True, kw_only=True):
-    """An OpenTelemetry collector that takes OTLP over HTTP. `share`: of the batches that are traced."""
+    """A span for each batch of calls, and within it one for each call. Needs `pip install 'dialgate[otel]'`."""
 
     endpoint: Annotated[str, Meta(pattern=r"^https?://")]
+    """Collector that takes OTLP over HTTP, as `http://127.0.0.1:4318/v1/traces`."""
     share: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    """Share of the batches that are traced."""

@@ -13,12 +13,14 @@ Months: TypeAlias = Annotated[int, Meta(ge=1, le=1200)]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """In whole months after the record's own. The default is the longest time in which a claim can be brought in any country
-    on file, for what was destroyed too early cannot be made again."""
+    """How long decisions about a country's numbers can be linked to them. A month's keys are destroyed together, so a month stays for the longest term of what it contains. A country that is not named has the defaults."""
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
+    """Country whose law the decision was made under, as in `IT`."""
     allowed_months: Months = 120
+    """Whole months after the record's own, for allowed calls."""
     refused_months: Months = 120
+    """The same for denied calls."""
 
 
 def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[str]:

@@ -13,26 +13,37 @@ S3: Final = "s3://"
 
 
 class StreamTo(Strict, frozen=True, kw_only=True):
-    """A Redis Stream for each log. `keep`: entries that it holds, about. `patience`: seconds that one round trip may last."""
+    """A Redis Stream for each log. Not the gate's own store: a full Redis would stop the gate. The user's rights: `docs/how-to/ship-decisions.md`."""
 
     url: str = ""
+    """As for `store`."""
     url_file: str = ""
+    """File that contains the URL, for a URL with a password."""
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] = "dialgate"
+    """Prefix of its keys."""
     keep: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
+    """Approximate number of entries that each stream holds. Older ones are removed."""
     patience: Seconds = 5
+    """Seconds that one round trip may take."""
 
 
 class Shipping(Strict, frozen=True, kw_only=True):
-    """`to`: a folder, or `s3://bucket/prefix`. `at_once`: a full segment is shipped as it was written, before it is packed.
-    The credentials of object storage stand in a file as `aws configure` writes it, or in the environment, never here."""
+    """Where `dialgate ship` copies decisions (`docs/how-to/ship-decisions.md`)."""
 
     to: str = ""
+    """Target for closed files of the log: an existing folder, as on a mounted share, or `s3://bucket/prefix`."""
     endpoint: str = ""
+    """Address of an object storage that is not Amazon's."""
     region: str = ""
+    """Region of the object storage."""
     credentials_file: str = ""
+    """File as `aws configure` writes it, readable only by its owner. Without it: the environment's `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the machine's role."""
     at_once: bool = False
+    """Ships a full file before it is packed: sooner, and six times the bytes."""
     stream: StreamTo | None = None
+    """Stream of every record."""
     textfile: str = ""
+    """File for the node exporter, as `/var/lib/node_exporter/ship.prom`."""
 
 
 def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[str]:

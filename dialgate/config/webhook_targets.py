@@ -20,19 +20,28 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`retry_seconds` after the first failure, twice as long after each more, five minutes at most. Of a dialer: `user`, whose
-    password the secret is; `cut`, the digits that its leads do not have in front; `campaigns`, its names of ours."""
+    """An endpoint that receives each revocation, and what lifts one."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    """Stable name. The position in the ledger is kept under it."""
     url: str
+    """Where to post: https, or this machine."""
     controllers: tuple[str, ...]
+    """Controllers whose revocations it receives. It also receives those that bind every controller."""
     secret_file: str
+    """File with `whsec_` and base64 of 24 to 64 bytes, with which each message is signed. For a dialer: the user's password."""
     retry_seconds: Annotated[float, Meta(gt=0, le=300)] = 1
+    """Seconds until a message is sent again. Doubles each time, up to five minutes."""
     give_up_hours: Annotated[float, Meta(gt=0, le=720)] = 72
+    """Hours after which a message is given up and the next one is sent."""
     kind: Literal["webhook", "vicidial", "goautodial"] = "webhook"
+    """`webhook`, or a dialer whose own do-not-call list is extended: `vicidial` (`…/non_agent_api.php`) or `goautodial` (goAPIv2)."""
     user: str = ""
+    """For a dialer: the user who may add to its list. In VICIdial level 8."""
     cut: Annotated[str, Meta(pattern="^[0-9]{0,4}$")] = ""
+    """For a dialer: leading digits that its leads do not have, as in `39`."""
     campaigns: dict[str, str] = {}
+    """For a dialer: its names of your campaigns, as in `{acme-fibre: FIBRE}`. A stop for a campaign without a name goes on the list for all."""
 
 
 class Hook(Struct, frozen=True):

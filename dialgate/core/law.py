@@ -50,22 +50,30 @@ class LawError(ValueError):
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`from` and `until` are days where the law is made; `until` is the last day in force.
-
-    `profiled`: only campaigns whose calls are chosen by profiling. `cited_for`: the findings for which a denial cites this section's source and severity. A finding that no section is
-    cited for cites what it cited before the key existed, so that archived files replay to the same words."""
+    """A dated rule of a country's law with its source. Every section has these keys."""
 
     source: str
+    """Where the law says it."""
     starts: date = msgspec.field(name="from")
+    """First day in force, where the law is made."""
     ends: date | None = msgspec.field(name="until", default=None)
+    """Last day in force. Without it: until further notice."""
     severity: Severity = "statute"
+    """How hard it binds."""
     purposes: tuple[Purpose, ...] = ()
+    """Only campaigns with these purposes. Empty: all."""
     call_types: tuple[CallType, ...] = ()
+    """Only calls of these types. Empty: all."""
     sectors: tuple[str, ...] = ()
+    """Only campaigns of these trades, from the country's `sectors`. Empty: all."""
     callees: tuple[Callee, ...] = ()
+    """Only calls to these people. Empty: all."""
     adherents_of: str = ""
+    """Only controllers that adhere to this code, from the country's `codes`. Empty: all."""
     cited_for: tuple[Finding, ...] = ()
+    """Findings of the rules for which a denial cites this section's source and severity. A finding without such a section cites what it cited before this key existed, so that archived files replay to the same words."""
     profiled: bool = False
+    """Only campaigns that choose people by profiling."""
 
     def binds(self, facts: Facts) -> bool:
         campaign = facts.campaign
@@ -90,37 +98,42 @@ def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
 
 
 class Diallable(Section, frozen=True, kw_only=True):
-    """The classes of number that may be the target of a campaign at all."""
+    """The classes of number that a campaign may call at all."""
 
     kinds: tuple[Kind, ...]
+    """These classes."""
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
-    """What makes a call lawful; the first section that binds a call says which bases it accepts."""
+    """What makes a call lawful. The first section that binds the call counts."""
 
     accepts: tuple[Basis, ...]
+    """The legal bases that open it."""
 
 
 class Consents(Section, frozen=True, kw_only=True):
-    """`max_age_days`: how long a consent holds from its collection; absent: until its own end. `separate`: what a consent
-    to be called does not cover unless it says so: calls chosen by profiling, and cession to a third party."""
+    """Conditions on consents."""
 
     max_age_days: Days | None = None
+    """Days for which a consent holds from its collection. Without it: until its own end."""
     void_by_enrolment: bool = False
+    """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
+    """What a consent to be called does not cover unless it says so: calls chosen by profiling, cession to a third party."""
 
 
 class Contracts(Section, frozen=True, kw_only=True):
-    """`tail_days`: whole days after a contract's last day in which it still opens what it opened."""
+    """How long a contract opens calls."""
 
     tail_days: Annotated[int, Meta(ge=0, le=3660)] = 0
+    """Whole days after a contract's last day in which it still opens what it opened."""
 
 
 class Requests(Section, frozen=True, kw_only=True, dict=True):
-    """`max_age`: how long a call request holds from the instant at which the person made it (`30d`, `72h`); it ends with
-    its own end, if that is earlier."""
+    """How long a request to be called opens calls."""
 
     max_age: Period
+    """From the instant of the request: `30d`, `72h`. The request's own end counts if it is earlier."""
 
     @cached_property
     def lasts(self) -> Instant:
@@ -129,62 +142,78 @@ class Requests(Section, frozen=True, kw_only=True, dict=True):
 
 
 class Registry(Section, frozen=True, kw_only=True):
-    """An opposition registry that must be consulted. `validity_days` run from the submission of the question, or from
-    the version of a full list. `counting`: `rolling` days have 24 hours each; `earlier` ones also end at the same time of
-    day on the clocks where the person may be, whichever is first. `consent`: whether a consent opens a number that is listed."""
+    """An opposition registry that must be consulted."""
 
     id: str
+    """Its name in the configuration and in registry answers."""
     mode: Literal["answers", "full_list"]
+    """`answers`: it answers about submitted numbers. `full_list`: it publishes everybody who is listed."""
     validity_days: Days
+    """Days for which an answer holds, from the submission of the question or the version of the full list."""
     contract_exempts: bool = False
+    """Whether a contract opens a listed number."""
     request_exempts: bool = False
+    """Whether a request to be called opens a listed number."""
     sistan_exempts: bool = False
+    """Whether bodies of the national statistical system are exempt."""
     consent: Literal["never", "after_listing", "always"] = "never"
+    """When a consent opens a listed number."""
     counting: Literal["rolling", "earlier"] = "rolling"
+    """`rolling`: days of 24 hours. `earlier`: they also end at the same time of day on the clocks where the person may be, whichever is first."""
 
 
 class Lists(Section, frozen=True, kw_only=True):
-    """Ceded call lists: whether enrolment voids the cession."""
+    """Conditions on ceded call lists."""
 
     ceded_void_by_enrolment: bool = False
+    """Whether enrolment with the registry voids the cession."""
 
 
 class Directories(Section, frozen=True, kw_only=True):
-    """Numbers of `stated_kinds` are directory entries only if their own row of the list says so."""
+    """Conditions on numbers from a public directory."""
 
     stated_kinds: tuple[Kind, ...]
+    """Classes of number that count as directory entries only if their own row of the list says so."""
 
 
 class SectorBan(Section, frozen=True, kw_only=True):
-    """Calls that are banned, but for the `exceptions`: a request made on the controller's own interface; an own
-    customer of one of these sectors who consented."""
+    """Calls that are banned."""
 
     exceptions: tuple[Literal["own_request", "own_customer_consent"], ...] = ()
+    """What still opens them: a request made on the controller's own interface; the consent of an own customer of one of these sectors."""
 
 
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs with this E.164 `prefix` serve these purposes and no others."""
+    """Caller IDs with one prefix."""
 
     name: str
+    """Name of the class."""
     prefix: str
+    """The E.164 prefix."""
     serves: tuple[Purpose, ...]
+    """The purposes that they serve, and no others."""
 
 
 class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs of these kinds, or with these E.164 prefixes, serve no purpose."""
+    """Caller IDs that serve no purpose."""
 
     kinds: tuple[Kind, ...] = ()
+    """Classes of number."""
     prefixes: tuple[str, ...] = ()
+    """E.164 prefixes."""
 
 
 class CallerIds(Section, frozen=True, kw_only=True):
-    """`proof_days`: how long a proof that the caller ID is recallable holds. `short_codes`: codes permitted as they
-    stand, in place of a number. `forbidden`: numbers that no campaign may show."""
+    """Which caller IDs may be presented."""
 
     classes: tuple[CallerIdClass, ...]
+    """Reserved prefixes and the purposes that they serve."""
     proof_days: Days
+    """Days for which a proof that the caller ID is recallable holds."""
     short_codes: tuple[str, ...] = ()
+    """Codes that are permitted as they are, in place of a number."""
     forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
+    """Numbers that no campaign may present."""
 
 
 class UniqueCallerIds(Section, frozen=True, kw_only=True):
@@ -192,22 +221,27 @@ class UniqueCallerIds(Section, frozen=True, kw_only=True):
 
 
 class ForeignIngress(Section, frozen=True, kw_only=True):
-    """Caller IDs of this country and of these kinds may not enter it from abroad."""
+    """Caller IDs of this country that may not enter it from abroad."""
 
     kinds: tuple[Kind, ...]
+    """Their classes of number."""
 
 
 class Hours(Section, frozen=True, kw_only=True, dict=True):
-    """When a person may be called, where that person is; a kind of day that is not named is closed, except that a
-    missing `pre_holiday` leaves the day what it was. The window must hold when the call is decided and
-    `ring_seconds` later, when the telephone rings."""
+    """When a person may be called, by the clock where that person is. A kind of day without windows is closed, but a missing `pre_holiday` leaves the day what it was."""
 
     weekday: tuple[str, ...] = ()
+    """Windows from Monday to Friday, as in `09:00-20:00`."""
     saturday: tuple[str, ...] = ()
+    """Windows on Saturdays."""
     sunday: tuple[str, ...] = ()
+    """Windows on Sundays."""
     holiday: tuple[str, ...] = ()
+    """Windows on public holidays."""
     pre_holiday: tuple[str, ...] | None = None
+    """Windows on the day before a public holiday."""
     ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
+    """Seconds until the telephone rings. The window must still be open then."""
 
     @cached_property
     def windows(self) -> dict[DayKind, tuple[Window, ...]]:
@@ -222,29 +256,36 @@ class Hours(Section, frozen=True, kw_only=True, dict=True):
 
 
 class Frequency(Section, frozen=True, kw_only=True):
-    """At most `limit` calls in `days`, over all campaigns and call centres of the controller. `calendar` days are
-    those where the person is, today included; `rolling` ones are 24 hours each."""
+    """A limit on calls to one person, over all campaigns and call centres of the controller."""
 
     limit: Annotated[int, Meta(ge=1)]
+    """Maximum number of calls."""
     days: Days
+    """Days in which they count."""
     counting: Literal["calendar", "rolling"]
+    """`calendar`: days where the person is, today included. `rolling`: 24 hours each."""
     counts: Literal["attempts", "answered"]
+    """What counts as a call."""
 
 
 class Rest(Section, frozen=True, kw_only=True):
-    """After a silent or abandoned call: that many whole days without another. `until_answered`: from then on, until a
-    later call was answered, only these call types; empty: any."""
+    """Days without a call after a silent or abandoned call."""
 
     days: Days
+    """Whole days."""
     until_answered: tuple[CallType, ...] = ()
+    """Afterwards, until a later call was answered, only these call types. Empty: any."""
 
 
 class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the public holidays come from: the `holidays` library's country and subdivision, and days of one's own."""
+    """Where the public holidays come from."""
 
     country: str
+    """Country in the `holidays` library."""
     subdivision: str = ""
+    """Its subdivision, which adds local holidays."""
     added: tuple[date, ...] = ()
+    """Further days."""
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -271,13 +312,16 @@ class Binding(Struct, frozen=True, kw_only=True):
 
 
 class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """One country. `zone` is where its days begin. `sectors` and `codes` are all that a section, a campaign or a
-    controller may name: the trades, and the codes of conduct that one can adhere to."""
+    """The law of one country."""
 
     country: str
+    """Two letters of ISO 3166, as in `IT`."""
     name: str
+    """Name of the country."""
     zone: str
+    """Time zone in which its days begin, as in `Europe/Rome`."""
     holidays: HolidaySource
+    """Where the public holidays come from."""
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...] = ()
@@ -294,7 +338,9 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     frequency: tuple[Frequency, ...] = ()
     rest: tuple[Rest, ...] = ()
     sectors: tuple[str, ...] = ()
+    """All trades that a section or a campaign may name."""
     codes: tuple[str, ...] = ()
+    """All codes of conduct that a section or a controller may name."""
 
     def binding(self, facts: Facts) -> Binding:
         """The sections in force on the facts' day whose scope the call is in. Remembered: a campaign's calls of one

@@ -388,7 +388,7 @@ class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     client: str = ""
 
 
-# The reason codes, stored for years and documented in README. A code is never given a second meaning.
+# The reason codes, stored for years and documented in docs/reference/reasons.md. A code is never given a second meaning.
 REASONS: dict[str, str] = {
     "number.invalid": "The number to call is not a telephone number that can be read in only one way.",
     "number.not_diallable": "A number of this class, or of a country without a law on file, is no lawful target.",

@@ -34,7 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from dialgate.store import StoreUnavailable
 
-_ADVICE = "see that it runs, can be reached, and is written as the README says"
+_ADVICE = "check that it is running, can be reached, and is set up as docs/how-to/several-nodes.md says"
 _PROBE_SECONDS = 0.05
 # The server is not the master now and has executed nothing. `ClusterDownError` includes MASTERDOWN.
 _NOT_MASTER: Final = (MovedError, ReadOnlyError, ClusterDownError, BusyLoadingError)
@@ -308,7 +308,7 @@ def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., Abstrac
     else:
         raise ValueError(f"no such kind of URL: {split.scheme}")
     user = {name: parsed.get(name) for name in ("username", "password")}
-    # A retry could repeat what was done. RESP3 and a driver's name need rights that the README does not name.
+    # A retry could repeat what was done. RESP3 and a driver's name need rights that docs/how-to/several-nodes.md does not list.
     common: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
     connection_class: type[AbstractConnection] = parsed.get("connection_class", Connection)
     options = {

@@ -14,9 +14,10 @@ from aiohttp import ClientSession
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY
+from docs.reference_pages import exposed
 from registry_sync.alarms import Alarm, Run, Summary, measured, tell
 from tests.observability.test_metrics import LINE, change_controller
-from tests.project.test_docs import exposed, shipping_told
+from tests.project.test_docs import shipping_metrics
 from tests.support.fired_alerts import fires
 from tests.support.prometheus_server import MACHINE, RULES, exporter, prometheus
 from tests.support.world import CALL, KEY, NOW, SCOPES, World, client, confirm_clock, load_list, running
@@ -78,7 +79,7 @@ ELSEWHERE = {"dialgate_reconcile_findings"}  # told by the comparison with the s
 def test_every_metric_in_a_rule_is_one_that_something_tells() -> None:
     named = set(re.findall(r"(?<![:\w])(?:dialgate|registry_sync)_[a-z_]+", RULES.read_text("utf-8")))
     plain = {re.sub("_bucket$", "", name) for name in named}
-    assert plain <= exposed().keys() | told_by_the_job() | shipping_told() | ELSEWHERE
+    assert plain <= exposed().keys() | told_by_the_job() | shipping_metrics() | ELSEWHERE
 
 
 async def check(session: ClientSession, **changes: str) -> None:

@@ -23,17 +23,22 @@ from tests.support.paths import ROOT
 from tests.support.pbx import CAMPAIGN, Pbx
 from tests.support.world import CALL, CALLER, CLEAR, LISTED
 
-README = (ROOT / "README.md").read_text("utf-8").partition("| class | reasons |")[2].partition("\n\n")[0]
+PAGE = (
+    (ROOT / "docs/reference/reasons.md")
+    .read_text("utf-8")
+    .partition("| class | reasons |")[2]
+    .partition("\n\n")[0]
+)
 
 
 def test_every_reason_code_has_a_class_and_no_other_code_has() -> None:
     assert list(REASON_CLASSES) == list(REASONS)
 
 
-def test_the_readme_lists_every_code_in_its_class() -> None:
+def test_the_reference_lists_every_code_in_its_class() -> None:
     named = {
         code: name
-        for name, codes in re.findall(r"^\| `(number|call|gate)` \| (.*?) \|", README, re.MULTILINE)
+        for name, codes in re.findall(r"^\| `(number|call|gate)` \| (.*?) \|", PAGE, re.MULTILINE)
         for code in re.findall("`([^`]+)`", codes)
     }
     assert named == REASON_CLASSES

@@ -1,160 +1,146 @@
-"""README says what the code does: its tables hold every code, key, endpoint, command and metric, and none that is not."""
+"""The documentation matches the code: generated pages are current, and pages name only commands, settings, codes and metrics that exist."""
 
 import re
 import shlex
-from collections.abc import Iterator
-from typing import Any, get_args
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
-from msgspec import NODEFAULT, Struct
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
-from typer.main import get_command
+import yaml
 from typer.testing import CliRunner
 
-from dialgate.config.clients import Client
-from dialgate.config.controllers import CampaignFile, ControllerFile
-from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk
-from dialgate.config.log_settings import ServiceLog, TracesTo
-from dialgate.config.retention_terms import Retention
-from dialgate.config.settings import Settings, SharedStore
-from dialgate.config.shipping import Shipping, StreamTo
-from dialgate.config.storage_periods import Storage
-from dialgate.config.webhook_targets import Webhook
+from dialgate.config.controllers import ControllerFile
+from dialgate.config.settings import Settings
 from dialgate.core.model import REASONS
 from dialgate.interfaces import http_application
-from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.interfaces.workers import siblings
-from dialgate.observability.metrics import Calls, Metrics
 from dialgate.shipping.status import measured
-from registry_sync import cli as sync_cli
+from docs import reference_pages
+from docs.reference_pages import COMMANDS, PROGRAMS, exposed
 from registry_sync.alarms import Kind
-from registry_sync.config import Asked, Listed, Registries
+from registry_sync.config import Registries
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
+WRITTEN = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "config/**/*.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md" and path.parent.name != "decisions"
+)
+PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in WRITTEN}
+ENDINGS = {"csv", "db", "durable", "json", "md", "url"}  # a word with one of these is a file
+PREFIX = re.compile(
+    r"^(?:sudo )?(?:-u dialgate )?(?:\.venv/bin/|/opt/dialgate/bin/)?(?=dialgate |registry-sync )"
+)
 
 
-def rows(after: str, columns: int = 2) -> list[list[str]]:
-    """The cells of the first table after a heading, or another text, without their code marks."""
-    _, found, rest = README.partition(f"\n{after}")
-    assert found, after
-    table = re.search(r"(?:^\|.*\|$\n?)+", rest, re.MULTILINE)
-    assert table is not None
-    cells = [
-        [cell.strip().replace("`", "") for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
-        for line in table[0].splitlines()[2:]
-    ]
-    assert all(len(row) >= columns and row[-1] for row in cells), "a row without its meaning"
-    return cells
+def blocks(text: str, language: str) -> list[str]:
+    """Return the blocks of one language, without the indent of the list that they stand in."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
-def test_every_reason_with_its_text() -> None:
-    assert rows("## Reasons") == [list(pair) for pair in REASONS.items()]
+def typed_commands(text: str) -> list[list[str]]:
+    """Return the commands of ours in a page's shell blocks, as words."""
+    lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
+    ours = [shlex.split(PREFIX.sub("", line), comments=True) for line in lines if PREFIX.match(line)]
+    return [words[: words.index("|")] if "|" in words else words for words in ours]
 
 
-def test_every_error_with_its_status_and_text() -> None:
-    told = [[str(status), code, text.replace("`", "")] for code, (status, text) in CODES.items()]
-    assert rows("Every error has one shape") == told
-
-
-def test_every_endpoint_with_its_scope() -> None:
-    served = [
-        [f"{each.method} {openapi.plain(each.path)}", each.scope or "any" * each.any_key]
-        for each in http_application.EVERY
-    ]
-    assert [row[:2] for row in rows("## Endpoints", 3)] == served
-
-
-def exposed() -> dict[str, tuple[str, list[str]]]:
-    """Name, kind and labels of each metric, as Prometheus sees them."""
-    ends = {"counter": "_total", "info": "_info"}
-    return {
-        f"{metric.name}{ends.get(metric.type, '')}": (
-            metric.type,
-            list(getattr(metric if isinstance(collector, Calls) else collector, "_labelnames", ())),
-        )
-        for collector in vars(Metrics(CollectorRegistry())).values()
-        if isinstance(collector, (MetricWrapperBase, Calls))
-        for metric in collector.describe()
-    }
-
-
-def shipping_told() -> set[str]:
-    """The names of what `dialgate ship` tells."""
+def shipping_metrics() -> set[str]:
+    """Return the names of the metrics that `dialgate ship` writes."""
     return {family.name for family in measured({}, 0).collect()}
 
 
-def test_every_metric_with_its_labels() -> None:
-    told = {
-        name: (kind, labels.split(", ") if labels else []) for name, kind, labels, _ in rows("## Metrics", 4)
+def options(name: str) -> set[str]:
+    return {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
+
+
+@pytest.mark.parametrize("name", reference_pages.PAGES)
+def test_generated_page_is_current(name: str) -> None:
+    written = (reference_pages.FOLDER / f"{name}.md").read_text("utf-8")
+    assert written == reference_pages.render(name), "run `make reference`"
+
+
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    build = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", ".", str(tmp_path)],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (build.returncode, build.stderr) == (0, "")
+    index = (tmp_path / "searchindex.js").read_text("utf-8")
+    assert "docs/how-to/several-nodes" in index
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_on_a_page_exist_with_their_options(page: str) -> None:
+    for words in typed_commands(PAGES[page]):
+        name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+        assert name, words
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options(name), words
+
+
+def test_pages_with_commands_are_found() -> None:
+    assert sum(len(typed_commands(text)) for text in PAGES.values()) > 110
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_shown_on_a_page_are_valid(page: str) -> None:
+    """Each block is part of dialgate.yaml, of registries.yaml or of a controller's file."""
+    for block in blocks(PAGES[page], "yaml"):
+        shown = yaml.safe_load(block)
+        types = {
+            field.encode_name: field.type
+            for file in (ControllerFile, Registries, Settings)
+            for field in msgspec.structs.fields(file)
+        }
+        assert shown.keys() <= types.keys(), block
+        for key, value in shown.items():
+            msgspec.convert(value, types[key])
+
+
+def test_pages_with_settings_are_found() -> None:
+    assert sum(len(blocks(text, "yaml")) for text in PAGES.values()) >= 6
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_codes_metrics_and_targets_on_a_page_exist(page: str) -> None:
+    text = PAGES[page]
+    families = {code.partition(".")[0] for code in (*REASONS, *CODES)}
+    named = set(re.findall(r"(?<![/\w.])([a-z_]+\.[a-z_]+)\b(?![/.])", text))
+    codes = {
+        name for name in named if name.partition(".")[0] in families and name.partition(".")[2] not in ENDINGS
     }
-    assert told == exposed()
+    assert codes <= {*REASONS, *CODES}
+    metrics = set(re.findall(r"\bdialgate_[a-z_]+(?![a-z_]*[.:/])", text))
+    suffixes = re.compile("_(?:bucket|sum|count)$")
+    assert {suffixes.sub("", name) for name in metrics} <= exposed().keys() | {
+        siblings.UP,
+        "dialgate_reconcile_findings",
+        "dialgate_campaign",  # a channel variable of FreeSWITCH
+        *shipping_metrics(),
+    }
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def default(field: Any) -> str:
-    """As the table shows it: what must be given, what is off or empty, a section of its own."""
-    if field.required:
-        return "required"
-    value = field.default if field.default is not NODEFAULT else field.default_factory()
-    if isinstance(value, Struct) or field.name in {"clients", "subscribers"}:
-        return ""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return {"": "none", "None": "none", "()": "none", "False": "false", "True": "true"}.get(text, text)
+@pytest.mark.parametrize("page", PAGES)
+def test_endpoints_on_a_page_exist(page: str) -> None:
+    served = {(endpoint.method, openapi.plain(endpoint.path)) for endpoint in http_application.EVERY}
+    named = re.findall(r"`(GET|POST) (/[a-z][^`\s?]*)", PAGES[page])
+    assert set(named) <= served
 
 
-SECTIONS = [
-    ("**`dialgate.yaml`**", Settings),
-    ("**`listen`**", Listen),
-    ("**`operations`**", Operations),
-    ("**`limits`**", Limits),
-    ("**`storage`**", Storage),
-    ("**`shipping`**", Shipping),
-    ("**`stream`** of", StreamTo),
-    ("**`fastagi`**", FastAgi),
-    ("**`sip`**", Sip),
-    ("**`trunks`**", SipTrunk),
-    ("**`store`**", SharedStore),
-    ("**`clients`**", Client),
-    ("**`subscribers`**", Webhook),
-    ("**`retention`**", Retention),
-    ("**`service_log`**", ServiceLog),
-    ("**`traces`**", TracesTo),
-    ("**`controllers/*.yaml`**", ControllerFile),
-    ("**`campaigns`**", CampaignFile),
-    ("**`registries.yaml`**", Registries),
-    ("**`asked`**", Asked),
-    ("**`listed`**", Listed),
-]
-
-
-@pytest.mark.parametrize(("section", "kind"), SECTIONS, ids=[kind.__name__ for _, kind in SECTIONS])
-def test_every_setting_with_its_default(section: str, kind: type[Struct]) -> None:
-    told = {key: value for key, value, _ in rows(section, 3)}
-    assert told == {field.name: default(field) for field in msgspec.structs.fields(kind)}
-
-
-def test_every_alarm_of_the_nightly_job() -> None:
-    assert [name for name, _ in rows("With the Italian registry's web area")] == list(get_args(Kind))
-
-
-def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if hasattr(command, "list_commands"):
-        for each in command.list_commands(None):
-            yield from leaves(command.get_command(None, each), f"{name} {each}")
-    elif not command.hidden:
-        yield name, command
-
-
-PROGRAMS = {"dialgate": main.app, "registry-sync": sync_cli.app}
-COMMANDS = dict(leaf for name, app in PROGRAMS.items() for leaf in leaves(get_command(app), name))
-
-
-def test_every_command_in_the_order_of_its_help() -> None:
-    assert [name for name, _ in rows("## Commands")] == list(COMMANDS)
+def test_every_alarm_of_the_nightly_job_has_advice() -> None:
+    page = PAGES["docs/how-to/ask-the-registry.md"].partition("\n## Alarms\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \| .+ \|$", page, re.MULTILINE) == list(get_args(Kind))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -170,38 +156,8 @@ def test_every_command_has_help_with_an_example_that_its_options_allow(name: str
         assert set(re.findall(r"(?<!\S)--[a-z0-9-]+", example)) <= options(name), example
 
 
-def options(name: str) -> set[str]:
-    return {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
-
-
-def lines_to_type() -> list[list[str]]:
-    """The commands of ours in README's shell blocks, as words."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    typed = [shlex.split(line, comments=True) for line in lines if line.startswith(".venv/bin/")]
-    return [[words[0].removeprefix(".venv/bin/"), *words[1:]] for words in typed]
-
-
-def test_what_a_reader_is_told_to_type_is_a_command_with_these_options() -> None:
-    assert lines_to_type()
-    for words in lines_to_type():
-        name = next(name for name in COMMANDS if words[: len(name.split())] == name.split())
-        assert {word for word in words if word.startswith("--")} <= options(name), words
-
-
-def test_no_code_metric_or_make_target_is_named_that_is_not_there() -> None:
-    families = {code.partition(".")[0] for code in (*REASONS, *CODES)}
-    named = set(re.findall(r"\b([a-z_]+\.[a-z_]+)\b", README))
-    codes = {name for name in named if name.partition(".")[0] in families}
-    assert codes - {*REASONS, *CODES} <= {"ledger.durable", "store.db"}
-    assert set(re.findall(r"dialgate_[a-z_]+", README)) <= exposed().keys() | {
-        siblings.UP,
-        "dialgate_reconcile_findings",
-        *shipping_told(),
-    }
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in re.findall(r"\bmake ([a-z]+)`?$|`make ([a-z]+)", README, re.MULTILINE):
-        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+def test_readme_is_a_front_page() -> None:
+    assert len(README.splitlines()) <= 200
 
 
 def test_the_architecture_page_names_files_that_exist() -> None:

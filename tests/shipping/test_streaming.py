@@ -50,7 +50,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def alone() -> str:
-    """As the shipper's user, who may do what README lists; a consumer is the server's usual one."""
+    """As the shipper's user, who may do what docs/how-to/ship-decisions.md lists; a consumer is the server's usual one."""
     return as_shipper(redis_servers.alone())
 
 

@@ -725,7 +725,7 @@ async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_wa
 
 
 async def test_sentinels_with_users_of_their_own(tmp_path: Path) -> None:
-    """With the rights that README names; and without them it is told why, and of no connection's insides."""
+    """With the rights that docs/how-to/several-nodes.md lists; and without them it is told why, and of no connection's insides."""
     watched = redis_servers.sentinels(0)
     for port in watched.ports:
         for words in (("gate", "on", ">pw", "+sentinel|masters", "+sentinel|slaves"), ("default", "off")):

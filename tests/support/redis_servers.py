@@ -1,6 +1,6 @@
 """Redis and Valkey as real processes on loopback: alone, with TLS, behind Sentinels, as a Cluster. All end with this process.
 
-The gate's user and the shipper's may do what README lists, and nothing else.
+The gate's user and the shipper's may do what docs/how-to lists, and nothing else.
 """
 
 import atexit
@@ -19,15 +19,16 @@ from msgspec import Struct
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 
-README = ROOT / "README.md"
+GUIDES = ROOT / "docs/how-to"
 USER, SHIPPER, PASSWORD = "dialgate", "shipper", "secret-of-the-tests"
 _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
 
 
 @cache
 def allowed(user: str) -> list[str]:
-    """The rights that README lists, for any store's name."""
-    (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", README.read_text("utf-8"), re.MULTILINE)
+    """Return the rights that the guides list, for any store's name."""
+    guides = "\n".join(path.read_text("utf-8") for path in GUIDES.glob("*.md"))
+    (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", guides, re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]
 
 

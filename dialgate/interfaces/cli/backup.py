@@ -61,8 +61,8 @@ def backup(
         typer.echo(f"{files:,} files copied to {out}; {holds}, {records:,} records.")
         if newest:
             typer.echo(
-                f"Its ledger ends with entry {newest}. After a restore, enter again the stops with a higher `seq`: see Backups in"
-                " the README."
+                f"Its ledger ends with entry {newest}. After a restore, enter again the stops with a higher `seq`:"
+                " see docs/how-to/back-up-and-restore.md."
             )
     raise typer.Exit(0 if ok else NO)
 

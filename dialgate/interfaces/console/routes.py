@@ -1,4 +1,4 @@
-"""The console: pages for people, under `/console`. Served beside the API, described in README and not in /openapi.json."""
+"""The console: pages for people, under `/console`. Served beside the API, described in docs/reference/console.md and not in /openapi.json."""
 
 import asyncio
 import re

@@ -75,7 +75,7 @@ def _port(process: subprocess.Popen[bytes], door: str) -> int:
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A Redis as README asks for, on a socket in the folder. Gives its URL."""
+    """A Redis as docs/how-to/several-nodes.md asks for, on a socket in the folder. Gives its URL."""
     settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
                 "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip
     words = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]

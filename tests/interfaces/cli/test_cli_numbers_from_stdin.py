@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from dialgate.interfaces.cli.main import app as dialgate
 from dialgate.interfaces.cli.options import number_given, numbers_given
-from tests.project.test_docs import COMMANDS
+from docs.reference_pages import COMMANDS
 
 OTHERS = {"column"}
 FILES_OR_COUNTS = {"dialgate log evidence", "dialgate demo"}

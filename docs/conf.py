@@ -1,0 +1,32 @@
+"""The build of the documentation site: `make docs`.
+
+The source folder is the whole repository, so that a page beside the files that it describes (`deploy/`) is a page of the site, and a
+link leads to the same place on the site and in the repository.
+"""
+
+project = "dialgate"
+extensions = ["myst_parser"]
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "config/prompts/README.md",
+    "deploy/README.md",
+    "deploy/*/README.md",
+    "deploy/prometheus/runbook.md",
+]
+exclude_patterns = [".*", "build", "dialgate", "dist", "registry_sync", "tests"]
+myst_heading_anchors = 4
+nitpicky = True
+# Blocks of a format for which Pygments has no lexer name none; the others must be what they say.
+highlight_language = "none"
+
+html_theme = "furo"
+html_title = "dialgate"
+html_copy_source = False
+html_show_sphinx = False
+html_extra_path = ["site"]
+html_theme_options = {"navigation_with_keys": True}

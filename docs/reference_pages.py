@@ -1,0 +1,492 @@
+"""The reference pages that are generated from the code: `make reference` writes them, and a test compares them with what it would write."""
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import NODEFAULT, Struct
+from msgspec import inspect as types
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+from typer.main import get_command
+
+from dialgate.config.clients import Client
+from dialgate.config.controllers import CampaignFile, ControllerFile
+from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk, Uploads
+from dialgate.config.log_settings import ServiceLog, TracesTo
+from dialgate.config.retention_terms import Retention
+from dialgate.config.settings import Settings, SharedStore
+from dialgate.config.shipping import Shipping, StreamTo
+from dialgate.config.storage_periods import Storage
+from dialgate.config.webhook_targets import Webhook
+from dialgate.core import law
+from dialgate.core.model import REASONS
+from dialgate.core.reason_classes import REASON_CLASSES
+from dialgate.interfaces import http_application
+from dialgate.interfaces.cli import main
+from dialgate.interfaces.http import openapi
+from dialgate.interfaces.http.errors import CODES
+from dialgate.observability.metrics import Calls, Metrics
+from registry_sync import cli as sync_cli
+from registry_sync.config import Asked, FolderSource, HttpsSource, Listed, Patience, Registries, SftpSource
+
+ROOT = Path(__file__).parent.parent
+FOLDER = Path(__file__).parent / "reference"
+
+PROGRAMS = {"dialgate": main.app, "registry-sync": sync_cli.app}
+
+# Each section of the settings page: its heading and the class that holds its keys.
+SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
+    ("`dialgate.yaml`", Settings),
+    ("`listen`", Listen),
+    ("`operations`", Operations),
+    ("`limits`", Limits),
+    ("`uploads`", Uploads),
+    ("`storage`", Storage),
+    ("`store`", SharedStore),
+    ("`shipping`", Shipping),
+    ("`stream` of `shipping`", StreamTo),
+    ("`fastagi`", FastAgi),
+    ("`sip`", Sip),
+    ("`trunks` of `sip`", SipTrunk),
+    ("`clients`", Client),
+    ("`subscribers`", Webhook),
+    ("`retention`", Retention),
+    ("`service_log`", ServiceLog),
+    ("`traces`", TracesTo),
+    ("`controllers/*.yaml`", ControllerFile),
+    ("`campaigns` of a controller", CampaignFile),
+    ("`registries.yaml`", Registries),
+    ("`asked`", Asked),
+    ("`listed`", Listed),
+    ("`source`: a folder", FolderSource),
+    ("`source`: SFTP", SftpSource),
+    ("`source`: HTTPS", HttpsSource),
+    ("`patience` of a `source`", Patience),
+)
+
+_CLASSES = {
+    "number": "Do not call this number again. Only the person, the registry or a new consent changes that.",
+    "call": "Not this call now. Another caller ID, a later time (`not_before`), a newer registry answer or an import may open it.",
+    "gate": "Nothing was decided: ask again in a few seconds.",
+}
+_SEVERITIES = {
+    "statute": "Law. It denies.",
+    "self_regulation": "A code of conduct. It denies controllers that adhere to it.",
+    "operator": "A limit that you set. It denies.",
+    "recommendation": "It only warns.",
+    "gate": "No law: the call cannot be judged.",
+}
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    names = list(head)
+    body = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "\n".join(
+        f"| {' | '.join(row)} |".replace("  ", " ") for row in [names, ["---"] * len(names), *body]
+    )
+
+
+def code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def reasons() -> str:
+    classes = (
+        (code(name), ", ".join(code(reason) for reason, kind in REASON_CLASSES.items() if kind == name), text)
+        for name, text in _CLASSES.items()
+    )
+    return f"""
+Why a call was denied. Codes are stable: they are stored for years and never get a second meaning.
+
+{table(("code", "meaning"), ((code(name), text) for name, text in REASONS.items()))}
+
+## Classes
+
+`reason_class` of a denial says what a dialer does next. Of several reasons, the class that binds longest counts: `number`, then `call`,
+then `gate`. An error code, such as `request.invalid`, is of class `gate`. Mark a lead as do-not-call only for `number`.
+
+{table(("class", "reasons", "what to do"), classes)}
+
+A denial with `campaign.unknown` is never of class `number`, because the campaign's `dial_region` says how to read a number without a country
+code. Nor is `number.invalid` if the fault is in the writing: no country code and no `dial_region`, two readings, letters.
+
+## Severity
+
+`severity` says how hard a reason binds.
+
+{table(("severity", "meaning"), ((code(name), text) for name, text in _SEVERITIES.items()))}
+"""
+
+
+def errors() -> str:
+    return f"""
+Why a request failed. Every error has the form `{{"error": {{"code", "message", "field"}}}}`. The message says what to do and never repeats a
+number. An error is no decision: do not call.
+
+{table(("status", "code", "meaning"), ((str(status), code(name), text) for name, (status, text) in CODES.items()))}
+"""
+
+
+def field_texts(kind: type[Struct]) -> dict[str, str]:
+    """Return the text under each field of a class and of those it inherits from."""
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not issubclass(base, Struct) or base is Struct:
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, text in zip(tree.body, tree.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                texts[field.target.id] = str(text.value.value).strip()
+    return texts
+
+
+def about(kind: type[Struct]) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+def default(field: Any) -> str:
+    """Return a field's default as the page shows it: `required`, `none` for an absent or empty value, nothing for a section."""
+    if field.required:
+        return "required"
+    value = field.default if field.default is not NODEFAULT else field.default_factory()
+    if isinstance(value, Struct):
+        return ""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return {"": "none", "None": "none", "()": "none", "{}": "none", "False": "false", "True": "true"}.get(
+        text, text
+    )
+
+
+def _default(field: Any) -> str:
+    text = default(field)
+    return text if text in {"required", "none"} else code(text)
+
+
+def values(kind: Any) -> str:
+    """Return which values a field takes, in words."""
+    words: dict[type[types.Type], str] = {
+        types.BoolType: "true or false",
+        types.StrType: "text",
+        types.DateType: "date",
+        types.StructType: "section",
+    }
+    match kind:
+        case types.IntType():
+            return f"whole number{_bounds(kind)}"
+        case types.FloatType():
+            return f"number{_bounds(kind)}"
+        case types.LiteralType():
+            return ", ".join(code(str(value)) for value in kind.values)
+        case types.VarTupleType():
+            return f"list of {values(kind.item_type)}"
+        case types.DictType():
+            return f"map from {values(kind.key_type)} to {values(kind.value_type)}"
+        case types.UnionType():
+            chosen = (values(some) for some in kind.types if not isinstance(some, types.NoneType))
+            return " or ".join(dict.fromkeys(chosen))
+    return words[type(kind)]
+
+
+def _bounds(kind: types.IntType | types.FloatType) -> str:
+    least = f"over {kind.gt:g}" if kind.gt is not None else f"from {kind.ge:,}" if kind.ge is not None else ""
+    most = f"to {kind.le:,}" if kind.le is not None else ""
+    return f", {' '.join(filter(None, (least, most)))}" if least or most else ""
+
+
+def keys(kind: type[Struct], *, skip: Iterable[str] = ()) -> str:
+    """Return the table of a class's keys. Raise `ValueError` if a field has no text."""
+    texts = field_texts(kind)
+    described = types.type_info(kind)
+    assert isinstance(described, types.StructType)
+    rows = []
+    for field, shown in zip(msgspec.structs.fields(kind), described.fields, strict=True):
+        if field.name in skip:
+            continue
+        if not texts.get(field.name):
+            raise ValueError(f"{kind.__name__}.{field.name} has no text under it")
+        rows.append((code(field.encode_name), values(shown.type), _default(field), texts[field.name]))
+    return table(("key", "values", "default", "meaning"), rows) if rows else ""
+
+
+def settings() -> str:
+    sections = (f"## {title}\n\n{about(kind)}\n\n{keys(kind)}" for title, kind in SETTINGS)
+    return """
+`config/dialgate.yaml` and the files that it names. Paths are relative to the file that contains them. An unknown key is an error, and so is a
+key that occurs twice. `dialgate config check` lists every problem at once.
+[Change the configuration](../how-to/change-the-configuration.md) says how.
+
+A section without a default may be left out; its own defaults then apply.
+
+""" + "\n\n".join(sections)
+
+
+def country_file() -> str:
+    plain = {"country", "name", "zone", "holidays", "sectors", "codes"}
+    lists: list[str] = []
+    for field in types.type_info(law.Law).fields:  # type: ignore[attr-defined]
+        if field.name in plain:
+            continue
+        kind = field.type.item_type.cls
+        own = keys(kind, skip=law.Section.__struct_fields__)
+        lists.append(f"## `{field.encode_name}`\n\n{about(kind)}\n\n{own}".rstrip())
+    inner: tuple[tuple[str, type[Struct]], ...] = (
+        ("`holidays`", law.HolidaySource),
+        ("A class of `caller_ids`", law.CallerIdClass),
+        ("`forbidden` of `caller_ids`", law.ForbiddenCallerIds),
+    )
+    lists += [f"## {title}\n\n{about(kind)}\n\n{keys(kind)}" for title, kind in inner]
+    skipped = set(law.Law.__struct_fields__) - plain
+    return f"""
+One file in `config/countries/` holds the law of one country: lists of dated sections. A section can only deny. An unknown key is an error. So is a
+trade or a code that the file does not list.
+
+A key that a file does not have changes nothing. When you upgrade, take new keys over from the shipped file.
+[Try a change of law](../how-to/replay-a-draft-law.md) before you deploy it.
+
+## The file
+
+{keys(law.Law, skip=skipped)}
+
+Every other key is a list of sections, described below.
+
+## Keys of every section
+
+{keys(law.Section)}
+
+""" + "\n\n".join(lists)
+
+
+def exposed() -> dict[str, tuple[str, list[str], str]]:
+    """Return kind, labels and text of each metric by its name, as Prometheus sees them."""
+    ends = {"counter": "_total", "info": "_info"}
+    return {
+        f"{metric.name}{ends.get(metric.type, '')}": (
+            metric.type,
+            list(getattr(metric if isinstance(collector, Calls) else collector, "_labelnames", ())),
+            metric.documentation,
+        )
+        for collector in vars(Metrics(CollectorRegistry())).values()
+        if isinstance(collector, (MetricWrapperBase, Calls))
+        for metric in collector.describe()
+    }
+
+
+def metrics() -> str:
+    rows = (
+        (code(name), kind, ", ".join(map(code, labels)), text)
+        for name, (kind, labels, text) in exposed().items()
+    )
+    return f"""
+On `/metrics`, in Prometheus' format: on the operations listener without a key, on the API's port with the scope `metrics`.
+[Monitor with Prometheus and Grafana](../how-to/monitor.md) says how to scrape them. No label contains a called number.
+
+{table(("metric", "kind", "labels", "meaning"), rows)}
+
+`process_*` shows what the process uses. With several workers every sample has the label `worker`, and `dialgate_worker_up` is 0 for one that
+does not respond.
+"""
+
+
+def alerts() -> str:
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/dialgate.rules.yml").read_text("utf-8"))["groups"]
+    rows = [
+        (
+            f"[{rule['alert']}](../../deploy/prometheus/runbook.md#{rule['alert'].lower()})",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            re.sub(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}", r"*\1*", rule["annotations"]["summary"]),
+        )
+        for group in groups
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    return f"""
+The alerts of `deploy/prometheus/dialgate.rules.yml`. `page`: act now. `ticket`: this morning. `info`: this week. Each leads to its entry in the
+runbook. Words in italics stand for the value of a label.
+
+{table(("alert", "severity", "after", "meaning"), rows)}
+"""
+
+
+def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield each command that can be run, with its full name."""
+    if hasattr(command, "list_commands"):
+        for inner in command.list_commands(None):
+            yield from leaves(command.get_command(None, inner), f"{name} {inner}")
+    elif not command.hidden:
+        yield name, command
+
+
+COMMANDS = dict(leaf for name, app in PROGRAMS.items() for leaf in leaves(get_command(app), name))
+
+
+def commands() -> str:
+    pages = []
+    for name, command in COMMANDS.items():
+        rows = [
+            (
+                ", ".join(map(code, parameter.opts))
+                if parameter.opts[0].startswith("-")
+                else code(parameter.name.upper()),
+                "required" if parameter.required else "",
+                " ".join((getattr(parameter, "help", "") or "").split()),
+            )
+            for parameter in command.params
+            if not getattr(parameter, "hidden", False) and parameter.name != "help"
+        ]
+        options = table(("option", "", "meaning"), rows) if rows else ""
+        pages.append(f"## `{name}`\n\n{_help(name, command.help or '')}\n\n{options}".rstrip())
+    return """
+What `--help` shows. Exit status 0: yes, or done. 1: no, or refused. 2: misuse. `--json` where a program reads the output.
+
+Where a command takes a telephone number, `-` reads it from standard input, because `ps` shows arguments to every user of the machine. At a terminal
+the number is asked for and not shown. Each `-` takes one line; if more lines follow, the command refuses them all (exit 2) and does nothing.
+
+What is written is in force on a running gate at once. `list load`, `list retire` and `caller-id prove` end when every gate that runs on this data
+folder uses what was written; `in_force` in their output says so.
+
+""" + "\n\n".join(pages)
+
+
+def _help(name: str, text: str) -> str:
+    """Return a command's help with its examples as blocks."""
+    parts = [" ".join(part.split()) for part in text.replace("\b", "").split("\n\n")]
+    shown = []
+    for part in parts:
+        before, found, example = part.partition(f"Example: {name}")
+        if found or part.startswith(f"{name} ") or part == name:
+            shown.append(before.strip() if found else "")
+            shown.append(f"```sh\n{name}{example if found else part[len(name) :]}\n```")
+        else:
+            shown.append(re.sub(r"(?<!`)(--[a-z][a-z0-9-]+)", r"`\1`", part))
+    return "\n\n".join(filter(None, shown))
+
+
+def http_api() -> str:
+    document = openapi.document(http_application.EVERY)
+    groups = dict.fromkeys(endpoint.group for endpoint in http_application.EVERY)
+    overview = table(
+        ("endpoint", "scope", "does"),
+        (
+            (
+                code(f"{endpoint.method} {openapi.plain(endpoint.path)}"),
+                code(endpoint.scope or "any" * endpoint.any_key),
+                endpoint.about,
+            )
+            for endpoint in http_application.EVERY
+        ),
+    )
+    sections = []
+    for group in groups:
+        sections.append(f"## {group}")
+        for endpoint in http_application.EVERY:
+            if endpoint.group == group:
+                path = openapi.plain(endpoint.path)
+                operation = document["paths"][path][endpoint.method.lower()]
+                sections.append(_endpoint(endpoint, path, operation, document["components"]["schemas"]))
+    return f"""
+JSON unless it says otherwise. Everything under `/v1` and `/access` needs `Authorization: Bearer KEY`, in a header, never in a URL. The same contract for
+machines is served at `/openapi.json`. [Use the HTTP API](../how-to/use-the-http-api.md) shows common requests; [Error codes](errors.md) lists what
+can go wrong.
+
+{overview}
+
+""" + "\n\n".join(sections)
+
+
+def _endpoint(
+    endpoint: openapi.Endpoint, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]
+) -> str:
+    parts = [f"### `{endpoint.method} {path}`", endpoint.about]
+    if endpoint.scope or endpoint.any_key:
+        parts.append(f"Scope: {code(endpoint.scope or 'any')}.")
+    if endpoint.parameters:
+        rows = (
+            (code(parameter.name), "required" if parameter.required else "", parameter.about)
+            for parameter in endpoint.parameters
+        )
+        parts.append(table(("parameter", "", "meaning"), rows))
+    contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
+    schema: dict[str, Any] = next(iter(contents.values()))["schema"] if contents else {}
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if schema.get("properties"):
+        rows = (
+            (code(name), _shape(field), "required" if name in schema.get("required", ()) else "")
+            for name, field in schema["properties"].items()
+        )
+        parts.append(table(("field", "values", ""), rows))
+    for title, example in (
+        ("Request", endpoint.ask_example),
+        ("Answer", endpoint.answer_example),
+        ("Denial", endpoint.denial_example),
+    ):
+        if example is not None:
+            shown = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
+            language = "" if isinstance(example, str) else "json"
+            parts.append(f"{title}:\n\n```{language}\n{shown}\n```")
+    if endpoint.errors:
+        parts.append(f"Errors: {', '.join(map(code, endpoint.errors))}.")
+    return "\n\n".join(parts)
+
+
+def _shape(schema: Mapping[str, Any]) -> str:
+    """Return which values a field of a request takes, in words."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_shape(some) for some in schema["anyOf"] if some.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(code(str(value)) for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_shape(schema.get('items', {}))}"
+    words = {
+        "string": "text",
+        "integer": "whole number",
+        "boolean": "true or false",
+        "object": "object",
+        "number": "number",
+    }
+    return words.get(schema.get("type", ""), "any")
+
+
+PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
+    "http-api": ("HTTP API", http_api),
+    "reasons": ("Reason codes", reasons),
+    "errors": ("Error codes", errors),
+    "settings": ("Settings", settings),
+    "country-file": ("Country file", country_file),
+    "commands": ("Commands", commands),
+    "metrics": ("Metrics", metrics),
+    "alerts": ("Alerts", alerts),
+}
+
+
+def render(name: str) -> str:
+    """Return the text of one page."""
+    title, write = PAGES[name]
+    return f"<!-- Generated by `make reference`. Change the code instead. -->\n\n# {title}\n\n{write().strip()}\n"
+
+
+def write_pages() -> None:
+    for name in PAGES:
+        (FOLDER / f"{name}.md").write_text(render(name), "utf-8")
+
+
+if __name__ == "__main__":
+    write_pages()
