@@ -18,12 +18,13 @@ from dialgate.interfaces.http.openapi import document
 from dialgate.ledger import bulk_import, schemas
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import Goods, Name, Request, Telephone, When
+from dialgate.subjects import schemas as subject_schemas
 
 REQUESTS = [
     kind
     for kind in vars(schemas).values()
     if isinstance(kind, type) and issubclass(kind, Request | schemas.OutcomeRequest)
-]
+] + [subject_schemas.CaseRequest, subject_schemas.ErasureRequest]
 # Each command with its requests, and the fields that it does not offer.
 WRITES: list[tuple[str, list[type[Request]], set[str]]] = [
     ("revoke add", [schemas.RevocationRequest, schemas.LiftRequest], set()),
@@ -41,6 +42,8 @@ WRITES: list[tuple[str, list[type[Request]], set[str]]] = [
     ("request import", [schemas.EntriesRequest], {"kind"}),
     ("list load", [schemas.ListRequest], set()),
     ("caller-id prove", [schemas.CallerIdProofRequest], {"proof"}),
+    ("subject ask", [subject_schemas.CaseRequest], set()),
+    ("subject erase", [subject_schemas.ErasureRequest], {"channel"}),
 ]
 
 

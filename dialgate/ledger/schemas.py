@@ -28,33 +28,33 @@ Goods: TypeAlias = Annotated[
 ]
 When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
+
+def about(sentence: str) -> Meta:
+    """Describe a field for OpenAPI, the help of a command and the reader of this module."""
+    return Meta(description=sentence)
+
+
 # Fields that several requests have.
-_Person: TypeAlias = Annotated[Telephone, Meta(description="The person's number, best as +39…")]
-_EntryId: TypeAlias = Annotated[Id, Meta(description="Your own name for it, by which it is ended.")]
-_Scope: TypeAlias = Annotated[
-    Literal["campaign", "controller", "everyone"], Meta(description="Whom it binds.")
-]
-_Campaign: TypeAlias = Annotated[Name, Meta(description="Which campaign, where the scope is `campaign`.")]
+_Person: TypeAlias = Annotated[Telephone, about("The person's number, best as +39…")]
+_EntryId: TypeAlias = Annotated[Id, about("Your own name for it, by which it is ended.")]
+_Scope: TypeAlias = Annotated[Literal["campaign", "controller", "everyone"], about("Whom it binds.")]
+_Campaign: TypeAlias = Annotated[Name, about("Which campaign, where the scope is `campaign`.")]
 _SkipBad: TypeAlias = Annotated[
-    bool, Meta(description="Leave out rows that cannot be read. Otherwise one of them refuses the file.")
+    bool, about("Leave out rows that cannot be read. Otherwise one of them refuses the file.")
 ]
-_Happened: TypeAlias = Annotated[When | None, Meta(description="When it happened. Default: now.")]
-_Reason: TypeAlias = Annotated[Words, Meta(description="What happened.")]
+_Happened: TypeAlias = Annotated[When | None, about("When it happened. Default: now.")]
+_Reason: TypeAlias = Annotated[Words, about("What happened.")]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The fields that every write has."""
 
     controller: Annotated[
-        Name, Meta(description="The controller it is for. May be left out where there is only one.")
+        Name, about("The controller it is for. May be left out where there is only one.")
     ] = ""
-    actor: Annotated[
-        Phrase, Meta(description="Who does this; it is recorded. Default: the client's name.")
-    ] = ""
-    channel: Annotated[Name, Meta(description="How the person's wish arrived: call, letter, web, pec…")] = (
-        "api"
-    )
-    proof: Annotated[Words, Meta(description="Where the evidence lies: a file, a ticket, a recording.")] = ""
+    actor: Annotated[Phrase, about("Who does this; it is recorded. Default: the client's name.")] = ""
+    channel: Annotated[Name, about("How the person's wish arrived: call, letter, web, pec…")] = "api"
+    proof: Annotated[Words, about("Where the evidence lies: a file, a ticket, a recording.")] = ""
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 class EntriesRequest(Request, frozen=True, kw_only=True):
     """The consents, contracts or call requests of a file. A row's own `proof` wins."""
 
-    kind: Annotated[Literal["consent", "contract", "call_request"], Meta(description="What the rows are.")]
+    kind: Annotated[Literal["consent", "contract", "call_request"], about("What the rows are.")]
     skip_bad: _SkipBad = False
 
 
@@ -87,12 +87,10 @@ class LiftRequest(Request, frozen=True, kw_only=True):
 
     ground: Annotated[
         Literal["error", "new_consent"],
-        Meta(description="`error`: entered by mistake; `new_consent`: the person consented again."),
+        about("`error`: entered by mistake; `new_consent`: the person consented again."),
     ]
     reason: _Reason
-    consent: Annotated[
-        Name, Meta(description="The id of the new consent, where the ground is `new_consent`.")
-    ] = ""
+    consent: Annotated[Name, about("The id of the new consent, where the ground is `new_consent`.")] = ""
 
 
 class NumberConfirmation(Request, frozen=True, kw_only=True):
@@ -100,9 +98,7 @@ class NumberConfirmation(Request, frozen=True, kw_only=True):
 
     ground: Annotated[
         Literal["error", "confirmed"],
-        Meta(
-            description="`error`: the report was a mistake; `confirmed`: the person showed that the number is theirs."
-        ),
+        about("`error`: the report was a mistake; `confirmed`: the person showed that the number is theirs."),
     ]
     reason: _Reason
 
@@ -112,38 +108,32 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    collected_at: Annotated[When, Meta(description="When the person gave it.")]
+    collected_at: Annotated[When, about("When the person gave it.")]
     purposes: Annotated[
-        tuple[Purpose, ...],
-        Meta(min_length=1, max_length=16, description="What calls it permits."),
+        tuple[Purpose, ...], Meta(min_length=1, max_length=16, description="What calls it permits.")
     ]
     call_types: Annotated[
-        tuple[CallType, ...],
-        Meta(min_length=1, max_length=16, description="Who or what may speak."),
+        tuple[CallType, ...], Meta(min_length=1, max_length=16, description="Who or what may speak.")
     ]
     goods: Goods = ()
-    expires_at: Annotated[When | None, Meta(description="When it expires. Default: never.")] = None
-    text_version: Annotated[Phrase, Meta(description="Which wording was agreed to.")] = ""
-    artefact: Annotated[Words, Meta(description="Where the signed form or the recording lies.")] = ""
+    expires_at: Annotated[When | None, about("When it expires. Default: never.")] = None
+    text_version: Annotated[Phrase, about("Which wording was agreed to.")] = ""
+    artefact: Annotated[Words, about("Where the signed form or the recording lies.")] = ""
     artefact_sha256: Annotated[
-        Sha256,
-        Meta(description="SHA-256 of the artefact, in hexadecimal. Without both, the consent opens nothing."),
+        Sha256, about("SHA-256 of the artefact, in hexadecimal. Without both, the consent opens nothing.")
     ] = ""
     origin: Annotated[
         Origin | None,
-        Meta(
-            description="Who collected it, if that was somebody else, and every cession since; the last is to this "
-            "controller, by its id. Needs `third_party`."
+        about(
+            "Who collected it, if that was somebody else, and every cession since; the last is to this controller, by its id. Needs `third_party`."
         ),
     ] = None
-    collection_channel: Annotated[Name, Meta(description="How the person gave it: form, call, shop…")] = ""
-    profiling: Annotated[
-        bool, Meta(description="The person separately consented to profiling that chooses calls.")
-    ] = False
-    third_party: Annotated[
-        bool, Meta(description="The person separately consented to its cession to others.")
-    ] = False
-    double_opt_in: Annotated[bool, Meta(description="It opens nothing before it is confirmed.")] = False
+    collection_channel: Annotated[Name, about("How the person gave it: form, call, shop…")] = ""
+    profiling: Annotated[bool, about("The person separately consented to profiling that chooses calls.")] = (
+        False
+    )
+    third_party: Annotated[bool, about("The person separately consented to its cession to others.")] = False
+    double_opt_in: Annotated[bool, about("It opens nothing before it is confirmed.")] = False
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):
@@ -167,11 +157,11 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    starts: Annotated[date, Meta(description="Its first day.")]
-    ends: Annotated[date | None, Meta(description="Its last day. Default: none.")] = None
-    sector: Annotated[Name, Meta(description="One of the country's sectors, as the campaigns name it.")] = ""
+    starts: Annotated[date, about("Its first day.")]
+    ends: Annotated[date | None, about("Its last day. Default: none.")] = None
+    sector: Annotated[Name, about("One of the country's sectors, as the campaigns name it.")] = ""
     goods: Goods = ()
-    marketing: Annotated[bool, Meta(description="It holds a consent to commercial calls within it.")] = False
+    marketing: Annotated[bool, about("It holds a consent to commercial calls within it.")] = False
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
@@ -179,7 +169,7 @@ class ContractEndRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    ends: Annotated[date, Meta(description="Its last day.")]
+    ends: Annotated[date, about("Its last day.")]
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
@@ -187,53 +177,52 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    requested_at: Annotated[When, Meta(description="When the person asked.")]
-    expires_at: Annotated[When, Meta(description="Until when the person may be called.")]
-    goods: Annotated[Name, Meta(description="What about, as the campaign names its goods.")] = ""
-    own_interface: Annotated[bool, Meta(description="Made on the controller's own web site or app.")] = False
+    requested_at: Annotated[When, about("When the person asked.")]
+    expires_at: Annotated[When, about("Until when the person may be called.")]
+    goods: Annotated[Name, about("What about, as the campaign names its goods.")] = ""
+    own_interface: Annotated[bool, about("Made on the controller's own web site or app.")] = False
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
     """A proof that a caller ID can be called back, or cannot. `proof` is kept as `evidence` where that is empty."""
 
-    caller_id: Annotated[Telephone, Meta(description="The number as it is presented, best as +39…")]
+    caller_id: Annotated[Telephone, about("The number as it is presented, best as +39…")]
     kind: Annotated[
         Literal["attested", "probe"],
-        Meta(description="`attested`: somebody answers for it; `probe`: a call back was made."),
+        about("`attested`: somebody answers for it; `probe`: a call back was made."),
     ]
     at: _Happened = None
-    answered: Annotated[bool, Meta(description="Whether the call back was answered.")] = True
-    evidence: Annotated[Words, Meta(description="Where the evidence lies.")] = ""
+    answered: Annotated[bool, about("Whether the call back was answered.")] = True
+    evidence: Annotated[Words, about("Where the evidence lies.")] = ""
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The result of an allowed call."""
 
-    decision_id: Annotated[Id, Meta(description="The `decision_id` of the allow.")]
+    decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
     outcome: Annotated[
         Literal["not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"],
-        Meta(description="`opt_out` revokes at once, `wrong_number` closes what was given for the number."),
+        about("`opt_out` revokes at once, `wrong_number` closes what was given for the number."),
     ]
 
 
 class ListRequest(Request, frozen=True, kw_only=True):
     """A call list, with the origin of its numbers."""
 
-    id: Annotated[Id, Meta(description="Your own name for the list.")]
+    id: Annotated[Id, about("Your own name for the list.")]
     campaigns: Annotated[
         tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call it.")
     ]
     basis: Annotated[
         Basis,
-        Meta(
-            description="What the rows rest on. A column `basis` may say it per row, and must for a mobile that is in the "
-            "directory."
+        about(
+            "What the rows rest on. A column `basis` may say it per row, and must for a mobile that is in the directory."
         ),
     ]
-    collected_by: Annotated[Phrase, Meta(description="Who collected the numbers.")]
-    collected_on: Annotated[date, Meta(description="When they were collected.")]
-    source: Annotated[Phrase, Meta(description="From what.")] = ""
-    transfers: Annotated[Transfers, Meta(description="Every cession since, oldest first.")] = ()
+    collected_by: Annotated[Phrase, about("Who collected the numbers.")]
+    collected_on: Annotated[date, about("When they were collected.")]
+    source: Annotated[Phrase, about("From what.")] = ""
+    transfers: Annotated[Transfers, about("Every cession since, oldest first.")] = ()
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):

@@ -11,18 +11,20 @@ from dialgate.audit.lookups import Seen
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
 from dialgate.core.model import Phrase
 from dialgate.core.request_deadlines import Kind
-from dialgate.ledger.schemas import HistoryEntry, Id, Receipt, Request, When
+from dialgate.ledger.schemas import HistoryEntry, Id, Receipt, Request, When, about
 
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 
 
 class CaseRequest(Request, frozen=True, kw_only=True):
-    """`identified`: how it was established that who asks holds the number: a call back to it, a code sent to it, a
-    document. `received_at`: when the request came in, from which its month runs."""
+    """A data subject's request."""
 
-    kind: Kind
-    identified: Some
-    received_at: When | None = None
+    kind: Annotated[Kind, about("What for.")]
+    identified: Annotated[
+        Some,
+        about("How it was established that the asker holds the number: a call back, a code, a document."),
+    ]
+    received_at: Annotated[When | None, about("When it arrived; its month begins then. Default: now.")] = None
 
 
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +45,9 @@ class RectificationRequest(Request, frozen=True, kw_only=True):
 
 
 class ErasureRequest(Request, frozen=True, kw_only=True):
-    request: Id
+    """The erasure that a data subject asked for."""
+
+    request: Annotated[Id, about("The id of the data subject's request.")]
 
 
 class Cases(Struct, frozen=True):

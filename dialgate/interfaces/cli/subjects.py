@@ -15,7 +15,7 @@ from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
-from dialgate.interfaces.cli.ledger_access import Actor, Channel, ControllerId, Proof, Time, request
+from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, request
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -25,6 +25,7 @@ from dialgate.interfaces.cli.options import (
     load_config,
     reporting,
 )
+from dialgate.interfaces.cli.request_options import options_of
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.subjects import page
@@ -187,29 +188,19 @@ def subject_export(
 
 
 @subject_app.command("ask")
+@options_of(CaseRequest)
 def subject_ask(
+    ask: CaseRequest,
     *,
     number: Number,
-    kind: Annotated[
-        Literal["access", "portability", "rectification", "erasure"], typer.Option(help="What for.")
-    ],
-    identified: Annotated[str, typer.Option(help="How it was established that the asker holds the number.")],
-    received_at: Time = "",
-    controller: ControllerId = "",
-    channel: Channel = "cli",
-    proof: Proof = "",
-    actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Note that a person asked. From then on a month runs (GDPR art. 12).
 
     dialgate subject ask +390612345678 --kind erasure --identified "code read back on a call to it" --channel pec"""
-    options = locals()
-    with reporting(as_json=as_json):
-        asked = request(CaseRequest, options)
-        told = act(config, lambda subjects, client: subjects.ask(client, number, asked))
-        _show_case(told, as_json=as_json)
+    case = act(config, lambda subjects, client: subjects.ask(client, number, ask))
+    _show_case(case, as_json=as_json)
 
 
 @subject_app.command("requests")
@@ -309,13 +300,11 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 @subject_app.command("erase")
+@options_of(ErasureRequest, fixed={"channel": ""}, request=RequestId)
 def subject_erase(
+    ask: ErasureRequest,
     *,
     number: Number,
-    request_: RequestId,
-    controller: ControllerId = "",
-    proof: Proof = "",
-    actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -323,12 +312,9 @@ def subject_erase(
     share a store, by all of them; exit 1 where one could not be asked.
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703"""
-    options = locals()
-    with reporting(as_json=as_json):
-        asked = request(ErasureRequest, options)
-        told = act(config, lambda subjects, client: subjects.erasing.erase(client, number, asked))
-        _show_erasure(told, as_json=as_json)
-    _end(told.missing)
+    erasure = act(config, lambda subjects, client: subjects.erasing.erase(client, number, ask))
+    _show_erasure(erasure, as_json=as_json)
+    _end(erasure.missing)
 
 
 def _show_erasure(told: Erasure, *, as_json: bool) -> None:
