@@ -19,7 +19,7 @@ from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.status import Standing
 from dialgate.shipping.target import Refused, TargetFailed
 from dialgate.store import StoreUnavailable
-from dialgate.store.redis_server import Server
+from dialgate.store.redis.server import Server
 
 _MOST: Final = 512  # records in one round trip,
 _BYTES: Final = 1 << 20  # and bytes, about

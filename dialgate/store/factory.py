@@ -95,6 +95,6 @@ def end(url: str, name: str, now: Instant) -> End:
     if scheme == "sqlite":
         return SqliteEnd(Path(path))
     from dialgate.store.redis import RedisStore  # noqa: PLC0415 - see above
-    from dialgate.store.redis_copy import RedisEnd  # noqa: PLC0415
+    from dialgate.store.redis.copy_end import RedisEnd  # noqa: PLC0415
 
     return RedisEnd(RedisStore(url, name=name, patience=_UNHURRIED), now)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from dialgate.store.redis_server import Server
+from dialgate.store.redis.server import Server
 from tests.support import redis_servers
 
 

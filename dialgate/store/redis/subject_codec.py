@@ -1,11 +1,11 @@
-"""What is known of a subject in the shared store, as one value: a line of JSON for each thing that happened, oldest first.
+"""The state of a subject in the shared store as one value: a line of JSON for each event, oldest first.
 
     ["e",SEQ,AT,CONTROLLER,EVENT,ACTOR,CHANNEL,PROOF,SEALED]   an entry of the ledger
     ["a",DECISION,AT,CAMPAIGN,BASIS]                           an attempt
-    ["r",DECISION,AT,RESULT]                                   what became of it
+    ["r",DECISION,AT,RESULT]                                   the result of an attempt
 
-A line is added at the end and never changed, so a value that is the same is the same state. A new field goes last, with a
-default. An attempt that comes again is counted anew; of two results the later stands.
+Lines are appended and never changed, so equal values mean equal state. A new field goes last, with a default. An attempt that
+is written again replaces the earlier one; the later of two results is kept.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -19,7 +19,7 @@ from dialgate.core.ledger_events import Draft, Entry, Event, fold
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import StoreUnavailable
 
-_PLACE: Final = len('["e",0')  # where a sequence ends that is not known yet
+_PLACE: Final = len('["e",0')  # the part before and including an unknown sequence
 
 
 class _Written(Struct, frozen=True, array_like=True, tag="e", gc=False):
@@ -40,19 +40,19 @@ class _Counted(Struct, frozen=True, array_like=True, tag="a", gc=False):
     basis: str = ""
 
 
-class _Became(Struct, frozen=True, array_like=True, tag="r", gc=False):
+class _Ended(Struct, frozen=True, array_like=True, tag="r", gc=False):
     decision: str
     at: Instant
     result: Result
 
 
-_Line: TypeAlias = _Written | _Counted | _Became
+_Line: TypeAlias = _Written | _Counted | _Ended
 _encode: Final = msgspec.json.Encoder().encode
 _lines: Final = msgspec.json.Decoder(_Line).decode_lines
 
 
 def _decode(value: bytes) -> list[_Line]:
-    """Raises `StoreUnavailable`: what cannot be read may be a revocation."""
+    """Raise `StoreUnavailable` for an unknown line: it may be a revocation."""
     try:
         return _lines(value)
     except msgspec.DecodeError as error:
@@ -69,22 +69,22 @@ def entry_line(draft: Draft, seq: int) -> bytes:
 
 
 def unnumbered(draft: Draft) -> bytes:
-    """An entry's line without what stands before and at its sequence, which the server gives it."""
+    """Return an entry's line without its start, which ends with the sequence that the server assigns."""
     return entry_line(draft, 0)[_PLACE:]
 
 
 def attempt_line(attempt: Attempt) -> bytes:
-    """Without its result."""
+    """Return the line of an attempt, without its result."""
     return _encode(_Counted(attempt.decision, attempt.at, attempt.campaign, attempt.basis)) + b"\n"
 
 
 def named(decision: str) -> bytes:
-    """How the line of an attempt begins."""
+    """Return the start of an attempt's line."""
     return _encode(["a", decision])[:-1] + b","
 
 
 def result_line(decision: str, result: Result, at: Instant) -> bytes:
-    return _encode(_Became(decision, at, result)) + b"\n"
+    return _encode(_Ended(decision, at, result)) + b"\n"
 
 
 def entries(value: bytes, subject: bytes) -> list[Entry]:
@@ -107,7 +107,7 @@ def _entry(line: _Written, subject: bytes) -> Entry:
 
 
 def attempts(value: bytes) -> list[tuple[Attempt, Instant]]:
-    """Oldest first, with the instant of its result; 0 without one."""
+    """Return the attempts, oldest first, each with the instant of its result or 0."""
     return _attempts(_decode(value)) if value else []
 
 
@@ -119,10 +119,10 @@ def _attempts(lines: Iterable[_Line]) -> list[tuple[Attempt, Instant]]:
                 Attempt(decision=line.decision, at=line.at, campaign=line.campaign, basis=line.basis),
                 0,
             )
-        elif isinstance(line, _Became) and line.decision in found and line.at >= found[line.decision][1]:
+        elif isinstance(line, _Ended) and line.decision in found and line.at >= found[line.decision][1]:
             attempt = structs.replace(found[line.decision][0], result=line.result)
             found[line.decision] = attempt, line.at
-    return sorted(found.values(), key=lambda each: (each[0].at, each[0].decision))
+    return sorted(found.values(), key=lambda pair: (pair[0].at, pair[0].decision))
 
 
 def known(value: bytes, seq: int) -> Known:
@@ -147,14 +147,14 @@ def droppable(value: bytes, before: Instant) -> list[str]:
 
 
 def uncounted(value: bytes, decisions: Collection[str]) -> bytes:
-    """Without attempts and their results."""
+    """Return the value without these attempts and their results."""
     if not value:
         return b""
     return _kept(value, lambda line: isinstance(line, _Written) or line.decision not in decisions)
 
 
 def erased(value: bytes, seqs: Collection[int]) -> bytes:
-    """Without entries of the ledger."""
+    """Return the value without these ledger entries."""
     return _kept(value, lambda line: not isinstance(line, _Written) or line.seq not in seqs)
 
 

@@ -1,6 +1,6 @@
--- Put values in the place of others, and take names out of their pieces; or give 0, and write nothing, where one is not what was read.
--- KEYS: what is replaced, then the pieces. ARGV: how many are replaced; of each the old value, the new one (nothing: it goes), its
--- life in ms (0 without end); of each piece how many names go, and at which byte each begins.
+-- Replace values and clear names in their pieces; or return 0, with nothing written, if a value changed since it was read.
+-- KEYS: the replaced values, then the pieces. ARGV: the number of replaced values; for each the old value, the new one (empty: delete),
+-- its life in ms (0: no expiry); for each piece the number of names to clear, and the offset of each.
 local replaced, at = tonumber(ARGV[1]), 1
 for n = 1, replaced do
     if (redis.call('GET', KEYS[n]) or '') ~= ARGV[3 * n - 1] then return 0 end
@@ -19,7 +19,7 @@ at = 1 + 3 * replaced
 for n = replaced + 1, #KEYS do
     local names = tonumber(ARGV[at + 1])
     for name = at + 2, at + 1 + names do
-        -- One that has expired is not made again, to last for ever.
+        -- Do not create an expired piece again: it would never expire.
         if redis.call('GETRANGE', KEYS[n], ARGV[name], ARGV[name]) ~= '' then
             redis.call('SETRANGE', KEYS[n], ARGV[name], string.rep('\0', 16))
         end

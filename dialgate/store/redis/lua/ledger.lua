@@ -1,9 +1,9 @@
--- Write to the ledger, and take out of it, in one step. Gives the first of the new sequences; or nothing, and nothing is written,
--- where a value is not what was read.
--- KEYS: its sequence, whose it is, then the subject of each entry that comes, then each subject that is to have another value.
--- ARGV: whose it must be (nothing: anybody's), and how far it is known to have come: where it ends before, that is given, as {end}, and
--- nothing is written; what the keys of its order begin with, how many subjects one of them holds; how many come, and of each its line
--- after the sequence; of each other value the old, the new, and its life in ms (0 without end); then the sequences that go.
+-- Append to the ledger and remove from it in one step. Return the first new sequence; or false, with nothing written, if a value changed
+-- since it was read; or {end}, with nothing written, if the ledger ends before the sequence that it is known to have reached.
+-- KEYS: the sequence, the fingerprint of the keys, the subject of each new entry, each subject whose value is replaced.
+-- ARGV: the required fingerprint (empty: any), the sequence known to be reached; the prefix of the keys of the order, and how many
+-- subjects each holds; the number of new entries, and for each its line after the sequence; for each replaced value the old, the new, and
+-- its life in ms (0: no expiry); then the sequences to remove.
 local order, places, comes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local others, at = #KEYS - 2 - comes, 5 + comes
 if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then

@@ -1,12 +1,11 @@
--- Count attempts, remember answers, note the position: then {} is given. Or write nothing, and give {-1} where another subject bears
--- an attempt's name, {-2, the fence} where the log's fence was raised since, {-3} where not everything is as it was read.
--- KEYS: positions; everything that is watched, first the subjects that get lines; of each run of attempts' names its piece, then of each of
--- answers' names; every answer; how far each log is durable.
--- ARGV: log, its new position, highest sequence written, lowest (nothing: no attempt), fence (or nothing), the last sequence that is
--- on the log's disk, life of an attempt and of an answer in ms; number of subjects that get lines, of all that is watched, of runs of
--- attempts' names, of answers' names, of what of the watched is there; of each of these its place, the value that was read, and
--- whether it ages; the lines; of each run at which byte it begins, and the names; of each answer its value, which begins with its
--- instant.
+-- Count attempts, remember answers, note the position, and return {}. Or write nothing, and return {-1} if a decision id is in use for
+-- another subject, {-2, the fence} if the log's fence was raised, {-3} if a watched value changed since it was read.
+-- KEYS: positions; the watched subjects, those that get lines first; the piece of each run of attempts' names, then of answers' names;
+-- each answer; the hash of durable sequences.
+-- ARGV: log, its new position, highest sequence written, lowest (empty: no attempt), fence (or empty), the last sequence on the log's
+-- disk, life of an attempt and of an answer in ms; the numbers of subjects that get lines, of watched subjects, of runs of attempts'
+-- names, of runs of answers' names, of watched subjects with a value; for each of these its place, the value that was read, and whether
+-- it expires; the lines; for each run its offset and names; the value of each answer, which begins with its instant.
 local call, number = redis.call, tonumber
 local log, position, top, lowest, fence, durable, life, remembers, changed, watched, counted, given, known = unpack(ARGV, 1, 13)
 changed, watched, counted, given, known = number(changed), number(watched), number(counted), number(given), number(known)
@@ -33,7 +32,7 @@ for n = 1, watched do
     if seen[n] ~= (read[n] or false) then return {-3} end
 end
 
--- Only here, for a server that was emptied has another fence too.
+-- After the comparison: an emptied server has another fence too, and must report the change.
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 

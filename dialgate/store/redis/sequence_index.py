@@ -1,14 +1,14 @@
-"""What decisions name, by their sequences: 16 bytes each, in their order, so many in one value; zeros where one names nothing."""
+"""The names of decisions (a subject or an answer's key) by sequence: 16 bytes each, in order, in pieces; zeros for no name."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 BYTES: Final = 16
-_AT_ONCE: Final = 128  # in one piece, which lasts as long as the youngest in it
+_AT_ONCE: Final = 128  # in one piece, which expires with its newest name
 
 
 class Run(NamedTuple):
-    """Names of decisions that follow one another. `begins`: at which byte of their piece."""
+    """The names of consecutive decisions. `begins`: the offset in their piece."""
 
     piece: bytes
     begins: int
@@ -16,12 +16,12 @@ class Run(NamedTuple):
 
 
 def piece(seq: int) -> bytes:
-    """How the key ends of the piece that a name lies in."""
+    """Return the suffix of the key of the piece that holds a name."""
     return b"%d" % (seq // _AT_ONCE)
 
 
 def place(seq: int) -> int:
-    """The byte of its piece at which a name begins."""
+    """Return the offset of a name in its piece."""
     return seq % _AT_ONCE * BYTES
 
 
@@ -33,7 +33,7 @@ def pieces(seqs: Iterable[int]) -> dict[bytes, list[int]]:
 
 
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
-    """Raises `ValueError` where a name is not as long as each must be: it would lie upon another's."""
+    """Group names into runs. Raises `ValueError` if a name has another length: it would overlap the next."""
     found: list[tuple[int, list[bytes]]] = []
     follows = 0
     for seq, name in sorted(named):
@@ -48,6 +48,6 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:
-    """Of a piece, what these name; nothing for those that name nothing."""
+    """Return the names of these sequences in a piece, without those that have none."""
     found = [(value or b"")[place(seq) : place(seq) + BYTES] for seq in seqs]
     return [name for name in found if name.strip(b"\0")]

@@ -1,5 +1,5 @@
--- What became of an allowed call. KEYS: the piece that its name lies in. ARGV: at which byte, what a subject's key begins with, how
--- its attempt's line begins, the line, and 1 if the subject may not expire from now on. Gives 0 where no such attempt is counted.
+-- Record the result of an allowed call. KEYS: the piece with its name. ARGV: the offset in the piece, the prefix of a subject's key, the
+-- start of the attempt's line, the line, and 1 if the subject must not expire any more. Return 0 if no such attempt is counted.
 local subject = redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + 15)
 local key = ARGV[2] .. subject
 if not string.find(redis.call('GET', key) or '', ARGV[3], 1, true) then return 0 end

@@ -42,7 +42,7 @@ _Node: TypeAlias = dict[str, Any]  # the arguments of a connection: host and por
 
 
 class Lookup(Protocol):
-    """Where the master is, and how many replicas could replace it. Raises `RedisError`."""
+    """Finds the master, and counts the replicas that could replace it. Raises `RedisError`."""
 
     async def master(self) -> _Node: ...
 
@@ -116,7 +116,7 @@ class _InCluster:
         pass
 
     async def _nodes(self) -> list[tuple[str, int]]:
-        """The master and its replicas, as the first node that answers says. The newest known are asked first."""
+        """Return the master and its replicas as the first node reports that answers. The nodes found last are tried first."""
         problem = RedisError("no node of the cluster answers")
         for host, port in dict.fromkeys([*self._known, *self._seeds]):
             try:

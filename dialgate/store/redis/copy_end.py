@@ -1,39 +1,24 @@
-"""The shared store as an end of a copy. While it is being written, `{NAME}:copying` stands in it, and no gate opens it."""
+"""The shared store as one end of a copy. While it is written it contains `{NAME}:copying`, and no gate opens it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 from dialgate.core.ledger_events import Entry
-from dialgate.store import (
-    CallerIdProof,
-    CallList,
-    Delivery,
-    Position,
-    Remembered,
-    StoreUnavailable,
-    redis_sequence_index,
-    redis_subject_codec,
-)
+from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
 from dialgate.store.copying import CopyRefused, Counted, Kind, Row
-from dialgate.store.redis import (
-    ATTEMPTS_KEPT,
-    LAYOUT,
-    PLACES,
-    SUBJECT_BYTES,
-    RedisStore,
-    encoded,
-    log_of,
-    recalled,
-    seq_of,
-    stored,
-)
+from dialgate.store.redis import sequence_index, subject_codec
+from dialgate.store.redis.answers import log_of, recalled, seq_of, stored
+from dialgate.store.redis.commands import encoded
+from dialgate.store.redis.ledger import PLACES, SUBJECT_BYTES
+from dialgate.store.redis.recovery import ATTEMPTS_KEPT
+from dialgate.store.redis.store import LAYOUT, RedisStore
 
 _AT_ONCE: Final = 1_000
 _SILENT: Final = 15_000  # milliseconds
 
 
 class RedisEnd:
-    """`now`: an instant; who was heard of shortly before is taken to be alive."""
+    """One end of a copy. `now`: gates whose presence is recent at this instant count as running."""
 
     def __init__(self, store: RedisStore, now: int) -> None:
         self._store, self._now = store, now
@@ -67,10 +52,10 @@ class RedisEnd:
         cursor = 0
         while True:
             pattern = self._store.key(kind, b"*")
-            told = await self._store.run("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_ONCE)
-            cursor = int(told[0])
-            if told[1]:
-                yield list(told[1])
+            scanned = await self._store.run("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_ONCE)
+            cursor = int(scanned[0])
+            if scanned[1]:
+                yield list(scanned[1])
             if not cursor:
                 return
 
@@ -80,7 +65,7 @@ class RedisEnd:
             Counted(key[prefix:], attempt, at)
             for key, value in zip(keys, await self._store.run("MGET", *keys), strict=True)
             if value
-            for attempt, at in redis_subject_codec.attempts(value)
+            for attempt, at in subject_codec.attempts(value)
         ]
 
     async def _answers(self, keys: list[bytes]) -> list[Row]:
@@ -90,14 +75,14 @@ class RedisEnd:
 
     async def begin(self) -> None:
         present = (await self._store.muster()).present
-        if any(self._now - each.at < _SILENT for each in present):
+        if any(self._now - presence.at < _SILENT for presence in present):
             raise CopyRefused("a gate has the target open: stop it, or name another")
         mark = self._store.key("copying")
         if await self._store.run("GET", mark) is None and (
             await self.newest() or await self._holds_attempts()
         ):
             raise CopyRefused("the target is in use: name an empty store (`?name=…`)")
-        # Whose it was while it was empty, it is not with what comes.
+        # The keys that claimed the empty store are not those of the copied data.
         await self._store.together(
             [
                 ("SET", mark, b"1"),
@@ -122,13 +107,13 @@ class RedisEnd:
                 await self._store.together([self._command(row) for row in some])
 
     async def _restore(self, rows: Sequence[Entry]) -> None:
-        """Those that are there already, from a copy that was broken off, stay as they are."""
+        """Write entries. Those that an interrupted copy has written already stay as they are."""
         key = self._store.key
         held = await self._held([row.subject for row in rows])
         new = dict(held)
         for row in rows:
             subject = key("s:", row.subject)
-            line = redis_subject_codec.entry_line(row, row.seq)
+            line = subject_codec.entry_line(row, row.seq)
             new[subject] += b"" if line in new[subject] else line
         await self._swap(held, new)
         order: list[tuple[Any, ...]] = []
@@ -145,13 +130,13 @@ class RedisEnd:
         names: list[tuple[Any, ...]] = []
         for row in rows:
             subject, decision = key("s:", row.subject), row.attempt.decision
-            lines = redis_subject_codec.attempt_line(row.attempt)
+            lines = subject_codec.attempt_line(row.attempt)
             if row.attempt.result != "pending":
-                lines += redis_subject_codec.result_line(decision, row.attempt.result, row.result_at)
-            new[subject] = redis_subject_codec.uncounted(new[subject], {decision}) + lines
+                lines += subject_codec.result_line(decision, row.attempt.result, row.result_at)
+            new[subject] = subject_codec.uncounted(new[subject], {decision}) + lines
             seq = seq_of(decision)
             piece = self._store.of_attempt(log_of(decision), seq)
-            names.append(("SETRANGE", piece, redis_sequence_index.place(seq), row.subject))
+            names.append(("SETRANGE", piece, sequence_index.place(seq), row.subject))
             names.append(("PEXPIRE", piece, ATTEMPTS_KEPT))
         await self._swap(held, new)
         if names:

@@ -1,4 +1,0 @@
--- A copy is whole. KEYS: the ledger's sequence, the mark of a copy under way. ARGV: the newest sequence.
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[2])
-return 1

@@ -1,0 +1,35 @@
+"""The shared store: one Redis or Valkey for any number of gates.
+
+`RedisStore` combines one class for each subject. `commands` sends requests, `server` finds the master and carries one round trip.
+Each step that must be atomic is one script in `lua/`.
+
+All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where a script can see them all:
+
+    {dialgate}:seq                 the ledger's newest sequence
+    {dialgate}:o:N                 the subjects of its entries in order, 16 bytes each; zeros for removed entries
+    {dialgate}:s:<16 bytes>        the state of a subject, as lines (`subject_codec`)
+    {dialgate}:a:LOG:N             by decision, in order, the subject whose attempt was counted (`sequence_index`)
+    {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
+    {dialgate}:g:LOG:N             by decision, in order, the key of the remembered answer
+    {dialgate}:positions           a hash: LOG to its position, `LOG top` to the highest sequence ever written, `LOG fence` to a
+                                   number that only grows: a commit with an older one is refused
+    {dialgate}:recorded            a hash: LOG to a sequence up to which its entries are on its disk
+    {dialgate}:lists               a hash: controller and id to a call list
+    {dialgate}:proofs              a hash: controller and caller ID to the newest proof
+    {dialgate}:deliveries          a hash: webhook to its delivery state
+    {dialgate}:layout              the version of this layout
+    {dialgate}:copying             present while a copy into the store is incomplete
+    {dialgate}:keys                the fingerprint of the keys of the gates that use the store
+    {dialgate}:nodes               a hash: node (and worker) to the presence it last reported
+    {dialgate}:seen                a hash: configuration, version or node to when it was first seen
+    {dialgate}:lead:TASK           the node that leads TASK
+
+A batch is read by one MGET. A commit sends the values that were read, and writes only if they are unchanged; an unknown subject has
+an empty value. Bodies are JSON of the structs of `dialgate.core.model` and `dialgate.store`, where a new field goes last, with a
+default. No key or value contains a number in clear. A ledger entry is acknowledged once it is on the disk of the master and of as
+many replicas as the settings require (WAITAOF).
+"""
+
+from dialgate.store.redis.store import RedisStore
+
+__all__ = ["RedisStore"]

@@ -1,0 +1,34 @@
+"""Remembered answers as values in Redis, and the two parts of a decision id: LOG-SEQ."""
+
+from collections.abc import Iterable
+
+from dialgate.store import Remembered
+
+
+def log_of(decision: str) -> str:
+    return decision.rpartition("-")[0]
+
+
+def seq_of(decision: str) -> int:
+    return int(decision.rpartition("-")[2])
+
+
+def by_log(decisions: Iterable[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for decision in decisions:
+        found.setdefault(log_of(decision), []).append(seq_of(decision))
+    return found
+
+
+def stored(answer: Remembered) -> bytes:
+    return f"{answer.at} {answer.decision} ".encode() + answer.answer
+
+
+def recalled(key: bytes, value: bytes) -> Remembered:
+    at, decision, answer = value.split(b" ", 2)
+    return Remembered(key, int(at), answer, decision.decode())
+
+
+def decision_of(value: bytes) -> str:
+    """Return the decision id of a stored answer."""
+    return value.split(b" ", 2)[1].decode()

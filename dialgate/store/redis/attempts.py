@@ -1,0 +1,242 @@
+"""Counted attempts and remembered answers in Redis: what the path of a call reads and commits."""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from dialgate.core.model import Instant, Known
+from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable, refuse_if_short
+from dialgate.store.redis import sequence_index, subject_codec
+from dialgate.store.redis.answers import by_log, decision_of, log_of, recalled, seq_of, stored
+from dialgate.store.redis.commands import Options, pairs
+from dialgate.store.redis.recovery import ATTEMPTS_KEPT, RedisRecovery
+
+_NONE: Final = (0, b"")
+_TAKEN: Final = [-1]
+_FENCED: Final = -2
+
+
+class Seen(Reading, frozen=True, gc=False, kw_only=True):
+    """A reading with the value of each subject and the ledger's newest sequence."""
+
+    values: Mapping[bytes, bytes]
+    seq: int
+
+
+_UNREAD: Final = Seen((), (), (), values={}, seq=0)
+
+
+class RedisAttempts(RedisRecovery):
+    """The read and the commit of a batch."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._since: Instant = 0
+        self._nothing = Known()  # the same object while the ledger's newest sequence is the same
+        self._own: set[str] = set()  # the logs that this process writes
+
+    async def read(
+        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    ) -> Reading:
+        if self._doubtful:
+            await self._settle_doubts()
+        durable = self._durable  # the reading need not contain what is acknowledged while it runs
+        different = list(dict.fromkeys(subjects))
+        request = (
+            "MGET",
+            self._of_ledger,
+            self._of_keys,
+            *[self._of_subject + subject for subject in different],
+            *[self._of_answer + key for key in keys],
+        )
+        values_read = await self.run(*request)
+        durable_logs: dict[str, int] = {}
+        if any(value is not None for value in values_read[2 + len(different) :]):
+            values_read, durable_logs = await self._read_again(request, values_read, 2 + len(different))
+        reading = self._reading(subjects, different, keys, max(since, self._since), values_read, durable_logs)
+        self._refuse_unless_claimed(values_read[1])
+        refuse_if_short(reading.seq, durable)
+        return reading
+
+    async def _read_again(
+        self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
+    ) -> tuple[Sequence[bytes | None], dict[str, int]]:
+        """Read once more if remembered answers, which begin at place `answers`, need it. Return also how far the logs of others are
+        durable.
+
+        That bound is read before the answers: a log removes what it could not record before it reuses the sequences, so an
+        answer that is read later and lies within the bound is the recorded one."""
+        logs = sorted(
+            {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
+        )
+        commands: list[tuple[Any, ...]] = [request]
+        if logs:
+            commands.insert(0, ("HMGET", self._of_recorded, *logs))
+        if self._replicas:
+            # A repeated answer needs no commit, which would show whether this server is still the master.
+            commands.insert(0, self._ping())
+        if len(commands) == 1:
+            return values_read, {}
+        replies = await self._run_replicated(commands)
+        durable = replies[-2] if logs else ()
+        return replies[-1], {log: int(seq or 0) for log, seq in zip(logs, durable, strict=True)}
+
+    def _reading(
+        self,
+        subjects: Sequence[bytes],
+        different: Sequence[bytes],
+        keys: Sequence[bytes],
+        since: Instant,
+        values_read: Sequence[bytes | None],
+        durable_logs: Mapping[str, int],
+    ) -> Seen:
+        seq = int(values_read[0] or 0)
+        if self._nothing.seq != seq:
+            self._nothing = Known(seq=seq)
+        if not any(values_read[2:]):  # the usual case
+            return Seen(
+                subjects=subjects,
+                known=[self._nothing] * len(subjects),
+                answers=[None] * len(keys),
+                values=dict.fromkeys(different, b""),
+                seq=seq,
+            )
+        values: dict[bytes, bytes] = {}
+        known = dict.fromkeys(different, self._nothing)
+        for subject, value in zip(different, values_read[2:], strict=False):
+            if value is None:
+                values[subject] = b""
+            else:
+                values[subject] = value
+                known[subject] = subject_codec.known(value, seq)
+        answers: list[Remembered | None] = [None] * len(keys)
+        for at, value in enumerate(values_read[2 + len(different) :]):
+            if value is not None:
+                answer = recalled(keys[at], value)
+                if answer.at >= since and self._is_recorded(answer.decision, durable_logs):
+                    answers[at] = answer
+        return Seen(
+            subjects=subjects,
+            known=[known[subject] for subject in subjects],
+            answers=answers,
+            values=values,
+            seq=seq,
+        )
+
+    def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
+        """Return whether a remembered decision is in its log. What an own log could not record was removed before this reading."""
+        log = log_of(decision)
+        return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)
+
+    async def commit(
+        self,
+        reading: Reading,
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
+    ) -> bool:
+        seen = reading if isinstance(reading, Seen) else _UNREAD
+        self._own.add(position.log)
+        command = self._commit_command(seen, reservations, remembered, position)
+        try:
+            outcome = await self._run_commit(position.log, command)
+            while outcome == _TAKEN:  # an unrecorded decision had this id
+                names = [reservation.attempt.decision for reservation in reservations] + [
+                    answer.decision for answer in remembered
+                ]
+                await self._uncount(position.log, map(seq_of, names))
+                outcome = await self._run_commit(position.log, command)
+        except StoreUnavailable:
+            self._doubt(position)
+            raise
+        if not outcome and self._replicas:
+            self._durable = max(self._durable, seen.seq)
+        return not outcome
+
+    async def _run_commit(self, log: str, command: tuple[Any, ...]) -> list[int]:
+        outcome: list[int] = (await self._run_replicated([command]))[0]
+        if outcome[:1] == [_FENCED]:
+            self._refuse_if_overtaken(log, outcome[1])
+            raise StoreUnavailable("Redis: a commit came too late")
+        return outcome
+
+    def _commit_command(
+        self,
+        seen: Seen,
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
+    ) -> tuple[Any, ...]:
+        log, values = position.log, seen.values
+        lines = _lines(values, reservations)
+        subjects = [reservation.subject for reservation in reservations]
+        watched = list(
+            dict.fromkeys(chain(lines, subjects, *[reservation.watch for reservation in reservations]))
+        )
+        counted = [
+            (seq_of(reservation.attempt.decision), reservation.subject) for reservation in reservations
+        ]
+        given = [(seq_of(answer.decision), answer.key) for answer in remembered]
+        attempts, answers = sequence_index.runs(counted), sequence_index.runs(given)
+        lasting = _newest(remembered)
+        highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
+        known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
+        attempt_names, answer_names = self._names("a:", log), self._names("g:", log)
+        keys = [
+            self._of_positions,
+            *[self._of_subject + subject for subject in watched],
+            *[attempt_names + run.piece for run in attempts],
+            *[answer_names + run.piece for run in answers],
+            *[self._of_answer + answer.key for answer in lasting],
+            self._of_recorded,
+        ]
+        words = [
+            log, position.seq, highest, min(counted)[0] if counted else "",
+            self._fences.get(log, ""), position.durable, ATTEMPTS_KEPT, self.remembers,
+            len(lines), len(watched), len(attempts), len(answers), len(known),
+            *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.mortal(value)))],
+            *lines.values(),
+            *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
+            *map(stored, lasting),
+        ]  # fmt: skip
+        return self._script_call("commit", keys, words)
+
+    async def release(self, decisions: Sequence[str], position: Position) -> None:
+        try:
+            for log, seqs in by_log(decisions).items():
+                await self._uncount(log, seqs)
+            await self._note(position)
+        except StoreUnavailable:
+            self._doubt(position)
+            raise
+
+    async def note_durable(self, log: str, seq: int) -> None:
+        await self.run("HSET", self._of_recorded, log, seq)
+
+    async def positions(self) -> dict[str, int]:
+        held = pairs(await self.run("HGETALL", self._of_positions))
+        return {log.decode(): int(seq) for log, seq in held.items() if b" " not in log}
+
+    async def maintain(self, before: Instant) -> None:
+        """Ignore answers older than `before` from now on. Redis deletes them a little later."""
+        self._since = before
+
+
+def _newest(remembered: Sequence[Remembered]) -> Collection[Remembered]:
+    """Return the latest answer for each key."""
+    found: dict[bytes, Remembered] = {}
+    for answer in remembered:
+        held = found.get(answer.key)
+        if held is None or held.at <= answer.at:
+            found[answer.key] = answer
+    return found.values()
+
+
+def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
+    """Return the lines to append to each subject. An attempt that is counted already has its line."""
+    found: dict[bytes, bytes] = {}
+    for reservation in reservations:
+        subject, line = reservation.subject, subject_codec.attempt_line(reservation.attempt)
+        if line not in values[subject]:
+            found[subject] = found.get(subject, b"") + line
+    return found

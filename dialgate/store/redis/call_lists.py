@@ -1,0 +1,72 @@
+"""Call lists, caller-ID proofs and webhook deliveries in Redis: one hash each."""
+
+import msgspec
+from msgspec import structs
+
+from dialgate.core.model import Instant
+from dialgate.store import CallerIdProof, CallList, Delivery
+from dialgate.store.redis.commands import RedisCommands, encoded, pairs
+
+_call_list = msgspec.json.Decoder(CallList)
+_proof = msgspec.json.Decoder(CallerIdProof)
+_delivery = msgspec.json.Decoder(Delivery)
+
+
+class RedisCallLists(RedisCommands):
+    """Call lists, proofs and deliveries."""
+
+    async def lists(self) -> list[CallList]:
+        held = pairs(await self.run("HGETALL", self.key("lists")))
+        return [_call_list.decode(held[field]) for field in sorted(held)]
+
+    async def add_list(self, call_list: CallList) -> bool:
+        field = f"{call_list.controller}\0{call_list.id}"
+        return bool(await self.run("HSETNX", self.key("lists"), field, encoded(call_list)))
+
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        key, field = self.key("lists"), f"{call_list.controller}\0{call_list.id}"
+        while True:
+            body = await self.run("HGET", key, field)
+            if body is None or (held := _call_list.decode(body)).sha256 != sha256:
+                return False
+            # Keep other changes to the list, such as its retirement.
+            fresh = structs.replace(
+                held, file=call_list.file, sha256=call_list.sha256, numbers=call_list.numbers
+            )
+            if await self.script("retire", [key], [field, body, encoded(fresh)], durably=True):
+                return True
+
+    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
+        key, field = self.key("lists"), f"{controller}\0{name}"
+        while True:
+            body = await self.run("HGET", key, field)
+            if body is None:
+                return None
+            held = _call_list.decode(body)
+            retired = structs.replace(held, retired_at=held.retired_at or at)
+            if await self.script("retire", [key], [field, body, encoded(retired)], durably=True):
+                return retired
+
+    async def proofs(self) -> list[CallerIdProof]:
+        held = pairs(await self.run("HGETALL", self.key("proofs")))
+        return [_proof.decode(body) for body in held.values()]
+
+    async def put_proof(self, proof: CallerIdProof) -> None:
+        """Keep the later of two proofs; of two with the same instant, the one stored last."""
+        key, field = self.key("proofs"), f"{proof.controller}\0{proof.caller_id}"
+        while True:
+            body = await self.run("HGET", key, field)
+            if body is None and await self.run("HSETNX", key, field, encoded(proof)):
+                return
+            if body is not None and (
+                _proof.decode(body).at > proof.at
+                or await self.script("retire", [key], [field, body, encoded(proof)])
+            ):
+                return
+
+    async def deliveries(self) -> list[Delivery]:
+        held = pairs(await self.run("HGETALL", self.key("deliveries")))
+        return [_delivery.decode(body) for body in held.values()]
+
+    async def put_delivery(self, delivery: Delivery) -> None:
+        await self.run("HSET", self.key("deliveries"), delivery.webhook, encoded(delivery))

@@ -1,0 +1,139 @@
+"""Commands and scripts of the shared store: what is sent in one round trip, and which replies are good enough."""
+
+from collections.abc import Sequence
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from redis.exceptions import NoScriptError
+
+from dialgate.core.model import Instant
+from dialgate.store import StoreUnavailable
+from dialgate.store.redis.server import Server
+
+_SYNC_SECONDS: Final = 2.0  # a server that syncs every second has synced within this time
+_READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "HMGET", "SCAN"})
+_LUA: Final = Path(__file__).parent / "lua"
+
+encoded: Final = msgspec.json.Encoder().encode
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How a store is reached and used. `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger
+    entry on their disks before it is acknowledged. `remember`: milliseconds for which an answer is remembered."""
+
+    url: str
+    name: str
+    patience: float
+    replicas: int
+    remember: Instant
+
+
+class RedisCommands:
+    """The keys of one store, and round trips to its server."""
+
+    def __init__(self, options: Options) -> None:
+        self._name = f"{{{options.name}}}:".encode()
+        self._of_subject, self._of_answer = self.key("s:"), self.key("q:")
+        self._of_ledger, self._of_keys = self.key("seq"), self.key("keys")
+        self._of_positions, self.of_layout = self.key("positions"), self.key("layout")
+        self._of_recorded = self.key("recorded")
+        self._never_set = self.key("none")
+        self._patience, self.remembers = options.patience, options.remember
+        self._required_replicas = options.replicas
+        self._replicas = options.replicas  # how many are waited for: never fewer than required
+        self._disk = options.patience + _SYNC_SECONDS
+        self._server = Server(options.url, options.patience, self._name)
+        self._durable = 0  # the ledger sequence up to which no entry can be lost
+        self._mark: bytes | None = None  # the fingerprint of this gate's keys, once it claimed the store
+        sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
+        self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
+
+    def key(self, kind: str, of: bytes = b"") -> bytes:
+        return self._name + kind.encode() + of
+
+    def _subject(self, subject: bytes) -> bytes:
+        return self._of_subject + subject
+
+    async def script(
+        self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
+    ) -> Any:
+        """Run a script in one round trip. `durably`: return once its writes are on disk."""
+        commands = [self._script_call(name, keys, values)]
+        if durably:
+            commands.append(self._wait_for_disks())
+        answers = await self.together(commands, waits=self._disk if durably else 0)
+        if durably:
+            self._refuse_unless_durable(*answers[-1])
+        return answers[0]
+
+    def _script_call(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
+        return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
+
+    def _wait_for_disks(self) -> tuple[Any, ...]:
+        return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
+
+    async def together(self, commands: list[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
+        """Run commands on the master in one round trip, on one connection. Put those that write before those that read. `waits`:
+        seconds that the server may wait for its disk or replicas."""
+        if commands[0][0] not in _READS:
+            return await self._send(commands, waits)
+        # This DEL deletes nothing, but only a master accepts it. A replica could return stale values.
+        return (await self._send([*commands, ("DEL", self._never_set)], waits))[:-1]
+
+    async def _send(self, commands: list[tuple[Any, ...]], slack: float) -> list[Any]:
+        try:
+            return await self._server.ask(commands, slack=slack)
+        except NoScriptError:  # the server was restarted, or another took its place
+            await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
+        try:
+            return await self._server.ask(commands, slack=slack)
+        except NoScriptError as fault:
+            raise StoreUnavailable(f"Redis: {fault}") from fault
+
+    def _refuse_unless_durable(self, here: int, replicas: int) -> None:
+        if here < 1 or replicas < self._replicas:
+            raise StoreUnavailable(
+                f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
+            )
+
+    async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run commands and wait until every replica has their writes. A replica that becomes master then has them too, and a
+        replaced master, which has no replicas any more, is detected."""
+        if not self._replicas:
+            return await self.together(commands)
+        wait = ("WAIT", self._replicas, int(self._patience * 1000))
+        answers = await self.together([*commands, wait], waits=self._patience)
+        if answers[-1] < self._replicas:
+            raise StoreUnavailable(
+                f"Redis: {answers[-1]} of {self._replicas} replicas have it; it may no longer be the master"
+            )
+        return answers[:-1]
+
+    async def run(self, *command: Any) -> Any:
+        return (await self.together([command]))[0]
+
+    def _ping(self) -> tuple[Any, ...]:
+        return ("SET", self.key("ping"), b"")
+
+    async def _values(self, subjects: Sequence[bytes]) -> list[bytes]:
+        if not subjects:
+            return []
+        return [value or b"" for value in await self.run("MGET", *map(self._subject, subjects))]
+
+    def _refuse_unless_claimed(self, held: bytes | None) -> None:
+        if self._mark is not None and held != self._mark:
+            raise StoreUnavailable(
+                "Redis: it does not hold what this gate found there when it started: it was emptied, or another has taken its"
+                " place; bring back what it held"
+            )
+
+
+def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def texts(flat: Sequence[bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in pairs(flat).items()}

@@ -1,0 +1,123 @@
+"""The ledger in Redis: entries in the values of their subjects, and the order of subjects by sequence."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from dialgate.core.ledger_events import Draft, Entry
+from dialgate.store import cut_short
+from dialgate.store.redis import subject_codec
+from dialgate.store.redis.commands import RedisCommands
+from dialgate.store.redis.recovery import life
+
+PLACES: Final = 4_096  # subjects in one piece of the ledger's order
+SUBJECT_BYTES: Final = 16
+_AT_ONCE: Final = 512
+
+
+class RedisLedger(RedisCommands):
+    """The entries of the ledger, by sequence and by subject."""
+
+    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+        if not drafts:
+            self._refuse_unless_durable(
+                *(await self.together([self._ping(), self._wait_for_disks()], waits=self._disk))[1]
+            )
+            return []
+        return await self._write(drafts, {}, ()) or []
+
+    async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
+        """Remove entries. The append-only file keeps their bytes until Redis rewrites it."""
+        while True:
+            found = await self._subjects_by_seq(seqs)
+            subjects = list(dict.fromkeys(found.values()))
+            held = await self._values(subjects)
+            swaps = {
+                subject: (value, subject_codec.erased(value, found.keys()))
+                for subject, value in zip(subjects, held, strict=True)
+            }
+            written = await self._write(drafts, swaps, list(found))
+            if written is not None:
+                return written
+
+    async def _write(
+        self, drafts: Sequence[Draft], swaps: Mapping[bytes, tuple[bytes, bytes]], gone: Sequence[int]
+    ) -> list[int] | None:
+        """Append drafts, replace values and remove entries in one step. Return None, with nothing written, if a value has changed."""
+        if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
+            raise ValueError(f"a subject of the ledger has {SUBJECT_BYTES} bytes")
+        keys = [
+            self._of_ledger,
+            self._of_keys,
+            *map(self._subject, chain((draft.subject for draft in drafts), swaps)),
+        ]
+        known = self._durable
+        values: list[Any] = [
+            self._mark or b"",
+            known,
+            self.key("o:"),
+            PLACES,
+            len(drafts),
+            *map(subject_codec.unnumbered, drafts),
+        ]
+        for old, new in swaps.values():
+            values += (old, new, life(new))
+        first = await self.script("ledger", keys, [*values, *gone], durably=True)
+        if first is None:
+            return None
+        if isinstance(first, list):
+            raise cut_short(first[0], known)
+        self._durable = max(self._durable, first + len(drafts) - 1)
+        return list(range(first, first + len(drafts)))
+
+    async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        """Return the subject of each of these entries that exists."""
+        asked = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
+        pieces = await self.together(
+            [
+                ("GETRANGE", self.key("o:", b"%d" % piece), at * SUBJECT_BYTES, (at + 1) * SUBJECT_BYTES - 1)
+                for _, piece, at in asked
+            ]
+            or [("PING",)]
+        )
+        return {
+            seq: subject for (seq, _, _), subject in zip(asked, pieces, strict=False) if subject.strip(b"\0")
+        }
+
+    async def entered(self, subjects: Sequence[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        for start in range(0, len(subjects), _AT_ONCE):
+            some = subjects[start : start + _AT_ONCE]
+            told = zip(some, await self._values(some), strict=True)
+            found.update(subject for subject, value in told if subject_codec.entries(value, subject))
+        return found
+
+    async def history(self, subject: bytes) -> list[Entry]:
+        (value,) = await self._values([subject])
+        return subject_codec.entries(value, subject)
+
+    async def since(self, seq: int, limit: int) -> list[Entry]:
+        newest, found = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
+        seq = max(seq, 0)
+        while seq < newest and len(found) < limit:
+            piece, at = divmod(seq, PLACES)
+            span = min(PLACES - at, newest - seq, max(limit - len(found), _AT_ONCE))
+            first, last = at * SUBJECT_BYTES, (at + span) * SUBJECT_BYTES - 1
+            found += await self._entries_of(
+                seq + 1, await self.run("GETRANGE", self.key("o:", b"%d" % piece), first, last)
+            )
+            seq += span
+        return found[:limit]
+
+    async def _entries_of(self, first: int, raw: bytes) -> list[Entry]:
+        """Return the entries whose subjects lie one after the other in `raw`, from sequence `first` on."""
+        subjects = [raw[at : at + SUBJECT_BYTES] for at in range(0, len(raw), SUBJECT_BYTES)]
+        there = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
+        different = list(dict.fromkeys(there.values()))
+        found: dict[int, Entry] = {}
+        for subject, value in zip(different, await self._values(different), strict=True):
+            found |= {entry.seq: entry for entry in subject_codec.entries(value, subject)}
+        return [found[seq] for seq in there if seq in found]
+
+    def hold_to(self, seq: int) -> None:
+        self._durable = max(self._durable, seq)

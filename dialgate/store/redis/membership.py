@@ -1,0 +1,57 @@
+"""The gates that share a Redis store."""
+
+from typing import Any
+
+import msgspec
+
+from dialgate.core.model import Instant
+from dialgate.store import Muster, Presence
+from dialgate.store.redis.commands import RedisCommands, encoded, pairs, texts
+
+_presence = msgspec.json.Decoder(Presence)
+
+
+class RedisMembership(RedisCommands):
+    """Which gates are present, which keys they use, and which of them leads a task."""
+
+    async def muster(self, presence: Presence | None = None) -> Muster:
+        nodes, seen = self.key("nodes"), self.key("seen")
+        noted: list[tuple[Any, ...]] = []
+        if presence is not None:
+            noted = [
+                ("HSETNX", seen, f"config:{presence.config}", presence.at),
+                ("HSETNX", seen, f"version:{presence.version}", presence.at),
+                ("HSETNX", seen, f"node:{presence.gate}", presence.at),
+                ("HSET", nodes, presence.node, encoded(presence)),
+            ]
+        *_, present, instants = await self.together([*noted, ("HGETALL", nodes), ("HGETALL", seen)])
+        found = [_presence.decode(body) for body in pairs(present).values()]
+        return Muster(
+            sorted(found, key=lambda presence: presence.node),
+            {name: int(at) for name, at in texts(instants).items()},
+        )
+
+    async def dismiss(self, node: str) -> None:
+        await self.run("HDEL", self.key("nodes"), node)
+
+    async def forget(self, gate: str) -> None:
+        present = (presence.node for presence in (await self.muster()).present if presence.gate == gate)
+        for node in present:
+            await self.dismiss(node)
+        await self.run("HDEL", self.key("seen"), f"node:{gate}")
+
+    async def claim(self, mark: str) -> bool:
+        asked = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._wait_for_disks()]
+        _, held, durable = await self.together(asked, waits=self._disk)
+        self._refuse_unless_durable(*durable)
+        if held != mark.encode():
+            return False
+        self._mark = held
+        return True
+
+    async def lead(self, task: str, node: str, span: Instant) -> bool:
+        key = self.key("lead:", task.encode())
+        _, holder = await self.together([("SET", key, node, "NX", "PX", span), ("GET", key)])
+        if holder is None or holder.decode() != node:
+            return False
+        return bool(await self.run("PEXPIRE", key, span))

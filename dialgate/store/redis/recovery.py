@@ -1,0 +1,137 @@
+"""Removal of attempts and answers that were never recorded, and the fence against commits that arrive late."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from dialgate.core.model import DAY
+from dialgate.store import Position, StoreUnavailable
+from dialgate.store.redis import sequence_index, subject_codec
+from dialgate.store.redis.answers import recalled
+from dialgate.store.redis.commands import Options, RedisCommands
+
+ATTEMPTS_KEPT: Final = 400 * DAY
+_AT_ONCE: Final = 512
+
+
+class RedisRecovery(RedisCommands):
+    """Undoes commits whose outcome is unknown before anything else is read."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._settling = asyncio.Lock()
+        self._doubtful: dict[str, int] = {}  # by log, the lowest sequence whose commit has an unknown outcome
+        self._fences: dict[str, int] = {}
+        # By log, the highest fence that this gate can have caused. On an older copy of the store it is lower.
+        self._ceilings: dict[str, int] = {}
+        self._overtaken = ""  # the log that another gate writes too
+
+    def _names(self, kind: str, log: str) -> bytes:
+        """Return the prefix of the keys that hold one kind of names of a log."""
+        return self.key(kind, log.encode() + b":")
+
+    async def _note(self, position: Position) -> None:
+        await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
+
+    async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
+        """Remove the attempts and answers of these decisions."""
+        for piece, some in sequence_index.pieces(seqs).items():
+            names, keys = self._names("a:", log) + piece, self._names("g:", log) + piece
+            subjects, answers = await self.together([("GET", names), ("GET", keys)])
+            dropped = {f"{log}-{seq}" for seq in some}
+            while not await self._swap_if_unchanged(
+                {self._of_subject + subject for subject in sequence_index.read(subjects, some)},
+                {self._of_answer + key for key in sequence_index.read(answers, some)},
+                dropped,
+                {names: some, keys: some},
+            ):
+                pass
+
+    async def _swap_if_unchanged(
+        self,
+        subjects: Collection[bytes],
+        answers: Collection[bytes],
+        dropped: Collection[str],
+        names: Mapping[bytes, Sequence[int]],
+    ) -> bool:
+        """Remove decisions from values. Return False if a value changed meanwhile. `subjects` and `answers` are keys."""
+        keys = [*subjects, *answers]
+        values = (await self.run("MGET", *keys)) if keys else []
+        swaps: list[tuple[bytes, bytes, bytes]] = []
+        for key, value in zip(keys, values, strict=True):
+            if value is None:
+                continue
+            if key in subjects:
+                swaps.append((key, value, subject_codec.uncounted(value, dropped)))
+            elif recalled(key, value).decision in dropped:
+                swaps.append((key, value, b""))
+        return await self.swap(swaps, names)
+
+    async def swap(
+        self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]] = {}
+    ) -> bool:
+        """Replace values and clear names in one step. Return False, with nothing written, if a value is not the old one. `swaps`:
+        key, old value, new value. `names`: by piece, the sequences whose names are cleared."""
+        return bool((await self._run_replicated([self._swap_command(swaps, names)]))[0])
+
+    def _swap_command(
+        self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]]
+    ) -> tuple[Any, ...]:
+        words: list[Any] = [len(swaps)]
+        for _, old, new in swaps:
+            words += (old, new, life(new))
+        for gone in names.values():
+            words += (len(gone), *map(sequence_index.place, gone))
+        return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
+
+    async def _drop(self, log: str, lowest: int, position: int) -> None:
+        """Remove the attempts and answers of a log from sequence `lowest` on, and set its position."""
+        top = await self.run("HGET", self._of_positions, f"{log} top")
+        for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
+            await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
+        await self._note(Position(log, position))
+
+    def _doubt(self, position: Position) -> None:
+        """Note that the outcome of a commit is unknown. Its decisions are not recorded, and their ids will be used again."""
+        first = position.first or position.seq + 1
+        self._doubtful[position.log] = min(first, self._doubtful.get(position.log, first))
+
+    async def _settle_doubts(self) -> None:
+        """Undo doubtful commits before anything is read: otherwise an answer that was never recorded could be repeated."""
+        async with self._settling:
+            if self._doubtful:  # only the server that received the commit can be corrected
+                self._refuse_unless_claimed(await self.run("GET", self._of_keys))
+            for log, lowest in list(self._doubtful.items()):
+                await self._fence(log)
+                await self._drop(log, lowest, lowest - 1)
+                del self._doubtful[log]
+
+    async def _fence(self, log: str) -> None:
+        """Raise the fence of a log, so that the server refuses commits sent earlier that have not arrived yet."""
+        key, field = self._of_positions, f"{log} fence"
+        self._refuse_if_overtaken(log, int(await self.run("HGET", key, field) or 0))
+        if log in self._ceilings:
+            self._ceilings[log] += 1
+        raised = int((await self._run_replicated([("HINCRBY", key, field, 1)]))[0])
+        self._refuse_if_overtaken(log, raised)
+        self._fences[log] = raised
+        self._ceilings.setdefault(log, raised)
+
+    def _refuse_if_overtaken(self, log: str, fence: int) -> None:
+        """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log. Each would undo the attempts that
+        the other counts, so the first to open it stops until it is restarted."""
+        if fence > self._ceilings.get(log, fence):
+            self._overtaken = log
+        self._refuse_if_log_is_shared()
+
+    def _refuse_if_log_is_shared(self) -> None:
+        if self._overtaken:
+            raise StoreUnavailable(
+                f"another gate writes a log of this name, {self._overtaken}: one data folder was copied from the other. Stop both;"
+                " let one begin with an empty folder, and in it a copy of `keys.json` without `log` and `months`"
+            )
+
+
+def life(value: bytes) -> int:
+    """Return the milliseconds until a subject's value expires; 0: never."""
+    return ATTEMPTS_KEPT if value and subject_codec.mortal(value) else 0

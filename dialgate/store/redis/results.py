@@ -1,0 +1,98 @@
+"""Attempts outside the path of a call: their results, their age, and agreement with a log after a crash."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from dialgate.core.model import Attempt, Instant, Result
+from dialgate.store import Position, Remembered, Reservation, StoreUnavailable
+from dialgate.store.redis import sequence_index, subject_codec
+from dialgate.store.redis.answers import by_log, log_of, seq_of
+from dialgate.store.redis.attempts import RedisAttempts
+
+_AT_ONCE: Final = 512
+
+
+class RedisResults(RedisAttempts):
+    """Attempts by decision, with their results."""
+
+    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+        log, seq = log_of(decision), seq_of(decision)
+        begins = sequence_index.place(seq)
+        subject = await self.run(
+            "GETRANGE", self.of_attempt(log, seq), begins, begins + sequence_index.BYTES - 1
+        )
+        if not subject.strip(b"\0"):
+            return None
+        (value,) = await self._values([subject])
+        held = {attempt.decision: attempt for attempt, _ in subject_codec.attempts(value)}
+        return (subject, held[decision]) if decision in held else None
+
+    def of_attempt(self, log: str, seq: int) -> bytes:
+        """Return the key that holds the subject of this decision's attempt."""
+        return self._names("a:", log) + sequence_index.piece(seq)
+
+    async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
+        """Delete old attempts. Those of subjects with ledger entries never expire by themselves."""
+        found: dict[bytes, int] = {}  # a scan may return a key twice
+        cursor = 0
+        while True:
+            scanned = await self.run("SCAN", cursor, "MATCH", self.key("s:", b"*"), "COUNT", _AT_ONCE)
+            cursor, left = int(scanned[0]), list(scanned[1])
+            while left:
+                values = await self.run("MGET", *left)
+                old = {
+                    key: (value, names)
+                    for key, value in zip(left, values, strict=True)
+                    if value and (names := subject_codec.droppable(value, before))
+                }
+                for key, (_, names) in old.items():
+                    found[key] = found.get(key, 0) + len(names) if drop else len(names)
+                left = await self._drop_from_subjects(old) if drop and old else []
+                for key in left:
+                    found[key] -= len(old[key][1])
+            if not cursor:
+                return sum(found.values())
+
+    async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
+        """Remove old attempts. Return the keys whose value changed meanwhile."""
+        swaps = []
+        for key, (value, decisions) in old.items():
+            names = {
+                self._names("a:", log) + piece: some
+                for log, seqs in by_log(decisions).items()
+                for piece, some in sequence_index.pieces(seqs).items()
+            }
+            swaps.append(self._swap_command([(key, value, subject_codec.uncounted(value, decisions))], names))
+        done = await self.together(swaps)
+        return [key for key, swapped in zip(old, done, strict=True) if not swapped]
+
+    async def result(self, decision: str, result: Result, at: Instant) -> bool:
+        log, seq = log_of(decision), seq_of(decision)
+        values = [
+            sequence_index.place(seq),
+            self._of_subject,
+            subject_codec.named(decision),
+            subject_codec.result_line(decision, result, at),
+            int(result == "abandoned"),
+        ]
+        return bool(await self.script("result", [self.of_attempt(log, seq)], values, durably=True))
+
+    async def settle(
+        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
+    ) -> None:
+        await self._fence(log)
+        self._own.add(log)
+        await self.note_durable(log, head)  # a log that was restored may end before
+        await self._drop(log, head + 1, head)
+        self._doubtful.pop(log, None)
+        for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
+            some = attempts[start : start + _AT_ONCE]
+            reading = await self.read([subject for subject, _ in some])
+            counted = {attempt.decision for known in reading.known for attempt in known.attempts}
+            wanted = [
+                Reservation(subject, attempt, (subject,))
+                for subject, attempt in some
+                if attempt.decision not in counted
+            ]
+            if not await self.commit(reading, wanted, answers[start : start + _AT_ONCE], Position(log, head)):
+                raise StoreUnavailable("Redis: what is known of a number kept changing; start again")

@@ -1,0 +1,98 @@
+"""The shared store as a whole, and the checks before a gate uses it."""
+
+from typing import Final
+
+from dialgate.core.model import DAY, Instant
+from dialgate.store import StoreUnavailable, refuse_if_short
+from dialgate.store.redis.call_lists import RedisCallLists
+from dialgate.store.redis.commands import Options, texts
+from dialgate.store.redis.ledger import RedisLedger
+from dialgate.store.redis.membership import RedisMembership
+from dialgate.store.redis.results import RedisResults
+
+LAYOUT: Final = b"2"
+
+
+class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
+    """The state that gates share. `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger entry on
+    their disks before it is acknowledged. `remember`: milliseconds for which an answer is remembered."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "dialgate",
+        patience: float = 1.0,
+        replicas: int = 0,
+        remember: Instant = DAY,
+    ) -> None:
+        """Raises `ValueError`."""
+        super().__init__(Options(url=url, name=name, patience=patience, replicas=replicas, remember=remember))
+
+    async def refuse_unless_safe(self) -> None:
+        """Raise `StoreUnavailable` if the server could lose acknowledged writes, and say what to change."""
+        wanted = {
+            "appendonly": ("yes",),
+            "appendfsync": ("everysec", "always"),
+            "maxmemory-policy": ("noeviction",),
+        }
+        settings = texts(await self.run("CONFIG", "GET", *wanted))
+        for name, good in wanted.items():
+            if settings.get(name) not in good:
+                raise StoreUnavailable(
+                    f"Redis: `{name}` is {settings.get(name)!r}; set it to {' or '.join(f'`{value}`' for value in good)}"
+                )
+        if await self.run("GET", self.key("copying")) is not None:
+            raise StoreUnavailable("Redis: holds a copy that is not whole; run `dialgate store copy` again")
+        await self._refuse_another_layout()
+        if await self.unasked():
+            raise StoreUnavailable(
+                f"Redis: {self._replicas} replicas can take the master's place, and one that lacks an acknowledged entry"
+                f" would lose it; set `replicas` to {self._replicas}"
+            )
+        try:
+            await self.append([])
+        except StoreUnavailable as fault:
+            if "unknown command" not in str(fault):
+                raise
+            raise StoreUnavailable(
+                "Redis: needs version 7.2 or newer, or a Valkey: this one has no WAITAOF"
+            ) from fault
+
+    async def _refuse_another_layout(self) -> None:
+        """Raise `StoreUnavailable` for a store of another version: its subjects would look unknown, and its attempts could not be
+        removed."""
+        held = await self.run("GET", self.of_layout)
+        if held is None and not await self._is_early():
+            await self.run("SET", self.of_layout, LAYOUT, "NX")
+        elif held != LAYOUT:
+            raise StoreUnavailable(
+                "Redis: the store was written by another version; copy it with that to `sqlite://…`, and from there"
+                " with this one to a store of another `name`"
+            )
+
+    async def _is_early(self) -> bool:
+        try:
+            await self.run("GET", self.key("ledger"))
+        except StoreUnavailable as fault:
+            if "WRONGTYPE" not in str(fault):
+                raise
+            return True
+        return bool(await self.positions())
+
+    async def unasked(self) -> int:
+        self._replicas = max(await self._server.replicas(), self._required_replicas)
+        return self._replicas - self._required_replicas
+
+    async def ping(self) -> int:
+        """Write and read, with as many replicas as a commit waits for, so that a missing one is noticed before a call is refused."""
+        self._refuse_if_log_is_shared()
+        durable = self._durable  # as in `read`
+        _, (seq, held) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])
+        self._refuse_unless_claimed(held)
+        newest = int(seq or 0)
+        refuse_if_short(newest, durable)
+        return newest
+
+    async def close(self) -> None:
+        await self._server.close()
