@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from dialgate.core.model import HOUR
+from dialgate.core.model import HOUR, Call
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, LIST, LISTED, NOW, World
 
@@ -195,6 +195,39 @@ def test_nothing_of_one_controller_is_visible_to_another(
     among = asyncio.run(lived(folder / "among", sequence, alone=False))
     asked = [step for step in sequence if step.owner == "beta"]
     assert list(zip(asked, among, strict=True)) == list(zip(asked, alone, strict=True))
+
+
+async def test_the_calls_of_one_controller_use_up_nothing_of_anothers_limit(tmp_path: Path) -> None:
+    clients = [
+        {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS
+    ]
+    controllers = str(write_controllers(tmp_path / "owners"))
+    async with world.running(tmp_path / "gate", clients=clients, controllers=controllers) as made:
+        world.publish_answers(made.app.config.data, {CLEAR: False}, NOW - HOUR, controller="beta")
+        await made.app.tick()
+        for owner in OWNERS:
+            status, told = await Party(made, owner, None).ask(Step(owner, "list", CLEAR, 0))
+            assert status == 201, told
+        await made.app.tick()
+        callers = dict(zip(OWNERS, made.app.config.settings.clients, strict=True))
+
+        async def ask(*owners: str) -> list[str]:
+            calls = [
+                Call(to=CLEAR, from_=SHOWN[owner], campaign=CAMPAIGNS[owner], client=callers[owner].name)
+                for owner in owners
+            ]
+            asked = zip(calls, owners, strict=True)
+            answers = await asyncio.gather(
+                *(made.app.gate.check(call, callers[owner]) for call, owner in asked)
+            )
+            return [answer.decision for answer in answers]
+
+        assert await ask(*["acme"] * 6, "beta") == [*["allow"] * 5, "deny", "allow"]  # in one batch
+        assert await ask("acme", *["beta"] * 5) == [
+            "deny",
+            *["allow"] * 4,
+            "deny",
+        ]  # as the store counted them
 
 
 # What the first writes, and what the second then asks that names it, or names nothing where it is alone.

@@ -51,6 +51,7 @@ GROUPS = (
             "dialgate/gate/gate.py",
         ),
         (
+            "gate/test_gate",
             "gate/test_batch",
             "interfaces/http/test_http",
             "decision_log/test_call_id",
