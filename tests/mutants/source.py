@@ -52,6 +52,7 @@ GROUPS = (
         ),
         (
             "gate/test_gate",
+            "gate/test_overlap",
             "gate/test_batch",
             "interfaces/http/test_http",
             "decision_log/test_call_id",

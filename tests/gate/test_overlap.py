@@ -1,0 +1,104 @@
+"""Promise: what was read while a batch was being committed is used only where that batch's own writes do not matter to it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dialgate.core.model import Call
+from dialgate.crypto.keys import nonces
+from dialgate.gate.batch import Batch, Inquiry
+from dialgate.gate.overlap import Overlap
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, LISTED, NOW, World
+
+FIRST = 7  # the log's next sequence when the first batch is decided
+
+
+class Calls:
+    """Inquiries and batches about the calls of one client."""
+
+    def __init__(self, running: World) -> None:
+        self._gatherer = running.app.gate._gatherer
+        self._client = running.app.config.settings.clients[0]
+
+    def inquiry(self, to: str, call_id: str = "") -> Inquiry:
+        call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=self._client.name)
+        return Inquiry(self._gatherer, NOW, NOW, [self._gatherer.read(call, self._client)])
+
+    def batch(self, to: str, call_id: str = "", first: int = FIRST) -> Batch:
+        batch = Batch(self._gatherer, NOW, first, nonces(), {}, {})
+        for question in self.inquiry(to, call_id).questions:
+            batch.add(question, (), None)
+        return batch
+
+
+@pytest.fixture
+async def calls(tmp_path: Path) -> AsyncIterator[Calls]:
+    async with world.running(tmp_path) as running:
+        await world.load_list(running)
+        yield Calls(running)
+
+
+async def test_a_batch_concerns_the_numbers_that_it_allowed_and_the_questions_that_it_answered(
+    calls: Calls,
+) -> None:
+    allowed, denied = calls.batch(CLEAR, "a"), calls.batch(LISTED, "a")
+    assert [answer.decision for batch in (allowed, denied) for answer in batch.answers] == ["allow", "deny"]
+    assert allowed.concerns(calls.inquiry(CLEAR, "b"))
+    assert allowed.concerns(calls.inquiry(CLEAR, "a"))
+    assert not allowed.concerns(calls.inquiry(LISTED, "a"))
+    assert denied.concerns(calls.inquiry(LISTED, "a"))
+    assert not denied.concerns(calls.inquiry(LISTED, "b"))
+    assert not calls.batch(LISTED).concerns(calls.inquiry(LISTED))
+
+
+async def test_a_batch_says_where_the_log_stands_before_and_after_it(calls: Calls) -> None:
+    batch = calls.batch(CLEAR)
+    assert (batch.position.first, batch.position.seq) == (FIRST, FIRST + 1)  # the grounds, and the decision
+    assert batch.before.seq == FIRST - 1
+    assert batch.before.log == batch.position.log
+
+
+async def test_where_no_commit_was_begun_a_reading_holds_until_something_is_recorded(calls: Calls) -> None:
+    overlap, inquiry = Overlap(), calls.inquiry(CLEAR)
+    assert overlap.may_use(overlap.mark(FIRST), inquiry, FIRST)
+    assert not overlap.may_use(overlap.mark(FIRST), inquiry, FIRST + 1)
+
+
+async def test_a_reading_during_a_commit_is_used_once_that_batch_is_in_the_log_and_concerns_none_of_it(
+    calls: Calls,
+) -> None:
+    overlap, batch = Overlap(), calls.batch(CLEAR)
+    ends = batch.position.seq + 1
+    before = overlap.mark(FIRST)
+    overlap.begin(batch)
+    during = overlap.mark(FIRST)
+    other, same = calls.inquiry(LISTED), calls.inquiry(CLEAR)
+    assert not overlap.may_use(during, other, FIRST), "its commit is not finished"
+    overlap.complete(batch)
+    assert not overlap.may_use(before, other, ends), "it was begun after the reading"
+    assert overlap.may_use(during, other, ends)
+    assert not overlap.may_use(during, same, ends)
+    assert not overlap.may_use(during, other, ends + 1), "something else was recorded too"
+    after = overlap.mark(ends)
+    assert overlap.may_use(after, same, ends)
+    assert not overlap.may_use(after, other, ends + 1)
+
+
+async def test_after_a_refused_commit_no_earlier_reading_is_used(calls: Calls) -> None:
+    overlap, batch, other = Overlap(), calls.batch(CLEAR), calls.inquiry(LISTED)
+    overlap.begin(batch)
+    during = overlap.mark(FIRST)
+    overlap.forget()
+    overlap.complete(batch)
+    assert not overlap.may_use(during, other, batch.position.seq + 1)
+    assert overlap.may_use(overlap.mark(FIRST), other, FIRST)
+
+
+async def test_a_batch_that_had_nothing_to_commit_does_not_complete_another(calls: Calls) -> None:
+    overlap, batch, nothing = Overlap(), calls.batch(CLEAR), calls.batch(LISTED)
+    overlap.begin(batch)
+    during = overlap.mark(FIRST)
+    overlap.complete(nothing)
+    assert not overlap.may_use(during, calls.inquiry(LISTED), batch.position.seq + 1)
