@@ -72,6 +72,13 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`patience` of a `source`", Patience),
 )
 
+# Likewise the parts of a country's law that are no lists of sections.
+LAW_PARTS: tuple[tuple[str, type[Struct]], ...] = (
+    ("`holidays`", law.HolidaySource),
+    ("A class of `caller_ids`", law.CallerIdClass),
+    ("`forbidden` of `caller_ids`", law.ForbiddenCallerIds),
+)
+
 _CLASSES = {
     "number": "Do not call this number again. Only the person, the registry or a new consent changes that.",
     "call": "Not this call now. Another caller ID, a later time (`not_before`), a newer registry answer or an import may open it.",
@@ -183,7 +190,6 @@ def values(kind: Any) -> str:
         types.BoolType: "true or false",
         types.StrType: "text",
         types.DateType: "date",
-        types.StructType: "section",
     }
     match kind:
         case types.IntType():
@@ -196,6 +202,10 @@ def values(kind: Any) -> str:
             return f"list of {values(kind.item_type)}"
         case types.DictType():
             return f"map from {values(kind.key_type)} to {values(kind.value_type)}"
+        case types.StructType():
+            title = next(title for title, described in (*SETTINGS, *LAW_PARTS) if described is kind.cls)
+            anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+            return f"[section](#{anchor})"
         case types.UnionType():
             chosen = (values(some) for some in kind.types if not isinstance(some, types.NoneType))
             return " or ".join(dict.fromkeys(chosen))
@@ -244,12 +254,7 @@ def country_file() -> str:
         kind = field.type.item_type.cls
         own = keys(kind, skip=law.Section.__struct_fields__)
         lists.append(f"## `{field.encode_name}`\n\n{about(kind)}\n\n{own}".rstrip())
-    inner: tuple[tuple[str, type[Struct]], ...] = (
-        ("`holidays`", law.HolidaySource),
-        ("A class of `caller_ids`", law.CallerIdClass),
-        ("`forbidden` of `caller_ids`", law.ForbiddenCallerIds),
-    )
-    lists += [f"## {title}\n\n{about(kind)}\n\n{keys(kind)}" for title, kind in inner]
+    lists += [f"## {title}\n\n{about(kind)}\n\n{keys(kind)}" for title, kind in LAW_PARTS]
     skipped = set(law.Law.__struct_fields__) - plain
     return f"""
 One file in `config/countries/` holds the law of one country: lists of dated sections. A section can only deny. An unknown key is an error. So is a

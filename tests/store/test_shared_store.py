@@ -732,7 +732,7 @@ async def test_sentinels_with_users_of_their_own(tmp_path: Path) -> None:
             ask_port(port, "ACL", "SETUSER", *words)
     stranger = RedisStore(watched.url(), name=tmp_path.name)
     with pytest.raises(
-        StoreUnavailable, match=r"^Redis: no Sentinel names a master of `gates`: \S+; see that"
+        StoreUnavailable, match=r"^Redis: no Sentinel names a master of `gates`: \S+; check that"
     ):
         await stranger.ping()
     await stranger.close()
