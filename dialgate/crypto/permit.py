@@ -46,7 +46,7 @@ class Permit(
     expires: int
 
 
-def permitted(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
+def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
     """The same with a permit, where it allows: for `seconds`, and never beyond the allow itself."""
     if answer.decision != "allow" or not answer.decision_id:
         return answer

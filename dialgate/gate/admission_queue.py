@@ -23,21 +23,21 @@ _WORTH_A_BATCH: Final = 8
 _AT_ONCE: Final = 16
 
 
-class Awaited(Protocol):
-    """Who waits for an answer, in the thread of the event loop; a future is one. Told once, unless it is `done` before."""
+class AnswerFuture(Protocol):
+    """A future for an answer, used in the thread of the event loop. Its result is set once, unless it is `done` before."""
 
     def done(self) -> bool: ...
 
     def set_result(self, answer: Answer, /) -> None: ...
 
 
-class Asked(Struct, gc=False):
+class CallRequest(Struct, gc=False):
     """A call that waits for its answer. `arrived` is on the monotonic clock, in seconds."""
 
     call: Call
     client: Client
     arrived: float
-    answer: Awaited
+    answer: AnswerFuture
 
 
 class AdmissionQueue:
@@ -46,76 +46,76 @@ class AdmissionQueue:
     def __init__(self, most: int, *, crowded: bool) -> None:
         self.most = most
         self._crowded = crowded
-        self._queues: dict[str, deque[Asked]] = {}  # by client
-        self._turns: deque[deque[Asked]] = deque()  # the same; the first takes its turn next
+        self._queues: dict[str, deque[CallRequest]] = {}  # by client
+        self._turns: deque[deque[CallRequest]] = deque()  # the same; the first takes its turn next
         self._count = 0
         self._in_batches = 0  # that are not answered yet
 
-    def add(self, asked: Asked) -> None:
-        queue = self._queues.get(asked.client.name)
+    def add(self, request: CallRequest) -> None:
+        queue = self._queues.get(request.client.name)
         if queue is None:
-            queue = self._queues[asked.client.name] = deque()
+            queue = self._queues[request.client.name] = deque()
             self._turns.append(queue)
-        queue.append(asked)
+        queue.append(request)
         self._count += 1
 
     @property
     def ready(self) -> bool:
         """Whether enough calls wait for a batch, or no call is in a batch: a lone call never waits."""
-        return self._count >= (self._together(_WORTH_A_BATCH) if self._in_batches else 1)
+        return self._count >= (self._batch_size(_WORTH_A_BATCH) if self._in_batches else 1)
 
-    async def take(self) -> list[Asked]:
-        """Remove the next batch, without calls that were given up. `answered` must follow."""
+    async def take(self) -> list[CallRequest]:
+        """Remove the next batch, without calls that were given up. `mark_answered` must follow."""
         if self._crowded:
             await self._gather_all()
-        batch = [asked for asked in self._next(self._together(_AT_ONCE)) if not asked.answer.done()]
+        batch = [request for request in self._next(self._batch_size(_AT_ONCE)) if not request.answer.done()]
         self._in_batches += len(batch)
         return batch
 
-    def _next(self, size: int) -> list[Asked]:
+    def _next(self, size: int) -> list[CallRequest]:
         """Equal shares of all clients. Where there are more clients than places, the rest come first in the next batch."""
-        taken: list[Asked] = []
-        turns, left = self._turns, size
-        while turns and left:
-            share = max(1, left // len(turns))
-            for _ in range(min(len(turns), left)):
+        batch: list[CallRequest] = []
+        turns, places = self._turns, size
+        while turns and places:
+            share = max(1, places // len(turns))
+            for _ in range(min(len(turns), places)):
                 queue = turns.popleft()
                 part = [queue.popleft() for _ in range(min(share, len(queue)))]
-                taken += part
-                left -= len(part)
+                batch += part
+                places -= len(part)
                 if queue:
                     turns.append(queue)
                 else:
                     del self._queues[part[-1].client.name]
-        self._count -= len(taken)
-        return taken
+        self._count -= len(batch)
+        return batch
 
-    def answered(self, batch: Sequence[Asked]) -> None:
+    def mark_answered(self, batch: Sequence[CallRequest]) -> None:
         self._in_batches -= len(batch)
 
-    def _together(self, least: int) -> int:
-        there = self._count + self._in_batches
-        return self.most if self._crowded else min(self.most, max(least, there // 2))
+    def _batch_size(self, least: int) -> int:
+        calls = self._count + self._in_batches
+        return self.most if self._crowded else min(self.most, max(least, calls // 2))
 
     async def _gather_all(self) -> None:
         """Let calls that are about to arrive join: until a turn of the event loop brings no more."""
-        there = 0
-        while there < self._count < self.most:
-            there = self._count
+        previous = 0
+        while previous < self._count < self.most:
+            previous = self._count
             await asyncio.sleep(0)
 
 
 def reply(
-    told: Iterator[tuple[Asked, Answer]], took: Callable[[str, float, str], None], ended: float
+    answers: Iterator[tuple[CallRequest, Answer]], observe: Callable[[str, float, str], None], end: float
 ) -> None:
-    """Give each call its answer. `took` gets the interface, the seconds from arrival to `ended`, and the decision's id."""
-    whole = False
+    """Give each call its answer. `observe` gets the interface, the seconds from arrival to `end`, and the decision's id."""
+    is_complete = False
     try:
-        for asked, answer in told:
-            took(asked.call.interface, ended - asked.arrived, answer.decision_id)
-            if not asked.answer.done():  # the client may have gone
-                asked.answer.set_result(answer)
-        whole = True
+        for request, answer in answers:
+            observe(request.call.interface, end - request.arrived, answer.decision_id)
+            if not request.answer.done():  # the client may have gone
+                request.answer.set_result(answer)
+        is_complete = True
     finally:
-        if not whole:  # who could not be told is no loss of the others
-            asyncio.get_running_loop().call_soon(reply, told, took, ended)
+        if not is_complete:  # one call's failure must not cost the others their answers
+            asyncio.get_running_loop().call_soon(reply, answers, observe, end)

@@ -12,8 +12,8 @@ from dialgate.core.decision_ids import owner_of
 from dialgate.core.ledger_events import merge
 from dialgate.core.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
 from dialgate.core.responses import Answer, recalled, stored, told
-from dialgate.gate.caller_ids import Shown
-from dialgate.gate.facts import Found, Gatherer, Question, call_id
+from dialgate.gate.caller_ids import Presentation
+from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
 from dialgate.store import Position, Reading, Remembered, Reservation
 
 REPEATED = "="
@@ -21,8 +21,8 @@ REMEMBERED = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
-class Inquiry:
-    """What is to be decided at one instant, and what the store is asked for it: answers from `since` on."""
+class BatchQuery:
+    """The questions to decide at one instant, with the keys to read from the store: answers from `since` on."""
 
     def __init__(
         self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
@@ -32,26 +32,26 @@ class Inquiry:
         self.keys = [question.key for question in questions if question.key]
 
 
-class _Told(Struct, frozen=True):
-    """What is told of a decision, and how it is remembered. `code`: as in `Batch.codes`."""
+class _AnswerTemplate(Struct, frozen=True):
+    """The answer of a decision without its id and numbers, and its stored form. `code`: as in `Batch.codes`."""
 
     answer: Answer
-    stored: bytes
+    encoded: bytes
     code: str
 
 
-class Judged(Struct, frozen=True):
-    """A decision with its grounds (without a sequence), by which `digest` they are known in the log, and the instant from
-    which on it may be another. `denial`: what is told of it, where that is the same whenever it is asked.
+class Verdict(Struct, frozen=True):
+    """A decision with its grounds (without a sequence), their `digest` in the log, and the instant `until` which it holds.
+    `denial`: the answer of a denial, which is the same for every call.
 
-    `named` keeps alive what the key of this decision names by identity: else another object could come to bear it."""
+    `references` keeps alive the objects whose identities make the key of this verdict: their ids must not be reused."""
 
-    named: tuple[object, ...]
+    references: tuple[object, ...]
     facts: Facts
     grounds: Grounds
     digest: bytes
     until: Instant
-    denial: _Told | None = None
+    denial: _AnswerTemplate | None = None
 
 
 class Batch:
@@ -62,8 +62,8 @@ class Batch:
     of the client's, for what a stranger asks is not its owner's to see. `grounds` are those among `bodies`, by digest.
 
     Most calls rest on equal facts, for facts hold nothing of the number; a decision is a function of its facts and
-    nothing else, so it is made once for all of them (`judged`, which belongs to one gatherer), and written down once.
-    `written`: the sequences of the grounds that the log holds already."""
+    nothing else, so it is made once for all of them (`verdicts`, which belongs to one gatherer), and written down once.
+    `log_grounds`: the sequences of the grounds that the log holds already."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Batch:
         now: Instant,
         first: int,
         nonces: Iterator[bytes],
-        written: Mapping[bytes, int],
-        judged: dict[tuple[object, ...], Judged],
+        log_grounds: Mapping[bytes, int],
+        verdicts: dict[tuple[object, ...], Verdict],
     ) -> None:
         self.now = now
         self.answers: list[Answer] = []
@@ -88,15 +88,15 @@ class Batch:
         self._gatherer = gatherer
         self._first = first
         self._nonces = nonces
-        self._written = written
+        self._log_grounds = log_grounds
         self._time = local_time.rfc3339(now)
         self._most = now + int(gatherer.config.settings.answer_seconds * SECOND)
         self._month = gatherer.keys.month(now)
         self._log = gatherer.keys.log
         self._attempts: dict[bytes, list[Attempt]] = {}
-        self._given: dict[bytes, Answer] = {}
-        self._judged = judged
-        self._told: dict[int, tuple[Judged, _Told]] = {}
+        self._answers_by_key: dict[bytes, Answer] = {}
+        self._verdicts = verdicts
+        self._templates: dict[int, tuple[Verdict, _AnswerTemplate]] = {}
 
     @property
     def position(self) -> Position:
@@ -107,8 +107,8 @@ class Batch:
     def before(self) -> Position:
         return Position(self._log, self._first - 1)
 
-    def outside(self) -> Sequence[Answer]:
-        """The answers as clients receive them: where several controllers share the gate, with ids that count nothing."""
+    def public_answers(self) -> Sequence[Answer]:
+        """Return the answers as clients receive them. Where controllers share the gate, ids do not count others' calls."""
         if not self._shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
@@ -119,10 +119,11 @@ class Batch:
             for answer, id_ in zip(self.answers, ids, strict=True)
         ]
 
-    def concerns(self, inquiry: Inquiry) -> bool:
+    def concerns(self, query: BatchQuery) -> bool:
         """It counts an attempt, or remembers an answer, that is asked about there."""
         return not (
-            self._attempts.keys().isdisjoint(inquiry.subjects) and self._given.keys().isdisjoint(inquiry.keys)
+            self._attempts.keys().isdisjoint(query.subjects)
+            and self._answers_by_key.keys().isdisjoint(query.keys)
         )
 
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
@@ -140,29 +141,29 @@ class Batch:
             earlier = None
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier)
-        shown = self._gatherer.shown(question)
-        judged = self._judge(question, shown.fact, self._known(question, known, earlier))
-        if earlier is not None and judged.grounds.decision.allow:
+        presentation = self._gatherer.presentation(question)
+        verdict = self._judge(question, presentation.fact, self._merge_known(question, known, earlier))
+        if earlier is not None and verdict.grounds.decision.allow:
             return self._repeat(earlier)
-        return self._conclude(question, shown, judged)
+        return self._conclude(question, presentation, verdict)
 
     def _earlier(self, question: Question, remembered: Remembered | None) -> Answer | None:
         if not question.key:
             return None
-        given = self._given.get(question.key)
-        if given is not None or remembered is None:
-            return given
-        shown = self._gatherer.shown(question)
-        return recalled(remembered.answer, remembered.decision, question.e164, shown.number)
+        answer = self._answers_by_key.get(question.key)
+        if answer is not None or remembered is None:
+            return answer
+        presentation = self._gatherer.presentation(question)
+        return recalled(remembered.answer, remembered.decision, question.e164, presentation.number)
 
     def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:
         return earlier.valid_until <= self._time or any(
-            each.decision == earlier.decision_id and each.result != "pending"
-            for held in known
-            for each in held.attempts
+            attempt.decision == earlier.decision_id and attempt.result != "pending"
+            for state in known
+            for attempt in state.attempts
         )
 
-    def _known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
+    def _merge_known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
         """Everything that binds the call: with the attempts of this batch, without the one it repeats."""
         if not known:
             return _NOTHING
@@ -172,27 +173,30 @@ class Batch:
         if pending is None and earlier is None:
             return merged
         name = earlier.decision_id if earlier is not None else ""
-        counted = tuple(each for each in (*merged.attempts, *(pending or ())) if each.decision != name)
-        return structs.replace(merged, attempts=counted)
+        attempts = (*merged.attempts, *(pending or ()))
+        others = tuple(attempt for attempt in attempts if attempt.decision != name)
+        return structs.replace(merged, attempts=others)
 
-    def _judge(self, question: Question, shown: CallerId, known: Known) -> Judged:
-        found = self._gatherer.files(question)
-        # By identity, which is quick. Equal objects that are not the same are merely judged again.
+    def _judge(self, question: Question, caller_id: CallerId, known: Known) -> Verdict:
+        file_facts = self._gatherer.files(question)
+        # By identity, which is quick. Equal objects that are not identical merely cost another decision.
         key = (
-            id(question.line), id(question.number), id(question.zones), id(shown), id(known), id(found),
+            id(question.line), id(question.number), id(question.zones), id(caller_id), id(known), id(file_facts),
             question.call_type,
         )  # fmt: skip
-        judged = self._judged.get(key)
-        if judged is None or judged.until <= self.now:
-            if len(self._judged) >= REMEMBERED:
-                self._judged.clear()
-            judged = self._judged[key] = self._judge_anew(question, shown, known, found)
-        return judged
+        verdict = self._verdicts.get(key)
+        if verdict is None or verdict.until <= self.now:
+            if len(self._verdicts) >= REMEMBERED:
+                self._verdicts.clear()
+            verdict = self._verdicts[key] = self._decide(question, caller_id, known, file_facts)
+        return verdict
 
-    def _judge_anew(self, question: Question, shown: CallerId, known: Known, found: Found) -> Judged:
+    def _decide(
+        self, question: Question, caller_id: CallerId, known: Known, file_facts: FileFacts
+    ) -> Verdict:
         gatherer = self._gatherer
         config, law = gatherer.config, gatherer.config.laws[question.country]
-        facts = gatherer.facts(question, shown, known, found, self.now)
+        facts = gatherer.facts(question, caller_id, known, file_facts, self.now)
         decision = decide(facts, law)
         grounds = Grounds(
             seq=0,
@@ -206,48 +210,51 @@ class Batch:
         )
         ends = min(lasts_until(facts, law, decision), gatherer.same_until(question, self.now))
         until = max(self.now + 1, ends)
-        named = (question.line, question.number, question.zones, shown, known, found)
+        references = (question.line, question.number, question.zones, caller_id, known, file_facts)
         digest = blake2b(_encode(grounds), digest_size=16).digest()
-        denial = None if decision.allow else _told(decision, facts, self._most)
-        return Judged(named, facts, grounds, digest, until, denial)
+        denial = None if decision.allow else _make_template(decision, facts, self._most)
+        return Verdict(references, facts, grounds, digest, until, denial)
 
-    def _grounds(self, judged: Judged) -> int:
+    def _grounds_seq(self, verdict: Verdict) -> int:
         """The sequence of the entry that holds them; if there is none yet it is the next of this batch."""
-        found = self._written.get(judged.digest) or self.grounds.get(judged.digest)
-        if found is None:
-            found = self.grounds[judged.digest] = self._first + len(self.bodies)
-            self.bodies.append(_encode(structs.replace(judged.grounds, seq=found)))
-        return found
+        seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
+        if seq is None:
+            seq = self.grounds[verdict.digest] = self._first + len(self.bodies)
+            self.bodies.append(_encode(structs.replace(verdict.grounds, seq=seq)))
+        return seq
 
-    def _tell(self, judged: Judged) -> _Told:
-        if judged.denial is not None:
-            return judged.denial
-        made = self._told.get(id(judged))
-        if made is None:
-            given = _told(judged.grounds.decision, judged.facts, self._most)
-            made = self._told[id(judged)] = judged, given  # `judged` stays alive: it is named by identity
-        return made[1]
+    def _template(self, verdict: Verdict) -> _AnswerTemplate:
+        if verdict.denial is not None:
+            return verdict.denial
+        entry = self._templates.get(id(verdict))
+        if entry is None:
+            template = _make_template(verdict.grounds.decision, verdict.facts, self._most)
+            # The entry keeps the verdict alive, so that its id is not reused.
+            entry = self._templates[id(verdict)] = (verdict, template)
+        return entry[1]
 
     def _repeat(self, earlier: Answer) -> None:
         self.answers.append(earlier)
         self.codes.append(REPEATED)
 
-    def _conclude(self, question: Question, shown: Shown, judged: Judged) -> None:
-        given = self._tell(judged)
-        grounds = self._grounds(judged)
+    def _conclude(self, question: Question, presentation: Presentation, verdict: Verdict) -> None:
+        template = self._template(verdict)
+        grounds = self._grounds_seq(verdict)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
-        answer = structs.replace(given.answer, decision_id=name, to=question.e164, from_=shown.number)
-        decision = judged.grounds.decision
-        self.bodies.append(_encode(self._decided(question, shown, grounds, decision.allow, name, seq)))
+        answer = structs.replace(
+            template.answer, decision_id=name, to=question.e164, from_=presentation.number
+        )
+        decision = verdict.grounds.decision
+        self.bodies.append(_encode(self._record(question, presentation, grounds, decision.allow, name, seq)))
         self.names.append(name)
         self.answers.append(answer)
-        self.codes.append(given.code)
+        self.codes.append(template.code)
         if decision.allow:
             self._reserve(question, decision.basis, name)
         if question.key:
-            self._given[question.key] = answer
-            self.remembered.append(Remembered(question.key, self.now, given.stored, name))
+            self._answers_by_key[question.key] = answer
+            self.remembered.append(Remembered(question.key, self.now, template.encoded, name))
 
     def _reserve(self, question: Question, basis: str, name: str) -> None:
         subject = question.subjects[0]
@@ -255,8 +262,8 @@ class Batch:
         self._attempts.setdefault(subject, []).append(attempt)
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 
-    def _decided(
-        self, question: Question, shown: Shown, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - as it is recorded
+    def _record(
+        self, question: Question, presentation: Presentation, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - as it is recorded
     ) -> Decided:  # fmt: skip
         call, month = question.call, self._month
         return Decided(
@@ -269,33 +276,33 @@ class Batch:
             allow=allow,
             client=call.client,
             interface=call.interface,
-            call_id=call_id(question, shown),
+            call_id=call_id(question, presentation),
             question=month.masked(question.key, name) if question.key else b"",
-            caller=month.pseudonym(shown.number) if shown.sealed else b"",
-            caller_sealed=month.seal(shown.number, next(self._nonces)) if shown.sealed else b"",
+            caller=month.pseudonym(presentation.number) if presentation.sealed else b"",
+            caller_sealed=month.seal(presentation.number, next(self._nonces)) if presentation.sealed else b"",
         )
 
 
 def decide_all(
-    inquiry: Inquiry,
+    query: BatchQuery,
     reading: Reading,
     first: int,
     nonces: Iterator[bytes],
-    written: Mapping[bytes, int],
-    judged: dict[tuple[object, ...], Judged],
+    log_grounds: Mapping[bytes, int],
+    verdicts: dict[tuple[object, ...], Verdict],
 ) -> Batch:
-    """Decide the calls of an inquiry on what the store holds, in their order. Arguments as of `Batch`."""
-    batch = Batch(inquiry.gatherer, inquiry.now, first, nonces, written, judged)
+    """Decide the calls of a query on what the store holds, in their order. Arguments as of `Batch`."""
+    batch = Batch(query.gatherer, query.now, first, nonces, log_grounds, verdicts)
     known, answers = iter(reading.known), iter(reading.answers)
-    for question in inquiry.questions:
+    for question in query.questions:
         earlier = next(answers) if question.key else None
         batch.add(question, tuple([next(known) for _ in question.subjects]), earlier)
     return batch
 
 
-def _told(decision: Decision, facts: Facts, most: Instant) -> _Told:
+def _make_template(decision: Decision, facts: Facts, most: Instant) -> _AnswerTemplate:
     answer = told(decision, facts, most)
-    return _Told(answer, stored(answer), answer.reasons[0].code if answer.reasons else "")
+    return _AnswerTemplate(answer, stored(answer), answer.reasons[0].code if answer.reasons else "")
 
 
 _NOTHING = Known()

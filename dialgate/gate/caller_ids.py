@@ -14,8 +14,8 @@ from dialgate.store import CallerIdProof
 _REMEMBERED = 10_000
 
 
-class Shown(Struct, frozen=True):
-    """`fact` is what the rules see and the log stores; `number` is the number in full.
+class Presentation(Struct, frozen=True):
+    """The caller ID that a call presents. `fact` is what the rules see and the log stores; `number` is the number in full.
 
     `sealed`: it is not assigned to the campaign, so it may be anybody's number, as where a dialer swaps the two. Then
     `fact` holds at most the prefix of a reserved class."""
@@ -30,10 +30,10 @@ class CallerIds:
 
     def __init__(self, laws: Iterable[Law]) -> None:
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
-        self._shown: dict[tuple[str, str, str], Shown] = {}
+        self._presentations: dict[tuple[str, str, str], Presentation] = {}
         self._sealed_facts: dict[CallerId, CallerId] = {}  # equal facts are one object, and are judged once
-        classes = (each for law in laws for section in law.caller_ids for each in section.classes)
-        self._prefixes = tuple({each.prefix for each in classes})
+        classes = (class_ for law in laws for section in law.caller_ids for class_ in section.classes)
+        self._prefixes = tuple({class_.prefix for class_ in classes})
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
@@ -44,29 +44,31 @@ class CallerIds:
         fresh = {(proof.controller, proof.caller_id): proof for proof in proofs}
         if fresh != self._proofs:
             self._proofs = fresh
-            self._shown = {}
+            self._presentations = {}
 
-    def of(self, raw: str, line: Line) -> Shown:
+    def of(self, raw: str, line: Line) -> Presentation:
         """Look up what a call presents. The campaign is part of the key: a stranger's guess is not its owner's."""
         key = (raw, line.controller.id, line.campaign.id)
-        shown = self._shown.get(key)
-        if shown is None:
-            if len(self._shown) >= _REMEMBERED:
-                self._shown.clear()
+        presentation = self._presentations.get(key)
+        if presentation is None:
+            if len(self._presentations) >= _REMEMBERED:
+                self._presentations.clear()
             caller_id = self._look_up(raw, line)
-            fact = caller_id if caller_id.assigned else self._sealed(caller_id)
-            shown = self._shown[key] = Shown(fact, caller_id.number, fact.number != caller_id.number)
-        return shown
+            fact = caller_id if caller_id.assigned else self._seal(caller_id)
+            presentation = self._presentations[key] = Presentation(
+                fact, caller_id.number, fact.number != caller_id.number
+            )
+        return presentation
 
     def _look_up(self, raw: str, line: Line) -> CallerId:
-        shown = phone.parse_caller_id(raw, line.dial_region or line.home)
-        shown = line.caller_ids.get(shown.number, shown)
-        proof = self._proofs.get((line.controller.id, shown.number))
+        caller_id = phone.parse_caller_id(raw, line.dial_region or line.home)
+        caller_id = line.caller_ids.get(caller_id.number, caller_id)
+        proof = self._proofs.get((line.controller.id, caller_id.number))
         if proof is None or not proof.answered:
-            return shown
-        return structs.replace(shown, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
+            return caller_id
+        return structs.replace(caller_id, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
 
-    def _sealed(self, caller_id: CallerId) -> CallerId:
+    def _seal(self, caller_id: CallerId) -> CallerId:
         """Leave out the number. A short code names a service and stays."""
         if caller_id.form != "number":
             return caller_id

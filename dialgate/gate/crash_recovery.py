@@ -24,7 +24,7 @@ from dialgate.store import Remembered
 _log = structlog.get_logger(__name__)
 
 
-class Settled(Struct, frozen=True):
+class RecoveryResult(Struct, frozen=True):
     """The result of a recovery. `latest`: the instant of the newest record, 0 for an empty log; `unentered`: `opt_out` outcomes
     whose called person is not known here."""
 
@@ -40,7 +40,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
     head: int,
     answer_span: Instant,
     now: Instant,
-) -> Settled:
+) -> RecoveryResult:
     """`folder`: of the log in the data folder; `head`: the newest record's sequence; `answer_span`: how long an allow holds at
     most, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`."""
     position = (await store.positions()).get(keys.log, 0)
@@ -71,12 +71,12 @@ async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
         _log.warning("the ledger lacked stops that the log proves; they were entered", stops=entered + more)
     await store.settle(keys.log, head, attempts, answers)
     for result in results:
-        held = await store.attempt(result.decision)
-        if held is not None and RESULT_RANK[result.result] >= RESULT_RANK[held[1].result]:
+        attempt = await store.attempt(result.decision)
+        if attempt is not None and RESULT_RANK[result.result] >= RESULT_RANK[attempt[1].result]:
             await store.result(result.decision, result.result, result.at)
     # The last entries may be grounds whose decisions were never recorded.
-    newest = next((found for seq in range(head, 0, -1) if (found := reader.find(seq))), None)
-    return Settled(newest.at if newest else 0, unentered)
+    newest = next((entry for seq in range(head, 0, -1) if (entry := reader.find(seq))), None)
+    return RecoveryResult(newest.at if newest else 0, unentered)
 
 
 def _attempt(record: Record, keys: Keys, month: MonthKeys) -> tuple[bytes, Attempt]:

@@ -35,7 +35,7 @@ from dialgate.core.model import (
 )
 from dialgate.crypto import redaction
 from dialgate.crypto.keys import Keys
-from dialgate.gate.caller_ids import CallerIds, Shown
+from dialgate.gate.caller_ids import CallerIds, Presentation
 from dialgate.lists import call_list
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot
@@ -63,37 +63,37 @@ class Question(Struct, frozen=True, gc=False):
     key: bytes
 
 
-class Found(Struct, frozen=True):
-    """What the mapped files say of a number: on which lists it stands, and what each registry answered."""
+class FileFacts(Struct, frozen=True):
+    """The facts about a number in the mapped files: the call lists that contain it, and each registry's answer."""
 
     listings: tuple[Listing, ...]
     registries: tuple[RegistryAnswer, ...]
 
 
 class _Files(Struct, frozen=True):
-    """The files that a campaign's calls to one country are looked up in. `found`: what they said, by the places where
-    it stood; the same places are the same object."""
+    """The files that a campaign's calls to one country are looked up in. `facts`: by the places of a number in
+    them; equal places give the same object."""
 
     places: tuple[Callable[[int], int], ...]
     listings: tuple[tuple[Listing, ...], ...]
     answers: tuple[tuple[RegistryAnswer, ...], ...]
-    found: dict[tuple[int, ...], Found] = {}
+    facts: dict[tuple[int, ...], FileFacts] = {}
 
-    def look_up(self, number: int) -> Found:
+    def look_up(self, number: int) -> FileFacts:
         places = tuple([place(number) for place in self.places])
-        found = self.found.get(places)
-        return found if found is not None else self._find(places)
+        facts = self.facts.get(places)
+        return facts if facts is not None else self._collect(places)
 
-    def _find(self, places: tuple[int, ...]) -> Found:
+    def _collect(self, places: tuple[int, ...]) -> FileFacts:
         lists = len(self.listings)
-        found = self.found[places] = Found(
+        facts = self.facts[places] = FileFacts(
             tuple(on[at] for on, at in zip(self.listings, places[:lists], strict=True) if at >= 0),
-            tuple(said[at] for said, at in zip(self.answers, places[lists:], strict=True)),
+            tuple(answers[at] for answers, at in zip(self.answers, places[lists:], strict=True)),
         )
-        return found
+        return facts
 
 
-_NOTHING_FOUND = Found((), ())
+_NO_FACTS = FileFacts((), ())
 
 
 class _Loaded(Struct, frozen=True):
@@ -156,28 +156,28 @@ class Gatherer:
         """What is to be used: what is new is opened, what was retired left out. Reads every byte of it, so it is for a
         thread, and changes nothing of it: a call that is asked meanwhile would keep what it found half arranged. A list that is
         damaged is left out: its numbers are then on no list, which is a deny."""
-        held, found, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
+        lists_in_use, lists, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
         for record in records:
             if record.retired_at:
                 continue
             key = (record.controller, record.id)
-            old = held.get(key)
-            opened = old if old is not None and old.record == record else _open_list(record, folder)
-            if isinstance(opened, str):
-                left_out[record.id] = opened
+            old = lists_in_use.get(key)
+            result = old if old is not None and old.record == record else _open_list(record, folder)
+            if isinstance(result, str):
+                left_out[record.id] = result
             else:
-                found[key] = opened
+                lists[key] = result
         for name, problem in left_out.items() - self._left_out.items():  # it is looked for every second
             _log.error("call list left out", list=name, problem=problem)
         self._left_out = left_out
-        return found
+        return lists
 
     def drop_lists(self, records: Iterable[CallList]) -> None:
         """Use no list that is retired by now, or no longer recorded; for the thread that decides. One whose file is another
         stays until that is open."""
-        standing = {(each.controller, each.id) for each in records if not each.retired_at}
-        if not standing >= self._lists.keys():
-            self.use_lists({key: each for key, each in self._lists.items() if key in standing})
+        current = {(record.controller, record.id) for record in records if not record.retired_at}
+        if not current >= self._lists.keys():
+            self.use_lists({key: record for key, record in self._lists.items() if key in current})
 
     def use_lists(self, lists: Lists) -> None:
         """From the next call on; for the thread that decides."""
@@ -190,9 +190,9 @@ class Gatherer:
         self._files = {}
         self._by_campaign = {
             name: tuple(
-                each
-                for each in self._lists.values()
-                if name in each.record.campaigns and each.record.controller == line.controller.id
+                list_
+                for list_ in self._lists.values()
+                if name in list_.record.campaigns and list_.record.controller == line.controller.id
             )
             for name, line in self.config.lines.items()
         }
@@ -210,19 +210,19 @@ class Gatherer:
         own = self.config.line_of(call.campaign, client)
         line = own or self._stranger(call, client)
         try:
-            parsed = phone.parse(call.to, line.dial_region)
+            number = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:
             return self._unreadable(call, line, str(problem))
         return Question(
             call=call,
             line=line,
-            e164=parsed.e164,
-            spoken=parsed.e164 if parsed.e164 == call.to else f"{parsed.e164} {_printable(call.to)}",
-            number=_number(parsed.kind, parsed.region),
-            zones=parsed.zones,
-            country=parsed.region if parsed.region in self.config.laws else line.home,
+            e164=number.e164,
+            spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
+            number=_number(number.kind, number.region),
+            zones=number.zones,
+            country=number.region if number.region in self.config.laws else line.home,
             call_type=_stricter(call.call_type, line.campaign.call_type),
-            subjects=self._subjects(line, parsed.e164) if own else (),
+            subjects=self._subjects(line, number.e164) if own else (),
             key=self._key(call),
         )
 
@@ -269,9 +269,9 @@ class Gatherer:
     def facts(
         self,
         question: Question,
-        shown: CallerId,
+        caller_id: CallerId,
         known: Known,
-        found: Found,
+        file_facts: FileFacts,
         at: Instant,
     ) -> Facts:
         law = self.config.laws[question.country]
@@ -283,51 +283,51 @@ class Gatherer:
             controller=line.controller,
             campaign=line.campaign,
             call_type=question.call_type,
-            caller_id=shown,
+            caller_id=caller_id,
             known=known,
             places=tuple(self._place(zone, law, at) for zone in question.zones),
-            listings=found.listings,
-            registries=found.registries,
+            listings=file_facts.listings,
+            registries=file_facts.registries,
         )
 
     def same_until(self, question: Question, at: Instant) -> Instant:
         """From then on the facts of this question are others by the calendar alone."""
         law = self.config.laws[question.country]
         places = (self._places.get((zone, law.country)) for zone in question.zones)
-        ends = [known[1] for known in (*places, self._days.get(law.country)) if known is not None]
+        ends = [day[1] for day in (*places, self._days.get(law.country)) if day is not None]
         return min(ends, default=at)
 
     def today(self, law: Law, at: Instant) -> date:
-        known = self._days.get(law.country)
-        if known is None or not known[0] <= at < known[1]:
+        span = self._days.get(law.country)
+        if span is None or not span[0] <= at < span[1]:
             place = local_time.place(law.zone, law.holidays, at)
             day = place.local(at)[0]
-            known = (place.instant(day, 0), place.instant(day + 1, 0), date.fromordinal(_EPOCH + day))
-            self._days[law.country] = known
-        return known[2]
+            span = (place.instant(day, 0), place.instant(day + 1, 0), date.fromordinal(_EPOCH + day))
+            self._days[law.country] = span
+        return span[2]
 
     def _place(self, zone: str, law: Law, at: Instant) -> Place:
         key = (zone, law.country)
-        known = self._places.get(key)
-        if known is None or not known[0] <= at < known[1]:
+        span = self._places.get(key)
+        if span is None or not span[0] <= at < span[1]:
             place = local_time.place(zone, law.holidays, at)
             day = place.local(at)[0]
-            known = self._places[key] = (place.instant(day, 0), place.instant(day + 1, 0), place)
-        return known[2]
+            span = self._places[key] = (place.instant(day, 0), place.instant(day + 1, 0), place)
+        return span[2]
 
-    def shown(self, question: Question) -> Shown:
+    def presentation(self, question: Question) -> Presentation:
         return self._caller_ids.of(question.call.from_, question.line)
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
         """Return the answers of the country's registries to the controller about a number."""
         if self._snapshot is None:
             return ()
-        asked = [self._snapshot.of(name, controller) for name in self._registries[country]]
-        return tuple(each.answers[each.place(int(e164.removeprefix("+")))] for each in asked)
+        registries = [self._snapshot.of(name, controller) for name in self._registries[country]]
+        return tuple(registry.answers[registry.place(int(e164.removeprefix("+")))] for registry in registries)
 
-    def files(self, question: Question) -> Found:
+    def files(self, question: Question) -> FileFacts:
         if not question.subjects:
-            return _NOTHING_FOUND
+            return _NO_FACTS
         key = (question.line.campaign.id, question.country)
         files = self._files.get(key)
         if files is None:
@@ -336,15 +336,15 @@ class Gatherer:
 
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())
-        asked = (
+        registries = (
             [self._snapshot.of(name, line.controller.id) for name in self._registries[country]]
             if self._snapshot
             else []
         )
         return _Files(
-            places=(*(each.numbers.tag for each in lists), *(each.place for each in asked)),
-            listings=tuple(each.listings for each in lists),
-            answers=tuple(each.answers for each in asked),
+            places=(*(list_.numbers.tag for list_ in lists), *(registry.place for registry in registries)),
+            listings=tuple(list_.listings for list_ in lists),
+            answers=tuple(registry.answers for registry in registries),
         )
 
 
@@ -353,12 +353,12 @@ def _number(kind: Kind, region: str) -> Number:
     return Number(kind=kind, region=region)
 
 
-def _stricter(asked: CallType | None, declared: CallType) -> CallType:
+def _stricter(requested: CallType | None, declared: CallType) -> CallType:
     """A call may tighten what its campaign declares, never loosen it."""
-    return asked if asked is not None and STRICTNESS[asked] > STRICTNESS[declared] else declared
+    return requested if requested is not None and STRICTNESS[requested] > STRICTNESS[declared] else declared
 
 
-def call_id(question: Question, shown: Shown) -> str:
+def call_id(question: Question, presentation: Presentation) -> str:
     """The dialer's name for the call as it may be stored: it must not give away the called number, nor an unassigned
     caller ID, which may be a called number too."""
     call = question.call
@@ -366,9 +366,13 @@ def call_id(question: Question, shown: Shown) -> str:
         text = redaction.without(call.call_id, question.e164)
     else:
         text = redaction.without_raw(call.call_id, call.to)
-    if shown.fact.assigned or shown.fact.form == "short":
+    if presentation.fact.assigned or presentation.fact.form == "short":
         return text
-    return redaction.without(text, shown.number) if shown.number else redaction.without_raw(text, call.from_)
+    return (
+        redaction.without(text, presentation.number)
+        if presentation.number
+        else redaction.without_raw(text, call.from_)
+    )
 
 
 def _printable(text: str) -> str:
@@ -380,15 +384,15 @@ def _open_list(record: CallList, folder: Path) -> _Loaded | str:
     """Or why not."""
     path = folder / record.file
     try:
-        whole = call_list.sha256_of(path) == record.sha256
+        is_intact = call_list.sha256_of(path) == record.sha256
         numbers = NumberSet.open(path)
     except (DamagedFile, OSError) as error:
         return str(error)
-    if not whole:
+    if not is_intact:
         return f"{path.name} is not the file that was loaded"
-    said = record.stated or (False,) * len(record.bases)
+    stated_flags = record.stated or (False,) * len(record.bases)
     listings = tuple(
         Listing(list=record.id, basis=basis, origin=record.origin, stated=stated)
-        for basis, stated in zip(record.bases, said, strict=True)
+        for basis, stated in zip(record.bases, stated_flags, strict=True)
     )
     return _Loaded(record, numbers, listings)

@@ -12,7 +12,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from msgspec import structs
@@ -27,12 +27,12 @@ from dialgate.core.ledger_events import merge
 from dialgate.core.model import HOUR, Call, Instant, Known, RegistryAnswer
 from dialgate.core.responses import Answer, Simulation, simulated, unavailable
 from dialgate.crypto.keys import Keys, nonces
-from dialgate.crypto.permit import permitted
+from dialgate.crypto.permit import add_permit
 from dialgate.crypto.permit_key import PermitKey
 from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
-from dialgate.gate.admission_queue import AdmissionQueue, Asked, Awaited, reply
-from dialgate.gate.batch import Batch, Inquiry, Judged, decide_all
+from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, CallRequest, reply
+from dialgate.gate.batch import Batch, BatchQuery, Verdict, decide_all
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
 from dialgate.gate.recorder import LogRecorder
@@ -45,7 +45,7 @@ from dialgate.runtime.clock import Clock
 from dialgate.store import Attempts, Reading, StoreUnavailable
 
 _COMMIT_TRIES = 4
-_RECENT, _SHOWN = 32, 16  # batches, and calls of each
+_MAX_BATCHES, _MAX_CALLS = 32, 16  # recent ones for the console; calls of each batch
 _log = structlog.get_logger(__name__)
 
 
@@ -69,13 +69,15 @@ class Gate:
         self._upkeep, self._stops = upkeep, stops
         self._steady = clock.steady
         self._nonces = nonces()
-        self._judged: dict[tuple[object, ...], Judged] = {}
+        self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._overlap = Overlap()
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
-        self._gatherer = upkeep.gatherer = Gatherer(config, keys)
+        self._use_gatherer(Gatherer(config, keys))
         self.traces: Traces | None = None
         # Recent batches for the console, which takes them out.
-        self.recent: deque[tuple[Instant, list[Asked], list[Answer], list[str]]] = deque(maxlen=_RECENT)
+        self.recent: deque[tuple[Instant, list[CallRequest], list[Answer], list[str]]] = deque(
+            maxlen=_MAX_BATCHES
+        )
         self._loop = asyncio.get_running_loop()
         crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
         self._queue = AdmissionQueue(config.settings.batch_calls, crowded=crowded)
@@ -90,16 +92,16 @@ class Gate:
         self.ask(call, client, answer)
         return answer
 
-    def ask(self, call: Call, client: Client, answer: Awaited) -> None:
-        """The same for who does without a future."""
-        self._queue.add(Asked(call, client, self._steady(), answer))
+    def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
+        """Decide a call and set the result of `answer`, which need not be a future."""
+        self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
 
-    def permitted(self, answer: Answer) -> Answer:
-        """An answer of `check`, with a permit."""
+    def with_permit(self, answer: Answer) -> Answer:
+        """Return an answer of `check` with a permit."""
         seconds = self.config.settings.permit_seconds
-        return permitted(answer, self._permit_key.sign, seconds, self._clock.at_least())
+        return add_permit(answer, self._permit_key.sign, seconds, self._clock.at_least())
 
     # ---- the path of a call ------------------------------------------------------------------------------------------
 
@@ -118,35 +120,35 @@ class Gate:
 
     async def _run_batch(self) -> None:
         """Answer the calls that wait now, those that arrive in the same turn of the event loop included."""
-        calls: list[Asked] = []
+        requests: list[CallRequest] = []
         try:
-            calls = await self._queue.take()
-            begun = self._steady()
-            answers = await self._answers(calls)
-            reply(zip(calls, answers, strict=True), self.metrics.calls.took, self._steady())
+            requests = await self._queue.take()
+            start = self._steady()
+            answers = await self._answers(requests)
+            reply(zip(requests, answers, strict=True), self.metrics.calls.took, self._steady())
             if self.traces is not None:
-                asked = [(each.call, each.arrived) for each in calls]
-                span = observation.Span(begun, self._steady(), time.time_ns())
-                campaigns = [self._campaign(each) for each in calls]
-                observation.trace(self.traces, campaigns, asked, answers, span)
+                calls = [(request.call, request.arrived) for request in requests]
+                span = observation.Span(start, self._steady(), time.time_ns())
+                campaigns = [self._campaign(request) for request in requests]
+                observation.trace(self.traces, campaigns, calls, answers, span)
         finally:
-            self._queue.answered(calls)
+            self._queue.mark_answered(requests)
             self._end_preparing()
 
-    async def _answers(self, calls: list[Asked]) -> Sequence[Answer]:
+    async def _answers(self, requests: list[CallRequest]) -> Sequence[Answer]:
         """Return one response for each call: a denial where the gate could not do its work. Raises nothing."""
         try:
-            return await self._decide_batch(calls)
+            return await self._decide_batch(requests)
         except Unavailable as fault:
             component, problem = fault.component, str(fault)
         except Exception:  # noqa: BLE001 - whatever broke, the call is refused and the gate lives
             _log.exception("a batch failed")
             component, problem = "gate", "an error in the gate; its log has the details"
         self._upkeep.failed(component, problem)
-        self.metrics.faults.labels(component).inc(len(calls))
-        return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(calls)
+        self.metrics.faults.labels(component).inc(len(requests))
+        return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(requests)
 
-    async def _decide_batch(self, calls: list[Asked]) -> Sequence[Answer]:
+    async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
         """Read, decide, commit, record: the path of every call. Raises `Unavailable`; then nothing was allowed.
 
         One batch at a time reads, and one at a time commits; a batch may read while the one before it commits, for a round
@@ -154,13 +156,13 @@ class Gate:
         self._stops.refuse_if_unentered()
         self._upkeep.refuse_if_late()
         mark = self._overlap.mark(self._recorder.log.next_seq)
-        inquiry = self._inquiry(calls)
-        reading = await self._read(inquiry)
+        query = self._query(requests)
+        reading = await self._read(query)
         async with self._recorder.turn:
-            if not self._overlap.may_use(mark, inquiry, self._recorder.log.next_seq):
-                inquiry = self._inquiry(calls)
-                reading = await self._read(inquiry)
-            batch = await self._commit(inquiry, reading)
+            if not self._overlap.may_use(mark, query, self._recorder.log.next_seq):
+                query = self._query(requests)
+                reading = await self._read(query)
+            batch = await self._commit(query, reading)
             if batch.bodies:
                 await self._record(batch)
             self._overlap.complete(batch)
@@ -172,15 +174,15 @@ class Gate:
             batch.remembered and self._preparing is None
         ):  # otherwise the next commit reports that it is on the disk
             self._upkeep.start_noting()
-        self._count(calls, batch)
-        return batch.outside()
+        self._count(requests, batch)
+        return batch.public_answers()
 
-    async def _commit(self, inquiry: Inquiry, reading: Reading) -> Batch:
+    async def _commit(self, query: BatchQuery, reading: Reading) -> Batch:
         """Decide, and commit if nothing changed since `reading`; otherwise read and try again. Raises `StoreUnavailable`."""
-        known_grounds = self._recorder.grounds(inquiry.now)
+        log_grounds = self._recorder.grounds(query.now)
         first = self._recorder.log.next_seq  # it stays: whoever holds the log's turn is its only writer
         for tries_left in reversed(range(_COMMIT_TRIES)):
-            batch = decide_all(inquiry, reading, first, self._nonces, known_grounds, self._judged)
+            batch = decide_all(query, reading, first, self._nonces, log_grounds, self._verdicts)
             if not (batch.reservations or batch.remembered):
                 return batch
             self._overlap.begin(batch)
@@ -191,16 +193,18 @@ class Gate:
             self._overlap.forget()
             self.metrics.stale.inc()
             if tries_left:
-                reading = await self._read(inquiry)
+                reading = await self._read(query)
         raise StoreUnavailable("too many concurrent updates for this number")
 
-    def _inquiry(self, calls: list[Asked]) -> Inquiry:
+    def _query(self, requests: list[CallRequest]) -> BatchQuery:
         gatherer, now = self._gatherer, self._clock()
         since = now - self.config.settings.remember_hours * HOUR
-        return Inquiry(gatherer, now, since, [gatherer.read(each.call, each.client) for each in calls])
+        return BatchQuery(
+            gatherer, now, since, [gatherer.read(request.call, request.client) for request in requests]
+        )
 
-    async def _read(self, inquiry: Inquiry) -> Reading:
-        return await self._store.read(inquiry.subjects, inquiry.keys, inquiry.since)
+    async def _read(self, query: BatchQuery) -> Reading:
+        return await self._store.read(query.subjects, query.keys, query.since)
 
     async def _record(self, batch: Batch) -> None:
         """Append a batch to the log. Raises `LogUnavailable`: then no record of it is in the log."""
@@ -211,15 +215,17 @@ class Gate:
             await self._store.release(batch.names, batch.before)
             raise
 
-    def _count(self, calls: list[Asked], batch: Batch) -> None:
-        observation.count(self.metrics, [asked.call for asked in calls], batch)
+    def _count(self, requests: list[CallRequest], batch: Batch) -> None:
+        observation.count(self.metrics, [request.call for request in requests], batch)
         # A part only: what is kept is freed late, when it has left the processor's caches.
-        self.recent.append((batch.now, calls[-_SHOWN:], batch.answers[-_SHOWN:], batch.codes[-_SHOWN:]))
+        self.recent.append(
+            (batch.now, requests[-_MAX_CALLS:], batch.answers[-_MAX_CALLS:], batch.codes[-_MAX_CALLS:])
+        )
 
-    def _campaign(self, asked: Asked) -> str:
+    def _campaign(self, request: CallRequest) -> str:
         """`other` where it is not the client's: what a stranger asks is not its owner's to see, and may be made up."""
-        campaign = asked.call.campaign
-        return campaign if self.config.line_of(campaign, asked.client) else "other"
+        campaign = request.call.campaign
+        return campaign if self.config.line_of(campaign, request.client) else "other"
 
     # ---- simulation --------------------------------------------------------------------------------------------------
 
@@ -227,21 +233,23 @@ class Gate:
         """Raises `StoreUnavailable`, `ClockSteppedBack`. The attempts and the ledger are those of now, whatever `at`."""
         question = self._gatherer.read(call, client)
         known = (await self._store.read(question.subjects)).known
-        shown = self._gatherer.shown(question)
+        presentation = self._gatherer.presentation(question)
         facts = self._gatherer.facts(
             question,
-            shown.fact,
+            presentation.fact,
             merge(*known) if known else Known(),
             self._gatherer.files(question),
             self._clock() if at is None else at,
         )
         decision = decide(facts, self.config.laws[question.country])
         seconds = self.config.settings.answer_seconds
-        made = simulated(decision, facts, question.e164, shown.number, seconds)
+        simulation = simulated(decision, facts, question.e164, presentation.number, seconds)
         if not self.config.shared:
-            return made
+            return simulation
         worded = self._entry_ids.worded
-        return structs.replace(made, reasons=worded(made.reasons), outcomes=worded(made.outcomes))
+        return structs.replace(
+            simulation, reasons=worded(simulation.reasons), outcomes=worded(simulation.outcomes)
+        )
 
     # ---- the state of the gate ---------------------------------------------------------------------------------------
 
@@ -261,25 +269,31 @@ class Gate:
         """Return whose registry answers are in use, and of when."""
         return self.snapshot.parts() if self.snapshot else ()
 
-    @property
-    def registry_answers(self) -> Callable[[str, str, str], tuple[RegistryAnswer, ...]]:
-        """Return a registry's answers about a number, by country, controller and number."""
-        return self._gatherer.registry_answers
+    def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
+        """Return the answers of the country's registries to the controller about a number."""
+        return self._gatherer.registry_answers(country, controller, e164)
+
+    def _use_gatherer(self, gatherer: Gatherer) -> None:
+        """Gather facts with `gatherer` from the next batch on, and let upkeep load lists and proofs into it."""
+        self._gatherer = self._upkeep.gatherer = gatherer
 
     def reload(self, config: Config) -> None:
         """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot
         be changed while the gate runs, `OSError` where it cannot be kept."""
         old, new = fixed_at_start(self.config), fixed_at_start(config)
-        moved = [key for key in new if new[key] != old[key]]
-        if moved:
+        changes = [key for key in new if new[key] != old[key]]
+        if changes:
             raise ConfigError(
-                [f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it" for key in moved]
+                [
+                    f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it"
+                    for key in changes
+                ]
             )
         content_store.keep(config.data / "kept", config)
         self.config = config
-        self._judged.clear()  # decisions under the old configuration
+        self._verdicts.clear()  # decisions under the old configuration
         self._queue.most = config.settings.batch_calls
-        self._gatherer = self._upkeep.gatherer = self._gatherer.configured(config)
+        self._use_gatherer(self._gatherer.configured(config))
         self._upkeep.works("config")
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 

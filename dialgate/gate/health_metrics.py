@@ -17,14 +17,14 @@ REPORTED = tuple(result for result in RESULT_RANK if result != "pending")
 class Vitals:
     def __init__(self, folder: Path, metrics: Metrics) -> None:
         self._folder, self._metrics = folder, metrics
-        self._shown: tuple[object, ...] = ()
+        self._labels: tuple[object, ...] = ()
 
     def observe(self, gatherer: Gatherer, now: Instant) -> None:
         """What has gone from the configuration goes from the metrics, too."""
         self._disk()
-        shown = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
-        if shown != self._shown:
-            self._shown = shown
+        labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
+        if labels != self._labels:
+            self._labels = labels
             self._configured(gatherer, now)
 
     def _disk(self) -> None:
@@ -58,16 +58,16 @@ def _days(gatherer: Gatherer, now: Instant) -> dict[str, date]:
 
 
 def _open(campaign: Campaign, today: date) -> bool:
-    begun = campaign.starts is None or campaign.starts <= today
-    return begun and not campaign.paused and (campaign.ends is None or today <= campaign.ends)
+    has_begun = campaign.starts is None or campaign.starts <= today
+    return has_begun and not campaign.paused and (campaign.ends is None or today <= campaign.ends)
 
 
 def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tuple[str, str], Instant]]:
     """Of every number that must be called back: not of a reserved class, nor a short code. 0 where nothing proves it."""
     for line in gatherer.config.lines.values():
         law = gatherer.config.laws[line.home]
-        for number, shown in line.caller_ids.items():
-            term = _proof_term(law, number, days[line.home]) if shown.form == "number" else 0
+        for number, caller_id in line.caller_ids.items():
+            term = _proof_term(law, number, days[line.home]) if caller_id.form == "number" else 0
             if term:
                 proof = gatherer.proofs.get((line.controller.id, number))
                 yield (line.controller.id, number), proof.at + term if proof and proof.answered else 0
@@ -79,6 +79,6 @@ def _proof_term(law: Law, number: str, today: date) -> Instant:
         section.proof_days * DAY
         for section in law.caller_ids
         if section.starts <= today and (section.ends is None or today <= section.ends)
-        if not any(number.startswith(each.prefix) for each in section.classes)
+        if not any(number.startswith(class_.prefix) for class_ in section.classes)
     ]
     return min(terms, default=0)

@@ -17,40 +17,40 @@ _UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up nu
 _RULE_ERROR = "gate.rule_error"
 _NOTED = _UNLISTED | {_RULE_ERROR}
 NAME: Final = "dialgate.observed"  # stable: operators set its level
-_log, _said = structlog.get_logger(NAME), logging.getLogger(NAME)
+_log, _logger = structlog.get_logger(NAME), logging.getLogger(NAME)
 
 
 class Span(Struct, frozen=True):
     """Of a batch: its begin and end on the monotonic clock, in seconds, and its end in nanoseconds since 1970."""
 
-    begun: float
-    ended: float
-    ended_at: int
+    start: float
+    end: float
+    end_at: int
 
     def at(self, moment: float) -> int:
-        return self.ended_at - int((self.ended - moment) * 1e9)
+        return self.end_at - int((self.end - moment) * 1e9)
 
 
-def count(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
+def count(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
     metrics.batch.observe(len(calls))
     labels = [
         (answer.decision, code, campaign, call.interface)
         for call, campaign, answer, code in zip(
-            calls, decided.campaigns, decided.answers, decided.codes, strict=True
+            calls, batch.campaigns, batch.answers, batch.codes, strict=True
         )
         if code != REPEATED
     ]
-    metrics.calls.decided(labels, decided.names)
+    metrics.calls.decided(labels, batch.names)
     if len(labels) < len(calls):
         metrics.repeats.inc(len(calls) - len(labels))
-    if not _NOTED.isdisjoint(decided.codes):
-        _note(metrics, calls, decided)
-    if _said.isEnabledFor(logging.DEBUG):
-        _say(labels, decided.names)
+    if not _NOTED.isdisjoint(batch.codes):
+        _note(metrics, calls, batch)
+    if _logger.isEnabledFor(logging.DEBUG):
+        _say(labels, batch.names)
 
 
-def _note(metrics: Metrics, calls: Sequence[Call], decided: Batch) -> None:
-    for call, answer, code in zip(calls, decided.answers, decided.codes, strict=True):
+def _note(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
+    for call, answer, code in zip(calls, batch.answers, batch.codes, strict=True):
         if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
             metrics.neighbours.unlisted(call.client, answer.to)
         elif code == _RULE_ERROR:
@@ -72,12 +72,12 @@ def _say(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[str]) -> Non
 def trace(
     traces: Traces,
     campaigns: Sequence[str],
-    asked: Sequence[tuple[Call, float]],
+    calls: Sequence[tuple[Call, float]],
     answers: Sequence[Answer],
     span: Span,
 ) -> None:
-    """`asked`: each call, and when it arrived on the monotonic clock."""
-    calls = (
+    """`calls`: each call, and when it arrived on the monotonic clock."""
+    traced_calls = (
         TracedCall(
             span.at(arrived),
             call.interface,
@@ -86,6 +86,6 @@ def trace(
             answer.reasons[0].code if answer.reasons else "",
             answer.decision_id,
         )
-        for (call, arrived), campaign, answer in zip(asked, campaigns, answers, strict=True)
+        for (call, arrived), campaign, answer in zip(calls, campaigns, answers, strict=True)
     )
-    traces.batch(span.at(span.begun), span.ended_at, len(asked), calls)
+    traces.batch(span.at(span.start), span.end_at, len(calls), traced_calls)

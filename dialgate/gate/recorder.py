@@ -24,21 +24,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Sync(NamedTuple):
-    """`begun` is on the monotonic clock, in seconds."""
+    """A sync under way. `start` is on the monotonic clock, in seconds."""
 
     written: Written
-    begun: float
-    waiting: list[asyncio.Future[None]]
+    start: float
+    futures: list[asyncio.Future[None]]
 
 
-def _tell(waiting: list[asyncio.Future[None]], fault: LogUnavailable | None = None) -> None:
-    for synced in waiting:
-        if synced.done():  # whoever waited waits no more
+def _resolve(futures: list[asyncio.Future[None]], fault: LogUnavailable | None = None) -> None:
+    for future in futures:
+        if future.done():  # cancelled by its caller
             continue
         if fault is None:
-            synced.set_result(None)
+            future.set_result(None)
         else:
-            synced.set_exception(fault)
+            future.set_exception(fault)
 
 
 class LogRecorder:
@@ -62,10 +62,10 @@ class LogRecorder:
         self._steady = steady
         self._loop = asyncio.get_running_loop()
         self._syncing = syncing()
-        self._loop.add_reader(self._syncing.fileno(), self._synced)
+        self._loop.add_reader(self._syncing.fileno(), self._on_synced)
         self._tickets = count()
-        self._begun = 0.0
-        self._awaited: dict[int, _Sync] = {}
+        self._write_start = 0.0
+        self._syncs: dict[int, _Sync] = {}
         self._later: list[asyncio.Future[None]] = []
         self._threads = ThreadPool("recorder", 2)  # a stop looks its call up in the log
 
@@ -85,50 +85,50 @@ class LogRecorder:
         self._grounds |= grounds
 
     def _write(self, bodies: Sequence[bytes]) -> None:
-        self._begun = self._steady()  # a disk that stalls holds up the write, not the sync that follows
+        self._write_start = self._steady()  # a disk that stalls holds up the write, not the sync that follows
         self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:
         """Done when everything written so far is on the disk; else it raises `LogUnavailable`."""
-        synced: asyncio.Future[None] = self._loop.create_future()
-        if len(self._awaited) < _AT_ONCE:
-            self._begin_sync([synced])
+        future: asyncio.Future[None] = self._loop.create_future()
+        if len(self._syncs) < _AT_ONCE:
+            self._begin_sync([future])
         else:
-            self._later.append(synced)
-        return synced
+            self._later.append(future)
+        return future
 
-    def _begin_sync(self, waiting: list[asyncio.Future[None]]) -> None:
+    def _begin_sync(self, futures: list[asyncio.Future[None]]) -> None:
         ticket = next(self._tickets)
         try:
             written = self.log.begin_sync(self._syncing, ticket)
         except LogUnavailable as fault:
-            _tell(waiting, fault)
+            _resolve(futures, fault)
         else:
             # Where nothing was written since the last, it is this alone that is timed.
-            self._awaited[ticket] = _Sync(written, self._begun or self._steady(), waiting)
-            self._begun = 0.0
+            self._syncs[ticket] = _Sync(written, self._write_start or self._steady(), futures)
+            self._write_start = 0.0
 
-    def _synced(self) -> None:
+    def _on_synced(self) -> None:
         for ticket, error in self._syncing.done():
-            sync = self._awaited.pop(ticket)
+            sync = self._syncs.pop(ticket)
             try:
                 self.log.end_sync(sync.written, error)
             except LogUnavailable as fault:
-                _tell(sync.waiting, fault)
+                _resolve(sync.futures, fault)
             else:
-                self._metrics.sync.observe(self._steady() - sync.begun)
-                _tell(sync.waiting)
-        if self._later and len(self._awaited) < _AT_ONCE:
-            waiting, self._later = self._later, []
-            self._begin_sync(waiting)
+                self._metrics.sync.observe(self._steady() - sync.start)
+                _resolve(sync.futures)
+        if self._later and len(self._syncs) < _AT_ONCE:
+            futures, self._later = self._later, []
+            self._begin_sync(futures)
 
     def _drain(self) -> None:
         """Block until every sync is done. Nothing is requested meanwhile, so this ends after as many as are under way."""
-        done = select.poll()  # not `select`, which takes no descriptor above 1,023
-        done.register(self._syncing.fileno(), select.POLLIN)
-        while self._awaited:
-            done.poll()
-            self._synced()
+        poll = select.poll()  # not `select`, which takes no descriptor above 1,023
+        poll.register(self._syncing.fileno(), select.POLLIN)
+        while self._syncs:
+            poll.poll()
+            self._on_synced()
 
     async def result(self, decision: str, result: Result, client: str) -> None:
         async with self.turn:
@@ -149,11 +149,11 @@ class LogRecorder:
         return await self._threads.run(self._about, decision)
 
     def _about(self, decision: str) -> tuple[str, str] | None:
-        found = Chains(self._data).find(decision)
-        if found is None:
+        entry = Chains(self._data).find(decision)
+        if entry is None:
             return None
-        number = self._keys.month(found.record.at).unseal(found.record.sealed).split(" ", 1)[0]
-        return found.record.facts.controller.id, number
+        number = self._keys.month(entry.record.at).unseal(entry.record.sealed).split(" ", 1)[0]
+        return entry.record.facts.controller.id, number
 
     def close(self) -> None:
         self._drain()  # of a sync that failed the log must know before it is closed as whole

@@ -54,11 +54,11 @@ class KnownStops:
         ):  # most records: spare the decryption
             return
         number, proof = dialled(record, month), _proof(record.id)
-        for each in known.revocations:
-            owner = "*" if each.scope == "everyone" else controller
-            revoked = Revoked(at=each.at, scope=each.scope, campaign=each.campaign)
-            stop = _stop(self._keys, owner, number, revoked, channel=each.channel, proof=proof)
-            self._found[stop.subject, revoked] = None if each.lifted else stop
+        for revocation in known.revocations:
+            owner = "*" if revocation.scope == "everyone" else controller
+            revoked = Revoked(at=revocation.at, scope=revocation.scope, campaign=revocation.campaign)
+            stop = _stop(self._keys, owner, number, revoked, channel=revocation.channel, proof=proof)
+            self._found[stop.subject, revoked] = None if revocation.lifted else stop
         for consent in known.consents:
             if consent.withdrawn_at:
                 withdrawn = ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
@@ -91,11 +91,11 @@ async def enter_opt_outs(
     for outcome in outcomes:
         if outcome.result not in {"opt_out", "wrong_number"}:
             continue
-        found = chains.find(outcome.decision)
+        decision = chains.find(outcome.decision)
         try:
-            if found:
-                number = dialled(found.record, keys.month(found.record.at))
-                stop: Stop | None = opt_out(keys, outcome, found.record.facts.controller.id, number)
+            if decision:
+                number = dialled(decision.record, keys.month(decision.record.at))
+                stop: Stop | None = opt_out(keys, outcome, decision.record.facts.controller.id, number)
             else:
                 stop = await _by_attempt(data, store, outcome)
         except KeyRetired:
@@ -123,10 +123,10 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
     """By the hash under which the store counts the call, as for a stop whose gate has gone."""
-    held = await store.attempt(outcome.decision)
-    if held is None:
+    row = await store.attempt(outcome.decision)
+    if row is None:
         return None
-    subject, attempt = held
+    subject, attempt = row
     owners = content_store.owners(data / "kept", attempt.campaign)
     proof = _proof(outcome.decision)
     entered = any(entry.proof == proof for entry in await store.history(subject))
@@ -184,6 +184,8 @@ def _holds(history: list[Entry], event: StopEvent, proof: str) -> bool:
             for entry in history
         )
     if isinstance(event, ConsentWithdrawn):
-        return any(each.id == event.id and each.withdrawn_at >= event.at for each in fold(history).consents)
+        return any(
+            consent.id == event.id and consent.withdrawn_at >= event.at for consent in fold(history).consents
+        )
     entered = any(isinstance(entry.event, Revoked) and entry.proof == proof for entry in history)
     return entered or binds(fold(history), event.scope, event.campaign)

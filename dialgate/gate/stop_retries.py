@@ -31,10 +31,10 @@ class StopRetries:
         data: Path,
         keys: Keys,
         store: stop_recovery.RecoveryStore,
-        called: Callable[[str], Awaitable[tuple[str, str] | None]],
+        find_call: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
-        """`called`: the controller and number of a decision, from the other gates on the store."""
-        self._data, self._keys, self._store, self._called = data, keys, store, called
+        """`find_call`: the controller and number of a decision, from the other gates on the store."""
+        self._data, self._keys, self._store, self._find_call = data, keys, store, find_call
         self._unentered: list[OutcomeRecord] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -70,16 +70,16 @@ class StopRetries:
                     self._unentered.remove(outcome)
 
     async def _enter(self, outcome: OutcomeRecord, now: Instant) -> bool:
-        _, left = await stop_recovery.enter_opt_outs(self._data, self._store, self._keys, [outcome], now)
-        if left:
-            found = await self._called(outcome.decision)
-            if found is None:
+        _, unentered = await stop_recovery.enter_opt_outs(self._data, self._store, self._keys, [outcome], now)
+        if unentered:
+            call = await self._find_call(outcome.decision)
+            if call is None:
                 return False
-            stop = stop_recovery.opt_out(self._keys, outcome, *found)
+            stop = stop_recovery.opt_out(self._keys, outcome, *call)
             await stop_recovery.enter(self._store, self._keys, [stop], now)
         return True
 
-    async def ended(self) -> None:
+    async def wait(self) -> None:
         """Return when the round that is running has ended."""
         if self._task is not None:
             await self._task

@@ -284,12 +284,12 @@ class Upkeep:
 
     async def _open_lists(self) -> None:
         """A list may be large, so its retirement does not wait for another list to be opened."""
-        opened = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
+        lists = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
         gatherer = self.gatherer  # a reload may have replaced it meanwhile
-        gatherer.use_lists(opened)
+        gatherer.use_lists(lists)
         gatherer.drop_lists(self._records)  # as they were read meanwhile
-        used = {each.record.file for each in opened.values()}
-        self.lacking = frozenset(each.file for each in self._records if not each.retired_at) - used
+        used = {loaded.record.file for loaded in lists.values()}
+        self.lacking = frozenset(record.file for record in self._records if not record.retired_at) - used
 
     # ---- the snapshot ------------------------------------------------------------------------------------------------
 
@@ -309,12 +309,12 @@ class Upkeep:
         """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
         try:
             key = self.gatherer.config.settings.snapshot_key
-            opened = await self._threads.run(_verified, folder, key)
+            snapshot = await self._threads.run(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
-        self.gatherer.snapshot = opened  # of now: a reload may have replaced the one that was there before
-        _log.info("snapshot in use", version=opened.version)
+        self.gatherer.snapshot = snapshot  # of now: a reload may have replaced the one that was there before
+        _log.info("snapshot in use", version=snapshot.version)
 
     def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:
         rules = {rule.id: rule for law in gatherer.config.laws.values() for rule in law.registries}
@@ -336,10 +336,10 @@ class Upkeep:
 
 def stamper_of(config: Config, chain: Path) -> Stamper | None:
     """Return what time-stamps checkpoints, or None where no authority is set. Raises `ConfigError`."""
-    asked, roots = config.settings, config.folder / config.settings.timestamp_roots
-    interval = int(asked.timestamp_seconds * SECOND)
+    settings, roots = config.settings, config.folder / config.settings.timestamp_roots
+    interval = int(settings.timestamp_seconds * SECOND)
     try:
-        url = url_secrets.read_url(asked.timestamp_url, asked.timestamp_url_file, config.folder)
+        url = url_secrets.read_url(settings.timestamp_url, settings.timestamp_url_file, config.folder)
         return Stamper(chain, url, roots, interval) if url else None
     except (OSError, ValueError) as error:
         problem = (
@@ -350,17 +350,17 @@ def stamper_of(config: Config, chain: Path) -> Stamper | None:
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:
     """`minutes`: for how long a copy may not have been compared with what is published elsewhere; 0: for ever."""
-    seen = pulled_at(folder) if minutes else None
-    if seen is None or now - seen <= minutes * MINUTE:
+    compared_at = pulled_at(folder) if minutes else None
+    if compared_at is None or now - compared_at <= minutes * MINUTE:
         return ""
     return "this node's registry answers were not compared with the published ones for too long; see `registry-sync pull`"
 
 
 def _verified(folder: Path, key: str) -> Snapshot:
-    opened = Snapshot.open(folder, key)
+    snapshot = Snapshot.open(folder, key)
     try:
-        opened.verify()
+        snapshot.verify()
     except DamagedFile:
-        opened.close()
+        snapshot.close()
         raise
-    return opened
+    return snapshot

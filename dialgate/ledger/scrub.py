@@ -139,7 +139,7 @@ class Judge:
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            shown = self._gatherer.shown(question)
+            shown = self._gatherer.presentation(question)
             facts = self._gatherer.facts(question, shown.fact, _NOTHING, found, self.at)
             verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
             judged = self._judged[key] = _Judged(verdict, facts, (question.number, found))

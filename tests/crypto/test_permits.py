@@ -19,7 +19,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import KeysUnusable
-from dialgate.crypto.permit import Permit, PermitRefused, permitted, read, token
+from dialgate.crypto.permit import Permit, PermitRefused, add_permit, read, token
 from dialgate.crypto.permit_key import PermitKey
 from dialgate.interfaces.webhooks import deliveries
 from tests.support import kamailio_world, world
@@ -37,7 +37,7 @@ def key(tmp_path: Path) -> PermitKey:
 
 
 def test_a_permit_says_what_was_allowed_and_is_read_while_it_lasts(key: PermitKey) -> None:
-    told = permitted(ANSWER, key.sign, 10, NOW).permit
+    told = add_permit(ANSWER, key.sign, 10, NOW).permit
     wanted = Permit(decision="a-1", to=CLEAR, from_=CALLER, issued=NOW // SECOND, expires=NOW // SECOND + 10)
     assert read(told, key.is_signed, NOW) == read(told, key.is_signed, NOW + 9_999) == wanted
     for at in (NOW - SECOND, NOW + 10 * SECOND):
@@ -47,15 +47,15 @@ def test_a_permit_says_what_was_allowed_and_is_read_while_it_lasts(key: PermitKe
 
 def test_a_permit_never_outlives_the_allow(key: PermitKey) -> None:
     brief = replace(ANSWER, valid_until=rfc3339(NOW + 3 * SECOND))
-    assert read(permitted(brief, key.sign, 10, NOW).permit, key.is_signed, NOW).expires == NOW // SECOND + 3
+    assert read(add_permit(brief, key.sign, 10, NOW).permit, key.is_signed, NOW).expires == NOW // SECOND + 3
     over = replace(ANSWER, valid_until=rfc3339(NOW))
     denied = replace(ANSWER, decision="deny", valid_until="")
     for answer in (over, denied, replace(ANSWER, decision_id="")):
-        assert permitted(answer, key.sign, 10, NOW) == answer
+        assert add_permit(answer, key.sign, 10, NOW) == answer
 
 
 def test_a_permit_of_which_a_byte_was_changed_is_none(key: PermitKey, tmp_path: Path) -> None:
-    whole = permitted(ANSWER, key.sign, 10, NOW).permit
+    whole = add_permit(ANSWER, key.sign, 10, NOW).permit
     (tmp_path / "other").mkdir()
     other = PermitKey.open(tmp_path / "other" / "permit.json", NOW)
     with pytest.raises(PermitRefused, match="not signed"):

@@ -380,7 +380,7 @@ async def test_a_segment_that_fills_up_after_a_failed_sync_loses_nothing(
     recorder._loop.remove_reader(recorder._syncing.fileno())
     recorder._syncing.close()
     recorder._syncing = under_way = way()
-    recorder._loop.add_reader(under_way.fileno(), recorder._synced)
+    recorder._loop.add_reader(under_way.fileno(), recorder._on_synced)
     with closing(recorder):
         with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
             while filling.write(bytes(1 << 12)):

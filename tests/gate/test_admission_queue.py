@@ -8,7 +8,7 @@ import pytest
 from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
-from dialgate.gate.admission_queue import AdmissionQueue, Asked, reply
+from dialgate.gate.admission_queue import AdmissionQueue, CallRequest, reply
 
 CALL = Call(to="+390612345678", from_="+390684400000", campaign="c", client="dialer", interface="http")
 
@@ -33,7 +33,7 @@ async def test_one_that_cannot_be_told_is_no_loss_of_the_others() -> None:
     lines = [Line(kind) for kind in ("", "broken", "", "gone", "broken", "")]
     answers = [Answer(decision="deny", decision_id=f"log-{number}") for number in range(len(lines))]
     client = Client(name="dialer", key_sha256="", controllers=(), scopes=())
-    asked = [Asked(CALL, client, 0.0, line) for line in lines]
+    asked = [CallRequest(CALL, client, 0.0, line) for line in lines]
     timed: list[str] = []
     faults: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, said: faults.append(str(said["exception"])))
@@ -72,7 +72,7 @@ def queued(arriving: str) -> AdmissionQueue:
     queue = AdmissionQueue(8, crowded=True)
     for place, name in enumerate(arriving):
         client = Client(name=name, key_sha256="", controllers=(), scopes=())
-        queue.add(Asked(CALL, client, float(place), Line()))
+        queue.add(CallRequest(CALL, client, float(place), Line()))
     return queue
 
 
@@ -82,7 +82,7 @@ async def test_clients_take_turns(name: str) -> None:
     queue, batches = queued(arriving), []
     while queue.ready:
         batch = await queue.take()
-        queue.answered(batch)
+        queue.mark_answered(batch)
         batches.append(batch)
     assert ["".join(asked.client.name for asked in batch) for batch in batches] == wanted
     taken = sorted((asked for batch in batches for asked in batch), key=lambda asked: asked.client.name)
@@ -94,6 +94,6 @@ async def test_clients_take_turns(name: str) -> None:
 async def test_calls_that_were_given_up_are_left_out() -> None:
     queue = queued("ab")
     client = Client(name="a", key_sha256="", controllers=(), scopes=())
-    queue.add(Asked(CALL, client, 9.0, Line("gone")))
+    queue.add(CallRequest(CALL, client, 9.0, Line("gone")))
     assert [asked.client.name for asked in await queue.take()] == ["a", "b"]
     assert (await queue.take(), queue.ready) == ([], False)

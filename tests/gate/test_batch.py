@@ -24,7 +24,7 @@ from dialgate.core.model import (
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import nonces
 from dialgate.decision_log.records import Reader, decode, joined
-from dialgate.gate.batch import REMEMBERED, Batch, Judged
+from dialgate.gate.batch import REMEMBERED, Batch, Verdict
 from dialgate.gate.facts import Gatherer, Question
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, LISTED, NOW
@@ -74,13 +74,16 @@ async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Pa
     async with world.running(tmp_path) as running:
         await world.load_list(running)
         gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
-        judged: dict[tuple[object, ...], Judged] = {}
+        judged: dict[tuple[object, ...], Verdict] = {}
         for seed in range(12):
             now = NOW + seed * 53 * MINUTE  # from 10 in the morning until the telephone must be silent
             gatherer.prepare(now)
             # So that what is remembered is forgotten in the midst of the batch.
             judged.update(
-                {(seed, n): Judged((), nothing, nothing, b"", 0) for n in range(REMEMBERED - len(judged) - 9)}
+                {
+                    (seed, n): Verdict((), nothing, nothing, b"", 0)
+                    for n in range(REMEMBERED - len(judged) - 9)
+                }
             )
             together = Batch(gatherer, now, 1, nonces(), {}, judged)
             alone = []
@@ -114,7 +117,7 @@ async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahea
         ahead = CallRequest(id="r", requested_at=begins, expires_at=begins + MINUTE, goods="broadband")
         assert question.line.campaign.goods == ahead.goods
         known = [Known(requests=(ahead,)), Known()]
-        judged: dict[tuple[object, ...], Judged] = {}
+        judged: dict[tuple[object, ...], Verdict] = {}
 
         def decided(at: int) -> str:
             batch = Batch(gatherer, at, 1, nonces(), {}, judged)

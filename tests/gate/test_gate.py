@@ -118,7 +118,7 @@ async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: Wo
         await asyncio.sleep(0)
     assert not first.done()
     assert not again.done()
-    loop.add_reader(recorder._syncing.fileno(), recorder._synced)
+    loop.add_reader(recorder._syncing.fileno(), recorder._on_synced)
     assert await first == await again
 
 
@@ -146,7 +146,7 @@ async def test_however_many_wait_for_a_disk_that_stalls_all_are_answered(running
     held = descriptors()
     waiting = [recorder.sync() for _ in range(3_000)]
     assert descriptors() <= held
-    loop.add_reader(recorder._syncing.fileno(), recorder._synced)
+    loop.add_reader(recorder._syncing.fileno(), recorder._on_synced)
     await asyncio.gather(*waiting)
     assert running.app.gate.readiness() == {}
 

@@ -254,7 +254,7 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_
         folders[0] / "dialgate.yaml"
     )  # counts its calls again, by which the store knows the person
     await milan.tick()
-    await milan._stops.ended()
+    await milan._stops.wait()
     await milan.tick()
     assert "ledger" not in milan.gate.readiness()
     assert "revocation.revoked" in codes(await ask(rome))

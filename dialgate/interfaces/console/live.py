@@ -22,7 +22,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
-from dialgate.gate.admission_queue import Asked
+from dialgate.gate.admission_queue import CallRequest
 from dialgate.gate.batch import REPEATED
 from dialgate.interfaces.console.masks import masked
 from dialgate.interfaces.console.status import Standing, standing
@@ -214,21 +214,21 @@ class Live:
                 if code != REPEATED:
                     self._keep(asked, answer, code, rfc3339(at))
 
-    def _keep(self, asked: Asked, answer: Answer, code: str, at: str) -> None:
+    def _keep(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
         """Of a campaign that is not the client's only the client is told."""
-        line = self._app.config.line_of(asked.call.campaign, asked.client)
-        owner = owner_of(line.controller.id if line else "", asked.client.name)
+        line = self._app.config.line_of(request.call.campaign, request.client)
+        owner = owner_of(line.controller.id if line else "", request.client.name)
         row = Row(
             id=self._app.registrar.ids.outside(answer.decision_id, owner),
             at=at,
             allow=not code,
             to=masked(answer.to),
-            caller_id=asked.call.from_ if line and asked.call.from_ in line.caller_ids else "",
-            campaign=asked.call.campaign if line else "",
+            caller_id=request.call.from_ if line and request.call.from_ in line.caller_ids else "",
+            campaign=request.call.campaign if line else "",
             code=code,
-            client=asked.client.name,
+            client=request.client.name,
         )
-        owners = (line.controller.id,) if line else asked.client.controllers
+        owners = (line.controller.id,) if line else request.client.controllers
         self._rows.setdefault(owners, deque(maxlen=SHOWN)).append(row)
 
     # ---- several workers ---------------------------------------------------------------------------------------------

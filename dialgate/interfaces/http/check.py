@@ -17,7 +17,7 @@ from dialgate.config.configuration import Config
 from dialgate.core.model import Call, CallType
 from dialgate.core.reason_classes import classify
 from dialgate.core.responses import Answer
-from dialgate.gate.admission_queue import Awaited
+from dialgate.gate.admission_queue import AnswerFuture
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import server
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
@@ -98,7 +98,7 @@ async def check(request: web.Request, app: App, client: Client) -> web.StreamRes
     return http_body.reply(request, told, status, headers)
 
 
-def ask(body: bytes, app: App, client: Client, answer: Awaited) -> None:
+def ask(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
     """Raises `Fault` where the body is not a question."""
     asked = decode(_single, body)
     if asked.permit:
@@ -115,7 +115,7 @@ def _asked(asked: SingleRequest, app: App, client: Client, interface: str) -> as
 
     def answered(done: asyncio.Future[Answer]) -> None:
         if not carrying.done():
-            carrying.set_result(app.gate.permitted(done.result()))
+            carrying.set_result(app.gate.with_permit(done.result()))
 
     answer.add_done_callback(answered)
     return carrying

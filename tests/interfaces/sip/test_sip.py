@@ -444,7 +444,7 @@ def ack_of_length(length: str) -> bytes:
     return f"{head}Content-Length: {length}\r\n\r\n".encode()
 
 
-@pytest.mark.parametrize("length", ["-82", "-1", "12x", "+5", "1_0", "99999", "5\r\nl: 6"])
+@pytest.mark.parametrize("length", ["-81", "-1", "12x", "+5", "1_0", "99999", "5\r\nl: 6"])
 def test_an_ack_of_bad_length_is_refused(length: str) -> None:
     """A negative length would take the stream back to the same ACK, for ever."""
     with pytest.raises(BadRequest):
