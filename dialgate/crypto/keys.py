@@ -78,10 +78,10 @@ class Envelope:
         """The 12-byte nonce, then AES-256-GCM with its 16-byte tag. It opens with the same `about` only."""
         return nonce + self._cipher.encrypt(nonce, content, about)
 
-    def open(self, closed: bytes, about: bytes) -> bytes:
+    def open(self, box: bytes, about: bytes) -> bytes:
         """Raises `KeysUnusable`."""
         try:
-            return self._cipher.decrypt(closed[:_NONCE_BYTES], closed[_NONCE_BYTES:], about)
+            return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], about)
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
                 "closed with another key, or about something else, or changed on its way"
@@ -98,9 +98,9 @@ class Sealer:
         """The 12-byte nonce, then AES-256-GCM of the number with its 16-byte tag."""
         return nonce + self._cipher.encrypt(nonce, number.encode(), None)
 
-    def unseal(self, sealed: bytes) -> str:
+    def unseal(self, box: bytes) -> str:
         try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None).decode()
+            return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None).decode()
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
                 "a sealed number does not open with the key of its month: it was changed, or belongs to another log"
@@ -143,9 +143,9 @@ class KeyedHash:
 class MonthKeys(Sealer):
     """One month's two keys: `pseudonym` finds a number without showing it, `seal` keeps it."""
 
-    def __init__(self, stored: _MonthFile) -> None:
-        super().__init__(stored.cipher)
-        self._keyed = KeyedHash(stored.hash, _PSEUDONYM_BYTES)
+    def __init__(self, file: _MonthFile) -> None:
+        super().__init__(file.cipher)
+        self._keyed = KeyedHash(file.hash, _PSEUDONYM_BYTES)
 
     def pseudonym(self, number: str) -> bytes:
         """16 bytes. Keyed, because a plain hash of a number is undone by trying all 10^10 of them."""
@@ -161,18 +161,18 @@ class Keys:
     """Every key of one log. Several processes may hold the same file: each reads it anew, under a lock, for all but the
     newest month, so that a month retired by one is retired for all."""
 
-    def __init__(self, path: Path, stored: _KeyFile, worker: int) -> None:
-        self.log = log_name(stored.log, worker)
+    def __init__(self, path: Path, file: _KeyFile, worker: int) -> None:
+        self.log = log_name(file.log, worker)
         self._path, self._worker = path, worker
-        self._secret = stored.subject
+        self._secret = file.subject
         # The ledger's numbers are sealed for as long as the suppression holds, so under no month's key.
-        self.ledger = Sealer(blake2b(b"ledger cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
+        self.ledger = Sealer(blake2b(b"ledger cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
-        self.holds = Sealer(blake2b(b"hold cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
-        self.peers = Envelope(blake2b(b"peer cipher", key=stored.subject, digest_size=_KEY_BYTES).digest())
-        self.ids = DecisionIds(blake2b(b"decision ids", key=stored.subject, digest_size=_KEY_BYTES).digest())
-        self.entries = EntryIds(blake2b(b"entry ids", key=stored.subject, digest_size=_KEY_BYTES).digest())
-        self.mark = blake2b(b"whose store", key=stored.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
+        self.holds = Sealer(blake2b(b"hold cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.peers = Envelope(blake2b(b"peer cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.ids = DecisionIds(blake2b(b"decision ids", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.entries = EntryIds(blake2b(b"entry ids", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.mark = blake2b(b"whose store", key=file.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
         self._controllers: dict[str, KeyedHash] = {}
         # One value, not three: a reader in a thread must never see the span of one month with the keys of another.
         # No instant lies in this first span.
@@ -205,26 +205,26 @@ class Keys:
     def hashes(self, number: str) -> dict[str, bytes]:
         """The number's pseudonym under every live month, for finding every decision about it (GDPR art. 15)."""
         with locked(self._path):
-            stored = _read(self._path)
-        return {name: MonthKeys(month).pseudonym(number) for name, month in stored.months.items()}
+            file = _read(self._path)
+        return {name: MonthKeys(month).pseudonym(number) for name, month in file.months.items()}
 
     def live(self) -> dict[str, MonthKeys]:
         """Of every month (`YYYY-MM`) whose keys are not retired; none is made."""
         with locked(self._path):
-            stored = _read(self._path)
-        return {name: MonthKeys(month) for name, month in stored.months.items()}
+            file = _read(self._path)
+        return {name: MonthKeys(month) for name, month in file.months.items()}
 
     def retire(self, month: str) -> None:
         """Throw the keys of `YYYY-MM` away. The newest month is in use and is refused. Copies and backups of the file
         are the operator's to destroy."""
         with locked(self._path):
-            stored = _read(self._path)
-            if month not in stored.months or month == max(stored.months):
+            file = _read(self._path)
+            if month not in file.months or month == max(file.months):
                 raise KeysUnusable(
                     f"{self._path}: {month} is no past month with keys; see `months` in that file"
                 )
-            del stored.months[month]
-            write_file(self._path, msgspec.json.encode(stored))
+            del file.months[month]
+            write_file(self._path, msgspec.json.encode(file))
 
     def _derive(self, controller: str) -> KeyedHash:
         key = blake2b(controller.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
@@ -240,17 +240,17 @@ class Keys:
         return keys
 
     def _with_month(self, name: str) -> dict[str, _MonthFile]:
-        stored = _read(self._path)
-        newest = max(stored.months, default="")
+        file = _read(self._path)
+        newest = max(file.months, default="")
         if name > newest:
-            stored.months[name] = _new_month()
-            write_file(self._path, msgspec.json.encode(stored))
-        elif name not in stored.months:
+            file.months[name] = _new_month()
+            write_file(self._path, msgspec.json.encode(file))
+        elif name not in file.months:
             raise KeyRetired(
                 f"{self._path}: the keys of {name} are retired, the newest are of {newest}; if a wrong clock made"
                 f" those, take {newest} out of `months`"
             )
-        return stored.months
+        return file.months
 
 
 def log_name(first: str, worker: int) -> str:
@@ -286,14 +286,14 @@ def locked(path: Path) -> Iterator[None]:
 
 def _read_or_make(path: Path) -> _KeyFile:
     if path.exists():
-        stored = _read(path)
-        if stored.log:
-            return stored
+        file = _read(path)
+        if file.log:
+            return file
     else:
-        stored = _KeyFile(format=1, subject=os.urandom(_KEY_BYTES))
-    stored = msgspec.structs.replace(stored, log=secrets.token_hex(4))
-    write_file(path, msgspec.json.encode(stored))
-    return stored
+        file = _KeyFile(format=1, subject=os.urandom(_KEY_BYTES))
+    file = msgspec.structs.replace(file, log=secrets.token_hex(4))
+    write_file(path, msgspec.json.encode(file))
+    return file
 
 
 def _read(path: Path) -> _KeyFile:

@@ -53,9 +53,9 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 class Signer:
     """`public`: the raw public half of every key there ever was, by name; `name` is that of the one that signs."""
 
-    def __init__(self, stored: _SigningFile) -> None:
-        newest = stored.keys[-1]
-        self.public: Mapping[str, bytes] = {key_name(pair.public): pair.public for pair in stored.keys}
+    def __init__(self, file: _SigningFile) -> None:
+        newest = file.keys[-1]
+        self.public: Mapping[str, bytes] = {key_name(pair.public): pair.public for pair in file.keys}
         self.name = key_name(newest.public)
         self._private = Ed25519PrivateKey.from_private_bytes(newest.private)
 
@@ -82,7 +82,7 @@ def public_keys(path: Path) -> Mapping[str, bytes]:
 
 def public_halves(folder: Path) -> Mapping[str, bytes]:
     """Of a copy that another may check: `NAME.pem` for each key, by name. Raises `KeysUnusable`."""
-    found = {}
+    halves = {}
     for path in sorted(folder.glob("*.pem")):
         try:
             key = load_pem_public_key(path.read_bytes())
@@ -90,8 +90,8 @@ def public_halves(folder: Path) -> Mapping[str, bytes]:
             raise KeysUnusable(f"{path}: no public key: {error}") from error
         if not isinstance(key, Ed25519PublicKey) or key_name(key.public_bytes_raw()) != path.stem:
             raise KeysUnusable(f"{path} does not hold the key that it is named after")
-        found[path.stem] = key.public_bytes_raw()
-    return found
+        halves[path.stem] = key.public_bytes_raw()
+    return halves
 
 
 def pem(public: bytes) -> bytes:
@@ -105,9 +105,9 @@ def renew(path: Path, now: Instant) -> Signer:
     """A new key signs from here on; the private half of the old one is thrown away. Raises `KeysUnusable`."""
     with locked(path):
         old = [_KeyPair(pair.public, b"", pair.made_at) for pair in _read(path).keys]
-        made = _SigningFile(format=1, keys=[*old, _new(now)])
-        write_file(path, msgspec.json.encode(made))
-    return Signer(made)
+        file = _SigningFile(format=1, keys=[*old, _new(now)])
+        write_file(path, msgspec.json.encode(file))
+    return Signer(file)
 
 
 def _new(now: Instant) -> _KeyPair:
@@ -120,8 +120,8 @@ def _public(private: bytes) -> bytes:
 
 
 def _read(path: Path) -> _SigningFile:
-    stored = read_file(path, _SigningFile)
-    newest = stored.keys[-1]
+    file = read_file(path, _SigningFile)
+    newest = file.keys[-1]
     if len(newest.private) != len(newest.public) or _public(newest.private) != newest.public:
         raise KeysUnusable(f"{path}: its last key cannot sign; restore the file from its backup")
-    return stored
+    return file

@@ -55,14 +55,14 @@ class Masker:
 
     def many(self, text: str) -> Callable[[str], str]:
         """`text` for one number after another."""
-        held = digits_of(text)
-        return lambda number: self.text(text, number) if number[-TAIL:] in held else text
+        digits = digits_of(text)
+        return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
 
     def _field(self, name: str, value: Any, number: str) -> Any:
         if isinstance(value, str):
             return taken_out(value, number, self._hide if name in _COMPARED else self._seal)
         if isinstance(value, tuple) and name in _COMPARED:
-            return tuple(taken_out(each, number, self._hide) for each in value)
+            return tuple(taken_out(item, number, self._hide) for item in value)
         if isinstance(value, Struct):  # an origin: its phrases have an end, also when they are read
             return self._phrases(value, number)
         return value
@@ -70,11 +70,11 @@ class Masker:
     def _phrases(self, value: S, number: str) -> S:
         changes: dict[str, Any] = {}
         for name in value.__struct_fields__:
-            held = getattr(value, name)
-            if isinstance(held, str):
-                changes[name] = taken_out(held, number, self._hide)[:_PHRASE]
-            elif isinstance(held, tuple):
-                changes[name] = tuple(self._phrases(each, number) for each in held)
+            texts = getattr(value, name)
+            if isinstance(texts, str):
+                changes[name] = taken_out(texts, number, self._hide)[:_PHRASE]
+            elif isinstance(texts, tuple):
+                changes[name] = tuple(self._phrases(text, number) for text in texts)
         return structs.replace(value, **changes)
 
     def _hide(self, fragment: str) -> str:
@@ -83,16 +83,16 @@ class Masker:
     def _seal(self, fragment: str) -> str:
         # The nonce comes from the text, so that a repeated entry is stored the same; no two texts share one.
         nonce = self._keys.named(self._controller, b"text " + fragment.encode())[:12]
-        sealed = self._keys.ledger.seal(f"{self._controller}\0{fragment}", nonce)
-        return f"[sealed:{urlsafe_b64encode(sealed).decode()}]"
+        box = self._keys.ledger.seal(f"{self._controller}\0{fragment}", nonce)
+        return f"[sealed:{urlsafe_b64encode(box).decode()}]"
 
-    def _unsealed(self, found: re.Match[str]) -> str:
+    def _unsealed(self, match: re.Match[str]) -> str:
         """As it stands where it does not open, or is another controller's: somebody typed it."""
         try:
-            owner, _, fragment = self._keys.ledger.unseal(urlsafe_b64decode(found[1])).partition("\0")
+            owner, _, fragment = self._keys.ledger.unseal(urlsafe_b64decode(match[1])).partition("\0")
         except (KeysUnusable, ValueError):
-            return found[0]
-        return fragment if owner == self._controller else found[0]
+            return match[0]
+        return fragment if owner == self._controller else match[0]
 
 
 def covered(value: Any) -> Any:
@@ -108,15 +108,15 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
             value, **{n: _replaced(getattr(value, n), by) for n in value.__struct_fields__}
         )
     if isinstance(value, dict):
-        return {name: _replaced(each, by) for name, each in value.items()}
+        return {name: _replaced(item, by) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_replaced(each, by) for each in value)
+        return type(value)(_replaced(item, by) for item in value)
     return value
 
 
 def may_stand_in(texts: Iterable[str], number: str) -> bool:
     """False where none of these texts names it: most rows of a file are clean, and one look at all of a row says so."""
-    joined = "".join(texts)
-    if not joined.isascii():
-        return number[-TAIL:] in digits_of(joined)
-    return number[-TAIL:].encode() in joined.encode().translate(None, _OTHER_BYTES)
+    whole_text = "".join(texts)
+    if not whole_text.isascii():
+        return number[-TAIL:] in digits_of(whole_text)
+    return number[-TAIL:].encode() in whole_text.encode().translate(None, _OTHER_BYTES)

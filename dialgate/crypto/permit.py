@@ -61,16 +61,16 @@ def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer
 
 
 def token(permit: Permit, sign: Sign) -> str:
-    signed = b".".join(_encoded(part) for part in (_HEADER, msgspec.json.encode(permit)))
-    return b".".join((signed, _encoded(sign(signed)))).decode()
+    content = b".".join(_encoded(part) for part in (_HEADER, msgspec.json.encode(permit)))
+    return b".".join((content, _encoded(sign(content)))).decode()
 
 
 def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
     """Raises `PermitRefused`."""
-    signed, _, signature = text.rpartition(".")
+    content, _, signature = text.rpartition(".")
     try:
-        header, payload = signed.split(".")
-        if _decoded(header) != _HEADER or not is_signed(signed.encode(), _decoded(signature)):
+        header, payload = content.split(".")
+        if _decoded(header) != _HEADER or not is_signed(content.encode(), _decoded(signature)):
             raise PermitRefused("the permit is not signed by this gate")
         permit = msgspec.json.decode(_decoded(payload), type=Permit)
     except (ValueError, msgspec.DecodeError):

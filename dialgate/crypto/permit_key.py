@@ -55,11 +55,11 @@ class PermitKey:
         with locked(path):
             if not path.exists():
                 private = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_BYTES, "big")
-                stored = _PermitFile(format=1, private=private, made_at=now)
-                write_file(path, msgspec.json.encode(stored))
-            stored = read_file(path, _PermitFile)
+                file = _PermitFile(format=1, private=private, made_at=now)
+                write_file(path, msgspec.json.encode(file))
+            file = read_file(path, _PermitFile)
         try:
-            return cls(derive_private_key(int.from_bytes(stored.private, "big"), SECP256R1()))
+            return cls(derive_private_key(int.from_bytes(file.private, "big"), SECP256R1()))
         except ValueError as error:
             raise KeysUnusable(
                 f"{path}: this is no key of P-256; restore the file from its backup"

@@ -38,19 +38,19 @@ def without(text: str, number: str) -> str:
     tail = number[-TAIL:]
     if not tail or not _holds(text, tail):
         return text
-    left = text.replace(number.removeprefix("+"), "#")
-    if len(left) > _FEWEST:  # a shorter rest, as of an id made of the number, holds no other number
-        left = blanked(text)
-    return "#" if len(left) >= TAIL and _holds(left, tail) else left
+    rest = text.replace(number.removeprefix("+"), "#")
+    if len(rest) > _FEWEST:  # a shorter rest, as of an id made of the number, holds no other number
+        rest = blanked(text)
+    return "#" if len(rest) >= TAIL and _holds(rest, tail) else rest
 
 
 def without_raw(text: str, raw: str) -> str:
     """The same for a number that cannot be read: any seven of its digits in a row give it away."""
-    own, held = digits_of(raw), digits_of(text)
-    if not any(own[at : at + TAIL] in held for at in range(len(own) - TAIL + 1)):
+    own, digits = digits_of(raw), digits_of(text)
+    if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
         return text
-    left = blanked(text)
-    return "#" if len(digits_of(left)) >= TAIL else left
+    rest = blanked(text)
+    return "#" if len(digits_of(rest)) >= TAIL else rest
 
 
 def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
@@ -58,8 +58,8 @@ def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
     tail = number[-TAIL:]
     if len(text) < TAIL or not tail or not _holds(text, tail):
         return text
-    left = _replaced(text, _FRAGMENT, by, lambda run: tail in run)
-    return left if left is not text else _replaced(text, _RUN, by, lambda run: tail in run)
+    rest = _replaced(text, _FRAGMENT, by, lambda run: tail in run)
+    return rest if rest is not text else _replaced(text, _RUN, by, lambda run: tail in run)
 
 
 def readings(text: str) -> Iterator[str]:
@@ -67,32 +67,34 @@ def readings(text: str) -> Iterator[str]:
     for run in _RUN.finditer(text if text.isascii() else _folded(text)):
         groups = re.findall("[0-9]+", run[0])
         for first in range(len(groups)):
-            joined = ""
+            reading = ""
             for group in groups[first:]:
-                joined += group
-                if len(joined) > _MOST:
+                reading += group
+                if len(reading) > _MOST:
                     break
-                if len(joined) >= _FEWEST:
-                    yield joined
+                if len(reading) >= _FEWEST:
+                    yield reading
 
 
 def _replaced(
-    text: str, run: re.Pattern[str], by: Callable[[str], str], wanted: Callable[[str], bool]
+    text: str, run: re.Pattern[str], by: Callable[[str], str], is_match: Callable[[str], bool]
 ) -> str:
-    """Replace each match of `run` whose digits are `wanted`."""
+    """Replace each match of `run` for whose digits `is_match` holds."""
     plain = text if text.isascii() else _folded(text)
     parts: list[str] = []
-    done = 0
-    for found in run.finditer(plain):
-        if wanted(digits(found[0])):
-            parts += text[done : found.start()], by(text[found.start() : found.end()])
-            done = found.end()
-    return "".join((*parts, text[done:])) if parts else text
+    end = 0
+    for match in run.finditer(plain):
+        if is_match(digits(match[0])):
+            parts += text[end : match.start()], by(text[match.start() : match.end()])
+            end = match.end()
+    return "".join((*parts, text[end:])) if parts else text
 
 
 def _folded(text: str) -> str:
     """The same text, character by character, with every digit as one of 0 to 9."""
-    return "".join(str(unicodedata.digit(each)) if each.isdigit() else each for each in text)
+    return "".join(
+        str(unicodedata.digit(character)) if character.isdigit() else character for character in text
+    )
 
 
 def _holds(text: str, tail: str) -> bool:

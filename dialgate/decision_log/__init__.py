@@ -37,10 +37,10 @@ from dialgate.decision_log.segment import LogDamaged, LogUnavailable, lines_of, 
 from dialgate.decision_log.segment_scan import Fault, OpenSegment
 from dialgate.decision_log.syncing import syncing
 from dialgate.decision_log.verify import Progress, Report, verify
-from dialgate.decision_log.writer import DecisionLog, Written
+from dialgate.decision_log.writer import DecisionLog, LogPosition
 
 __all__ = [
-    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable",
-    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "Written", "cover", "durable", "entries", "find", "last_checkpoint",
+    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition", "LogUnavailable",
+    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "cover", "durable", "entries", "find", "last_checkpoint",
     "leaf_hash", "lines_of", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

@@ -32,11 +32,11 @@ def folders(data: Path) -> dict[int, Path]:
     first = data / "log"
     if not first.is_dir():
         return {}
-    found = {1: first}
+    folders_ = {1: first}
     for path in first.iterdir():
-        if named := _WORKER.fullmatch(path.name):
-            found[int(named[1])] = path
-    return dict(sorted(found.items()))
+        if match := _WORKER.fullmatch(path.name):
+            folders_[int(match[1])] = path
+    return dict(sorted(folders_.items()))
 
 
 def of(data: Path, name: str, log: str) -> int | None:
@@ -75,12 +75,12 @@ class Chains:
 
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
         """What became of these decisions, by id, in the order in which it was reported. Raises `LogDamaged`."""
-        found: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
-        for outcome in self.reports(found.keys()):
-            found[outcome.decision].append(outcome)
-        for reports in found.values():
+        outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
+        for outcome in self.reports(outcomes_.keys()):
+            outcomes_[outcome.decision].append(outcome)
+        for reports in outcomes_.values():
             reports.sort(key=lambda report: (report.at, report.seq))
-        return found
+        return outcomes_
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
         """What became of these, which may be of other logs than this node's. Raises `LogDamaged`."""
@@ -88,13 +88,13 @@ class Chains:
             yield from reader.reports(decisions)
 
     def within(
-        self, chosen: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
+        self, select: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
     ) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
         """One chain after the other."""
         for reader in self.readers.values():
-            yield from chosen(reader)
+            yield from select(reader)
 
 
-def _at(found: tuple[Line, Record]) -> tuple[int, str, int]:
-    record = found[1]
+def _at(entry: tuple[Line, Record]) -> tuple[int, str, int]:
+    record = entry[1]
     return record.at, record.id.rpartition("-")[0], record.seq

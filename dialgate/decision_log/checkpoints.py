@@ -135,10 +135,10 @@ def last_checkpoint(folder: Path) -> Stored | None:
     if not parts or newest is None:
         return None
     offset = sum(part.stat().st_size for part in parts[:-1]) + newest[0]
-    stored = parse(offset, newest[1])
-    if stored is None:
+    entry = parse(offset, newest[1])
+    if entry is None:
         raise LogDamaged(file, offset, "not a checkpoint")
-    return stored
+    return entry
 
 
 def _newest(path: Path) -> tuple[int, bytes] | None:
@@ -151,13 +151,13 @@ def _newest(path: Path) -> tuple[int, bytes] | None:
 
 def signed_checkpoints(folder: Path) -> list[Stored]:
     """All of them, their signatures not checked: that is `verify`. Raises `LogDamaged`."""
-    found = []
+    entries = []
     for offset, line in checkpoint_lines(folder):
-        stored = parse(offset, line)
-        if stored is None:
+        entry = parse(offset, line)
+        if entry is None:
             raise LogDamaged(folder / FILE, offset, "not a checkpoint")
-        found.append(stored)
-    return found
+        entries.append(entry)
+    return entries
 
 
 class Checkpointer:
@@ -182,14 +182,14 @@ class Checkpointer:
         cls, folder: Path, *, log: str, signer: Callable[[Instant], Signer], interval: int, durable: int
     ) -> "Checkpointer":
         """`durable`: the last entry of the log. Raises `LogDamaged` where the last checkpoint knew of more."""
-        opened = cls(folder, log, signer, interval)
-        if opened.size > durable:
+        checkpointer = cls(folder, log, signer, interval)
+        if checkpointer.size > durable:
             path = segments(folder)[-1][1]
-            what = f"the log ends with entry {durable}, but its last checkpoint covers {opened.size}: its end was cut off"
+            what = f"the log ends with entry {durable}, but its last checkpoint covers {checkpointer.size}: its end was cut off"
             raise LogDamaged(path, path.stat().st_size, what)
         with suppress(OSError):  # `advance` says so
             tell(folder, durable)
-        return opened
+        return checkpointer
 
     def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
         """Tell how far the log is on the disk (`durable`); take in the entries up to there, or the first many of them; sign where a segment
@@ -198,8 +198,8 @@ class Checkpointer:
         with self._lock:
             try:
                 tell(self._folder, durable)
-                for ended in self._read(min(durable, self._span.end + _MOST)):
-                    if ended:
+                for is_complete in self._read(min(durable, self._span.end + _MOST)):
+                    if is_complete:
                         self._sign(now)
                 if at_once or now - self._at >= self._interval:
                     self._sign(now)
@@ -214,11 +214,11 @@ class Checkpointer:
 
     def _read(self, durable: int) -> Iterator[bool]:
         """Yields at the end of each segment: whether another follows."""
-        found = segments(self._folder)
+        paths = segments(self._folder)
         # From the segment of the last entry that was read: that it has ended may have become known since.
-        begin = max(bisect_right(found, self._span.end, key=itemgetter(0)) - 1, 0)
-        firsts = [first for first, _ in found[begin:]]
-        for (first, path), following in zip(found[begin:], [*firsts[1:], 0], strict=True):
+        begin = max(bisect_right(paths, self._span.end, key=itemgetter(0)) - 1, 0)
+        firsts = [first for first, _ in paths[begin:]]
+        for (first, path), following in zip(paths[begin:], [*firsts[1:], 0], strict=True):
             if self._span.end < durable:
                 self._read_segment(path, first, durable)
             yield following == self._span.end + 1
@@ -251,12 +251,12 @@ class Checkpointer:
         data = file.read(_READ)
         if b"\n" not in data:
             data += file.readline()
-        head, leaves, taken = followed(self._head, data, most)
+        head, leaves, count = followed(self._head, data, most)
         if data and not leaves:
             raise LogDamaged(path, offset, _DOES_NOT_FOLLOW)
         self._head = head
         self._span.extend(leaves)
-        self._place = path, offset + taken
+        self._place = path, offset + count
         return bool(data)
 
     def _sign(self, now: Instant) -> None:
@@ -288,9 +288,9 @@ class Checkpointer:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.ftruncate(fd, self._end)  # what a crash, or an append that failed, left unfinished
-            written = 0
-            while written < len(line):
-                written += os.pwrite(fd, line[written:], self._end + written)
+            size = 0
+            while size < len(line):
+                size += os.pwrite(fd, line[size:], self._end + size)
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -31,7 +31,7 @@ class Proofs(Struct, frozen=True):
 
     def checkpoints(self) -> list[dict[str, str]]:
         """As a bundle of evidence has them."""
-        return [{"body": each.body.decode(), "signature": each.signature.hex()} for each in self.used]
+        return [{"body": entry.body.decode(), "signature": entry.signature.hex()} for entry in self.used]
 
 
 class Chain:
@@ -40,7 +40,7 @@ class Chain:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stored = signed_checkpoints(folder)
-        self._sizes = [each.checkpoint.size for each in self._stored]
+        self._sizes = [entry.checkpoint.size for entry in self._stored]
         self.covered = self._sizes[-1] if self._sizes else 0
 
     @property
@@ -55,9 +55,9 @@ class Chain:
         return Proofs(
             [self._stored[place] for place in covering],
             [
-                each
+                proof
                 for index, (place, seqs) in enumerate(covering.items())
-                for each in self._paths(place, seqs, index)
+                for proof in self._paths(place, seqs, index)
             ],
         )
 
@@ -79,20 +79,20 @@ class Chain:
     def _best(self, stamped: Collection[str], first: int) -> int:
         """The first that covers an entry, or the first with a stamp of the day after: a later one would have to be reached
         through all that was logged until then."""
-        stored = self._stored
-        until = stored[first].checkpoint.at + DAY
-        near = takewhile(lambda place: stored[place].checkpoint.at <= until, range(first, len(stored)))
-        return next((place for place in near if stored[place].line_hash in stamped), first)
+        entries = self._stored
+        until = entries[first].checkpoint.at + DAY
+        near = takewhile(lambda place: entries[place].checkpoint.at <= until, range(first, len(entries)))
+        return next((place for place in near if entries[place].line_hash in stamped), first)
 
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
         """From the last checkpoint before all of them on: what came earlier stands in its peaks."""
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1
         tree = Tree(self._stored[before].checkpoint.span() if before >= 0 else Span())
-        wanted, bodies = frozenset(seqs), dict[int, bytes]()
+        numbers, bodies = frozenset(seqs), dict[int, bytes]()
         for line in Segments(self.folder).lines(tree.size + 1):
             tree.add(leaf_hash(line.body))
-            if line.seq in wanted:
+            if line.seq in numbers:
                 bodies[line.seq] = line.body
             if line.seq == checkpoint.size:
                 break
@@ -101,5 +101,5 @@ class Chain:
                 f"the log up to record {checkpoint.size} is not what its checkpoint signed: see `dialgate log verify`"
             )
         for seq in seqs:
-            path = [each.hex() for each in tree.path(seq - 1)]
+            path = [digest.hex() for digest in tree.path(seq - 1)]
             yield Proved(seq=seq, body=bodies[seq].decode(), checkpoint=index, path=path)

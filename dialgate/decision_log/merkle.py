@@ -38,7 +38,7 @@ class Span:
 
     @property
     def peaks(self) -> list[bytes]:
-        return [each for _, each in self.nodes]
+        return [digest for _, digest in self.nodes]
 
     def add(self, leaf: bytes, level: int = 0) -> None:
         """The subtree that comes next, by its hash. Hot."""
@@ -64,16 +64,16 @@ class Span:
             self.add(hashes[0], level)
 
     def join(self, following: "Span") -> None:
-        for level, each in following.nodes:
-            self.add(each, level)
+        for level, digest in following.nodes:
+            self.add(digest, level)
 
     def root(self) -> bytes:
         """Of a span that begins with leaf 0."""
         if not self.nodes:
             return sha256(b"").digest()
         *others, (_, root) = self.nodes
-        for _, each in reversed(others):
-            root = _node_hash(each, root)
+        for _, digest in reversed(others):
+            root = _node_hash(digest, root)
         return root
 
 
@@ -84,16 +84,16 @@ class Tree:
         self._known: dict[tuple[int, int], bytes] = {}
         self.size = base.end
         start = 0
-        for level, each in base.nodes:
-            self._known[level, start >> level] = each
+        for level, digest in base.nodes:
+            self._known[level, start >> level] = digest
             start += 1 << level
 
     def add(self, leaf: bytes) -> None:
-        index, level, known = self.size, 0, self._known
+        index, level, cache = self.size, 0, self._known
         self.size += 1
-        known[0, index] = leaf
+        cache[0, index] = leaf
         while index & 1:
-            known[level + 1, index >> 1] = _node_hash(known[level, index - 1], known[level, index])
+            cache[level + 1, index >> 1] = _node_hash(cache[level, index - 1], cache[level, index])
             index >>= 1
             level += 1
 
@@ -102,16 +102,16 @@ class Tree:
 
     def path(self, leaf: int) -> list[bytes]:
         """RFC 6962, 2.1.1: the hashes that lead from leaf number `leaf`, which was added here, to the root."""
-        begin, end, found = 0, self.size, []
+        begin, end, digests = 0, self.size, []
         while end - begin > 1:
             middle = begin + _split(end - begin)
             if leaf < middle:
-                found.append(self._hash(middle, end))
+                digests.append(self._hash(middle, end))
                 end = middle
             else:
-                found.append(self._hash(begin, middle))
+                digests.append(self._hash(begin, middle))
                 begin = middle
-        return found[::-1]
+        return digests[::-1]
 
     def _hash(self, begin: int, end: int) -> bytes:
         size = end - begin

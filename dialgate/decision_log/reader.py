@@ -24,12 +24,12 @@ class Line(Struct, frozen=True, gc=False):
 def entries(folder: Path, *, first: int = 1) -> Iterator[Line]:
     """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
     written is not there yet."""
-    found = segments(folder)
-    begin = max(bisect_right(found, first, key=itemgetter(0)) - 1, 0)
-    for start, path in found[begin:]:
+    paths = segments(folder)
+    begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
+    for start, path in paths[begin:]:
         lines = islice(lines_of(path), 1, None)
         for seq, (offset, line) in enumerate(lines, start):
-            if not line.endswith(b"\n") and path == found[-1][1]:
+            if not line.endswith(b"\n") and path == paths[-1][1]:
                 return
             if seq >= first:
                 own = stored_hash(line)

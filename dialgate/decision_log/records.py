@@ -62,11 +62,11 @@ class Reader:
     def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
         """Decisions and outcomes from `first` on. Raises `LogDamaged`."""
         for line in self._segments.lines(first):
-            stored = _decoded(line)
-            if isinstance(stored, Grounds):
-                self._remember(stored)
+            entry = _decoded(line)
+            if isinstance(entry, Grounds):
+                self._remember(entry)
             else:
-                yield line, self._whole(line, stored)
+                yield line, self._whole(line, entry)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
         """As `Segments.begun_before`."""
@@ -74,65 +74,63 @@ class Reader:
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:
         line = self._segments.find(seq)
-        stored = _decoded(line) if line else None
+        entry = _decoded(line) if line else None
         return (
-            None
-            if line is None or stored is None or isinstance(stored, Grounds)
-            else self._whole(line, stored)
+            None if line is None or entry is None or isinstance(entry, Grounds) else self._whole(line, entry)
         )
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
         """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
-        wanted = frozenset(hashes)
-        for line in self._segments.about(wanted):
-            stored = _decoded(line)
-            if isinstance(stored, Decided) and stored.number in wanted:
-                yield structs.replace(line, seq=stored.seq), self._joined(line, stored)
+        hashes_ = frozenset(hashes)
+        for line in self._segments.about(hashes_):
+            entry = _decoded(line)
+            if isinstance(entry, Decided) and entry.number in hashes_:
+                yield structs.replace(line, seq=entry.seq), self._joined(line, entry)
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
         """What became of the calls of these decisions, which may be of other logs; newest first. Raises `LogDamaged`."""
         for line in self._segments.reports(decisions):
-            stored = _decoded(line)
-            if isinstance(stored, OutcomeRecord) and stored.decision in decisions:
-                yield stored
+            entry = _decoded(line)
+            if isinstance(entry, OutcomeRecord) and entry.decision in decisions:
+                yield entry
 
     def held(self) -> Counter[tuple[str, str, bool]]:
         """How many decisions there are for each month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
-        for each in self._segments.held():
-            if not isinstance(each, Line):
-                counts[each[:3]] += each[3]
+        for item in self._segments.held():
+            if not isinstance(item, Line):
+                counts[item[:3]] += item[3]
                 continue
-            stored = _decoded(each)
-            if isinstance(stored, Grounds):
-                self._remember(stored)
-            elif isinstance(stored, Decided):
-                record = self._joined(each, stored)
-                counts[month_of(record.at), record.country, stored.allow] += 1
+            entry = _decoded(item)
+            if isinstance(entry, Grounds):
+                self._remember(entry)
+            elif isinstance(entry, Decided):
+                record = self._joined(item, entry)
+                counts[month_of(record.at), record.country, entry.allow] += 1
         return counts
 
     def outcomes(self, *, first: int = 1) -> Iterator[OutcomeRecord]:
         """What became of calls: the reports from entry `first` on, in their order."""
         for line in self._segments.outcomes(first):
-            stored = _decoded(line)
-            if isinstance(stored, OutcomeRecord) and stored.seq >= first:
-                yield stored
+            entry = _decoded(line)
+            if isinstance(entry, OutcomeRecord) and entry.seq >= first:
+                yield entry
 
-    def _whole(self, line: Line, stored: Decided | OutcomeRecord) -> Record | OutcomeRecord:
-        if isinstance(stored, OutcomeRecord):
-            return stored
-        return self._joined(line, stored)
+    def _whole(self, line: Line, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:
+        if isinstance(entry, OutcomeRecord):
+            return entry
+        return self._joined(line, entry)
 
-    def _joined(self, line: Line, stored: Decided) -> Record:
-        return joined(stored, self._grounds.get(stored.grounds) or self._look_up(line, stored.grounds))
+    def _joined(self, line: Line, decision: Decided) -> Record:
+        return joined(decision, self._grounds.get(decision.grounds) or self._look_up(line, decision.grounds))
 
     def _look_up(self, line: Line, seq: int) -> Grounds:
-        found = self._segments.find(seq)
-        stored = _decoded(found) if found else None
-        if not isinstance(stored, Grounds):
+        grounds_line = self._segments.find(seq)
+        entry = _decoded(grounds_line) if grounds_line else None
+        if not isinstance(entry, Grounds):
             raise LogDamaged(line.segment, line.offset, f"the grounds it names, entry {seq}, are not there")
-        self._remember(stored)
-        return stored
+        self._remember(entry)
+        return entry
 
     def _remember(self, grounds: Grounds) -> None:
         if len(self._grounds) >= _REMEMBERED:
@@ -144,27 +142,27 @@ def month_of(at: Instant) -> str:
     return f"{datetime.fromtimestamp(at // SECOND, UTC):%Y-%m}"
 
 
-def joined(stored: Decided, grounds: Grounds) -> Record:
+def joined(decision: Decided, grounds: Grounds) -> Record:
     return Record(
-        seq=stored.seq,
-        id=stored.id,
-        at=stored.at,
-        number=stored.number,
-        sealed=stored.sealed,
-        facts=structs.replace(grounds.facts, at=stored.at),
+        seq=decision.seq,
+        id=decision.id,
+        at=decision.at,
+        number=decision.number,
+        sealed=decision.sealed,
+        facts=structs.replace(grounds.facts, at=decision.at),
         decision=grounds.decision,
-        grounds=stored.grounds,
+        grounds=decision.grounds,
         country=grounds.country,
         law=grounds.law,
         config=grounds.config,
         snapshot=grounds.snapshot,
-        client=stored.client,
-        interface=stored.interface,
-        call_id=stored.call_id,
+        client=decision.client,
+        interface=decision.interface,
+        call_id=decision.call_id,
         node=grounds.node,
-        question=stored.question,
-        caller=stored.caller,
-        caller_sealed=stored.caller_sealed,
+        question=decision.question,
+        caller=decision.caller,
+        caller_sealed=decision.caller_sealed,
     )
 
 

@@ -93,8 +93,8 @@ def stored_hash(line: bytes) -> str | None:
 
 def last_stored_hash(damaged: bytes) -> bytes | None:
     """The same of a line that is not as it was: where a line break was lost, it is two of them."""
-    found = _HASH.findall(damaged)
-    return unhexlify(found[-1]) if found else None
+    hashes = _HASH.findall(damaged)
+    return unhexlify(hashes[-1]) if hashes else None
 
 
 def header_of(line: bytes) -> Header | None:
@@ -155,6 +155,6 @@ def closed_to_writers(folder: Path) -> Iterator[int]:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]

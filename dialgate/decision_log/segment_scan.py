@@ -101,34 +101,34 @@ class _Walk:
         self._leaves: list[bytes] = []
 
     def run(self) -> Walked:
-        found = self._found
+        result = self._found
         try:
             self._lines()
         except (OSError, ValueError) as error:  # ValueError: an archive that cannot be unpacked
             self._fail(
-                Fault(str(found.path), 0, self._due, f"it cannot be read: {error}", "unreadable_segment")
+                Fault(str(result.path), 0, self._due, f"it cannot be read: {error}", "unreadable_segment")
             )
         self._cut_piece()
-        found.head, found.last = self._head, self._due - 1
-        return found
+        result.head, result.last = self._head, self._due - 1
+        return result
 
     def _lines(self) -> None:
         """Hot: many sound entries are taken in at once, and anything else is looked at by others."""
-        found, lines = self._found, iter(self._open(self._found.path))
+        result, lines = self._found, iter(self._open(self._found.path))
         for offset, line in islice(lines, 1):
             self._header(line)
-            found.bytes = offset + len(line)
+            result.bytes = offset + len(line)
         while some := list(islice(lines, _AT_ONCE)):
             data = b"".join([line for _, line in some])
-            head, leaves, taken = followed(self._head, data, len(some))
-            if len(leaves) == len(some) and taken == len(data):
+            head, leaves, count = followed(self._head, data, len(some))
+            if len(leaves) == len(some) and count == len(data):
                 for (offset, line), leaf in zip(some, leaves, strict=True):
                     self._take(offset, line, leaf)
                 self._head = head
             elif not self._each(some):
                 return
             offset, line = some[-1]
-            found.bytes = offset + len(line)
+            result.bytes = offset + len(line)
 
     def _take(self, offset: int, line: bytes, leaf: bytes) -> None:
         self._leaves.append(leaf)
@@ -141,8 +141,8 @@ class _Walk:
     def _each(self, some: Sequence[tuple[int, bytes]]) -> bool:
         """Where one of them is not sound; false where it ends what there is."""
         for offset, line in some:
-            head, leaves, taken = followed(self._head, line, 1)
-            if leaves and taken == len(line):
+            head, leaves, count = followed(self._head, line, 1)
+            if leaves and count == len(line):
                 self._head = head
                 self._take(offset, line, leaves[0])
                 continue
@@ -168,8 +168,8 @@ class _Walk:
         return self._newest and line[-1:] != b"\n" and follow(self._head, line[:-1] + b"\n") is None
 
     def _header(self, line: bytes) -> None:
-        found = self._found
-        found.header = header = header_of(line)
+        result = self._found
+        result.header = header = header_of(line)
         self._head = last_stored_hash(line) or ZERO
         what = ""
         kind: Kind = "edited_header"
@@ -177,10 +177,10 @@ class _Walk:
             what = f"its first line is no header of format {FORMAT}"
         elif follow(bytes.fromhex(header.previous), line) is None:
             what = "its header was changed"
-        elif header.first != found.first:
+        elif header.first != result.first:
             what, kind = f"renamed: its first entry is {header.first}", "renamed_segment"
         if what:
-            self._fail(Fault(str(found.path), 0, found.first, what, kind))
+            self._fail(Fault(str(result.path), 0, result.first, what, kind))
 
     def _counted(self, offset: int, body: bytes) -> None:
         try:
@@ -198,7 +198,7 @@ class _Walk:
     def _broken(self, offset: int, line: bytes) -> None:
         """Why a line does not follow: only looked into once, since what comes after it follows from nothing sound."""
         if self._found.fault is None:
-            after = (each for at, each in self._open(self._found.path) if at > offset)
+            after = (line_ for at, line_ in self._open(self._found.path) if at > offset)
             kind, what, byte = _diagnosed(self._head, self._due, line, after)
             self._fail(Fault(str(self._found.path), offset, self._due, what, kind, offset + byte))
         self._head = last_stored_hash(line) or self._head
@@ -217,7 +217,7 @@ def _diagnosed(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tu
     """Kind, words, and the first broken byte of the line. A record that stands in its place was edited; else some that
     should be there are not, and stand later, or nowhere."""
     number = _seq_of(line)
-    following = [_seq_of(each) for each in after]
+    following = [_seq_of(line_) for line_ in after]
     if number is None or number == due or stored_hash(line) is None or _renumbered(head, due, line):
         return _edited(head, line)
     if due in following:
@@ -256,12 +256,12 @@ def _broken_byte(head: bytes, line: bytes) -> int:
     that can be it."""
     own = sha256(head + line[BODY]).hexdigest().encode()
     frame = b'{"hash":"%b","entry":' % own
-    stored = line[_DIGITS.start : _DIGITS.stop]
+    digits = line[_DIGITS.start : _DIGITS.stop]
     differing = [at for at, (one, other) in enumerate(zip(frame, line, strict=False)) if one != other]
     beyond = [at for at in differing if at not in _DIGITS]
     if beyond:
         return beyond[0]
     if not line.endswith(b"}\n"):
         return len(line) - 2
-    changed = sum(one != other for one, other in zip(own, stored, strict=False))
+    changed = sum(one != other for one, other in zip(own, digits, strict=False))
     return differing[0] if changed == 1 else BODY.start

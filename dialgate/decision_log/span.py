@@ -68,9 +68,9 @@ def month(name: str) -> Span:
 def _first_since(reader: Reader, at: Instant) -> int:
     """A sequence that is followed, within a stride, by the first entry of `at` or later. A gate's clock never goes back,
     so few entries need be looked at, all in one segment; but each look may have to read that up to there."""
-    begun, _, following = reader.begun_before(at)
+    previous, _, following = reader.begun_before(at)
     low = max(
-        begun - _STRIDE, 1
+        previous - _STRIDE, 1
     )  # who writes at once may have read the clock a moment earlier than who wrote before
     high = following or next(seq for seq in _doubled(low) if _instant(reader, seq) >= at)
     strides = range((high - low) // _STRIDE + 1)
@@ -84,11 +84,11 @@ def _doubled(low: int) -> Iterator[int]:
 
 def has(reader: Reader, span: Span) -> bool:
     """Whether there is anything within it. Most often that shows by a segment that was begun in it."""
-    first, begun, _ = reader.begun_before(span.until)
+    first, previous, _ = reader.begun_before(span.until)
     # Of the first segment of all that says nothing: a log may have been begun with records that are older than it.
-    return (first > 1 and begun >= span.since) or next(within(reader, span), None) is not None
+    return (first > 1 and previous >= span.since) or next(within(reader, span), None) is not None
 
 
 def _instant(reader: Reader, seq: int) -> Instant:
-    found = next(reader.entries(first=seq), None)
-    return _NEVER if found is None else found[1].at
+    entry = next(reader.entries(first=seq), None)
+    return _NEVER if entry is None else entry[1].at

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from dialgate.native import COMPILED
 
 
-class Done(NamedTuple):
+class SyncResult(NamedTuple):
     """`error`: an errno, or 0."""
 
     ticket: int
@@ -34,21 +34,23 @@ class Syncing(Protocol):
         """Bring everything written to the file so far to the disk. The caller keeps `fd` open until `done` returns the ticket:
         a copy of it for each sync would need descriptors, and there are none left in a crowded process. Raises `OSError`."""
 
-    def done(self) -> list[Done]:
+    def done(self) -> list[SyncResult]:
         """In the order in which they were begun. One ends before the next is: of two at once, the kernel tells an error of the
         disk to either."""
 
     def close(self) -> None: ...
 
 
-class _Asked(NamedTuple):
+class _SyncRequest(NamedTuple):
     fd: int
     ticket: int
 
 
-def _together(asked: Sequence[_Asked]) -> int:
+def _together(requests: Sequence[_SyncRequest]) -> int:
     """Count the requests, from the first, that one sync serves: they are of one file, and were written before it."""
-    return next((count for count, request in enumerate(asked) if request.fd != asked[0].fd), len(asked))
+    return next(
+        (count for count, request in enumerate(requests) if request.fd != requests[0].fd), len(requests)
+    )
 
 
 def syncing() -> Syncing:
@@ -63,16 +65,16 @@ class CompiledSyncing:
         self.fileno, self.begin, self.close = syncer.fileno, syncer.begin, syncer.close
         self._done = syncer.done
 
-    def done(self) -> list[Done]:
-        return [Done(*each) for each in self._done()]
+    def done(self) -> list[SyncResult]:
+        return [SyncResult(*item) for item in self._done()]
 
 
 class ThreadSyncing:
     def __init__(self) -> None:
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._asked: deque[_Asked] = deque()
+        self._requests: deque[_SyncRequest] = deque()
         self._woken: SimpleQueue[bool] = SimpleQueue()
-        self._done: deque[Done] = deque()
+        self._done: deque[SyncResult] = deque()
         self._thread = Thread(target=self._run, name="log-sync")
         self._thread.start()
 
@@ -80,26 +82,26 @@ class ThreadSyncing:
         return self._eventfd
 
     def begin(self, fd: int, ticket: int) -> None:
-        self._asked.append(_Asked(fd, ticket))
+        self._requests.append(_SyncRequest(fd, ticket))
         self._woken.put(True)  # noqa: FBT003 - a queue of nothing else
 
     def _run(self) -> None:
         while self._woken.get():
-            if self._asked:  # else it was done with another
+            if self._requests:  # else it was done with another
                 self._sync_first()
 
     def _sync_first(self) -> None:
         fault = 0
-        count = _together(list(self._asked))
+        count = _together(list(self._requests))
         try:
-            os.fdatasync(self._asked[0].fd)
+            os.fdatasync(self._requests[0].fd)
         except OSError as error:
             fault = error.errno or errno.EIO
         for _ in range(count):
-            self._done.append(Done(self._asked.popleft().ticket, fault))
+            self._done.append(SyncResult(self._requests.popleft().ticket, fault))
         os.eventfd_write(self._eventfd, 1)
 
-    def done(self) -> list[Done]:
+    def done(self) -> list[SyncResult]:
         with suppress(BlockingIOError):
             os.eventfd_read(self._eventfd)
         return [self._done.popleft() for _ in range(len(self._done))]

@@ -56,18 +56,18 @@ class Stamper:
         self._folder, self._url, self._interval = folder, url, interval
         self._roots = load_pem_x509_certificates(roots.read_bytes())
         self._last = _newest(folder / FILE)
-        self._asked = 0
+        self._last_request = 0
 
     def stamp(self, now: Instant) -> bool:
         """Whether one was due and is kept. Blocks. Raises `NoTimestamp`, `LogDamaged`, `OSError`; then the next attempt
         is an interval away."""
         newest = last_checkpoint(self._folder)
-        if newest is None or now - self._asked < self._interval:
+        if newest is None or now - self._last_request < self._interval:
             return False
         if self._last and self._last.checkpoint == newest.line_hash:
             return False
-        self._asked = now
-        response = _asked(self._url, _line(newest), self._roots)
+        self._last_request = now
+        response = _request_stamp(self._url, _line(newest), self._roots)
         self._last = Stamped(
             size=newest.checkpoint.size, checkpoint=newest.line_hash, at=now, response=response
         )
@@ -96,27 +96,31 @@ def stamp_of(path: Path, offset: int, line: bytes) -> Stamped:
 
 def timestamps(folder: Path) -> Iterator[Stamped]:
     """Raises `LogDamaged`."""
-    return (stamp_of(*each) for each in stamp_lines(folder))
+    return (stamp_of(*line) for line in stamp_lines(folder))
 
 
 def checked(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
     """How many hold, and those that do not, or whose checkpoint is no longer there as it was stamped. Raises `LogDamaged`
     where a checkpoint is none, `OSError`, `ValueError` where `roots` are no certificates."""
     trusted = load_pem_x509_certificates(roots.read_bytes())
-    held = {each.line_hash: each for each in signed_checkpoints(folder)}
-    found = [_checked(each, held, trusted) for each in stamp_lines(folder)]
-    return found.count(None), [fault for fault in found if fault]
+    checkpoints = {checkpoint.line_hash: checkpoint for checkpoint in signed_checkpoints(folder)}
+    results = [_checked(line, checkpoints, trusted) for line in stamp_lines(folder)]
+    return results.count(None), [fault for fault in results if fault]
 
 
 def _checked(
-    at: tuple[Path, int, bytes], held: Mapping[str, Stored], trusted: list[Certificate]
+    at: tuple[Path, int, bytes], checkpoints: Mapping[str, Stored], trusted: list[Certificate]
 ) -> Fault | None:
     path, offset, line = at
     size, what = 0, "it is no time stamp: it was changed"
     with suppress(LogDamaged):
-        each = stamp_of(path, offset, line)
-        size, stored = each.size, held.get(each.checkpoint)
-        if stored and size == stored.checkpoint.size and _holds(each.response, _line(stored), trusted):
+        stamp = stamp_of(path, offset, line)
+        size, checkpoint = stamp.size, checkpoints.get(stamp.checkpoint)
+        if (
+            checkpoint
+            and size == checkpoint.checkpoint.size
+            and _holds(stamp.response, _line(checkpoint), trusted)
+        ):
             return None
         what = "the time stamp does not hold, or its checkpoint is not here as it was stamped"
     return Fault(str(path), offset, size, what, "broken_timestamp", offset)
@@ -131,11 +135,11 @@ def _newest(path: Path) -> Stamped | None:
         return None
 
 
-def _line(stored: Stored) -> bytes:
-    return b'{"signature":"%b","checkpoint":%b}\n' % (stored.signature.hex().encode(), stored.body)
+def _line(checkpoint: Stored) -> bytes:
+    return b'{"signature":"%b","checkpoint":%b}\n' % (checkpoint.signature.hex().encode(), checkpoint.body)
 
 
-def _asked(url: str, message: bytes, roots: list[Certificate]) -> bytes:
+def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
     query = TimestampRequestBuilder().data(message).nonce(nonce=True).cert_request(cert_request=True).build()
     headers = {"Content-Type": "application/timestamp-query"}
     try:

@@ -65,23 +65,23 @@ def verify(  # noqa: PLR0913 - all but the folder are for who wants something ot
     that was kept elsewhere, which must still be there. `open_segment` gives the offset and
     the bytes of each line of a segment; `listed` stands for what the folder holds. Both are for archives; with more
     than one process they must be what a process can be sent."""
-    found = segments(folder) if listed is None else list(listed)
-    if not found:
+    paths = segments(folder) if listed is None else list(listed)
+    if not paths:
         return Report(faults=[Fault(str(folder), 0, 1, "there is no segment here", "empty_log")])
-    chosen = _Chosen.of(found, first, last)
+    selection = _Selection.of(paths, first, last)
     stored, faults = _checkpoints(folder, keys)
     marks = [each.checkpoint.size for each in stored]
-    report = Report(segments=len(chosen.segments), first=chosen.segments[0][0], checkpoints=len(stored))
+    report = Report(segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored))
     report.signed = 0 if keys is None else len(stored)
-    joint = _Joint(report, {each.checkpoint.size: each for each in stored}, folder / FILE, chosen)
-    for walked in _walked(chosen, marks, open_segment, progress):
+    joint = _Joint(report, {each.checkpoint.size: each for each in stored}, folder / FILE, selection)
+    for walked in _walked(selection, marks, open_segment, progress):
         joint.join(walked)
     joint.finish(stored)
     report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
     return report
 
 
-class _Chosen(Struct):
+class _Selection(Struct):
     """`begins`, `ends`: whether these are the log's first segment, and its last."""
 
     segments: list[tuple[int, Path]]
@@ -89,23 +89,23 @@ class _Chosen(Struct):
     ends: bool
 
     @classmethod
-    def of(cls, found: list[tuple[int, Path]], first: int, last: int | None) -> "_Chosen":
-        firsts = [each for each, _ in found]
+    def of(cls, paths: list[tuple[int, Path]], first: int, last: int | None) -> "_Selection":
+        firsts = [first_ for first_, _ in paths]
         begin = max(bisect_right(firsts, first) - 1, 0)
-        end = len(found) if last is None else max(bisect_right(firsts, last), begin + 1)
-        return cls(found[begin:end], begin == 0, end == len(found))
+        end = len(paths) if last is None else max(bisect_right(firsts, last), begin + 1)
+        return cls(paths[begin:end], begin == 0, end == len(paths))
 
 
 def _walked(
-    chosen: _Chosen, marks: list[int], open_segment: OpenSegment, progress: Progress | None
+    selection: _Selection, marks: list[int], open_segment: OpenSegment, progress: Progress | None
 ) -> Iterator[Walked]:
     """In order."""
-    sizes = [size_of(path) for _, path in chosen.segments]
-    done, whole = 0, sum(sizes)
-    for walked, size in zip(results(_tasks(chosen, marks, open_segment), whole), sizes, strict=True):
-        done += size
+    sizes = [size_of(path) for _, path in selection.segments]
+    bytes_read, whole = 0, sum(sizes)
+    for walked, size in zip(results(_tasks(selection, marks, open_segment), whole), sizes, strict=True):
+        bytes_read += size
         if progress:
-            progress(done, whole)
+            progress(bytes_read, whole)
         yield walked
 
 
@@ -128,17 +128,17 @@ class _Task(Struct):
         return walk(self.path, self.first, self.marks, self.open_segment, newest=self.newest)
 
 
-def _tasks(chosen: _Chosen, marks: list[int], open_segment: OpenSegment) -> list[_Task]:
-    ends = [*(first for first, _ in chosen.segments[1:]), marks[-1] + 1 if marks else 0]
+def _tasks(selection: _Selection, marks: list[int], open_segment: OpenSegment) -> list[_Task]:
+    ends = [*(first for first, _ in selection.segments[1:]), marks[-1] + 1 if marks else 0]
     return [
         _Task(
             path,
             first,
             marks[bisect_left(marks, first) : bisect_left(marks, end)],
             open_segment,
-            path == chosen.segments[-1][1] and chosen.ends,
+            path == selection.segments[-1][1] and selection.ends,
         )
-        for (first, path), end in zip(chosen.segments, ends, strict=True)
+        for (first, path), end in zip(selection.segments, ends, strict=True)
     ]
 
 
@@ -164,14 +164,14 @@ def _checkpoints(folder: Path, keys: Mapping[str, bytes] | None) -> tuple[list[S
 
 
 def _kept_elsewhere(stored: Sequence[Stored], against: bytes, file: Path) -> list[Fault]:
-    kept = parse(0, against)
-    if not against or (kept and any(kept.line_hash == each.line_hash for each in stored)):
+    copy = parse(0, against)
+    if not against or (copy and any(copy.line_hash == checkpoint.line_hash for checkpoint in stored)):
         return []
-    seq = kept.checkpoint.size if kept else 0
+    seq = copy.checkpoint.size if copy else 0
     what = (
         f"the checkpoint of record {seq} that was kept elsewhere is not here: the log was cut or written anew"
     )
-    if kept is None:
+    if copy is None:
         what = "what was kept elsewhere is no checkpoint: it was changed"
     return [Fault(str(file), 0, seq, what, "replaced_checkpoint")]
 
@@ -202,17 +202,19 @@ class _Joint:
     """What joins the segments, one after the other: the chain's hash and the sequence that is due, whether the segment
     before was sound, and the tree, which begins with nothing or with a signed checkpoint's."""
 
-    def __init__(self, report: Report, marks: Mapping[int, Stored], file: Path, chosen: _Chosen) -> None:
+    def __init__(
+        self, report: Report, marks: Mapping[int, Stored], file: Path, selection: _Selection
+    ) -> None:
         self._report, self._marks, self._file = report, marks, file
-        self._whole = chosen.ends
+        self._whole = selection.ends
         self._head, self._due, self._log, self._sound = ZERO, 1, "", True
         self._tree: Span | None = Span()
         self._contradicted = False
         self._counts: Counter[tuple[str, bool | None]] = Counter()
-        if not chosen.begins:
-            self._head, self._due, self._tree = b"", chosen.segments[0][0], None
+        if not selection.begins:
+            self._head, self._due, self._tree = b"", selection.segments[0][0], None
             self._adopt(self._due - 1)
-        self._end: tuple[Path, int] = chosen.segments[0][1], 0
+        self._end: tuple[Path, int] = selection.segments[0][1], 0
 
     def join(self, walked: Walked) -> None:
         fault = walked.fault
@@ -271,14 +273,14 @@ class _Joint:
             self._adopt(walked.last)
 
     def _adopt(self, size: int) -> None:
-        stored = self._marks.get(size)
-        self._tree = stored.checkpoint.span() if stored else None
+        checkpoint = self._marks.get(size)
+        self._tree = checkpoint.checkpoint.span() if checkpoint else None
 
     def _compare(self, piece: Piece) -> None:
-        stored = self._marks.get(piece.end)
-        if stored is None or self._tree is None or self._contradicted:
+        entry = self._marks.get(piece.end)
+        if entry is None or self._tree is None or self._contradicted:
             return
-        checkpoint = stored.checkpoint
+        checkpoint = entry.checkpoint
         if checkpoint.root == self._tree.root().hex() and checkpoint.head == piece.head.hex():
             self._report.covered = piece.end
             return
@@ -287,11 +289,11 @@ class _Joint:
         self._report.faults.append(
             Fault(
                 str(self._file),
-                stored.offset,
+                entry.offset,
                 self._report.covered + 1,
                 what,
                 "replaced_checkpoint",
-                stored.offset,
+                entry.offset,
             )
         )
 

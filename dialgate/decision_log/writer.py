@@ -42,7 +42,7 @@ class _End(NamedTuple):
     head: bytes
 
 
-class Written(NamedTuple):
+class LogPosition(NamedTuple):
     """How far the log had been written, how often it had been mended by then, and the segment's descriptor."""
 
     mended: int
@@ -96,12 +96,12 @@ class DecisionLog:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 lock = acquire_lock(folder / ".lock", in_use(folder))
                 undo.callback(os.close, lock)
-                opened = cls(folder, lock, log, gate, segment_bytes, segment_span)
-                opened._resume(now)
+                log_ = cls(folder, lock, log, gate, segment_bytes, segment_span)
+                log_._resume(now)
             except OSError as error:
                 raise unavailable(folder, error) from error
             undo.pop_all()
-        return opened
+        return log_
 
     @property
     def next_seq(self) -> int:
@@ -156,32 +156,32 @@ class DecisionLog:
                 raise self._break(error) from error
             self._settle(end)
 
-    def begin_sync(self, syncing: Syncing, ticket: int) -> Written:
+    def begin_sync(self, syncing: Syncing, ticket: int) -> LogPosition:
         """Begin to bring what was written so far to the disk. `end_sync` must follow each, once `syncing` is done with it."""
         self._refuse_if_broken()  # at once, as in `write`
         with self._file:
             self._refuse_if_broken()
-            written = Written(self._mended, self._end, self._fd)
+            position = LogPosition(self._mended, self._end, self._fd)
             try:
                 syncing.begin(self._fd, ticket)
             except OSError as error:
                 raise self._break(error) from error
             with self._counting:
                 self._syncs[self._fd] = self._syncs.get(self._fd, 0) + 1
-        return written
+        return position
 
-    def end_sync(self, written: Written, error: int) -> None:
+    def end_sync(self, position: LogPosition, error: int) -> None:
         """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk."""
-        self._release(written.fd)
+        self._release(position.fd)
         self._refuse_if_broken()
         with self._file:
-            if written.mended != self._mended:
+            if position.mended != self._mended:
                 return  # it was written anew since, and that is on the disk
             if error:
                 raise self._break(OSError(error, os.strerror(error)))
             self._refuse_if_broken()
-            if written.end.seq > self._durable.seq:
-                self._settle(written.end)
+            if position.end.seq > self._durable.seq:
+                self._settle(position.end)
 
     def recover(self, now: Instant) -> None:
         """Make a failed log usable again, without a restart; raises LogUnavailable for as long as the cause lasts.
@@ -213,12 +213,12 @@ class DecisionLog:
             self._fd = -1  # the number may soon be another file's
 
     def _resume(self, now: Instant) -> None:
-        found = segments(self._folder)
-        if not found:
+        paths = segments(self._folder)
+        if not paths:
             self._first, self._previous = 1, ZERO
             self._begin(_End(0, 1, ZERO), (), now)
             return
-        self._first, self._path = found[-1]
+        self._first, self._path = paths[-1]
         header, end = _inspect(self._path, self._first, self._log)
         self._previous = bytes.fromhex(header.previous)
         if end.size < self._path.stat().st_size:
@@ -267,10 +267,10 @@ class DecisionLog:
     def _release(self, fd: int) -> None:
         """Count a sync as ended."""
         with self._counting:
-            left = self._syncs.pop(fd, 0) - 1
-            if left > 0:
-                self._syncs[fd] = left
-            replaced = left == 0 and fd != self._fd
+            count = self._syncs.pop(fd, 0) - 1
+            if count > 0:
+                self._syncs[fd] = count
+            replaced = count == 0 and fd != self._fd
         if replaced:
             os.close(fd)
 

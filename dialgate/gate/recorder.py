@@ -13,7 +13,7 @@ import msgspec
 from dialgate.core import local_time
 from dialgate.core.model import Instant, OutcomeRecord, Result
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import DecisionLog, LogUnavailable, Written, syncing
+from dialgate.decision_log import DecisionLog, LogPosition, LogUnavailable, syncing
 from dialgate.decision_log.chains import Chains
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.thread_pool import ThreadPool
@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 class _Sync(NamedTuple):
     """A sync under way. `start` is on the monotonic clock, in seconds."""
 
-    written: Written
+    written: LogPosition
     start: float
     futures: list[asyncio.Future[None]]
 

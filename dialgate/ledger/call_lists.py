@@ -99,7 +99,7 @@ class CallLists:
         ask: ListRequest,
         controller: ControllerFile,
         temporary: Path,
-        built: list_builder.Built,
+        built: list_builder.BuildResult,
     ) -> CallList:
         """Move the built file to its final name and add the list to the store. Raises `Refused`, `StoreUnavailable`."""
         await self._threads.run(_refuse_numbers, ask, temporary, controller.country)

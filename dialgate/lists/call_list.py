@@ -67,7 +67,7 @@ def build(
 
     Of two rows with the same number the first counts. Raises `tabular.Unreadable`."""
     tally = Tally()
-    found: dict[int, int] = {}
+    numbers: dict[int, int] = {}
     at, basis_at = table.layout.number - 1, table.column(_BASIS_NAMES)
     for line, cells in table.rows:
         tally.rows += 1
@@ -80,16 +80,16 @@ def build(
             if len(tally.problems) < SHOWN_PROBLEMS:
                 tally.problems.append(problem)
             continue
-        if number in found:
+        if number in numbers:
             tally.duplicates += 1
             note(RowProblem(line, "stands on the list already"))
         else:
-            found[number] = tag
+            numbers[number] = tag
             tally.unstated += kind in stated_kinds and tag == BASES.index("directory")
-    tally.accepted = len(found)
-    if not found:
+    tally.accepted = len(numbers)
+    if not numbers:
         raise CallListUnreadable(_nothing(tally))
-    tags = _write(path, found)
+    tags = _write(path, numbers)
     tally.bases = tuple("directory" if tag == _STATED else BASES[tag] for tag in tags)
     tally.stated = tuple(tag == _STATED for tag in tags)
     return tally
@@ -107,12 +107,12 @@ def _write(path: Path, found: dict[int, int]) -> list[int]:
 
 def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
     """`own`: the basis that the row names, if any."""
-    named = own.strip().lower() or basis
-    if named not in BASES:
+    basis_name = own.strip().lower() or basis
+    if basis_name not in BASES:
         raise ValueError(f"basis must be one of {', '.join(BASES)}")
-    parsed = _parsed(raw, home)
-    tag = _STATED if named == "directory" and own.strip() else BASES.index(named)
-    return int(parsed.e164.removeprefix("+")), tag, parsed.kind
+    number = _parsed(raw, home)
+    tag = _STATED if basis_name == "directory" and own.strip() else BASES.index(basis_name)
+    return int(number.e164.removeprefix("+")), tag, number.kind
 
 
 def number_of(raw: str, home: str) -> str:

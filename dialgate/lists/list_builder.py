@@ -21,13 +21,13 @@ from dialgate.runtime.resource_limits import confine
 _SOON: Final = 0.5  # seconds after which it is seen that a client has gone
 
 
-class Built(Struct, frozen=True, tag=True):
+class BuildResult(Struct, frozen=True, tag=True):
     layout: tabular.Layout
     tally: Tally
     sha256: str
 
 
-class _Failed(Struct, frozen=True, tag=True):
+class _BuildFailure(Struct, frozen=True, tag=True):
     text: str
 
 
@@ -53,7 +53,7 @@ class BuildEnded(Exception):
 
 
 class Source(Protocol):
-    async def build(self, order: Order) -> Built:
+    async def build(self, order: Order) -> BuildResult:
         """Write the list to the order's path. Raises `tabular.Unreadable`, `BuildEnded`."""
 
 
@@ -68,10 +68,10 @@ class Here:
     ) -> None:
         self._file, self._hints, self._note = file, hints, note
 
-    async def build(self, order: Order) -> Built:
+    async def build(self, order: Order) -> BuildResult:
         return await asyncio.to_thread(self.built, order)
 
-    def built(self, order: Order) -> Built:
+    def built(self, order: Order) -> BuildResult:
         table = tabular.read(self._file, order.home, self._hints)
         path = Path(order.path)
         tally = call_list.build(
@@ -82,15 +82,17 @@ class Here:
             stated_kinds=order.stated_kinds,
             note=self._note,
         )
-        return Built(table.layout, tally, call_list.sha256_of(path))
+        return BuildResult(table.layout, tally, call_list.sha256_of(path))
 
 
-_Result: TypeAlias = Built | _Failed
+_Result: TypeAlias = BuildResult | _BuildFailure
 _decode: Final[Callable[[bytes], _Result]] = msgspec.json.Decoder(_Result).decode
 
 
-async def build_apart(file: IO[bytes], order: Order, limits: Limits, gone: Callable[[], bool]) -> Built:
-    """Build a list in a process of its own, which is killed when `gone` returns true, when its time is over, or when this is
+async def build_apart(
+    file: IO[bytes], order: Order, limits: Limits, is_cancelled: Callable[[], bool]
+) -> BuildResult:
+    """Build a list in a process of its own, which is killed when `is_cancelled` returns true, when its time is over, or when this is
     cancelled. Raises as `Source.build`."""
     words = (msgspec.json.encode((order, limits)).decode(),)
     process = await asyncio.create_subprocess_exec(
@@ -101,7 +103,7 @@ async def build_apart(file: IO[bytes], order: Order, limits: Limits, gone: Calla
         async with asyncio.timeout(limits.seconds):
             while not reading.done():
                 await asyncio.wait([reading], timeout=_SOON)
-                if gone():
+                if is_cancelled():
                     raise BuildEnded("The client has gone.")
     except TimeoutError:
         raise tabular.Unreadable(_too_much(limits)) from None
@@ -118,7 +120,7 @@ async def build_apart(file: IO[bytes], order: Order, limits: Limits, gone: Calla
             " file."
         )
     result = _decode(out)
-    if isinstance(result, _Failed):
+    if isinstance(result, _BuildFailure):
         raise tabular.Unreadable(result.text)
     return result
 
@@ -134,9 +136,9 @@ def _main() -> None:
     try:
         result = Here(sys.stdin.buffer).built(order)
     except tabular.Unreadable as error:
-        result = _Failed(str(error))
+        result = _BuildFailure(str(error))
     except MemoryError:
-        result = _Failed(_too_much(limits))
+        result = _BuildFailure(_too_much(limits))
     sys.stdout.buffer.write(msgspec.json.encode(result))
 
 

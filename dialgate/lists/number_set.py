@@ -158,17 +158,17 @@ def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
     """The same numbers, cut so that no block of 10,000 is in two pieces."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
-    held = np.empty(0, np.uint64)
+    rest = np.empty(0, np.uint64)
     for chunk in chunks:
-        run = np.concatenate((held, chunk))
+        run = np.concatenate((rest, chunk))
         if not len(run):
             continue
         if run[-1] >= LIMIT or not np.all(run[1:] > run[:-1]):
             raise ValueError("the numbers must rise strictly and lie below 10**15")
-        cut = int(np.searchsorted(run, run[-1] // BLOCK * BLOCK))
-        held = run[cut:]
-        yield run[:cut]
-    yield held
+        end = int(np.searchsorted(run, run[-1] // BLOCK * BLOCK))
+        rest = run[end:]
+        yield run[:end]
+    yield rest
 
 
 def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
@@ -211,8 +211,8 @@ def _bitmaps(bits: NDArray[np.bool_]) -> Words:
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     packed = np.packbits(bits, axis=1, bitorder="little")
-    each = np.add.reduceat(np.bitwise_count(packed), np.arange(GROUPS) * 64, axis=1, dtype=np.uint16)
-    before = np.cumsum(each, axis=1, dtype="<u2") - each
+    counts = np.add.reduceat(np.bitwise_count(packed), np.arange(GROUPS) * 64, axis=1, dtype=np.uint16)
+    before = np.cumsum(counts, axis=1, dtype="<u2") - counts
     return np.concatenate((before.astype("<u2"), packed.view("<u2")), axis=1)
 
 
@@ -342,8 +342,8 @@ class NumberSet:
         present[block_of[sparse], words[sparse]] = True
         bitmaps = words[(bounds[dense] - begin + GROUPS)[:, None] + np.arange(DENSE - GROUPS)]
         present[dense] = np.unpackbits(bitmaps.view(np.uint8), axis=1, bitorder="little")
-        found: Numbers = np.flatnonzero(present).astype(np.uint64)
-        return found + np.uint64(low)
+        members: Numbers = np.flatnonzero(present).astype(np.uint64)
+        return members + np.uint64(low)
 
     def close(self) -> None:
         self.tag.close()

@@ -147,10 +147,10 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
 def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
     """Whether another manifest than the snapshot's is published now: one `stat`, for asking once a second."""
     try:
-        found = (folder / MANIFEST).stat()
+        stat = (folder / MANIFEST).stat()
     except FileNotFoundError:
         return False
-    return snapshot is None or _stamp(found) != snapshot.stamp
+    return snapshot is None or _stamp(stat) != snapshot.stamp
 
 
 class Answers(NamedTuple):
@@ -175,11 +175,11 @@ class Snapshot:
 
     Opening verifies manifest, headers, lengths and metas; `verify` reads every byte."""
 
-    def __init__(self, manifest: Manifest, stamp: Stamp, opened: "tuple[_OpenFile, ...]") -> None:
+    def __init__(self, manifest: Manifest, stamp: Stamp, files: "tuple[_OpenFile, ...]") -> None:
         self.version = manifest.version
         self.published_at = manifest.published_at
         self.stamp = stamp
-        self._files = {(file.contents.registry, file.contents.controller): file for file in opened}
+        self._files = {(file.contents.registry, file.contents.controller): file for file in files}
 
     @classmethod
     def open(cls, folder: Path, key: str = "") -> "Snapshot":
@@ -188,16 +188,16 @@ class Snapshot:
         if key and not is_signed(signed_text(manifest), manifest.signature, key):
             raise DamagedFile(str(folder / MANIFEST), "not signed with the key of `snapshot_key`")
         with ExitStack() as on_failure:
-            opened = tuple(
+            files = tuple(
                 _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
             )
             on_failure.pop_all()
-        return cls(manifest, stamp, opened)
+        return cls(manifest, stamp, files)
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
         """`number` is the digits of the E.164 form. Raises DamagedFile where the damage shows."""
-        asked = self.of(registry, controller)
-        return asked.answers[asked.place(number)]
+        answers = self.of(registry, controller)
+        return answers.answers[answers.place(number)]
 
     def of(self, registry: str, controller: str) -> "Answers":
         """One registry's answers to one controller, for who asks it much."""
@@ -302,8 +302,8 @@ class _OpenFile:
         )
 
 
-def _stamp(found: os.stat_result) -> Stamp:
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _stamp(stat: os.stat_result) -> Stamp:
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:

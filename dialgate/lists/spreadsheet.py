@@ -97,10 +97,10 @@ def _rows(frames: Iterator[_Frame]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, None, None]:
-    with _on_disk(file) as stored:
+    with _on_disk(file) as path:
         process = subprocess.Popen(  # noqa: S603 - this very module
             [sys.executable, "-m", __name__, str(memory), str(seconds)],
-            stdin=stored,
+            stdin=path,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OPENPYXL_DEFUSEDXML": "True", "OPENPYXL_LXML": "False"},
@@ -136,15 +136,15 @@ def _on_disk(file: IO[bytes]) -> IO[bytes]:
 
 def _bytes(pipe: IO[bytes], count: int) -> bytes:
     """Raises `EOFError` where the process ended before, or wrote nothing for too long."""
-    read = bytearray()
-    while len(read) < count:
+    content = bytearray()
+    while len(content) < count:
         if not select.select([pipe], [], [], _SILENCE)[0]:
             raise EOFError
-        some = os.read(pipe.fileno(), count - len(read))
+        some = os.read(pipe.fileno(), count - len(content))
         if not some:
             raise EOFError
-        read += some
-    return bytes(read)
+        content += some
+    return bytes(content)
 
 
 def _ended() -> Refused:
@@ -198,8 +198,8 @@ def _check_parts(file: BinaryIO) -> None:
             if bomb or part.file_size > _most(part.filename):
                 raise Refused("The spreadsheet unpacks to more than is taken; save it as CSV.")
         for part in every:
-            with parts.open(part) as opened:
-                _refuse_doctype(opened)
+            with parts.open(part) as stream:
+                _refuse_doctype(stream)
 
 
 def _most(name: str) -> int:

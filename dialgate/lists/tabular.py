@@ -160,12 +160,12 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
         if hints.column.isdecimal() and 1 <= int(hints.column) <= max(map(len, sample), default=0):
             return int(hints.column) - 1
         raise Unreadable("There is no such column; name one of its header, or give its place from 1.")
-    named = _named(names, NUMBER_NAMES)
-    if named >= 0:
-        return named
+    column = _named(names, NUMBER_NAMES)
+    if column >= 0:
+        return column
     width = max(map(len, sample), default=0)
-    held = [sum(_is_number(_cell(cells, at), home) for cells in sample) for at in range(width)]
-    return held.index(max(held)) if held else 0
+    counts = [sum(_is_number(_cell(cells, at), home) for cells in sample) for at in range(width)]
+    return counts.index(max(counts)) if counts else 0
 
 
 def _named(header: tuple[str, ...], names: frozenset[str]) -> int:

@@ -30,9 +30,9 @@ class BackgroundWork(Generic[P]):
         """Start the work, or return None if it is running still."""
         if self._task is not None and not self._task.done():
             return None
-        ended, self._task = self._task, asyncio.create_task(self._run(*args, **options))
-        if ended is not None:
-            ended.result()
+        previous, self._task = self._task, asyncio.create_task(self._run(*args, **options))
+        if previous is not None:
+            previous.result()
         return self._task
 
     async def _run(self, *args: P.args, **options: P.kwargs) -> None:

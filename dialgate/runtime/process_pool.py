@@ -46,17 +46,17 @@ def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> It
 
 def _shared_out(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iterator[T]) -> Iterator[Any]:
     with executor as pool:
-        waiting: deque[Future[Any]] = deque([pool.submit(_do, first)])
+        futures: deque[Future[Any]] = deque([pool.submit(_do, first)])
         try:
             for piece in rest:
-                if len(waiting) >= cores * _AHEAD:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(_do, piece))
-            while waiting:
-                yield waiting.popleft().result()
+                if len(futures) >= cores * _AHEAD:
+                    yield futures.popleft().result()
+                futures.append(pool.submit(_do, piece))
+            while futures:
+                yield futures.popleft().result()
         finally:
-            for each in waiting:  # nobody asks for them any more
-                each.cancel()
+            for future in futures:  # nobody asks for them any more
+                future.cancel()
 
 
 _work: Callable[[Any], Any]  # of this process, where it is one of the pool's

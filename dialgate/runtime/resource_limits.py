@@ -34,12 +34,12 @@ def _lower(limit: int, value: int, more: int = 0) -> None:
     """Set the soft limit to `value`, and the hard limit to `more` than that, where they are not lower."""
     _, hard = resource.getrlimit(limit)
     soft, highest = (
-        each if hard == resource.RLIM_INFINITY else min(each, hard) for each in (value, value + more)
+        bound if hard == resource.RLIM_INFINITY else min(bound, hard) for bound in (value, value + more)
     )
     resource.setrlimit(limit, (soft, highest))
 
 
 def _size() -> int:
     """Return the bytes of address space in use: libraries reserve much that they never touch."""
-    found = _SIZE.search(Path("/proc/self/status").read_text("ascii"))
-    return int(found[1]) << 10 if found else 0
+    match = _SIZE.search(Path("/proc/self/status").read_text("ascii"))
+    return int(match[1]) << 10 if match else 0

@@ -66,20 +66,20 @@ def console(*, stderr: bool = False) -> Console:
 def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]:
     """Drawn on the error stream where that is a terminal, and gone at the end; elsewhere nothing."""
     errors = console(stderr=True)
-    drawn = Progress(
+    bar = Progress(
         *(columns or _USUAL), console=errors, transient=True, disable=not (shown and errors.is_terminal)
     )
-    with drawn:
-        yield drawn
+    with bar:
+        yield bar
 
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    with progress() as drawn:
+    with progress() as progress_:
 
         def start(what: str, size: int) -> Callable[[int], None]:
-            task = drawn.add_task(what, total=size)
-            return lambda done: drawn.advance(task, done)
+            task = progress_.add_task(what, total=size)
+            return lambda done: progress_.advance(task, done)
 
         yield start
 

@@ -226,11 +226,11 @@ def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
     index.write(folder, 1, count, np.stack((index.prefixes(hashes), np.arange(count, dtype=np.uint32))))
     asked = [*draw.sample(hashes, min(count, 5)), bytes(16), b"\xff" * 16]
     seqs = [at + 1 for at in range(count) if hashes[at][:4] in {each[:4] for each in asked}]
-    assert index.search(folder, asked) == index.Found(seqs[::-1], [(1, count)])
+    assert index.search(folder, asked) == index.SearchResult(seqs[::-1], [(1, count)])
     (only,) = index.indexes(folder)
     assert index.is_intact(only)
     only.path.write_bytes(only.path.read_bytes()[:-1])
-    assert index.search(folder, asked) == index.Found([], [])
+    assert index.search(folder, asked) == index.SearchResult([], [])
     assert not index.is_intact(only)
 
 

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
-from dialgate.decision_log.syncing import Done, Syncing, ThreadSyncing
+from dialgate.decision_log.syncing import Syncing, SyncResult, ThreadSyncing
 from dialgate.gate.recorder import LogRecorder
 from dialgate.observability.metrics import Metrics
 from tests.decision_log.test_syncing import WAYS
@@ -303,8 +303,8 @@ def test_after_a_failed_sync_nothing_is_trusted_and_nothing_is_lost(tmp_path: Pa
     assert seqs(tmp_path) == list(range(1, 9))
 
 
-def results(under_way: ThreadSyncing, count: int) -> list[Done]:
-    told: list[Done] = []
+def results(under_way: ThreadSyncing, count: int) -> list[SyncResult]:
+    told: list[SyncResult] = []
     while len(told) < count:
         select.select([under_way.fileno()], [], [])
         told += under_way.done()

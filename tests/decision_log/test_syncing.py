@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dialgate.decision_log.syncing import CompiledSyncing, Done, Syncing, ThreadSyncing
+from dialgate.decision_log.syncing import CompiledSyncing, Syncing, SyncResult, ThreadSyncing
 from dialgate.native import COMPILED
 
 WAYS: list[Callable[[], Syncing]] = [
@@ -21,8 +21,8 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def heard(syncing: Syncing, count: int) -> list[Done]:
-    done: list[Done] = []
+def heard(syncing: Syncing, count: int) -> list[SyncResult]:
+    done: list[SyncResult] = []
     while len(done) < count:
         assert select.select([syncing.fileno()], [], [], 30)[0]
         done += syncing.done()
@@ -41,7 +41,7 @@ def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> N
         os.write(fd, b"x" * 1000)
         syncing.begin(fd, ticket)
     assert descriptors() == before
-    assert heard(syncing, 40) == [Done(ticket, 0) for ticket in range(40)]
+    assert heard(syncing, 40) == [SyncResult(ticket, 0) for ticket in range(40)]
     assert syncing.done() == []
     syncing.close()
     for fd in files:
@@ -57,8 +57,8 @@ def test_what_cannot_be_synced_is_an_error_at_once_or_later(way: Callable[[], Sy
         syncing.begin(write, 7)
         told = heard(syncing, 1)
     except OSError as error:
-        told = [Done(7, error.errno or 0)]
-    assert told == [Done(7, errno.EINVAL)]
+        told = [SyncResult(7, error.errno or 0)]
+    assert told == [SyncResult(7, errno.EINVAL)]
     for fd in (read, write):
         os.close(fd)
     syncing.close()

@@ -37,7 +37,7 @@ class Background:
                 self._process = os.posix_spawn(sys.executable, words, os.environ)
 
     def _reap(self, now: Instant) -> None:
-        ended, status = os.waitpid(self._process, os.WNOHANG)
-        if ended:
+        process, status = os.waitpid(self._process, os.WNOHANG)
+        if process:
             self._process = 0
             self._due = now + (_AFTER_FAILURE if status else _AGAIN)

@@ -65,49 +65,49 @@ def parts(folder: Path, first: int = 1) -> Iterator[Part]:
 
 
 def _paths(folder: Path, first: int) -> list[Path]:
-    found = segments(folder)
-    begin = bisect_right(found, first, key=itemgetter(0)) - 1
-    return [path for _, path in found[max(begin, 0) :]]
+    paths = segments(folder)
+    begin = bisect_right(paths, first, key=itemgetter(0)) - 1
+    return [path for _, path in paths[max(begin, 0) :]]
 
 
 def _plain(path: Path) -> Part:
-    decided: list[_Decided] = []
+    decisions: list[_Decided] = []
     bodies: dict[int, bytes] = {}
     try:
-        _read(path, decided, bodies)
+        _read(path, decisions, bodies)
     except FileNotFoundError:  # packed since the folder was listed
         return _packed(path.with_suffix(PACKED))
-    return _of(decided, bodies)
+    return _of(decisions, bodies)
 
 
-def _read(path: Path, decided: list[_Decided], bodies: dict[int, bytes]) -> None:
+def _read(path: Path, decisions: list[_Decided], bodies: dict[int, bytes]) -> None:
     with path.open("rb") as file:
         offset = len(file.readline())
         for line in file:
             if line.endswith(b"\n"):
-                _take(line[BODY], decided, bodies, path, offset)
+                _take(line[BODY], decisions, bodies, path, offset)
             offset += len(line)
 
 
-def _take(body: bytes, decided: list[_Decided], bodies: dict[int, bytes], path: Path, offset: int) -> None:
+def _take(body: bytes, decisions: list[_Decided], bodies: dict[int, bytes], path: Path, offset: int) -> None:
     try:
         entry = _decode(body)
     except UNREADABLE as error:
         raise LogDamaged(path, offset, f"not an entry that this version reads: {error}") from error
     if isinstance(entry, _Decided):
-        decided.append(entry)
+        decisions.append(entry)
     elif isinstance(entry, _Grounds):
         bodies[entry.seq] = body
 
 
-def _of(decided: list[_Decided], bodies: dict[int, bytes]) -> Part:
-    raw = b"".join(each.number[:PREFIX_BYTES].ljust(PREFIX_BYTES, b"\0") for each in decided)
+def _of(decisions: list[_Decided], bodies: dict[int, bytes]) -> Part:
+    raw = b"".join(decision.number[:PREFIX_BYTES].ljust(PREFIX_BYTES, b"\0") for decision in decisions)
     return Part(
-        np.array([each.seq for each in decided], np.int64),
-        np.array([each.at for each in decided], np.int64),
+        np.array([decision.seq for decision in decisions], np.int64),
+        np.array([decision.at for decision in decisions], np.int64),
         np.frombuffer(raw, ">u8").astype(np.uint64),
-        np.array([each.allow for each in decided], np.bool_),
-        np.array([each.grounds for each in decided], np.int64),
+        np.array([decision.allow for decision in decisions], np.bool_),
+        np.array([decision.grounds for decision in decisions], np.int64),
         bodies,
     )
 
@@ -120,8 +120,8 @@ def _packed(path: Path) -> Part:
 
     names = ["seq", "at", "type", "number", "allow", "grounds", "body"]
     table = PackedSegment(path).columns(names)
-    held = table.filter(pc.equal(table.column("type"), "grounds"))
-    seqs, texts = held.column("seq").to_pylist(), held.column("body").to_pylist()
+    grounds = table.filter(pc.equal(table.column("type"), "grounds"))
+    seqs, texts = grounds.column("seq").to_pylist(), grounds.column("body").to_pylist()
     table = table.filter(pc.equal(table.column("type"), "decision"))
     if table.column("number").null_count:  # written by another version: its body has everything
         return _unpacked(path, table, dict(zip(seqs, texts, strict=True)))
@@ -139,10 +139,10 @@ def _unpacked(path: Path, table: "pa.Table", bodies: dict[int, bytes]) -> Part:
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - as above
 
     segment = PackedSegment(path)
-    decided: list[_Decided] = []
+    decisions: list[_Decided] = []
     for line in segment.entries(int(table.column("seq")[0].as_py())):
-        _take(line.body, decided, bodies, path, line.offset)
-    return _of(decided, bodies)
+        _take(line.body, decisions, bodies, path, line.offset)
+    return _of(decisions, bodies)
 
 
 def _longs(column: Any) -> Longs:
@@ -167,23 +167,23 @@ def named(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]
 
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `_packed`
 
-    found: dict[str, int] = {}
-    wanted = frozenset(call_ids)
+    seqs: dict[str, int] = {}
+    names = frozenset(call_ids)
     for path in _paths(folder, first):
         if path.suffix == PACKED:
             table = PackedSegment(path).columns(["seq", "call_id"])
-            table = table.filter(pc.is_in(table.column("call_id"), pa.array(wanted, pa.string())))
-            found |= zip(table.column("call_id").to_pylist(), table.column("seq").to_pylist(), strict=True)
+            table = table.filter(pc.is_in(table.column("call_id"), pa.array(names, pa.string())))
+            seqs |= zip(table.column("call_id").to_pylist(), table.column("seq").to_pylist(), strict=True)
         else:
-            decided: list[_Decided] = []
-            _read(path, decided, {})
-            found |= {each.call_id: each.seq for each in decided if each.call_id in wanted}
-    return found
+            decisions: list[_Decided] = []
+            _read(path, decisions, {})
+            seqs |= {decision.call_id: decision.seq for decision in decisions if decision.call_id in names}
+    return seqs
 
 
 def body_of(folder: Path, seq: int) -> bytes:
     """Of one entry, wherever it stands. Raises `LogDamaged`."""
-    found = Segments(folder).find(seq)
-    if found is None:
+    line = Segments(folder).find(seq)
+    if line is None:
         raise LogDamaged(folder, 0, f"entry {seq}, on which a decision rests, is not there")
-    return found.body
+    return line.body

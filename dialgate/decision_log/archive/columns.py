@@ -96,38 +96,38 @@ class ToColumns:
 
     def _row(self, seq: int, body: bytes) -> tuple[object, ...]:
         try:
-            stored = _decode(body)
+            record = _decode(body)
         except UNREADABLE:
             entry = _glance(body)
             return (seq, entry.at, entry.type, *_NOTHING, body)
-        if isinstance(stored, Decided) and len(stored.number) == NUMBER_BYTES:
-            return self._decision(seq, stored, body)
-        if isinstance(stored, Grounds):
-            self._bases[seq] = _basis(stored)
+        if isinstance(record, Decided) and len(record.number) == NUMBER_BYTES:
+            return self._decision(seq, record, body)
+        if isinstance(record, Grounds):
+            self._bases[seq] = _basis(record)
             return (seq, None, "grounds", *_NOTHING, body)
         return (
             seq,
-            stored.at,
-            "outcome" if isinstance(stored, OutcomeRecord) else "decision",
+            record.at,
+            "outcome" if isinstance(record, OutcomeRecord) else "decision",
             *_NOTHING,
             body,
         )
 
-    def _decision(self, seq: int, stored: Decided, body: bytes) -> tuple[object, ...]:
-        nonce, sealed, question = stored.sealed[:NONCE_BYTES], stored.sealed[NONCE_BYTES:], stored.question
+    def _decision(self, seq: int, decision: Decided, body: bytes) -> tuple[object, ...]:
+        nonce, box, question = decision.sealed[:NONCE_BYTES], decision.sealed[NONCE_BYTES:], decision.question
         exact = len(nonce) == NONCE_BYTES and len(question) in {0, NUMBER_BYTES}
         return (
-            seq, stored.at, "decision", stored.number,
-            nonce if exact else None, sealed if exact else None, question if exact and question else None,
-            stored.grounds, stored.allow, stored.client, stored.interface, stored.call_id,
-            *self._basis(stored.grounds),
-            None if exact and self._written(seq, stored) == body else body,
+            seq, decision.at, "decision", decision.number,
+            nonce if exact else None, box if exact else None, question if exact and question else None,
+            decision.grounds, decision.allow, decision.client, decision.interface, decision.call_id,
+            *self._basis(decision.grounds),
+            None if exact and self._written(seq, decision) == body else body,
         )  # fmt: skip
 
-    def _written(self, seq: int, stored: Decided) -> bytes:
+    def _written(self, seq: int, decision: Decided) -> bytes:
         return _text(
-            self._id, seq, stored.at, stored.number, b"", stored.sealed, stored.grounds, stored.allow,
-            stored.client.encode(), stored.interface.encode(), stored.call_id.encode(), stored.question,
+            self._id, seq, decision.at, decision.number, b"", decision.sealed, decision.grounds, decision.allow,
+            decision.client.encode(), decision.interface.encode(), decision.call_id.encode(), decision.question,
         )  # fmt: skip
 
     def _basis(self, seq: int) -> Basis | tuple[None, None, None, None]:
@@ -135,12 +135,12 @@ class ToColumns:
         if found is None:
             body = self._elsewhere(seq)
             try:
-                stored = _decode(body) if body else None
+                entry = _decode(body) if body else None
             except UNREADABLE:  # of a later version
-                stored = None
-            if not isinstance(stored, Grounds):
+                entry = None
+            if not isinstance(entry, Grounds):
                 return (None, None, None, None)
-            found = self._bases[seq] = _basis(stored)
+            found = self._bases[seq] = _basis(entry)
         return found
 
 

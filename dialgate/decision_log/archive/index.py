@@ -47,7 +47,7 @@ class Index(Struct, frozen=True):
             return _count(file)
 
 
-class Found(Struct, frozen=True):
+class SearchResult(Struct, frozen=True):
     """`seqs`: of the entries that may be meant, newest first. `covered`: the first and last entries of the indexes that
     were asked; of other segments nothing is known."""
 
@@ -73,40 +73,40 @@ def prefixes(keys: Collection[bytes]) -> NDArray[np.uint32]:
 
 def indexes(folder: Path) -> list[Index]:
     """Oldest first. One that lies within another was merged into that, and is about to go."""
-    named = (
+    paths = (
         Index(path, int(name[1]), int(name[2]))
         for path in folder.iterdir()
         if (name := _NAME.fullmatch(path.name))
     )
-    found: list[Index] = []
-    for each in sorted(named, key=lambda each: (each.first, -each.last)):
-        if not found or each.last > found[-1].last:
-            found.append(each)
-    return found
+    indexes_: list[Index] = []
+    for index in sorted(paths, key=lambda index: (index.first, -index.last)):
+        if not indexes_ or index.last > indexes_[-1].last:
+            indexes_.append(index)
+    return indexes_
 
 
-def search(folder: Path, keys: Collection[bytes]) -> Found:
+def search(folder: Path, keys: Collection[bytes]) -> SearchResult:
     """An index that cannot be read covers nothing. Raises `OSError` where the folder cannot be."""
     for _ in range(_TRIES):
         try:
             return _search(indexes(folder), keys)
         except FileNotFoundError:  # merged since the folder was listed
             continue
-    return Found([], [])
+    return SearchResult([], [])
 
 
-def _search(asked: Sequence[Index], keys: Collection[bytes]) -> Found:
+def _search(indexes_: Sequence[Index], keys: Collection[bytes]) -> SearchResult:
     seqs: set[int] = set()
     covered = []
-    for each in asked:
+    for index in indexes_:
         try:
-            seqs.update(seqs_of(each, keys))
+            seqs.update(seqs_of(index, keys))
         except FileNotFoundError:
             raise
         except (OSError, ValueError):
             continue
-        covered.append((each.first, each.last))
-    return Found(sorted(seqs, reverse=True), covered)
+        covered.append((index.first, index.last))
+    return SearchResult(sorted(seqs, reverse=True), covered)
 
 
 def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
@@ -180,9 +180,9 @@ def is_intact(index: Index) -> bool:
 
 def _digest(file: BinaryIO, name: str, size: int) -> bytes:
     digest = sha256(name.encode())
-    while size and (read := file.read(min(size, _AT_ONCE))):
-        digest.update(read)
-        size -= len(read)
+    while size and (chunk := file.read(min(size, _AT_ONCE))):
+        digest.update(chunk)
+        size -= len(chunk)
     return digest.digest()
 
 
@@ -196,14 +196,14 @@ def lacking(index: Index, items: Items, first: int, last: int) -> int | None:
     places = np.arange(counts.sum()) + np.repeat(begins - np.cumsum(counts) + counts, counts)
     offsets = have[1][places].astype(np.int64) + (index.first - first)
     within = (offsets >= 0) & (offsets <= last - first)
-    named = _joined(np.repeat(keys, counts)[within], offsets[within])
-    missing = np.setdiff1d(_joined(items[0], items[1]), named, assume_unique=True)
-    return first + int((missing & np.uint64(_KEYS - 1)).min()) if len(missing) else None
+    items_in_index = _joined(np.repeat(keys, counts)[within], offsets[within])
+    absent = np.setdiff1d(_joined(items[0], items[1]), items_in_index, assume_unique=True)
+    return first + int((absent & np.uint64(_KEYS - 1)).min()) if len(absent) else None
 
 
 def _joined(keys: NDArray[np.uint32], offsets: NDArray[np.integer]) -> NDArray[np.uint64]:
-    joined: NDArray[np.uint64] = keys.astype(np.uint64) << np.uint64(32) | offsets.astype(np.uint64)
-    return joined
+    items: NDArray[np.uint64] = keys.astype(np.uint64) << np.uint64(32) | offsets.astype(np.uint64)
+    return items
 
 
 def mapped(index: Index) -> Items:
@@ -221,27 +221,27 @@ def write(folder: Path, first: int, last: int, items: Items) -> None:
     _publish(folder, first, last, items.shape[1], iter([items[:, order]]))
 
 
-def merge(run: Sequence[Index]) -> None:
+def merge(indexes_: Sequence[Index]) -> None:
     """Into one, before they go. They follow each other without a gap. Raises `OSError`, `ValueError`."""
-    first, last = run[0].first, run[-1].last
-    parts = [mapped(each) for each in run]
+    first, last = indexes_[0].first, indexes_[-1].last
+    parts = [mapped(index) for index in indexes_]
     count = sum(part.shape[1] for part in parts)
-    shifts = [np.uint32(each.first - first) for each in run]
-    _publish(run[0].path.parent, first, last, count, _merged(parts, shifts, 0, _KEYS))
-    for each in run:
-        each.path.unlink()
+    shifts = [np.uint32(index.first - first) for index in indexes_]
+    _publish(indexes_[0].path.parent, first, last, count, _merged(parts, shifts, 0, _KEYS))
+    for index in indexes_:
+        index.path.unlink()
 
 
 def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
     """The items of all parts with keys from `low` to before `high`, sorted: so many at once as memory shall hold."""
     cuts = [_between(part[0], low, high) for part in parts]
-    if sum(cut.stop - cut.start for cut in cuts) > _AT_ONCE and high - low > 1:
+    if sum(slice_.stop - slice_.start for slice_ in cuts) > _AT_ONCE and high - low > 1:
         middle = (low + high) // 2
         yield from _merged(parts, shifts, low, middle)
         yield from _merged(parts, shifts, middle, high)
         return
     pairs = zip(parts, cuts, shifts, strict=True)
-    items = np.concatenate([_shifted(part[:, cut], shift) for part, cut, shift in pairs], axis=1)
+    items = np.concatenate([_shifted(part[:, slice_], shift) for part, slice_, shift in pairs], axis=1)
     yield items[:, np.argsort(items[0], kind="stable")]
 
 
@@ -263,12 +263,12 @@ def _publish(folder: Path, first: int, last: int, count: int, parts: Iterator[It
 
 def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> None:
     file.write(_header(count))
-    done = 0
+    offset = 0
     for part in parts:
         for row, values in enumerate(part):
-            file.seek(_HEADER_BYTES + (row * count + done) * _ITEM_BYTES)
+            file.seek(_HEADER_BYTES + (row * count + offset) * _ITEM_BYTES)
             file.write(values.tobytes())
-        done += part.shape[1]
+        offset += part.shape[1]
     file.seek(_HEADER_BYTES)
     sums = b"".join(_sums(raw) for raw in iter(partial(file.read, _AT_ONCE), b""))
     file.write(sums)

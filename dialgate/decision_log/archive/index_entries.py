@@ -32,12 +32,12 @@ _decode = msgspec.json.Decoder(_Decision | _Outcome).decode
 
 def items_of(tables: Iterable[pa.Table]) -> Items:
     """`tables`: the columns `number` and `body`. The offsets are its rows."""
-    found = [np.empty((2, 0), np.uint32)]
+    items = [np.empty((2, 0), np.uint32)]
     row = 0
     for table in tables:
-        found += [_by_number(table, row), _by_body(table, row)]
+        items += [_by_number(table, row), _by_body(table, row)]
         row += table.num_rows
-    return np.concatenate(found, axis=1)
+    return np.concatenate(items, axis=1)
 
 
 def _by_number(table: pa.Table, first: int) -> Items:
@@ -51,10 +51,10 @@ def _by_number(table: pa.Table, first: int) -> Items:
 def _by_body(table: pa.Table, first: int) -> Items:
     body = table.column("body")
     mask = pc.fill_null(pc.invert(pc.starts_with(body, _GROUNDS)), False)  # noqa: FBT003 - as pyarrow has it
-    keys = [_key(each) for each in body.filter(mask).to_pylist()]
-    named = np.array([key is not None for key in keys], np.bool_)
-    found = _items(prefixes([key or b"" for key in keys]), mask, first)
-    return found[:, named]
+    keys = [_key(body_) for body_ in body.filter(mask).to_pylist()]
+    has_key = np.array([key is not None for key in keys], np.bool_)
+    items = _items(prefixes([key or b"" for key in keys]), mask, first)
+    return items[:, has_key]
 
 
 def _key(body: bytes) -> bytes | None:

@@ -25,12 +25,12 @@ _log = structlog.get_logger("dialgate.archive")
 def keep(folder: Path, *, anew: bool = False) -> None:
     """Whoever calls is `packing.alone`. `anew`: trust none that is there. Raises `OSError`."""
     _clear(folder, trusted=not anew)
-    covered = index.Found([], [(each.first, each.last) for each in index.indexes(folder)])
+    covered = index.SearchResult([], [(entry.first, entry.last) for entry in index.indexes(folder)])
     for first, path in segments(folder):
         if path.suffix == PACKED and not covered.covers(first):
             _index(path)
     while run := _run(index.indexes(folder)):
-        damaged = [each for each in run if not index.is_intact(each)]
+        damaged = [entry for entry in run if not index.is_intact(entry)]
         if damaged:
             _drop(damaged)
             keep(folder)
@@ -54,40 +54,40 @@ def _clear(folder: Path, *, trusted: bool) -> None:
     """What a crash left, what cannot be an index, and what speaks of segments that are no longer here."""
     for path in folder.glob("*.index.npy.new"):
         path.unlink()
-    found = index.indexes(folder)
-    here = {each.path for each in found}
+    indexes = index.indexes(folder)
+    here = {entry.path for entry in indexes}
     for path in folder.glob("*.index.npy"):
         if path not in here:
             path.unlink()
     packed = [first for first, path in segments(folder) if path.suffix == PACKED]
-    _drop([each for each in found if not (trusted and _is_good(each, packed))])
+    _drop([entry for entry in indexes if not (trusted and _is_good(entry, packed))])
 
 
-def _is_good(each: Index, packed: list[int]) -> bool:
+def _is_good(entry: Index, packed: list[int]) -> bool:
     try:
-        each.count()
+        entry.count()
     except ValueError:
         return False
-    return any(each.first <= first <= each.last for first in packed)
+    return any(entry.first <= first <= entry.last for first in packed)
 
 
 def _drop(indexes: list[Index]) -> None:
-    for each in indexes:
-        each.path.unlink()
+    for entry in indexes:
+        entry.path.unlink()
 
 
-def _run(found: list[Index]) -> list[Index]:
+def _run(indexes: list[Index]) -> list[Index]:
     """Those to be merged next, oldest first: none where it is well as it is."""
-    for end in range(len(found), 1, -1):
-        run = _run_before(found[:end])
+    for end in range(len(indexes), 1, -1):
+        run = _run_before(indexes[:end])
         if len(run) > 1:
             return run
     return []
 
 
-def _run_before(found: list[Index]) -> list[Index]:
-    run, size = [found[-1]], found[-1].count()
-    for before, after in reversed(list(pairwise(found))):
+def _run_before(indexes: list[Index]) -> list[Index]:
+    run, size = [indexes[-1]], indexes[-1].count()
+    for before, after in reversed(list(pairwise(indexes))):
         count = before.count()
         if (
             before.last + 1 != after.first

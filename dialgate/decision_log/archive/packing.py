@@ -68,7 +68,7 @@ def _prove(unfinished: Path, segment: Path) -> int:
 
 def _body(others: Segments, seq: int) -> bytes | None:
     try:
-        found = others.find(seq)
+        line = others.find(seq)
     except LogDamaged:  # of that entry one would only have searched by it
         return None
-    return found.body if found else None
+    return line.body if line else None

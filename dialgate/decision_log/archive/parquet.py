@@ -68,22 +68,22 @@ class Writing:
         return line[BODY]
 
     def stored_hashes(self) -> bytes:
-        ended = self.rows % _HASH_EVERY == 0
-        return hexlify(b"".join(self.hashes if ended else [*self.hashes, self._head]))
+        is_group_end = self.rows % _HASH_EVERY == 0
+        return hexlify(b"".join(self.hashes if is_group_end else [*self.hashes, self._head]))
 
 
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
 ) -> None:
     """Pack `lines`, the header first, into `path`, durable on return. Raises `LogDamaged` where one does not follow."""
-    each = iter(lines)
+    iterator = iter(lines)
     state = Writing(segment)
-    first_line = next(each)
+    first_line = next(iterator)
     header = state.header(first_line)
     columns = ToColumns(header.log, elsewhere)
     with open_private(path) as file, pq.ParquetWriter(file, SCHEMA, **WRITING) as writer:
         row = 0
-        for bodies in _groups(state.body(line) for line in each):
+        for bodies in _groups(state.body(line) for line in iterator):
             table = columns.batch(header.first + row, bodies)
             writer.write_table(table, row_group_size=_GROUP_ROWS)
             row += len(bodies)
@@ -174,8 +174,8 @@ class PackedSegment:
     def outcomes(self) -> Iterator[Line]:
         """What became of calls. No hash is given: their lines were not looked at."""
         table = self.columns(["type", "body"])
-        found = table.filter(pc.equal(table.column("type"), "outcome"))
-        for body in found.column("body"):
+        outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
+        for body in outcomes_.column("body"):
             yield Line(0, "", body.as_py(), self._path, 0)
 
     def held(self) -> Iterator[tuple[str, str, bool, int]]:
@@ -186,10 +186,10 @@ class PackedSegment:
         keyed = pa.table(
             {"month": months, "country": table.column("country"), "allow": table.column("allow")}
         )
-        counted = keyed.group_by(["month", "country", "allow"], use_threads=False).aggregate(
+        counts = keyed.group_by(["month", "country", "allow"], use_threads=False).aggregate(
             [([], "count_all")]
         )
-        for row in counted.to_pylist():
+        for row in counts.to_pylist():
             yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
@@ -257,12 +257,12 @@ def _sums(segment: Path) -> dict[str, str]:
     try:
         raw = path.read_bytes()
         pairs = [line.split("  ") for line in raw.decode("ascii").splitlines()]
-        found = {name: value for value, name in pairs}
+        sums = {name: value for value, name in pairs}
     except (OSError, ValueError) as error:
         raise PackedDamaged(path, 0, f"the sums of a packed segment cannot be read: {error}") from error
-    if raw != _told(found):
+    if raw != _told(sums):
         raise PackedDamaged(path, 0, "the sums of a packed segment are not as they were written")
-    return found
+    return sums
 
 
 def _told(digests: dict[str, str]) -> bytes:

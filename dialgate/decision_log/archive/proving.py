@@ -42,28 +42,30 @@ def verify(
     begin = max(bisect_right(listed, first, key=itemgetter(0)) - 1, 0)
     end = len(listed) if last is None else bisect_right(listed, last, key=itemgetter(0))
     broken = {fault.file for fault in report.faults}
-    report.faults += _of_indexes(folder, [each for each in listed[begin:end] if str(each[1]) not in broken])
+    report.faults += _of_indexes(folder, [path for path in listed[begin:end] if str(path[1]) not in broken])
     return report
 
 
 def _of_indexes(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
     """At most one for each index. Of the segments that are `listed`, which are sound."""
     firsts = [first for first, path in listed if path.suffix == PACKED]
-    found = {
-        each.path: Fault(str(each.path), 0, each.first, f"it was changed, or cut: {_MEND}", "damaged_index")
-        for each in index.indexes(folder)
-        if any(each.first <= first <= each.last for first in firsts) and not _is_intact(each)
+    indexes = {
+        index_.path: Fault(
+            str(index_.path), 0, index_.first, f"it was changed, or cut: {_MEND}", "damaged_index"
+        )
+        for index_ in index.indexes(folder)
+        if any(index_.first <= first <= index_.last for first in firsts) and not _is_intact(index_)
     }
-    tasks = [_Task(folder, first, frozenset(found)) for first in firsts]
+    tasks = [_Task(folder, first, frozenset(indexes)) for first in firsts]
     size = sum(size_of(path) for _, path in listed)
     for lacking in filter(None, results(tasks, size)):
-        found.setdefault(Path(lacking.file), lacking)
-    return list(found.values())
+        indexes.setdefault(Path(lacking.file), lacking)
+    return list(indexes.values())
 
 
-def _is_intact(each: Index) -> bool:
+def _is_intact(index_: Index) -> bool:
     try:
-        return index.is_intact(each)
+        return index.is_intact(index_)
     except FileNotFoundError:  # merged since the folder was listed; the one that it was merged into is sound
         return True
 
@@ -87,13 +89,13 @@ class _Task(Struct):
         return self._lacking(items, segment.first + segment.rows - 1)
 
     def _lacking(self, items: Items, last: int) -> Fault | None:
-        for each in index.indexes(self.folder):
-            if each.first <= self.first <= each.last and each.path not in self.but:
+        for index_ in index.indexes(self.folder):
+            if index_.first <= self.first <= index_.last and index_.path not in self.but:
                 try:
-                    seq = index.lacking(each, items, self.first, last)
+                    seq = index.lacking(index_, items, self.first, last)
                 except FileNotFoundError:  # merged meanwhile
                     return self._lacking(items, last)
                 if seq:
                     what = f"record {seq} is not in it: {_MEND}"
-                    return Fault(str(each.path), 0, seq, what, "damaged_index")
+                    return Fault(str(index_.path), 0, seq, what, "damaged_index")
         return None

@@ -31,26 +31,26 @@ _NEVER = 1 << 62
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
     """First sequence and file of each. Where a segment is there in both forms, the packed one."""
-    found = dict(unpacked(folder))  # first: a segment that is packed meanwhile is then found twice, not never
-    found |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
-    return sorted(found.items())
+    paths = dict(unpacked(folder))  # first: a segment that is packed meanwhile is then found twice, not never
+    paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+    return sorted(paths.items())
 
 
 def opening(folder: Path) -> Header | None:
     """The header of the oldest segment; nothing where there is no segment. Raises `LogDamaged`."""
-    found = segments(folder)
-    if not found:
+    paths = segments(folder)
+    if not paths:
         return None
-    header = header_of(next(open_segment(found[0][1]))[1])
+    header = header_of(next(open_segment(paths[0][1]))[1])
     if header is None:
-        raise LogDamaged(found[0][1], 0, "its first line is no header")
+        raise LogDamaged(paths[0][1], 0, "its first line is no header")
     return header
 
 
 def due(folder: Path, before: Instant) -> list[Path]:
     """Those of `closed` that a signed checkpoint covers, where there are any: what signs reads what was written."""
-    signed = last_checkpoint(folder)
-    return closed(folder, before, signed.checkpoint.size if signed else None)
+    checkpoint = last_checkpoint(folder)
+    return closed(folder, before, checkpoint.checkpoint.size if checkpoint else None)
 
 
 def closed(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
@@ -91,25 +91,25 @@ class Segments:
         """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
         written is not there yet. `after`: the one before `first`, if it has been read: then nothing before it is read again.
         Raises `LogDamaged`."""
-        found = segments(self._folder)
-        begin = max(bisect_right(found, first, key=itemgetter(0)) - 1, 0)
-        for start, path in found[begin:]:
+        paths = segments(self._folder)
+        begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
+        for start, path in paths[begin:]:
             plain = _opened(path)
             if plain is None:
                 yield from self._packed(path).entries(first)
             else:
                 last = after if after and after.segment == path and after.seq == first - 1 else None
-                yield from _entries(plain, path, start, first, newest=path == found[-1][1], after=last)
+                yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
         """Of the last segment that was begun before `at`, or of the first: the sequence of its first entry, when it was begun,
         and the first sequence of the next one, if there is one, else 0. No entry before it is of `at` or later."""
-        found = segments(self._folder)
-        place = bisect_left(found, at, lo=min(1, len(found)), key=self._begun_at) - 1
+        paths = segments(self._folder)
+        place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
         if place < 0:
             return 1, 0, 0
-        following = found[place + 1][0] if place + 1 < len(found) else 0
-        return found[place][0], self._begun_at(found[place]), following
+        following = paths[place + 1][0] if place + 1 < len(paths) else 0
+        return paths[place][0], self._begun_at(paths[place]), following
 
     def _begun_at(self, segment: tuple[int, Path]) -> Instant:
         first, path = segment
@@ -144,15 +144,15 @@ class Segments:
 
     def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
         """`pattern`: of what stands in an unpacked segment."""
-        found = search(self._folder, keys)
+        result = search(self._folder, keys)
         before = _NEVER
         for first, path in reversed(segments(self._folder)):
             plain = _opened(path)
             if plain is not None:
                 yield from reversed(list(_matching(plain, path, pattern)))
-            elif found.covers(first):
+            elif result.covers(first):
                 # The index was asked first: to open a segment takes longer, and most hold nothing of a number.
-                for seq in [seq for seq in found.seqs if first <= seq < before]:
+                for seq in [seq for seq in result.seqs if first <= seq < before]:
                     yield from self._packed(path).at(seq)
             else:  # the segment itself can always answer, if slowly
                 yield from self._packed(path).keyed(keys)
@@ -160,9 +160,9 @@ class Segments:
 
     def outcomes(self, first: int) -> Iterator[Line]:
         """What became of calls, from the segment of `first` on, oldest first; their sequence is 0. Raises `LogDamaged`."""
-        found = segments(self._folder)
-        begin = max(bisect_right(found, first, key=itemgetter(0)) - 1, 0)
-        for _, path in found[begin:]:
+        paths = segments(self._folder)
+        begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
+        for _, path in paths[begin:]:
             plain = _opened(path)
             if plain is None:
                 yield from self._packed(path).outcomes()
@@ -172,13 +172,13 @@ class Segments:
     def held(self) -> Iterator[tuple[str, str, bool, int] | Line]:
         """What is in it, to be counted: of a packed segment, months, countries and verdicts of its decisions with how many
         there are; of another, its entries."""
-        found = segments(self._folder)
-        for start, path in found:
+        paths = segments(self._folder)
+        for start, path in paths:
             plain = _opened(path)
             if plain is None:
                 yield from self._packed(path).held()
             else:
-                yield from _entries(plain, path, start, start, newest=path == found[-1][1])
+                yield from _entries(plain, path, start, start, newest=path == paths[-1][1])
 
     def _packed(self, path: Path) -> "PackedSegment":
         path = path.with_suffix(PACKED)

@@ -44,7 +44,7 @@ class Hangup(Struct, frozen=True):
     pass
 
 
-Said: TypeAlias = Environment | Reply | Hangup
+Message: TypeAlias = Environment | Reply | Hangup
 
 
 class Listener:
@@ -60,13 +60,13 @@ class Listener:
         """What comes next is a reply from its first byte on."""
         return self._introduced and not self._rest and not self._in_usage
 
-    def feed(self, data: bytes) -> Iterator[Said]:
+    def feed(self, data: bytes) -> Iterator[Message]:
         """Raises `NotAgi`, after which the listener is of no further use."""
         data = self._rest + data
         if not self._introduced:
-            head, found, data = data.partition(b"\n\n")
+            head, separator, data = data.partition(b"\n\n")
             _check(head)
-            if not found:
+            if not separator:
                 self._rest = head
                 return
             self._introduced = True
@@ -76,9 +76,9 @@ class Listener:
             if len(line) > LONGEST_LINE:
                 raise NotAgi("a line is longer than any that Asterisk sends")
         for line in lines:
-            said = Hangup() if line == b"HANGUP" else self._reply(line.decode("utf-8", "replace"))
-            if said is not None:
-                yield said
+            message = Hangup() if line == b"HANGUP" else self._reply(line.decode("utf-8", "replace"))
+            if message is not None:
+                yield message
 
     def _reply(self, line: str) -> Reply | None:
         """A usage (`520-…` to `520 …`) is one reply, whatever stands within it; `100 …` says that one will come."""
@@ -88,10 +88,10 @@ class Listener:
         if line.startswith(f"{_USAGE}-"):
             self._in_usage = True
             return None
-        found = _REPLY.fullmatch(line)
-        if found is None:
+        reply = _REPLY.fullmatch(line)
+        if reply is None:
             raise NotAgi("an answer came that is none of Asterisk's")
-        code, result, value = found.groups()
+        code, result, value = reply.groups()
         return None if int(code) < _PROVISIONAL else Reply(int(code), result or "", value or "")
 
 
@@ -108,13 +108,13 @@ def _environment(head: bytes) -> Environment:
     lines = _VARIABLE.findall(text)
     if len(lines) != text.count("\n") + 1:
         raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
-    known: dict[str, str] = dict(lines)
-    if len(known) != len(lines):
+    values: dict[str, str] = dict(lines)
+    if len(values) != len(lines):
         raise NotAgi("a name stands twice in the environment; Asterisk sends each once")
     arguments: list[str] = []
-    while (value := known.get(f"arg_{len(arguments) + 1}")) is not None:
+    while (value := values.get(f"arg_{len(arguments) + 1}")) is not None:
         arguments.append(value)
-    return Environment(known.get("network_script", ""), known, tuple(arguments))
+    return Environment(values.get("network_script", ""), values, tuple(arguments))
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -138,9 +138,9 @@ def set_variables(values: Iterable[tuple[str, str]]) -> Command:
 
     Commands may not be sent ahead instead: Asterisk waits for its socket, and what its stdio has read from that with an
     earlier line it does not see until more comes (`run_agi` in res_agi.c)."""
-    names, given = zip(*values, strict=True)
+    names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])
-    return b'SET VARIABLE ARRAY(%b) "%b"\n' % (listed, b",".join([_exact(_VALUE, value) for value in given]))
+    return b'SET VARIABLE ARRAY(%b) "%b"\n' % (listed, b",".join([_exact(_VALUE, value) for value in texts]))
 
 
 def stream_file(name: str, digits: str = "") -> Command:
@@ -153,7 +153,7 @@ def get_data(name: str, patience: int, most: int) -> Command:
     return b'GET DATA "%b" %d %d\n' % (_exact(_VALUE, name), patience, most)
 
 
-def _exact(allowed: re.Pattern[str], text: str) -> bytes:
-    if not allowed.fullmatch(text):
+def _exact(pattern: re.Pattern[str], text: str) -> bytes:
+    if not pattern.fullmatch(text):
         raise ValueError("this may not stand in a command")
     return text.encode("ascii")

@@ -62,8 +62,8 @@ _NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
                  "vicidial": ("to", "from", "call_id", "campaign")}  # fmt: skip
 
 
-class Gone(Exception):
-    """The call has ended, or Asterisk does not take what it is told. There is nobody to answer."""
+class CallEnded(Exception):
+    """The call has ended, or Asterisk accepts no more commands."""
 
 
 class FastAgi:
@@ -77,18 +77,18 @@ class FastAgi:
         self.due = Due(self.deadline())
         self.refusals = RefusalLog("fastagi")
         self._servers: list[asyncio.Server] = []
-        self._known: tuple[Config, dict[str, Client | None]] = (app.config, {})
+        self._clients: tuple[Config, dict[str, Client | None]] = (app.config, {})
         self._emptied: asyncio.Future[None] | None = None
         self._most = 0
 
     def client(self, remote: str) -> Client | None:
         """Whose address this is; remembered, as long as the configuration is the same."""
-        if self._known[0] is not self.app.config or len(self._known[1]) > _MOST_REMEMBERED:
-            self._known = (self.app.config, {})
-        known = self._known[1]
-        if remote not in known:
-            known[remote] = client_at(remote, self.app.config)
-        return known[remote]
+        if self._clients[0] is not self.app.config or len(self._clients[1]) > _MOST_REMEMBERED:
+            self._clients = (self.app.config, {})
+        clients = self._clients[1]
+        if remote not in clients:
+            clients[remote] = client_at(remote, self.app.config)
+        return clients[remote]
 
     async def start(self, sockets: list[socket.socket] | None = None) -> int:
         """The port. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot
@@ -100,8 +100,8 @@ class FastAgi:
         loop = asyncio.get_running_loop()
         try:
             self._servers = [
-                await loop.create_server(lambda: Talk(self), sock=one, backlog=_BACKLOG)
-                for one in sockets or ()
+                await loop.create_server(lambda: Talk(self), sock=socket_, backlog=_BACKLOG)
+                for socket_ in sockets or ()
             ] or [await loop.create_server(lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG)]
         except OSError as error:
             raise ConfigError(
@@ -119,7 +119,7 @@ class FastAgi:
         for call in list(self.calls):
             call.drop()
 
-    def left(self, call: "Talk") -> None:
+    def remove(self, call: "Talk") -> None:
         self.calls.discard(call)
         self.undecided.pop(call, None)
         if self._emptied is not None and not self.calls and not self._emptied.done():
@@ -151,10 +151,10 @@ class Talk(asyncio.Protocol):
     def __init__(self, door: FastAgi) -> None:
         self._door = door
         self._listener = Listener()
-        self._asked: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[Answer] | None = None
         self._vicidial = self._awaits_reply = self._hung_up = False
-        self._spoken: asyncio.Task[None] | None = None
-        self._heard: asyncio.Future[Reply] | None = None
+        self._recall: asyncio.Task[None] | None = None
+        self._reply: asyncio.Future[Reply] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -167,30 +167,30 @@ class Talk(asyncio.Protocol):
         self._due = self._door.due.add(self, self._door.deadline())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
-        self._door.left(self)
+        self._door.remove(self)
         self._door.due.drop(self, self._due)
         self._forget()
-        if self._heard is not None and not self._heard.done():
-            self._heard.set_exception(Gone())
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(CallEnded())
 
     def drop(self) -> None:
-        if self._spoken is not None:
-            self._spoken.cancel()
+        if self._recall is not None:
+            self._recall.cancel()
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         if data == _IS_SET and self._listener.expects_reply:  # nearly all that ever comes
-            self._replied(_SET)
+            self._on_reply(_SET)
             return
         try:
-            for said in self._listener.feed(data):
+            for message in self._listener.feed(data):
                 if self._transport.is_closing():
                     return  # what came in the same breath as a failure is not listened to
-                match said:
+                match message:
                     case Reply():
-                        self._replied(said)
+                        self._on_reply(message)
                     case Environment():
-                        self._begin(said)
+                        self._begin(message)
                     case Hangup():
                         self._hung_up = True
         except NotAgi as error:
@@ -205,94 +205,94 @@ class Talk(asyncio.Protocol):
         self._vicidial = script == "vicidial"
         try:
             if script == "recall":
-                caller = _admitted(door.client(remote), remote, "revoke", "ledger")
-                recall = Recall(door.app, caller, self._said_to)
-                self._spoken = asyncio.create_task(self._spoke(recall, environment))
+                caller = _authorize(door.client(remote), remote, "revoke", "ledger")
+                recall = Recall(door.app, caller, self._request_reply)
+                self._recall = asyncio.create_task(self._run_recall(recall, environment))
                 return
-            client = _admitted(door.client(remote), remote, "check")
-            call = _asked(environment, script, client)
+            client = _authorize(door.client(remote), remote, "check")
+            call = _read_call(environment, script, client)
             door.admit()
         except Fault as fault:
-            self._say(self._told(refusal(fault.problem.code)))
+            self._say(self._final_command(refusal(fault.problem.code)))
         else:
             self._say(_DENY)
-            self._asked = door.app.gate.check(call, client)
+            self._answer = door.app.gate.check(call, client)
             door.undecided[self] = time.monotonic()
-            self._asked.add_done_callback(self._decided)
+            self._answer.add_done_callback(self._on_answer)
 
     def _say(self, command: Command) -> None:
         self._awaits_reply = True
         self._transport.write(command)
 
-    def _replied(self, reply: Reply) -> None:
-        if self._heard is not None and not self._heard.done():
-            self._heard.set_result(reply)
+    def _on_reply(self, reply: Reply) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(reply)
         elif not self._awaits_reply or reply != _SET:
             self._transport.close()  # what was said stands, and that was `deny`
-        elif self._asked is None:
+        elif self._answer is None:
             self._transport.close()  # all is said
         else:
             self._awaits_reply = False
             self._tell()
 
-    def _decided(self, asked: asyncio.Future[Answer]) -> None:
+    def _on_answer(self, future: asyncio.Future[Answer]) -> None:
         self._door.undecided.pop(self, None)
-        if not asked.cancelled() and not self._awaits_reply and not self._transport.is_closing():
+        if not future.cancelled() and not self._awaits_reply and not self._transport.is_closing():
             self._tell()
 
     def _tell(self) -> None:
         """The answer, if it is there."""
-        if self._asked is not None and self._asked.done():
-            answer, self._asked = self._asked.result(), None
-            self._say(self._told(answer))
+        if self._answer is not None and self._answer.done():
+            answer, self._answer = self._answer.result(), None
+            self._say(self._final_command(answer))
 
-    def _told(self, answer: Answer) -> Command:
+    def _final_command(self, answer: Answer) -> Command:
         decision = "deny" if self._hung_up else answer.decision
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
         """The deadline. Where the gate is what is late, the reason is the last word."""
-        if self._asked is not None and not self._asked.done():
+        if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
-                self._say(self._told(refusal("gate.unavailable")))
-            asked = self._door.undecided.get(self, time.monotonic())
-            self._door.shed("no decision by the deadline", time.monotonic() - asked)
-        elif self._asked is not None:
+                self._say(self._final_command(refusal("gate.unavailable")))
+            since = self._door.undecided.get(self, time.monotonic())
+            self._door.shed("no decision by the deadline", time.monotonic() - since)
+        elif self._answer is not None:
             # Counted nowhere: the gate did decide. The call ends with the first word, `deny`, and no reason.
             self._door.refusals.add("Asterisk did not reply to the command before the decision")
         self._transport.close()
 
     def _forget(self) -> None:
         """Nobody waits for the answer any longer: what is not decided yet need not be."""
-        if self._asked is not None:
-            self._asked.cancel()
-            self._asked = None
+        if self._answer is not None:
+            self._answer.cancel()
+            self._answer = None
 
     # ---- the recall line ---------------------------------------------------------------------------------------------
 
-    async def _spoke(self, recall: Recall, environment: Environment) -> None:
+    async def _run_recall(self, recall: Recall, environment: Environment) -> None:
         self._door.due.drop(self, self._due)
         try:
             await recall.speak(environment)
-        except (Gone, TimeoutError):
+        except (CallEnded, TimeoutError):
             self._transport.close()
         except Fault as fault:
             self._due = self._door.due.add(self, self._door.deadline())
-            self._say(self._told(refusal(fault.problem.code)))
+            self._say(self._final_command(refusal(fault.problem.code)))
         else:
             self._transport.close()
 
-    async def _said_to(self, command: Command) -> Reply:
-        """Raises `Gone`, or `TimeoutError` where no reply comes: a prompt has an end."""
+    async def _request_reply(self, command: Command) -> Reply:
+        """Raises `CallEnded`, or `TimeoutError` where no reply comes: a prompt has an end."""
         if self._transport.is_closing():
-            raise Gone
-        self._heard = asyncio.get_running_loop().create_future()
+            raise CallEnded
+        self._reply = asyncio.get_running_loop().create_future()
         self._transport.write(command)
         try:
             async with asyncio.timeout(_LONGEST_PROMPT):
-                return await self._heard
+                return await self._reply
         finally:
-            self._heard = None
+            self._reply = None
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
@@ -307,7 +307,7 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
         yield "HANGUPCAUSE", cause
 
 
-def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:
+def _authorize(client: Client | None, remote: str, *scopes: Scope) -> Client:
     if client is None:
         _log.warning("no client has this source address", address=remote)
         raise Fault(401, "auth.missing", "The source address is no client's.")
@@ -316,23 +316,23 @@ def _admitted(client: Client | None, remote: str, *scopes: Scope) -> Client:
     return client
 
 
-def _asked(environment: Environment, script: str, client: Client) -> Call:
+def _read_call(environment: Environment, script: str, client: Client) -> Call:
     """Raises `Fault` where an argument is too long or of no sense. One that is missing is empty, and judged as such."""
     names = _NAMES.get(script)
     if names is None:
         raise Fault(404, "path.unknown", "No such script.")
-    given = dict(zip(names, environment.arguments, strict=False))
-    named = {name: value for name, value in given.items() if value}
-    asked = convert({"to": "", "from": "", "campaign": ""} | named, CheckRequest)
-    call_id = asked.call_id
+    arguments = dict(zip(names, environment.arguments, strict=False))
+    fields = {name: value for name, value in arguments.items() if value}
+    check = convert({"to": "", "from": "", "campaign": ""} | fields, CheckRequest)
+    call_id = check.call_id
     if script == "vicidial" and not _CALL_CODE.fullmatch(call_id):
         call_id = ""
     return Call(
-        to=asked.to,
-        from_=asked.from_,
-        campaign=asked.campaign,
+        to=check.to,
+        from_=check.from_,
+        campaign=check.campaign,
         call_id=call_id or environment.values.get("uniqueid", "")[:256],
-        call_type=asked.call_type,
+        call_type=check.call_type,
         client=client.name,
         interface="fastagi",
     )

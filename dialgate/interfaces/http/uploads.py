@@ -23,7 +23,7 @@ from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.lists.list_builder import Built, Here, Limits, Order, build_apart
+from dialgate.lists.list_builder import BuildResult, Here, Limits, Order, build_apart
 from dialgate.runtime.thread_pool import ThreadPool
 
 _SMALL: Final = (
@@ -87,7 +87,7 @@ class Uploads:
                 await self._threads.run(file.write, piece)
             yield Upload(self, client, file, gone)
 
-    async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> Built:
+    async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
         """Raises as `list_builder.Source.build`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
@@ -162,7 +162,7 @@ class Upload:
     def __init__(self, uploads: Uploads, client: str, file: IO[bytes], gone: Gone) -> None:
         self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
 
-    async def build(self, order: Order) -> Built:
+    async def build(self, order: Order) -> BuildResult:
         return await self._uploads.build(self._client, self._file, order, self._gone)
 
 

@@ -6,13 +6,13 @@ of a second, so the kernel keeps them until the event loop has its handlers. Imp
 
 import signal
 
-_HELD = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
+_SIGNALS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
 
 
 def hold() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def release() -> None:
     """Deliver what arrived. Every handler must be installed."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -17,18 +17,18 @@ def shared(door: str, host: str, port: int, count: int) -> list[list[socket.sock
     """For each of `count` processes a socket on every address of `host`; on port 0 all are on one free port. Raises
     `ConfigError`, where `door` is the setting that is wrong."""
     refuse_if_taken(door, host, port, socket.SOCK_STREAM)
-    opened: list[list[socket.socket]] = [[] for _ in range(count)]
+    doors: list[list[socket.socket]] = [[] for _ in range(count)]
     try:
         for family, address in _addresses(host, port, socket.SOCK_STREAM):
-            for sockets in opened:
+            for sockets in doors:
                 one = _bound(family, (address[0], port, *address[2:]))
                 port = port or one.getsockname()[1]
                 sockets.append(one)
     except OSError as error:
-        for one in [each for sockets in opened for each in sockets]:
-            one.close()
-        raise _refused(door, host, port, error) from error
-    return opened
+        for socket_ in [socket_ for sockets in doors for socket_ in sockets]:
+            socket_.close()
+        raise _config_error(door, host, port, error) from error
+    return doors
 
 
 def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
@@ -38,7 +38,7 @@ def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) 
             for family, address in _addresses(host, port, kind):
                 _bind_alone(family, kind, address)
     except OSError as error:
-        raise _refused(door, host, port, error) from error
+        raise _config_error(door, host, port, error) from error
 
 
 def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...]) -> None:
@@ -51,11 +51,11 @@ def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...
 
 
 def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple[int, tuple[object, ...]]]:
-    found = socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
-    return [(family, address) for family, _, _, _, address in found]
+    infos = socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
+    return [(family, address) for family, _, _, _, address in infos]
 
 
-def _refused(door: str, host: str, port: int, error: OSError) -> ConfigError:
+def _config_error(door: str, host: str, port: int, error: OSError) -> ConfigError:
     advice = "stop what listens there, or choose another port" if error.errno == EADDRINUSE else "see `host`"
     return ConfigError([f"{door}: {host} port {port}: {error.strerror or error}; {advice}"])
 
@@ -86,4 +86,4 @@ def operations_refused(error: ConfigError) -> str:
 
 def inherited(descriptors: tuple[int, ...]) -> list[socket.socket]:
     """Sockets that the parent has passed on."""
-    return [socket.socket(fileno=each) for each in descriptors]
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]

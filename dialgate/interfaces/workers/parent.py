@@ -119,15 +119,19 @@ class Workers:
             self._post, worker=number, doors=slot.descriptors(), ready=writing, parent=self._alive
         )
         hangups = self._hangups
-        passed = [writing, self._alive, *(each for many in post.doors.values() for each in many)]
+        descriptors = [
+            writing,
+            self._alive,
+            *(door_socket for many in post.doors.values() for door_socket in many),
+        ]
         words = ["-m", "dialgate.interfaces.worker_process", msgspec.json.encode(post).decode()]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *words, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed
+            sys.executable, *words, stdin=asyncio.subprocess.DEVNULL, pass_fds=descriptors
         )
         os.close(writing)
         self._processes.add(process)
         try:
-            ready = await asyncio.wait_for(_heard(reading), _READY_SECONDS)
+            ready = await asyncio.wait_for(_receive_line(reading), _READY_SECONDS)
         except TimeoutError:
             process.kill()
             ready = {}
@@ -143,10 +147,10 @@ class Workers:
     async def _refuse_another_store(self) -> None:
         """What is entered at one worker would not bind at those that are there already. Raises `NotReady`."""
         try:
-            told = await asyncio.to_thread(self._post.load)
+            settings = await asyncio.to_thread(self._post.load)
         except ConfigError:
             return  # the worker will say what is wrong
-        if told.settings.store != self._store:
+        if settings.settings.store != self._store:
             raise NotReady("`store` was changed: stop the gate, and start it again")
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
@@ -171,7 +175,7 @@ class Workers:
 
     def _begin_rolling(self) -> None:
         rolling = asyncio.create_task(self._roll())
-        rolling.add_done_callback(lambda done: done.cancelled() or done.result())
+        rolling.add_done_callback(lambda task: task.cancelled() or task.result())
 
     async def _roll(self) -> None:
         """One at a time: the new one is ready before the old one is relieved."""
@@ -212,17 +216,17 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
     if sip is not None:
         kinds = {socket.SOCK_DGRAM: sip.udp, socket.SOCK_STREAM: sip.tcp}
         listening.refuse_if_taken("sip", sip.host, sip.port, *(kind for kind in kinds if kinds[kind]))
-    found: list[dict[str, list[socket.socket]]] = [{} for _ in range(count)]
+    per_worker: list[dict[str, list[socket.socket]]] = [{} for _ in range(count)]
     for name in ("listen", "fastagi"):
         where = getattr(config.settings, name)
         if where is not None:
             for doors, sockets in zip(
-                found, listening.shared(name, where.host, where.port, count), strict=True
+                per_worker, listening.shared(name, where.host, where.port, count), strict=True
             ):
                 doors[name] = sockets
-    for doors, sockets in zip(found, _operations(config, count), strict=False):
+    for doors, sockets in zip(per_worker, _operations(config, count), strict=False):
         doors["operations"] = sockets
-    return found
+    return per_worker
 
 
 def _operations(config: Config, count: int) -> list[list[socket.socket]]:
@@ -237,7 +241,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
         return []
 
 
-async def _heard(descriptor: int) -> dict[str, str]:
+async def _receive_line(descriptor: int) -> dict[str, str]:
     """The line that says where it serves; empty where the worker has ended without one."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
@@ -248,8 +252,8 @@ async def _heard(descriptor: int) -> dict[str, str]:
         line = await reader.readline()
     finally:
         transport.close()
-    told: dict[str, str] = msgspec.json.decode(line) if line else {}
-    return told
+    message: dict[str, str] = msgspec.json.decode(line) if line else {}
+    return message
 
 
 def _send(process: asyncio.subprocess.Process, what: signal.Signals) -> None:

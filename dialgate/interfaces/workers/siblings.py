@@ -54,24 +54,24 @@ class Siblings:
     ) -> "Siblings":
         """`refresh`: of this worker's lists and proofs; raises `Unavailable`. Raises `OSError`."""
         (data / "run").mkdir(mode=0o700, exist_ok=True)
-        opened = cls(os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY), worker, registry, refresh)
-        path = _path(opened._folder, worker)
+        siblings = cls(os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY), worker, registry, refresh)
+        path = _path(siblings._folder, worker)
         path.unlink(missing_ok=True)
-        opened._server = await asyncio.start_unix_server(opened._tell, path)
-        opened._inode = path.stat().st_ino
-        return opened
+        siblings._server = await asyncio.start_unix_server(siblings._tell, path)
+        siblings._inode = path.stat().st_ino
+        return siblings
 
     async def measured(self) -> Collector:
         """Of every worker that answers within a second; `dialgate_worker_up` is 0 for one that does not."""
-        told = await self.ask_each(lambda _: "metrics")
-        found = {worker: _decoded(said) for worker, said in told.items()}
-        return _Together(dict(sorted({**found, self._worker: _read(self._registry)}.items())))
+        replies = await self.ask_each(lambda _: "metrics")
+        families = {worker: _decoded(reply) for worker, reply in replies.items()}
+        return _Together(dict(sorted({**families, self._worker: _read(self._registry)}.items())))
 
     async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
         """Of each of the others what it answers; None where it does not within a second."""
         workers = sorted(_workers(self._folder) - {self._worker})
-        told = await asyncio.gather(*(_answer(self._folder, worker, ask(worker)) for worker in workers))
-        return dict(zip(workers, told, strict=True))
+        replies = await asyncio.gather(*(_answer(self._folder, worker, ask(worker)) for worker in workers))
+        return dict(zip(workers, replies, strict=True))
 
     async def refresh_others(self) -> bool:
         """Have the other workers use the lists and proofs that the store holds. Return whether each confirmed."""
@@ -112,10 +112,10 @@ async def refresh_gates(data: Path) -> bool:
 
 
 async def _refreshed(folder: int, workers: Iterable[int]) -> bool:
-    asked = (_ask(folder, worker, "refresh", _REFRESH_SECONDS) for worker in sorted(workers))
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    gone = (FileNotFoundError, ConnectionRefusedError)  # a socket that a killed gate left behind
-    return all(answer == _DONE or isinstance(answer, gone) for answer in answers)
+    requests = (_ask(folder, worker, "refresh", _REFRESH_SECONDS) for worker in sorted(workers))
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    absence = (FileNotFoundError, ConnectionRefusedError)  # a socket that a killed gate left behind
+    return all(answer == _DONE or isinstance(answer, absence) for answer in answers)
 
 
 def _workers(folder: int) -> set[int]:
@@ -128,46 +128,46 @@ def _path(folder: int, worker: int) -> Path:
     return Path(f"/proc/self/fd/{folder}/{worker}.sock")
 
 
-async def _answer(folder: int, worker: int, asked: str) -> bytes | None:
+async def _answer(folder: int, worker: int, command: str) -> bytes | None:
     try:
-        return await _ask(folder, worker, asked, _SECONDS)
+        return await _ask(folder, worker, command, _SECONDS)
     except (OSError, TimeoutError):
         return None
 
 
-async def _ask(folder: int, worker: int, asked: str, seconds: float) -> bytes:
+async def _ask(folder: int, worker: int, command: str, seconds: float) -> bytes:
     """Raises `OSError`, `TimeoutError`."""
     async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_unix_connection(_path(folder, worker))
         try:
-            writer.write(asked.encode() + b"\n")
+            writer.write(command.encode() + b"\n")
             return await reader.read(-1)
         finally:
             writer.close()
 
 
-def _decoded(said: bytes | None) -> list[_Family] | None:
+def _decoded(reply: bytes | None) -> list[_Family] | None:
     try:
-        return _families.decode(said or b"")
+        return _families.decode(reply or b"")
     except msgspec.DecodeError:
         return None
 
 
 class _Together(Collector):
-    def __init__(self, told: dict[int, list[_Family] | None]) -> None:
-        self._told = told
+    def __init__(self, families: dict[int, list[_Family] | None]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
         up = Metric(UP, "1 while the worker answers its siblings.", "gauge")
-        found: dict[str, Metric] = {}
-        for worker, families in self._told.items():
+        metrics: dict[str, Metric] = {}
+        for worker, families in self._families.items():
             label = {"worker": str(worker)}
             up.add_sample(up.name, label, families is not None)
             for name, text, kind, unit, samples in families or ():
-                metric = found.setdefault(name, Metric(name, text, kind, unit))
+                metric = metrics.setdefault(name, Metric(name, text, kind, unit))
                 for sample, labels, value in samples:
                     metric.add_sample(sample, labels | label, value)
-        return iter([*found.values(), up])
+        return iter([*metrics.values(), up])
 
 
 def _read(registry: CollectorRegistry) -> list[_Family]:
@@ -179,6 +179,6 @@ def _read(registry: CollectorRegistry) -> list[_Family]:
 
 def _samples(metric: Metric) -> list[_Sample]:
     samples: Iterable[_Sample] = (
-        (each.name, dict(each.labels), float(each.value)) for each in metric.samples
+        (sample.name, dict(sample.labels), float(sample.value)) for sample in metric.samples
     )
     return list(samples)

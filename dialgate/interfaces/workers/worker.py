@@ -34,14 +34,14 @@ class Post(Struct, frozen=True, kw_only=True):
     def load(self) -> Config:
         """The configuration as it holds for this worker. Raises `ConfigError`."""
         config = loader.load(Path(self.config))
-        told = config.settings
-        listen = told.listen
+        settings = config.settings
+        listen = settings.listen
         listen = structs.replace(
             listen, host=self.host or listen.host, port=listen.port if self.port is None else self.port
         )
-        node = f"{told.node}/{self.worker}" if self.workers > 1 else told.node
-        told = structs.replace(told, listen=listen, node=node, workers=self.workers)
-        return structs.replace(config, settings=told)
+        node = f"{settings.node}/{self.worker}" if self.workers > 1 else settings.node
+        settings = structs.replace(settings, listen=listen, node=node, workers=self.workers)
+        return structs.replace(config, settings=settings)
 
     @classmethod
     def from_argument(cls, text: str) -> "Post":
