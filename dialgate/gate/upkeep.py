@@ -5,6 +5,7 @@ Decisions rest on what upkeep takes up, so a gate whose last complete round is t
 round, such as the verification of a large snapshot, runs beside it, in threads of its own.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "s
 # Seconds for which a round waits for what it started beside it: usually all of it is done by then.
 PATIENCE: Final = 0.5
 # recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
+NOTE_SECONDS: Final = 0.01
 _THREADS: Final = 7
 _LATE: Final = (
     "no round of upkeep was completed within `upkeep_stale_seconds`; lists, proofs and registry answers may have changed since."
@@ -112,6 +114,7 @@ class Upkeep:
         self._shared = store if isinstance(store, Shared) else None
         self._noted = 0  # the sequence up to which others know that the log is durable
         self._noting = BackgroundWork(self._note_durable, _FAULTS)
+        self._noting_timer: asyncio.TimerHandle | None = None
         self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
         self._covering = BackgroundWork(self._checkpoint, _FAULTS)
         self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
@@ -191,9 +194,16 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """Begin to let the gates that share the store know how far the log is durable."""
-        if self._shared is not None:
-            self._noting.start()
+        """Store how far the log is durable, for the gates that share the store, in `NOTE_SECONDS`.
+
+        Each commit stores it too. Under load one follows sooner, so a round trip after every batch would be wasted."""
+        if self._shared is not None and self._noting_timer is None:
+            loop = asyncio.get_running_loop()
+            self._noting_timer = loop.call_later(NOTE_SECONDS, self._note_now)
+
+    def _note_now(self) -> None:
+        self._noting_timer = None
+        self._noting.start()
 
     async def _note_durable(self) -> None:
         while self._shared is not None and (durable := self._log.durable) > self._noted:
@@ -240,6 +250,8 @@ class Upkeep:
 
     async def rest(self) -> None:
         """Wait for what runs beside the rounds; the store must be open till then."""
+        if self._noting_timer is not None:
+            self._noting_timer.cancel()
         await self._noting.run(None)
         for part in (
             self._noting,

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from dialgate.app import App
@@ -26,6 +27,7 @@ from dialgate.core.model import DAY, Call, Result
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
+from dialgate.gate.upkeep import NOTE_SECONDS
 from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
@@ -122,6 +124,25 @@ async def test_a_retry_at_another_gate_is_the_same_question(gates: list[App]) ->
     first = await ask(gates[0], "a")
     await gates[0].tick()  # the other gates know by then that the answer is on the disk
     assert await ask(gates[1], "a") == first
+
+
+async def test_how_far_a_log_is_durable_is_not_stored_after_every_batch(gates: list[App]) -> None:
+    """Each commit stores it as well. The bound on the round trips holds on a machine of any speed."""
+    name = gates[0].config.settings.store.name if gates[0].config.settings.store else ""
+    socket = redis_servers.alone().rpartition("@")[2]
+    async with Redis(unix_socket_path=socket) as client, client.monitor() as monitor:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for place in range(20):
+            await ask(gates[0], f"call {place}")
+        most = (loop.time() - begun) / NOTE_SECONDS + 1
+        await client.set(f"{{{name}}}:none", "end")
+        stored = 0
+        while not (command := (await monitor.next_command()))["command"].endswith(":none end"):
+            stored += command["client_type"] != "lua" and command["command"].startswith(
+                f"HSET {{{name}}}:recorded"
+            )
+    assert stored <= most
 
 
 @pytest.fixture

@@ -115,8 +115,7 @@ class _Child:
     async def note_durable(self) -> bool:
         """Return whether the other gates may repeat everything that this one has answered."""
         upkeep = self._app._upkeep
-        upkeep.start_noting()
-        await upkeep._noting.close()
+        await upkeep._noting.run(None)
         return not upkeep._noting.problem
 
     async def redirect_log(self, path: str) -> None:
