@@ -7,7 +7,7 @@ import pytest
 
 from dialgate.core.model import Call
 from dialgate.crypto.keys import nonces
-from dialgate.gate.batch import Batch, Inquiry
+from dialgate.gate.batch import Batch, BatchQuery
 from dialgate.gate.overlap import Overlap
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, World
@@ -22,9 +22,9 @@ class Calls:
         self._gatherer = running.app.gate._gatherer
         self._client = running.app.config.settings.clients[0]
 
-    def inquiry(self, to: str, call_id: str = "") -> Inquiry:
+    def inquiry(self, to: str, call_id: str = "") -> BatchQuery:
         call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=self._client.name)
-        return Inquiry(self._gatherer, NOW, NOW, [self._gatherer.read(call, self._client)])
+        return BatchQuery(self._gatherer, NOW, NOW, [self._gatherer.read(call, self._client)])
 
     def batch(self, to: str, call_id: str = "", first: int = FIRST) -> Batch:
         batch = Batch(self._gatherer, NOW, first, nonces(), {}, {})
