@@ -19,16 +19,15 @@ from typer.main import get_command
 
 from dialgate.config.clients import Client
 from dialgate.config.controllers import CampaignFile, ControllerFile
+from dialgate.config.data_retention import Storage
+from dialgate.config.decision_retention import Retention
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
-from dialgate.config.retention_terms import Retention
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
-from dialgate.config.storage_periods import Storage
 from dialgate.config.webhook_targets import Webhook
 from dialgate.core import law
-from dialgate.core.model import REASONS
-from dialgate.core.reason_classes import REASON_CLASSES
+from dialgate.core.reasons import REASON_CLASSES, REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi

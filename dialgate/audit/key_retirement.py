@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dialgate.audit.legal_holds import Holds
-from dialgate.config import retention_terms
+from dialgate.config import decision_retention
 from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
@@ -63,7 +63,7 @@ def _hashes(keys: Keys, holds: Holds) -> list[bytes]:
 
 
 def _month(
-    retention: Sequence[retention_terms.Retention],
+    retention: Sequence[decision_retention.Retention],
     name: str,
     counts: Counter[tuple[str, str, bool]],
     held: int,
@@ -72,8 +72,8 @@ def _month(
     own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
     # A month of which nothing is found may be one whose segments are elsewhere: the longest term, that of no country.
     found = own or {("", True): 0}
-    longest = max(retention_terms.months(retention, country, allowed=allow) for country, allow in found)
-    over_from = retention_terms.over_from(name, longest)
+    longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in found)
+    over_from = decision_retention.over_from(name, longest)
     return Month(
         month=name,
         allowed=sum(count for (_, allow), count in own.items() if allow),

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from dialgate.config import clients, retention_terms, url_secrets, webhook_targets, yaml_file
+from dialgate.config import clients, decision_retention, url_secrets, webhook_targets, yaml_file
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.controllers import NO_COUNTRY, ControllerFile, Line, build_lines
 from dialgate.config.controllers import STAND_INS as CONTROLLER_STAND_INS
@@ -82,7 +82,7 @@ class _Reader:
         """Check keys against each other."""
         self.problems.extend(settings_faults(settings))
         self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
-        self.problems.extend(retention_terms.faults(settings.retention, laws))
+        self.problems.extend(decision_retention.faults(settings.retention, laws))
         store = settings.store or SharedStore()
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 

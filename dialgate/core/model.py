@@ -386,38 +386,3 @@ class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     decision: str
     result: Result
     client: str = ""
-
-
-# The reason codes, stored for years and documented in docs/reference/reasons.md. A code is never given a second meaning.
-REASONS: dict[str, str] = {
-    "number.invalid": "The number to call is not a telephone number that can be read in only one way.",
-    "number.not_diallable": "A number of this class, or of a country without a law on file, is no lawful target.",
-    "caller_id.withheld": "The caller ID is withheld, anonymous or unreadable.",
-    "caller_id.not_assigned": "The caller ID is not assigned to this campaign, or not to this controller alone.",
-    "caller_id.wrong_class": "The caller ID is of a class that this purpose must not use.",
-    "caller_id.not_recallable": "No unexpired proof that a call back to the caller ID is answered.",
-    "caller_id.foreign_ingress": "A caller ID of this country would enter it from abroad.",
-    "campaign.unknown": "No such campaign for this client.",
-    "campaign.inactive": "The campaign is paused, not yet begun, or over.",
-    "campaign.sector_banned": "Calls for this sector and purpose are banned, and no exception is proved.",
-    "list.unknown": "The number is on no list loaded for the campaign and has no basis of its own.",
-    "list.ceded": "The list was ceded without its whole chain of origin, or the number is enrolled with the registry.",
-    "registry.listed": "The opposition registry answered: enrolled.",
-    "registry.unknown": "The opposition registry was never asked about this number for this controller.",
-    "registry.expired": "The registry's last answer is too old.",
-    "registry.uncovered": "The number lies outside the registry coverage that was subscribed.",
-    "revocation.revoked": "The person told the caller to stop.",
-    "consent.missing": "This call needs consent and there is none.",
-    "consent.expired": "The consent is past its end or older than the law's or the operator's limit.",
-    "consent.withdrawn": "The consent was withdrawn.",
-    "consent.out_of_scope": "The consent does not cover this purpose, kind of goods or type of call, or no profiling.",
-    "consent.void": "The consent is void: no artefact proves it, its double opt-in was not confirmed, a later enrolment with "
-    "the registry voided it, or it was ceded without its whole chain of origin or without a consent to that.",
-    "consent.wrong_number": "The number was reported to be another person's: nothing given for it opens a call until it is confirmed again.",
-    "hours.outside": "Outside the hours in which the person may be called.",
-    "hours.holiday": "A public holiday where the person is.",
-    "frequency.exceeded": "The person has been called as often as is allowed.",
-    "frequency.rest": "A silent or abandoned call was made: no call for some days, and until a later call is answered only an agent's.",
-    "gate.unavailable": "The gate cannot decide or cannot record: not now, ask again.",
-    "gate.rule_error": "A rule failed. No call is allowed on a broken rule.",
-}

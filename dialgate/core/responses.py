@@ -8,7 +8,7 @@ from msgspec import Struct, field, structs
 from dialgate.core import local_time
 from dialgate.core.model import SECOND, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
 from dialgate.core.number_format import PROBLEMS_OF_WRITING
-from dialgate.core.reason_classes import ReasonClass, classify
+from dialgate.core.reasons import ReasonClass, classify
 
 
 class Reason(Struct, frozen=True):
@@ -21,7 +21,7 @@ class Reason(Struct, frozen=True):
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
     `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see
-    permit.py. `reason_class` of a denial says what to do next: see reason_classes.py; empty in an allow."""
+    permit.py. `reason_class` of a denial says what to do next: see reasons.py; empty in an allow."""
 
     decision: Literal["allow", "deny"]
     decision_id: str = ""

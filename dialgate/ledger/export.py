@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Exported
-from dialgate.core.model import REASONS, Instant
+from dialgate.core.model import Instant
+from dialgate.core.reasons import REASONS
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.ledger.registrar import Registrar

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import HoldRefused, Holds
 from dialgate.audit.number_history import Inquiry, Position, Sees, position
-from dialgate.config import loader, retention_terms
+from dialgate.config import decision_retention, loader
 from dialgate.config.configuration import Config, ConfigError
-from dialgate.config.retention_terms import Retention
+from dialgate.config.decision_retention import Retention
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
 from dialgate.decision_log import LogDamaged, verify
@@ -74,16 +74,16 @@ def about(config: Config, keys: Keys, number: str) -> list[Record]:
     ],
 )
 def test_a_month_is_kept_for_whole_months_after_its_own(month: str, count: int, over_from: str) -> None:
-    assert retention_terms.over_from(month, count) == over_from
+    assert decision_retention.over_from(month, count) == over_from
 
 
 def test_a_country_that_is_not_named_is_kept_longest() -> None:
     named = [Retention(country="IT", allowed_months=60, refused_months=24)]
-    assert retention_terms.months(named, "IT", allowed=True) == 60
-    assert retention_terms.months(named, "IT", allowed=False) == 24
+    assert decision_retention.months(named, "IT", allowed=True) == 60
+    assert decision_retention.months(named, "IT", allowed=False) == 24
     assert (
-        retention_terms.months(named, "FR", allowed=False)
-        == retention_terms.months(named, "", allowed=True)
+        decision_retention.months(named, "FR", allowed=False)
+        == decision_retention.months(named, "", allowed=True)
         == 120
     )
 

@@ -5,7 +5,8 @@ import pytest
 
 from dialgate.core.decision import decide
 from dialgate.core.local_time import rfc3339
-from dialgate.core.model import REASONS, Decision, Facts
+from dialgate.core.model import Decision, Facts
+from dialgate.core.reasons import REASONS
 from dialgate.core.rules import RULES
 from tests.support.casebook import Case, all_cases, case_law, facts_of, instant
 from tests.support.citations import citations, exchange_severities, matches

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from dialgate.core.law import SECTIONS, Law, parse_law
-from dialgate.core.model import REASONS, Callee, CallType, Kind, Purpose
+from dialgate.core.model import Callee, CallType, Kind, Purpose
+from dialgate.core.reasons import REASONS
 from tests.support.casebook import COUNTRIES, law_data, law_of
 from tests.support.decision_tables import GridError, Row, read_rows, read_words, table_rows
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dialgate.config.controllers import ControllerFile
 from dialgate.config.settings import Settings
-from dialgate.core.model import REASONS
+from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES

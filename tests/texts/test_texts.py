@@ -8,7 +8,8 @@ import yaml
 from msgspec import structs
 
 from dialgate import texts
-from dialgate.core.model import REASONS, RESULT_RANK
+from dialgate.core.model import RESULT_RANK
+from dialgate.core.reasons import REASONS
 from dialgate.core.rules import RULES, revocation
 from dialgate.texts import LANGUAGES, Language
 from tests.support.world import CONFIG

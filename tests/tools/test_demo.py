@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dialgate.core.model import REASONS
+from dialgate.core.reasons import REASONS
 from dialgate.interfaces.cli import main
 from dialgate.tools.demo import FAULTS, DemoError, Wanted, build
 from tests.support.paths import ROOT

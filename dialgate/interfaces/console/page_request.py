@@ -41,7 +41,7 @@ _HEADERS: Final = {
 }
 
 
-class Place(NamedTuple):
+class NavigationPage(NamedTuple):
     """A page in the navigation, and the scopes of which one opens it."""
 
     name: str
@@ -49,15 +49,15 @@ class Place(NamedTuple):
     needs: tuple[Scope, ...]
 
 
-PLACES: Final = (
-    Place("board", ROOT, ("watch",)),
-    Place("try", f"{ROOT}/try", ("simulate",)),
-    Place("revoke", f"{ROOT}/revoke", ("revoke",)),
-    Place("lists", f"{ROOT}/lists", ("lists",)),
-    Place("callers", f"{ROOT}/caller-ids", ("watch",)),
-    Place("reports", f"{ROOT}/reports", ("watch",)),
-    Place("lookup", f"{ROOT}/lookup", ("read",)),
-    Place("requests", f"{ROOT}/requests", ("subjects",)),
+NAVIGATION: Final = (
+    NavigationPage("board", ROOT, ("watch",)),
+    NavigationPage("try", f"{ROOT}/try", ("simulate",)),
+    NavigationPage("revoke", f"{ROOT}/revoke", ("revoke",)),
+    NavigationPage("lists", f"{ROOT}/lists", ("lists",)),
+    NavigationPage("callers", f"{ROOT}/caller-ids", ("watch",)),
+    NavigationPage("reports", f"{ROOT}/reports", ("watch",)),
+    NavigationPage("lookup", f"{ROOT}/lookup", ("read",)),
+    NavigationPage("requests", f"{ROOT}/requests", ("subjects",)),
 )
 
 
@@ -115,7 +115,7 @@ class Visit(Struct, frozen=True):
             {
                 "visit": self,
                 "here": here,
-                "places": [place for place in PLACES if self.may(*place.needs)],
+                "places": [entry for entry in NAVIGATION if self.may(*entry.needs)],
                 "token": self.session.token,
                 "zone": self.zone(),
                 "node": self.app.config.settings.node,
@@ -176,5 +176,5 @@ def is_foreign(request: web.Request) -> bool:
     return True
 
 
-def first_place(client: Client) -> Place | None:
-    return next((place for place in PLACES if set(place.needs) & set(client.scopes)), None)
+def first_page(client: Client) -> NavigationPage | None:
+    return next((entry for entry in NAVIGATION if set(entry.needs) & set(client.scopes)), None)

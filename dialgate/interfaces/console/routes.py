@@ -28,7 +28,7 @@ from dialgate.interfaces.console.page_request import (
     THEMES,
     Serve,
     Visit,
-    first_place,
+    first_page,
     is_foreign,
     is_secure,
     shown,
@@ -186,7 +186,7 @@ async def _door(request: web.Request) -> web.StreamResponse:
     visit = visitor(request)
     if visit is None:
         return to(f"{ROOT}/login")
-    place = first_place(visit.client)
+    place = first_page(visit.client)
     if place is None:
         return visit.fault(403, "auth.scope")
     return await board.board(visit) if place.path == ROOT else to(place.path)

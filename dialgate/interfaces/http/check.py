@@ -15,7 +15,7 @@ from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.model import Call, CallType
-from dialgate.core.reason_classes import classify
+from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import AnswerFuture
 from dialgate.interfaces.http import body as http_body

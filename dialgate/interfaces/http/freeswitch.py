@@ -15,7 +15,7 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.core.reason_classes import classify
+from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.check import CheckRequest, call

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from dialgate import __version__
 from dialgate.config.clients import Scope
-from dialgate.core.model import REASONS
+from dialgate.core.reasons import REASONS
 from dialgate.interfaces.http.errors import CODES, Failed, Fault, response
 
 _SCHEMAS: Final = "#/components/schemas/{name}"

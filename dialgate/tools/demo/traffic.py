@@ -16,7 +16,8 @@ from msgspec import Struct, field
 
 from dialgate.client import Dialgate, NotRecorded, Verdict
 from dialgate.core import local_time
-from dialgate.core.model import DAY, REASONS, Instant, Result
+from dialgate.core.model import DAY, Instant, Result
+from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
 # What a gate answers only when something is broken; the demonstration's is not.

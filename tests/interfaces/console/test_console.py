@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.config import loader
 from dialgate.config.listeners import Listen
-from dialgate.core.model import HOUR, REASONS, SECOND, Kind, Severity
+from dialgate.core.model import HOUR, SECOND, Kind, Severity
+from dialgate.core.reasons import REASONS
 from dialgate.core.request_deadlines import KINDS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.console import page, routes, words

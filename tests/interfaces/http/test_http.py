@@ -15,7 +15,8 @@ from aiohttp import ClientSession
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.core.local_time import rfc3339
-from dialgate.core.model import HOUR, REASONS
+from dialgate.core.model import HOUR
+from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import certificates, openapi
 from dialgate.interfaces.http.endpoints import ENDPOINTS

@@ -1,0 +1,74 @@
+"""The reason codes of denials, each with its class and meaning. The class says what a dialer does after a denial.
+
+| class | what to do |
+|---|---|
+| `number` | Do not call this number again: only the person, the registry or a new consent changes that. |
+| `call` | Not this call now: another caller ID, a later time, a newer registry answer or an import may open it. |
+| `gate` | Nothing was decided: ask again in a few seconds. |
+
+When in doubt a code is of class `call`: a dialer that stops a lead for good never starts it again. For the same reason no
+denial is of class `number` where the call was not judged about its number: an unknown campaign has no dial region to read
+the number by, and no registry answers, consents or stops; and a number that cannot be read as it is written has none either.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias
+
+ReasonClass: TypeAlias = Literal["number", "call", "gate"]
+# Stored for years and documented in docs/reference/reasons.md. A code is never given a second meaning.
+_CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
+    "number.invalid": ("number", "The number to call is not a telephone number that can be read in only one way."),
+    "number.not_diallable": ("number", "A number of this class, or of a country without a law on file, is no lawful target."),
+    "caller_id.withheld": ("call", "The caller ID is withheld, anonymous or unreadable."),
+    "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
+    "caller_id.wrong_class": ("call", "The caller ID is of a class that this purpose must not use."),
+    "caller_id.not_recallable": ("call", "No unexpired proof that a call back to the caller ID is answered."),
+    "caller_id.foreign_ingress": ("call", "A caller ID of this country would enter it from abroad."),
+    "campaign.unknown": ("call", "No such campaign for this client."),
+    "campaign.inactive": ("call", "The campaign is paused, not yet begun, or over."),
+    "campaign.sector_banned": ("call", "Calls for this sector and purpose are banned, and no exception is proved."),
+    "list.unknown": ("call", "The number is on no list loaded for the campaign and has no basis of its own."),
+    "list.ceded": ("call", (
+        "The list was ceded without its whole chain of origin, or the number is enrolled with the "
+        "registry.")),
+    "registry.listed": ("number", "The opposition registry answered: enrolled."),
+    "registry.unknown": ("call", "The opposition registry was never asked about this number for this controller."),
+    "registry.expired": ("call", "The registry's last answer is too old."),
+    "registry.uncovered": ("call", "The number lies outside the registry coverage that was subscribed."),
+    "revocation.revoked": ("number", "The person told the caller to stop."),
+    "consent.missing": ("number", "This call needs consent and there is none."),
+    "consent.expired": ("number", "The consent is past its end or older than the law's or the operator's limit."),
+    "consent.withdrawn": ("number", "The consent was withdrawn."),
+    "consent.out_of_scope": ("number", (
+        "The consent does not cover this purpose, kind of goods or type of call, or no "
+        "profiling.")),
+    "consent.void": ("number", (
+        "The consent is void: no artefact proves it, its double opt-in was not confirmed, a later enrolment "
+        "with the registry voided it, or it was ceded without its whole chain of origin or without a consent to that.")),
+    "consent.wrong_number": ("number", (
+        "The number was reported to be another person's: nothing given for it opens a call until it is "
+        "confirmed again.")),
+    "hours.outside": ("call", "Outside the hours in which the person may be called."),
+    "hours.holiday": ("call", "A public holiday where the person is."),
+    "frequency.exceeded": ("call", "The person has been called as often as is allowed."),
+    "frequency.rest": ("call", (
+        "A silent or abandoned call was made: no call for some days, and until a later call is answered only "
+        "an agent's.")),
+    "gate.unavailable": ("gate", "The gate cannot decide or cannot record: not now, ask again."),
+    "gate.rule_error": ("gate", "A rule failed. No call is allowed on a broken rule."),
+}  # fmt: skip
+REASONS: Final = {code: text for code, (_, text) in _CODES.items()}
+REASON_CLASSES: Final = {code: class_ for code, (class_, _) in _CODES.items()}
+_STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
+
+
+def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
+    """Return the class of a denial for these reasons: the one that binds longest; "" without any reason.
+
+    A code that is no reason of a decision, such as an error's, is of class `gate`: nothing was decided. `number_read`:
+    false where the number could not be read as it was written; then, as with an unknown campaign, no reason binds it."""
+    codes = set(codes)
+    classes = {REASON_CLASSES.get(code, "gate") for code in codes}
+    if "number" in classes and ("campaign.unknown" in codes or not number_read):
+        classes = classes - {"number"} | {"call"}
+    return next((name for name in _STRICTEST_FIRST if name in classes), "")
