@@ -34,4 +34,5 @@ class SubjectStates(Protocol):
     ) -> Reading:
         """Return the state of each subject with its attempts (newest last), and the answers remembered under `keys` at or
         after `since`. An unknown subject is `Known()` with the current sequence. An answer in the log of another process is
-        returned only if it is known to be on that log's disk: until then its gate may fail to record it."""
+        returned only if it is known to be on that log's disk: until then its gate may fail to record it. The read waits a moment
+        for that."""

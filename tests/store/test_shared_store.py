@@ -101,6 +101,15 @@ async def test_a_limit_of_five_is_five_over_two_gates(gates: list[App]) -> None:
     assert all(verify(app.config.data / "log").ok for app in gates)
 
 
+async def test_a_call_asked_at_two_gates_at_once_is_decided_and_counted_once(gates: list[App]) -> None:
+    for call_id in ("a", "b", "c"):
+        answers = await asyncio.gather(*(ask(app, call_id) for app in gates))
+        assert len({answer.decision_id for answer in answers}) == 1
+        assert answers[0].decision == "allow"
+    more = [await ask(gates[place % 2]) for place in range(3)]
+    assert [answer.decision for answer in more] == ["allow", "allow", "deny"]
+
+
 async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
     one, other = gates
     assert (await ask(other)).decision == "allow"

@@ -1,5 +1,6 @@
 """Counted attempts and remembered answers in Redis: what the path of a call reads and commits."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -14,6 +15,7 @@ from dialgate.store.redis.recovery import ATTEMPTS_KEPT, RedisRecovery
 _NONE: Final = (0, b"")
 _TAKEN: Final = [-1]
 _FENCED: Final = -2
+_RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
@@ -65,7 +67,10 @@ class RedisAttempts(RedisRecovery):
         durable.
 
         That bound is read before the answers: a log removes what it could not record before it reuses the sequences, so an
-        answer that is read later and lies within the bound is the recorded one."""
+        answer that is read later and lies within the bound is the recorded one.
+
+        An answer beyond the bound is about to be recorded by a gate that decides the same call at this moment. Wait for it: this
+        call would otherwise be decided, and counted, twice. Its gate may have died, so not for long."""
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
         )
@@ -77,9 +82,15 @@ class RedisAttempts(RedisRecovery):
             commands.insert(0, self._ping())
         if len(commands) == 1:
             return values_read, {}
-        replies = await self._run_replicated(commands)
-        durable = replies[-2] if logs else ()
-        return replies[-1], {log: int(seq or 0) for log, seq in zip(logs, durable, strict=True)}
+        for wait in (*_RECORDING_WAITS, 0):
+            replies = await self._run_replicated(commands)
+            bounds = replies[-2] if logs else ()
+            durable_logs = {log: int(seq or 0) for log, seq in zip(logs, bounds, strict=True)}
+            found = [decision_of(value) for value in replies[-1][answers:] if value is not None]
+            if all(self._is_recorded(decision, durable_logs) for decision in found):
+                break
+            await asyncio.sleep(wait)
+        return replies[-1], durable_logs
 
     def _reading(
         self,
