@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -34,6 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "redis": ("dialgate.store",),
     "fpdf": ("dialgate.report.pdf",),
     "holidays": ("dialgate.core.local_time",),
+    "httptools": ("dialgate.interfaces.http.check_fast_path",),
     "jinja2": ("dialgate.interfaces.console.page",),
     "openpyxl": ("dialgate.lists.spreadsheet",),
     "defusedxml": ("dialgate.lists.spreadsheet",),
@@ -103,6 +105,31 @@ def test_a_library_has_one_home_and_the_clock_few_readers(path: Path) -> None:
 )
 def test_a_library_outside_its_home_is_found(name: str, source: str) -> None:
     assert violations(name, source)
+
+
+def private_uses(cls: ast.ClassDef) -> list[str]:
+    """Return the private attributes of `self` that the class uses."""
+    return [
+        node.attr
+        for node in ast.walk(cls)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+        if node.attr.startswith("_")
+    ]
+
+
+def test_what_extends_a_class_of_aiohttp_uses_only_public_names() -> None:
+    extending = [
+        node
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).startswith(("web.", "aiohttp.", "Abstract")) for base in node.bases)
+    ]
+    assert {cls.name for cls in extending} >= {"Handler"}
+    assert {cls.name: private_uses(cls) for cls in extending if private_uses(cls)} == {}
+    assert private_uses(cast("ast.ClassDef", ast.parse("class A(B):\n def f(self): self._c()").body[0])) == [
+        "_c"
+    ]
 
 
 def test_modules_lie_in_packages() -> None:

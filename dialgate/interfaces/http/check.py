@@ -95,7 +95,7 @@ _encode: Final = msgspec.json.Encoder().encode
 async def check(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = await http_body.whole(request, app.config.settings.limits)
     status, told, headers = tell(await _asked(decode(_single, body), app, client, "http"))
-    return http_body.reply(request, told, status, headers)
+    return http_body.reply(told, status, headers)
 
 
 def ask(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
@@ -135,7 +135,7 @@ async def simulate(request: web.Request, app: App, client: Client) -> web.Stream
     at = None if asked.at is None else int(asked.at.timestamp() * 1000)
     await app.subjects.simulated(client, asked.campaign, asked.to)
     simulation = await app.gate.simulate(call(asked, client, "http"), client, at)
-    return http_body.reply(request, _encode(simulation))
+    return http_body.reply(_encode(simulation))
 
 
 def call(asked: CheckRequest, client: Client, interface: str) -> Call:
@@ -249,7 +249,7 @@ async def checks(request: web.Request, app: App, client: Client) -> web.StreamRe
         async for some in answer_each(turns, client.name, calls, partial(_submit, app, client), _encode)
         for answer in some
     ]
-    return http_body.reply(request, b'{"answers":[%b]}' % b",".join(answers))
+    return http_body.reply(b'{"answers":[%b]}' % b",".join(answers))
 
 
 async def _stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:

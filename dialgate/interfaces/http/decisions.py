@@ -93,7 +93,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
         language=language,
         missing=missing,
     )
-    return body.reply(request, _encode(answer))
+    return body.reply(_encode(answer))
 
 
 async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -103,7 +103,7 @@ async def one_decision(request: web.Request, app: App, client: Client) -> web.St
     logs = everywhere(request.app, app, client.name)
     found, missing = await logs.one(name, sees) if name else (None, {})
     told = told_outside(app, known(found, missing), asked.language or _preferred(request))
-    return body.reply(request, _encode(structs.replace(told, missing=missing)))
+    return body.reply(_encode(structs.replace(told, missing=missing)))
 
 
 def everywhere(site: web.Application, app: App, client: str) -> DecisionSearch:

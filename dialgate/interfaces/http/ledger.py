@@ -66,7 +66,7 @@ def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         ask = await _ask(request, app, decoder)
-        return body.reply(request, _encode(await select(app.registrar)(client, ask)), status)
+        return body.reply(_encode(await select(app.registrar)(client, ask)), status)
 
     return serve
 
@@ -78,7 +78,7 @@ def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         ask = await _ask(request, app, decoder)
         receipt = await select(app.registrar)(client, int(request.match_info["seq"]), ask)
-        return body.reply(request, _encode(receipt), 201)
+        return body.reply(_encode(receipt), 201)
 
     return serve
 
@@ -94,7 +94,7 @@ def history(*kinds: str) -> Serve:
         asked = _history_query(request)
         await app.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
         entries = await app.registrar.views.history(client, asked.controller, asked.number, kinds)
-        return body.reply(request, _encode(History(entries)))
+        return body.reply(_encode(History(entries)))
 
     return serve
 
@@ -104,7 +104,7 @@ async def consents(request: web.Request, app: App, client: Client) -> web.Stream
     await app.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
     held = await app.registrar.views.consents(client, asked.controller, asked.number)
     entries = await app.registrar.views.history(client, asked.controller, asked.number, CONSENT_KINDS)
-    return body.reply(request, _encode(ConsentHistory(entries, held)))
+    return body.reply(_encode(ConsentHistory(entries, held)))
 
 
 def _history_query(request: web.Request) -> "_HistoryQuery":
@@ -161,7 +161,7 @@ async def _load(
     """Receive the file to its end first: a list is loaded whole or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
         report = await app.registrar.call_lists.load_from(client, ask, upload)
-    return body.reply(request, _encode(report), 201)
+    return body.reply(_encode(report), 201)
 
 
 def _list_request(request: web.Request) -> ListRequest:
@@ -177,18 +177,18 @@ def _list_request(request: web.Request) -> ListRequest:
     return convert(fields, ListRequest)
 
 
-async def lists(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply(request, _encode(Lists(await app.registrar.call_lists.lists(client))))
+async def lists(_: web.Request, app: App, client: Client) -> web.StreamResponse:
+    return body.reply(_encode(Lists(await app.registrar.call_lists.lists(client))))
 
 
 async def one_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name = request.match_info["id"]
     for found in await app.registrar.call_lists.lists(client):
         if found.id == name:
-            return body.reply(request, _encode(found))
+            return body.reply(_encode(found))
     raise Fault(404, "list.unknown", "No list of yours has this id; GET /v1/lists names them.", field="id")
 
 
 async def retire_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name, controller = request.match_info["id"], request.query.get("controller", "")
-    return body.reply(request, _encode(await app.registrar.call_lists.retire_list(client, name, controller)))
+    return body.reply(_encode(await app.registrar.call_lists.retire_list(client, name, controller)))

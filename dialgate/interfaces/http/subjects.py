@@ -50,7 +50,7 @@ async def report(request: web.Request, app: App, client: Client) -> web.StreamRe
     asked = convert(dict(http_body.query(request)), _AskedReport)
     told = await app.subjects.report(client, asked.controller, request.match_info["number"], asked.purpose)
     if asked.language is None and "text/html" not in request.headers.get("Accept", ""):
-        return http_body.reply(request, _encode(told))
+        return http_body.reply(_encode(told))
     language = asked.language or _preferred(request.headers.get("Accept-Language", ""))
     return web.Response(text=page.page(told, language), headers=_PAGE)
 
@@ -68,7 +68,7 @@ async def portable(request: web.Request, app: App, client: Client) -> web.Stream
     asked = convert(dict(http_body.query(request)), _Asked)
     number = request.match_info["number"]
     told = await app.subjects.portable(client, asked.controller, number, asked.purpose)
-    return http_body.reply(request, _encode(told))
+    return http_body.reply(_encode(told))
 
 
 _case: Final = msgspec.json.Decoder(CaseRequest)
@@ -80,29 +80,29 @@ _erasure: Final = msgspec.json.Decoder(ErasureRequest)
 async def ask(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_case, await http_body.whole(request, app.config.settings.limits))
     told = await app.subjects.ask(client, request.match_info["number"], body)
-    return http_body.reply(request, _encode(told), 201)
+    return http_body.reply(_encode(told), 201)
 
 
 async def rectify(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_rectification, await http_body.whole(request, app.config.settings.limits))
     told = await app.subjects.rectify(client, request.match_info["number"], body)
-    return http_body.reply(request, _encode(told), 201)
+    return http_body.reply(_encode(told), 201)
 
 
 async def erase(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_erasure, await http_body.whole(request, app.config.settings.limits))
     told = await app.subjects.erasing.erase(client, request.match_info["number"], body)
-    return http_body.reply(request, _encode(told))
+    return http_body.reply(_encode(told))
 
 
-async def cases(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return http_body.reply(request, _encode(Cases(await app.subjects.deadlines.open_of(client))))
+async def cases(_: web.Request, app: App, client: Client) -> web.StreamResponse:
+    return http_body.reply(_encode(Cases(await app.subjects.deadlines.open_of(client))))
 
 
 async def move(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_step, await http_body.whole(request, app.config.settings.limits))
     told = await app.subjects.deadlines.move(client, request.match_info["id"], body)
-    return http_body.reply(request, _encode(told))
+    return http_body.reply(_encode(told))
 
 
 # ---- what /openapi.json says of them -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""TLS for the HTTP server: connections are accepted here, and counted from their first moment.
+"""TLS for the HTTP server: it accepts connections, and counts each from its first moment.
 
 asyncio's TLS server shows a connection only after its handshake, so that nothing would limit those that never finish it.
 `loop.start_tls` is no way either: under uvloop, bytes that arrive before it are lost.
@@ -9,9 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, cast
-
-from aiohttp import web
+from typing import Final
 
 from dialgate.interfaces.connections import Connections
 
@@ -60,30 +58,8 @@ class Handshake:
             self._securing.cancel()
 
 
-class TlsSite(web.BaseSite):
-    """Listening sockets whose connections begin with a TLS handshake."""
-
-    def __init__(
-        self,
-        runner: web.BaseRunner,
-        sockets: Sequence[socket.socket],
-        accepted: Callable[[socket.socket], None],
-    ) -> None:
-        super().__init__(runner)
-        self._sockets, self._accepted = sockets, accepted
-
-    @property
-    def name(self) -> str:
-        host, port = self._sockets[0].getsockname()[:2]
-        return f"https://{host}:{port}"
-
-    async def start(self) -> None:
-        await super().start()
-        self._server = cast("asyncio.Server", _Listening(self._sockets, self._accepted))
-
-
-class _Listening:
-    """Accepts connections. Has of `asyncio.Server` what a site of aiohttp uses."""
+class Listener:
+    """Listening sockets whose connections begin with a TLS handshake. `accepted` is called with each."""
 
     def __init__(self, sockets: Sequence[socket.socket], accepted: Callable[[socket.socket], None]) -> None:
         self.sockets, self._accepted = sockets, accepted

@@ -1,0 +1,305 @@
+"""One HTTP connection: its limits of time and number, the fast path of checks, and the hand-over to aiohttp.
+
+aiohttp waits without limit for the head of a request and quotes ill-formed ones in its response. A `Connection` is the protocol
+that the transport calls. It passes bytes and events on to a request handler of aiohttp, and learns from aiohttp's request
+factory and access logger when a request begins and ends.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias, cast
+
+import structlog
+from aiohttp import http_exceptions, web
+from aiohttp.abc import AbstractAccessLogger
+from msgspec import Struct
+
+from dialgate.config.listeners import Limits
+from dialgate.interfaces.connections import Connections
+from dialgate.interfaces.http.check_fast_path import Lane
+from dialgate.interfaces.http.errors import Fault, encoded, response
+from dialgate.interfaces.http.tls import Handshake
+
+_log = structlog.get_logger(__name__)
+
+_LATE = Fault(408, "request.timeout", "The request did not arrive in time; send it again without pausing.")
+_TOO_LONG = Fault(431, "request.headers_too_large", "Send a shorter request line and shorter headers.")
+_NOT_HTTP = Fault(400, "request.not_http", "Send HTTP/1.1; this is not well-formed.")
+
+# Given the connection's transport, what to do with bytes that are not for the lane, and what to do while it waits.
+OpenLane: TypeAlias = Callable[
+    [asyncio.Transport, Callable[[bytes], None], Callable[[bool], None], Callable[[], bool]], Lane
+]
+
+_LINGER_SECONDS: Final = (
+    2  # to read a body on after its refusal, so that the client sees that; reading takes time from others
+)
+_MOST_HEADERS: Final = 64
+
+
+class Handler(web.RequestHandler):
+    """aiohttp's side of a connection."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: "Connection", server: web.Server, limits: Limits) -> None:
+        self.connection = connection
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log_class=_NoteEnd,
+            keepalive_timeout=limits.idle_seconds,
+            lingering_time=min(_LINGER_SECONDS, limits.read_seconds),
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+            max_headers=_MOST_HEADERS,
+        )
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it may quote a called number, so it is not sent
+    ) -> web.StreamResponse:
+        """Return the response to what is not HTTP, or to an error of ours."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response that was begun cannot become an error")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("request failed", exc_info=exc)
+            answer = response(Fault(status, "gate.error", "An error in the gate; its log has the details."))
+        elif isinstance(exc, http_exceptions.LineTooLong):
+            answer = response(_TOO_LONG)
+        else:
+            answer = response(_NOT_HTTP)
+        answer.force_close()
+        return answer
+
+
+class _NoteEnd(AbstractAccessLogger):
+    """Tells the connection that a response was sent, or that its client has gone."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:  # noqa: ARG002 - aiohttp's
+        connection_of(request).end_request()
+
+
+def note_beginnings(server: web.Server) -> None:
+    """Tell each connection of the server when aiohttp takes up a request of it."""
+    make = server.request_factory
+
+    def begin(*arguments: Any) -> web.BaseRequest:
+        request = make(*arguments)
+        connection_of(request).begin_request(request)
+        return request
+
+    server.request_factory = begin
+
+
+def connection_of(request: web.BaseRequest) -> "Connection":
+    return cast("Handler", request.protocol).connection
+
+
+class Shared(Struct, frozen=True):
+    """What the connections of a server share. `opened`: those that are open. `closing` is set once each is to end with its next
+    response. `open_lane`: None if all are for aiohttp."""
+
+    server: web.Server
+    limits: Limits
+    connections: Connections
+    open_lane: OpenLane | None
+    closing: asyncio.Event
+    opened: set["Connection"]
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection."""
+
+    def __init__(self, shared: Shared, handshake: Handshake | None = None) -> None:
+        self._shared, self._handshake = shared, handshake
+        self._loop = asyncio.get_running_loop()
+        self._lane: Lane | None = None
+        self._handler: Handler | None = None
+        self._request: web.BaseRequest | None = None
+        self._serving = self._begun = self._deaf = self._writing_paused = False
+        self._stranger = True
+        self._heard = 0.0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    # ---- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._handshake is not None:
+            self._handshake.end()
+        if not self._shared.connections.open(self):
+            self._deaf = True
+            self._transport.abort()
+            return
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._shared.opened.add(self)
+        self._heard = self._loop.time()
+        self._deadline = self._loop.call_later(
+            min(self._shared.limits.first_byte_seconds, self._shared.limits.read_seconds), self._end_if_silent
+        )
+        if self._shared.open_lane is None:
+            self._hand_over(b"")
+        else:
+            self._lane = self._shared.open_lane(
+                self._transport, self._hand_over, self._watch, self._shared.closing.is_set
+            )
+            self._end_idle_lane()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lane is not None:
+            self._heard = self._loop.time()
+            self._lane.feed(data)
+            if self._stranger and self._is_asked():
+                self.admit()
+        elif self._handler is not None and not self._deaf:
+            waiting = not self._is_busy()
+            self._handler.data_received(data)
+            if waiting:  # otherwise a body is being read, in its own time
+                self._watch(True)  # noqa: FBT003 - its only argument
+        elif not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        if self._handler is not None:
+            self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._shared.connections.close(self)
+        self._shared.opened.discard(self)
+        self._lane = None
+        self._stop_waiting()
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+
+    # ---- the lane and aiohttp
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let aiohttp serve the connection from here on."""
+        self._lane = None
+        if self._idle is not None:
+            self._idle.cancel()
+        self._handler = Handler(self, self._shared.server, self._shared.limits)
+        self._handler.connection_made(self._transport)
+        if self._writing_paused:
+            self._handler.pause_writing()
+        if data:
+            self.data_received(data)
+
+    def begin_request(self, request: web.BaseRequest) -> None:
+        self._request, self._serving = request, True
+        self._stop_waiting()
+
+    def end_request(self) -> None:
+        self._serving = False
+
+    def _is_asked(self) -> bool:
+        """Whether a response of the lane is due."""
+        return self._lane is not None and self._lane.awaited
+
+    def _is_busy(self) -> bool:
+        """Whether aiohttp serves a request, or still reads its body."""
+        return self._serving or (self._request is not None and not self._request.content.is_eof())
+
+    # ---- limits of time
+
+    def _watch(self, waiting: bool) -> None:  # noqa: FBT001 - its only argument
+        """`waiting`: a part of a request has arrived. The rest has `read_seconds`."""
+        if not waiting:
+            self._stop_waiting()
+            return
+        self._begun = True
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(self._shared.limits.read_seconds, self._end_late)
+
+    def _stop_waiting(self) -> None:
+        self._begun = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end_if_silent(self) -> None:
+        """A request that has begun has the rest of its time."""
+        left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
+        if self._begun and left > 0:
+            self._deadline = self._loop.call_later(left, self._end_late)
+        else:
+            self._end_late()
+
+    def _end_late(self) -> None:
+        if self._begun and not self._transport.is_closing():
+            body = encoded(_LATE.problem)
+            self._transport.write(
+                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        self._close()
+
+    def _end_idle_lane(self) -> None:
+        """aiohttp has a timer of its own for its part."""
+        if self._lane is None:
+            return
+        now = self._loop.time()
+        ends = self._heard + self._shared.limits.idle_seconds
+        if now >= ends and not self._lane.awaited:
+            self._close()
+        else:
+            again = ends if now < ends else now + self._shared.limits.idle_seconds
+            self._idle = self._loop.call_at(again, self._end_idle_lane)
+
+    def _close(self) -> None:
+        """Close after what is written was sent, and read nothing more."""
+        self._lane, self._deaf = None, True
+        if self._handler is not None:
+            self._handler.force_close()
+        self._transport.close()
+
+    # ---- what the server and endpoints call
+
+    def admit(self) -> None:
+        """Note that a request of this connection was admitted."""
+        if self._stranger:
+            self._stranger = False
+            self._shared.connections.admit(self)
+
+    def stop_reading(self) -> None:
+        """Read no more of a body that has not ended. aiohttp closes the connection once its `lingering_time` is over, so that
+        the response arrives first."""
+        if self._request is not None and not self._request.content.is_eof():
+            self._deaf = True
+            self._transport.pause_reading()
+
+    async def finish(self, seconds: float) -> None:
+        """Close the connection if aiohttp does not serve it, after the response that is due."""
+        if self._lane is not None and self._lane.awaited:
+            await asyncio.wait([self._lane.rest()], timeout=seconds)
+        if self._handler is None:
+            self._close()
+
+    def end_if_idle(self) -> None:
+        if self.is_idle() and not self._begun:
+            self._transport.close()
+
+    def is_idle(self) -> bool:
+        return not self._is_busy() and not self._is_asked()
+
+    def drop(self) -> None:
+        self._transport.abort()
