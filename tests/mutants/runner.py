@@ -50,7 +50,7 @@ _KEPT = {"law_data"}
 
 
 class Outcome(NamedTuple):
-    """`by`: the test that failed, or why none ran or ended. `tests`: those that execute the changed lines of a survivor."""
+    """`by`: the test that failed, or why none ran or ended. `tests`: for a survivor, the tests that execute the changed lines."""
 
     status: int
     by: str = ""

@@ -18,8 +18,8 @@ from tests.support.paths import ROOT
 
 
 class Group(NamedTuple):
-    """Files that the same tests decide about; the quickest tests first. `processes`: tests that run the files in processes of their own.
-    `most`: how many mutants of a file are tried, the same ones each time, unless all are asked for: 0 for all."""
+    """Files with the tests that must notice their mutants, the quickest first. `processes`: tests that run the files in child processes.
+    `most`: how many mutants of a file are tried, the same ones each time; 0 for all."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
@@ -155,8 +155,8 @@ def changed_lines(path: Path, since: str) -> set[int]:
 def run(
     changes: list[Change], group: Group, known: Iterable[Mutant], most_seconds: float
 ) -> Iterator[Mutant]:
-    """Yield the survivors. What is changed at import time, and what survives without being listed, is tried again in a copy of the
-    repository, unless only quick tests are asked for."""
+    """Yield the survivors. Changes at import time, and unlisted survivors, are tried in a copy of the repository. With a limit on the
+    tests' time they are not."""
     tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
     again = [(change, tests + processes) for change in changes if not change.in_body]
     inside = [change for change in changes if change.in_body]
