@@ -177,6 +177,21 @@ async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: Wor
     assert "list.unknown" in codes(await ask(running))
 
 
+async def test_a_call_list_serves_no_campaign_that_is_another_controllers_by_now(running: World) -> None:
+    assert (await ask(running)).decision == "allow"
+    path = running.folder / "controllers" / "acme.yaml"
+    written = path.read_text()
+    path.write_text(written.replace("acme-fibre", "acme-autumn"))
+    (path.parent / "beta.yaml").write_text(written.replace("id: acme\n", "id: beta\n"))
+    world.publish_answers(running.app.config.data, {CLEAR: False}, NOW - DAY, controller="beta")
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
+    await running.app.tick()
+    client = msgspec.structs.replace(client_of(running), controllers=("beta",))
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    answer = await running.app.gate.check(call, client)
+    assert codes(answer) == ["list.unknown", "consent.missing"]
+
+
 async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World) -> None:
     allowed = await ask(running)
     path = running.folder / "controllers" / "acme.yaml"
