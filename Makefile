@@ -26,7 +26,7 @@ sample: .venv/installed
 	    --request config/sample/rpo-request.txt --answer config/sample/rpo-answer.txt \
 	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)"
 	@$(BIN)/dialgate list show sample --json >/dev/null 2>&1 || \
-	  $(BIN)/dialgate list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory \
+	  $(BIN)/dialgate list load config/sample/list.csv --id sample --controller acme --campaign acme-fibre --basis directory \
 	    --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes
 
 # Those that share the tests each take a file at a time. `make -j2 test` does what comes first side by side.

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import yaml
@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
-from dialgate.config.clients import Client
+from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import CampaignFile, ControllerFile
 from dialgate.config.data_retention import Storage
 from dialgate.config.decision_retention import Retention
@@ -91,6 +91,15 @@ _SEVERITIES = {
     "gate": "No law: the call cannot be judged.",
 }
 
+_CONSOLE = {
+    "watch": "live board, caller IDs, decisions, reports",
+    "read": "decisions, look-up of a number",
+    "simulate": "try a call",
+    "revoke": "record a stop",
+    "lists": "call lists",
+    "subjects": "data-subject requests, evidence of a decision",
+}
+
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a Markdown table."""
@@ -139,6 +148,38 @@ Why a request failed. Every error has the form `{{"error": {{"code", "message", 
 number. An error is no decision: do not call.
 
 {table(("status", "code", "meaning"), ((str(status), code(name), text) for name, (status, text) in CODES.items()))}
+"""
+
+
+def scopes() -> str:
+    rows = (
+        (
+            code(scope),
+            ", ".join(
+                code(f"{endpoint.method} {openapi.plain(endpoint.path)}")
+                for endpoint in http_application.EVERY
+                if endpoint.scope == scope
+            ),
+            _CONSOLE.get(scope, ""),
+        )
+        for scope in get_args(Scope)
+    )
+    return f"""
+What a client may do. [`clients`](settings.md#clients) gives each client its scopes; a client also acts only for its `controllers`.
+
+{table(("scope", "endpoints", "pages of the console"), rows)}
+
+`admin` is needed besides `revoke` for a revocation that binds every controller.
+
+| For | Give |
+|---|---|
+| a dialer | `check`, `outcome` |
+| a dialer that also reports stops | and `revoke`, `stream` |
+| an agent at the console | `simulate`, `revoke` |
+| a supervisor | and `watch`, `lists` |
+| the data-protection officer | and `read`, `subjects` |
+| the CRM | `ledger`, `revoke` |
+| Prometheus, where it cannot reach the operations listener | `metrics` |
 """
 
 
@@ -473,6 +514,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "http-api": ("HTTP API", http_api),
     "reasons": ("Reason codes", reasons),
     "errors": ("Error codes", errors),
+    "scopes": ("Scopes", scopes),
     "settings": ("Settings", settings),
     "country-file": ("Country file", country_file),
     "commands": ("Commands", commands),

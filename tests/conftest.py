@@ -56,7 +56,7 @@ LONG = (
     "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions", "test_alerts",
     "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
     "test_cases_through_gate", "test_replay", "test_timestamps", "test_gate", "test_registry_import",
-    "test_fastagi", "test_cli_answers", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections",
+    "test_fastagi", "test_cli_answers", "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections",
 )  # fmt: skip
 
 
