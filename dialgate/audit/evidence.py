@@ -1,34 +1,33 @@
-"""Evidence: what a sceptic needs to check decisions alone, in one file of one line.
+r"""The evidence bundle: a file of one line with everything needed to check decisions without the gate.
 
-    {"signature":"<128 hex digits>","key":"<64 hex digits>","evidence":<body>}\\n
+    {"signature":"<128 hex digits>","key":"<64 hex digits>","evidence":<body>}\n
 
-`key` is the raw public half of the log's signing key, and the signature is Ed25519 of "dialgate evidence\\n", then the body
-as stored: so no byte can be changed and none added. The body is a JSON object:
+`key` is the raw public key of the log's signing key. The signature is Ed25519 over "dialgate evidence\n" followed by the
+body as stored, so no byte can be changed or added. The body is a JSON object:
 
-    log, made_at        whose evidence, and when it was made
-    decisions           for each: id, grounds (their sequence), the called number in clear, or none where the keys of its
-                        month are destroyed; the answers of the registries and the consents that its facts name, with
-                        receipt, artefact and hash, as far as they are still held; and the sequences of the entries
-                        that say what became of the call
-    asked               of a list of numbers: each, with the ids of its decisions
-    entries             decisions and grounds as the log stores them, with the checkpoint (an index) they are in and the
-                        way to its root (RFC 6962, 2.1.1)
-    checkpoints, keys   as the log stores them; and the public keys they are signed by, by name
-    kept                texts by their SHA-256: the law and the list of the configuration (see `dialgate.config.content_store`) that grounds
-                        name; of the configuration's files, with their entries, only the law and the controller's own
-    manifest            of the registry answers, where those of the decision are still the ones in use; other controllers'
-                        files are left out, and then the signature too
-    covered             the last entry that a checkpoint covers: what was reported later of a call is not in it
-    elsewhere           what other logs of the same gate hold of what became of the calls: for each its log, entries and
-                        checkpoints, as above
-    since, until        of a list of numbers: decisions from this instant on and before that one, where it was so asked
-    stamps              RFC 3161 time stamps (DER, base64) of a checkpoint (an index), its line break included
+    log, made_at        the log's name, and when the bundle was made
+    decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear (null if the
+                        keys of its month are destroyed); the registry answers and consents that its facts name, with
+                        receipt, artefact and hash, if still stored; the sequences of the entries that report the
+                        outcome of the call
+    asked               for a list of numbers: each number with the ids of its decisions
+    entries             decisions and grounds as stored in the log, each with the index of its checkpoint and the Merkle path
+                        to that checkpoint's root (RFC 6962, 2.1.1)
+    checkpoints, keys   checkpoints as stored in the log, and the public keys that signed them, by name
+    kept                texts by their SHA-256: the law and the configuration's file list (`dialgate.config.content_store`) that
+                        the grounds name. Of the configuration's files, only the law and the controller's own file
+    manifest            manifest of the registry answers, if the decisions were made with those in use now. If files of other
+                        controllers had to be left out, its signature is left out too
+    covered             the last entry covered by a checkpoint; outcomes reported later are not in the bundle
+    elsewhere           outcomes reported to other logs of the same gate: log, entries and checkpoints of each, as above
+    since, until        for a list of numbers: only decisions with since <= time < until, if the request had these
+    stamps              RFC 3161 time stamps (DER, base64) of a checkpoint (by index), its line break included
 
-A decision is proved by the first checkpoint that covers it; by the first of the day after that bears a time stamp, if one does.
-What entries prove is what the log held when the checkpoint was signed. That a number in clear belongs to its record, and
-what a receipt says, is the word of whoever signed the bundle: the keys that would show it open everybody else's records
-too. Format 1 held every file of the configuration. How it may change: fields are appended; anything else is a new
-`format`. `dialgate/tools/verifier/verify_evidence.py` checks it all and needs none of this package.
+A decision is proved by the first checkpoint that covers it, or by the first time-stamped one if that follows within
+a day. Entries prove what the log contained when the checkpoint was signed. The bundle does not prove that a clear number belongs
+to its record, nor the contents of a receipt: these rest on the signer's word, because the keys that would prove them also open
+the records of other people. Format 1 contained every file of the configuration. Fields are only appended; any other change is
+a new `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -114,7 +113,10 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """A gate's `data` folder, and what opens it. `folder`: of the log; `others`: of the other logs of the node."""
+    """The files and keys of a gate from which evidence is made.
+
+    `folder` is the folder of the log, `others` the folders of the node's other logs.
+    """
 
     data: Path
     keys: Keys
@@ -125,25 +127,30 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1) -> "Sources":
-        """`keys` are those of the `worker`, whose log it is about."""
+        """Return the sources of the log that `worker` writes; `keys` must be the keys of that worker."""
         folder = chains.folder(data, worker)
         others = tuple(path for path in chains.folders(data).values() if path != folder)
         return cls(data=data, keys=keys, signer=signer, store=store, folder=folder, others=others)
 
 
-class Known(Struct, frozen=True):
-    """A decision, and the number that was called, where that is known otherwise than by its keys."""
+class KnownDecision(Struct, frozen=True):
+    """A decision, with the called number if the caller knows it without the month's keys."""
 
     record: Record
     number: str | None = None
 
 
 async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
-    """Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`."""
+    """Return the evidence of one decision.
+
+    Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`.
+    """
     record = _find(sources, decision)
     if record is None:
-        raise NoEvidence(f"there is no decision {decision} in this log, {sources.keys.log}")
-    return await _bundle(sources, [Known(record)], Bundle(log=sources.keys.log, made_at=now))
+        raise NoEvidence(
+            f"there is no decision {decision} in the log {sources.keys.log}. Check the decision id."
+        )
+    return await _bundle(sources, [KnownDecision(record)], Bundle(log=sources.keys.log, made_at=now))
 
 
 async def of_numbers(
@@ -153,96 +160,101 @@ async def of_numbers(
     since: Instant | None = None,
     until: Instant | None = None,
 ) -> bytes:
-    """Every decision about numbers in E.164, also those of retired months that a legal hold keeps, and for which there is
-    none. `since`, `until`: given from the one instant on, and before the other. Raises as `of_decision`, and `HoldRefused`."""
-    owner = {each: number for number in numbers for each in sources.keys.hashes(number).values()}
-    about = [record for _, record in Reader(sources.folder).about(frozenset(owner))]
-    found = {record.id: Known(record, owner[record.number]) for record in about}
-    found |= {each.record.id: each for each in _held(sources, numbers)}
-    within = [each for each in found.values() if (since or 0) <= each.record.at < (until or _NEVER)]
+    """Return the evidence of every decision about these numbers (E.164) with `since` <= time < `until`.
+
+    Includes decisions of retired months under a legal hold, and lists numbers without a decision. Raises as `of_decision`,
+    and `HoldRefused`.
+    """
+    number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
+    records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
+    by_id = {record.id: KnownDecision(record, number_of[record.number]) for record in records}
+    by_id |= {known.record.id: known for known in _under_hold(sources, numbers)}
+    decisions = [known for known in by_id.values() if (since or 0) <= known.record.at < (until or _NEVER)]
     asked = [
-        Asked(number=number, decisions=[each.record.id for each in within if each.number == number])
+        Asked(number=number, decisions=[known.record.id for known in decisions if known.number == number])
         for number in numbers
     ]
     body = Bundle(log=sources.keys.log, made_at=now, asked=asked, since=since, until=until)
-    return await _bundle(sources, within, body)
+    return await _bundle(sources, decisions, body)
 
 
-def _held(sources: Sources, numbers: Iterable[str]) -> Iterator[Known]:
+def _under_hold(sources: Sources, numbers: Iterable[str]) -> Iterator[KnownDecision]:
     holds = Holds(sources.data, sources.keys)
     for number in numbers:
         hold = holds.find(number)
         for record in (_find(sources, decision) for decision in (hold.records if hold else ())):
             if record is not None:
-                yield Known(record, number)
+                yield KnownDecision(record, number)
 
 
 def _find(sources: Sources, decision: str) -> Record | None:
     decision = sources.keys.ids.inside(decision)
     log, _, digits = decision.rpartition("-")
     record = Reader(sources.folder).find(int(digits)) if digits.isdecimal() else None
-    found = log == sources.keys.log and isinstance(record, Record) and record.id == decision
-    return record if found and isinstance(record, Record) else None
+    matches = log == sources.keys.log and isinstance(record, Record) and record.id == decision
+    return record if matches and isinstance(record, Record) else None
 
 
 def numbers_in(bundle: bytes) -> set[str]:
-    """The called numbers that it shows."""
-    found = msgspec.json.decode(bundle, type=_Sealed).evidence.decisions
-    return {each.number for each in found if each.number}
+    """Return the called numbers that the bundle contains in clear."""
+    findings = msgspec.json.decode(bundle, type=_Sealed).evidence.decisions
+    return {finding.number for finding in findings if finding.number}
 
 
-async def _bundle(sources: Sources, found: Sequence[Known], body: Bundle) -> bytes:
-    """`body`: what was asked."""
-    records = [each.record for each in found]
-    stamps = {each.checkpoint: each.response for each in timestamps(sources.folder)}
+async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request: Bundle) -> bytes:
+    """Return the signed bundle: `request` with the findings and their proofs added."""
+    records = [known.record for known in decisions]
+    stamps = {stamp.checkpoint: stamp.response for stamp in timestamps(sources.folder)}
     chain = Chain(sources.folder)
-    became = _outcomes(chain, records)
-    proofs = chain.prove(_together(records, became), stamps.keys())
-    elsewhere = [made for folder in sources.others if (made := _elsewhere(Chain(folder), records))]
-    used = [*proofs.used, *(each for _, other in elsewhere for each in other.used)]
-    filled = structs.replace(
-        body,
-        decisions=[await _finding(sources, each, became.get(each.record.id, [])) for each in found],
+    outcomes = _outcomes(chain, records)
+    proofs = chain.prove(_proved_together(records, outcomes), stamps.keys())
+    elsewhere = [
+        reports for folder in sources.others if (reports := _elsewhere(Chain(folder), records)) is not None
+    ]
+    used = [*proofs.used, *(checkpoint for _, other in elsewhere for checkpoint in other.used)]
+    bundle = structs.replace(
+        request,
+        decisions=[await _finding(sources, known, outcomes.get(known.record.id, [])) for known in decisions],
         entries=proofs.entries,
         checkpoints=proofs.checkpoints(),
-        keys=_public(sources.signer.public, used),
-        kept=dict(_kept(sources.data / "kept", records)),
+        keys=_public_keys(sources.signer.public, used),
+        kept=dict(_kept_texts(sources.data / "kept", records)),
         manifest=_manifest(sources.data / "snapshots", records),
         covered=chain.covered,
         stamps=[
-            Stamp(checkpoint=index, response=stamps[each.line_hash])
-            for index, each in enumerate(proofs.used)
-            if each.line_hash in stamps
+            Stamp(checkpoint=index, response=stamps[checkpoint.line_hash])
+            for index, checkpoint in enumerate(proofs.used)
+            if checkpoint.line_hash in stamps
         ],
         elsewhere=[
             Elsewhere(log=log, entries=other.entries, checkpoints=other.checkpoints())
             for log, other in elsewhere
         ],
     )
-    return _sealed(msgspec.json.encode(filled), sources.signer)
+    return _sealed(msgspec.json.encode(bundle), sources.signer)
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """What another log, by its name, holds of what became of these calls."""
-    seqs = [seq for each in _outcomes(chain, records).values() for seq in each]
+    """Return the name of another log and the proofs of its outcome reports about these calls, if it has any."""
+    seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
 
 def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
-    """The entries that say what became of the calls, by decision; without those that no checkpoint covers yet."""
-    found: dict[str, list[int]] = {}
-    for each in sorted(
+    """Return the sequences of the outcome reports that a checkpoint covers, by decision."""
+    seqs: dict[str, list[int]] = {}
+    for report in sorted(
         Reader(chain.folder).reports({record.id for record in records}), key=attrgetter("seq")
     ):
-        if each.seq <= chain.covered:
-            found.setdefault(each.decision, []).append(each.seq)
-    return found
+        if report.seq <= chain.covered:
+            seqs.setdefault(report.decision, []).append(report.seq)
+    return seqs
 
 
-def _together(records: Sequence[Record], became: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
-    """Entries that are proved by one checkpoint: a decision and its grounds; what became of it by one of its own."""
-    outcomes = [(seq,) for seqs in became.values() for seq in seqs]
-    return [*((record.grounds, record.seq) for record in records), *outcomes]
+def _proved_together(records: Sequence[Record], outcomes: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
+    """Return groups of entries to prove by one checkpoint: each decision with its grounds, each outcome alone."""
+    reports = [(seq,) for seqs in outcomes.values() for seq in seqs]
+    return [*((record.grounds, record.seq) for record in records), *reports]
 
 
 def _sealed(body: bytes, signer: Signer) -> bytes:
@@ -251,11 +263,11 @@ def _sealed(body: bytes, signer: Signer) -> bytes:
     return b'{"signature":"%b","key":"%b","evidence":%b}\n' % (signature, key, body)
 
 
-def _public(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, str]:
-    names = {each.checkpoint.key for each in used}
+def _public_keys(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, str]:
+    names = {stored.checkpoint.key for stored in used}
     if unknown := names - public.keys():
         raise NoEvidence(
-            f"a checkpoint is signed by {', '.join(unknown)}, which is no key of this log: see `dialgate log verify`"
+            f"a checkpoint is signed by the unknown key {', '.join(unknown)}. Run `dialgate log verify`."
         )
     return {name: public[name].hex() for name in sorted(names)}
 
@@ -263,21 +275,23 @@ def _public(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, st
 # ---- what a record refers to -----------------------------------------------------------------------------------------
 
 
-async def _finding(sources: Sources, known: Known, outcomes: list[int]) -> Finding:
+async def _finding(sources: Sources, known: KnownDecision, outcomes: list[int]) -> Finding:
     record, number = known.record, known.number
     with suppress(KeyRetired):
         number = number or sources.keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
-    named = {answer.consultation for answer in record.facts.registries}
+    ids = {answer.consultation for answer in record.facts.registries}
     return Finding(
         id=record.id,
         seq=record.seq,
         grounds=record.grounds,
         number=number,
         consultations=[
-            each
+            consultation
             for registry in {answer.registry for answer in record.facts.registries}
-            for each in _consultations(sources.data / "snapshots", registry, record.facts.controller.id)
-            if each.id in named
+            for consultation in _consultations(
+                sources.data / "snapshots", registry, record.facts.controller.id
+            )
+            if consultation.id in ids
         ],
         consents=[] if number is None else await _consents(sources, record, number),
         outcomes=outcomes,
@@ -285,8 +299,8 @@ async def _finding(sources: Sources, known: Known, outcomes: list[int]) -> Findi
 
 
 async def _consents(sources: Sources, record: Record, number: str) -> list[Consented]:
-    named = {consent.id for consent in record.facts.known.consents}
-    if not named:
+    ids = {consent.id for consent in record.facts.known.consents}
+    if not ids:
         return []
     history = await sources.store.history(sources.keys.subject(record.facts.controller.id, number))
     return [
@@ -297,12 +311,12 @@ async def _consents(sources: Sources, record: Record, number: str) -> list[Conse
             artefact_sha256=event.artefact_sha256,
         )
         for event in (entry.event for entry in history)
-        if isinstance(event, ConsentGiven) and event.id in named
+        if isinstance(event, ConsentGiven) and event.id in ids
     ]
 
 
 def _consultations(folder: Path, registry: str, controller: str) -> Iterator[Consultation]:
-    """Every one that the answers in use remember."""
+    """Yield the consultations in the published snapshot that apply to this controller."""
     try:
         manifest = read_manifest(folder)
         for entry in manifest.files:
@@ -312,7 +326,7 @@ def _consultations(folder: Path, registry: str, controller: str) -> Iterator[Con
                 yield from read_contents(numbers, path).consultations
                 numbers.close()
     except (SnapshotMissing, DamagedFile, OSError):
-        return  # a receipt is given where it is found; the facts name the consultation in any case
+        return  # the receipt is optional: the facts name the consultation anyway
 
 
 def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
@@ -323,12 +337,15 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
     if manifest.version not in {record.snapshot for record in records}:
         return None
     owners = {"", *(record.facts.controller.id for record in records)}
-    files = tuple(each for each in manifest.files if each.controller in owners)
+    files = tuple(file for file in manifest.files if file.controller in owners)
     return manifest if files == manifest.files else structs.replace(manifest, files=files, signature="")
 
 
-def _kept(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """What the records rest on, and nothing of other controllers. Raises `NoEvidence` if a text is missing."""
+def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Yield law and configuration of the records with their digests, without files of other controllers.
+
+    Raises `NoEvidence` if a text is missing.
+    """
     laws = {record.law for record in records}
     try:
         for config in sorted({record.config for record in records}):

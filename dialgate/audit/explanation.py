@@ -1,4 +1,4 @@
-"""A decision put into words, for the person it was about: what a reader of the log is told, in Italian or English."""
+"""A decision in words, for the called person and for operators, in Italian or English."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -35,7 +35,7 @@ class Check(Struct, frozen=True):
 
 
 class Consulted(Struct, frozen=True, kw_only=True):
-    """`receipt` is empty where the consultation is no longer among those published."""
+    """A registry's answer to one consultation. `receipt` is empty if the consultation is no longer published."""
 
     registry: str
     answer: str
@@ -45,8 +45,11 @@ class Consulted(Struct, frozen=True, kw_only=True):
 
 
 class Rests(Struct, frozen=True, kw_only=True):
-    """What made the call lawful: `kind` is `consent`, `contract`, `request` or `directory`; `since` when it was given,
-    begun, made or collected."""
+    """The legal basis of an allowed call.
+
+    `kind` is `consent`, `contract`, `request` or `directory`. `since` is the day or time at which it was given, began, was
+    made or was collected.
+    """
 
     kind: str
     id: str
@@ -61,8 +64,11 @@ class Became(Struct, frozen=True):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """One decision. `words` tell it to a citizen, a sentence each; the rest is the same for a program. `missing`: of each gate that
-    could not be asked what became of the call, why; where many decisions are told, that stands beside them."""
+    """One decision, in words and as data.
+
+    `words` explains it to the called person, one sentence each. `missing` maps each gate that could not be asked for the
+    outcome of the call to the reason. Where the response lists several decisions, the list has its own `missing`.
+    """
 
     decision_id: str
     at: str
@@ -89,7 +95,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 def account(found: Found, language: Language, names: Mapping[str, str]) -> Account:
-    """`names`: of the controllers, by id."""
+    """Return the account of a decision. `names`: the controllers' names by id."""
     record, text = found.record, texts.of(language)
     facts, decision = record.facts, record.decision
     return Account(
@@ -104,7 +110,9 @@ def account(found: Found, language: Language, names: Mapping[str, str]) -> Accou
         basis=_basis(record),
         registries=[_consulted(found, answer) for answer in facts.registries],
         lists=list(facts.listings),
-        outcomes=[Became(local_time.rfc3339(each.at), each.result, each.client) for each in found.outcomes],
+        outcomes=[
+            Became(local_time.rfc3339(report.at), report.result, report.client) for report in found.outcomes
+        ],
         checks=[
             Check(rule, text.rules.get(rule, rule), _result(outcome))
             for rule, outcome in decision.outcomes.items()
@@ -116,52 +124,56 @@ def account(found: Found, language: Language, names: Mapping[str, str]) -> Accou
         law=record.law,
         config=record.config,
         snapshot=record.snapshot,
-        # Names of companies end with a full stop, too.
+        # A company name may end with a full stop, which would then be doubled.
         words=[
-            word[:-1] if word.endswith("..") else word for word in _Teller(found, text, names).sentences()
+            sentence[:-1] if sentence.endswith("..") else sentence
+            for sentence in _Narrator(found, text, names).sentences()
         ],
     )
 
 
 def none_found(language: Language, *, dated: bool = False) -> str:
-    """`dated`: of certain dates only."""
-    say = texts.of(language).phrases
-    return say.none_dated if dated else say.none
+    """Return the sentence for an empty result. `dated`: the search was limited to certain dates."""
+    phrases = texts.of(language).phrases
+    return phrases.none_dated if dated else phrases.none
 
 
 def notices(
     language: Language, retired: list[str], missing: Mapping[str, str], *, nothing: bool, dated: bool = False
 ) -> list[str]:
-    """What is not there, in words: no decision at all (`nothing`), months whose keys are gone, gates that could not be asked."""
-    told = [none_found(language, dated=dated)] if nothing else []
+    """Return sentences about what the response lacks.
+
+    These are: no decision at all (`nothing`), months whose keys are destroyed, gates that could not be asked.
+    """
+    sentences = [none_found(language, dated=dated)] if nothing else []
     if retired:
-        told.append(of_retired(retired, language))
+        sentences.append(of_retired(retired, language))
     if missing:
-        told.append(texts.of(language).phrases.missing.format(nodes=", ".join(sorted(missing))))
-    return told
+        sentences.append(texts.of(language).phrases.missing.format(nodes=", ".join(sorted(missing))))
+    return sentences
 
 
 def of_retired(months: list[str], language: Language) -> str:
-    """`months`: as `2026-11`."""
+    """Return the sentence about months (`YYYY-MM`) whose keys are destroyed."""
     text = texts.of(language)
-    named = (f"{text.months[int(month) - 1]} {year}" for year, month in (each.split("-") for each in months))
-    return text.phrases.retired.format(months=", ".join(named))
+    names = (f"{text.months[int(month) - 1]} {year}" for year, month in (name.split("-") for name in months))
+    return text.phrases.retired.format(months=", ".join(names))
 
 
-class _Teller:
+class _Narrator:
     def __init__(self, found: Found, text: Texts, names: Mapping[str, str]) -> None:
         self._found, self._text, self._names = found, text, names
-        self._say = text.phrases
+        self._phrases = text.phrases
         self._facts = found.record.facts
         self._place = next(iter(self._facts.places), _UTC)
 
     def sentences(self) -> Iterator[str]:
         yield self._verdict()
         yield from self._campaign()
-        if not self._found.record.caller_sealed:  # it was refused, and may be somebody else's number
+        if not self._found.record.caller_sealed:  # sealed: it was refused, and may be a third person's number
             yield self._shown()
         if self._found.record.decision.allow:
-            yield from self._rests()
+            yield from self._legal_basis()
         yield from self._registries()
         yield from self._lists()
         yield from self._reasons()
@@ -169,60 +181,62 @@ class _Teller:
             yield self._outcome()
 
     def _verdict(self) -> str:
-        phrase = self._say.allowed if self._found.record.decision.allow else self._say.refused
+        phrase = self._phrases.allowed if self._found.record.decision.allow else self._phrases.refused
         owner = self._facts.controller.id
-        name = self._names.get(owner, owner) or self._say.unknown_controller
+        name = self._names.get(owner, owner) or self._phrases.unknown_controller
         at = self._found.record.at
         return phrase.format(day=self._day(at), time=self._time(at), zone=self._place.zone, controller=name)
 
     def _campaign(self) -> Iterator[str]:
         campaign = self._facts.campaign
         if not campaign.known:
-            yield self._say.unknown_campaign.format(campaign=campaign.id)
+            yield self._phrases.unknown_campaign.format(campaign=campaign.id)
             return
-        yield self._say.campaign.format(
+        yield self._phrases.campaign.format(
             campaign=campaign.id,
             purpose=self._text.purposes[campaign.purpose],
             call_type=self._text.call_types[self._facts.call_type],
         )
         if campaign.goods:
-            yield self._say.goods.format(goods=campaign.goods)
+            yield self._phrases.goods.format(goods=campaign.goods)
 
     def _shown(self) -> str:
         shown = self._facts.caller_id
         readable = shown.form in {"number", "short"}
-        return self._say.shown.format(number=shown.number) if readable else self._say.withheld
+        return self._phrases.shown.format(number=shown.number) if readable else self._phrases.withheld
 
-    def _rests(self) -> Iterator[str]:
-        rests = _basis(self._found.record)
-        if rests is None:
+    def _legal_basis(self) -> Iterator[str]:
+        basis = _basis(self._found.record)
+        if basis is None:
             return
         phrase = {
-            "consent": self._say.consent,
-            "contract": self._say.contract,
-            "request": self._say.request,
-            "directory": self._say.directory,
-        }[rests.kind]
+            "consent": self._phrases.consent,
+            "contract": self._phrases.contract,
+            "request": self._phrases.request,
+            "directory": self._phrases.directory,
+        }[basis.kind]
         owner = self._facts.controller.id
-        collector = rests.origin.collected_by if rests.origin else owner
+        collector = basis.origin.collected_by if basis.origin else owner
         yield phrase.format(
-            id=rests.id, day=self._written(rests.since), collector=self._names.get(collector, collector)
+            id=basis.id, day=self._iso_date(basis.since), collector=self._names.get(collector, collector)
         )
-        if rests.kind == "consent" and rests.origin:
-            yield from self._way(self._say.consent_ceded, rests.origin)
+        if basis.kind == "consent" and basis.origin:
+            yield from self._transfers(self._phrases.consent_ceded, basis.origin)
 
     def _registries(self) -> Iterator[str]:
         phrases = {
-            "clear": self._say.registry_clear,
-            "listed": self._say.registry_listed,
-            "unknown": self._say.registry_unknown,
-            "uncovered": self._say.registry_uncovered,
+            "clear": self._phrases.registry_clear,
+            "listed": self._phrases.registry_listed,
+            "unknown": self._phrases.registry_unknown,
+            "uncovered": self._phrases.registry_uncovered,
         }
         for answer in self._facts.registries:
-            told = _consulted(self._found, answer)
+            consulted = _consulted(self._found, answer)
             receipt = (
-                self._say.receipt.format(consultation=told.consultation, receipt=told.receipt or "-")
-                if told.consultation
+                self._phrases.receipt.format(
+                    consultation=consulted.consultation, receipt=consulted.receipt or "-"
+                )
+                if consulted.consultation
                 else ""
             )
             day = self._day(answer.consulted_at) if answer.consulted_at else ""
@@ -232,31 +246,31 @@ class _Teller:
         for listing in self._facts.listings:
             origin = listing.origin
             source = f" ({origin.source})" if origin.source else ""
-            yield self._say.listed_on.format(
+            yield self._phrases.listed_on.format(
                 id=listing.list,
                 collector=origin.collected_by,
                 day=self._date(origin.collected_on),
                 source=source,
             )
-            yield from self._way(self._say.passed_on, origin)
+            yield from self._transfers(self._phrases.passed_on, origin)
 
-    def _way(self, phrase: str, origin: Origin) -> Iterator[str]:
+    def _transfers(self, phrase: str, origin: Origin) -> Iterator[str]:
         for step in origin.transfers:
             to = self._names.get(step.to, step.to)
             yield phrase.format(by=step.by, to=to, day=self._date(step.on))
 
     def _reasons(self) -> Iterator[str]:
         for reason in self._found.record.decision.reasons:
-            yield self._say.because.format(reason=self._text.reasons[reason.code])
+            yield self._phrases.because.format(reason=self._text.reasons[reason.code])
             if reason.law:
-                yield self._say.law.format(law=self._text.law(reason.law))
+                yield self._phrases.law.format(law=self._text.law(reason.law))
 
     def _outcome(self) -> str:
-        stands = standing(self._found.outcomes)
-        if stands is None:
-            return self._say.no_outcome
-        return self._say.outcome.format(
-            day=self._day(stands.at), time=self._time(stands.at), result=self._text.results[stands.result]
+        report = _final_report(self._found.outcomes)
+        if report is None:
+            return self._phrases.no_outcome
+        return self._phrases.outcome.format(
+            day=self._day(report.at), time=self._time(report.at), result=self._text.results[report.result]
         )
 
     def _day(self, at: Instant) -> str:
@@ -269,45 +283,45 @@ class _Teller:
     def _date(self, day: date) -> str:
         return self._text.day.format(day=day.day, month=self._text.months[day.month - 1], year=day.year)
 
-    def _written(self, day: str) -> str:
+    def _iso_date(self, day: str) -> str:
         return self._date(date.fromisoformat(day[:10]))
 
 
-def standing(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Of several reports about one call the strictest stands, the latest of equals."""
-    return max(outcomes, key=lambda each: (RESULT_RANK[each.result], each.seq), default=None)
+def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
+    """Return the report that counts if a call has several: the strictest, and of equal ones the latest."""
+    return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 
 def _basis(record: Record) -> Rests | None:
-    """The very consent, contract, request or list entry that the decision names."""
+    """Return the consent, contract, request or list entry that the decision names as its basis."""
     kind, _, name = record.decision.basis.partition(":")
     facts = record.facts
     match kind:
         case "consent":
-            given = next(each for each in facts.known.consents if each.id == name)
+            consent = next(each for each in facts.known.consents if each.id == name)
             return Rests(
-                kind=kind, id=name, since=local_time.rfc3339(given.collected_at), origin=given.origin
+                kind=kind, id=name, since=local_time.rfc3339(consent.collected_at), origin=consent.origin
             )
         case "contract":
-            held = next(each for each in facts.known.contracts if each.id == name)
-            return Rests(kind=kind, id=name, since=held.starts.isoformat(), origin=None)
+            contract = next(each for each in facts.known.contracts if each.id == name)
+            return Rests(kind=kind, id=name, since=contract.starts.isoformat(), origin=None)
         case "request":
-            asked = next(each for each in facts.known.requests if each.id == name)
-            return Rests(kind=kind, id=name, since=local_time.rfc3339(asked.requested_at), origin=None)
+            request = next(each for each in facts.known.requests if each.id == name)
+            return Rests(kind=kind, id=name, since=local_time.rfc3339(request.requested_at), origin=None)
         case "directory":
-            origin = next(each for each in facts.listings if each.list == name).origin
+            origin = next(listing for listing in facts.listings if listing.list == name).origin
             return Rests(kind=kind, id=name, since=origin.collected_on.isoformat(), origin=origin)
     return None
 
 
 def _consulted(found: Found, answer: RegistryAnswer) -> Consulted:
-    held = found.consultations.get(answer.registry)
+    consultation = found.consultations.get(answer.registry)
     return Consulted(
         registry=answer.registry,
         answer=answer.answer,
         consulted_at=local_time.rfc3339(answer.consulted_at) if answer.consulted_at else "",
         consultation=answer.consultation,
-        receipt=held.receipt if held else "",
+        receipt=consultation.receipt if consultation else "",
     )
 
 

@@ -1,6 +1,7 @@
-"""Months whose time is over become anonymous: their keys are destroyed. Nothing in the log changes, and its chain holds.
+"""Key retirement: destroys the keys of months past their retention term, which makes their decisions anonymous.
 
-GDPR art. 5(1)(e), 17(3)(e) and 18: a decision may be kept for legal claims, and no longer linked to a person than these last.
+The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims, but not
+linked to a person for longer than these last.
 """
 
 from collections import Counter
@@ -19,8 +20,11 @@ from dialgate.decision_log.records import month_of
 
 
 class Month(Struct, frozen=True, kw_only=True):
-    """What the log holds of one month. `over_from`: the month from whose first instant (UTC) on its time is over. `held`:
-    decisions about held numbers, which stay linked to them."""
+    """The decisions that the log contains for one month.
+
+    `over_from` is the month from whose first instant (UTC) on the retention term is over. `held` counts decisions about
+    numbers under a legal hold, which stay linked to their number.
+    """
 
     month: str
     allowed: int
@@ -31,24 +35,29 @@ class Month(Struct, frozen=True, kw_only=True):
 
 
 def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
-    """The months that have keys, oldest first. Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`."""
+    """Return the months that have keys, oldest first.
+
+    Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`.
+    """
     chains = Chains(config.data)
     counts = sum((reader.held() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]())
     holds = Holds(config.data, keys)
     hashes = _hashes(keys, holds)
     held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
     *past, newest = sorted(keys.hashes("")) or [""]
-    found = [_month(config.settings.retention, name, counts, held[name], now) for name in past]
-    if newest:  # it is in use, however old
-        found.append(
+    result = [_month(config.settings.retention, name, counts, held[name], now) for name in past]
+    if newest:  # its keys are in use, however old it is
+        result.append(
             replace(_month(config.settings.retention, newest, counts, held[newest], now), over=False)
         )
-    return found
+    return result
 
 
 def retire(config: Config, keys: Keys, month: str) -> int:
-    """Destroy the keys of `month`, once the decisions about held numbers are written down. Returns how many these are. Raises
-    as `months` does."""
+    """Destroy the keys of `month` and return how many decisions under a legal hold were saved before.
+
+    Raises as `months`.
+    """
     chains = Chains(config.data)
 
     def records_of(number: str) -> list[str]:
@@ -70,9 +79,9 @@ def _month(
     now: Instant,
 ) -> Month:
     own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
-    # A month of which nothing is found may be one whose segments are elsewhere: the longest term, that of no country.
-    found = own or {("", True): 0}
-    longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in found)
+    # Segments of a month without decisions here may be stored elsewhere: use the longest term, that of no country.
+    groups = own or {("", True): 0}
+    longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in groups)
     over_from = decision_retention.over_from(name, longest)
     return Month(
         month=name,

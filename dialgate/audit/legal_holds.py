@@ -1,14 +1,14 @@
-"""Legal holds: numbers whose decisions must stay linked to them although their month is retired.
+"""Legal holds: numbers whose decisions must stay linked to them after the keys of their month are destroyed.
 
-One JSON object, mode 0600, always replaced whole:
+One JSON object, mode 0600, always replaced as a whole:
 
     {"format":1,"holds":[{"id":1,"at":<ms>,"by":"…","reason":"…","number":"<sealed, base64>","records":["9f2c01ab-17"]},
                          {"id":2,"at":<ms>,"by":"…","reason":"…","lifted_at":<ms>,"lifted_by":"…","lifted_because":"…"}]}
 
-`number` is sealed under the key of holds (`Keys.holds`), which no month takes with it. `records` are the ids of its decisions
-in the months retired since: the log is never edited, so here stands what a month's keys said. A lifted hold loses both, and
-keeps that it was. The format changes by a new `format` only: a program that does not know a field refuses the file. `….new` is
-one that was not finished; `holds.lock` is empty, and held by whoever changes the file.
+`number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids of the
+number's decisions in months retired since: the log is never edited, so this file keeps the link. Lifting a hold deletes
+`number` and `records` and keeps the rest. Every change of the format gets a new `format`: a program refuses files with unknown
+fields. `holds.json.new` is an unfinished write. `holds.lock` is empty and locked by the process that changes the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,11 +33,14 @@ class HoldRefused(Exception):
 
 
 def read_number(raw: str, home: str) -> str:
-    """In E.164. `home`: the country in which bare digits are read, or none."""
+    """Return the number in E.164. `home`: the country for numbers without a country code, or empty.
+
+    Raises `HoldRefused`.
+    """
     try:
         return phone.parse(raw, home).e164
     except phone.NotANumber as problem:
-        raise HoldRefused(f"the number {problem}; give it in E.164") from problem
+        raise HoldRefused(f"the number {problem}. Write it in E.164, as +390612345678.") from problem
 
 
 class Hold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -53,7 +56,7 @@ class Hold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
 
 class UnderHold:
-    """The numbers held at one moment, in E.164: what is known of them is evidence, and stays."""
+    """The numbers (E.164) under a legal hold at one moment. Data about them is evidence and must not be deleted."""
 
     def __init__(self, keys: Keys, numbers: Sequence[str]) -> None:
         self._keys, self.numbers = keys, numbers
@@ -68,69 +71,74 @@ class _File(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holds:
-    """Of one data folder. Safe beside a running gate, which does not read it. Raises `OSError`, `HoldRefused`,
-    `KeysUnusable`."""
+    """The legal holds of one data folder. Safe to use next to a running gate, which does not read the file.
+
+    Methods raise `OSError`, `HoldRefused`, `KeysUnusable`.
+    """
 
     def __init__(self, folder: Path, keys: Keys) -> None:
         self._path, self._keys = folder / "holds.json", keys
 
     def all(self) -> tuple[Hold, ...]:
-        """Lifted ones too, oldest first."""
+        """Return all holds, lifted ones too, oldest first."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_File).holds
         except FileNotFoundError:
             return ()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second one through
-            raise HoldRefused(f"{self._path}: {error}; restore the file from its backup") from error
+            raise HoldRefused(f"{self._path}: {error}. Restore the file from its backup.") from error
 
     def under(self) -> "UnderHold":
         return UnderHold(
-            self._keys, [self._keys.holds.unseal(each.number) for each in self.all() if each.number]
+            self._keys, [self._keys.holds.unseal(hold.number) for hold in self.all() if hold.number]
         )
 
     def find(self, number: str) -> Hold | None:
-        """The hold on a number in E.164, if it is held."""
+        """Return the hold on this number (E.164), if there is one."""
         return next((hold for hold in self.all() if hold.number and self._is(hold, number)), None)
 
     def add(self, number: str, *, at: Instant, by: str, reason: str) -> Hold:
-        with self._alone():
-            held = self.all()
-            _refuse_to_tell(number, by, reason)
+        with self._lock():
+            holds = self.all()
+            _refuse_number_in(number, by, reason)
             if self.find(number):
-                raise HoldRefused("this number is held already; lift that hold first")
+                raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
             sealed = self._keys.holds.seal(number, next(nonces()))
-            hold = Hold(id=len(held) + 1, at=at, by=by, reason=reason, number=sealed)
-            self._replace((*held, hold))
+            hold = Hold(id=len(holds) + 1, at=at, by=by, reason=reason, number=sealed)
+            self._replace((*holds, hold))
         return hold
 
     def lift(self, number: str, *, at: Instant, by: str, reason: str) -> Hold:
-        with self._alone():
+        with self._lock():
             hold = self.find(number)
             if hold is None:
-                raise HoldRefused("this number is not held")
-            _refuse_to_tell(number, by, reason)
+                raise HoldRefused("this number is not under a legal hold.")
+            _refuse_number_in(number, by, reason)
             lifted = structs.replace(
                 hold, number=b"", records=(), lifted_at=at, lifted_by=by, lifted_because=reason
             )
-            self._replace([lifted if each.id == hold.id else each for each in self.all()])
+            self._replace([lifted if other.id == hold.id else other for other in self.all()])
         return lifted
 
     def keep(self, records_of: Callable[[str], Sequence[str]], then: Callable[[], None]) -> int:
-        """Take up the decisions that `records_of` a held number gives, and when they are on the disk do `then`. Returns
-        how many there were."""
-        with self._alone():
-            held = [self._with_records(hold, records_of) for hold in self.all()]
-            kept = sum(len(hold.records) for hold in held) - sum(len(hold.records) for hold in self.all())
-            if kept:
-                self._replace(held)
+        """Store the ids that `records_of` returns for each held number, then call `then`.
+
+        The ids are on disk before `then` is called. Returns how many ids were new.
+        """
+        with self._lock():
+            before = self.all()
+            after = [self._with_records(hold, records_of) for hold in before]
+            added = sum(len(hold.records) for hold in after) - sum(len(hold.records) for hold in before)
+            if added:
+                self._replace(after)
             then()
-        return kept
+        return added
 
     def _with_records(self, hold: Hold, records_of: Callable[[str], Sequence[str]]) -> Hold:
         if not hold.number:
             return hold
-        found = records_of(self._keys.holds.unseal(hold.number))
-        return structs.replace(hold, records=tuple(dict.fromkeys((*hold.records, *found))))
+        records = records_of(self._keys.holds.unseal(hold.number))
+        return structs.replace(hold, records=tuple(dict.fromkeys((*hold.records, *records))))
 
     def _is(self, hold: Hold, number: str) -> bool:
         return self._keys.holds.unseal(hold.number) == number
@@ -138,12 +146,12 @@ class Holds:
     def _replace(self, holds: Sequence[Hold]) -> None:
         write_file(self._path, msgspec.json.encode(_File(holds=tuple(holds))))
 
-    def _alone(self) -> AbstractContextManager[int]:
+    def _lock(self) -> AbstractContextManager[int]:
         return hold_lock(self._path.with_suffix(".lock"))
 
 
-def _refuse_to_tell(number: str, *texts: str) -> None:
-    """A reason is stored in clear, so it must not hold what the hold hides."""
+def _refuse_number_in(number: str, *texts: str) -> None:
+    """Raise `HoldRefused` if a text that is stored in clear contains the number that the hold encrypts."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
-            raise HoldRefused("the reason, or the name, holds the number; name the case file instead")
+            raise HoldRefused("the reason or the name contains the number. Name the case file instead.")

@@ -1,8 +1,8 @@
-"""Reading is recorded: whoever is shown what is held about a number is written down first, with the reason.
+"""The record of look-ups: every read of data about a number is stored first, with client and reason.
 
-GDPR 5(2), 15(1)(c), 32: the person may ask who saw it, and after a breach it must be known. Without the record nothing is
-shown. The same record bounds what one client may see: whoever could ask about every number would rebuild the registry,
-which the law forbids to extract (D.P.R. 26/2022 art. 8 c. 1 and 3).
+GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach it must be known. If the look-up cannot
+be recorded, no data is shown. The same record limits the look-ups per client: with a look-up of every number a client could
+rebuild the registry, which the law forbids to extract (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from dialgate.crypto.masking import Masker
 from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite_subjects import Lookup, SubjectStore
 
-# Why somebody looks. Longer than a mark on a form, shorter than a novel.
+# Long enough to be a reason, short enough not to become a case file.
 Reason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]
 
 SPAN = HOUR
@@ -31,19 +31,19 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyLookups(Refused):
-    """`after`: seconds until the client may look up another number."""
+    """A client reached its limit of look-ups. `after`: seconds until it may look up another number."""
 
     def __init__(self, limit: int, after: int) -> None:
         super().__init__(
             "lookup.throttled",
-            f"This client has looked up {limit} numbers within an hour, which is its limit; ask again later.",
+            f"This client has reached its limit of {limit} look-ups an hour. Try again in {after} seconds.",
             status=429,
         )
         self.after = after
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """Who looked, as it is told to the person."""
+    """One look-up, as the data subject gets to see it."""
 
     at: str
     client: str
@@ -62,8 +62,10 @@ class Lookups:
     async def note(
         self, client: Client, settings: Settings, controller: str, number: str, what: str, purpose: str
     ) -> None:
-        """Durable on return: show it then. `number` in E.164. Raises `TooManyLookups`, `Refused` where no purpose is
-        given, `StoreUnavailable`."""
+        """Record a look-up of this number (E.164); show the data only after this returns.
+
+        Raises `TooManyLookups`, `Refused` if `purpose` is empty, `StoreUnavailable`.
+        """
         limit = settings.limits.lookups_an_hour
         lookup = self._lookup(client, settings.node, controller, number, what, purpose)
         oldest = await self._store.look_up(lookup, lookup.at - SPAN, limit)
@@ -74,7 +76,10 @@ class Lookups:
     async def disclosed(
         self, client: Client, node: str, controller: str, numbers: Iterable[str], purpose: str
     ) -> None:
-        """The same of numbers about which evidence leaves: an authority's list is as long as it is. Raises as `note`."""
+        """Record that evidence about these numbers was disclosed, without the limit per client.
+
+        An authority's list may be long. Raises as `note`.
+        """
         for number in numbers:
             lookup = self._lookup(client, node, controller, number, "evidence", purpose)
             await self._store.look_up(lookup, lookup.at, _UNBOUNDED)
@@ -103,13 +108,16 @@ class Lookups:
         return TooManyLookups(limit, max(1, -(-left // SECOND)))
 
     async def seen(self, controller: str, number: str) -> list[Seen]:
-        """Oldest first."""
+        """Return the look-ups of this number, oldest first."""
         show = Masker(self._keys, controller).shown
         return [
             Seen(
-                at=local_time.rfc3339(each.at), client=each.client, what=each.what, purpose=show(each.purpose)
+                at=local_time.rfc3339(lookup.at),
+                client=lookup.client,
+                what=lookup.what,
+                purpose=show(lookup.purpose),
             )
-            for each in await self._store.lookups(self._keys.subject(controller, number))
+            for lookup in await self._store.lookups(self._keys.subject(controller, number))
         ]
 
 

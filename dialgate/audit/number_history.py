@@ -1,6 +1,7 @@
-"""Why a number was called, or not: every decision about it that can still be found, and what each rests on.
+"""The history of a number: every decision about it that can still be found, with outcomes and registry receipts.
 
-A month's keys name its numbers. Where they are retired its records belong to nobody, and what is told is that.
+A month's keys link numbers to records. After these are destroyed the records of that month are anonymous, and the history
+reports the month as retired.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,15 +22,18 @@ from dialgate.decision_log.records import Record
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 
-# Of a decision among those of all gates: when it was made, in which log, and where there. A newer one comes after.
+# The order of decisions across gates: time, log, sequence in the log. Newer ones are greater.
 Position: TypeAlias = tuple[Instant, str, int]
 BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62
 
 
 class Sees(Struct, frozen=True, kw_only=True):
-    """Whose decisions are told: of `controllers`, or of every one and also of campaigns that nobody has (None); of these last, else,
-    what `client` asked for itself. Within [`since`, `until`)."""
+    """The decisions that a reader may see: of `controllers`, or of all if None, within [`since`, `until`).
+
+    Decisions about unknown campaigns belong to no controller. They are visible if `controllers` is None, or to the `client`
+    that asked for them.
+    """
 
     controllers: tuple[str, ...] | None = None
     client: str = ""
@@ -38,7 +42,7 @@ class Sees(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Sees":
-        """As a client sees: of its controllers, or of one of them alone."""
+        """Return the view of a client with these controllers, limited to `controller` if given."""
         if not controller:
             return cls(controllers=controllers, client=client)
         return cls(controllers=(controller,) if controller in controllers else ())
@@ -53,12 +57,14 @@ class Sees(Struct, frozen=True, kw_only=True):
 
 
 class NumberUnreadable(ValueError):
-    """`str()` is what is wrong with it, without a digit of it."""
+    """A number that cannot be parsed. `str()` gives the reason without any digit of it."""
 
 
 class Found(Struct, frozen=True):
-    """`hash`: of the record's line, in hex. `consultations`: those that its registry answers came from, by registry, as
-    far as they are still published."""
+    """A decision with its outcomes. `hash`: of the record's line, in hex.
+
+    `consultations` maps a registry to the consultation its answer came from, if that is still published.
+    """
 
     hash: str
     record: Record
@@ -67,7 +73,7 @@ class Found(Struct, frozen=True):
 
 
 class Inquiry:
-    """Of one data folder, beside a running gate or without one."""
+    """A reader of the decisions in one data folder, with or without a running gate."""
 
     def __init__(self, data: Path, keys: Keys) -> None:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
@@ -75,47 +81,52 @@ class Inquiry:
     def about(
         self, number: str, sees: Sees, *, before: Position | None = None, most: int | None = None
     ) -> list[Found]:
-        """Newest first; of those older than `before`, if given. `number`: in E.164. Also those of retired months that a legal
-        hold keeps. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`."""
+        """Return the decisions about a number (E.164), newest first, only those older than `before` if given.
+
+        Includes decisions of retired months under a legal hold. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`.
+        """
         chains = Chains(self._data)
-        every = merge(
+        merged = merge(
             chains.about(set(self._keys.hashes(number).values())),
-            self._held(chains, number),
-            key=lambda each: position(each[1]),
+            self._under_hold(chains, number),
+            key=lambda line_and_record: position(line_and_record[1]),
             reverse=True,
         )
-        found = (
+        visible = (
             (line, record)
-            for line, record in every
+            for line, record in merged
             if sees(record) and (before is None or position(record) < before)
         )
-        return self._joined(chains, list(islice(found, most)))
+        return self._with_outcomes(chains, list(islice(visible, most)))
 
-    def _held(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
-        """Of months whose keys are gone, newest first."""
+    def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
+        """Yield the decisions of retired months that a legal hold keeps linked, newest first."""
         hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
-        found = filter(None, map(chains.find, hold.records if hold else ()))
-        for each in sorted(found, key=lambda each: position(each.record), reverse=True):
-            if each.record.number not in live:
-                yield each.line, each.record
+        entries = filter(None, map(chains.find, hold.records if hold else ()))
+        for entry in sorted(entries, key=lambda entry: position(entry.record), reverse=True):
+            if entry.record.number not in live:
+                yield entry.line, entry.record
 
     def hashes(self, number: str) -> frozenset[bytes]:
         return frozenset(self._keys.hashes(number).values())
 
     def one(self, decision: str, sees: Sees) -> Found | None:
         chains = Chains(self._data)
-        found = chains.find(decision)
-        if found is None or not sees(found.record):
+        entry = chains.find(decision)
+        if entry is None or not sees(entry.record):
             return None
-        return self._joined(chains, [(found.line, found.record)])[0]
+        return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
 
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """The reports here of what became of these decisions' calls, which may be another gate's. Raises `LogDamaged`."""
+        """Return this node's outcome reports about these decisions, which may be another gate's.
+
+        Raises `LogDamaged`.
+        """
         return list(Chains(self._data).reports(decisions))
 
     def retired(self) -> list[str]:
-        """The months (`YYYY-MM`) in which something was decided and whose keys are gone."""
+        """Return the months (`YYYY-MM`) that have decisions but whose keys are destroyed."""
         readers, live = Chains(self._data).readers.values(), self._keys.hashes("").keys()
         firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
         if not firsts or not live:
@@ -124,15 +135,14 @@ class Inquiry:
         missing = takewhile(lambda name: name < max(live), past)
         return [name for name in missing if any(span.has(reader, span.month(name)) for reader in readers)]
 
-    def _joined(self, chains: Chains, found: Collection[tuple[Line, Record]]) -> list[Found]:
-        """With what became of the calls."""
-        if not found:
+    def _with_outcomes(self, chains: Chains, entries: Collection[tuple[Line, Record]]) -> list[Found]:
+        if not entries:
             return []
-        outcomes = chains.outcomes([record for _, record in found])
-        held = _consultations(self._snapshots)
+        outcomes = chains.outcomes([record for _, record in entries])
+        published = _consultations(self._snapshots)
         return [
-            Found(line.hash, record, tuple(outcomes[record.id]), _those_of(record, held))
-            for line, record in found
+            Found(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
+            for line, record in entries
         ]
 
 
@@ -141,19 +151,19 @@ def position(record: Record) -> Position:
 
 
 def e164(raw: str, home: str) -> str:
-    """Raises `NumberUnreadable`."""
+    """Return the number in E.164. Raises `NumberUnreadable`."""
     try:
         return phone.parse(raw, home).e164
     except phone.NotANumber as problem:
         raise NumberUnreadable(str(problem)) from problem
 
 
-_Held = dict[tuple[str, str, str], Consultation]
+_Consultations = dict[tuple[str, str, str], Consultation]
 
 
-def _consultations(folder: Path) -> _Held:
-    """By registry, controller and id. A publication keeps those of its forerunners."""
-    held: _Held = {}
+def _consultations(folder: Path) -> _Consultations:
+    """Return the published consultations by registry, controller and id, those of earlier publications included."""
+    published: _Consultations = {}
     try:
         for entry in read_manifest(folder).files:
             path = folder / entry.file
@@ -162,16 +172,19 @@ def _consultations(folder: Path) -> _Held:
                 contents = read_contents(numbers, path)
             finally:
                 numbers.close()
-            held |= {(entry.registry, entry.controller, each.id): each for each in contents.consultations}
+            published |= {
+                (entry.registry, entry.controller, consultation.id): consultation
+                for consultation in contents.consultations
+            }
     except (SnapshotMissing, DamagedFile, FileNotFoundError):
-        return held  # the record names the consultation all the same
-    return held
+        return published  # a receipt is optional: the record names the consultation anyway
+    return published
 
 
-def _those_of(record: Record, held: _Held) -> dict[str, Consultation]:
+def _consultations_of(record: Record, published: _Consultations) -> dict[str, Consultation]:
     owner = record.facts.controller.id
     pairs = (
-        (answer.registry, held.get((answer.registry, name, answer.consultation)))
+        (answer.registry, published.get((answer.registry, name, answer.consultation)))
         for answer in record.facts.registries
         for name in ("", owner)
     )

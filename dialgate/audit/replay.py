@@ -1,7 +1,7 @@
-"""Whether what was decided would be decided again: on a record's facts, under the law of its day, or under a draft.
+"""Replay of decisions on their recorded facts, under the law of their day or under a draft.
 
-For any record, for ever: `decide(record.facts, law of that day) == record.decision`. A draft is asked of the facts that
-were gathered then: a registry that only the draft names was not consulted, which denies; holidays are those of the law.
+For every record: `decide(record.facts, law of that day) == record.decision`. A draft law sees only the facts gathered then. A
+registry that only the draft names was not consulted, so the draft denies; holidays are those of the recorded facts.
 """
 
 from collections import Counter
@@ -18,12 +18,12 @@ from dialgate.core.law import Law
 from dialgate.core.model import Decision, Deny, Outcome, OutcomeRecord, Pass
 from dialgate.decision_log.records import Record
 
-_REMEMBERED = 4_096
+_CACHED = 4_096
 _EXAMPLES = 100
 
 
 class Change(NamedTuple):
-    """One rule that says something else. `rule` is empty where every rule says the same and the decision does not."""
+    """One rule with a different outcome. `rule` is empty if all outcomes are equal but the decision differs."""
 
     rule: str
     was: str
@@ -40,7 +40,7 @@ class Difference(Struct, frozen=True):
 
 
 class Row(NamedTuple):
-    """What is counted together."""
+    """The columns by which differences are counted."""
 
     campaign: str
     rule: str
@@ -49,8 +49,11 @@ class Row(NamedTuple):
 
 
 class Replay(Struct):
-    """What came of it. `beside`: records that the draft says nothing about, being of another country. `verdicts` and
-    `rows` count records; `examples` are the first hundred that differ."""
+    """The result of a replay.
+
+    `beside` counts records of another country than the draft's. `verdicts` and `rows` count differing records; `examples` are
+    the first hundred of them.
+    """
 
     records: int = 0
     different: int = 0
@@ -61,12 +64,12 @@ class Replay(Struct):
 
 
 LawOf: TypeAlias = Callable[[Record], Law | None]
-_Judged: TypeAlias = tuple[bool, tuple[Change, ...]]
+_Judgement: TypeAlias = tuple[bool, tuple[Change, ...]]
 _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
 def of_its_day(folder: Path) -> LawOf:
-    """`folder`: where `kept` keeps. Raises `NotKept` when asked for what is not there."""
+    """Return a function that reads a record's law from the `kept` folder. It raises `NotKept` if the law is missing."""
     read = lru_cache(64)(content_store.law)
     return lambda record: read(folder, record.law)
 
@@ -76,7 +79,7 @@ def draft(law: Law) -> LawOf:
 
 
 def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Every difference, down to the wording and the instant until which it holds."""
+    """Return every difference, down to wording and validity."""
     if before == after:
         return ()
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
@@ -86,45 +89,48 @@ def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """What matters to a call: pass, skip, or the code of a deny."""
+    """Return the differences that matter to a call: pass, skip, or the code of a deny."""
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
     pairs = ((name, _gist(before.outcomes.get(name)), _gist(after.outcomes.get(name))) for name in names)
     return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
 
 
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """In memory that does not grow with the log. Raises what `law_of` raises."""
+    """Decide the records again and compare. Memory use does not grow with the log.
+
+    Raises what `law_of` raises.
+    """
     report = Replay()
-    judge = _Judge(law_of, compare)
+    rejudge = _Rejudge(law_of, compare)
     for record in entries:
         if isinstance(record, OutcomeRecord):
             continue
         report.records += 1
-        judged = judge(record)
-        if judged is None:
+        judgement = rejudge(record)
+        if judgement is None:
             report.beside += 1
-        elif judged[1]:
-            _note(report, record, judged)
+        elif judgement[1]:
+            _count(report, record, judgement)
     return report
 
 
-class _Judge:
-    """Records that rest on the same grounds at the same instant are one question: those of a batch, mostly."""
+class _Rejudge:
+    """A cached replay of single records: those with the same grounds and instant, as in a batch, are decided once."""
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare
-        self._judged: dict[tuple[int, int], _Judged | None] = {}
+        self._cache: dict[tuple[int, int], _Judgement | None] = {}
 
-    def __call__(self, record: Record) -> _Judged | None:
-        """Whether it is allowed now, and what is another; None where the law is of another country."""
+    def __call__(self, record: Record) -> _Judgement | None:
+        """Return whether it is allowed now, and the changes; None if the law is another country's."""
         key = (record.grounds, record.at)
-        if key not in self._judged:
-            if len(self._judged) >= _REMEMBERED:
-                self._judged.clear()
-            self._judged[key] = self._anew(record)
-        return self._judged[key]
+        if key not in self._cache:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[key] = self._decide(record)
+        return self._cache[key]
 
-    def _anew(self, record: Record) -> _Judged | None:
+    def _decide(self, record: Record) -> _Judgement | None:
         law = self._law_of(record)
         if law is None:
             return None
@@ -132,19 +138,19 @@ class _Judge:
         return decision.allow, self._compare(record.decision, decision)
 
 
-def _note(report: Replay, record: Record, judged: _Judged) -> None:
+def _count(report: Replay, record: Record, judgement: _Judgement) -> None:
     campaign = record.facts.campaign
-    # The name of an unknown campaign is whatever a client sent: they are counted together.
+    # An unknown campaign's name is whatever a client sent, so unknown campaigns are counted as one.
     name = campaign.id if campaign.known else "(unknown)"
-    was, becomes = _verdict(record.decision.allow), _verdict(judged[0])
+    was, becomes = _verdict(record.decision.allow), _verdict(judgement[0])
     report.different += 1
     report.verdicts[was, becomes] += 1
-    report.rows.update(Row(name, *change) for change in judged[1])
+    report.rows.update(Row(name, *change) for change in judgement[1])
     if len(report.examples) < _EXAMPLES:
-        report.examples.append(Difference(record.id, record.at, name, was, becomes, judged[1]))
+        report.examples.append(Difference(record.id, record.at, name, was, becomes, judgement[1]))
 
 
-def _verdict(allow: bool) -> str:  # noqa: FBT001 - it is asked one thing
+def _verdict(allow: bool) -> str:  # noqa: FBT001 - the name says what the flag means
     return "allow" if allow else "deny"
 
 

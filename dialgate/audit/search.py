@@ -1,4 +1,4 @@
-"""Finding decisions in the log, each with what became of its call."""
+"""Search for decisions in the logs, each with the outcome of its call."""
 
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
@@ -15,7 +15,11 @@ from dialgate.decision_log.span import Span
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """What is empty asks for nothing. `code`: of any reason, or the part before its dot. `hashes`: of a number."""
+    """Search criteria; an empty one matches every record.
+
+    `code` is a whole reason code or the part before its dot, and matches any reason of the decision. `hashes` are the keyed
+    hashes of one number.
+    """
 
     campaign: str = ""
     controller: str = ""
@@ -24,7 +28,7 @@ class Query(Struct, frozen=True, kw_only=True):
     client: str = ""
     hashes: Collection[bytes] | None = None
 
-    def wants(self, record: Record) -> bool:
+    def matches(self, record: Record) -> bool:
         return (
             (not self.campaign or record.facts.campaign.id == self.campaign)
             and (not self.controller or record.facts.controller.id == self.controller)
@@ -36,7 +40,7 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 class Hit(Struct, frozen=True, kw_only=True):
-    """A decision in a line. `outcome` is the report that stands; empty where none was made."""
+    """A decision as one line of output. `outcome` is empty if none was reported."""
 
     seq: int
     decision_id: str
@@ -54,74 +58,80 @@ class Hit(Struct, frozen=True, kw_only=True):
 
 
 def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
-    """Of every chain: oldest first; of one number newest first. A byte is remembered of each entry, whatever is found."""
+    """Yield the matching decisions of all chains: oldest first, or newest first if the query is for one number.
+
+    Memory use is one byte per log entry in the span, whatever matches.
+    """
     if query.hashes is not None:
-        return _about(chains, query, query.hashes, within)
-    found = [_found(chains, reader, query, within) for reader in chains.readers.values()]
-    return merge(*found, key=lambda hit: (hit.at, hit.seq))
+        return _search_number(chains, query, query.hashes, within)
+    hits = [_search_chain(chains, reader, query, within) for reader in chains.readers.values()]
+    return merge(*hits, key=lambda hit: (hit.at, hit.seq))
 
 
-def _found(chains: Chains, reader: Reader, query: Query, within: Span) -> Iterator[Hit]:
-    return (_hit(record, result) for record, result in stood(chains, reader, within, query.wants))
+def _search_chain(chains: Chains, reader: Reader, query: Query, within: Span) -> Iterator[Hit]:
+    return (_hit(record, result) for record, result in with_results(chains, reader, within, query.matches))
 
 
-def stood(
-    chains: Chains, reader: Reader, within: Span, wants: Callable[[Record], bool]
+def with_results(
+    chains: Chains, reader: Reader, within: Span, matches: Callable[[Record], bool]
 ) -> Iterator[tuple[Record, Result]]:
-    """The decisions of one chain, oldest first, each with the report on its call that stands; that may be in another."""
+    """Yield the matching decisions of one chain, oldest first, each with the result of its call.
+
+    The result may have been reported to another chain.
+    """
     entries = span.within(reader, within)
-    begun = next(entries, None)
-    if begun is None:
+    first_entry = next(entries, None)
+    if first_entry is None:
         return
-    first, since = begun[0].seq, Span(since=begun[1].at)
+    first, since = first_entry[0].seq, Span(since=first_entry[1].at)
     reports = (
         outcome
-        for each in chains.readers.values()
-        for outcome in each.outcomes(first=span.begin(each, since))
+        for reporting in chains.readers.values()
+        for outcome in reporting.outcomes(first=span.begin(reporting, since))
     )
-    standing: Standing | None = None
-    for _, record in chain([begun], entries):
-        if isinstance(record, Record) and wants(record):
-            standing = standing or Standing(reports, record.id.rpartition("-")[0], first)
-            yield record, standing.of(record.seq)
+    results: Results | None = None
+    for _, record in chain([first_entry], entries):
+        if isinstance(record, Record) and matches(record):
+            results = results or Results(reports, record.id.rpartition("-")[0], first)
+            yield record, results.of(record.seq)
 
 
-def _about(chains: Chains, query: Query, hashes: Collection[bytes], within: Span) -> Iterator[Hit]:
-    found = [
+def _search_number(chains: Chains, query: Query, hashes: Collection[bytes], within: Span) -> Iterator[Hit]:
+    records = [
         record
         for _, record in chains.about(hashes)
-        if query.wants(record)
+        if query.matches(record)
         and within.first <= record.seq <= within.last
         and within.since <= record.at < within.until
     ]
-    outcomes = chains.outcomes(found)
-    for record in found:
+    outcomes = chains.outcomes(records)
+    for record in records:
         results = (outcome.result for outcome in outcomes[record.id])
         yield _hit(record, max(results, key=lambda result: RESULT_RANK[result], default="pending"))
 
 
-class Standing:
-    """Of several reports about one call of `log`, the one that stands: one byte for each entry from `first` on."""
+class Results:
+    """The result of each call of `log` from entry `first` on: the strictest that was reported. One byte per entry."""
 
     def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
         self._first = first
         self._results = bytearray()
         for outcome in outcomes:
             name, _, seq = outcome.decision.rpartition("-")
-            place = int(seq) - first
-            if name == log and place >= 0:
-                self._report(place, outcome.result)
+            index = int(seq) - first
+            if name == log and index >= 0:
+                self._set(index, outcome.result)
 
     def of(self, seq: int) -> Result:
-        """`pending` where nothing was reported."""
-        place = seq - self._first
-        return _RESULTS[self._results[place]] if place < len(self._results) else "pending"
+        """Return the result of a call, `pending` if none was reported."""
+        index = seq - self._first
+        return _RESULTS[self._results[index]] if index < len(self._results) else "pending"
 
-    def _report(self, place: int, result: Result) -> None:
-        if place >= len(self._results):
-            self._results.extend(bytes(place + 1 - len(self._results)))
-        if RESULT_RANK[result] >= RESULT_RANK[_RESULTS[self._results[place]]]:
-            self._results[place] = _RESULTS.index(result)
+    def _set(self, index: int, result: Result) -> None:
+        if index >= len(self._results):
+            self._results.extend(bytes(index + 1 - len(self._results)))
+        if RESULT_RANK[result] >= RESULT_RANK[_RESULTS[self._results[index]]]:
+            self._results[index] = _RESULTS.index(result)
 
 
 _RESULTS: tuple[Result, ...] = tuple(RESULT_RANK)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from dialgate.audit.search import stood
+from dialgate.audit.search import with_results
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Revoked
@@ -215,7 +215,9 @@ def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _
     chains, within = Chains(data), Span(since=period.since, until=period.until)
     tally = _Tally(period)
     found = (
-        each for reader in chains.readers.values() for each in stood(chains, reader, within, lambda _: True)
+        each
+        for reader in chains.readers.values()
+        for each in with_results(chains, reader, within, lambda _: True)
     )
     for record, result in watch(found):
         if record.facts.controller.id == controller:

@@ -1,1 +1,1 @@
-"""Calls that left the trunk, matched against decisions."""
+"""Reconciliation: matches calls that left a trunk with the decisions that allowed them."""

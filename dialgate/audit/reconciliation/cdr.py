@@ -1,7 +1,7 @@
-"""Call detail records of a trunk, as columns: what left, when, to which number, with which caller ID.
+"""Reader of a trunk's call detail records (CDR): time, called number and caller ID of each call, as columns.
 
-Read whole: some 300 bytes of memory a row. A row whose number or time cannot be read stays, for nobody can say that it was
-allowed. The messages name files, columns and lines, and never a cell.
+A file is read as a whole, at some 300 bytes of memory a row. A row whose number or time cannot be read is kept, because it
+cannot be shown to be allowed. Messages name files, columns and lines, but no contents.
 """
 
 import csv as plain_csv
@@ -29,11 +29,11 @@ _EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
 
 
 class CdrUnreadable(Exception):
-    """The file is not what was said. `str()` is a sentence without a cell of it."""
+    """The file does not have the given format. `str()` says why, without contents of the file."""
 
 
 class Columns(Struct, frozen=True, kw_only=True):
-    """The names of the columns; empty: as the format has them. `only`: rows in which a column has this value."""
+    """Column names, empty for the format's own. `only` keeps the rows that have this value in this column."""
 
     time: str = ""
     called: str = ""
@@ -45,7 +45,7 @@ class Columns(Struct, frozen=True, kw_only=True):
 
 
 _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] = {
-    # Of `acc` in a database or the log: https://kamailio.org/docs/modules/stable/modules/acc.html
+    # Columns of Kamailio's `acc`, in a database or in the log: https://kamailio.org/docs/modules/stable/modules/acc.html
     "kamailio": (
         {
             "time": ("time", "timestamp"), "called": ("dst_user", "dst_ouser", "callee"),
@@ -73,9 +73,15 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
 
 
 class Calls(Struct, frozen=True, kw_only=True):
-    """`line`: in its file, from 1; `at`: ms, or `UNREADABLE`; `called` and `caller`: places in `numbers` and `callers`, the
-    texts as they stand; `call`: equal for legs of one call, or -1; `answered`: where that is not known, true; `originated`:
-    at the trunk, without a number; `seen`: by an Asterisk."""
+    """The calls of one file, as columns of equal length.
+
+    - `line`: line number in the file, from 1; `at`: ms, or `UNREADABLE`
+    - `called`, `caller`: indexes into `numbers` and `callers`, which hold the texts of the file
+    - `call`: equal for the legs of one call, an index into `call_ids`, or -1
+    - `answered`: true if the file does not say
+    - `originated`: placed at the trunk without Dial, so the row has no called number
+    - `seen`: endpoints and contexts in an Asterisk file
+    """
 
     file: str
     line: Longs
@@ -95,31 +101,35 @@ class Calls(Struct, frozen=True, kw_only=True):
 def read(
     path: Path, format_: Format, columns: Columns, zone: str, strip: str = "", trunks: Trunks | None = None
 ) -> Calls:
-    """`zone`: of times without an offset, as `Europe/Rome`; `strip`: a prefix of the trunk's before each number; `trunks`:
-    of an Asterisk. Raises `CdrUnreadable`, `OSError`."""
+    """Read the calls of a file.
+
+    `zone` applies to times without an offset, as `Europe/Rome`. `strip` is a prefix that the trunk adds to each number.
+    `trunks` is for Asterisk only. Raises `CdrUnreadable`, `OSError`.
+    """
     try:
         table = _table(path, format_)
         seen = Seen()
         if format_ == "asterisk":
             table, seen = departed(table, trunks or Trunks())
-        calls = _calls(path.name, _chosen(table, format_, columns), format_, columns, zone, strip)
+        calls = _calls(path.name, _filter(table, format_, columns), format_, columns, zone, strip)
         return structs.replace(calls, seen=seen)
     except pa.ArrowInvalid as error:
-        what = str(error).partition(":")[0].partition("\n")[0]
-        raise CdrUnreadable(f"{path.name} cannot be read as {format_}: {what}") from None
+        reason = str(error).partition(":")[0].partition("\n")[0]
+        raise CdrUnreadable(f"{path.name} cannot be read as {format_}: {reason}") from None
 
 
 def _table(path: Path, format_: Format) -> pa.Table:
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
     if format_ == "kamailio" and b";method=" in head:
-        return _logged(path)
+        return _kamailio_log(path)
     if not head.strip():
         raise CdrUnreadable(f"{path.name} is empty")
     if format_ == "asterisk":
-        return _numbered(_parsed(path, ",", _columns_of(path)), 1)
+        return _with_line_numbers(_parsed(path, ",", _columns_of(path)), 1)
     line = head.partition(b"\n")[0]
-    return _numbered(_parsed(path, max(",;\t|", key=lambda each: line.count(each.encode())), None), 2)
+    delimiter = max(",;\t|", key=lambda candidate: line.count(candidate.encode()))
+    return _with_line_numbers(_parsed(path, delimiter, None), 2)
 
 
 def _columns_of(path: Path) -> list[str]:
@@ -137,60 +147,65 @@ def _parsed(path: Path, delimiter: str, names: list[str] | None) -> pa.Table:
     read_options = csv.ReadOptions(column_names=names, block_size=1 << 24)
     with path.open("rb") as file:
         header = file.readline().decode("utf-8", "replace").strip().lstrip("\ufeff")
-    every = names or [each.strip().strip('"') for each in header.split(delimiter)]
+    every = names or [name.strip().strip('"') for name in header.split(delimiter)]
     convert = csv.ConvertOptions(column_types=dict.fromkeys(every, pa.string()), strings_can_be_null=False)
     return csv.read_csv(path, read_options, csv.ParseOptions(delimiter=delimiter), convert)
 
 
-def _numbered(table: pa.Table, first: int) -> pa.Table:
+def _with_line_numbers(table: pa.Table, first: int) -> pa.Table:
     return table.append_column("line ", pa.array(np.arange(first, first + len(table))))
 
 
-def _logged(path: Path) -> pa.Table:
-    """Lines of the log, as `acc` writes them: `ACC: …: timestamp=…;method=INVITE;…`. Others are not ours."""
+def _kamailio_log(path: Path) -> pa.Table:
+    """Read the lines that `acc` logged: `ACC: …: timestamp=…;method=INVITE;…`. Other lines are skipped."""
     options = csv.ReadOptions(column_names=["text"], block_size=1 << 24)
     parse = csv.ParseOptions(delimiter="\x01", quote_char=False)
-    table = _numbered(
+    table = _with_line_numbers(
         csv.read_csv(path, options, parse, csv.ConvertOptions(column_types={"text": pa.string()})), 1
     )
     table = table.filter(pc.match_substring_regex(table.column("text"), _LOGGED))
     first = str(table.column("text")[0]) if len(table) else ""
-    names = [each.partition("=")[0].rpartition(" ")[2] for each in first.split(";")]
+    names = [pair.partition("=")[0].rpartition(" ")[2] for pair in first.split(";")]
     for name in dict.fromkeys(names):
         if name.isidentifier():
-            found = pc.extract_regex(table.column("text"), rf"(?:^|[ ;]){name}=(?P<value>[^;]*)")
-            values = pc.fill_null(pc.struct_field(found, "value"), "")
+            matches = pc.extract_regex(table.column("text"), rf"(?:^|[ ;]){name}=(?P<value>[^;]*)")
+            values = pc.fill_null(pc.struct_field(matches, "value"), "")
             table = table.append_column(name, values)
     return table
 
 
-def _chosen(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
+def _filter(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
     only = columns.only + (
         (("method", "INVITE"),) if format_ == "kamailio" and "method" in table.column_names else ()
     )
     for name, value in only:
         if name not in table.column_names:
-            raise CdrUnreadable(f"there is no column {name}; there are {', '.join(table.column_names[:-1])}")
+            raise CdrUnreadable(
+                f"there is no column {name}. The columns are: {', '.join(table.column_names[:-1])}."
+            )
         table = table.filter(pc.equal(table.column(name), value))
     return table
 
 
-def _column(table: pa.Table, format_: Format, columns: Columns, what: str) -> Any:
-    """None where there is none and none was named."""
-    named = getattr(columns, what)
-    known = (named,) if named else _NAMES[format_][0][what]
-    found = next((name for name in known if name in table.column_names), None)
-    if found is None and (named or what in {"time", "called", "caller"}):
-        there = ", ".join(name for name in table.column_names if name.isidentifier())
+def _column(table: pa.Table, format_: Format, columns: Columns, role: str) -> Any:
+    """Return the column with this role, or None if the file has none and `columns` names none.
+
+    Raises `CdrUnreadable` if a required or named column is missing.
+    """
+    name = getattr(columns, role)
+    candidates = (name,) if name else _NAMES[format_][0][role]
+    present = next((candidate for candidate in candidates if candidate in table.column_names), None)
+    if present is None and (name or role in {"time", "called", "caller"}):
+        names = ", ".join(name for name in table.column_names if name.isidentifier())
         raise CdrUnreadable(
-            f"there is no column for {what}; name one of {there} with --{what.replace('_', '-')}"
+            f"there is no column for {role}. Set --{role.replace('_', '-')} to one of: {names}."
         )
-    return None if found is None else table.column(found)
+    return None if present is None else table.column(present)
 
 
 def _calls(name: str, table: pa.Table, format_: Format, columns: Columns, zone: str, strip: str) -> Calls:
     column = {
-        what: _column(table, format_, columns, what) for what in Columns.__struct_fields__ if what != "only"
+        role: _column(table, format_, columns, role) for role in Columns.__struct_fields__ if role != "only"
     }
     called, numbers = _encoded(column["called"])
     caller, callers = _encoded(column["caller"])
@@ -231,7 +246,7 @@ def _encoded(column: Any) -> tuple[Longs, list[str]]:
 
 
 def _instants(column: Any, zone: str) -> Longs:
-    """Epoch seconds, or ISO 8601 with an offset or without one."""
+    """Parse times: epoch seconds, or ISO 8601 with or without an offset."""
     at = np.full(len(column), UNREADABLE, np.int64)
     epoch = pc.match_substring_regex(column, _EPOCH)
     local = pc.match_substring_regex(column, _ISO)
@@ -242,11 +257,11 @@ def _instants(column: Any, zone: str) -> Longs:
     if pc.any(local).as_py():
         naive = pc.filter(column, local).cast(pa.timestamp("us"))
         try:
-            told = pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="earliest")
+            zoned = pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="earliest")
         except (pa.ArrowInvalid, OSError):
-            raise CdrUnreadable(f"there is no time zone {zone!r}; write one as Europe/Rome") from None
-        at[local.to_numpy()] = told.cast(pa.int64()).to_numpy() // 1000
+            raise CdrUnreadable(f"there is no time zone {zone!r}. Write it as Europe/Rome.") from None
+        at[local.to_numpy()] = zoned.cast(pa.int64()).to_numpy() // 1000
     if pc.any(offset).as_py():
-        told = pc.filter(column, offset).cast(pa.timestamp("us", "UTC"))
-        at[offset.to_numpy()] = told.cast(pa.int64()).to_numpy() // 1000
+        zoned = pc.filter(column, offset).cast(pa.timestamp("us", "UTC"))
+        at[offset.to_numpy()] = zoned.cast(pa.int64()).to_numpy() // 1000
     return at

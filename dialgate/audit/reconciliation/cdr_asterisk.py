@@ -1,8 +1,8 @@
-"""Asterisk's Master.csv: which rows are calls that left through a trunk, and to which number.
+"""Asterisk's Master.csv: finds the rows of calls that left through a trunk, and the number each called.
 
-`lastapp` and `lastdata` alone do not say it: `RetryDial` leaves "Retrying" there, and a call that was originated at the
-trunk (`channel originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names do: what is
-dialled is `dstchannel`, what is originated or came in is `channel`. Read from main/cdr.c and seen on 22.10.1.
+`lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated at the trunk (`channel
+originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a dialled channel is
+in `dstchannel`, an originated or incoming one in `channel`. Source: main/cdr.c; checked with Asterisk 22.10.1.
 """
 
 import re
@@ -19,14 +19,14 @@ _COLUMNS: Final = (
     "accountcode", "src", "dst", "dcontext", "clid", "channel", "dstchannel", "lastapp", "lastdata", "start", "answer",
     "end", "duration", "billsec", "disposition", "amaflags",
 )  # fmt: skip
-_IDENTIFIED: Final = ("uniqueid", "userfield")  # loguniqueid, loguserfield
-_NEW: Final = ("peeraccount", "linkedid", "sequence")  # newcdrcolumns
+_IDENTIFIERS: Final = ("uniqueid", "userfield")  # written if loguniqueid, loguserfield are on
+_NEW: Final = ("peeraccount", "linkedid", "sequence")  # written if newcdrcolumns is on
 _UNIQUEID: Final = re.compile(r"(.*-)?\d+\.\d+")
 ANSWERED: Final = "ANSWERED"
 _DIALS: Final = ("Dial", "RetryDial")
-# The name of a channel: a technology, an endpoint, and a serial number. DAHDI puts the number between the last two.
+# A channel's name: technology, endpoint, serial number. DAHDI puts the called number between the last two.
 _CHANNEL: Final = r"^(?P<kind>[A-Za-z0-9_]+)/(?P<name>[^/]+?)(?:/.*)?-[0-9a-f]+$"
-# The extension may have had a prefix, so the number is read from the argument of Dial. `&` separates destinations.
+# The number is read from Dial's argument, because the extension may have a prefix. `&` separates destinations.
 _DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:)?(?P<number>\+?[0-9]+)(?:@[^,&]*)?(?:,|$)"
 # `PJSIP/NUMBER@trunk`, `PJSIP/trunk/sip:NUMBER@host`, `IAX2/user:secret@trunk/NUMBER`
 _DESTINATION: Final = r"(?P<kind>[A-Za-z0-9_]+)/(?:[^@/]*@)?(?:(?P<before>[^/]+)/|(?P<after>[^/]+)$)"
@@ -36,8 +36,11 @@ _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 
 
 class Trunks(Struct, frozen=True, kw_only=True):
-    """`names`: endpoints, as `trunk` or `PJSIP/trunk`; empty: every Dial counts, and nothing that was originated.
-    `incoming`: contexts in which calls from these trunks end, as `dialgate-recall` or `ivr/s`."""
+    """The endpoints that are trunks.
+
+    `names`: as `trunk` or `PJSIP/trunk`. If empty, every Dial counts as leaving, and no originated call does. `incoming`:
+    contexts in which calls from these trunks arrive, as `dialgate-recall` or `ivr/s`.
+    """
 
     names: tuple[str, ...] = ()
     incoming: tuple[str, ...] = ()
@@ -47,30 +50,31 @@ class Trunks(Struct, frozen=True, kw_only=True):
 
 
 class Seen(Struct, frozen=True):
-    """Rows by the endpoint of a channel, and calls that were originated by their context."""
+    """Rows counted by the endpoint of their channel, and originated calls counted by their context."""
 
     channels: Counter[str] = field(default_factory=Counter[str])
     contexts: Counter[str] = field(default_factory=Counter[str])
 
 
 def column_names(first: Sequence[str]) -> list[str] | None:
-    """Return the columns of a file with this first row; None if it is no Master.csv."""
+    """Return the column names of a file with this first row, or None if it is not a Master.csv."""
     extra = len(first) - len(_COLUMNS)
-    if extra not in range(len(_IDENTIFIED) + len(_NEW) + 1):
+    if extra not in range(len(_IDENTIFIERS) + len(_NEW) + 1):
         return None
     new = _NEW if extra >= len(_NEW) else ()
-    identified = extra - len(new)
-    if identified == 1:
+    identifiers = extra - len(new)
+    if identifiers == 1:
         is_id = _UNIQUEID.fullmatch(first[len(_COLUMNS)])
-        return [*_COLUMNS, _IDENTIFIED[0 if is_id else 1], *new]
-    return [*_COLUMNS, *_IDENTIFIED[:identified], *new]
+        return [*_COLUMNS, _IDENTIFIERS[0 if is_id else 1], *new]
+    return [*_COLUMNS, *_IDENTIFIERS[:identifiers], *new]
 
 
 def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, Seen]:
-    """Select the calls that left. With trunks: what was dialled or originated there; else: every Dial.
+    """Select the calls that left: dialled or originated at one of the trunks; without trunks, every Dial.
 
-    The table gets the columns `called` and `originated`."""
-    table = _each_retry_its_own(table)
+    Adds the columns `called` and `originated`.
+    """
+    table = _answer_retries(table)
     dialled, called = _endpoints(table.column("dstchannel")), _endpoints(table.column("channel"))
     dials = pc.is_in(table.column("lastapp"), pa.array(_DIALS))
     channels = _counted(dialled) + _counted(called)
@@ -88,16 +92,19 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, Seen]:
 
 
 def masked(name: str) -> str:
-    """Hide what may be a telephone number in the name of a channel or a context."""
+    """Replace what may be a telephone number in the name of a channel or context."""
     return _MANY_DIGITS.sub("…", name)
 
 
-def _each_retry_its_own(table: pa.Table) -> pa.Table:
-    """RetryDial rings the same person again: a further row of it must not pass for a call that goes on to another trunk."""
+def _answer_retries(table: pa.Table) -> pa.Table:
+    """Mark RetryDial's rows as answered.
+
+    RetryDial calls the same person again. Unanswered, its next row would count as the same call on another trunk.
+    """
     retried = pc.equal(table.column("lastapp"), "RetryDial")
     at = table.column_names.index("disposition")
-    ended = pc.if_else(retried, ANSWERED, table.column("disposition"))
-    return table.set_column(at, "disposition", ended)
+    disposition = pc.if_else(retried, ANSWERED, table.column("disposition"))
+    return table.set_column(at, "disposition", disposition)
 
 
 def _marked(table: pa.Table, called: Any, *, originated: bool) -> pa.Table:
@@ -106,7 +113,7 @@ def _marked(table: pa.Table, called: Any, *, originated: bool) -> pa.Table:
 
 
 def _endpoints(column: Any) -> Any:
-    """`PJSIP/trunk` of `PJSIP/trunk-0000002a`; empty where there is no channel, or a Local one."""
+    """Return `PJSIP/trunk` for `PJSIP/trunk-0000002a`, empty for no channel or a Local one."""
     parts = pc.extract_regex(column, _CHANNEL)
     kind, name = pc.struct_field(parts, "kind"), pc.struct_field(parts, "name")
     return pc.fill_null(pc.binary_join_element_wise(kind, name, "/"), "")
@@ -114,39 +121,39 @@ def _endpoints(column: Any) -> Any:
 
 def _counted(column: Any) -> Counter[str]:
     counts = pc.value_counts(column)
-    return Counter({each["values"]: each["counts"] for each in counts.to_pylist() if each["values"]})
+    return Counter({row["values"]: row["counts"] for row in counts.to_pylist() if row["values"]})
 
 
 def _locals(table: pa.Table) -> Any:
-    """A Local channel leaves nothing: what it leads to has a row of its own."""
+    """Return which rows dial a Local channel: these do not leave, and the channel they lead to has its own row."""
     dialled, argument = table.column("dstchannel"), table.column("lastdata")
     return pc.starts_with(pc.if_else(pc.equal(dialled, ""), argument, dialled), _LOCAL)
 
 
 def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
-    """Calls that ended before they had a channel, by the trunk in Dial's argument."""
+    """Return which rows ended before they had a channel but name a trunk in Dial's argument."""
     here = np.zeros(len(table), np.bool_)
     rows = np.flatnonzero(pc.equal(table.column("dstchannel"), "").to_numpy())
     arguments = table.column("lastdata").take(pa.array(rows)).to_pylist()
-    here[rows] = [bool(_at_trunk(each, trunks)) for each in arguments]
+    here[rows] = [bool(_at_trunk(argument, trunks)) for argument in arguments]
     return pa.array(here)
 
 
 def _at_trunk(argument: str, trunks: Trunks) -> list[str]:
-    """The destinations of Dial's argument that are at a trunk."""
-    return [each for each in argument.partition(",")[0].split("&") if trunks.has(_endpoint(each))]
+    """Return the destinations in Dial's argument that are at a trunk."""
+    return [dest for dest in argument.partition(",")[0].split("&") if trunks.has(_endpoint(dest))]
 
 
 def _endpoint(destination: str) -> str:
-    found = re.match(_DESTINATION, destination)
-    return f"{found['kind']}/{found['before'] or found['after']}" if found else ""
+    match = re.match(_DESTINATION, destination)
+    return f"{match['kind']}/{match['before'] or match['after']}" if match else ""
 
 
 def _numbers(table: pa.Table, trunks: Trunks) -> Any:
-    """What was dialled; nothing where several numbers were and the trunk does not say which."""
+    """Return the dialled numbers; empty if Dial had several destinations and the trunk does not single out one."""
     argument = table.column("lastdata")
-    found = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
-    called = pc.coalesce(found, table.column("dst"))
+    number = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
+    called = pc.coalesce(number, table.column("dst"))
     several = np.flatnonzero(pc.match_substring(argument, "&").to_numpy())
     if not len(several):
         return called
@@ -159,7 +166,7 @@ def _numbers(table: pa.Table, trunks: Trunks) -> Any:
 
 
 class _Use(NamedTuple):
-    """A row in which a channel of a trunk was used."""
+    """One use of a trunk's channel, as caller or as dialled channel."""
 
     start: str
     end: str
@@ -170,7 +177,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the rows of calls at a trunk that no Dial placed and that did not come in; one row for each channel."""
+    """Return the rows of calls that were originated at a trunk: neither dialled nor incoming, one row per channel."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(
@@ -178,14 +185,14 @@ def _originated(
     )
     touched = pc.or_(called_here, pc.and_(dialled_here, pc.is_in(table.column("dstchannel"), suspects)))
     rows = np.flatnonzero(np.asarray(touched))
-    by_dial, called, dialled = (np.asarray(each)[rows] for each in (outgoing, called_here, dialled_here))
+    by_dial, called, dialled = (np.asarray(flags)[rows] for flags in (outgoing, called_here, dialled_here))
     columns = table.select(["start", "end", "dcontext", "dst", "channel", "dstchannel"]).take(pa.array(rows))
-    starts, ends, contexts, extensions, *channels = (each.to_pylist() for each in columns.columns)
+    starts, ends, contexts, extensions, *channels = (column.to_pylist() for column in columns.columns)
     uses: dict[str, list[_Use]] = defaultdict(list)
     for names, here, is_caller in zip(channels, (called, dialled), (True, False), strict=True):
         for row in np.flatnonzero(here).tolist():
             uses[names[row]].append(_Use(starts[row], ends[row], row, is_caller))
-    found: list[int] = []
+    originated: list[int] = []
     for channel_uses in uses.values():
         until = ""
         for use in sorted(channel_uses):
@@ -193,12 +200,12 @@ def _originated(
             is_dialled = by_dial[use.row] and not use.is_caller
             came_in = use.is_caller and _came_in(contexts[use.row], extensions[use.row], trunks)
             if not (is_further or is_dialled or came_in):
-                found.append(use.row)
-    return sorted(rows[found].tolist())
+                originated.append(use.row)
+    return sorted(rows[originated].tolist())
 
 
 def _came_in(context: str, extension: str, trunks: Trunks) -> bool:
-    """Whether a call at the trunk came from there. An originated one has the trunk's context too, but the extension `s`."""
+    """Return whether a call at the trunk is incoming. An originated one has the same context but the extension `s`."""
     if f"{context}/{extension}" in trunks.incoming:
         return True
     return context in trunks.incoming and extension not in _NO_NUMBER

@@ -1,8 +1,8 @@
-"""Calls that left against calls that were allowed: every call that passed by the gate, and how.
+"""Matching of calls that left the trunk with allows, which finds every call that bypassed the gate.
 
-A call was allowed if there is an allow for its number (known by the month's keyed hash: the log holds no number) and its
-caller ID, given before it left and not expired then, that no other call used. Of several that fit, that which expires first
-is used, so that as many calls as possible are allowed. Clocks of trunk and gate may differ by `skew`.
+A call is allowed by an allow for its number and caller ID that was given before it left, had not expired, and is used by no
+other call. The log holds no numbers, so numbers are compared by the month's keyed hash. Of several fitting allows the first
+to expire is used: this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
 """
 
 from collections import Counter
@@ -27,37 +27,30 @@ from dialgate.decision_log.archive.columnar_decisions import Longs, Part, Prefix
 from dialgate.decision_log.records import Reader, month_of
 
 Kind: TypeAlias = Literal[
-    "undecided",
-    "denied",
-    "expired",
-    "twice",
-    "other_caller_id",
-    "other_number",
-    "unreadable",
-    "originated",
+    "undecided", "denied", "expired", "twice", "other_caller_id", "other_number", "unreadable", "originated"
 ]
 KINDS: Final[dict[Kind, str]] = {
-    "undecided": "Nobody asked about this number.",
-    "denied": "The answer was no.",
-    "expired": "It left after its allow had ended.",
-    "twice": "Another call had used the only allow there was.",
-    "other_caller_id": "It was allowed with another caller ID.",
-    "other_number": "Its call was allowed to another number.",
-    "unreadable": "Its number or its time cannot be read, so nothing can be said for it.",
-    "originated": "It was originated at the trunk without Dial, so its record holds no called number.",
+    "undecided": "There was no check for this number.",
+    "denied": "The call was denied.",
+    "expired": "The call left after its allow had expired.",
+    "twice": "Another call had already used the only allow.",
+    "other_caller_id": "The call was allowed with another caller ID.",
+    "other_number": "The call was allowed to another number.",
+    "unreadable": "The number or the time cannot be read, so the call cannot be matched.",
+    "originated": "The call was originated at the trunk without Dial, so its record has no called number.",
 }
 
-_OFFSET: Final = 14 * HOUR  # the most by which a wrong time zone can shift the calls
+_OFFSET: Final = 14 * HOUR  # the largest shift that a wrong time zone can cause
 _ZONE_STEP: Final = 30 * MINUTE  # almost all time zones differ by a multiple of this
-_SOON: Final = 5 * MINUTE  # a call leaves soon after its allow, so a shift is known by more than chance
+_SOON: Final = 5 * MINUTE  # calls leave soon after their allow: a longer gap does not indicate a shift
 _SAMPLE: Final = 10_000
-_BEFORE: Final = DAY  # how long before a call its decisions are looked at, to say what is wrong with it
+_BEFORE: Final = DAY  # how far back a call's decisions are searched for the kind of its finding
 _FOREVER: Final = np.iinfo(np.int64).max
 _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """A gate's data folder, the keys of one of its logs, and where that is."""
+    """One log of a gate: the gate's data folder, the log's keys and its folder."""
 
     data: Path
     keys: Keys
@@ -65,14 +58,17 @@ class Node(Struct, frozen=True):
 
     @classmethod
     def all(cls, data: Path) -> "list[Node]":
-        """One for each worker that ever wrote a log. Raises `KeysUnusable`."""
+        """Return a node for each worker that ever wrote a log here. Raises `KeysUnusable`."""
         folders = chains.folders(data).items()
         return [cls(data, Keys.open(data / "keys.json", worker), folder) for worker, folder in folders]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """`at`: ms, 0 where it cannot be read; `number`: as it stood in the file, not to be shown without a purpose; `decision`:
-    the one that comes closest, by its id, if there is one."""
+    """A call without an allow.
+
+    `at` is in ms, 0 if unreadable. `number` is the text of the file: show it only for a stated purpose. `decision` is the id of
+    the nearest decision, or empty.
+    """
 
     kind: Kind
     file: str
@@ -85,9 +81,13 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """`calls`: that left; `legs`: rows of a call that went on to another trunk; `own`: to the controllers' own numbers, as
-    probes are; `matched`: that had their allow; `offset`: by which most findings would have to be earlier to have theirs, as
-    where the time zone is wrong; 0 if there is none."""
+    """The result of a reconciliation.
+
+    - `calls`: calls that left; `matched`: those with an allow
+    - `legs`: rows that continue a call on another trunk, not counted as calls
+    - `own`: calls to the controllers' own numbers, as probes make, not counted either
+    - `offset`: shift in time that would give most findings an allow, 0 if none; usually caused by a wrong time zone
+    """
 
     calls: int
     legs: int
@@ -99,11 +99,11 @@ class Report(Struct, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> dict[Kind, int]:
-        found = Counter(each.kind for each in self.findings)
-        return {kind: found[kind] for kind in KINDS}
+        counts = Counter(finding.kind for finding in self.findings)
+        return {kind: counts[kind] for kind in KINDS}
 
 
-_Fault: TypeAlias = tuple[int, Kind, int]  # a row, what is wrong with it, and the place of a decision or -1
+_Fault: TypeAlias = tuple[int, Kind, int]  # row, kind of finding, index of a decision or -1
 
 
 class _Shown(Struct):
@@ -119,7 +119,7 @@ class _Verdict(Struct):
 
 
 class _Basis(Struct):
-    """What of an entry of grounds says which call may be placed on it."""
+    """The fields of a grounds entry that say which calls an allow covers."""
 
     facts: _Facts
     decision: _Verdict
@@ -130,7 +130,7 @@ _basis = msgspec.json.Decoder(_Basis).decode
 
 
 class _Decisions(Struct):
-    """Of all nodes, in their order. `caller`: the place in `callers`; `until`: after which an allow was none."""
+    """The decisions of all nodes as columns. `caller` is an index into `callers`; `until` is the end of an allow."""
 
     log: NDArray[np.int64]
     seq: Longs
@@ -144,12 +144,15 @@ class _Decisions(Struct):
 def reconcile(
     files: Iterable[Calls], nodes: Sequence[Node], *, home: str, own: frozenset[str], skew: Instant
 ) -> Report:
-    """`home`: the country of numbers without a country code; `own`: the controllers' numbers, in E.164. Raises
-    `LogDamaged`, `KeysUnusable`, `NotKept`."""
-    return _Reconciling(nodes, home, own, skew).report(list(files))
+    """Match the calls of the files with the decisions of the nodes.
+
+    `home`: the country of numbers without a country code. `own`: the controllers' numbers, in E.164. Raises `LogDamaged`,
+    `KeysUnusable`, `NotKept`.
+    """
+    return _Reconciliation(nodes, home, own, skew).report(list(files))
 
 
-class _Reconciling:
+class _Reconciliation:
     def __init__(self, nodes: Sequence[Node], home: str, own: frozenset[str], skew: Instant) -> None:
         self._nodes, self._home, self._own, self._skew = nodes, home, own, skew
         self._callers: dict[str, int] = {}
@@ -161,23 +164,23 @@ class _Reconciling:
         since, until = (int(times.min()), int(times.max())) if len(times) else (0, 0)
         decisions = self._decisions(since - _BEFORE - self._skew, until + _OFFSET)
         of_call, of_decision = self._numbered(rows, decisions, since - _BEFORE, until + _OFFSET)
-        judging = _Judging(rows, decisions, self._skew)
-        matched, findings = judging.all(of_call, of_decision)
-        findings = self._linked(rows, decisions, findings, since - _BEFORE - self._skew)
+        matcher = _Matcher(rows, decisions, self._skew)
+        matched, findings = matcher.match_all(of_call, of_decision)
+        findings = self._linked_by_id(rows, decisions, findings, since - _BEFORE - self._skew)
         return Report(
             calls=len(rows.at) - rows.legs - rows.own,
             legs=rows.legs,
             own=rows.own,
             matched=matched,
             decisions=int((decisions.at <= until + self._skew).sum()),
-            findings=[self._finding(rows, decisions, *each) for each in findings],
-            offset=judging.offset(of_call, of_decision, findings),
+            findings=[self._finding(rows, decisions, *finding) for finding in findings],
+            offset=matcher.offset(of_call, of_decision, findings),
         )
 
-    def _linked(
+    def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """A call that nobody asked about may name a decision, by its id or the call's: then that was about another number."""
+        """Return the findings, as `other_number` if an undecided call names a decision by its or the call's id."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]
@@ -192,9 +195,9 @@ class _Reconciling:
                 seq = span.sequence(name) if own else seqs.get(call_id)
                 if seq is None:
                     continue
-                found = np.flatnonzero((decisions.log == place) & (decisions.seq == seq))
-                if len(found):
-                    places[row] = int(found[0])
+                indexes = np.flatnonzero((decisions.log == place) & (decisions.seq == seq))
+                if len(indexes):
+                    places[row] = int(indexes[0])
         return [
             (row, "other_number", places[row]) if row in places else (row, kind, at)
             for row, kind, at in findings
@@ -214,25 +217,20 @@ class _Reconciling:
             call_id=file.call_ids[file.call[at]] if file.call[at] >= 0 else "", decision=name,
         )  # fmt: skip
 
-    # ---- what was decided --------------------------------------------------------------------------------------------
+    # ---- decisions of the period ---------------------------------------------------------------------------------------
 
     def _decisions(self, since: Instant, until: Instant) -> _Decisions:
-        found = [
-            columns
+        columns = [
+            part_columns
             for place, node in enumerate(self._nodes)
             for part in _parts(node, since)
-            if (columns := self._taken(place, node, part, since, until)) is not None
+            if (part_columns := self._columns(place, node, part, since, until)) is not None
         ]
-        empty = [np.empty(0, np.int64)] * 4
-        nothing = (
-            *empty,
-            np.empty(0, np.uint64),
-            np.empty(0, np.bool_),
-            np.empty(0, np.int64),
-        )
-        return _Decisions(*(np.concatenate(each) for each in zip(nothing, *found, strict=True)))
+        empty = np.empty(0, np.int64)
+        nothing = (*[empty] * 4, np.empty(0, np.uint64), np.empty(0, np.bool_), empty)
+        return _Decisions(*(np.concatenate(column) for column in zip(nothing, *columns, strict=True)))
 
-    def _taken(
+    def _columns(
         self, place: int, node: Node, part: Part, since: Instant, until: Instant
     ) -> tuple[NDArray[np.generic], ...] | None:
         chosen = np.flatnonzero((part.at >= since) & (part.at <= until))
@@ -249,23 +247,23 @@ class _Reconciling:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Caller ID, the end of an allow by the law, and its longest span by the configuration."""
+        """Return the index of the caller ID, the end of an allow by law, and its longest duration by configuration."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
-        known = (node.data, basis.config)
-        if known not in self._seconds:
+        key = (node.data, basis.config)
+        if key not in self._seconds:
             seconds = content_store.answer_seconds(node.data / "kept", basis.config)
-            self._seconds[known] = int(seconds * SECOND)
+            self._seconds[key] = int(seconds * SECOND)
         shown = basis.facts.caller_id.number
         caller = self._callers.setdefault(shown, len(self._callers)) if shown else _NO_CALLER
-        return caller, basis.decision.valid_until or _FOREVER, self._seconds[known]
+        return caller, basis.decision.valid_until or _FOREVER, self._seconds[key]
 
-    # ---- which of it is about whom -----------------------------------------------------------------------------------
+    # ---- numbers of the decisions --------------------------------------------------------------------------------------
 
     def _numbered(
         self, rows: Departures, decisions: _Decisions, since: Instant, until: Instant
     ) -> tuple[Longs, Longs]:
-        """Of each decision the place of its number in `rows.numbers`, or -1; only of those that left."""
+        """Return for each call and for each decision the index of its number in `rows.numbers`, or -1."""
         of_decision = np.full(len(decisions.seq), -1, np.int64)
         for place, node in enumerate(self._nodes):
             mine = np.flatnonzero(decisions.log == place)
@@ -273,71 +271,77 @@ class _Reconciling:
                 hashes, at = _hashed(rows.numbers, month)
                 if not len(hashes):
                     continue
-                found = np.minimum(np.searchsorted(hashes, decisions.number[mine]), len(hashes) - 1)
-                hit = hashes[found] == decisions.number[mine]
-                of_decision[mine[hit]] = at[found[hit]]
+                nearest = np.minimum(np.searchsorted(hashes, decisions.number[mine]), len(hashes) - 1)
+                hit = hashes[nearest] == decisions.number[mine]
+                of_decision[mine[hit]] = at[nearest[hit]]
         return rows.number, of_decision
 
 
-class _Judging:
+class _Matcher:
     def __init__(self, rows: Departures, decisions: _Decisions, skew: Instant) -> None:
-        self._rows, self._skew, self._made = rows, skew, decisions
+        self._rows, self._skew, self._decisions = rows, skew, decisions
         self._at, self._until = decisions.at.tolist(), decisions.until.tolist()
         self._allow, self._caller = decisions.allow.tolist(), decisions.caller.tolist()
         self._used = bytearray(len(self._at))
         self._times, self._shown = rows.at.tolist(), rows.caller.tolist()
 
-    def all(self, of_call: Longs, of_decision: Longs) -> tuple[int, list[_Fault]]:
-        """How many calls had their allow; of the others the row, what is wrong, and a decision or -1."""
+    def match_all(self, of_call: Longs, of_decision: Longs) -> tuple[int, list[_Fault]]:
+        """Return the number of calls with an allow, and the findings for all others."""
         rows = self._rows
-        unread = ((of_call < 0) | (rows.at == UNREADABLE)) & ~rows.skipped
+        unreadable = ((of_call < 0) | (rows.at == UNREADABLE)) & ~rows.skipped
         originated = rows.originated.tolist()
         findings: list[_Fault] = [
             (row, "originated" if originated[row] else "unreadable", -1)
-            for row in np.flatnonzero(unread).tolist()
+            for row in np.flatnonzero(unreadable).tolist()
         ]
-        wanted = np.flatnonzero(~unread & ~rows.skipped)
-        calls = wanted[np.lexsort((rows.at[wanted], of_call[wanted]))]
-        about = np.flatnonzero(of_decision >= 0)
-        made = about[np.lexsort((self._made.at[about], of_decision[about]))]
-        numbers = of_decision[made]
+        matchable = np.flatnonzero(~unreadable & ~rows.skipped)
+        calls = matchable[np.lexsort((rows.at[matchable], of_call[matchable]))]
+        about_calls = np.flatnonzero(of_decision >= 0)
+        decisions = about_calls[np.lexsort((self._decisions.at[about_calls], of_decision[about_calls]))]
+        numbers = of_decision[decisions]
         groups = list(_groups(of_call[calls], calls))
         keys = np.array([number for number, _ in groups], np.int64)
         spans = zip(
             np.searchsorted(numbers, keys).tolist(), np.searchsorted(numbers, keys + 1).tolist(), strict=True
         )
-        every, matched = made.tolist(), 0
+        indexes, matched = decisions.tolist(), 0
         for (_, group), (begin, end) in zip(groups, spans, strict=True):
-            held = every[begin:end]
-            lost = [row for row in group if not self._matches(row, held)]
-            matched += len(group) - len(lost)
-            findings += [(row, *self._fault(row, held)) for row in lost]
+            candidates = indexes[begin:end]
+            unmatched = [row for row in group if not self._match(row, candidates)]
+            matched += len(group) - len(unmatched)
+            findings += [(row, *self._fault(row, candidates)) for row in unmatched]
         return matched, sorted(findings)
 
-    def _matches(self, row: int, held: list[int]) -> bool:
+    def _match(self, row: int, candidates: list[int]) -> bool:
+        """Use up the allow of a call. Returns whether there was one."""
         at, caller, skew = self._times[row], self._shown[row], self._skew
         used, allow, until = self._used, self._allow, self._until
         best, ends = -1, _FOREVER
-        for each in held:
-            if self._at[each] - skew > at:
+        for decision in candidates:
+            if self._at[decision] - skew > at:
                 break
-            if used[each] or not allow[each] or until[each] + skew < at or self._caller[each] != caller:
+            unusable = used[decision] or not allow[decision] or until[decision] + skew < at
+            if unusable or self._caller[decision] != caller:
                 continue
-            if until[each] < ends:
-                best, ends = each, until[each]
+            if until[decision] < ends:
+                best, ends = decision, until[decision]
         if best >= 0:
             used[best] = True
         return best >= 0
 
-    def _fault(self, row: int, held: list[int]) -> tuple[Kind, int]:
+    def _fault(self, row: int, candidates: list[int]) -> tuple[Kind, int]:
         at, caller, skew = self._times[row], self._shown[row], self._skew
         before = [
-            each for each in held if self._at[each] - skew <= at and self._at[each] >= at - _BEFORE - skew
+            decision
+            for decision in candidates
+            if self._at[decision] - skew <= at and self._at[decision] >= at - _BEFORE - skew
         ]
-        in_time = [each for each in before if self._allow[each] and at <= self._until[each] + skew]
-        for each in in_time:
-            if self._caller[each] == caller:
-                return "twice", each
+        in_time = [
+            decision for decision in before if self._allow[decision] and at <= self._until[decision] + skew
+        ]
+        for decision in in_time:
+            if self._caller[decision] == caller:
+                return "twice", decision
         if in_time:
             return "other_caller_id", in_time[-1]
         if before:
@@ -345,29 +349,29 @@ class _Judging:
         return "undecided", -1
 
     def offset(self, of_call: Longs, of_decision: Longs, findings: list[_Fault]) -> Instant:
-        """Find the shift by which more than half of the calls without an allow, and at least two, would have one."""
+        """Return the shift by which more than half of the calls without an allow, and at least two, would have one."""
         lost = [row for row, kind, _ in findings if kind in {"undecided", "expired"}][:_SAMPLE]
-        allows = np.flatnonzero((of_decision >= 0) & self._made.allow)
+        allows = np.flatnonzero((of_decision >= 0) & self._decisions.allow)
         numbers, order = of_decision[allows], np.argsort(of_decision[allows], kind="stable")
         votes: Counter[int] = Counter()
         for row in lost:
             begin, end = np.searchsorted(numbers, (of_call[row], of_call[row] + 1), sorter=order)
-            late = self._times[row] - self._made.at[allows[order[begin:end]]]
+            late = self._times[row] - self._decisions.at[allows[order[begin:end]]]
             steps, rest = np.divmod(late + self._skew, _ZONE_STEP)
             fits = (rest <= _SOON + self._skew) & (abs(late) <= _OFFSET) & (steps != 0)
             votes.update(set(steps[fits].tolist()))
-        step, votes_for_it = max(votes.items(), key=lambda each: each[1], default=(0, 0))
+        step, votes_for_it = max(votes.items(), key=lambda vote: vote[1], default=(0, 0))
         return step * _ZONE_STEP if votes_for_it > max(1, len(lost) // 2) else 0
 
 
 def _groups(keys: Longs, rows: Longs) -> Iterator[tuple[int, list[int]]]:
-    """Runs of equal keys."""
+    """Yield each run of equal keys with its rows."""
     if not len(keys):
         return
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    every = rows.tolist()
-    for begin, end in pairwise([*starts.tolist(), len(every)]):
-        yield int(keys[begin]), every[begin:end]
+    values = rows.tolist()
+    for begin, end in pairwise([*starts.tolist(), len(values)]):
+        yield int(keys[begin]), values[begin:end]
 
 
 def _parts(node: Node, since: Instant) -> Iterator[Part]:
@@ -375,21 +379,21 @@ def _parts(node: Node, since: Instant) -> Iterator[Part]:
     return columnar_decisions.parts(folder, span.begin(Reader(folder), span.Span(since=max(since, 1))))
 
 
-def _months(node: Node, made: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:
-    """The keys of these months. Raises `KeyRetired`: whom the decisions of one are about cannot be known any more."""
+def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:
+    """Yield the keys of the months in this period. Raises `KeyRetired` if a month with decisions has none left."""
     live = node.keys.live()
     for name in span.months(max(since, 0)):
         if name > month_of(max(until, 0)):
             return
-        of = span.month(name)
+        month = span.month(name)
         if name in live:
             yield live[name]
-        elif np.any((made >= of.since) & (made < of.until)):
-            raise KeyRetired(f"the keys of {name} are retired; calls of that month cannot be reconciled")
+        elif np.any((times >= month.since) & (times < month.until)):
+            raise KeyRetired(f"the keys of {name} are retired, so calls of that month cannot be reconciled.")
 
 
 def _hashed(numbers: Sequence[str], month: MonthKeys) -> tuple[Prefixes, Longs]:
-    """Sorted, each with the place of its number."""
+    """Return the sorted hashes of the numbers, and for each the index of its number."""
     raw = b"".join([month.pseudonym(number)[: columnar_decisions.PREFIX_BYTES] for number in numbers])
     hashes = np.frombuffer(raw, ">u8").astype(np.uint64)
     order = np.argsort(hashes, kind="stable")
