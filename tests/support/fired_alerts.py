@@ -8,6 +8,7 @@ P = ParamSpec("P")
 
 REPORTED: set[str] = set()  # since the current test began
 DECLARED: set[str] = set()
+UNJUDGED: list[Callable[[], Awaitable[None]]] = []  # what is to be awaited when the current test has ended
 
 
 def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:
@@ -18,7 +19,12 @@ def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, A
         @wraps(test)
         async def checked(*args: P.args, **kwargs: P.kwargs) -> None:
             REPORTED.clear()
-            await test(*args, **kwargs)
+            try:
+                await test(*args, **kwargs)
+                for judge in UNJUDGED:
+                    await judge()
+            finally:
+                UNJUDGED.clear()
             assert set(names) <= REPORTED, f"not reported as firing: {sorted(set(names) - REPORTED)}"
 
         return checked

@@ -10,11 +10,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from dialgate.core.model import MINUTE, SECOND, Instant
-from tests.support.fired_alerts import REPORTED
+from tests.support.fired_alerts import REPORTED, UNJUDGED
 from tests.support.prometheus_server import RULES
 from tests.support.world import KEY
 
@@ -30,6 +31,8 @@ class Scrapes:
         self._minute = 0
         self._values: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._there: defaultdict[str, set[str]] = defaultdict(set)
+        self._expected: dict[int, list[str]] = {}
+        UNJUDGED.append(self.judge)
 
     async def gate(self, at: Instant, port: int, name: str = "gate-1") -> None:
         """As the job `dialgate` scrapes it, and finds it down where it does not answer."""
@@ -68,29 +71,44 @@ class Scrapes:
                 value = repr(float(value) - self._begun / SECOND)
             yield f"{name}{{{','.join(filter(None, (labels, target)))}}}", value
 
-    async def fire(self, folder: Path, *wanted: str, minute: int | None = None) -> None:
-        """Asserts that these alerts fire, and no other, at the last scrape or at an earlier minute."""
+    def expect(self, *wanted: str, minute: int | None = None) -> None:
+        """Expect that these alerts fire, and no other, at the last scrape or at an earlier minute. `judge` finds out whether they do."""
         at = self._minute if minute is None else minute
-        samples = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(wanted)]
+        names = sorted(set(wanted))
+        assert self._expected.setdefault(at, names) == names, f"minute {at} has two expectations"
+
+    async def judge(self) -> None:
+        """Assert what was expected, of all minutes in one run of promtool: each run begins with the first minute."""
+        with TemporaryDirectory() as folder:
+            promtool = await asyncio.create_subprocess_exec(
+                *("promtool", "test", "rules", self._write(Path(folder, "scraped.test.yml"))),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            said, _ = await promtool.communicate()
+        assert promtool.returncode == 0, said.decode()
+        REPORTED.update(*self._expected.values())
+
+    def _write(self, path: Path) -> Path:
+        """Write the scrapes and what is expected of them for promtool. JSON is YAML."""
         firing = 'max by (alertname) (ALERTS{alertstate="firing"})'
         case = {
             "interval": "1m",
             "input_series": [
                 {"series": name, "values": _written(values)} for name, values in self._values.items()
             ],
-            "promql_expr_test": [{"expr": firing, "eval_time": f"{at}m", "exp_samples": samples}],
+            "promql_expr_test": [
+                {
+                    "expr": firing,
+                    "eval_time": f"{at}m",
+                    "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in wanted],
+                }
+                for at, wanted in self._expected.items()
+            ],
         }
-        path = folder / "scraped.test.yml"  # JSON is YAML
         rules = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "group_eval_order": _GROUPS}
         path.write_text(json.dumps({**rules, "tests": [case]}), "utf-8")
-        promtool = await asyncio.create_subprocess_exec(
-            *("promtool", "test", "rules", path),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await promtool.communicate()
-        assert promtool.returncode == 0, said.decode()
-        REPORTED.update(wanted)
+        return path
 
 
 def _written(values: dict[int, str]) -> str:
