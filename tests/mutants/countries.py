@@ -272,7 +272,7 @@ class Example(NamedTuple):
 
 class Notice:
     """The examples of a country. Only examples whose sections have changed are decided again; first the ones that noticed a change
-    before: few notice most."""
+    before, and those of their scope: few notice most, and the next change is often of the same section."""
 
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
@@ -295,10 +295,13 @@ class Notice:
         concerned: Iterable[list[Example]] = (
             self._alike.values() if everything else _concerned(self._alike, self._usual, law)
         )
-        for examples in (*concerned, self._own):
+        for examples in itertools.chain(concerned, [self._own]):
             for index, example in enumerate(examples):
                 if not same(example) and example.fails(data, law):
                     examples.insert(0, examples.pop(index))
+                    if not example.own:
+                        scope = _scope(example.facts)
+                        self._alike = {scope: self._alike[scope], **self._alike}
                     return example.about
         return ""
 
