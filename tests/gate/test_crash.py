@@ -28,8 +28,8 @@ from tests.support import world
 from tests.support.running_gate import HUNG_UP, Gatehouse, kill, serving, spawn
 from tests.support.world import CALLER
 
-KILLS = int(os.environ.get("DIALGATE_KILLS", "12"))
-LEAST_PACKED = 10  # kills, from which on the log must have been packed meanwhile
+KILLS = int(os.environ.get("DIALGATE_KILLS", "8"))
+LEAST_PACKED = 8  # kills, from which on the log must have been packed meanwhile
 LONGEST = 0.4  # seconds of load before a kill
 START = 0.7  # seconds within which a start is cut short
 RETRIED = 150  # answered questions that are asked again after a kill
