@@ -1,5 +1,6 @@
 """What holds for every decision, whatever the facts: the properties state each promise in one sentence."""
 
+import calendar
 from datetime import date, timedelta
 from functools import cache, partial
 from typing import Any
@@ -637,3 +638,12 @@ def test_a_denial_lasts_no_instant_where_something_dated_ahead_may_open_the_call
         assert [deny.code for deny in denied.reasons] == ["registry.listed"]
         assert (lasts_until(replace(facts, known=recorded), IT, denied) > begins) == lasts
     assert decide(replace(facts, known=known, at=begins), IT).allow
+
+
+@pytest.mark.parametrize("day", range(23, 30))
+def test_a_call_outside_the_hours_is_refused_with_the_day_and_the_time_of_its_place(day: int) -> None:
+    """The 23rd is a Monday."""
+    decision = decide(base(f"2026-11-{day}T03:04:05+01:00", **ADHERENT), IT)
+    name, kind = calendar.day_name[day - 23], ("weekday", "saturday", "sunday")[max(day - 27, 0)]
+    (reason,) = (reason for reason in decision.reasons if reason.code == "hours.outside")
+    assert reason.text.startswith(f"{name} 03:04:05 in Europe/Rome ({kind})")

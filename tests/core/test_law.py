@@ -55,6 +55,8 @@ def test_a_key_that_no_law_has_is_refused_by_its_place(path: str, where: str) ->
         ("registries.0.consent", True, "`$.registries[0].consent`"),
         ("contracts.0.tail_days", -1, "`$.contracts[0].tail_days`"),
         ("frequency.0.limit", 0, "`$.frequency[0].limit`"),
+        ("frequency.0.days", 0, "`$.frequency[0].days`"),
+        ("frequency.0.days", 3661, "`$.frequency[0].days`"),
         ("frequency.0.counting", "monthly", "`$.frequency[0].counting`"),
         ("hours.0.ring_seconds", -1, "`$.hours[0].ring_seconds`"),
         ("hours.0.severity", "statue", "`$.hours[0].severity`"),
@@ -112,6 +114,11 @@ def test_a_value_that_no_law_has_is_refused_by_its_place(path: str, value: objec
     with pytest.raises(LawError) as refused:
         parse_law(changed(path, value))
     assert where in str(refused.value)
+
+
+@pytest.mark.parametrize("days", [1, 3660])
+def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
+    assert parse_law(changed("frequency.0.days", days)).frequency[0].days == days
 
 
 @pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])

@@ -8,6 +8,7 @@ tests are run from the start. A mutant is killed when a test fails, when it cann
 import functools
 import gc
 import importlib
+import itertools
 import json
 import math
 import os
@@ -61,8 +62,7 @@ class Outcome(NamedTuple):
 def run_collected(
     files: list[str], changes: list[Change], root: Path, most_seconds: float = math.inf
 ) -> Iterator[tuple[Change, Outcome]]:
-    """Collect the tests of `files` in a forked process, and run each change there; without tests that take more than `most_seconds`,
-    their fixtures included."""
+    """Collect the tests of `files` in a forked process, and run each change there, with tests of `most_seconds` together at most."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -246,6 +246,10 @@ class _Forking:
                     measured.seconds[name],
                 )
             )
+            together = itertools.accumulate(measured.seconds[name] for name in names)
+            names = [
+                name for name, sum_ in zip(names, together, strict=True) if sum_ <= self._most_seconds
+            ] or names[:1]
             chosen = [items[name] for name in names]
             outcome = Outcome(UNTESTED, "no test executes it")
             for patience in _PATIENCE if chosen else ():
@@ -266,8 +270,7 @@ class _Forking:
 
     def _tests_of(self, change: Change, measured: _Measured) -> list[str]:
         lines = measured.tests.get(change.mutant.file, {})
-        names = set[str]().union(*(lines.get(line, ()) for line in change.lines))
-        return sorted(name for name in names if measured.seconds[name] <= self._most_seconds)
+        return sorted(set[str]().union(*(lines.get(line, ()) for line in change.lines)))
 
     def _run_changed(
         self, session: pytest.Session, change: Change, items: list[pytest.Item], step: int

@@ -85,7 +85,7 @@ def main() -> int:
         type=float,
         default=math.inf,
         metavar="SECONDS",
-        help="only changes inside functions, without tests that take longer; the rest may kill what survives",
+        help="only changes inside functions, with tests of so many seconds for each; the rest may kill what survives",
     )
     asked.add_argument("files", nargs="*", help="only these files")
     options = asked.parse_args()
