@@ -80,6 +80,15 @@ async def test_the_same_question_within_one_batch_counts_once(running: World) ->
     assert len(records(running)) == 1
 
 
+async def test_calls_without_an_id_shift_no_repeated_answer_to_another_question(running: World) -> None:
+    allowed, denied = await ask(running, call_id="a"), await ask(running, LISTED, call_id="b")
+    asked = [("", LISTED), ("a", CLEAR), ("", CLEAR), ("b", LISTED), ("c", CLEAR)]
+    answers = await asyncio.gather(*(ask(running, to, call_id=name) for name, to in asked))
+    assert (answers[1], answers[3]) == (allowed, denied)
+    assert [answer.decision for answer in answers] == ["deny", "allow", "allow", "deny", "allow"]
+    assert len({answer.decision_id for answer in answers}) == len(asked)
+
+
 async def test_a_deny_is_repeated_for_a_day(running: World) -> None:
     first = await ask(running, LISTED, call_id="a")
     running.hand.at += DAY

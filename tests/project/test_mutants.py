@@ -1,6 +1,7 @@
 """Promise: a country file that is changed in one place fails a case or a table, or the change has a judgement in `survivors.yaml`."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +80,33 @@ def test_a_functions_code_is_exchanged_where_it_is_imported(tmp_path: Path) -> N
             module.Counter().is_full(5)
     finally:
         del sys.modules["counter_example"]
+
+
+CHILD = """
+import subprocess
+import sys
+
+
+def test_five_calls_fill_it():
+    asked = "from counter_example import Counter; print(Counter().is_full(5))"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True).stdout == "True\\n"
+"""
+
+
+def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    root, copied = tmp_path / "repository", tmp_path / "copy"
+    root.mkdir()
+    (root / "counter_example.py").write_text(EXAMPLE)
+    (root / "test_counter.py").write_text(CHILD)
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    made = operators.changes(root / "counter_example.py", root)
+    change = next(each for each in made if each.mutant.change.endswith("calls > LIMIT:"))
+    copy = runner.Copy(root, copied)
+    outcomes = [copy.run(["test_counter.py"], tried, 120) for tried in (None, change, None)]
+    assert [outcome.status for outcome in outcomes] == [runner.SURVIVED, runner.KILLED, runner.SURVIVED]
+    assert outcomes[1].by.startswith("test_counter.py::test_five_calls_fill_it")
 
 
 def test_a_list_with_a_mutant_twice_or_without_a_reason_is_refused() -> None:
