@@ -80,6 +80,13 @@ async def test_the_same_question_within_one_batch_counts_once(running: World) ->
     assert len(records(running)) == 1
 
 
+async def test_the_last_call_that_a_limit_allows_is_repeated_without_counting_itself(running: World) -> None:
+    last = [await ask(running, call_id=str(number)) for number in range(5)][-1]
+    assert last.decision == "allow"
+    assert await ask(running, call_id="4") == last
+    assert codes(await ask(running, call_id="5")) == ["frequency.exceeded"]
+
+
 async def test_calls_without_an_id_shift_no_repeated_answer_to_another_question(running: World) -> None:
     allowed, denied = await ask(running, call_id="a"), await ask(running, LISTED, call_id="b")
     asked = [("", LISTED), ("a", CLEAR), ("", CLEAR), ("b", LISTED), ("c", CLEAR)]
