@@ -57,6 +57,7 @@ GROUPS = (
             "gate/test_lists_in_use",
             "interfaces/http/test_http",
             "decision_log/test_call_id",
+            "decision_log/test_swapped_numbers",
             "audit/test_decision_ids",
             "audit/test_search",
             "gate/test_cases_through_gate",
