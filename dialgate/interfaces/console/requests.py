@@ -1,7 +1,7 @@
 """For the officer: what people asked for, until when it must be answered, and who answered it."""
 
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -9,12 +9,12 @@ from dialgate.audit.lookups import instant
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.core import local_time
 from dialgate.core.model import DAY, Instant
+from dialgate.core.request_deadlines import KINDS
 from dialgate.interfaces.console.calls import instant_of
 from dialgate.interfaces.console.page_request import Visit
 from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.subjects.schemas import CaseRequest, CaseStep
 
-KINDS: Final = get_args(CaseRequest.__annotations__["kind"])
 ASKED_BY: Final = ("mail", "pec", "letter", "call", "web_form", "shop")
 _SHOWN_DAYS: Final = 90
 
