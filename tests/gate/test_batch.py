@@ -97,6 +97,9 @@ async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Pa
                 alone.append(said(one.answers[0]))
             assert [said(answer) for answer in together.answers] == alone
             entries = {entry.seq: entry for entry in map(decode, together.bodies)}
+            assert list(entries) == list(range(1, 1 + len(entries))), (
+                "each is numbered by its place in the log"
+            )
             decided = [entry for entry in entries.values() if isinstance(entry, Decided)]
             for each, answer in zip(decided, together.answers, strict=True):
                 grounds = entries[each.grounds]

@@ -54,6 +54,7 @@ GROUPS = (
             "gate/test_gate",
             "gate/test_overlap",
             "gate/test_batch",
+            "gate/test_facts",
             "gate/test_lists_in_use",
             "interfaces/http/test_http",
             "decision_log/test_call_id",

@@ -1,0 +1,28 @@
+"""Promise: the facts of a call are those of its own instant, whatever was looked up before."""
+
+from pathlib import Path
+
+from dialgate.core import local_time
+from dialgate.core.model import DAY, MINUTE, Call, CallerId, Known
+from dialgate.gate.facts import FileFacts
+from tests.support import world
+from tests.support.world import CALLER, CLEAR, NOW
+
+MIDNIGHT = NOW + 14 * 60 * MINUTE
+
+
+async def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(tmp_path: Path) -> None:
+    """Both are remembered for a day; summer time and Christmas lie between these."""
+    async with world.running(tmp_path) as running:
+        gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
+        question = gatherer.read(Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"), client)
+        law = running.app.config.laws["IT"]
+        shown = CallerId(number=CALLER, form="number")
+        later = (MIDNIGHT + days * DAY for days in (1, 20, 31, 150))
+        for at in (NOW, MIDNIGHT - 1, MIDNIGHT, *later, NOW - 200 * DAY, NOW):
+            facts = gatherer.facts(question, shown, Known(), FileFacts((), ()), at)
+            day = local_time.day_in(law.zone, at)
+            places = (local_time.place("Europe/Rome", law.holidays, at),)
+            assert (facts.at, facts.today, facts.places) == (at, day, places)
+            ends = places[0].instant(places[0].local(at)[0] + 1, 0)
+            assert gatherer.same_until(question, at) == ends
