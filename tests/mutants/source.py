@@ -54,6 +54,7 @@ GROUPS = (
             "gate/test_gate",
             "gate/test_overlap",
             "gate/test_batch",
+            "gate/test_restore",
             "gate/test_facts",
             "gate/test_lists_in_use",
             "interfaces/http/test_http",
