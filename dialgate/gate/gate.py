@@ -45,7 +45,7 @@ from dialgate.runtime.clock import Clock
 from dialgate.store import Attempts, Reading, StoreUnavailable
 
 _COMMIT_TRIES = 4
-_MAX_BATCHES, _MAX_CALLS = 32, 16  # recent ones for the console; calls of each batch
+_MAX_BATCHES, _MAX_CALLS = 32, 4  # recent ones for the console; calls of each batch
 _log = structlog.get_logger(__name__)
 
 
@@ -82,7 +82,7 @@ class Gate:
         crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
         self._queue = AdmissionQueue(config.settings.batch_calls, crowded=crowded)
         self._batches: set[asyncio.Task[None]] = set()
-        self._preparing: asyncio.Task[None] | None = None  # the batch whose commit has not begun
+        self._preparing: list[CallRequest] | None = None  # the batch whose commit has not begun
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -108,21 +108,21 @@ class Gate:
     def _start_batch(self) -> None:
         """Start a batch unless one is being prepared, or too few calls wait."""
         if self._preparing is None and self._queue.ready:
-            self._preparing = asyncio.create_task(self._run_batch())
-            self._batches.add(self._preparing)
-            self._preparing.add_done_callback(self._batches.discard)
+            self._preparing = []
+            batch = asyncio.create_task(self._run_batch(self._preparing))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
 
-    def _end_preparing(self) -> None:
+    def _end_preparing(self, requests: list[CallRequest]) -> None:
         """Let the next batch start: the commit of the current one has begun, or it needs none, or it failed."""
-        if self._preparing is asyncio.current_task():
+        if self._preparing is requests:
             self._preparing = None
         self._start_batch()
 
-    async def _run_batch(self) -> None:
+    async def _run_batch(self, requests: list[CallRequest]) -> None:
         """Answer the calls that wait now, those that arrive in the same turn of the event loop included."""
-        requests: list[CallRequest] = []
         try:
-            requests = await self._queue.take()
+            requests += await self._queue.take()
             start = self._steady()
             answers = await self._answers(requests)
             reply(zip(requests, answers, strict=True), self.metrics.calls.took, self._steady())
@@ -133,7 +133,7 @@ class Gate:
                 observation.trace(self.traces, campaigns, calls, answers, span)
         finally:
             self._queue.mark_answered(requests)
-            self._end_preparing()
+            self._end_preparing(requests)
 
     async def _answers(self, requests: list[CallRequest]) -> Sequence[Answer]:
         """Return one response for each call: a denial where the gate could not do its work. Raises nothing."""
@@ -162,11 +162,11 @@ class Gate:
             if not self._overlap.may_use(mark, query, self._recorder.log.next_seq):
                 query = self._query(requests)
                 reading = await self._read(query)
-            batch = await self._commit(query, reading)
+            batch = await self._commit(requests, query, reading)
             if batch.bodies:
                 await self._record(batch)
             self._overlap.complete(batch)
-        self._end_preparing()  # again, for a batch that had nothing to commit
+        self._end_preparing(requests)  # again, for a batch that had nothing to commit
         # Also where nothing was written: a repeated answer may still be on its way to the disk. If this fails, the records
         # and their attempts stay, and recovery completes the log.
         await self._recorder.sync()
@@ -177,7 +177,7 @@ class Gate:
         self._count(requests, batch)
         return batch.public_answers()
 
-    async def _commit(self, query: BatchQuery, reading: Reading) -> Batch:
+    async def _commit(self, requests: list[CallRequest], query: BatchQuery, reading: Reading) -> Batch:
         """Decide, and commit if nothing changed since `reading`; otherwise read and try again. Raises `StoreUnavailable`."""
         log_grounds = self._recorder.grounds(query.now)
         first = self._recorder.log.next_seq  # it stays: whoever holds the log's turn is its only writer
@@ -186,7 +186,7 @@ class Gate:
             if not (batch.reservations or batch.remembered):
                 return batch
             self._overlap.begin(batch)
-            self._end_preparing()
+            self._end_preparing(requests)
             position = structs.replace(batch.position, durable=self._recorder.log.durable)
             if await self._store.commit(reading, batch.reservations, batch.remembered, position):
                 return batch

@@ -134,12 +134,11 @@ class SqliteStore:
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
+        absent = await self._inline(lambda db: self._read_absent(db, subjects, keys))
+        if absent is not None:
+            return absent
+
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
-            # The version first: then a write in between makes `commit` read again.
-            version, seq = tables.pragma(db, "data_version"), tables.newest(db)
-            if self._stored.has_none(db, seq, [*subjects, *keys]):
-                refuse_if_short(seq, self._reaches)
-                return version, self._with_recent(dict.fromkeys(subjects, self._nothing_at(seq))), {}
             with tables.whole(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
                 known = self._all_known(db, subjects)
@@ -151,9 +150,23 @@ class SqliteStore:
         reading = Reading(
             subjects=subjects,
             known=[known[subject] for subject in subjects],
-            answers=[each if each is not None and each.at >= since else None for each in found],
+            answers=[answer if answer is not None and answer.at >= since else None for answer in found],
         )
         self._newest = (reading, self._near.database, version)
+        return reading
+
+    def _read_absent(
+        self, db: sqlite3.Connection, subjects: Sequence[bytes], keys: Sequence[bytes]
+    ) -> Reading | None:
+        """Return a reading without a look-up, if the filter holds none of the keys: most calls are to unknown numbers."""
+        seq, version = tables.state(db)
+        if not self._stored.has_none(db, seq, [*subjects, *keys]):
+            return None
+        refuse_if_short(seq, self._reaches)
+        reading = Reading(
+            subjects=subjects, known=[self._nothing_at(seq)] * len(subjects), answers=[None] * len(keys)
+        )
+        self._newest = (reading, db, version)
         return reading
 
     def _nothing_at(self, seq: int) -> Known:

@@ -43,7 +43,8 @@ class StoredKeys:
             self._added += keys
 
     def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
-        """Whether it is certain that none of the keys is in the database. `seq`: the ledger's newest, as `db` reads it."""
+        """Return whether it is certain that none of the keys is in the database or still to be written to it.
+        `seq`: the ledger's newest, as `db` reads it."""
         if self._filter is None or self._seq != seq or self._database is not db:
             return False
         return not self._filter.select(keys)

@@ -64,6 +64,10 @@ _ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subj
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
 
 
+# Both from one statement: a write may come between two.
+_STATE = """
+    SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
+"""
 _COUNT = """
     INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
@@ -162,6 +166,12 @@ def newest(db: sqlite3.Connection) -> int:
     """Not the highest row: a sequence stays used though its entry be gone."""
     row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
     return row[0] if row else 0
+
+
+def state(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return the ledger's newest sequence and the data version, which changes with every write by another connection."""
+    row: tuple[int, int] = db.execute(_STATE).fetchone()
+    return row
 
 
 @cache
