@@ -1,5 +1,7 @@
-"""What a controller did in a day or a month, from what stands on record: the decision log with its archive, the ledger, the
-registry's receipts. A report has no called number in it; what was shown and who asked is the controller's own."""
+"""Daily and monthly reports of a controller's calls, from the decision log, the ledger and the registry receipts.
+
+A report contains no called number. Campaigns, caller IDs and clients in it are the controller's own.
+"""
 
 from dialgate.report.figures import Found, Period, Progress, Report, day, gather, month
 

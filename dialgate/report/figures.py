@@ -1,4 +1,4 @@
-"""From the record to the figures of a report. The same record gives the same report, whenever it is made."""
+"""The figures of a report. The same records give the same figures whenever the report is made."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,13 +24,13 @@ from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents
 from dialgate.store import Ledger
 
 _HOURS = 24
-_ENTRIES = 4_096  # of the ledger, read at once
+_ENTRIES = 4_096  # ledger entries per read
 Found: TypeAlias = tuple[Record, Result]
 Progress: TypeAlias = Callable[[Iterator[Found]], Iterator[Found]]
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """Whole local days, the last of them included; `name` is as it was asked for."""
+    """A period of whole local days, `first` and `last` included. `name` is the text of the request."""
 
     name: str
     first: date
@@ -45,7 +45,7 @@ class Period(Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> list[str]:
-        """The columns of its chart: hours of the day, or days of the month."""
+        """Return the labels of the chart's columns: hours of the day, or days of the month."""
         if self.is_day:
             return [f"{hour:02}" for hour in range(_HOURS)]
         return [str(day) for day in range(1, (self.last - self.first).days + 2)]
@@ -62,7 +62,7 @@ class Slot(Struct, frozen=True, kw_only=True):
 
 
 class CampaignRow(Struct, frozen=True, kw_only=True):
-    """`abandoned_share`: of those answered (Garante, provv. 83 of 2014: at most 0.03)."""
+    """The calls of a campaign. `abandoned_share`: of answered calls (Garante, provv. 83 of 2014: at most 0.03)."""
 
     campaign: str
     asked: int
@@ -75,7 +75,10 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 
 
 class RegistryUse(Struct, frozen=True, kw_only=True):
-    """Of the consultations that the answers in use remember, those of the period; `newest` of all, RFC 3339."""
+    """The registry consultations of the period, as far as the published snapshot remembers them.
+
+    `newest` is the newest of all consultations, as RFC 3339.
+    """
 
     registry: str
     numbers: int
@@ -87,8 +90,10 @@ class RegistryUse(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True, kw_only=True):
-    """Revocations that came into force in the period. The waits are milliseconds from the person's word to the entry,
-    from which on it binds every decision."""
+    """The revocations that took effect in the period.
+
+    The waits are in milliseconds from the data subject's request to the entry, from which on it binds every decision.
+    """
 
     revocations: int
     by_channel: dict[str, int]
@@ -97,8 +102,11 @@ class Stops(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """`reasons` counts each refused call once, under its first reason. `records`: the first and the last entry of the log
-    that it rests on, by decision id; `laws`: the hashes of the law in force."""
+    """All figures of a report.
+
+    `reasons` counts each denied call once, under its first reason. `records` are the ids of the first and last decision that
+    the report covers; `laws` are the hashes of the laws in force.
+    """
 
     controller: str
     name: str
@@ -125,13 +133,13 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def day(text: str, zone: str) -> Period:
-    """Of `YYYY-MM-DD`. Raises ValueError."""
+    """Return the period of a day, `YYYY-MM-DD`. Raises `ValueError`."""
     first = date.fromisoformat(text)
     return _period(text, first, first, zone)
 
 
 def month(text: str, zone: str) -> Period:
-    """Of `YYYY-MM`. Raises ValueError."""
+    """Return the period of a month, `YYYY-MM`. Raises `ValueError`."""
     first = date.fromisoformat(f"{text}-01")
     last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
     return _period(text, first, last, zone)
@@ -171,7 +179,10 @@ class _Tally:
 async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
 ) -> Report:
-    """`watch` hands the records on, and may show how far it has got. Raises `LogDamaged`, `StoreUnavailable`."""
+    """Collect the figures of a period. `watch` passes the records on, and may show the progress.
+
+    Raises `LogDamaged`, `StoreUnavailable`.
+    """
     tally = _read_log(config.data, controller, period, watch)
     entries = await _entries(store, controller, period)
     campaigns = tuple(_campaigns(tally))
@@ -188,8 +199,8 @@ async def gather(
         denied=sum(row.denied for row in campaigns),
         reasons=dict(tally.reasons.most_common()),
         slots=tuple(
-            Slot(name=name, allowed=tally.slots[place, True], denied=tally.slots[place, False])
-            for place, name in enumerate(period.slots)
+            Slot(name=name, allowed=tally.slots[index, True], denied=tally.slots[index, False])
+            for index, name in enumerate(period.slots)
         ),
         campaigns=campaigns,
         outcomes=dict(totals.most_common()),
@@ -198,13 +209,13 @@ async def gather(
         registries=tuple(_registries(config.data / "snapshots", controller, period)),
         stops=_stops(entries),
         ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
-        records=_named(config, controller, tuple(dict.fromkeys(tally.records))),
+        records=_outside_ids(config, controller, tuple(dict.fromkeys(tally.records))),
         laws=tuple(sorted(tally.laws)),
     )
 
 
-def _named(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
-    """The ids of decisions as the controller knows them. Raises `KeysUnusable`."""
+def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the decision ids in the form that the controller knows. Raises `KeysUnusable`."""
     if not config.shared or not records:
         return records
     ids = Keys.open(config.data / "keys.json").ids
@@ -214,12 +225,12 @@ def _named(config: Config, controller: str, records: tuple[str, ...]) -> tuple[s
 def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _Tally:
     chains, within = Chains(data), Span(since=period.since, until=period.until)
     tally = _Tally(period)
-    found = (
-        each
+    decisions = (
+        decision
         for reader in chains.readers.values()
-        for each in with_results(chains, reader, within, lambda _: True)
+        for decision in with_results(chains, reader, within, lambda _: True)
     )
-    for record, result in watch(found):
+    for record, result in watch(decisions):
         if record.facts.controller.id == controller:
             tally.add(record, result)
     return tally
@@ -242,17 +253,17 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
 
 
 async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
-    """Of this controller's people, and of those who stopped every controller."""
-    found: list[Entry] = []
+    """Return the ledger entries of this controller in the period, with revocations towards every controller."""
+    selected: list[Entry] = []
     seq = 0
     while entries := await store.since(seq, _ENTRIES):
-        found += [
+        selected += [
             entry
             for entry in entries
             if entry.controller in {controller, "*"} and period.since <= entry.at < period.until
         ]
         seq = entries[-1].seq
-    return found
+    return selected
 
 
 def _kind(entry: Entry) -> str:
@@ -271,24 +282,24 @@ def _stops(entries: Iterable[Entry]) -> Stops:
 
 
 def _registries(folder: Path, controller: str, period: Period) -> Iterator[RegistryUse]:
-    """As the answers in use remember. None where nothing is published, or it cannot be read."""
+    """Yield the use of each registry that the published snapshot covers; none if there is no readable snapshot."""
     try:
         files = read_manifest(folder).files
     except (SnapshotMissing, OSError):
         return
     for file in files:
         if file.controller in {controller, ""}:
-            every = _consultations(folder / file.file)
-            asked = [each for each in every if period.since <= each.submitted_at < period.until]
-            newest = max((each.submitted_at for each in every), default=0)
+            consultations = _consultations(folder / file.file)
+            within = [each for each in consultations if period.since <= each.submitted_at < period.until]
+            newest = max((consultation.submitted_at for consultation in consultations), default=0)
             yield RegistryUse(
                 registry=file.registry,
                 numbers=file.numbers,
-                consultations=len(asked),
-                asked_about=sum(each.lines for each in asked),
-                listed=sum(each.listed for each in asked),
+                consultations=len(within),
+                asked_about=sum(consultation.lines for consultation in within),
+                listed=sum(consultation.listed for consultation in within),
                 newest=local_time.rfc3339(newest) if newest else "",
-                receipts=tuple(each.receipt for each in asked),
+                receipts=tuple(consultation.receipt for consultation in within),
             )
 
 

@@ -1,7 +1,7 @@
-"""A report as a spreadsheet reads it, and as a mail program sends it.
+"""A report as CSV for spreadsheets, and as an e-mail.
 
-The spreadsheet: one figure a row, `controller,period,section,name,measure,value`. Sections and measures are stable names in
-English; new ones may come.
+CSV has one figure per row: `controller,period,section,name,measure,value`. Sections and measures are stable English names;
+more may be added.
 """
 
 import csv
@@ -33,7 +33,7 @@ def spreadsheet(report: Report) -> str:
 
 
 def _safe(cell: object) -> object:
-    """A spreadsheet takes a text that begins so for a formula, and what a client called itself is not ours."""
+    """Quote text that a spreadsheet would run as a formula: clients choose some of the names."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 
@@ -58,7 +58,7 @@ def _rows(report: Report) -> Iterator[_Row]:
 
 
 def mail(report: Report, layout: Layout, made_at: Instant, sender: str, recipients: list[str]) -> bytes:
-    """An RFC 5322 message: the figures as text, the page, and the PDF and the spreadsheet beside it."""
+    """Return an RFC 5322 message with the figures as text, the HTML page, and PDF and CSV attached."""
     message = EmailMessage()
     message["Subject"] = f"{layout.title}: {layout.subtitle}"
     message["Date"] = format_datetime(datetime.fromtimestamp(made_at // SECOND, UTC))

@@ -1,4 +1,4 @@
-"""A report as one HTML file: no script, nothing fetched, charts drawn in place; to be read, printed or mailed."""
+"""A report as one HTML file without scripts or external resources, to read, print or mail."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -46,8 +46,8 @@ def _table(table: Table, nothing: str) -> str:
     if not table.rows:
         return f'{head}<p class="soft">{escape(nothing)}</p>'
     columns = "".join(
-        f'<th scope="col"{_align(table, place)}>{escape(name)}</th>'
-        for place, name in enumerate(table.columns)
+        f'<th scope="col"{_align(table, column)}>{escape(name)}</th>'
+        for column, name in enumerate(table.columns)
     )
     rows = "".join(_rows(table))
     note = f'<p class="soft">{escape(table.note)}</p>' if table.note else ""
@@ -82,7 +82,7 @@ def _bar(table: Table, place: int, most: int) -> str:
 
 
 def _chart(layout: Layout) -> str:
-    """Columns of what was allowed, and on it what was refused."""
+    """Return the chart as SVG: a column per slot, allowed calls below, denied calls on top."""
     top = nice(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     label = f"{layout.chart_title}: {layout.legend[0]}, {layout.legend[1]}"
     return (
@@ -92,7 +92,7 @@ def _chart(layout: Layout) -> str:
 
 
 def nice(most: int) -> int:
-    """The end of an axis: a round number that is not less, and that its lines divide."""
+    """Return a round number that is at least `most` and that the grid lines divide, for the end of an axis."""
     step = 1
     while step * 10 < most:
         step *= 10

@@ -1,5 +1,4 @@
-"""What a report shows, in which order and in which words: figures, a chart, tables. How it looks is another's: the page,
-the PDF and the spreadsheet all show this."""
+"""The content of a report in order and in words: figures, a chart, tables. Page, PDF and CSV show the same content."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -15,7 +14,7 @@ from dialgate.report.figures import Report, Slot
 from dialgate.texts import Language
 
 Tone: TypeAlias = Literal["", "good", "warn", "bad"]
-_LONGEST_NUMBER = 24  # longer is a sentence that begins with one
+_LONGEST_NUMBER = 24  # a longer cell that begins with a digit is text
 LIMIT, NEAR = 0.03, 0.025  # Garante, provv. 83 of 2014-02-20
 
 
@@ -26,8 +25,13 @@ class Figure(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """`weights`: of each row, where bars may be drawn; `tones`: of each row, where one is to be seen; `names`: the first
-    column holds names that stand in the configuration or the log; `bad`: more of it is worse."""
+    """One table of a report.
+
+    - `weights`: length of the bar in each row
+    - `tones`: colour of each row's last cell
+    - `names`: the first column holds identifiers from the configuration or the log
+    - `bad`: higher numbers are worse
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -39,7 +43,7 @@ class Table(Struct, frozen=True, kw_only=True):
     bad: bool = False
 
     def is_number(self, column: int) -> bool:
-        """Numbers stand right, one under the other."""
+        """Return whether the column holds numbers, which are aligned right."""
         text = self.rows[0][column] if self.rows and column else ""
         return text[:1].isdigit() and len(text) <= _LONGEST_NUMBER
 
@@ -64,7 +68,7 @@ def words(language: Language) -> dict[str, str]:
     return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str])
 
 
-def laid_out(report: Report, language: Language) -> Layout:
+def lay_out(report: Report, language: Language) -> Layout:
     say = words(language)
     kind = "day" if report.period.is_day else "month"
     return Layout(
@@ -134,7 +138,7 @@ def _reasons(report: Report, say: dict[str, str], language: Language) -> Table:
 
 
 def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table:
-    judged = {"good": say["within_limit"], "warn": say["near_limit"], "bad": say["over_limit"]}
+    verdicts = {"good": say["within_limit"], "warn": say["near_limit"], "bad": say["over_limit"]}
     columns = (
         "campaign",
         "asked",
@@ -162,7 +166,7 @@ def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table
                         row.opt_outs,
                     )
                 ),
-                f"{share(row.abandoned_share, language).removesuffix(' %')} ({judged[tone(row.abandoned_share)]})",
+                f"{share(row.abandoned_share, language).removesuffix(' %')} ({verdicts[tone(row.abandoned_share)]})",
             )
             for row in report.campaigns
         ),
@@ -172,22 +176,20 @@ def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table
     )
 
 
-def _counted(
-    title: str, name: str, counted: dict[str, int], say: dict[str, str], language: Language
-) -> Table:
-    total = sum(counted.values())
+def _counted(title: str, name: str, counts: dict[str, int], say: dict[str, str], language: Language) -> Table:
+    total = sum(counts.values())
     return Table(
         title=say[title],
         columns=(say[name], say["calls"] if title != "ledger" else say["ledger"], say["share"]),
         rows=tuple(
-            (_worded(name, key, say), count(number, language), share(number / total, language))
-            for key, number in counted.items()
+            (_label(name, key, say), count(number, language), share(number / total, language))
+            for key, number in counts.items()
         ),
-        weights=tuple(counted.values()),
+        weights=tuple(counts.values()),
     )
 
 
-def _worded(column: str, key: str, say: dict[str, str]) -> str:
+def _label(column: str, key: str, say: dict[str, str]) -> str:
     text = say.get(f"{column}.{key}", say.get(key, key))
     return text[:1].upper() + text[1:]
 
@@ -201,8 +203,8 @@ def _registries(report: Report, say: dict[str, str], language: Language) -> Tabl
             (
                 use.registry,
                 *(
-                    count(each, language)
-                    for each in (use.numbers, use.consultations, use.asked_about, use.listed)
+                    count(number, language)
+                    for number in (use.numbers, use.consultations, use.asked_about, use.listed)
                 ),
                 use.newest[:10],
                 _first_of(use.receipts),

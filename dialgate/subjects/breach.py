@@ -1,8 +1,7 @@
-"""After a breach: what a stolen key, or a node that others were in, was shown in a span of time, and what it could have
-been shown. For the notice to the authority within 72 hours (GDPR 33) and to the people concerned (GDPR 34).
+"""Breach report: the personal data that a stolen key or an intruded node was shown in a period, or could have been shown.
 
-It knows what the gate answered. Who had the node had its files too: then all of `data` is exposed, and this says how much
-passed through meanwhile.
+For the notice to the authority within 72 hours (GDPR 33) and to the data subjects (GDPR 34). The report covers what the gate
+answered. An intruder on the node also had its files: then all of `data` is exposed, and the report shows only the traffic.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,12 +17,12 @@ from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.store.sqlite_subjects import Lookup
 
-# What opens the answers about any number of a controller.
+# Scopes that allow reads about any number of a controller.
 _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """From `start` to before `end`. One of `client` and `node` is empty."""
+    """The period from `start` to before `end`, for a client or a node; the other of the two is empty."""
 
     start: Instant
     end: Instant
@@ -41,8 +40,11 @@ class LookedUp(Struct, frozen=True, kw_only=True):
 
 
 class Exposure(Struct, frozen=True, kw_only=True):
-    """`numbers`: whose answers were given, in E.164; `unreadable`: of how many the month's keys are gone, so that nobody
-    can tell any more. `could_look_up`: most numbers that the key's limit allowed in the span; 0: it may not look up."""
+    """The personal data exposed in a period.
+
+    `numbers` are the numbers (E.164) with answers. `unreadable` counts the numbers whose month's keys are destroyed.
+    `could_look_up` is the limit of look-ups for the key in this period, 0 if it may not look up.
+    """
 
     client: str
     node: str
@@ -59,8 +61,8 @@ class Exposure(Struct, frozen=True, kw_only=True):
     could_look_up: int
 
 
-class _Seen:
-    """Of the decision log: counts, and one sealed number for each pseudonym."""
+class _DecisionCounts:
+    """Counts from the decision log, and one sealed number for each keyed hash."""
 
     def __init__(self) -> None:
         self.decisions = self.allows = 0
@@ -74,14 +76,14 @@ class _Seen:
 
 
 def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
-    """`lookups`: those of the span. Raises `LogDamaged`."""
-    seen = _Seen()
+    """Return the exposure in the period; `lookups` are those of the period. Raises `LogDamaged`."""
+    counts = _DecisionCounts()
     for record in _records(config, span):
-        seen.add(record)
-    looked = [each for each in lookups if _concerns(span, each.client, each.node)]
-    numbers = {keys.ledger.unseal(each.sealed) for each in looked}
+        counts.add(record)
+    own_lookups = [lookup for lookup in lookups if _concerns(span, lookup.client, lookup.node)]
+    numbers = {keys.ledger.unseal(lookup.sealed) for lookup in own_lookups}
     unreadable = 0
-    for at, sealed in seen.sealed.values():
+    for at, sealed in counts.sealed.values():
         try:
             numbers.add(keys.month(at).unseal(sealed).split(" ", 1)[0])
         except KeyRetired:
@@ -97,9 +99,9 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
         known=client is not None if span.client else span.node == config.settings.node,
         scopes=client.scopes if client else (),
         controllers=client.controllers if client else tuple(config.controllers),
-        decisions=seen.decisions,
-        allows=seen.allows,
-        lookups=[_told(each) for each in looked],
+        decisions=counts.decisions,
+        allows=counts.allows,
+        lookups=[_looked_up(lookup) for lookup in own_lookups],
         numbers=sorted(numbers),
         unreadable=unreadable,
         could_look_up=hours * config.settings.limits.lookups_an_hour if reads else 0,
@@ -120,7 +122,7 @@ def _concerns(span: Span, client: str, node: str) -> bool:
     return client == span.client if span.client else node.partition("/")[0] == span.node
 
 
-def _told(lookup: Lookup) -> LookedUp:
+def _looked_up(lookup: Lookup) -> LookedUp:
     return LookedUp(
         at=rfc3339(lookup.at),
         client=lookup.client,

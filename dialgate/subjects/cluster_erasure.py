@@ -1,6 +1,7 @@
-"""Erasure (GDPR 17), by every gate on the store: see `dialgate.subjects.erasure` for what goes and what stays."""
+"""Erasure (GDPR 17) by all gates on the store. `dialgate.subjects.erasure` decides what is erased and what is kept."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -24,7 +25,7 @@ from dialgate.store import CallLists, Ledger
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import erasure
 from dialgate.subjects.deadlines import Deadlines
-from dialgate.subjects.list_removal import off_lists
+from dialgate.subjects.list_removal import remove_from_lists
 from dialgate.subjects.schemas import Erased, Erasure, ErasureRequest
 
 
@@ -32,8 +33,8 @@ class ErasureStore(Ledger, CallLists, Protocol):
     """The parts of the store that an erasure changes."""
 
 
-class Erasing(Struct, kw_only=True, eq=False):
-    """Of one gate. `share`: what it alone holds about a controller's number."""
+class ClusterErasure(Struct, kw_only=True, eq=False):
+    """Runs erasures for one gate. `share` returns what this gate alone holds about a controller's number."""
 
     registrar: Registrar
     keys: Keys
@@ -45,46 +46,50 @@ class Erasing(Struct, kw_only=True, eq=False):
     peers: Peers
     share: Callable[[str, str], Awaitable[Share]]
     nonces: Iterator[bytes] = field(default_factory=nonces)
-    turns: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    locks: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
-        """GDPR 17. The suppression binds first, then goes what no gate on the store needs as proof or holds, and the files follow.
-        Should it break off in between, or a gate not be heard, it may be asked again: until then nothing that may be evidence is
-        destroyed, and the request stays open."""
+        """Erase the data about a number (GDPR 17), except data that must be kept as proof.
+
+        The suppression entry takes effect first. Then ledger entries are erased that no gate needs as proof or holds, then the
+        number is removed from call lists. The call may be repeated after an interruption. If a gate does not respond, nothing
+        that may be evidence is destroyed and the request stays open: repeat the call.
+        """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
-        async with self.turns.setdefault(subject, asyncio.Lock()):
+        async with self.locks.setdefault(subject, asyncio.Lock()):
             return await self._erase(client, owner.id, e164, ask)
 
     async def _erase(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Erasure:
         subject = self.keys.subject(controller, number)
-        begun = await self.deadlines.opened(ask.request, "erasure", subject)
-        receipt = await self._suppressed(self._suppression(client, controller, number, ask), begun.at)
+        case = await self.deadlines.find_open(ask.request, "erasure", subject)
+        receipt = await self._suppress(self._suppression(client, controller, number, ask), case.at)
         shown = structs.replace(receipt, seq=self.registrar.ids.entry_id(receipt.seq))
-        # After the suppression: no gate allows a call from then on, so the answers stay true.
-        holds, deaf = await self.holds.find_everywhere()
+        # After the suppression no gate allows a call, so these answers stay valid.
+        holds, unasked = await self.holds.find_everywhere()
         peers = await self.peers.ask(FindPersonalData(controller, number))
         share = merge_shares([await self.share(controller, number), *peers.answers.values()])
         held = any(hold.number == number for hold in holds)
-        missing, lists = peers.missing | deaf, [entry.list for entry in share.lists]
-        entries = [each for each in await self.store.history(subject) if each.seq != receipt.seq]
+        missing, lists = peers.missing | unasked, [entry.list for entry in share.lists]
+        history = await self.store.history(subject)
+        entries = [entry for entry in history if entry.seq != receipt.seq]
         if missing:
-            items = erasure.put_off(entries, lists, self._named, missing)
+            items = erasure.describe_postponed(entries, lists, self._name_of, missing)
             return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
         if not held:
-            lists, missing = await self._off_every_list(controller, number)
+            lists, missing = await self._remove_from_all_lists(controller, number)
         if missing:
-            items = erasure.put_off(entries, (), self._named, missing)
+            items = erasure.describe_postponed(entries, (), self._name_of, missing)
         else:
-            items = await self._ledger_erased(subject, entries, share, held=held)
-        items += erasure.about_files(lists, share.registries, len(share.decisions), held=held)
+            items = await self._erase_entries(subject, entries, share, held=held)
+        items += erasure.describe_files(lists, share.registries, len(share.decisions), held=held)
         if not missing:
             answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
-            await self.deadlines.take(begun, answered)
+            await self.deadlines.add_step(case, answered)
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
-    async def _suppressed(self, draft: Draft, since: Instant) -> Receipt:
-        """Once for a request, which came in at `since`; anew where that was lifted."""
+    async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
+        """Append the suppression, unless the request received at `since` already has it and it was not lifted."""
         history = await self.store.history(draft.subject)
         lifted = {entry.event.of for entry in history if isinstance(entry.event, Lifted)}
         for entry in history:
@@ -93,37 +98,39 @@ class Erasing(Struct, kw_only=True, eq=False):
                 isinstance(event, Revoked) and event.scope == "controller" and entry.channel == draft.channel
             )
             if same and entry.proof == draft.proof and entry.at >= since and entry.seq not in lifted:
-                await self.store.append([])  # durable: whoever wrote it may not have been told so
+                await self.store.append([])  # makes it durable: its writer may have been interrupted before
                 return Receipt(entry.seq, rfc3339(entry.at))
         (seq,) = await self.store.append([draft])
         return Receipt(seq, rfc3339(draft.at))
 
-    async def _ledger_erased(
+    async def _erase_entries(
         self, subject: bytes, entries: list[Entry], share: Share, *, held: bool
     ) -> list[Erased]:
-        """With what was put out of use before, by a call that broke off."""
+        """Erase or restrict ledger entries. The result includes entries that an interrupted call restricted before."""
         now, days = self.clock(), self.registrar.config.settings.storage.restricted_days
-        goes, restricted = erasure.split(entries, share.used, now, days, held=held)
+        erased, restricted = erasure.split_entries(entries, share.used, now, days, held=held)
         await self.file.restrict(
-            [erasure.sealed(*each, self.keys.ledger, next(self.nonces)) for each in restricted]
+            [erasure.seal(entry, until, self.keys.ledger, next(self.nonces)) for entry, until in restricted]
         )
-        await self.store.remove([entry.seq for entry in (*goes, *(entry for entry, _ in restricted))])
+        await self.store.remove([entry.seq for entry in (*erased, *(entry for entry, _ in restricted))])
         before = [
-            (erasure.opened(each, self.keys.ledger), each.until)
-            for each in await self.file.restricted(subject)
+            (erasure.unseal(row, self.keys.ledger), row.until) for row in await self.file.restricted(subject)
         ]
-        known = {entry.seq for entry in entries}
-        earlier = [each for each in before if each[0].seq not in known and each[1] > now]
+        seqs = {entry.seq for entry in entries}
+        earlier = [(entry, until) for entry, until in before if entry.seq not in seqs and until > now]
         every = [*(entry for entry, _ in earlier), *entries]
-        return erasure.told(every, [*earlier, *restricted], self._named, held=held)
+        return erasure.describe_entries(every, [*earlier, *restricted], self._name_of, held=held)
 
-    async def _off_every_list(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
-        """The names of those it was on, everywhere; and of each gate that was not heard, why."""
-        names = set(await self.off_lists(controller, number))
+    async def _remove_from_all_lists(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
+        """Remove the number from the lists of all gates.
+
+        Returns the names of the lists it was on, and for each gate that did not respond the reason.
+        """
+        names = set(await self.remove_from_lists(controller, number))
         peers = await self.peers.ask(RemoveFromLists(controller, number))
         return sorted(names.union(*peers.answers.values())), peers.missing
 
-    def _named(self, entry: Entry) -> str:
+    def _name_of(self, entry: Entry) -> str:
         name: str = Masker(self.keys, entry.controller).shown(getattr(entry.event, "id", ""))
         return name or f"entry {self.registrar.ids.entry_id(entry.seq)}"
 
@@ -141,16 +148,19 @@ class Erasing(Struct, kw_only=True, eq=False):
             sealed=self.keys.ledger.seal(number, next(self.nonces)),
         )
 
-    async def off_lists(self, controller: str, number: str) -> list[str]:
-        """It is taken off the call lists whose files are here, unless it is under a legal hold here. The names of those it was on."""
+    async def remove_from_lists(self, controller: str, number: str) -> list[str]:
+        """Remove the number from this gate's call lists, unless it is under a legal hold here.
+
+        Returns the names of the lists it was on.
+        """
         if number in (await self.holds.under()).numbers:
             return []
-        names = await off_lists(self.store, self.registrar.config.data / "lists", controller, number)
+        names = await remove_from_lists(self.store, self.registrar.config.data / "lists", controller, number)
         if names:
             self.registrar.changed.set()
         return names
 
 
 def _summary(items: Iterable[Struct]) -> str:
-    done = [str(getattr(each, "done", "")) for each in items]
-    return ", ".join(f"{done.count(name)} {name}" for name in ("erased", "restricted", "kept"))
+    counts = Counter(str(getattr(item, "done", "")) for item in items)
+    return ", ".join(f"{counts[name]} {name}" for name in ("erased", "restricted", "kept"))

@@ -1,4 +1,4 @@
-"""The requests that people have made of the controllers, and their clock: opened, extended, closed, and counted."""
+"""Data-subject requests and their deadlines: opened, extended, closed, and counted."""
 
 import secrets
 from collections.abc import Callable, Iterable
@@ -29,13 +29,15 @@ class Deadlines:
         self._nonces = nonces()
 
     async def ask(self, client: Client, controller: str, number: str, ask: CaseRequest) -> CaseInfo:
-        """The clock runs from `received_at`. `number` in E.164."""
+        """Open a request about a number (E.164). Its deadline counts from `received_at`."""
         ask = Masker(self._keys, controller).masked(ask, number)
         now = self._clock()
         received = now if ask.received_at is None else instant(ask.received_at)
         if not 0 <= received <= now:
-            raise Refused("request.invalid", "Send when the request came in.", "received_at")
-        asked = Asked(
+            raise Refused(
+                "request.invalid", "`received_at` must not be in the future or before 1970.", "received_at"
+            )
+        opening = Asked(
             kind=ask.kind,
             received_at=received,
             identified=ask.identified,
@@ -50,22 +52,26 @@ class Deadlines:
             subject=self._keys.subject(controller, number),
             sealed=self._keys.ledger.seal(number, next(self._nonces)),
             closes=False,
-            body=msgspec.json.encode(asked).decode(),
+            body=msgspec.json.encode(opening).decode(),
         )
         await self._file.note(event)
         return self._info(_cases([event])[0])
 
     async def move(self, client: Client, name: str, step: CaseStep) -> CaseInfo:
-        """Answer, refuse or extend a request."""
+        """Answer, refuse or extend a request.
+
+        Raises `Refused` if it is unknown, closed, or can no longer be extended.
+        """
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
         if case is None or case.controller not in client.controllers:
-            raise Refused("subject.unknown", "No such request of yours; look at the open ones.", "id", 404)
+            text = "Request not found for this client. Check `id`, or list the open requests."
+            raise Refused("subject.unknown", text, "id", 404)
         if case.closed_at:
             raise _closed("id")
         number = self._keys.ledger.unseal(events[0].sealed)
         reason = Masker(self._keys, case.controller).text(step.reason, number)
-        event = await self.take(events[0], self._step(case, step, reason, step.actor or client.name))
+        event = await self.add_step(events[0], self._step(case, step, reason, step.actor or client.name))
         return self._info(_cases([*events, event])[0])
 
     def _step(self, case: Case, step: CaseStep, reason: str, actor: str) -> Step:
@@ -76,16 +82,19 @@ class Deadlines:
                 return request_deadlines.Answered(what=reason, actor=actor)
             case "extended":
                 if case.extended_at:
-                    text = "Two more months were taken already; answer it."
+                    text = "This request was already extended by two months. Answer or refuse it."
                     raise Refused("subject.closed", text, "outcome", 409)
                 if self._clock() > case.due_at:
-                    text = "The month is over; it can be extended only within it (GDPR 12(3)). Answer it."
+                    text = (
+                        "A request can be extended only within its first month (GDPR 12(3))."
+                        " Answer or refuse it."
+                    )
                     raise Refused("subject.closed", text, "outcome", 409)
                 return Extended(reason=reason, actor=actor)
 
-    async def take(self, begun: CaseEvent, step: Step) -> CaseEvent:
+    async def add_step(self, opening: CaseEvent, step: Step) -> CaseEvent:
         event = structs.replace(
-            begun,
+            opening,
             at=self._clock(),
             closes=isinstance(step, request_deadlines.CLOSING),
             body=msgspec.json.encode(step).decode(),
@@ -93,39 +102,42 @@ class Deadlines:
         await self._file.note(event)
         return event
 
-    async def opened(self, name: str, kind: str, subject: bytes) -> CaseEvent:
-        """The one that an act is for: there is none without a request, which says how the asker was identified."""
+    async def find_open(self, name: str, kind: str, subject: bytes) -> CaseEvent:
+        """Return the open request that permits an act of this kind about this number.
+
+        No act without a request: it records how the data subject was identified. Raises `Refused`.
+        """
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
         if case is None or case.kind != kind or events[0].subject != subject:
-            text = f"Open a request for {kind} of this number first."
+            text = f"There is no request for {kind} of this number. Open one first."
             raise Refused("subject.unknown", text, "request", 404)
         if case.closed_at:
             raise _closed("request")
         return events[0]
 
-    async def open_of(self, client: Client) -> list[CaseInfo]:
-        """The most urgent first."""
-        found = _cases_of(client, await self._file.open_cases())
-        return [self._info(case) for case in sorted(found, key=lambda case: case.due_at)]
+    async def open_cases(self, client: Client) -> list[CaseInfo]:
+        """Return the open requests that this client may see, the most urgent first."""
+        cases = _visible_to(client, await self._file.open_cases())
+        return [self._info(case) for case in sorted(cases, key=lambda case: case.due_at)]
 
-    async def closed_of(self, client: Client, since: Instant) -> list[CaseInfo]:
-        """The newest first."""
-        found = _cases_of(client, await self._file.closed_cases(since))
-        return [self._info(case) for case in sorted(found, key=lambda case: -case.closed_at)]
+    async def closed_cases(self, client: Client, since: Instant) -> list[CaseInfo]:
+        """Return the requests closed since then that this client may see, newest first."""
+        cases = _visible_to(client, await self._file.closed_cases(since))
+        return [self._info(case) for case in sorted(cases, key=lambda case: -case.closed_at)]
 
-    async def of(self, subject: bytes) -> list[CaseInfo]:
-        """To be shown after the reading is recorded: a number that somebody typed stands in the clear."""
-        found = _cases(await self._file.cases(subject))
-        return [self._info(Masker(self._keys, case.controller).shown(case)) for case in found]
+    async def cases_of(self, subject: bytes) -> list[CaseInfo]:
+        """Return all requests about a number. Record the look-up first: free texts may contain numbers in clear."""
+        cases = _cases(await self._file.cases(subject))
+        return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
-        """With none open, the time left is that of one that came in now."""
-        found = _cases(await self._file.open_cases())
+        """Set the metrics of open requests. Without any, the time left is that of a request received now."""
+        cases = _cases(await self._file.open_cases())
         for kind in request_deadlines.KINDS:
-            metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in found))
+            metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in cases))
         left = min(
-            (case.due_at - now for case in found),
+            (case.due_at - now for case in cases),
             default=request_deadlines.due(now, request_deadlines.MONTHS) - now,
         )
         metrics.case_left.set(left / SECOND)
@@ -139,16 +151,19 @@ class Deadlines:
 
 
 def _closed(field: str) -> Refused:
-    return Refused("subject.closed", "This request is closed; open another.", field, 409)
+    return Refused("subject.closed", "This request is closed. Open a new one.", field, 409)
 
 
 def _cases(events: Iterable[CaseEvent]) -> list[Case]:
     steps: dict[tuple[str, str], list[tuple[Instant, Step]]] = {}
     for event in events:
         steps.setdefault((event.id, event.controller), []).append((event.at, _steps.decode(event.body)))
-    found = (request_deadlines.fold(name, controller, each) for (name, controller), each in steps.items())
-    return [case for case in found if case is not None]
+    folded = (
+        request_deadlines.fold(name, controller, case_steps)
+        for (name, controller), case_steps in steps.items()
+    )
+    return [case for case in folded if case is not None]
 
 
-def _cases_of(client: Client, events: Iterable[CaseEvent]) -> list[Case]:
+def _visible_to(client: Client, events: Iterable[CaseEvent]) -> list[Case]:
     return [case for case in _cases(events) if case.controller in client.controllers]

@@ -1,8 +1,10 @@
-"""Erasure (GDPR 17): what permits a call goes, what forbids one stays, and what proves a call that was made is put out of
-use until nobody can be held to account for it any longer.
+"""The rules of erasure (GDPR 17).
 
-The decision log is not touched: it holds the number as a keyed hash and a ciphertext only, and its month's keys are thrown
-away when its time is over.
+- Entries that permit calls are erased, unless a call was allowed on them: then they are restricted, that is, kept out of use
+  until the call can no longer lead to a claim.
+- Entries that forbid calls are kept.
+- The decision log is not changed. It holds the number as keyed hash and ciphertext only, and the month's keys are destroyed
+  when the retention term is over.
 """
 
 import secrets
@@ -29,20 +31,18 @@ from dialgate.subjects.schemas import Erased
 
 PERMITS = (ConsentGiven, ConsentConfirmed, ContractMade, CallRequested)
 
-_GONE = ("nothing that was done rests on it", "GDPR art. 17(1)(b)-(c)")
+_ERASED = ("no call that may have to be proved was based on it", "GDPR art. 17(1)(b)-(c)")
 _PROOF = (
-    "a call was allowed on it, which may have to be accounted for",
+    "a call was based on it and may have to be proved",
     "GDPR art. 17(3)(e), 18(2); L. 689/1981 art. 28",
 )
-_HELD = ("a legal hold keeps it as evidence; nobody may call on it", "GDPR art. 17(3)(e), 18(2)")
-_UNHEARD = (
-    "whether it is evidence could not be asked of: {nodes}. Ask again; the number may not be called meanwhile"
-)
-_FORBIDS = ("it forbids calls, and would be undone", "GDPR art. 17(3)(b), 21(3)")
+_HELD = ("kept as evidence under a legal hold, and not used for calls", "GDPR art. 17(3)(e), 18(2)")
+_POSTPONED = "these gates could not be asked whether it is evidence: {nodes}. Repeat the request; the number is already suppressed"
+_FORBIDS = ("it blocks calls, which erasing it would permit again", "GDPR art. 17(3)(b), 21(3)")
 
 
 def basis_of(entry: Entry) -> str:
-    """`consent:…`, `contract:…`, `request:…`; empty for an entry that permits nothing."""
+    """Return `consent:ID`, `contract:ID` or `request:ID`; empty for an entry that permits nothing."""
     match entry.event:
         case ConsentGiven(id=name) | ConsentConfirmed(id=name):
             return f"consent:{name}"
@@ -55,7 +55,10 @@ def basis_of(entry: Entry) -> str:
 
 
 def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[str, Instant]:
-    """Of each basis, the newest call that was allowed on it: by a log, or by what the store counts, which may come first."""
+    """Return the time of the newest allowed call for each legal basis.
+
+    Attempts in the store are included: they are counted before the record is logged.
+    """
     used: dict[str, Instant] = {}
     allowed = ((record.decision.basis, record.at) for record in records if record.decision.allow)
     for basis, at in chain(allowed, ((attempt.basis, attempt.at) for attempt in attempts)):
@@ -63,12 +66,14 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
     return used
 
 
-def split(
+def split_entries(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """The entries that go, and those that are put out of use, each with the end of its time. Of a number under a legal
-    hold none goes."""
-    goes: list[Entry] = []
+    """Return the entries to erase, and those to restrict with the end of their term.
+
+    Under a legal hold (`held`) no entry is erased.
+    """
+    erased: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
         if basis := basis_of(entry):
@@ -77,52 +82,52 @@ def split(
             if until > now:
                 restricted.append((entry, until))
             else:
-                goes.append(entry)
-    return goes, restricted
+                erased.append(entry)
+    return erased, restricted
 
 
-def sealed(entry: Entry, until: Instant, sealer: Sealer, nonce: bytes) -> Restricted:
+def seal(entry: Entry, until: Instant, sealer: Sealer, nonce: bytes) -> Restricted:
     body = msgspec.json.encode(entry).decode()
     return Restricted(entry.seq, entry.controller, entry.subject, until, sealer.seal(body, nonce))
 
 
-def opened(kept: Restricted, sealer: Sealer) -> Entry:
-    return msgspec.json.decode(sealer.unseal(kept.body), type=Entry)
+def unseal(row: Restricted, sealer: Sealer) -> Entry:
+    return msgspec.json.decode(sealer.unseal(row.body), type=Entry)
 
 
-def told(
+def describe_entries(
     entries: Iterable[Entry],
     restricted: Iterable[tuple[Entry, Instant]],
-    shown: Callable[[Entry], str],
+    name_of: Callable[[Entry], str],
     *,
     held: bool,
 ) -> list[Erased]:
-    """What became of each ledger entry; `shown` names it."""
+    """Describe what was done with each ledger entry."""
     ends = {entry.seq: until for entry, until in restricted}
-    found = []
+    items = []
     for entry in entries:
         kind = str(type(entry.event).__struct_config__.tag)
-        name = shown(entry)
+        name = name_of(entry)
         if not isinstance(entry.event, PERMITS):
-            found.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
+            items.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
             why, law = _HELD if held else _PROOF
             until = rfc3339(ends[entry.seq])
-            found.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
+            items.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
         else:
-            found.append(Erased(what=kind, name=name, done="erased", why=_GONE[0], law=_GONE[1]))
-    return found
+            items.append(Erased(what=kind, name=name, done="erased", why=_ERASED[0], law=_ERASED[1]))
+    return items
 
 
-def put_off(
-    entries: Iterable[Entry], lists: Iterable[str], shown: Callable[[Entry], str], unheard: Iterable[str]
+def describe_postponed(
+    entries: Iterable[Entry], lists: Iterable[str], name_of: Callable[[Entry], str], missing: Iterable[str]
 ) -> list[Erased]:
-    """Nothing was destroyed: gates that share the store were not heard, and may have allowed a call on it, or hold it."""
-    why, law = _UNHEARD.format(nodes=", ".join(sorted(unheard))), _PROOF[1]
-    found = [
+    """Describe an erasure that destroyed nothing because gates were `missing`: they may have used or held an entry."""
+    why, law = _POSTPONED.format(nodes=", ".join(sorted(missing))), _PROOF[1]
+    items = [
         Erased(
             what=str(type(entry.event).__struct_config__.tag),
-            name=shown(entry),
+            name=name_of(entry),
             done="kept",
             why=why,
             law=law,
@@ -130,77 +135,80 @@ def put_off(
         for entry in entries
         if isinstance(entry.event, PERMITS)
     ]
-    return found + [Erased(what="call list", name=name, done="kept", why=why, law=law) for name in lists]
+    return items + [Erased(what="call list", name=name, done="kept", why=why, law=law) for name in lists]
 
 
-def about_files(
+def describe_files(
     lists: Iterable[str], registries: Iterable[FromRegistry], decisions: int, *, held: bool
 ) -> list[Erased]:
-    """What became of what is held beside the ledger."""
-    found = [
+    """Describe what was done with data outside the ledger."""
+    items = [
         Erased(
             what="call list",
             name=name,
             done="restricted" if held else "erased",
-            why=_HELD[0] if held else "nobody of it may call the number any more",
+            why=_HELD[0] if held else "the number was removed, so it is not called from this list",
             law=_HELD[1] if held else "GDPR art. 17(1)(c)",
         )
         for name in lists
     ]
-    found += [
+    items += [
         Erased(
             what="registry answer",
-            name=each.registry,
+            name=answer.registry,
             done="kept",
-            why="it shows that the registry was asked before calls; a newer answer takes its place",
+            why="it proves that the registry was consulted before calls; the next consultation replaces it",
             law="GDPR art. 17(3)(b); D.P.R. 26/2022 art. 8",
         )
-        for each in registries
+        for answer in registries
     ]
     if decisions:
-        found.append(
+        items.append(
             Erased(
                 what="decisions",
                 name=str(decisions),
                 done="restricted",
-                why="each is the proof of why a call was made or not, under a key that is thrown away after its time",
+                why="each proves why a call was allowed or denied; its key is destroyed after the retention term",
                 law=_PROOF[1],
             )
         )
-    found.append(
+    items.append(
         Erased(
             what="requests and look-ups",
             name="",
             done="kept",
-            why="they show what was asked, what was done, and who saw it; the number stands in them encrypted",
+            why="they prove what was requested, what was done and who saw the data; the number in them is encrypted",
             law="GDPR art. 5(2), 12, 32",
         )
     )
-    return found
+    return items
 
 
-def without(record: CallList, folder: Path, number: str) -> CallList | None:
-    """The list in a new file without this number; None where it is not on it. Reads and writes the whole file, which
-    is durable on return; `drop` the old one once the record is replaced. Raises `DamagedFile`, `OSError`."""
+def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:
+    """Write a copy of the list without this number and return its record; None if the number is not on the list.
+
+    Reads and writes the whole file. The copy is durable on return: replace the record, then delete the old file. Raises
+    `DamagedFile`, `OSError`.
+    """
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:
-        raise DamagedFile(record.file, "it is not what was loaded")  # rewritten it would be the valid one
-    held = NumberSet.open(folder / record.file)
+        raise DamagedFile(record.file, "it differs from the loaded file")  # a copy would make it valid
+    old = NumberSet.open(folder / record.file)
     try:
-        if held.tag(digits) < 0:
+        if old.tag(digits) < 0:
             return None
-        numbers, tags = held.arrays()
+        numbers, tags = old.arrays()
     finally:
-        held.close()
-    stay = numbers != digits
+        old.close()
+    kept = numbers != digits
     temporary = folder / f"{secrets.token_hex(8)}.new"
-    number_set.write(temporary, [numbers[stay]], meta=b"{}", tags=None if tags is None else tags[stay])
+    number_set.write(temporary, [numbers[kept]], meta=b"{}", tags=None if tags is None else tags[kept])
     digest = call_list.sha256_of(temporary)
     file = temporary.with_name(f"{record.controller}.{record.id}.{digest[:16]}.numbers")
     publish_file(temporary, file)
-    return structs.replace(record, file=file.name, sha256=digest, numbers=int(stay.sum()))
+    return structs.replace(record, file=file.name, sha256=digest, numbers=int(kept.sum()))
 
 
-def drop(file: Path) -> None:
+def delete_file(file: Path) -> None:
     with suppress(FileNotFoundError):
         file.unlink()

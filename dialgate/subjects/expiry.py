@@ -1,8 +1,8 @@
-"""Storage limitation (GDPR 5(1)(e)): what is past its time is found, and removed.
+"""Storage limitation (GDPR 5(1)(e)): finds data past its retention term and removes it.
 
-What permits a call is kept as proof for some years after it has ended; what forbids one is kept for as long as calls may
-be made, for a consent that an export sends again must stay withdrawn. The decision log ends otherwise: its months' keys
-are thrown away. What a legal hold keeps as evidence stays: entries, and the lists that the number is on.
+Entries that permit calls are kept as proof for some years after their end. Entries that forbid calls are kept as long as calls
+may be made: an export may send a withdrawn consent again, and it must stay withdrawn. Entries and lists with a number under a
+legal hold are kept. The decision log is not changed here: the keys of its months are destroyed instead.
 """
 
 from collections.abc import Iterable
@@ -20,24 +20,24 @@ from dialgate.store import CallList, Store
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
 
-_AT_ONCE = 2_000  # entries, so that others who write get their turn
+_BATCH = 2_000  # entries per read, so that other users of the store are not blocked for long
 _KINDS = {"consent": "consents", "contract": "contracts", "request": "call_requests"}
 
 
 class Removal(Struct, frozen=True, kw_only=True):
-    """`count` of a kind whose use ended before `before`."""
+    """The number of items of a kind whose use ended before `before`."""
 
     kind: str
     count: int
     before: str
 
 
-class Retiring:
-    def __init__(self, config: Config, store: Store, file: SubjectStore, held: UnderHold) -> None:
-        self._config, self._store, self._file, self._held = config, store, file, held
+class RetentionRun:
+    def __init__(self, config: Config, store: Store, file: SubjectStore, holds: UnderHold) -> None:
+        self._config, self._store, self._file, self._holds = config, store, file, holds
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Every kind, also where there is nothing to remove."""
+        """Count the items to remove of every kind; with `drop`, remove them."""
         days = self._config.settings.storage
         bounds = {
             "consents": now - days.consents_days * DAY,
@@ -57,44 +57,51 @@ class Retiring:
             bounds["subject_requests"],
             bounds["restricted"],
             drop=drop,
-            stays=self._held.concerns,
+            stays=self._holds.concerns,
         )
         return [
             Removal(kind=kind, count=counts[kind], before=rfc3339(before)) for kind, before in bounds.items()
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Walks the ledger's oldest part: what was entered after every bound cannot have ended before it."""
+        """Remove ended entries of the ledger.
+
+        Reads only its oldest part: an entry that is newer than every bound cannot have ended before it.
+        """
         counts = dict.fromkeys(_KINDS.values(), 0)
         newest, seq = max(bounds[kind] for kind in counts), 0
-        while entries := await self._store.since(seq, _AT_ONCE):
+        while entries := await self._store.since(seq, _BATCH):
             seq = entries[-1].seq
-            gone: list[Entry] = []
+            ended: list[Entry] = []
             for entry in entries:
                 if entry.at < newest and erasure.basis_of(entry):
-                    gone += await self._ended(entry, bounds)
-            for entry in gone:
+                    ended += await self._ended(entry, bounds)
+            for entry in ended:
                 counts[_KINDS[erasure.basis_of(entry).partition(":")[0]]] += 1
-            if drop and gone:
-                await self._store.remove([entry.seq for entry in gone])
+            if drop and ended:
+                await self._store.remove([entry.seq for entry in ended])
             if entries[-1].at >= newest:
                 break
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """All of a subject's that has, where this is the first thing that permits calls to it; else it was looked at."""
-        if self._held.concerns(first.controller, first.subject):
+        """Return the ended entries of a subject, if `first` is its first permitting entry; otherwise they were counted."""
+        if self._holds.concerns(first.controller, first.subject):
             return []
         history = await self._store.history(first.subject)
-        if next(each.seq for each in history if erasure.basis_of(each)) != first.seq:
+        if next(entry.seq for entry in history if erasure.basis_of(entry)) != first.seq:
             return []
         known, zone = fold(history), self._zone(first.controller)
-        ended = {f"consent:{each.id}" for each in known.consents if 0 < _end(each) < bounds["consents"]}
-        # A day more than the day it ends, wherever that is: rather too long than too short.
+        ended = {
+            f"consent:{consent.id}" for consent in known.consents if 0 < _end(consent) < bounds["consents"]
+        }
+        # One day more than the term, for the time zones in which the contract may end.
         day = day_in(zone, bounds["contracts"]) - timedelta(days=1)
-        ended |= {f"contract:{each.id}" for each in known.contracts if each.ends and each.ends < day}
+        ended |= {
+            f"contract:{contract.id}" for contract in known.contracts if contract.ends and contract.ends < day
+        }
         before = bounds["call_requests"]
-        ended |= {f"request:{each.id}" for each in known.requests if each.expires_at < before}
+        ended |= {f"request:{request.id}" for request in known.requests if request.expires_at < before}
         return [entry for entry in history if erasure.basis_of(entry) in ended]
 
     def _zone(self, controller: str) -> str:
@@ -102,25 +109,22 @@ class Retiring:
         return self._config.laws[owner.country].zone if owner else "UTC"
 
     async def _lists(self, before: Instant, *, drop: bool) -> int:
-        """The numbers go; that there was such a list, and where it came from, stays on record."""
+        """Delete the number files of retired lists. The record of the list and its origin is kept."""
         folder = self._config.data / "lists"
-        old = [
-            folder / each.file
-            for each in _retired(await self._store.lists(), before)
-            if (folder / each.file).exists() and not self._evidence(folder / each.file)
-        ]
+        files = (folder / record.file for record in _retired(await self._store.lists(), before))
+        old = [file for file in files if file.exists() and not self._is_evidence(file)]
         for file in old if drop else ():
-            erasure.drop(Path(file))
+            erasure.delete_file(file)
         return len(old)
 
-    def _evidence(self, file: Path) -> bool:
-        return any(inventory.tag(file, number) >= 0 for number in self._held.numbers)
+    def _is_evidence(self, file: Path) -> bool:
+        return any(inventory.tag(file, number) >= 0 for number in self._holds.numbers)
 
 
 def _retired(lists: Iterable[CallList], before: Instant) -> list[CallList]:
-    return [each for each in lists if 0 < each.retired_at < before]
+    return [record for record in lists if 0 < record.retired_at < before]
 
 
 def _end(consent: Consent) -> Instant:
-    """When it ceased to permit calls; 0 where it has not."""
+    """Return when the consent ceased to permit calls, 0 if it has not."""
     return min((at for at in (consent.expires_at, consent.withdrawn_at, consent.voided_at) if at), default=0)

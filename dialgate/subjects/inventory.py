@@ -1,6 +1,6 @@
-"""Everything that is held about one number on behalf of one controller, found in the files where it lies.
+"""Everything in this gate's files about one number on behalf of one controller.
 
-Reads the decision log, call lists and registry answers from the disk, so it is not for the event loop.
+Reads the decision log, call lists and registry answers from disk: do not call it on the event loop.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList
 
 
-class Held(NamedTuple):
-    """`number` in E.164; `hashes` are its pseudonyms in the decision log, one for each live month."""
+class Person(NamedTuple):
+    """A data subject of one controller: `number` in E.164, and its keyed hashes in the log, one for each live month."""
 
     config: Config
     controller: str
@@ -27,22 +27,24 @@ class Held(NamedTuple):
     hashes: tuple[bytes, ...]
 
 
-def records(held: Held) -> list[Record]:
-    """The decisions about it that are this controller's, newest first. A call for a campaign that nobody has is its
-    controller's if its client asks for no other."""
-    bound = {client.name: client.controllers for client in held.config.settings.clients}
-    own = (held.controller,)
+def records(person: Person) -> list[Record]:
+    """Return the controller's decisions about the number, newest first.
+
+    A decision about an unknown campaign counts as the controller's if its client calls for no other controller.
+    """
+    controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
+    own = (person.controller,)
     return [
         record
-        for _, record in Chains(held.config.data).about(held.hashes)
-        if record.facts.controller.id == held.controller
-        or (not record.facts.controller.id and bound.get(record.client) == own)
+        for _, record in Chains(person.config.data).about(person.hashes)
+        if record.facts.controller.id == person.controller
+        or (not record.facts.controller.id and controllers_of.get(record.client) == own)
     ]
 
 
-def decisions(found: Iterable[Record], attempts: tuple[Attempt, ...]) -> list[DecisionLine]:
+def decisions(records: Iterable[Record], attempts: tuple[Attempt, ...]) -> list[DecisionLine]:
     results = {attempt.decision: attempt.result for attempt in attempts}
-    return [_line(record, results.get(record.id)) for record in found]
+    return [_line(record, results.get(record.id)) for record in records]
 
 
 def _line(record: Record, result: Result | None) -> DecisionLine:
@@ -57,31 +59,32 @@ def _line(record: Record, result: Result | None) -> DecisionLine:
         basis=decision.basis,
         result=result or "",
         asked_by=record.client,
-        reasons=[Why(code=each.code, law=each.law, text=each.text) for each in decision.reasons],
+        reasons=[Why(code=reason.code, law=reason.law, text=reason.text) for reason in decision.reasons],
     )
 
 
-def on_lists(held: Held, records: list[CallList]) -> list[OnList]:
-    """Retired ones too, as long as their files are kept."""
-    found = []
+def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
+    """Return the lists with the number, retired ones included as long as their files are kept."""
+    lists = []
     for record in records:
-        place = tag(held.config.data / "lists" / record.file, held.number)
-        if record.controller == held.controller and 0 <= place < len(record.bases):  # else it is damaged
-            found.append(
+        basis = tag(person.config.data / "lists" / record.file, person.number)
+        # A greater index means a damaged file.
+        if record.controller == person.controller and 0 <= basis < len(record.bases):
+            lists.append(
                 OnList(
                     list=record.id,
                     campaigns=record.campaigns,
-                    basis=record.bases[place],
+                    basis=record.bases[basis],
                     origin=record.origin,
                     loaded_at=rfc3339(record.loaded_at),
                     retired_at=rfc3339(record.retired_at) if record.retired_at else "",
                 )
             )
-    return found
+    return lists
 
 
 def tag(path: Path, number: str) -> int:
-    """-1: not on it, or the file is gone or damaged, so that nobody can be called from it either."""
+    """Return the number's tag; -1 if it is not on the list, or if the file is missing or damaged and thus not used."""
     try:
         numbers = NumberSet.open(path)
     except (FileNotFoundError, DamagedFile):
@@ -92,26 +95,26 @@ def tag(path: Path, number: str) -> int:
         numbers.close()
 
 
-def from_registries(held: Held) -> list[FromRegistry]:
+def from_registries(person: Person) -> list[FromRegistry]:
     try:
-        snapshot = Snapshot.open(held.config.data / "snapshots")
+        snapshot = Snapshot.open(person.config.data / "snapshots")
     except (SnapshotMissing, DamagedFile):
         return []
-    names = {rule.id for law in held.config.laws.values() for rule in law.registries}
+    names = {rule.id for law in person.config.laws.values() for rule in law.registries}
     try:
         answers = [
-            snapshot.answer(name, held.controller, int(held.number.removeprefix("+")))
+            snapshot.answer(name, person.controller, int(person.number.removeprefix("+")))
             for name in sorted(names)
         ]
     finally:
         snapshot.close()
     return [
         FromRegistry(
-            registry=each.registry,
-            answer=each.answer,
-            consulted_at=rfc3339(each.consulted_at),
-            consultation=each.consultation,
+            registry=answer.registry,
+            answer=answer.answer,
+            consulted_at=rfc3339(answer.consulted_at),
+            consultation=answer.consultation,
         )
-        for each in answers
-        if each.answer in {"listed", "clear"}
+        for answer in answers
+        if answer.answer in {"listed", "clear"}
     ]

@@ -1,4 +1,4 @@
-"""A number is taken off the call lists whose files are here, while others may be doing the same with another number."""
+"""Removal of a number from this node's call lists, safe against concurrent removals of other numbers."""
 
 import asyncio
 from pathlib import Path
@@ -8,26 +8,32 @@ from dialgate.store import CallList, CallLists
 from dialgate.subjects import erasure
 
 
-async def off_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
-    """The names of the controller's lists it was on. `number` in E.164. Raises `StoreUnavailable`, `OSError`."""
-    lists = [each for each in await store.lists() if each.controller == controller]
-    return [each.id for each in lists if await _off(store, folder, each, number)]
+async def remove_from_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
+    """Remove a number (E.164) from the controller's lists and return the names of those it was on.
+
+    Raises `StoreUnavailable`, `OSError`.
+    """
+    lists = [record for record in await store.lists() if record.controller == controller]
+    return [record.id for record in lists if await _remove(store, folder, record, number)]
 
 
-async def _off(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
-    """Again, where somebody else was quicker. What was made in vain is left: it may be that one's file, if the same was done."""
-    name = record.controller, record.id
+async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
+    """Remove the number from one list, retrying if another process replaced the list meanwhile.
+
+    A copy that lost this race is not deleted: if the other process removed the same number, it is that process's file.
+    """
+    key = record.controller, record.id
     while True:
         try:
-            fresh = await asyncio.to_thread(erasure.without, record, folder, number)
+            fresh = await asyncio.to_thread(erasure.copy_without, record, folder, number)
             if fresh is None:
                 return False
             if await store.replace_list(fresh, record.sha256):
-                await asyncio.to_thread(erasure.drop, folder / record.file)
+                await asyncio.to_thread(erasure.delete_file, folder / record.file)
                 return True
         except (FileNotFoundError, DamagedFile):
-            pass  # not here, or nobody can be called from it; unless somebody has just replaced it
-        newest = next(each for each in await store.lists() if (each.controller, each.id) == name)
+            pass  # the list is not here or not usable for calls, unless another process has just replaced it
+        newest = next(record for record in await store.lists() if (record.controller, record.id) == key)
         if newest.sha256 == record.sha256:
             return False
         record = newest

@@ -1,6 +1,6 @@
-"""The access report as a page that a citizen can read, print and keep, in Italian and English. No scripts, no links out.
+"""The access report as a page that a data subject can read, print and keep, in Italian or English.
 
-What was recorded in somebody's own words stands as it was recorded; everything around it is translated.
+The page has no scripts and no external links. Texts recorded as free text are shown unchanged; everything else is translated.
 """
 
 import re
@@ -18,7 +18,7 @@ from dialgate.subjects.schemas import Report
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
-# Lines break between words. Only a word wider than any column (a hash, an address) is broken.
+# Lines break between words. Only words wider than any column (a hash, an address) are broken.
 _STYLE: Final = (
     "@page{size:A4;margin:18mm 15mm}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}"
@@ -34,13 +34,13 @@ _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 _RIGHTS_IT: Final = """\
 Può chiedere la rettifica, la cancellazione, la limitazione e la portabilità dei dati (artt. 16-20 GDPR) e opporsi in ogni
-momento alle chiamate (art. 21 GDPR). La revoca vale subito. Può proporre reclamo al Garante per la protezione dei dati
-personali (art. 77 GDPR) o ricorrere al giudice (art. 79 GDPR). Una chiamata è permessa o negata da regole fisse di legge,
-elencate per ogni decisione; nessun profilo viene creato."""
+momento alle chiamate (art. 21 GDPR). La revoca ha effetto immediato. Può proporre reclamo al Garante per la protezione dei
+dati personali (art. 77 GDPR) o ricorrere al giudice (art. 79 GDPR). Una chiamata è permessa o negata in base a regole di legge
+fisse, indicate per ogni decisione; non viene effettuata alcuna profilazione."""
 _RIGHTS_EN: Final = """\
 You may ask for rectification, erasure, restriction and portability (GDPR art. 16-20), and object to calls at any time (GDPR
-art. 21). A revocation binds at once. You may complain to the supervisory authority (GDPR art. 77) or go to court (GDPR
-art. 79). A call is allowed or denied by fixed rules of law, shown for each decision; no profile is made."""
+art. 21). A revocation takes effect at once. You may complain to the supervisory authority (GDPR art. 77) or go to court (GDPR
+art. 79). A call is allowed or denied by fixed rules of law, shown for each decision; no profiling takes place."""
 
 # Each text in Italian, then in English.
 TEXTS: Final[dict[str, tuple[str, str]]] = {
@@ -49,39 +49,33 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "Risposta alla richiesta di accesso (art. 15 GDPR) per il numero",
         "Answer to the request for access (GDPR art. 15) for the number",
     ),
-    "made": ("Preparata il", "Made on"),
-    "zone": ("Gli orari sono quelli di", "Times are those of"),
+    "made": ("Preparata il", "Prepared on"),
+    "zone": ("Fuso orario:", "Time zone:"),
     "controller": ("Titolare del trattamento", "Controller"),
-    "officer": ("Responsabile della protezione dei dati", "Data protection officer"),
+    "officer": ("Responsabile della protezione dei dati (DPO)", "Data protection officer (DPO)"),
     "purpose": (
-        "Questi dati servono a decidere, prima di ogni chiamata commerciale, se la legge la permette, e a provarlo dopo.",
-        "This data is used to decide before each commercial call whether the law permits it, and to prove that later.",
+        "Questi dati servono a decidere, prima di ogni chiamata commerciale, se la legge la permette, e a dimostrarlo in seguito.",
+        "This data is used to decide before each commercial call whether the law permits it, and to prove this later.",
     ),
     "missing": (
-        "Non è stato possibile consultare tutte le registrazioni. Non hanno risposto:",
-        "Not everything could be looked up. Not heard:",
+        "Non è stato possibile consultare tutte le registrazioni. Questi sistemi non hanno risposto:",
+        "Some records could not be searched. These systems did not respond:",
     ),
-    "nothing": ("Nulla.", "Nothing."),
-    "decisions": ("Chiamate chieste e decise", "Calls that were asked for, and decided"),
+    "nothing": ("Nessun dato.", "No data."),
+    "decisions": ("Decisioni sulle chiamate", "Decisions on calls"),
     "ledger": ("Consensi, contratti, richieste e revoche", "Consents, contracts, requests and revocations"),
     "restricted": (
-        "Dati limitati: conservati solo per la difesa di un diritto (art. 18 GDPR)",
-        "Restricted data: kept for legal claims alone (GDPR art. 18)",
+        "Dati con trattamento limitato: conservati solo per la difesa di un diritto (art. 18 GDPR)",
+        "Restricted data: kept only for legal claims (GDPR art. 18)",
     ),
     "lists": (
-        "Elenchi su cui si trova il numero, e da dove vengono",
-        "Lists that the number is on, and where they come from",
+        "Liste in cui è presente il numero, e loro origine",
+        "Call lists with this number, and their origin",
     ),
-    "registries": (
-        "Risposte del registro delle opposizioni",
-        "Answers of the opposition registry",
-    ),
+    "registries": ("Risposte del registro delle opposizioni", "Answers of the opposition registry"),
     "lookups": ("Chi ha consultato questi dati", "Who looked at this data"),
     "requests": ("Le Sue richieste", "Your requests"),
-    "storage": (
-        "Per quanto tempo, dopo la fine dell'uso, in giorni",
-        "For how long after its use is over, in days",
-    ),
+    "storage": ("Conservazione dopo la fine dell'uso, in giorni", "Retention after the end of use, in days"),
     "when": ("Quando", "When"),
     "what": ("Che cosa", "What"),
     "who": ("Chi", "Who"),
@@ -90,10 +84,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "how": ("Come", "How"),
     "answer": ("Esito", "Outcome"),
     "campaign": ("Campagna", "Campaign"),
-    "shown": ("Numero mostrato", "Number shown"),
-    "basis": ("Base", "Basis"),
-    "origin": ("Raccolti da", "Collected by"),
-    "until": ("Entro il", "Due by"),
+    "shown": ("Numero chiamante", "Caller ID"),
+    "basis": ("Base giuridica", "Legal basis"),
+    "origin": ("Origine", "Origin"),
+    "until": ("Scadenza", "Due by"),
     "days": ("Giorni", "Days"),
     "rights_title": ("I Suoi diritti", "Your rights"),
     "rights": (_RIGHTS_IT, _RIGHTS_EN),
@@ -106,7 +100,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rectification": ("rettifica", "rectification"),
     "erasure": ("cancellazione", "erasure"),
     "revoked": ("revoca", "revocation"),
-    "lifted": ("revoca ritirata", "revocation lifted"),
+    "lifted": ("revoca annullata", "revocation lifted"),
     "consent": ("consenso", "consent"),
     "consent_confirmed": ("consenso confermato", "consent confirmed"),
     "consent_withdrawn": ("consenso revocato", "consent withdrawn"),
@@ -115,7 +109,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "consents voided by enrolment with the registry",
     ),
     "contract": ("contratto", "contract"),
-    "contract_ended": ("contratto finito", "contract ended"),
+    "contract_ended": ("contratto cessato", "contract ended"),
     "call_request": ("richiesta di chiamata", "request to be called"),
     "number_confirmed": ("numero confermato", "number confirmed"),
     "directory": ("elenco telefonico", "directory"),
@@ -127,37 +121,40 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_answer": ("nessuna risposta", "no answer"),
     "busy": ("occupato", "busy"),
     "abandoned": ("abbandonata", "abandoned"),
-    "opt_out": ("opposizione durante la chiamata", "objected during the call"),
+    "opt_out": ("opposizione durante la chiamata", "opted out during the call"),
     "wrong_number": ("numero sbagliato", "wrong number"),
-    "pending": ("non ancora noto", "not yet known"),
-    "everything": ("tutti i dati", "everything"),
+    "pending": ("non ancora comunicato", "not reported yet"),
+    "everything": ("tutti i dati", "all data"),
     "account": ("decisioni, consensi e revoche", "decisions, consents and revocations"),
     "evidence": ("prova di una decisione", "evidence of a decision"),
     "simulation": ("simulazione di una chiamata", "simulation of a call"),
     "consents": ("consensi", "consents"),
     "contracts": ("contratti", "contracts"),
     "call_requests": ("richieste di chiamata", "requests to be called"),
-    "restricted_days": ("dati limitati, dopo l'ultima chiamata", "restricted data, after the last call"),
-    "lists_days": ("elenchi ritirati", "retired lists"),
-    "attempts": ("tentativi di chiamata", "attempts to call"),
+    "restricted_days": (
+        "dati con trattamento limitato, dopo l'ultima chiamata",
+        "restricted data, after the last call",
+    ),
+    "lists_days": ("liste ritirate", "retired lists"),
+    "attempts": ("tentativi di chiamata", "call attempts"),
     "lookups_days": ("consultazioni", "look-ups"),
     "subject_requests": ("richieste evase", "closed requests"),
     "detail.id": ("riferimento", "reference"),
-    "detail.at": ("detto il", "said on"),
+    "detail.at": ("data", "date"),
     "detail.collected_at": ("raccolto il", "collected on"),
     "detail.expires_at": ("scade il", "expires on"),
-    "detail.requested_at": ("chiesta il", "asked on"),
+    "detail.requested_at": ("chiesta il", "requested on"),
     "detail.before": ("raccolti prima del", "collected before"),
-    "detail.purposes": ("scopi", "purposes"),
-    "detail.call_types": ("tipi di chiamata", "kinds of call"),
+    "detail.purposes": ("finalità", "purposes"),
+    "detail.call_types": ("tipi di chiamata", "call types"),
     "detail.goods": ("beni o servizi", "goods or services"),
-    "detail.text_version": ("testo accettato", "text accepted"),
-    "detail.artefact": ("prova conservata", "proof held"),
-    "detail.artefact_sha256": ("impronta della prova (SHA-256)", "fingerprint of the proof (SHA-256)"),
+    "detail.text_version": ("testo accettato", "accepted text"),
+    "detail.artefact": ("prova conservata", "stored proof"),
+    "detail.artefact_sha256": ("impronta della prova (SHA-256)", "SHA-256 of the proof"),
     "detail.origin": ("provenienza", "origin"),
     "detail.collection_channel": ("raccolto tramite", "collected through"),
     "detail.profiling": ("profilazione", "profiling"),
-    "detail.third_party": ("cessione a terzi", "cession to third parties"),
+    "detail.third_party": ("cessione a terzi", "disclosure to third parties"),
     "detail.double_opt_in": ("doppia conferma", "double opt-in"),
     "detail.registry": ("registro", "registry"),
     "detail.receipt": ("ricevuta", "receipt"),
@@ -165,9 +162,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "detail.starts": ("dal", "from"),
     "detail.ends": ("fino al", "until"),
     "detail.sector": ("settore", "sector"),
-    "detail.marketing": ("chiamate commerciali consentite", "commercial calls consented to"),
-    "detail.own_interface": ("chiesta direttamente al titolare", "asked of the controller itself"),
-    "detail.scope": ("vale per", "binds"),
+    "detail.marketing": ("consenso a chiamate commerciali", "consent to marketing calls"),
+    "detail.own_interface": ("chiesta direttamente al titolare", "requested directly from the controller"),
+    "detail.scope": ("ambito", "scope"),
     "detail.campaign": ("campagna", "campaign"),
     "detail.of": ("voce", "entry"),
     "detail.ground": ("motivo", "ground"),
@@ -176,7 +173,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "detail.collected_by": ("raccolto da", "collected by"),
     "detail.collected_on": ("raccolto il", "collected on"),
     "detail.source": ("fonte", "source"),
-    "detail.transfers": ("cessioni", "cessions"),
+    "detail.transfers": ("cessioni", "transfers"),
     "detail.by": ("da", "from"),
     "detail.to": ("a", "to"),
     "detail.on": ("il", "on"),
@@ -186,9 +183,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "scope.campaign": ("una campagna", "one campaign"),
     "scope.controller": ("tutto il titolare", "the whole controller"),
     "scope.everyone": ("tutti i titolari", "every controller"),
-    "ground.error": ("registrata per errore", "entered by mistake"),
+    "ground.error": ("registrata per errore", "recorded by mistake"),
     "ground.new_consent": ("nuovo consenso", "new consent"),
-    "ground.confirmed": ("numero confermato dalla persona", "number confirmed by the person"),
+    "ground.confirmed": ("numero confermato dalla persona", "number confirmed by the data subject"),
 }
 _STORED: Final = {"restricted": "restricted_days", "lists": "lists_days", "lookups": "lookups_days"}
 
@@ -201,7 +198,7 @@ class _Page:
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """Translate; return the key where there is no translation: an id, a name, a kind that came later."""
+        """Return the translation of the key, or the key itself if it has none, as for an id or a name."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:
@@ -228,36 +225,36 @@ class _Page:
             ("when", "what", "who", "how", "details"),
             (
                 (
-                    self.instant(each.at),
-                    self.say(each.kind),
-                    each.actor,
-                    f"{each.channel}\n{each.proof}".strip(),
-                    self.details(each.details),
+                    self.instant(entry.at),
+                    self.say(entry.kind),
+                    entry.actor,
+                    f"{entry.channel}\n{entry.proof}".strip(),
+                    self.details(entry.details),
                 )
-                for each in entries
+                for entry in entries
             ),
         )
 
     def details(self, details: Mapping[str, object]) -> str:
-        """Return a line for each field that is not empty."""
+        """Return one line for each field that is not empty."""
         return "\n".join(
-            f"{self._named(name)}: {self._value(name, value)}"
+            f"{self._label(name)}: {self._value(name, value)}"
             for name, value in details.items()
             if value not in (None, "", (), [])
         )
 
-    def _named(self, name: str) -> str:
+    def _label(self, name: str) -> str:
         return self.say(f"detail.{name}").removeprefix("detail.")
 
     def _value(self, name: str, value: object) -> str:
         if isinstance(value, Mapping):
             return ", ".join(
-                f"{self._named(key)} {self._value(key, each)}"
-                for key, each in value.items()
-                if each not in (None, "", (), [])
+                f"{self._label(key)} {self._value(key, item)}"
+                for key, item in value.items()
+                if item not in (None, "", (), [])
             )
         if isinstance(value, list | tuple):
-            return "; ".join(self._value(name, each) for each in value)
+            return "; ".join(self._value(name, item) for item in value)
         if isinstance(value, bool):
             return self.say(f"value.{value}")
         text = str(value)
@@ -266,17 +263,17 @@ class _Page:
         if _DAY.fullmatch(text):
             return f"{date.fromisoformat(text):%d/%m/%Y}"
         tables: Any = {"purposes": self._texts.purposes, "call_types": self._texts.call_types}
-        words = tables.get(name, {})
-        return words.get(text) or self.say(f"{name}.{text}").removeprefix(f"{name}.")
+        translations = tables.get(name, {})
+        return translations.get(text) or self.say(f"{name}.{text}").removeprefix(f"{name}.")
 
 
 def _cell(text: str) -> str:
     kind = ' class="time"' if re.fullmatch(r"\d\d/\d\d/\d{4} \d\d:\d\d \S+", text) else ""
-    return f"<td{kind}>{_marked(text)}</td>"
+    return f"<td{kind}>{_breakable(text)}</td>"
 
 
-def _marked(text: str) -> str:
-    """Return HTML that keeps the line ends, and may break only a word that is wider than a column."""
+def _breakable(text: str) -> str:
+    """Return the text as HTML that keeps line ends and permits breaks inside words that are too wide for a column."""
     parts = [
         f'<span class="long">{escape(part)}</span>' if _LONG.fullmatch(part) else escape(part)
         for part in re.split(r"(\s+)", text)
@@ -285,114 +282,116 @@ def _marked(text: str) -> str:
 
 
 def page(report: Report, language: Language) -> str:
-    made = _Page(language, report.zone)
-    _calls(made, report)
-    made.history("ledger", report.ledger)
-    made.history("restricted", report.restricted)
-    _sources(made, report)
-    _people(made, report)
-    say = made.say
+    builder = _Page(language, report.zone)
+    _calls(builder, report)
+    builder.history("ledger", report.ledger)
+    builder.history("restricted", report.restricted)
+    _sources(builder, report)
+    _access(builder, report)
+    say = builder.say
     title = f"{say('title')} {report.controller_name}"
-    unheard = ", ".join(sorted(report.missing))
-    missing = f"<p><strong>{escape(say('missing'))} {escape(unheard)}.</strong></p>" if unheard else ""
+    nodes = ", ".join(sorted(report.missing))
+    missing = f"<p><strong>{escape(say('missing'))} {escape(nodes)}.</strong></p>" if nodes else ""
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style></head>'
-        f"<body><main>{_sender(made, report)}<h1>{escape(title)}</h1>"
+        f"<body><main>{_sender(builder, report)}<h1>{escape(title)}</h1>"
         f"<p>{escape(say('intro'))} <strong>{escape(report.number)}</strong>. {escape(say('made'))}"
-        f" {escape(made.instant(report.made_at))}. {escape(say('zone'))} {escape(report.zone)}.</p>"
+        f" {escape(builder.instant(report.made_at))}. {escape(say('zone'))} {escape(report.zone)}.</p>"
         f"<p>{escape(say('purpose'))}</p>{missing}"
-        f"{''.join(made.parts)}<h2>{escape(say('rights_title'))}</h2><p>{escape(say('rights'))}</p></main></body></html>"
+        f"{''.join(builder.parts)}<h2>{escape(say('rights_title'))}</h2><p>{escape(say('rights'))}</p></main></body></html>"
     )
 
 
-def _sender(made: _Page, report: Report) -> str:
-    """Name the controller and the data protection officer, with their contacts (GDPR 13(1)(a) and (b))."""
+def _sender(builder: _Page, report: Report) -> str:
+    """Return the controller and the data protection officer with their contacts (GDPR 13(1)(a) and (b))."""
     controller = "\n".join(filter(None, (report.controller_name, report.controller_contact)))
-    lines = [f"<strong>{escape(made.say('controller'))}</strong>: {_marked(controller)}"]
+    lines = [f"<strong>{escape(builder.say('controller'))}</strong>: {_breakable(controller)}"]
     if report.officer:
-        lines.append(f"<strong>{escape(made.say('officer'))}</strong>: {_marked(report.officer)}")
+        lines.append(f"<strong>{escape(builder.say('officer'))}</strong>: {_breakable(report.officer)}")
     return f"<address>{'<br>'.join(lines)}</address>"
 
 
-def _calls(made: _Page, report: Report) -> None:
-    made.table(
+def _calls(builder: _Page, report: Report) -> None:
+    say = builder.say
+    builder.table(
         "decisions",
         ("when", "answer", "campaign", "shown", "basis", "why"),
         (
             (
-                made.instant(each.at),
-                " ".join(
-                    filter(None, (made.say(each.decision), each.result and f"({made.say(each.result)})"))
-                ),
-                each.campaign,
-                each.caller_id,
-                _basis(made, each.basis),
-                " ".join(made.why(why) for why in each.reasons),
+                builder.instant(call.at),
+                " ".join(filter(None, (say(call.decision), call.result and f"({say(call.result)})"))),
+                call.campaign,
+                call.caller_id,
+                _basis(builder, call.basis),
+                " ".join(builder.why(reason) for reason in call.reasons),
             )
-            for each in report.decisions
+            for call in report.decisions
         ),
     )
 
 
-def _basis(made: _Page, basis: str) -> str:
+def _basis(builder: _Page, basis: str) -> str:
     kind, _, name = basis.partition(":")
-    return f"{made.say(kind)} {name}".strip()
+    return f"{builder.say(kind)} {name}".strip()
 
 
-def _sources(made: _Page, report: Report) -> None:
-    made.table(
+def _sources(builder: _Page, report: Report) -> None:
+    builder.table(
         "lists",
         ("what", "campaign", "basis", "origin", "when"),
         (
             (
-                each.list,
-                ", ".join(each.campaigns),
-                made.say(each.basis),
+                entry.list,
+                ", ".join(entry.campaigns),
+                builder.say(entry.basis),
                 " → ".join(
                     (
-                        f"{each.origin.collected_by}, {each.origin.collected_on:%d/%m/%Y} {each.origin.source}".strip(),
-                        *(f"{step.by} → {step.to}, {step.on:%d/%m/%Y}" for step in each.origin.transfers),
+                        f"{entry.origin.collected_by}, {entry.origin.collected_on:%d/%m/%Y} {entry.origin.source}".strip(),
+                        *(f"{step.by} → {step.to}, {step.on:%d/%m/%Y}" for step in entry.origin.transfers),
                     )
                 ),
-                made.instant(each.loaded_at),
+                builder.instant(entry.loaded_at),
             )
-            for each in report.lists
+            for entry in report.lists
         ),
     )
-    made.table(
+    builder.table(
         "registries",
         ("when", "what", "answer"),
         (
-            (made.instant(each.consulted_at), each.registry, made.say(each.answer))
-            for each in report.registries
+            (builder.instant(answer.consulted_at), answer.registry, builder.say(answer.answer))
+            for answer in report.registries
         ),
     )
 
 
-def _people(made: _Page, report: Report) -> None:
-    made.table(
+def _access(builder: _Page, report: Report) -> None:
+    builder.table(
         "lookups",
         ("when", "who", "what", "why"),
-        ((made.instant(each.at), each.client, made.say(each.what), each.purpose) for each in report.lookups),
+        (
+            (builder.instant(lookup.at), lookup.client, builder.say(lookup.what), lookup.purpose)
+            for lookup in report.lookups
+        ),
     )
-    made.table(
+    builder.table(
         "requests",
         ("when", "what", "until", "answer"),
         (
             (
-                made.instant(each.received_at),
-                made.say(each.kind),
-                made.instant(each.due_at),
-                f"{made.say('refused' if each.refused else 'answered')}: {each.outcome}"
-                if each.closed_at
-                else made.say("open"),
+                builder.instant(case.received_at),
+                builder.say(case.kind),
+                builder.instant(case.due_at),
+                f"{builder.say('refused' if case.refused else 'answered')}: {case.outcome}"
+                if case.closed_at
+                else builder.say("open"),
             )
-            for each in report.requests
+            for case in report.requests
         ),
     )
-    made.table(
+    builder.table(
         "storage",
         ("what", "days"),
-        ((made.say(_STORED.get(kind, kind)), str(days)) for kind, days in report.days_of_storage.items()),
+        ((builder.say(_STORED.get(kind, kind)), str(days)) for kind, days in report.days_of_storage.items()),
     )

@@ -1,7 +1,6 @@
-"""The rights of the person called: access, portability, rectification, erasure (GDPR 15 to 20), with a clock on each
-request (GDPR 12(3)), and a record of whoever looked.
+"""The rights of data subjects: access, portability, rectification, erasure (GDPR 15 to 20).
 
-Every act is for one controller. What is shown is written down before it is shown.
+Each request has a deadline (GDPR 12(3)), every act is for one controller, and each look-up is recorded before data is shown.
 """
 
 import asyncio
@@ -37,10 +36,10 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.store import Store, factory
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
-from dialgate.subjects.cluster_erasure import Erasing
+from dialgate.subjects.cluster_erasure import ClusterErasure
 from dialgate.subjects.deadlines import Deadlines
-from dialgate.subjects.expiry import Removal, Retiring
-from dialgate.subjects.inventory import Held
+from dialgate.subjects.expiry import Removal, RetentionRun
+from dialgate.subjects.inventory import Person
 from dialgate.subjects.schemas import CaseRequest, Portable, RectificationRequest, Rectified, Report
 
 _REQUESTS: dict[str, type[LedgerRequest]] = {
@@ -71,7 +70,7 @@ class Subjects:
         self.holds = SharedHolds(Holds(registrar.config.data, keys), keys, self.peers)
         self.lookups = Lookups(self._file, keys, clock, metrics)
         self.deadlines = Deadlines(self._file, keys, clock)
-        self.erasing = Erasing(
+        self.erasing = ClusterErasure(
             registrar=registrar,
             keys=keys,
             store=store,
@@ -86,18 +85,18 @@ class Subjects:
     @classmethod
     @asynccontextmanager
     async def beside(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
-        """For use without a gate, beside one or in its absence. Raises `KeysUnusable`, `StoreUnavailable`."""
+        """Open the services for one command, with or without a running gate. Raises `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
         store = await factory.opened(config, keys, patience=5.0)
         metrics = Metrics(CollectorRegistry())
         try:
             registrar = Registrar(config, keys, store, clock, metrics)
-            made = cls(registrar, keys, store, clock, metrics)
+            subjects = cls(registrar, keys, store, clock, metrics)
             try:
-                yield made
+                yield subjects
             finally:
-                await made.close()
+                await subjects.close()
                 registrar.close_threads()
         finally:
             await store.close()
@@ -117,30 +116,34 @@ class Subjects:
     async def look_up(
         self, client: Client, controller: str, number: str, what: str, purpose: str
     ) -> tuple[str, str]:
-        """Whoever reads of a number comes by here. Returns the controller's id, and the number in E.164. Raises
-        `Refused`, `TooManyLookups`, `StoreUnavailable`."""
+        """Record the look-up that every read about a number needs. Returns the controller's id and the number in E.164.
+
+        Raises `Refused`, `TooManyLookups`, `StoreUnavailable`.
+        """
         owner, e164 = self._registrar.access.person(client, controller, number)
         await self.lookups.note(client, self.config.settings, owner.id, e164, what, purpose)
         return owner.id, e164
 
     async def saw(self, client: Client, controller: str, e164: str, what: str, purpose: str) -> None:
-        """Of each of the client's controllers, or of one, where no other checks have been made."""
+        """Record a look-up without further checks, for `controller` or, if empty, for each of the client's controllers."""
         for owner in client.controllers:
             if controller in {"", owner}:
                 await self.lookups.note(client, self.config.settings, owner, e164, what, purpose)
 
     async def disclosed(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
-        """Evidence about these numbers is to leave: an authority's list has as many as it has. Raises as `saw`."""
+        """Record that evidence about these numbers is disclosed, without the limit per client. Raises as `saw`."""
         asked = list(numbers)
         for owner in client.controllers:
             await self.lookups.disclosed(client, self.config.settings.node, owner, asked, purpose)
 
-    def _held(self, controller: str, e164: str) -> Held:
-        return Held(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
+    def _person(self, controller: str, e164: str) -> Person:
+        return Person(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 
     async def simulated(self, client: Client, campaign: str, number: str) -> None:
-        """A simulation tells what is known of a number and leaves no decision behind: it is a look-up. What is no number,
-        or is asked for a campaign that is not the client's, tells nothing."""
+        """Record a simulation, which shows data about a number without a logged decision.
+
+        An invalid number or a campaign of another client shows no data, so it is not recorded.
+        """
         line = self.config.line_of(campaign, client)
         if line is not None:
             with suppress(phone.NotANumber):
@@ -149,7 +152,10 @@ class Subjects:
                 await self.lookups.note(client, settings, owner, e164, "simulation", f"campaign {campaign}")
 
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
-        """GDPR 15, by every gate on the store. The decision logs are read as far as they name the number."""
+        """Return the access report (GDPR 15) from all gates on the store.
+
+        Decision logs are included as far as their keys still identify the number.
+        """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(
             self.peers.ask(FindPersonalData(owner, e164)), self.share(owner, e164)
@@ -167,11 +173,11 @@ class Subjects:
             registries=share.registries,
             decisions=[
                 structs.replace(
-                    each,
-                    id=self._registrar.ids.outside(each.id, owner),
-                    reasons=self._registrar.ids.worded(each.reasons),
+                    decision,
+                    id=self._registrar.ids.outside(decision.id, owner),
+                    reasons=self._registrar.ids.worded(decision.reasons),
                 )
-                for each in share.decisions
+                for decision in share.decisions
             ],
             lookups=share.lookups,
             requests=share.requests,
@@ -183,41 +189,41 @@ class Subjects:
         )
 
     async def share(self, controller: str, number: str) -> Share:
-        """What this gate alone holds about it (E.164). Raises `StoreUnavailable`."""
-        held = await asyncio.to_thread(self._held, controller, number)
+        """Return what this gate alone holds about a number (E.164). Raises `StoreUnavailable`."""
+        person = await asyncio.to_thread(self._person, controller, number)
         subject = self._keys.subject(controller, number)
         known = (await self._store.read([subject])).known[0]
         lists = await self._store.lists()
-        records = await asyncio.to_thread(inventory.records, held)
+        records = await asyncio.to_thread(inventory.records, person)
         return Share(
             restricted=[self._registrar.views.show(entry) for entry in await self._restricted(subject)],
-            lists=await asyncio.to_thread(inventory.on_lists, held, lists),
-            registries=await asyncio.to_thread(inventory.from_registries, held),
+            lists=await asyncio.to_thread(inventory.on_lists, person, lists),
+            registries=await asyncio.to_thread(inventory.from_registries, person),
             decisions=inventory.decisions(records, known.attempts),
             lookups=await self.lookups.seen(controller, number),
-            requests=await self.deadlines.of(subject),
+            requests=await self.deadlines.cases_of(subject),
             used=erasure.last_used(records, known.attempts),
         )
 
     async def portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
-        """GDPR 20."""
+        """Return the data that the data subject provided (GDPR 20)."""
         owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
         entries = await self._registrar.views.history(client, owner, e164, tuple(_REQUESTS))
-        given: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _REQUESTS}
+        details: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _REQUESTS}
         for entry in entries:
-            given[entry.kind].append({"recorded_at": entry.at, **entry.details})
+            details[entry.kind].append({"recorded_at": entry.at, **entry.details})
         return Portable(
             number=e164,
             controller=owner,
             controller_name=self.config.controllers[owner].name,
             made_at=rfc3339(self._clock()),
-            consents=given["consent"],
-            contracts=given["contract"],
-            call_requests=given["call_request"],
+            consents=details["consent"],
+            contracts=details["contract"],
+            call_requests=details["call_request"],
         )
 
     async def _restricted(self, subject: bytes) -> list[Entry]:
-        return [erasure.opened(each, self._keys.ledger) for each in await self._file.restricted(subject)]
+        return [erasure.unseal(row, self._keys.ledger) for row in await self._file.restricted(subject)]
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
@@ -228,42 +234,52 @@ class Subjects:
     # ---- rectification -----------------------------------------------------------------------------------------------
 
     async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
-        """GDPR 16: a later entry of the same id, by the same checks as any other; the wrong one stays in the history."""
+        """Record a corrected entry with the same id (GDPR 16), with the checks of any entry.
+
+        The wrong entry stays in the history.
+        """
         owner, e164 = self._registrar.access.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
-        begun = await self.deadlines.opened(ask.request, "rectification", subject)
+        case = await self.deadlines.find_open(ask.request, "rectification", subject)
         of = self._registrar.ids.entry_seq(ask.of)
         entry = next((entry for entry in await self._store.history(subject) if entry.seq == of), None)
-        told = self._registrar.views.show(entry) if entry is not None else None
-        if told is None or told.kind not in _REQUESTS:
-            text = "Name a consent, contract or call request of this number; what was withdrawn or ended stays so."
+        wrong = self._registrar.views.show(entry) if entry is not None else None
+        if wrong is None or wrong.kind not in _REQUESTS:
+            text = (
+                "`of` must be the sequence of a consent, contract or call request of this number."
+                " Withdrawals and ends cannot be corrected."
+            )
             raise Refused("ledger.unknown", text, "of", 404)
         receipt = await self._registrar.consents.record(
-            client, _corrected(told.kind, told.details, owner.id, e164, ask)
+            client, _corrected(wrong.kind, wrong.details, owner.id, e164, ask)
         )
         what = f"entry {self._registrar.ids.entry_id(of)} was rectified by entry {receipt.seq}"
         written = (self._registrar.ids.entry_seq(receipt.seq),)
-        await self.deadlines.take(begun, Answered(what=what, actor=ask.actor or client.name, entries=written))
+        await self.deadlines.add_step(
+            case, Answered(what=what, actor=ask.actor or client.name, entries=written)
+        )
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
     async def exposed(self, span: breach.Span) -> breach.Exposure:
-        """What a key or a node was shown, and could have been (GDPR 33). Reads the whole decision log."""
+        """Return what a key or a node was shown, and could have been shown (GDPR 33). Reads the whole decision log."""
         lookups = await self._file.lookups_between(span.start, span.end)
         return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def observe(self, now: Instant) -> None:
-        """For a regular tick: the clock of open requests, and once a day the end of storage. A fault here closes no
-        gate, but whoever reads is refused as long as it lasts."""
+        """Count open requests, and start the daily retention. Call it at regular intervals.
+
+        A failure here does not stop decisions, but look-ups are refused while it lasts.
+        """
         try:
             await self.deadlines.count(self._metrics, now)
             await self._file.maintain()
             if self.config.settings.storage.daily:
                 await self._remove_daily(now)
         except Unavailable as fault:
-            if str(fault) != self._problem:  # it is asked every second
-                _log.error("subjects not available", problem=str(fault))
+            if str(fault) != self._problem:  # log it once, not at every call
+                _log.error("subject store unavailable", problem=str(fault))
             self._problem = str(fault)
         else:
             self._problem = ""
@@ -272,7 +288,7 @@ class Subjects:
         if self._removing is None and await self._file.due("retention", now, DAY):
             self._removing = asyncio.create_task(self._remove(now))
         removed = await self._file.last(_REMOVED)
-        if not removed:  # from the first start on
+        if not removed:  # the age counts from the first start
             await self._file.note_job(_REMOVED, now)
         self._metrics.retention_age.set((now - removed) / SECOND if removed else 0)
 
@@ -282,32 +298,35 @@ class Subjects:
             await self._file.note_job(_REMOVED, now)
             self._metrics.retention_age.set(0)
         except (Unavailable, OSError) as fault:
-            _log.error("what is past its time was not removed; in an hour again", problem=str(fault))
+            _log.error("retention failed; next attempt in an hour", problem=str(fault))
             with suppress(Unavailable):
                 await self._file.note_job("retention", now + HOUR - DAY)
         finally:
             self._removing = None
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """What is past its time of storage; with `drop`, it is gone on return. Raises `ClockUnconfirmed`, `OSError`, and as
-        `SharedHolds.everywhere`."""
+        """Count the data past its retention term; with `drop`, remove it before returning.
+
+        Raises `ClockUnconfirmed`, `OSError`, and as `SharedHolds.under_everywhere`.
+        """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)
-        retiring = Retiring(self.config, self._store, self._file, await self.holds.under_everywhere())
-        removed = await retiring.run(now, drop=drop)
-        for each in removed if drop else ():
-            self._metrics.retired.labels(each.kind).inc(each.count)
-        return removed
+        run = RetentionRun(self.config, self._store, self._file, await self.holds.under_everywhere())
+        removals = await run.run(now, drop=drop)
+        for removal in removals if drop else ():
+            self._metrics.retired.labels(removal.kind).inc(removal.count)
+        return removals
 
 
 def _corrected(
     kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
 ) -> LedgerRequest:
-    """As if it were recorded now. Raises `Refused`."""
-    wanted = _REQUESTS[kind]
-    names = {name for name in wanted.__struct_fields__ if name not in _NOT_RECTIFIED}
+    """Return the entry's request with the corrected fields, as if it were recorded now. Raises `Refused`."""
+    request_type = _REQUESTS[kind]
+    names = {name for name in request_type.__struct_fields__ if name not in _NOT_RECTIFIED}
     if not ask.fields or not ask.fields.keys() <= names:
-        raise Refused("request.invalid", f"Give some of these: {', '.join(sorted(names))}.", "fields")
+        text = f"`fields` must contain one or more of: {', '.join(sorted(names))}."
+        raise Refused("request.invalid", text, "fields")
     merged = {name: value for name, value in {**details, **ask.fields}.items() if name in {*names, "id"}}
     own = {
         "controller": controller,
@@ -317,9 +336,9 @@ def _corrected(
         "proof": ask.proof or f"request:{ask.request}",
     }
     try:
-        return msgspec.convert(merged | own, wanted)
+        return msgspec.convert(merged | own, request_type)
     except msgspec.ValidationError:
-        text = "One of the fields is not of its type; give it as the history shows it."
+        text = "A value in `fields` has the wrong type. Write it as the history shows it."
         raise Refused("request.invalid", text, "fields") from None
 
 

@@ -1,6 +1,6 @@
-"""What may be asked for a person, and what is answered: the bodies of the subjects' endpoints.
+"""The bodies of requests and responses about data subjects.
 
-Instants are RFC 3339. The number itself stands in the path, and in the reports, which go to that person.
+Instants are RFC 3339. The number is in the URL path, and in reports, which are sent to the data subject.
 """
 
 from typing import Annotated, Any, Literal
@@ -19,16 +19,21 @@ Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 class CaseRequest(Request, frozen=True, kw_only=True):
     """A data subject's request."""
 
-    kind: Annotated[Kind, about("What for.")]
+    kind: Annotated[Kind, about("The right that the data subject exercises.")]
     identified: Annotated[
         Some,
-        about("How it was established that the asker holds the number: a call back, a code, a document."),
+        about("How the data subject was shown to hold the number: a call back, a code, a document."),
     ]
-    received_at: Annotated[When | None, about("When it arrived; its month begins then. Default: now.")] = None
+    received_at: Annotated[
+        When | None, about("When it arrived; the deadline of one month counts from then. Default: now.")
+    ] = None
 
 
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`answered` or `refused` closes the request, `extended` adds two months. `reason` is what the person was told."""
+    """One step of a data subject's request.
+
+    `answered` or `refused` closes it, `extended` adds two months. `reason` is the text sent to the data subject.
+    """
 
     outcome: Literal["answered", "refused", "extended"]
     reason: Some
@@ -36,8 +41,11 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RectificationRequest(Request, frozen=True, kw_only=True):
-    """`of`: the sequence of the consent, contract or call request that is wrong; `fields`: what is right, by the names
-    that the history shows."""
+    """The rectification that a data subject asked for.
+
+    `of` is the sequence of the wrong consent, contract or call request. `fields` are the correct values, by the names in the
+    history.
+    """
 
     request: Id
     of: int
@@ -55,10 +63,14 @@ class Cases(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """Everything held about a number on behalf of one controller (GDPR 15), by every gate on the store. `restricted`: ledger
-    entries out of use, kept for legal claims alone. `days_of_storage`: after its use is over, by kind. `missing`: of each gate
-    that could not be asked, why; what it alone holds is not told. `controller_contact` and `officer`: from the controller's file;
-    `zone`: of its country, in which the page shows times."""
+    """Everything held about a number on behalf of one controller (GDPR 15), by all gates on the store.
+
+    - `restricted`: ledger entries out of use, kept for legal claims only
+    - `days_of_storage`: retention after the end of use, by kind
+    - `missing`: gates that could not be asked, with the reason; data that only they hold is not in the report
+    - `controller_contact`, `officer`: from the controller's file
+    - `zone`: the time zone of the controller's country, in which the page shows times
+    """
 
     number: str
     controller: str
@@ -79,8 +91,10 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class Portable(Struct, frozen=True, kw_only=True):
-    """What the person provided, on consent or contract (GDPR 20), and not what was concluded from it. `format` names
-    these fields; another set of fields gets another name."""
+    """The data that the data subject provided on consent or contract (GDPR 20), without anything derived from it.
+
+    `format` names this set of fields; another set gets another name.
+    """
 
     format: Literal["dialgate-portability-1"] = "dialgate-portability-1"
     number: str
@@ -93,7 +107,10 @@ class Portable(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """One thing that was held. `restricted`: kept, out of use, until `until` (empty: as long as its kind is stored)."""
+    """One item and what was done with it.
+
+    `restricted`: kept out of use until `until`, or as long as its kind is stored if that is empty.
+    """
 
     what: str
     name: str
@@ -104,8 +121,11 @@ class Erased(Struct, frozen=True, kw_only=True):
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
-    """`suppression`: the ledger entry by which nobody of this controller may call the number again. `missing`: of each gate
-    that could not be asked, why; nothing that may be evidence there is destroyed then, and the request stays open: ask again."""
+    """The result of an erasure.
+
+    `suppression` is the ledger entry that forbids this controller to call the number again. `missing` maps each gate that could
+    not be asked to the reason: then nothing that may be evidence was destroyed and the request stays open. Repeat it.
+    """
 
     request: str
     suppression: Receipt

@@ -19,7 +19,7 @@ from dialgate.interfaces.workers.siblings import Siblings, refresh_gates
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.store import CallerIdProof, StoreUnavailable
-from dialgate.subjects.list_removal import off_lists
+from dialgate.subjects.list_removal import remove_from_lists
 from tests.support.running_gate import program, serving
 from tests.support.world import (
     CALL,
@@ -160,7 +160,7 @@ async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_p
         assert await codes(made, "/v1/simulate") == await codes(made, "/v1/simulate", to=OTHER) == []
         folder = made.app.config.data / "lists"
         before = {file.name for file in folder.iterdir()}
-        assert await off_lists(made.app._store, folder, "acme", CLEAR) == ["rome"]
+        assert await remove_from_lists(made.app._store, folder, "acme", CLEAR) == ["rome"]
         assert len({file.name for file in folder.iterdir()} - before) == 1
         await made.app.refresh()
         assert await codes(made) == ["list.unknown", "consent.missing"]

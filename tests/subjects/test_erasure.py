@@ -17,7 +17,7 @@ from dialgate.core.ledger_events import ContractMade, Draft
 from dialgate.core.model import DAY, HOUR, Attempt
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects.erasure import last_used
-from dialgate.subjects.list_removal import off_lists
+from dialgate.subjects.list_removal import remove_from_lists
 from tests.support import world
 from tests.support.damage import flip
 from tests.support.world import CALLER, CLEAR, LIST, LISTED, NOW, World
@@ -164,7 +164,7 @@ async def test_a_damaged_list_is_not_made_the_valid_one(made: World) -> None:
 async def test_two_numbers_leave_a_list_at_once(made: World) -> None:
     store, folder = made.app._store, made.app.config.data / "lists"
     await send(made, "/v1/lists", {**LIST, "id": "mixed", "numbers": NUMBERS})
-    done = await asyncio.gather(*(off_lists(store, folder, "acme", number) for number in NUMBERS))
+    done = await asyncio.gather(*(remove_from_lists(store, folder, "acme", number) for number in NUMBERS))
     assert all("mixed" in names for names in done)
     assert {each.id: each.numbers for each in await store.lists()}["mixed"] == 0
 

@@ -106,7 +106,7 @@ async def test_the_report_holds_everything_and_who_saw_it(made: World) -> None:
 @pytest.mark.parametrize(
     ("language", "headers", "words"),
     [
-        ("it", {}, ["I Suoi dati presso Acme Telecomunicazioni", "Chiamate chieste e decise", "permessa"]),
+        ("it", {}, ["I Suoi dati presso Acme Telecomunicazioni", "Decisioni sulle chiamate", "permessa"]),
         ("en", {}, ["Your data held by Acme Telecomunicazioni", "Who looked at this data", "allowed"]),
         ("", {"Accept": "text/html", "Accept-Language": "de-DE,en;q=0.8,it;q=0.5"}, ["Your data held by"]),
         ("", {"Accept": "text/html"}, ["I Suoi dati presso"]),
@@ -138,9 +138,9 @@ async def test_the_report_is_a_page_to_read(
             "it",
             [
                 "Titolare del trattamento</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1, 00100 Roma",
-                "Responsabile della protezione dei dati</strong>: Dott.ssa Maria Esempio, dpo@acme.example",
-                "Preparata il 24/11/2026 10:00 CET. Gli orari sono quelli di Europe/Rome.",
-                "scopi: vendita; pubblicità<br>tipi di chiamata: ",
+                "Responsabile della protezione dei dati (DPO)</strong>: Dott.ssa Maria Esempio, dpo@acme.example",
+                "Preparata il 24/11/2026 10:00 CET. Fuso orario: Europe/Rome.",
+                "finalità: vendita; pubblicità<br>tipi di chiamata: ",
                 "raccolto il: 20/10/2026 09:00 CEST",
                 "provenienza: raccolto da Lead Srl, raccolto il 01/10/2026, cessioni da Lead Srl, a acme, il 02/10/2026, persone informate sì",
             ],
@@ -149,9 +149,9 @@ async def test_the_report_is_a_page_to_read(
             "en",
             [
                 "Controller</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1",
-                "Made on 24/11/2026 10:00 CET. Times are those of Europe/Rome.",
+                "Prepared on 24/11/2026 10:00 CET. Time zone: Europe/Rome.",
                 "purposes: to sell something; to advertise<br>",
-                "cession to third parties: yes",
+                "disclosure to third parties: yes",
             ],
         ),
     ],

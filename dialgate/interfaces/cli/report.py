@@ -20,7 +20,7 @@ from dialgate.report import Found, Period, Report, day, figures, gather, month
 from dialgate.report.files import mail, spreadsheet
 from dialgate.report.page import page
 from dialgate.report.pdf import pdf
-from dialgate.report.tables import laid_out
+from dialgate.report.tables import lay_out
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, WITHOUT_END, progress
 from dialgate.store import factory
@@ -134,7 +134,7 @@ def _shown(records: Iterator[Found]) -> Iterator[Found]:
 def _rendered(
     found: Report, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
 ) -> bytes:
-    layout = laid_out(found, language)
+    layout = lay_out(found, language)
     forms: dict[Form, Callable[[], bytes]] = {
         "html": lambda: page(layout).encode(),
         "pdf": lambda: pdf(layout, now),

@@ -209,7 +209,7 @@ def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = F
 
     dialgate subject requests --json"""
     with reporting(as_json=as_json):
-        told = act(config, lambda subjects, client: subjects.deadlines.open_of(client))
+        told = act(config, lambda subjects, client: subjects.deadlines.open_cases(client))
     if as_json:
         show_json({"requests": told})
     else:

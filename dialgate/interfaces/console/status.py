@@ -70,7 +70,7 @@ async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
                 due_at=each.due_at,
                 days_left=each.days_left,
             )
-            for each in await app.subjects.deadlines.open_of(viewer)
+            for each in await app.subjects.deadlines.open_cases(viewer)
         ),
     )
 

@@ -60,7 +60,7 @@ async def _answer(site: web.Application, app: App, question: questions.AnyQuesti
         case questions.FindPersonalData(controller=controller, number=number):
             return await app.subjects.share(controller, number)
         case questions.RemoveFromLists(controller=controller, number=number):
-            return await app.subjects.erasing.off_lists(controller, number)
+            return await app.subjects.erasing.remove_from_lists(controller, number)
         case questions.PlaceHold() | questions.LiftHold():
             return await app.subjects.holds.change(question)
         case questions.ListHolds():

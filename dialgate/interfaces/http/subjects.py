@@ -96,7 +96,7 @@ async def erase(request: web.Request, app: App, client: Client) -> web.StreamRes
 
 
 async def cases(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return http_body.reply(_encode(Cases(await app.subjects.deadlines.open_of(client))))
+    return http_body.reply(_encode(Cases(await app.subjects.deadlines.open_cases(client))))
 
 
 async def move(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -183,7 +183,7 @@ _ERASURE: Final = {
             "what": "consent",
             "name": "web-2026-000123",
             "done": "erased",
-            "why": "nothing that was done rests on it",
+            "why": "no call that may have to be proved was based on it",
             "law": "GDPR art. 17(1)(b)-(c)",
             "until": "",
         }
