@@ -1,1 +1,1 @@
-"""Programs beside the gate: demonstration, backup, conformance kit, stand-alone verifier, benchmarks."""
+"""Programs around the gate: demonstration, backup, conformance kit, stand-alone verifier, benchmarks."""

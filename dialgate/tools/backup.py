@@ -1,18 +1,18 @@
-"""A copy of everything that a gate keeps, made beside it while it runs.
+"""A backup of a gate's data folder, made while the gate runs.
 
-The order of the copy loses the least of a person's stops and of the calls, and finds no key missing:
+The order of copying loses as few revocations and calls as possible, and no key that another file needs:
 
-1. the log, most of the bytes, whose checkpoints come before what they sign;
-2. the databases, so that the ledger is as new as the copy and not as old as its beginning;
-3. what the log has gained meanwhile, so that no attempt in the copied store lacks its record;
-4. the rest, which the databases name: call lists, snapshots;
-5. the keys last.
+1. the log, which is most of the data; checkpoints before the segments that they sign;
+2. the databases, so that the ledger is as new as possible;
+3. the log's growth since step 1, so that each attempt in the copied store has its record;
+4. the files that the databases name: call lists, snapshots;
+5. the keys.
 
-A start on the copy recovers as after a crash: what the log holds beyond the store is counted again, and its stops are entered.
-Stops that were taken after step 2 and are in no log are in no copy; `ledger_end` says where they begin.
+A gate that starts on the copy recovers as after a crash: it counts attempts and enters revocations that are in the log but not in
+the store. Revocations made after step 2 that are in no log are lost; `ledger_end` says where they begin.
 
-A copy holds the keys, so it shows what the original shows, for as long as it lies there: a month that is retired, or a number
-that is erased, must go from it too (GDPR art. 5(1)(e), 17).
+A copy holds the keys, so it gives access to the same personal data as the original. Months that are retired and numbers that are
+erased must be removed from it too (GDPR art. 5(1)(e), 17).
 """
 
 import shutil
@@ -24,9 +24,9 @@ from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
 from dialgate.store.sqlite_backup import copy_database, newest_entry
 
 _LAST = ("signing.json", "keys.json")
-# Made by the programs that have the files open, or not finished.
+# Unfinished files, and files that a program recreates when it opens the database or log.
 _LEFT_OUT = ("-wal", "-shm", "-journal", ".new", ".lock", ".archiving", ".durable", ".sieve")
-_TRIES = 5  # the log may be packed, or a list replaced, while it is listed
+_TRIES = 5  # files may be archived or replaced after they were listed
 
 Progress = Callable[[int, int], None]
 
@@ -36,32 +36,34 @@ class BackupFailed(Exception):
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:
-    """Copy to the new folder `out` and return the number of files. `progress` receives the bytes copied and the bytes in all.
-    Durable on return. Raises `BackupFailed`, `OSError`."""
+    """Copy to the new folder `out` and return the number of files. The copy is durable on return.
+
+    `progress` receives the bytes copied and the total. Raises `BackupFailed`, `OSError`.
+    """
     if not (data / "keys.json").is_file():
-        raise BackupFailed(f"{data} holds no keys.json: has a gate ever run here?")
+        raise BackupFailed(f"{data} has no keys.json. Check `data`; the gate must have run at least once.")
     try:
         out.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        raise BackupFailed(f"{out} exists already; name a new folder") from None
-    whole, done, copied = sum(path.stat().st_size for path in _files(data)), 0, set[Path]()
+        raise BackupFailed(f"{out} already exists. Name a new folder.") from None
+    total, done, copied = sum(path.stat().st_size for path in _files(data)), 0, set[Path]()
     for _ in range(_TRIES):
         missed = False
         for path in _in_order(data):
             name = path.relative_to(data)
-            if name in copied and _stands(path, out / name):
+            if name in copied and _is_current(path, out / name):
                 continue
             try:
                 done += _copy(path, out / name)
-            except FileNotFoundError:  # packed, or replaced, since the folder was listed
+            except FileNotFoundError:  # archived or replaced since it was listed
                 missed = True
                 continue
             copied.add(name)
-            progress(min(done, whole), whole)
+            progress(min(done, total), total)
         if not missed:
             _sync_folders(out)
             return len(copied)
-    raise BackupFailed(f"{data} kept changing while it was copied; try again")
+    raise BackupFailed(f"{data} changed too often during the copy. Try again.")
 
 
 def _in_order(data: Path) -> Iterator[Path]:
@@ -74,14 +76,17 @@ def _in_order(data: Path) -> Iterator[Path]:
 
 
 def _logs(data: Path) -> Iterator[Path]:
-    """The files of the log as they are now, segments last."""
+    """Yield the files of the log, segments last."""
     logs = [path for path in _files(data) if path.is_relative_to(data / "log")]
     yield from (path for path in logs if not path.stem.isdecimal())
     yield from (path for path in logs if path.stem.isdecimal())
 
 
 def ledger_end(out: Path) -> int:
-    """The sequence of the newest ledger entry in a copy; 0 where the ledger is in a shared store. Raises `StoreUnavailable`."""
+    """Return the sequence of the newest ledger entry in a copy, 0 if the ledger is in a shared store.
+
+    Raises `StoreUnavailable`.
+    """
     path = out / "store.db"
     return newest_entry(path) if path.exists() else 0
 
@@ -90,8 +95,8 @@ def _files(data: Path) -> list[Path]:
     return sorted(path for path in data.rglob("*") if path.is_file() and not path.name.endswith(_LEFT_OUT))
 
 
-def _stands(path: Path, copy: Path) -> bool:
-    """Need not be copied again. A segment may have grown, and the next one be there by now; keys must be the newest."""
+def _is_current(path: Path, copy: Path) -> bool:
+    """Return whether a file need not be copied again. Databases are copied once; keys are always copied again."""
     return path.suffix == ".db" or (
         path.name not in _LAST and path.exists() and path.stat().st_size == copy.stat().st_size
     )
@@ -110,5 +115,5 @@ def _copy(path: Path, out: Path) -> int:
 
 def _sync_folders(out: Path) -> None:
     for folder in (out.parent, out, *(path for path in out.rglob("*") if path.is_dir())):
-        with suppress(PermissionError):  # the parent may be another's
+        with suppress(PermissionError):  # the parent may belong to another user
             sync_folder(folder)

@@ -53,7 +53,7 @@ def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) ->
         numbers = iter(made.numbers)
 
         def turn() -> Turn:
-            return http.turn(gate, made.key, world.bodies(numbers, requests))
+            return http.run_turn(gate, made.key, world.bodies(numbers, requests))
 
         with servers.gate(made.config) as gate:
             done = [_round(gate.port, made.key, turn, first=at % 2 == 0) for at in range(rounds + 1)]

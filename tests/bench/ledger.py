@@ -41,7 +41,7 @@ def run(
         folder = Path(name)
         made = world.build(folder, countries, requests * (3 * _ROUNDS + 2))
         calls = iter(made.numbers)
-        before = http.ratio(http.measured(made, calls, requests, _ROUNDS))
+        before = http.ratio(http.measure(made, calls, requests, _ROUNDS))
         yield _imported(made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.revocations")
         yield _imported(made, ["consent"], folder / "consents.csv", _consents(consents), "ledger.consents")
         size = (folder / "data/store.db").stat().st_size
@@ -135,7 +135,7 @@ def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[
 
         def ratio(rounds: int) -> float:
             bodies = (world.bodies(calls, requests) for _ in range(rounds))
-            return http.ratio([http.round_of(ours, theirs, made.key, each) for each in bodies])
+            return http.ratio([http.run_round(ours, theirs, made.key, each) for each in bodies])
 
         ratio(1)  # not counted
         yield ratio(_ROUNDS)

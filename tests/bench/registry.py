@@ -90,12 +90,12 @@ def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
     and for a while after."""
     bodies = world.bodies(iter(made.numbers), len(made.numbers))
     with servers.gate(made.config) as gate, ThreadPoolExecutor(1) as pool:
-        usual = [http.turn(gate, made.key, bodies).load for _ in range(3)]
+        usual = [http.run_turn(gate, made.key, bodies).load for _ in range(3)]
         running = pool.submit(_job, folder)
         beside = []
         while not running.done():
-            beside.append(http.turn(gate, made.key, bodies).load)
-        beside += [http.turn(gate, made.key, bodies).load for _ in range(3)]
+            beside.append(http.run_turn(gate, made.key, bodies).load)
+        beside += [http.run_turn(gate, made.key, bodies).load for _ in range(3)]
         running.result()
     if {load.allowed for load in (*usual, *beside)} != {usual[0].allowed}:
         raise BenchError("the gate gave other answers while the list was exchanged")

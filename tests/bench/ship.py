@@ -30,7 +30,7 @@ from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Folder
 from dialgate.tools.bench import BenchError, Figure, servers, world
-from dialgate.tools.bench.http import Turn, turn
+from dialgate.tools.bench.http import Turn, run_turn
 from tests.bench import COUNTRIES
 
 _NAME, _PATIENCE = "bench", 60.0
@@ -69,12 +69,12 @@ def run(requests: int = 15_000, rounds: int = 3, countries: Path = COUNTRIES) ->
                     world.bodies(numbers, requests),
                     world.bodies(numbers, requests),
                 )
-                alone = turn(gate, made.key, ask[0])
+                alone = run_turn(gate, made.key, ask[0])
                 with _shipper(made.config):
-                    beside = turn(gate, made.key, ask[1])
+                    beside = run_turn(gate, made.key, ask[1])
                     delay = _delay(client, folder / "data" / "log")
                 with _shipper(hung):
-                    done.append(Round(alone, beside, turn(gate, made.key, ask[2]), delay))
+                    done.append(Round(alone, beside, run_turn(gate, made.key, ask[2]), delay))
         yield from _beside(done[1:])
         yield from _by_itself(folder, url)
 

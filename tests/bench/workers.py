@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from dialgate.tools.bench import Figure, servers, world
-from dialgate.tools.bench.http import CONNECTIONS, EMPTY, turn
+from dialgate.tools.bench.http import CONNECTIONS, EMPTY, run_turn
 from dialgate.tools.bench.servers import Server
 from tests.bench import COUNTRIES
 
@@ -69,7 +69,7 @@ def _bare(running: ExitStack, count: int) -> list[Server]:
 
 def _spent(on: list[Server], key: str, bodies: bytes, connections: int) -> float:
     before = sum(server.cpu() for server in on)
-    load = turn(on[0], key, bodies, connections).load
+    load = run_turn(on[0], key, bodies, connections).load
     return (sum(server.cpu() for server in on) - before) / load.requests * 1e6
 
 

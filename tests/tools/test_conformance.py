@@ -23,13 +23,13 @@ from dialgate.tools.conformance import dialplan, freeswitch, kit, vicidial
 from dialgate.tools.conformance.asterisk import Channel, agi
 from dialgate.tools.conformance.dialers import (
     CALLER,
-    PLAYED,
+    EMULATED,
     TO,
-    Commanded,
-    Configured,
+    ConfiguredDialer,
     Dialer,
-    Python,
-    shipped,
+    PythonClient,
+    RealDialer,
+    read_shipped,
 )
 from dialgate.tools.conformance.expressions import Unknown, evaluate
 from dialgate.tools.conformance.gates import TestCall as PlacedCall
@@ -61,10 +61,10 @@ async def finding(dialer: Dialer, case: Case) -> Finding:
 
 
 async def test_every_shipped_configuration_and_our_client_are_closed() -> None:
-    dialers: list[Dialer] = [*(shipped(name, DEPLOY) for name in PLAYED), Python()]
+    dialers: list[Dialer] = [*(read_shipped(name, DEPLOY) for name in EMULATED), PythonClient()]
     found = await asyncio.gather(*(opened(dialer) for dialer in dialers))
-    assert list(zip([*PLAYED, "python"], found, strict=True)) == [
-        (name, set()) for name in (*PLAYED, "python")
+    assert list(zip([*EMULATED, "python"], found, strict=True)) == [
+        (name, set()) for name in (*EMULATED, "python")
     ]
 
 
@@ -182,7 +182,7 @@ async def test_what_people_get_wrong_is_found() -> None:
     wrong = []
     for client, text, right, instead, found in OPEN:
         assert right in text, right
-        dialer = Configured(PLAYED[client], text.replace(right, instead), PLAYED[client].context)
+        dialer = ConfiguredDialer(EMULATED[client], text.replace(right, instead), EMULATED[client].context)
         wrong.append(opened(dialer, found | {"allow"}))
     assert await asyncio.gather(*wrong) == [found for *_, found in OPEN]
 
@@ -191,7 +191,7 @@ async def test_what_people_get_wrong_is_found() -> None:
 async def test_what_the_emulator_does_not_know_is_no_pass(line: str) -> None:
     text = SHIPPED.replace(" same => n,Set(AGIEXITONHANGUP=yes)", line)
     with pytest.raises(Unknown):
-        await opened(Configured(PLAYED["asterisk"], text, "dialgate-out"), {"allow"})
+        await opened(ConfiguredDialer(EMULATED["asterisk"], text, "dialgate-out"), {"allow"})
 
 
 GLOBALS = "[globals]\nOUT=PJSIP/trunk ; ours\n"
@@ -218,7 +218,7 @@ BESIDE = [
 
 @pytest.mark.parametrize(("beside", "found"), BESIDE)
 async def test_another_dial_to_the_trunk_in_the_file_is_found(beside: str, found: str) -> None:
-    asterisk = Configured(PLAYED["asterisk"], f"{SHIPPED}\n{beside}\n", "dialgate-out")
+    asterisk = ConfiguredDialer(EMULATED["asterisk"], f"{SHIPPED}\n{beside}\n", "dialgate-out")
     (seen,) = [each async for each in kit.run(asterisk, cases=[cases_for(asterisk)[-1]])]
     assert (seen.ok, found in seen.note) == (not found, True)
     assert bool(seen.note) is bool(found)
@@ -226,7 +226,7 @@ async def test_another_dial_to_the_trunk_in_the_file_is_found(beside: str, found
 
 async def test_another_prefix_of_a_carrier_entry_is_found() -> None:
     text = ENTRY + "exten => _8X.,1,Dial(PJSIP/${EXTEN:1}@CARRIER,,To)\n"
-    assert await opened(Configured(PLAYED["vicidial"], text, ""), {"another"}) == {"another"}
+    assert await opened(ConfiguredDialer(EMULATED["vicidial"], text, ""), {"another"}) == {"another"}
 
 
 NOWHERE = [
@@ -250,8 +250,8 @@ def test_a_context_that_the_call_cannot_begin_in_is_named(tmp_path: Path, contex
 
 
 async def test_a_held_call_is_explained_where_it_is_no_fault() -> None:
-    (drip,) = [case for case in CASES if case.may_hold]
-    found = await finding(shipped("asterisk", DEPLOY), drip)
+    (drip,) = [case for case in CASES if case.may_hang]
+    found = await finding(read_shipped("asterisk", DEPLOY), drip)
     assert found.ok
     assert "Asterisk cannot end this" in found.note
 
@@ -522,9 +522,9 @@ def command(
 
 
 async def test_a_dialer_of_ones_own_is_judged_by_its_exit_code(tmp_path: Path) -> None:
-    assert await opened(Commanded(command(tmp_path, on_fault=False), 5)) == set()
+    assert await opened(RealDialer(command(tmp_path, on_fault=False), 5)) == set()
     wrong = {"down", "silent", "early", "error"}
-    assert await opened(Commanded(command(tmp_path, on_fault=True), 5), wrong) == wrong
+    assert await opened(RealDialer(command(tmp_path, on_fault=True), 5), wrong) == wrong
 
 
 # Request URI and headers of an INVITE at the trunk, and the finding.
@@ -543,7 +543,7 @@ async def test_the_trunk_compares_number_and_caller_id(
     tmp_path: Path, unused_udp_port: int, to: str, headers: str, problem: str
 ) -> None:
     words = command(tmp_path, on_fault=False, trunk=unused_udp_port, invite=(to, headers))
-    dialer = Commanded(words, 5, unused_udp_port, CALLER)
+    dialer = RealDialer(words, 5, unused_udp_port, CALLER)
     (found,) = [each async for each in kit.run(dialer, cases=CASES[:1])]
     assert (found.ok, found.through) == (not problem, "INVITE")
     assert problem in found.note
@@ -554,7 +554,7 @@ async def test_a_dialer_that_follows_a_redirect_is_found(
     tmp_path: Path, unused_udp_port: int, follows: bool
 ) -> None:
     words = command(tmp_path, on_fault=False, trunk=unused_udp_port, follows=follows)
-    (found,) = [each async for each in kit.run(Commanded(words, 5, unused_udp_port), cases=[MOVED])]
+    (found,) = [each async for each in kit.run(RealDialer(words, 5, unused_udp_port), cases=[MOVED])]
     assert (found.ok, "+390699999999" in found.note) == (not follows, follows)
 
 
@@ -562,7 +562,7 @@ async def test_a_dialer_of_ones_own_is_judged_by_what_comes_out_at_its_trunk(
     tmp_path: Path, unused_udp_port: int
 ) -> None:
     words = command(tmp_path, on_fault=False, trunk=unused_udp_port)
-    dialer = Commanded(words, 1.5, unused_udp_port)
+    dialer = RealDialer(words, 1.5, unused_udp_port)
     through = [finding.case async for finding in kit.run(dialer, cases=CASES[:3]) if finding.through]
     assert through == ["allow"]
 

@@ -10,7 +10,14 @@ import typer
 from dialgate.interfaces.cli.options import AsJson, Failure, number_given, reporting
 from dialgate.runtime.terminal import MISUSE, NO, WITHOUT_END, progress, show_json, show_table
 from dialgate.tools.conformance import kit
-from dialgate.tools.conformance.dialers import PLAYED, Commanded, Configured, Dialer, Python, shipped
+from dialgate.tools.conformance.dialers import (
+    EMULATED,
+    ConfiguredDialer,
+    Dialer,
+    PythonClient,
+    RealDialer,
+    read_shipped,
+)
 from dialgate.tools.conformance.dialplan import NoExtension
 from dialgate.tools.conformance.expressions import Unknown
 from dialgate.tools.conformance.kit import Finding
@@ -33,7 +40,7 @@ _CallerId: TypeAlias = Annotated[
 @app.command()
 def conformance(  # noqa: PLR0917 - a command has as many parameters as it has options
     client: Annotated[
-        str, typer.Argument(help=f"{', '.join([*PLAYED, _PYTHON])}, or {_OWN}: your real dialer.")
+        str, typer.Argument(help=f"{', '.join([*EMULATED, _PYTHON])}, or {_OWN}: your real dialer.")
     ],
     file: Annotated[
         Path | None,
@@ -77,7 +84,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 
     dialgate conformance own --place "./place-a-call.sh" --trunk 5070 --port 8080"""
     with reporting(as_json=as_json):
-        dialer = _dialer(client, file, context, Commanded(place, wait, trunk, caller_id) if place else None)
+        dialer = _dialer(client, file, context, RealDialer(place, wait, trunk, caller_id) if place else None)
         try:
             findings = asyncio.run(_run(dialer, port, as_json=as_json))
         except NoExtension as error:
@@ -93,19 +100,21 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
     raise typer.Exit(0 if all(finding.ok for finding in findings) else NO)
 
 
-def _dialer(client: str, file: Path | None, context: str, commanded: Commanded | None) -> Dialer:
-    if client == _OWN and commanded is not None:
-        return commanded
+def _dialer(client: str, file: Path | None, context: str, real: RealDialer | None) -> Dialer:
+    if client == _OWN and real is not None:
+        return real
     if client == _PYTHON:
-        return Python()
-    if client not in PLAYED:
-        needs = f"{_OWN} needs --place" if client == _OWN else f"one of {', '.join([*PLAYED, _PYTHON, _OWN])}"
+        return PythonClient()
+    if client not in EMULATED:
+        needs = (
+            f"{_OWN} needs --place" if client == _OWN else f"one of {', '.join([*EMULATED, _PYTHON, _OWN])}"
+        )
         raise Failure("request.invalid", f"name a dialer: {needs}", field="client", status=MISUSE)
     if file is not None:
-        played = PLAYED[client]
-        return Configured(played, file.read_text("utf-8"), context or played.context)
+        kind = EMULATED[client]
+        return ConfiguredDialer(kind, file.read_text("utf-8"), context or kind.context)
     try:
-        found = shipped(client, _DEPLOY)
+        found = read_shipped(client, _DEPLOY)
     except OSError:
         raise Failure(
             "request.invalid",
@@ -113,7 +122,7 @@ def _dialer(client: str, file: Path | None, context: str, commanded: Commanded |
             field="file",
             status=MISUSE,
         ) from None
-    return Configured(found.played, found.text, context or found.context)
+    return ConfiguredDialer(found.kind, found.text, context or found.context)
 
 
 async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:

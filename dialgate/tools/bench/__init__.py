@@ -1,10 +1,10 @@
-"""Measurements: each module here has `run`, which yields a Figure for each thing it measured."""
+"""Benchmarks: each module has a function `run` that yields one `Figure` per measurement."""
 
 from msgspec import Struct
 
 
 class Figure(Struct, frozen=True, omit_defaults=True):
-    """`ratio` is `value` to `baseline`, where the figure compares."""
+    """One measured value. `ratio` is `value` divided by `baseline`, if there is one."""
 
     name: str
     value: float
@@ -14,4 +14,4 @@ class Figure(Struct, frozen=True, omit_defaults=True):
 
 
 class BenchError(Exception):
-    """What was measured is not what was meant to be."""
+    """The benchmark did not measure what it should."""

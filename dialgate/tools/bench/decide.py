@@ -1,4 +1,4 @@
-"""What the pure core costs: `decide` alone, on the facts of a call that is allowed and of one that is not."""
+"""The cost of the pure core: `decide` on the facts of an allowed call and of a denied one."""
 
 import tempfile
 import time
@@ -22,20 +22,22 @@ _REPEATS = 5
 
 
 def run(countries: Path) -> Iterator[Figure]:
-    """The best of some repeats, for the core does not wait for anything."""
+    """Yield the best time of several repeats; the best, because the core waits for nothing."""
     with tempfile.TemporaryDirectory() as folder:
         config = loader.load(world.write_config(Path(folder), countries))
     law = config.laws["IT"]
     clear = facts(config, law)
     listed = replace(clear, registries=(replace(clear.registries[0], answer="listed", listed_at=1),))
-    for name, asked, allow in (("allow", clear, True), ("deny", listed, False)):
-        if decide(asked, law).allow is not allow:
-            raise BenchError(f"the facts meant for {name} are decided otherwise under this law")
-        yield Figure(f"decide.{name}", round(_fastest(asked, law) * 1e6, 2), "us")
+    for name, call_facts, allow in (("allow", clear, True), ("deny", listed, False)):
+        if decide(call_facts, law).allow is not allow:
+            raise BenchError(
+                f"this law does not {name} the call that is meant to measure it. Check `countries`."
+            )
+        yield Figure(f"decide.{name}", round(_fastest(call_facts, law) * 1e6, 2), "us")
 
 
 def facts(config: Config, law: Law) -> Facts:
-    """An agent's sale to a number from the directory, which the registry said is clear."""
+    """Return the facts of an agent's sales call to a directory number that is clear with the registry."""
     line = config.lines[world.CAMPAIGN]
     return Facts(
         at=_TUESDAY,
@@ -55,12 +57,12 @@ def facts(config: Config, law: Law) -> Facts:
     )
 
 
-def _fastest(asked: Facts, law: Law) -> float:
-    """Seconds a decision."""
+def _fastest(call_facts: Facts, law: Law) -> float:
+    """Return seconds per decision."""
     best = 1.0
     for _ in range(_REPEATS):
         began = time.perf_counter()
         for _ in range(_DECISIONS):
-            decide(asked, law)
+            decide(call_facts, law)
         best = min(best, (time.perf_counter() - began) / _DECISIONS)
     return best

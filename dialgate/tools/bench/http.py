@@ -1,7 +1,7 @@
-"""What the gate adds to an HTTP server: a real `dialgate serve`, everything on and its log synced, against an aiohttp
-handler that does nothing, under the same load in turns.
+"""The cost of the gate over HTTP: `dialgate serve` against an aiohttp handler that does nothing, under the same load.
 
-Turns, because a machine's speed drifts: each round asks both, and what is told is the median of the rounds' ratios.
+The gate runs with everything on and a synced log. The servers take turns, because a machine's speed drifts: each round measures
+both, and the result is the median of the rounds' ratios.
 """
 
 import os
@@ -22,9 +22,9 @@ from dialgate.tools.bench.load import Load
 from dialgate.tools.bench.servers import Server
 
 CONNECTIONS = 32
-_ALLOWED_AT_LEAST = 0.8
+_MIN_ALLOWED = 0.8
 
-# On a port that others may share, or a free one. Prints it once it listens.
+# Listens on a shared port or, with 0, on a free one. Prints the port when ready.
 EMPTY = """
 import asyncio, sys, uvloop
 from aiohttp import web
@@ -53,26 +53,32 @@ class Round(Struct, frozen=True):
 
 
 def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) -> Iterator[Figure]:
-    """`requests` to each server in each round; a first round is not counted. `shared`: on a Redis. Linux only."""
+    """Measure both servers with `requests` requests in each round, after one round of warm-up. Linux only.
+
+    `shared`: on a Redis store.
+    """
     with tempfile.TemporaryDirectory() as folder, _store(Path(folder), shared=shared) as store:
-        made = world.build(Path(folder), countries, requests * (rounds + 1), **store)
-        done = measured(made, iter(made.numbers), requests, rounds)
-    yield from _figures(done)
+        benched = world.build(Path(folder), countries, requests * (rounds + 1), **store)
+        results = measure(benched, iter(benched.numbers), requests, rounds)
+    yield from _figures(results)
 
 
-def measured(made: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
-    """Of a gate that is started for it. Takes `requests` of the numbers for each round, and for one that is not counted."""
-    with servers.bare(EMPTY) as theirs, servers.gate(made.config) as ours:
-        done = [round_of(ours, theirs, made.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)]
-    return done[1:]
+def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
+    """Start both servers and return their rounds. Each round, and one warm-up, uses up `requests` numbers."""
+    with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
+        results = [
+            run_round(ours, theirs, benched.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)
+        ]
+    return results[1:]
 
 
 def ratio(rounds: list[Round]) -> float:
-    """Of what both answer in a second."""
-    speed = [
-        tuple(turn.load.requests / turn.load.seconds for turn in (each.ours, each.theirs)) for each in rounds
-    ]
-    return median(ours / theirs for ours, theirs in speed)
+    """Return the median ratio of requests per second, ours to theirs."""
+    return median(_rate(turns.ours) / _rate(turns.theirs) for turns in rounds)
+
+
+def _rate(turn: Turn) -> float:
+    return turn.load.requests / turn.load.seconds
 
 
 @contextmanager
@@ -84,29 +90,28 @@ def _store(folder: Path, *, shared: bool) -> Iterator[dict[str, Any]]:
         yield {"store": {"url": url}}
 
 
-def round_of(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
-    return Round(turn(ours, key, bodies), turn(theirs, key, bodies))
+def run_round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
+    return Round(run_turn(ours, key, bodies), run_turn(theirs, key, bodies))
 
 
-def turn(server: Server, key: str, bodies: bytes, connections: int = CONNECTIONS) -> Turn:
-    """Every body once."""
+def run_turn(server: Server, key: str, bodies: bytes, connections: int = CONNECTIONS) -> Turn:
+    """Send every body once to one server."""
     before = server.cpu()
     words = [sys.executable, "-m", "dialgate.tools.bench.load", str(server.port), str(connections)]
     environment = {**os.environ, "DIALGATE_KEY": key}
-    ran = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
-    load = msgspec.json.decode(ran.stdout, type=Load)
+    process = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
+    load = msgspec.json.decode(process.stdout, type=Load)
     if load.failed:
-        raise BenchError(f"{load.failed} of {load.requests} requests were not answered 200")
+        raise BenchError(f"{load.failed} of {load.requests} requests did not get status 200")
     return Turn(load, server.cpu() - before)
 
 
 def _figures(rounds: list[Round]) -> Iterator[Figure]:
-    allowed = sum(each.ours.load.allowed for each in rounds) / sum(each.ours.load.requests for each in rounds)
-    if allowed < _ALLOWED_AT_LEAST:
-        raise BenchError(
-            f"only {allowed:.0%} of the calls were allowed: the figures would not be of real work"
-        )
-    yield _compared("http.requests", "1/s", rounds, lambda turn: turn.load.requests / turn.load.seconds)
+    loads = [turns.ours.load for turns in rounds]
+    allowed = sum(load.allowed for load in loads) / sum(load.requests for load in loads)
+    if allowed < _MIN_ALLOWED:
+        raise BenchError(f"only {allowed:.0%} of the calls were allowed, so the figures would mean nothing")
+    yield _compared("http.requests", "1/s", rounds, _rate)
     yield _compared("http.p50", "us", rounds, lambda turn: turn.load.p50)
     yield _compared("http.p99", "us", rounds, lambda turn: turn.load.p99)
     yield _compared("http.server_cpu", "us", rounds, lambda turn: turn.cpu / turn.load.requests * 1e6)
@@ -114,7 +119,7 @@ def _figures(rounds: list[Round]) -> Iterator[Figure]:
 
 
 def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn], float]) -> Figure:
-    pairs = [(measure(each.ours), measure(each.theirs)) for each in rounds]
+    pairs = [(measure(turns.ours), measure(turns.theirs)) for turns in rounds]
     return Figure(
         name,
         round(median(ours for ours, _ in pairs), 1),
@@ -125,7 +130,7 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 
 
 def empty_handler(key: str, bodies: bytes) -> float:
-    """Requests a second that an aiohttp handler answers which does nothing: what carrying a question costs here."""
+    """Return the requests per second of an aiohttp handler that does nothing: the cost of HTTP alone."""
     with servers.bare(EMPTY) as server:
-        turns = [turn(server, key, bodies) for _ in range(3)]
-    return median(turn.load.requests / turn.load.seconds for turn in turns)
+        turns = [run_turn(server, key, bodies) for _ in range(3)]
+    return median(map(_rate, turns))

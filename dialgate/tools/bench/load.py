@@ -1,8 +1,8 @@
-"""A load generator in a process of its own: keep-alive connections, each asking again as soon as it is answered.
+"""A load generator for a process of its own: keep-alive connections that send the next request after each response.
 
-`python -m dialgate.tools.bench.load PORT CONNECTIONS` reads one request body a line on stdin, takes the API key from
-DIALGATE_KEY and prints one JSON object, a `Load`. It is to cost the machine as little as it can, so that it measures the server and not itself: requests are encoded
-before the clock starts, and of an answer it reads the status, the length and whether the call is allowed.
+`python -m dialgate.tools.bench.load PORT CONNECTIONS` reads one request body per line from stdin, takes the API key from
+DIALGATE_KEY and prints a `Load` as JSON. It costs as little processor time as possible, so that it measures the server and not
+itself: requests are encoded before the clock starts, and of a response only status, length and decision are read.
 """
 
 import asyncio
@@ -20,8 +20,10 @@ HOST = "127.0.0.1"
 
 
 class Load(Struct, frozen=True):
-    """`seconds` from the first request to the last answer; `p50`, `p99` and `slowest` in microseconds; `failed` counts the
-    answers that were not 200."""
+    """The result of a load. `p50`, `p99` and `slowest` are in microseconds.
+
+    `seconds` is the time from the first request to the last response; `failed` counts responses other than 200.
+    """
 
     requests: int
     failed: int
@@ -33,7 +35,7 @@ class Load(Struct, frozen=True):
 
 
 class _Caller(asyncio.Protocol):
-    """One connection. `waits` collects the wait for each answer, in seconds."""
+    """One connection. `waits` collects the response times in seconds."""
 
     def __init__(self, requests: Iterator[bytes], waits: list[float]) -> None:
         self._requests, self._waits = requests, waits
@@ -44,13 +46,13 @@ class _Caller(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def ask(self) -> None:
+    def send(self) -> None:
         request = next(self._requests, None)
         if request is None:
             self._transport.close()
             self.done.set_result(None)
             return
-        self._asked = time.perf_counter()
+        self._sent = time.perf_counter()
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -62,14 +64,14 @@ class _Caller(asyncio.Protocol):
             self._received = data
             return
         self._received = b""
-        self._waits.append(time.perf_counter() - self._asked)
+        self._waits.append(time.perf_counter() - self._sent)
         self.failed += not data.startswith(b"HTTP/1.1 200")
         self.allowed += b'"decision":"allow"' in data
-        self.ask()
+        self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(exc or ConnectionResetError("the server hung up"))
+            self.done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
 
 def request(body: bytes, key: str) -> bytes:
@@ -81,15 +83,15 @@ def request(body: bytes, key: str) -> bytes:
 
 async def drive(port: int, connections: int, requests: list[bytes]) -> Load:
     loop = asyncio.get_running_loop()
-    ahead = iter(requests)
+    unsent = iter(requests)
     waits: list[float] = []
     callers = [
-        (await loop.create_connection(lambda: _Caller(ahead, waits), HOST, port))[1]
+        (await loop.create_connection(lambda: _Caller(unsent, waits), HOST, port))[1]
         for _ in range(connections)
     ]
     began = time.perf_counter()
     for caller in callers:
-        caller.ask()
+        caller.send()
     await asyncio.gather(*(caller.done for caller in callers))
     seconds = time.perf_counter() - began
     waits.sort()
@@ -106,8 +108,8 @@ async def drive(port: int, connections: int, requests: list[bytes]) -> Load:
 
 def main() -> None:
     port, connections = sys.argv[1:]
-    # It stands for other machines. Linux, where several processes take turns, wakes it with each answer on the processor of who
-    # answers, and takes that away though another is idle.
+    # This process represents other machines. Linux would wake it on the processor of the server that responded, which takes time
+    # from that server even if another processor is idle.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     key = os.environ["DIALGATE_KEY"]
     requests = [request(line.rstrip(b"\n"), key) for line in sys.stdin.buffer]

@@ -1,4 +1,4 @@
-"""What a number set costs: bytes a number, lookups, opening, and the memory of one more process that reads it."""
+"""The cost of a number set: bytes per number, look-ups, opening, and the memory of one more reading process."""
 
 import subprocess
 import sys
@@ -14,12 +14,12 @@ from dialgate.lists.number_set import NumberSet, write
 from dialgate.tools.bench import Figure
 
 LOOKUPS = 200_000
-# Where Italian subscribers' numbers lie: mobiles fill 3[2-9]x thinly, landlines fill some hundred area codes.
+# Ranges of Italian subscribers' numbers: mobiles fill 3[2-9]x thinly, landlines fill some hundred area codes.
 MOBILE = tuple(39_000_0000000 + 300_0000000 + prefix * 10_000_000 for prefix in range(20, 99))
 LANDLINE = tuple(39_0_000_000000 + area * 1_000_000 for area in range(100, 999, 4))
 
-# What one reader's memory grew by, in kB, once it has opened the file and looked up 100,000 numbers all over it: first
-# what is its own, then with the pages of the file, which the readers share.
+# Prints in kB how much a reader's memory grew after opening the file and looking up 100,000 numbers all over it: first its
+# private memory, then its memory with the file's pages, which readers share.
 READER = """
 import sys, random
 from pathlib import Path
@@ -37,7 +37,7 @@ print(*(now - then for now, then in zip(resident(), before)))
 
 
 def run(numbers: int) -> Iterator[Figure]:
-    """About `numbers` of them: two thirds mobile, one third landline; Linux only."""
+    """Measure a set of about `numbers` numbers, two thirds mobile and one third landline. Linux only."""
     random = np.random.default_rng(1)
     present = italian(numbers, random)
     absent = np.setdiff1d(italian(LOOKUPS, random), present)
@@ -61,7 +61,7 @@ def run(numbers: int) -> Iterator[Figure]:
 
 
 def italian(numbers: int, random: np.random.Generator) -> NDArray[np.uint64]:
-    """At most `numbers` different numbers, sorted."""
+    """Return at most `numbers` different numbers, sorted."""
     mobile = numbers * 2 // 3
     return np.unique(
         np.concatenate(
@@ -78,28 +78,28 @@ def _compared(name: str, value: float, unit: str, baseline: float) -> Figure:
     return Figure(name, round(value, 3), unit, round(baseline, 3), round(value / baseline, 4))
 
 
-def lookup(numbers: NumberSet, asked: NDArray[np.uint64]) -> float:
-    """Microseconds of processor time each, the loop's own taken off; the best of five."""
-    questions = asked.tolist()
+def lookup(numbers: NumberSet, wanted: NDArray[np.uint64]) -> float:
+    """Return microseconds of processor time per look-up, without the loop itself; the best of five."""
+    questions = wanted.tolist()
     best = 1e9
     for _ in range(5):
         began = time.process_time()
         for number in questions:
             number in numbers  # noqa: B015 - only its time counts
-        looked = time.process_time()
+        looked_up = time.process_time()
         for _number in questions:
             pass
-        best = min(best, 2 * looked - began - time.process_time())
+        best = min(best, 2 * looked_up - began - time.process_time())
     return round(best / len(questions) * 1e6, 3)
 
 
 def _reader_memory(path: Path) -> tuple[float, float]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", READER, str(path)],
         stdin=subprocess.DEVNULL,
         check=True,
         capture_output=True,
         text=True,
     )
-    own, resident = done.stdout.split()
+    own, resident = process.stdout.split()
     return int(own) / 1e3, int(resident) / 1e3

@@ -1,4 +1,4 @@
-"""Servers to measure, each a process of its own."""
+"""Servers to measure, each in its own process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ class Server(Struct, frozen=True):
     port: int
 
     def cpu(self) -> float:
-        """Seconds of processor time so far, of all its threads and of its workers."""
+        """Return the processor time so far in seconds, of all threads and of the workers."""
         seconds = 0.0
         for pid in [self.pid, *self._children()]:
             with suppress(OSError):  # it has just ended
@@ -29,19 +29,19 @@ class Server(Struct, frozen=True):
         return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
 
     def settle(self) -> None:
-        """Wait until the server has no child process any more. For a gate without workers."""
+        """Wait until the server has no child process left. For a gate without workers."""
         while self._children():
             time.sleep(0.05)
 
 
 def _clock(pid: int) -> int:
-    """Linux's clock of a process, to the nanosecond: clock_getcpuclockid(3), which Python does not have."""
+    """Return Linux's nanosecond clock of a process: clock_getcpuclockid(3), which Python lacks."""
     return ~pid << 3 | 2
 
 
 @contextmanager
 def bare(program: str, port: int = 0) -> Iterator[Server]:
-    """A server that does nothing. `program` prints its port once it listens; it is given one, 0 for any."""
+    """Run a server that does nothing. `program` gets a port (0 for any) and prints its port when it listens."""
     words = [sys.executable, "-c", program, str(port)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
@@ -53,7 +53,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """`dialgate serve`. `door`: which of the URLs that its event "ready" names is to be asked."""
+    """Run `dialgate serve`. `door`: the URL field of the log event "ready" that gives the port."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
@@ -64,18 +64,18 @@ def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
 
 def _port(process: subprocess.Popen[bytes], door: str) -> int:
     assert process.stderr is not None
-    said = b""
+    output = b""
     for line in process.stderr:
-        said += line
+        output += line
         event = msgspec.json.decode(line) if line.startswith(b"{") else {}
         if event.get("event") == "ready":
             return int(event[door].rpartition(":")[2])
-    raise BenchError(f"the gate did not start; it said:\n{said.decode()}")
+    raise BenchError(f"the gate did not start. Its output:\n{output.decode()}")
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A Redis as docs/how-to/several-nodes.md asks for, on a socket in the folder. Gives its URL."""
+    """Run a Redis with the settings of docs/how-to/several-nodes.md on a socket in the folder, and yield its URL."""
     settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
                 "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip
     words = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]

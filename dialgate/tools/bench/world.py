@@ -1,6 +1,6 @@
-"""A gate to measure: a data folder and a configuration with everything on, filled by the commands that an operator uses.
+"""A gate to measure: configuration and data folder with everything on, filled by the operator's commands.
 
-All hours are open, so that figures do not depend on when they are taken; the rule of hours runs all the same.
+All hours are open, so that the figures do not depend on the time of day. The rule of hours still runs.
 """
 
 import random
@@ -68,8 +68,10 @@ _ALL_DAY = {
 
 
 class World(Struct, frozen=True):
-    """`callable` numbers are clear with the registry and on a list from the directory; one in ten of `numbers`, drawn
-    without order, is neither or is listed."""
+    """A gate to measure. `callable` are the numbers on a directory list and clear with the registry.
+
+    One in ten of `numbers`, in random order, is listed with the registry or on no list.
+    """
 
     config: Path
     key: str
@@ -78,7 +80,10 @@ class World(Struct, frozen=True):
 
 
 def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
-    """`countries`: the folder of the operator's laws; `settings`: of dialgate.yaml, besides the usual. Raises CalledProcessError where a command refuses."""
+    """Set up the gate. `countries`: the folder of the operator's laws; `settings`: added to dialgate.yaml.
+
+    Raises `CalledProcessError` if a command fails.
+    """
     config = write_config(folder, countries, **settings)
     draw = random.Random(1)
     numbers = draw.sample(range(_FIRST, _LAST), size)
@@ -146,14 +151,14 @@ def _load(folder: Path, config: Path, numbers: list[int]) -> None:
 
 
 def _command(words: list[str], options: dict[str, object]) -> None:
-    given = [str(part) for option in options.items() for part in option]
+    options_ = [str(part) for option in options.items() for part in option]
     subprocess.run(
-        [sys.executable, *words, *given], stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL
+        [sys.executable, *words, *options_], stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL
     )
 
 
 def bodies(numbers: Iterator[int], count: int) -> bytes:
-    """Request bodies, one a line, each with a call id of its own."""
+    """Return request bodies, one per line, each with its own call id."""
     return b"".join(
         b'{"to":"+%d","from":"%b","campaign":"%b","call_id":"call-%d"}\n'
         % (number, CALLER_ID.encode(), CAMPAIGN.encode(), number)

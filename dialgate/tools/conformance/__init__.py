@@ -1,1 +1,1 @@
-"""What holds a dialer to its promise: an Asterisk that is none, gates that behave badly, and who tells what came of it."""
+"""The conformance kit for dialers: emulated dialers and switches, faulty gates, and the verdict on each case."""

@@ -1,10 +1,10 @@
-"""An Asterisk as far as a FastAGI server sees it: the connection, the environment, the commands and their replies.
+"""An emulated Asterisk as a FastAGI server sees it: connection, environment, commands and replies.
 
-It is as strict as Asterisk 22.10.1 and notes what that would choke on. `Temper` makes it behave as Asterisk does on
-a bad day. It does not decide anything: the dialplan does (dialplan.py).
+It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Temper` adds the behaviour of a bad
+day. It takes no decision: the dialplan does (dialplan.py).
 
-AGI() has no time limit of its own. It ends when the server closes, or when the channel does: the caller hangs up, or
-`TIMEOUT(absolute)` expires, with `AGIEXITONHANGUP`. While a line is incomplete it looks at nothing but the server.
+AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends with the
+channel: when the caller hangs up or `TIMEOUT(absolute)` expires. While a line is incomplete it watches the server only.
 """
 
 import asyncio
@@ -22,15 +22,19 @@ _MOST_WORDS: Final = 128
 _UNKNOWN: Final = "510 Invalid or unknown command"
 _DEAD: Final = "511 Command Not Permitted on a dead channel or intercept routine"
 _USAGE: Final = "520-Invalid command syntax.  Proper usage follows:\nUsage: {word}\n520 End of proper usage."
-# What may be said to a channel that is dead.
+# Commands that are permitted on a dead channel.
 _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", "VERBOSE", "NOOP", "DATABASE")
 
 
 class Temper(Struct, frozen=True, kw_only=True):
-    """`extra`: environment lines of a version to come; `arguments_first`: another order. `hangup_before`: the caller
-    hangs up before the reply to that command (1 is the first). `replies`: what is said to commands that begin so.
-    `keys`: what the caller presses at each question; `early`: and during which file. `patience`: seconds until the
-    caller hangs up; never, if None."""
+    """Unusual behaviour of Asterisk or of the caller.
+
+    - `extra`: environment lines of a future version; `arguments_first`: environment in another order
+    - `hangup_before`: the caller hangs up before the reply to this command (1 is the first)
+    - `replies`: replies to commands with this prefix
+    - `keys`: keys that the caller presses, one for each question; `early`: keys pressed while this file plays
+    - `patience`: seconds until the caller hangs up, None for never
+    """
 
     extra: tuple[str, ...] = ()
     arguments_first: bool = False
@@ -42,11 +46,13 @@ class Temper(Struct, frozen=True, kw_only=True):
 
 
 class Channel(Struct, kw_only=True):
-    """A call within Asterisk. `said` is every line that servers sent, `violations` those that it would choke on;
-    `ended` by `HANGUP` or because the caller hung up.
+    """A channel of Asterisk.
 
-    `presentation` is `CALLERID(pres)`. `limit` is the loop's time at which `TIMEOUT(absolute)` ends the channel, and
-    `expired` says that it did."""
+    - `said`: every line from the server; `violations`: lines that Asterisk could not process
+    - `ended`: by `HANGUP`, or because the caller hung up
+    - `presentation`: `CALLERID(pres)`
+    - `limit`: loop time at which `TIMEOUT(absolute)` ends the channel; `expired`: it did
+    """
 
     extension: str
     caller: str = "unknown"
@@ -64,7 +70,7 @@ class Channel(Struct, kw_only=True):
 
 
 async def agi(channel: Channel, url: str, *arguments: str) -> str:
-    """The application `AGI()`. Returns AGISTATUS, which is also set: SUCCESS also where the server says nothing."""
+    """Run the application `AGI()` and return AGISTATUS, which is also set: SUCCESS even if the server sends nothing."""
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -89,24 +95,26 @@ class _Session:
         self._channel, self._reader, self._writer = channel, reader, writer
         self._keys = iter(channel.temper.keys)
         self._commands = 0
-        self._begun = asyncio.get_running_loop().time()
-        self._gone = False
+        self._started = asyncio.get_running_loop().time()
+        self._channel_ended = False
 
     async def run(self, url: str, arguments: tuple[str, ...]) -> str:
         channel = self._channel
         with suppress(ConnectionError):
             self._writer.write(environment(channel, url, arguments))
             async for line in self._lines():
-                self._writer.write(self._answered(line))
+                self._writer.write(self._answer(line))
                 await self._writer.drain()
         return "HANGUP" if channel.ended or channel.expired else "SUCCESS"
 
     async def _lines(self) -> AsyncIterator[str]:
-        """One line each time that its socket has something, or has ended: what came with an earlier line lies in its
-        stdio until then."""
+        """Yield one line for each read from the socket, or at its end.
+
+        A line that arrives together with an earlier one is only processed at the next read, as in Asterisk's stdio.
+        """
         kept, piece = b"", b"."
         while piece or b"\n" in kept:
-            read = await self._read(begun=bool(kept) and b"\n" not in kept)
+            read = await self._read(in_line=bool(kept) and b"\n" not in kept)
             if read is None:
                 return
             piece = read
@@ -123,27 +131,27 @@ class _Session:
         if kept:
             self._channel.violations.append("a line without an end")
 
-    async def _read(self, *, begun: bool) -> bytes | None:
-        """None where the channel ended meanwhile. Within a line Asterisk does not look at the channel."""
-        ends = None if begun or self._gone else self._end_of_channel()
+    async def _read(self, *, in_line: bool) -> bytes | None:
+        """Read from the server; None if the channel ended meanwhile. Within a line the channel is not watched."""
+        ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:
             async with asyncio.timeout_at(ends):
                 return await self._reader.read(_LINE_BYTES)
         except TimeoutError:
-            self._gone = True
+            self._channel_ended = True
             self._channel.expired = ends == self._channel.limit
             self._channel.ended = not self._channel.expired
             self._writer.write(b"HANGUP\n")
         if self._channel.variables.get("AGIEXITONHANGUP") == "yes":
             return None
-        return await self._read(begun=True)  # the server's own end is all that it waits for now
+        return await self._read(in_line=True)  # from now on only the server can end it
 
     def _end_of_channel(self) -> float | None:
         patience = self._channel.temper.patience
-        ends = (self._channel.limit, None if patience is None else self._begun + patience)
+        ends = (self._channel.limit, None if patience is None else self._started + patience)
         return min((end for end in ends if end is not None), default=None)
 
-    def _answered(self, line: str) -> bytes:
+    def _answer(self, line: str) -> bytes:
         channel = self._channel
         channel.said.append(line)
         self._commands += 1
@@ -158,85 +166,85 @@ class _Session:
 
     def _reply(self, line: str, words: list[str]) -> str:
         upper = " ".join(words).upper()
-        for begins, reply in self._channel.temper.replies.items():
-            if line.startswith(begins):
+        for prefix, reply in self._channel.temper.replies.items():
+            if line.startswith(prefix):
                 return reply
         for name, needed, act in _COMMANDS:
             if upper == name or upper.startswith(f"{name} "):
-                given = words[name.count(" ") + 1 :]
+                arguments = words[name.count(" ") + 1 :]
                 if self._channel.ended and name not in _ON_DEAD:
                     return _DEAD
-                return act(self, given) if len(given) >= needed else _USAGE.format(word=name)
-        self._channel.violations.append("no command of Asterisk's")
+                return act(self, arguments) if len(arguments) >= needed else _USAGE.format(word=name)
+        self._channel.violations.append("no command of Asterisk")
         return _UNKNOWN
 
-    def _set(self, given: list[str]) -> str:
-        """It worked, says Asterisk, also where a function is not known."""
-        name, value = given[:2]
+    def _set(self, arguments: list[str]) -> str:
+        """Set a variable. Asterisk reports success even for an unknown function."""
+        name, value = arguments[:2]
         if name.startswith("ARRAY(") and name.endswith(")"):
             names = name[len("ARRAY(") : -1].split(",")
             values = value.split(",") + [""] * len(names)
             self._channel.variables.update(zip(names, values, strict=False))
         elif name.endswith(")"):
-            self._channel.violations.append("no function that can be set")
+            self._channel.violations.append("a function that cannot be set")
         else:
             self._channel.variables[name] = value
         return "200 result=1"
 
-    def _get(self, given: list[str]) -> str:
-        value = self._channel.variables.get(given[0].removeprefix("${").removesuffix("}"))
+    def _get(self, arguments: list[str]) -> str:
+        value = self._channel.variables.get(arguments[0].removeprefix("${").removesuffix("}"))
         return "200 result=0" if value is None else f"200 result=1 ({value})"
 
-    def _done(self, _: list[str]) -> str:
+    def _reply_zero(self, _: list[str]) -> str:
         return "200 result=0"
 
-    def _noted(self, _: list[str]) -> str:
+    def _reply_one(self, _: list[str]) -> str:
         return "200 result=1"
 
-    def _played(self, given: list[str]) -> str:
-        """A key ends the file if it is among the escape digits, else it is lost."""
-        name, escapes = given[:2]
+    def _play(self, arguments: list[str]) -> str:
+        """Play a file. A key among the escape digits ends it, any other key is lost."""
+        name, escapes = arguments[:2]
         key = self._channel.temper.early.get(name, "")
         return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"
 
-    def _asked(self, _: list[str]) -> str:
+    def _get_data(self, _: list[str]) -> str:
         pressed = next(self._keys, "")
         return f"200 result={pressed}" if pressed else "200 result= (timeout)"
 
-    def _hung_up(self, _: list[str]) -> str:
+    def _hang_up(self, _: list[str]) -> str:
         self._channel.ended = True
         return "200 result=1"
 
 
 _Act: TypeAlias = Callable[["_Session", list[str]], str]
-# Name, words that it needs, and what it does.
+# Name, minimum number of arguments, and effect.
 _COMMANDS: Final[tuple[tuple[str, int, _Act], ...]] = (
     ("SET VARIABLE", 2, _Session._set),  # noqa: SLF001 - the table of the class above
     ("GET VARIABLE", 1, _Session._get),  # noqa: SLF001 - as above
     ("GET FULL VARIABLE", 1, _Session._get),  # noqa: SLF001 - as above
-    ("SET CALLERID", 1, _Session._noted),  # noqa: SLF001 - as above
-    ("STREAM FILE", 2, _Session._played),  # noqa: SLF001 - as above
-    ("GET DATA", 1, _Session._asked),  # noqa: SLF001 - as above
-    ("ANSWER", 0, _Session._done),  # noqa: SLF001 - as above
-    ("EXEC", 1, _Session._done),  # noqa: SLF001 - as above
-    ("VERBOSE", 1, _Session._noted),  # noqa: SLF001 - as above
-    ("NOOP", 0, _Session._done),  # noqa: SLF001 - as above
-    ("HANGUP", 0, _Session._hung_up),  # noqa: SLF001 - as above
+    ("SET CALLERID", 1, _Session._reply_one),  # noqa: SLF001 - as above
+    ("STREAM FILE", 2, _Session._play),  # noqa: SLF001 - as above
+    ("GET DATA", 1, _Session._get_data),  # noqa: SLF001 - as above
+    ("ANSWER", 0, _Session._reply_zero),  # noqa: SLF001 - as above
+    ("EXEC", 1, _Session._reply_zero),  # noqa: SLF001 - as above
+    ("VERBOSE", 1, _Session._reply_one),  # noqa: SLF001 - as above
+    ("NOOP", 0, _Session._reply_zero),  # noqa: SLF001 - as above
+    ("HANGUP", 0, _Session._hang_up),  # noqa: SLF001 - as above
 )
 
 
 def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes:
-    """What Asterisk says first."""
+    """Return the lines that Asterisk sends first."""
     script = url.partition("://")[2].partition("/")[2]
     lines = ["agi_network: yes"] + ([f"agi_network_script: {script}"] if script else [])
-    lines += [f"agi_{name}: {value}" for name, value in _described(channel, url)]
-    given = [f"agi_arg_{at}: {value}" for at, value in enumerate(arguments, 1)]
+    lines += [f"agi_{name}: {value}" for name, value in _fields(channel, url)]
+    numbered = [f"agi_arg_{at}: {value}" for at, value in enumerate(arguments, 1)]
     extra = list(channel.temper.extra)
-    whole = given + lines + extra if channel.temper.arguments_first else lines + extra + given
+    whole = numbered + lines + extra if channel.temper.arguments_first else lines + extra + numbered
     return ("\n".join(whole) + "\n\n").encode()
 
 
-def _described(channel: Channel, url: str) -> list[tuple[str, str]]:
+def _fields(channel: Channel, url: str) -> list[tuple[str, str]]:
     return [
         ("request", url), ("channel", "PJSIP/dialer-00000001"), ("language", channel.language), ("type", "PJSIP"),
         ("uniqueid", channel.uniqueid), ("version", "22.10.1"), ("callerid", channel.caller),
@@ -248,7 +256,7 @@ def _described(channel: Channel, url: str) -> list[tuple[str, str]]:
 
 
 def _words(line: str) -> list[str]:
-    """As Asterisk takes a line apart: blanks part words, quotes hold them together, a backslash takes the next one."""
+    """Split a line as Asterisk does: blanks separate words, quotes join them, a backslash escapes one character."""
     words, word, quoted, escaped, begun = [], "", False, False, False
     for letter in line:
         if escaped:

@@ -1,7 +1,7 @@
-"""Asterisk's dialplan, as much of it as ours use: extensions.conf read and run on a channel, until a call is placed or ended.
+"""An emulator of Asterisk's dialplan, of what the shipped ones use: runs extensions.conf on a channel until the call ends.
 
-An application or a function that is not known here ends the run with `Unknown`: what was not understood was not tested.
-It behaves as Asterisk 22.10.1 and 18.26.4 were seen to. Expressions are in expressions.py.
+An application or function that it does not know ends the run with `Unknown`: what is not understood is not tested. It behaves as
+observed on Asterisk 22.10.1 and 18.26.4. Expressions are in expressions.py.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ _LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
 _STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
 _CURL_SECONDS: Final = 180.0  # without CURLOPT
 _MOST_STEPS: Final = 200
-_BUFFER: Final = 4096  # VAR_BUF_SIZE: what `${…}` and `$[…]` hold, with the NUL at the end
-_EXPIRED: Final = "T"  # the extension that a channel goes to when TIMEOUT(absolute) expires
+_BUFFER: Final = 4096  # VAR_BUF_SIZE: capacity of `${…}` and `$[…]`, with the NUL at the end
+_EXPIRED: Final = "T"  # the extension that runs when TIMEOUT(absolute) expires
 
 
 class NoExtension(Unknown):
-    """A call has nowhere to begin in the dialplan."""
+    """The dialplan has no extension at which the call can begin."""
 
 
 class Step(Struct, frozen=True):
@@ -35,23 +35,23 @@ class Step(Struct, frozen=True):
 
 
 def read(text: str) -> dict[str, dict[str, list[Step]]]:
-    """Context, pattern, steps. Lines before the first context, as a carrier entry has them, are in the context ``."""
-    found: dict[str, dict[str, list[Step]]] = {"": {}}
+    """Return the steps by context and pattern. Lines before the first context, as in a carrier entry, are in context ``."""
+    contexts: dict[str, dict[str, list[Step]]] = {"": {}}
     context = pattern = ""
     for raw in text.splitlines():
         line = raw.partition(";")[0].strip()
         if line.startswith("["):
             context = line.strip("[]")
-            found.setdefault(context, {})
-        elif given := _LINE.fullmatch(line):
-            rest = given[2]
-            if given[1] == "exten":
+            contexts.setdefault(context, {})
+        elif match := _LINE.fullmatch(line):
+            rest = match[2]
+            if match[1] == "exten":
                 pattern, _, rest = (part.strip() for part in rest.partition(","))
             step = _STEP.fullmatch(rest)
             if step is None:
-                raise Unknown(f"no step: {line}")
-            found[context].setdefault(pattern, []).append(Step(step[2] or "", step[3], step[4] or ""))
-    return found
+                raise Unknown(f"the line {line}")
+            contexts[context].setdefault(pattern, []).append(Step(step[2] or "", step[3], step[4] or ""))
+    return contexts
 
 
 def matching(extensions: Mapping[str, list[Step]], extension: str) -> list[Step]:
@@ -68,8 +68,11 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 
 class Run:
-    """One channel in one context. `placed` is what was dialled; `shown` the caller ID that left with it; `forwards` says
-    whether Dial() follows a trunk's 302 that Asterisk's core is told of (`redirect_method=uri_core`)."""
+    """A run of one channel in one context.
+
+    `placed` is the dial string, `shown` the caller ID that left with it. `forwards` says whether Dial() follows a 302 that the
+    trunk's driver passes to Asterisk's core (`redirect_method=uri_core`).
+    """
 
     def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
         self.channel = channel
@@ -80,8 +83,8 @@ class Run:
         self._at = 0
         self._curl_seconds = _CURL_SECONDS
 
-    async def to_its_end(self) -> str:
-        """The dial string, or nothing where the call was not placed."""
+    async def run(self) -> str:
+        """Run to the end and return the dial string, empty if the call was not placed."""
         for _ in range(_MOST_STEPS):
             if self.channel.expired:
                 self._expire()
@@ -98,20 +101,20 @@ class Run:
 
     async def _do(self, application: str, data: str) -> None:
         if application == "ExecIf":
-            condition, _, then = (await self._filled(data)).partition("?")
+            condition, _, then = (await self._expand(data)).partition("?")
             inner = _STEP.fullmatch(f"1,{then}")
             if condition not in {"", "0"} and inner is not None:
                 await self._do(inner[3], inner[4] or "")
             return
-        known = _APPLICATIONS.get(application)
-        if known is None:
+        act = _APPLICATIONS.get(application)
+        if act is None:
             raise Unknown(f"the application {application}")
-        filled = await self._filled(data)
+        expanded = await self._expand(data)
         if application == "AGI":
-            url, *arguments = filled.split(",")
+            url, *arguments = expanded.split(",")
             await agi(self.channel, url, *arguments)
         else:
-            known(self, filled)
+            act(self, expanded)
 
     def _set(self, data: str) -> None:
         name, _, value = data.partition("=")
@@ -145,19 +148,19 @@ class Run:
         self.shown = self.channel.caller if self.channel.presentation.startswith("allowed") else "anonymous"
         self.forwards = "i" not in re.sub(r"\([^)]*\)", "", data.split(",")[2] if data.count(",") > 1 else "")
 
-    def _nothing(self, _: str) -> None:
-        """Logs, on a real one."""
+    def _ignore(self, _: str) -> None:
+        """Do nothing: on a real Asterisk, this logs."""
 
     # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
 
-    async def _filled(self, text: str) -> str:
+    async def _expand(self, text: str) -> str:
         done = ""
         while (begin := text.find("$")) >= 0 and begin + 1 < len(text):
             if text[begin + 1] not in "{[":
                 done, text = done + text[: begin + 1], text[begin + 1 :]
                 continue
             end = _closing(text, begin + 1)
-            inner = await self._filled(text[begin + 2 : end])
+            inner = await self._expand(text[begin + 2 : end])
             inner = inner[: _BUFFER - 1]
             value = await self._value(inner) if text[begin + 1] == "{" else evaluate(inner)
             done, text = done + text[:begin] + value, text[end + 1 :]
@@ -174,18 +177,18 @@ class Run:
 
     async def _function(self, name: str, data: str) -> str:
         if name == "CURL":
-            return await self._fetched(data)
+            return await self._fetch(data)
         if name == "CALLERID":
             return {"num": self.channel.caller, "name": self.channel.caller_name}[data]
-        known = _FUNCTIONS.get(name)
-        if known is None:
+        function = _FUNCTIONS.get(name)
+        if function is None:
             raise Unknown(f"the function {name}")
-        return known(data)
+        return function(data)
 
-    async def _fetched(self, url: str) -> str:
-        """The body whatever the status, without a line end; nothing at all where it was not complete in time."""
-        answer = await fetch(url, self._curl_seconds)
-        return "" if answer is None else answer.body.removesuffix("\n")
+    async def _fetch(self, url: str) -> str:
+        """Return the body without its line end, whatever the status; empty if it was not complete in time."""
+        response = await fetch(url, self._curl_seconds)
+        return "" if response is None else response.body.removesuffix("\n")
 
 
 _APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
@@ -193,9 +196,9 @@ _APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
     "GotoIf": Run._goto_if,  # noqa: SLF001 - as above
     "Hangup": Run._hangup,  # noqa: SLF001 - as above
     "Dial": Run._dial,  # noqa: SLF001 - as above
-    "NoOp": Run._nothing,  # noqa: SLF001 - as above
-    "Log": Run._nothing,  # noqa: SLF001 - as above
-    "AGI": Run._nothing,  # noqa: SLF001 - as above; it awaits, so it is done apart
+    "NoOp": Run._ignore,  # noqa: SLF001 - as above
+    "Log": Run._ignore,  # noqa: SLF001 - as above
+    "AGI": Run._ignore,  # noqa: SLF001 - as above; it awaits, so `_do` runs it
 }
 
 
@@ -225,11 +228,11 @@ _FUNCTIONS: Final[dict[str, Callable[[str], str]]] = {
 
 
 def _closing(text: str, begin: int) -> int:
-    opened = text[begin]
-    closes = {"{": "}", "[": "]"}[opened]
+    opening = text[begin]
+    closing = {"{": "}", "[": "]"}[opening]
     depth = 0
     for at in range(begin, len(text)):
-        depth += (text[at] == opened) - (text[at] == closes)
+        depth += (text[at] == opening) - (text[at] == closing)
         if not depth:
             return at
     raise Unknown(f"a bracket that is not closed: {text}")
@@ -238,32 +241,32 @@ def _closing(text: str, begin: int) -> int:
 def _context(
     contexts: Mapping[str, dict[str, list[Step]]], name: str, extension: str
 ) -> dict[str, list[Step]]:
-    """Return the context that a call begins in. Raises `NoExtension`."""
+    """Return the context in which a call begins. Raises `NoExtension`."""
     where = f"context [{name}]" if name else "carrier entry (lines before the first context)"
     patterns = contexts.get(name)
     if patterns is None:
         known = (
-            ", ".join(f"[{context}]" for context, held in contexts.items() if held)
+            ", ".join(f"[{context}]" for context, extensions in contexts.items() if extensions)
             or "no context with extensions"
         )
-        raise NoExtension(f"the file has no {where}; it has {known}. Name the context with --context")
+        raise NoExtension(f"the file has no {where}; it has {known}. Name the context with --context.")
     if not matching(patterns, extension):
         known = ", ".join(patterns) or "none"
         raise NoExtension(
             f"no pattern of the {where} matches {extension}, which the test calls; its patterns: {known}."
-            " Add one, or name another context with --context. `include =>` is not followed"
+            " Add one, or name another context with --context. `include =>` is not followed."
         )
     return patterns
 
 
 async def run(text: str, context: str, channel: Channel) -> Run:
-    """Place a call by a dialplan. Raises `Unknown`."""
+    """Place a call with a dialplan and return the run. Raises `Unknown`."""
     extensions = _context(read(text), context, channel.extension)
-    made = Run(channel, extensions)
-    await made.to_its_end()
-    return made
+    result = Run(channel, extensions)
+    await result.run()
+    return result
 
 
 async def call(text: str, context: str, channel: Channel) -> str:
-    """Place a call by a dialplan. Returns the dial string, or nothing. Raises `Unknown`."""
+    """Place a call with a dialplan. Returns the dial string, or an empty string. Raises `Unknown`."""
     return (await run(text, context, channel)).placed

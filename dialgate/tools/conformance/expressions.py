@@ -1,8 +1,7 @@
-"""Asterisk's `$[…]`, as Asterisk 22.10.1 and 18.26.4 were seen to evaluate it.
+"""An emulator of Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
 
-A syntax error is not false. The parser has reduced what stood before the error by then, and that is the result:
-`$["a" = "a" & "x" "y" = "z"]` is 1. Without anything to reduce it is 0. A character that begins no token,
-such as a quote that is not closed, is skipped.
+A syntax error does not mean false. The result is what the parser had reduced before the error: `$["a" = "a" & "x" "y" = "z"]` is
+1. If nothing was reduced it is 0. A character that begins no token, such as an unclosed quote, is skipped.
 """
 
 import operator
@@ -18,7 +17,7 @@ _Token: TypeAlias = tuple[str, str]
 
 
 class Unknown(Exception):
-    """The dialplan does what this emulator does not know."""
+    """The script uses something that this emulator does not know. `str()` names it."""
 
 
 class SyntaxFault(Exception):
@@ -26,7 +25,7 @@ class SyntaxFault(Exception):
 
 
 def evaluate(expression: str) -> str:
-    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` for an operator that is not known here."""
+    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` for an unknown operator."""
     try:
         return _Parser(list(_tokens(expression))).value()
     except SyntaxFault:
@@ -34,30 +33,30 @@ def evaluate(expression: str) -> str:
 
 
 def _tokens(expression: str) -> Iterator[_Token]:
-    for found in _TOKEN.finditer(expression):
-        if found.lastgroup == "other":
-            raise Unknown(f"the operator {found[0]} in $[{expression}]")
-        if found.lastgroup is not None:
-            yield found.lastgroup, found[0]
+    for match in _TOKEN.finditer(expression):
+        if match.lastgroup == "other":
+            raise Unknown(f"the operator {match[0]} in $[{expression}]")
+        if match.lastgroup is not None:
+            yield match.lastgroup, match[0]
 
 
 class _Parser:
-    """`|` binds weaker than `&`, and that weaker than comparisons. Operators of one rank are joined from the left."""
+    """A parser. `|` binds weaker than `&`, and `&` weaker than comparisons. All operators are left-associative."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
 
     def value(self) -> str:
-        """Return what was reduced when the end, or the first token that does not fit, was reached."""
-        return self._joined(0) if self._tokens and self._tokens[0][0] == "text" else ""
+        """Return the value reduced up to the end, or up to the first token that does not fit."""
+        return self._reduce(0) if self._tokens and self._tokens[0][0] == "text" else ""
 
-    def _joined(self, rank: int) -> str:
+    def _reduce(self, rank: int) -> str:
         if rank == len(_RANKS):
             return self._operand()
-        left = self._joined(rank + 1)
+        left = self._reduce(rank + 1)
         while self._tokens and (join := _RANKS[rank].get(self._tokens[0][1])) is not None:
             self._tokens.pop(0)
-            left = join(left, self._joined(rank + 1))
+            left = join(left, self._reduce(rank + 1))
         return left
 
     def _operand(self) -> str:
@@ -70,7 +69,7 @@ _Join: TypeAlias = Callable[[str, str], str]
 
 
 def _is_true(value: str) -> bool:
-    """Quotes are part of a text: `""` is not empty."""
+    """Return whether Asterisk takes the value as true. Quotes are part of a text: `""` is not empty."""
     return value not in {"", "0"}
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request of a dialer that is played, with a limit on the whole of it."""
+"""One HTTP request of an emulated dialer, with a limit on its whole duration."""
 
 import asyncio
 import math
@@ -15,21 +15,21 @@ _MEDIA: Final = re.compile(rb"(?im)^content-type: *([^\r\n]*)\r$")
 _MOST_BYTES: Final = 1 << 20
 
 
-class Fetched(Struct, frozen=True):
+class Response(Struct, frozen=True):
     status: int
     media: str
     body: str
 
 
-async def fetch(url: str, seconds: float) -> Fetched | None:
-    """GET. None where no complete answer came in time, however much of it did."""
+async def fetch(url: str, seconds: float) -> Response | None:
+    """Send a GET request. Returns None if no complete response arrived in time."""
     with suppress(TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
         async with asyncio.timeout(None if seconds == math.inf else seconds):
             return await _get(url)
     return None
 
 
-async def _get(url: str) -> Fetched | None:
+async def _get(url: str) -> Response | None:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=_MOST_BYTES)
     try:
@@ -42,6 +42,6 @@ async def _get(url: str) -> Fetched | None:
         if status is None or length is None:
             return None
         body = await reader.readexactly(int(length[1]))
-        return Fetched(int(status[1]), media[1].decode() if media else "", body.decode("utf-8", "replace"))
+        return Response(int(status[1]), media[1].decode() if media else "", body.decode("utf-8", "replace"))
     finally:
         writer.transport.abort()

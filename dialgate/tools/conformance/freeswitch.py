@@ -1,5 +1,8 @@
-"""FreeSWITCH's XML dialplan, as much of it as ours use: conditions hunted first, with inline actions run at once, and then
-the actions that were found. Whatever is not known here ends the run with `Unknown`."""
+"""An emulator of FreeSWITCH's XML dialplan, of what the shipped ones use.
+
+It first hunts the conditions and runs inline actions at once, then runs the actions it found. Anything that it does not know ends
+the run with `Unknown`.
+"""
 
 import math
 import re
@@ -9,7 +12,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from dialgate.tools.conformance.expressions import Unknown
-from dialgate.tools.conformance.fetching import Fetched, fetch
+from dialgate.tools.conformance.fetching import Response, fetch
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _ENCODE: Final = re.compile(r"\$\{url_encode\(([^()]*)\)\}")
@@ -26,37 +29,37 @@ class Call:
         self._document = document
 
     async def run(self, context: str) -> str:
-        """The dial string of the bridge, or nothing where the call ends without. Raises `Unknown`."""
-        for action in await self._found(context):
-            name, data = action.get("application", ""), self._filled(action.get("data", ""))
+        """Run to the end and return the dial string of the bridge, or an empty string. Raises `Unknown`."""
+        for action in await self._hunt(context):
+            name, data = action.get("application", ""), self._expand(action.get("data", ""))
             if name == "bridge":
                 return data
             if name == "transfer":
-                self.variables["destination_number"], _, there = data.split(" ")
-                return await self.run(there)
+                self.variables["destination_number"], _, target = data.split(" ")
+                return await self.run(target)
             if name == "hangup" or not await self._execute(name, data):
                 return ""
         return ""
 
-    async def _found(self, context: str) -> list[ET.Element]:
-        """The actions to be run, after those that are inline were."""
-        named = [each for each in self._document.iter("context") if each.get("name") == context]
-        if not named:
-            raise Unknown(f"no context {context}")
-        found: list[ET.Element] = []
-        for extension in named[0].iter("extension"):
-            actions, matched = await self._hunted(extension)
-            found += actions
-            if matched and extension.get("continue") != "true":
+    async def _hunt(self, context: str) -> list[ET.Element]:
+        """Run the inline actions and return the others."""
+        contexts = [node for node in self._document.iter("context") if node.get("name") == context]
+        if not contexts:
+            raise Unknown(f"the context {context}")
+        actions: list[ET.Element] = []
+        for extension in contexts[0].iter("extension"):
+            more, has_matched = await self._hunt_extension(extension)
+            actions += more
+            if has_matched and extension.get("continue") != "true":
                 break
-        return found
+        return actions
 
-    async def _hunted(self, extension: ET.Element) -> tuple[list[ET.Element], bool]:
-        """Its actions, or anti-actions, and whether it matched."""
-        found: list[ET.Element] = []
+    async def _hunt_extension(self, extension: ET.Element) -> tuple[list[ET.Element], bool]:
+        """Return its actions or anti-actions, and whether it matched."""
+        actions: list[ET.Element] = []
         for condition in extension.iter("condition"):
             field, expression = condition.get("field", ""), condition.get("expression", "")
-            value = self._filled(field) if "$" in field else self.variables.get(field, "")
+            value = self._expand(field) if "$" in field else self.variables.get(field, "")
             match = re.search(expression, value)
             for action in condition.findall("action" if match else "anti-action"):
                 if match:
@@ -65,52 +68,52 @@ class Call:
                         data = data.replace(f"${at}", group or "")
                     action.set("data", data)
                 if action.get("inline") == "true":
-                    await self._execute(action.get("application", ""), self._filled(action.get("data", "")))
+                    await self._execute(action.get("application", ""), self._expand(action.get("data", "")))
                 else:
-                    found.append(action)
+                    actions.append(action)
             if not match:
-                return found, False
-        return found, True
+                return actions, False
+        return actions, True
 
     async def _execute(self, name: str, data: str) -> bool:
-        """False where the call is over."""
+        """Run an application. Returns False if the call is over."""
         if name not in _APPLICATIONS:
             raise Unknown(f"the application {name}")
         if name == "set":
             variable, _, value = data.partition("=")
             self.variables[variable] = value
         elif name == "curl":
-            limit = self.variables.get("curl_timeout", "")  # without the variable there is none
-            answer = await fetch(data.partition(" ")[0], float(limit) if limit else math.inf)
-            code, body = (str(answer.status), answer.body) if answer else ("0", "")
+            limit = self.variables.get("curl_timeout", "")  # no limit without the variable
+            response = await fetch(data.partition(" ")[0], float(limit) if limit else math.inf)
+            code, body = (str(response.status), response.body) if response else ("0", "")
             self.variables |= {"curl_response_code": code, "curl_response_data": body}
         elif name == "httapi":
-            return self._worked(await fetch(data, _PROFILE_SECONDS))
+            return self._follow(await fetch(data, _PROFILE_SECONDS))
         return True
 
-    def _worked(self, answer: Fetched | None) -> bool:
-        """What is not a 200 with XML leaves the application, and the call goes on."""
-        if answer is None or answer.status != _OK or "text/xml" not in answer.media:
+    def _follow(self, response: Response | None) -> bool:
+        """Do what the document says. Anything but a 200 with XML leaves the application, and the call continues."""
+        if response is None or response.status != _OK or "text/xml" not in response.media:
             return True
         try:
-            document = ET.fromstring(answer.body)  # noqa: S314 - of the gate under test
+            document = ET.fromstring(response.body)  # noqa: S314 - from the gate under test
         except ET.ParseError:
             return True
         for variable in document.findall("variables/*"):
             self.variables[variable.tag] = variable.text or ""
         return document.find("work/hangup") is None
 
-    def _filled(self, text: str) -> str:
-        text = _VARIABLE.sub(lambda found: self.variables.get(found[1], ""), text)
-        return _ENCODE.sub(lambda found: quote(found[1], safe=""), text)
+    def _expand(self, text: str) -> str:
+        text = _VARIABLE.sub(lambda match: self.variables.get(match[1], ""), text)
+        return _ENCODE.sub(lambda match: quote(match[1], safe=""), text)
 
 
 def leg_variables(dial_string: str) -> dict[str, str]:
-    """The variables of a leg, in brackets before its channel."""
-    found = re.match(r"\[([^]]*)\]", dial_string)
-    return dict(pair.split("=", 1) for pair in found[1].split(",") if "=" in pair) if found else {}
+    """Return the variables of a leg, which are in brackets before its channel."""
+    match = re.match(r"\[([^]]*)\]", dial_string)
+    return dict(pair.split("=", 1) for pair in match[1].split(",") if "=" in pair) if match else {}
 
 
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:
-    """Place a call by a dialplan. Returns the dial string, or nothing. Raises `Unknown`."""
+    """Place a call with a dialplan. Returns the dial string, or an empty string. Raises `Unknown`."""
     return await Call(ET.fromstring(text), variables).run(context)  # noqa: S314 - the operator's own file

@@ -1,7 +1,7 @@
-"""Gates that behave badly: one port that takes FastAGI and HTTP alike, and does to each caller what a case wants.
+"""Faulty gates: one port for FastAGI and HTTP that treats each connection as a test case demands.
 
-An HTTP answer has the form that the path asks for, so that a dialer under test needs no other configuration than its own.
-As a real gate, it compares the numbers of the request with those of the call: see `mismatch`.
+An HTTP response has the format that the path asks for, so a dialer under test needs no special configuration. Like a real gate,
+it compares the numbers of the request with those of the call: see `mismatch`.
 """
 
 import asyncio
@@ -34,14 +34,16 @@ _DENY: Final = (
 _TO: Final = re.compile(rb'(?:[?&]to=|^to=|"to"\s*:\s*"|"id"\s*:\s*"(?=\+))([^&"\s]+)', re.MULTILINE)
 _LATE_SECONDS: Final = 3.0
 _DRIP_SECONDS: Final = 1.0
-_LONG: Final = b"a" * 4096  # as much as a variable of Asterisk's dialplan holds
+_LONG: Final = b"a" * 4096  # the capacity of a variable in Asterisk's dialplan
 _TO_NAMES: Final = ("to", "dnis", "phone_number", "number", "Caller-Destination-Number", "resource.id")
 _FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "subject.properties.caller_id")
 
 
 class TestCall(Struct, frozen=True):
-    """The call that a dialer was made to place. `shown`: its caller ID, or empty where the kit does not know it.
-    `notes`: what a request said otherwise."""
+    """The call that the dialer is told to place. `shown` is its caller ID, empty if the kit does not know it.
+
+    `notes` collects differences in the requests.
+    """
 
     to: str
     shown: str = ""
@@ -49,17 +51,19 @@ class TestCall(Struct, frozen=True):
 
 
 def mismatch(request: bytes, call: TestCall) -> str:
-    """Return what is wrong with the numbers that a request names, or nothing. A caller ID that the kit does not know
-    may be missing or any number."""
-    named = _named(request)
-    to = next((named[name] for name in _TO_NAMES if name in named), "")
-    shown = next((named[name] for name in _FROM_NAMES if name in named), "")
+    """Return what is wrong with the numbers in a request, or an empty string.
+
+    If the kit does not know the caller ID, it may be missing or any number.
+    """
+    fields = _fields(request)
+    to = next((fields[name] for name in _TO_NAMES if name in fields), "")
+    shown = next((fields[name] for name in _FROM_NAMES if name in fields), "")
     if not same_number(to, call.to):
-        return f"the gate was asked about {to[:64]!r}; the call goes to {call.to}"
+        return f"the request was about {to[:64]!r}; the call goes to {call.to}"
     if call.shown and not same_number(shown, call.shown):
-        return f"the gate was asked about the caller ID {shown[:64]!r}; the call shows {call.shown}"
+        return f"the request had the caller ID {shown[:64]!r}; the call shows {call.shown}"
     if shown and not _national(shown):
-        return f"the gate was asked about the caller ID {shown[:64]!r}, which is no number"
+        return f"the request had the caller ID {shown[:64]!r}, which is no number"
     return ""
 
 
@@ -68,24 +72,24 @@ def same_number(one: str, other: str) -> bool:
 
 
 def _national(number: str) -> str:
-    """+39 06…, 0039 06… and 06… are one number. Empty for what is none."""
+    """Return the number without +39 or 0039, which dialers may omit; empty if it is not a number."""
     plain = re.sub(r"[\s()./-]", "", number)
     return re.sub(r"^(\+|00)?39", "", plain) if re.fullmatch(r"\+?\d{3,15}", plain) else ""
 
 
-def _named(request: bytes) -> dict[str, str]:
-    """The fields of a request by their names: AGI's arguments, and whatever stands in a URL, a form or JSON."""
+def _fields(request: bytes) -> dict[str, str]:
+    """Return the fields of a request by name: AGI arguments, or the fields of a URL, a form or JSON."""
     text = request.decode("utf-8", "replace")
     if text.startswith("agi_"):
         values = dict(re.findall(r"^agi_([^:\n]*): ?([^\n]*)$", text, re.MULTILINE))
         return {"to": values.get("arg_1", ""), "from": values.get("arg_2", "")}
     head, _, body = text.partition("\r\n\r\n")
-    found = dict(parse_qsl(head.split(" ")[1].partition("?")[2]))
+    query = dict(parse_qsl(head.split(" ")[1].partition("?")[2]))
     try:
-        sent = json.loads(body) if body else {}
+        content = json.loads(body) if body else {}
     except ValueError:
-        return dict(parse_qsl(body)) | found
-    return dict(_leaves(sent)) | found
+        return dict(parse_qsl(body)) | query
+    return dict(_leaves(content)) | query
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -96,113 +100,113 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-async def _spoken(
-    asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, allow: bool
+async def _decide(
+    request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, allow: bool
 ) -> None:
-    if not asked.startswith(b"agi_"):
-        writer.write(_answer(asked, allow=allow))
+    if not request.startswith(b"agi_"):
+        writer.write(_response(request, allow=allow))
         return
     for name, value in _ALLOW if allow else _DENY:
         writer.write(f'SET VARIABLE DG_{name} "{value}"\n'.encode())
         await reader.readline()
 
 
-async def allow(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await _spoken(asked, reader, writer, allow=True)
+async def allow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _decide(request, reader, writer, allow=True)
 
 
-async def deny(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await _spoken(asked, reader, writer, allow=False)
+async def deny(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _decide(request, reader, writer, allow=False)
 
 
 async def silent(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
-    await reader.read()  # until the other side has had enough
+    await reader.read()  # until the dialer closes the connection
 
 
-async def slow(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An allow, when a dialer must long have given up."""
+async def slow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Allow after the time at which a dialer must have given up."""
     try:
         async with asyncio.timeout(_LATE_SECONDS):
             await reader.read()
     except TimeoutError:
-        await allow(asked, reader, writer)
+        await allow(request, reader, writer)
 
 
 async def early(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def half(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Cut off in the middle of an allow."""
-    whole = b'SET VARIABLE DG_DECISION "al' if asked.startswith(b"agi_") else _answer(asked, allow=True)[:-3]
-    writer.write(whole)
+async def half(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close the connection in the middle of an allow."""
+    agi = b'SET VARIABLE DG_DECISION "al'
+    writer.write(agi if request.startswith(b"agi_") else _response(request, allow=True)[:-3])
 
 
-async def nonsense(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def nonsense(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     body = b'\x00\xffallow? <html>{"decision": "allow"'
-    writer.write(body + b"\n" if asked.startswith(b"agi_") else _http("200 OK", "text/html", body))
+    writer.write(body + b"\n" if request.startswith(b"agi_") else _http("200 OK", "text/html", body))
 
 
-async def error(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An error page of somebody on the way, which has no answer in it."""
-    if asked.startswith(b"agi_"):
+async def error(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with an error page, as a proxy might; it contains no decision."""
+    if request.startswith(b"agi_"):
         writer.write(b'SET VARIABLE DG_REASON "gate.error"\n')
         await reader.readline()
     else:
         writer.write(_http("500 Internal Server Error", "text/plain", b"Internal Server Error"))
 
 
-async def empty(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"" if asked.startswith(b"agi_") else _http("200 OK", "text/plain", b""))
+async def empty(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"" if request.startswith(b"agi_") else _http("200 OK", "text/plain", b""))
 
 
-async def quote(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A quote where the answer is due, on which an expression of a dialplan breaks off."""
-    await _garbage(asked, b'"', writer)
+async def quote(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with a quotation mark, which breaks an expression of a dialplan."""
+    await _garbage(request, b'"', writer)
 
 
-async def long(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """More than a dialplan's variable holds."""
-    await _garbage(asked, _LONG, writer)
+async def long(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with more than a dialplan variable can hold."""
+    await _garbage(request, _LONG, writer)
 
 
-async def _garbage(asked: bytes, value: bytes, writer: asyncio.StreamWriter) -> None:
+async def _garbage(request: bytes, value: bytes, writer: asyncio.StreamWriter) -> None:
     escaped = value.replace(b'"', b'\\"')
     line = b'SET VARIABLE DG_DECISION "%b"\n' % escaped
-    writer.write(line if asked.startswith(b"agi_") else _http("200 OK", "text/plain", value))
+    writer.write(line if request.startswith(b"agi_") else _http("200 OK", "text/plain", value))
 
 
-async def drip(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An allow, one byte a second."""
+async def drip(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Allow, one byte per second."""
     agi = b'SET VARIABLE DG_DECISION "allow"\n'
-    for byte in agi if asked.startswith(b"agi_") else _answer(asked, allow=True):
+    for byte in agi if request.startswith(b"agi_") else _response(request, allow=True):
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(_DRIP_SECONDS)
 
 
-def _answer(asked: bytes, *, allow: bool) -> bytes:
-    path = asked.split(b" ")[1].split(b"?")[0]
-    found = _TO.search(asked)
-    to = "+" + re.sub(r"\D", "", unquote_plus(found[1].decode("latin-1")) if found else "")
-    said = "allow" if allow else "deny"
-    told = {"decision": said, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
+def _response(request: bytes, *, allow: bool) -> bytes:
+    path = request.split(b" ")[1].split(b"?")[0]
+    match = _TO.search(request)
+    to = "+" + re.sub(r"\D", "", unquote_plus(match[1].decode("latin-1")) if match else "")
+    verdict = "allow" if allow else "deny"
+    fields = {"decision": verdict, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
     if not allow:
-        told |= {"valid_until": "", "reason": "registry.listed", "reason_class": "number"}
+        fields |= {"valid_until": "", "reason": "registry.listed", "reason_class": "number"}
     if path.endswith(b".txt"):
-        return _http("200 OK", "text/plain", (said if allow else "deny registry.listed").encode())
+        return _http("200 OK", "text/plain", (verdict if allow else "deny registry.listed").encode())
     if path.endswith(b".form"):
         return _http(
-            "200 OK", "application/x-www-form-urlencoded", f"decision={said}&decision_id=c-1".encode()
+            "200 OK", "application/x-www-form-urlencoded", f"decision={verdict}&decision_id=c-1".encode()
         )
     if path.endswith(b"/httapi"):
         work = "<break/>" if allow else '<hangup cause="CALL_REJECTED"/>'
-        variables = f"<variables><dg_decision>{said}</dg_decision></variables>"
+        variables = f"<variables><dg_decision>{verdict}</dg_decision></variables>"
         document = f'<document type="xml/freeswitch-httapi">{variables}<work>{work}</work></document>'
         return _http("200 OK", "text/xml", document.encode())
     if path.startswith(b"/access/"):
         return _http("200 OK", "application/json", json.dumps({"decision": allow, "context": {}}).encode())
-    return _http("200 OK", "application/json", json.dumps(told).encode())
+    return _http("200 OK", "application/json", json.dumps(fields).encode())
 
 
 def _http(status: str, media: str, body: bytes) -> bytes:
@@ -212,54 +216,56 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
-    """A gate on a port of this machine that does one of `plays` to each caller, and hangs up. A request for other
-    numbers than those of `call` is denied."""
+    """Run a gate on a local port that serves each connection by the next of `plays` and closes it.
 
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await _asked(reader)
+    A request for other numbers than those of `call` is denied.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await _read_request(reader)
         play = next(plays, early)
-        if call is not None and (problem := mismatch(asked, call)):
+        if call is not None and (problem := mismatch(request, call)):
             call.notes.append(problem)
             play = deny
-        await play(asked, reader, writer)
+        await play(request, reader, writer)
 
-    async with listening(served, port) as at:
-        yield at
+    async with listening(serve, port) as actual_port:
+        yield actual_port
 
 
 @asynccontextmanager
 async def frozen(port: int = 0) -> AsyncIterator[int]:
-    """A gate that was stopped (SIGSTOP): the kernel takes its connections and what is sent, and nothing ever answers."""
+    """Run a gate that was stopped (SIGSTOP): the kernel accepts connections and data, but no answer ever comes."""
     with socket.create_server(("127.0.0.1", port), backlog=100) as server:
         yield int(server.getsockname()[1])
 
 
 @asynccontextmanager
 async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
-    """A port of this machine where `serve` has each caller to itself; who is left at the end is cut off.
+    """Listen on a local port and run `serve` for each connection. Open connections are aborted at the end.
 
-    asyncio's own server (3.11) loses who was accepted but not yet served when it is closed.
+    asyncio's own server (3.11) loses connections that are accepted but not yet served when it is closed.
     """
     accepted: list[socket.socket] = []
     serving: list[asyncio.Task[None]] = []
 
-    async def served(caller: socket.socket) -> None:
-        reader, writer = await asyncio.open_connection(sock=caller)
+    async def serve_one(connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         try:
             await serve(reader, writer)
             writer.close()
             await writer.wait_closed()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the caller is done
+            pass  # the client closed the connection
         finally:
             writer.transport.abort()
 
     def accept() -> None:
         with suppress(BlockingIOError, ConnectionAbortedError):
-            caller, _ = server.accept()
-            caller.settimeout(0)
-            accepted.append(caller)
-            serving.append(asyncio.create_task(served(caller)))
+            connection, _ = server.accept()
+            connection.settimeout(0)
+            accepted.append(connection)
+            serving.append(asyncio.create_task(serve_one(connection)))
 
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", port), backlog=100) as server:
@@ -272,15 +278,15 @@ async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
             for task in serving:
                 task.cancel()
             await asyncio.gather(*serving, return_exceptions=True)
-            for caller in accepted:
-                caller.close()
+            for connection in accepted:
+                connection.close()
 
 
-async def _asked(reader: asyncio.StreamReader) -> bytes:
-    """The environment, or the request with its body."""
-    begins = await reader.readexactly(4)
-    if begins == b"agi_":
-        return begins + await reader.readuntil(b"\n\n")
-    head = begins + await reader.readuntil(b"\r\n\r\n")
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    """Read AGI's environment, or an HTTP request with its body."""
+    start = await reader.readexactly(4)
+    if start == b"agi_":
+        return start + await reader.readuntil(b"\n\n")
+    head = start + await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: *(\d+)", head)
     return head + (await reader.readexactly(int(length[1])) if length else b"")

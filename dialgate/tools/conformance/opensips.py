@@ -1,9 +1,8 @@
-"""An emulator of OpenSIPS, of what our script uses. It runs routes on an INVITE until that leaves for the trunk or is answered.
+"""An emulator of OpenSIPS, of what the shipped script uses: runs routes on an INVITE until it is relayed or answered.
 
-A statement, function or variable that is not known here ends the run with `Unknown`. It behaves as OpenSIPS 4.0.1 and
-3.6.8 were seen to: a text that is assigned is taken literally, `$(rU{rest.escape})` in it too; in a function's
-argument variables are filled in; with `no_concurrent_connects` a request that begins while another
-connects to the same host fails at once.
+A statement, function or variable that it does not know ends the run with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and
+3.6.8: an assigned text is taken literally, even `$(rU{rest.escape})` in it; variables in a function's argument are expanded; with
+`no_concurrent_connects` a request fails at once if another one is connecting to the same host.
 """
 
 import re
@@ -21,7 +20,7 @@ _VARIABLE: Final = re.compile(r"\$\(?(\w+)(?:\((\w+)\))?(?:\{([\w.]+)\})?\)?")
 _IN_TEXT: Final = re.compile(r"\$\((?:[^(){}]|\([^)]*\)|\{[^}]*\})*\)|\$\w+(?:\(\w+\))?")
 _CONNECT_SECONDS: Final = 20.0  # without modparam
 _ALREADY_CONNECTING, _FAILED = -4, -1
-# Headers that name a caller, hide one, or route the call. The gate checks none of them.
+# Headers that name a caller, withhold one, or route the call. The gate checks none of them.
 IDENTITIES: Final = (
     "P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Privacy", "Diversion", "History-Info",
     "Referred-By", "Identity", "Route",
@@ -30,7 +29,7 @@ _Value: TypeAlias = str | int
 
 
 class Invite(Struct, kw_only=True):
-    """A call at OpenSIPS. `left` says that it was relayed, `status` how it was answered, `avps` are its transaction's."""
+    """A call at OpenSIPS. `left`: it was relayed; `status`: of the reply; `avps`: variables of the transaction."""
 
     uri: str
     from_uri: str
@@ -45,12 +44,12 @@ class Invite(Struct, kw_only=True):
     failure_route: str = ""
 
 
-class _Ended(Exception):
-    """`exit`, or the script waits for the gate."""
+class _Exit(Exception):
+    """The script ended with `exit`, or waits for the gate."""
 
 
 class OpenSips:
-    """A running OpenSIPS with one script. Its workers share what rest_client knows of hosts."""
+    """A running OpenSIPS with one script. Its workers share rest_client's list of connecting hosts."""
 
     def __init__(self, script: str) -> None:
         self._routes, self._parameters = read(script)
@@ -62,11 +61,11 @@ class OpenSips:
     async def call(self, invite: Invite, route: str = "DIALGATE") -> None:
         try:
             await self._run(self._route(route), invite)
-        except _Ended:
+        except _Exit:
             return
 
     async def redirect(self, invite: Invite) -> None:
-        """The trunk answers 302. Without a failure route that replies, the 302 goes back to the dialer, which follows."""
+        """Answer 302 from the trunk. The dialer gets it, and follows it, unless a failure route replies first."""
         invite.status = 302
         if invite.failure_route:
             await self.call(invite, f"failure:{invite.failure_route}")
@@ -84,11 +83,11 @@ class OpenSips:
                 case ("set", variable, value):
                     _assign(variable, await self._value(value, invite), invite)
                 case ("async", request, resume):
-                    await self._asked(request, invite)
+                    await self._request(request, invite)
                     await self._run(self._route(resume), invite)
-                    raise _Ended
+                    raise _Exit
                 case ("exit",):
-                    raise _Ended
+                    raise _Exit
                 case call:
                     await self._value(call, invite)
 
@@ -105,14 +104,14 @@ class OpenSips:
             case ("or", left, right):
                 return int(bool(await self._value(left, invite)) or bool(await self._value(right, invite)))
             case ("call", name, arguments):
-                return await self._called(name, arguments, invite)
+                return await self._call(name, arguments, invite)
             case (sign, left, right):
-                return _applied(sign, await self._value(left, invite), await self._value(right, invite))
+                return _apply(sign, await self._value(left, invite), await self._value(right, invite))
         raise Unknown(f"the expression {tree[0]}")
 
-    async def _called(self, name: str, arguments: tuple[Tree, ...], invite: Invite) -> int:
-        given = [_filled(each, invite) for each in arguments]
-        match name, given:
+    async def _call(self, name: str, arguments: tuple[Tree, ...], invite: Invite) -> int:
+        texts = [_expand(argument, invite) for argument in arguments]
+        match name, texts:
             case "route", [target]:
                 await self._run(self._route(target), invite)
             case "t_reply", [status, _]:
@@ -135,10 +134,10 @@ class OpenSips:
                 raise Unknown(f"the function {name}")
         return 1
 
-    async def _asked(self, request: Tree, invite: Invite) -> None:
+    async def _request(self, request: Tree, invite: Invite) -> None:
         match request:
             case ("call", "rest_get", (url, ("variable", body), _, ("variable", code))):
-                rc, status, text = await self._fetched(str(await self._value(url, invite)))
+                rc, status, text = await self._fetch(str(await self._value(url, invite)))
             case _:
                 raise Unknown("an async() that is not a rest_get() with four arguments")
         invite.avps["rc"] = rc
@@ -146,22 +145,22 @@ class OpenSips:
             _assign(body, text, invite)
             _assign(code, status, invite)
 
-    async def _fetched(self, url: str) -> tuple[int, int, str]:
+    async def _fetch(self, url: str) -> tuple[int, int, str]:
         host = urlsplit(url).netloc
         if self.parameter("no_concurrent_connects", 0) and host in self._connecting:
             return _ALREADY_CONNECTING, 0, ""
         self._connecting.add(host)
         limit = self.parameter("curl_timeout", _CONNECT_SECONDS)
         try:
-            answer = await fetch(url, limit)
+            response = await fetch(url, limit)
         finally:
             self._connecting.discard(host)
-        return (_FAILED, 0, "") if answer is None else (1, answer.status, answer.body)
+        return (_FAILED, 0, "") if response is None else (1, response.status, response.body)
 
 
 def _read(name: str, invite: Invite) -> _Value:
-    found = _VARIABLE.fullmatch(name)
-    kind, inner, transformation = found.groups() if found else ("", "", "")
+    match = _VARIABLE.fullmatch(name)
+    kind, inner, transformation = match.groups() if match else ("", "", "")
     if kind == "avp":
         value = invite.avps.get(inner or "", "")
     elif kind in _FIELDS:
@@ -176,9 +175,9 @@ def _read(name: str, invite: Invite) -> _Value:
 
 
 def _assign(name: str, value: _Value, invite: Invite) -> None:
-    found = _VARIABLE.fullmatch(name)
-    if found is not None and found[1] == "avp" and found[2]:
-        invite.avps[found[2]] = value
+    match = _VARIABLE.fullmatch(name)
+    if match is not None and match[1] == "avp" and match[2]:
+        invite.avps[match[2]] = value
     elif name == "$ru":
         invite.uri = str(value)
     elif name == "$du":
@@ -200,21 +199,21 @@ _FIELDS: Final[dict[str, Callable[[Invite], _Value]]] = {
 }
 
 
-def _filled(tree: Tree, invite: Invite) -> str:
-    """A function's argument: a text is filled in, a name names a route."""
+def _expand(tree: Tree, invite: Invite) -> str:
+    """Return a function's argument as text with its variables expanded. A bare name is the name of a route."""
     match tree:
         case ("literal", str(text)):
-            return _IN_TEXT.sub(lambda found: str(_read(found[0], invite)), text)
+            return _IN_TEXT.sub(lambda variable: str(_read(variable[0], invite)), text)
         case ("literal", number):
             return str(number)
         case ("call", name, ()):
             return str(name)
         case ("variable", name):
             return str(_read(name, invite))
-    raise Unknown("an argument that is computed")
+    raise Unknown("an argument that is an expression")
 
 
-def _applied(sign: str, left: _Value, right: _Value) -> _Value:
+def _apply(sign: str, left: _Value, right: _Value) -> _Value:
     match sign:
         case "+":
             return left + right if isinstance(left, int) and isinstance(right, int) else f"{left}{right}"

@@ -1,4 +1,4 @@
-"""A parser for OpenSIPS' script, of what ours uses: text in, trees out. Raises `Unknown` for anything else."""
+"""A parser for OpenSIPS scripts, of what the shipped script uses. Raises `Unknown` for anything else."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ _TOKEN: Final = re.compile(
 
 
 def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
-    """Routes by name (those on failure as `failure:NAME`), and the parameters of rest_client. Raises `Unknown`."""
+    """Return the routes by name (failure routes as `failure:NAME`), and rest_client's parameters. Raises `Unknown`."""
     reader = _Reader(list(_tokens(script)))
     routes: dict[str, Tree] = {}
     parameters: dict[str, str] = {}
-    while reader.left:
+    while reader.has_more:
         match reader.take():
             case "loadmodule":
                 reader.take()
@@ -38,15 +38,15 @@ def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
 
 
 def _tokens(script: str) -> Iterator[str]:
-    for found in _TOKEN.finditer(script):
-        if found.lastgroup is not None:
-            yield found[0]
-        elif not found[0].isspace() and not found[0].startswith("#"):
-            raise Unknown(f"the sign {found[0]}")
+    for match in _TOKEN.finditer(script):
+        if match.lastgroup is not None:
+            yield match[0]
+        elif not match[0].isspace() and not match[0].startswith("#"):
+            raise Unknown(f"the character {match[0]}")
 
 
 class _Reader:
-    """A recursive-descent parser. `||` binds weaker than `&&`, that weaker than comparisons, and those than `+`."""
+    """A recursive-descent parser. From weakest to strongest: `||`, `&&`, comparisons, `+`."""
 
     _RANKS: Final = (("||",), ("&&",), ("==", "!=", "=~", "!~", ">", "<"), ("+",))
 
@@ -55,22 +55,22 @@ class _Reader:
         self._at = 0
 
     @property
-    def left(self) -> bool:
+    def has_more(self) -> bool:
         return self._at < len(self._tokens)
 
     @property
     def next(self) -> str:
-        return self._tokens[self._at] if self.left else ""
+        return self._tokens[self._at] if self.has_more else ""
 
     def take(self) -> str:
-        if not self.left:
-            raise Unknown("a script that breaks off")
+        if not self.has_more:
+            raise Unknown("a script that ends early")
         self._at += 1
         return self._tokens[self._at - 1]
 
     def expect(self, token: str) -> None:
-        if (found := self.take()) != token:
-            raise Unknown(f"{found} where {token} is due")
+        if (actual := self.take()) != token:
+            raise Unknown(f"{actual} where {token} is expected")
 
     def parameter(self) -> tuple[str, str, str]:
         self.expect("(")
@@ -144,21 +144,21 @@ class _Reader:
         if word.startswith("$"):
             return "variable", word
         if word.startswith('"'):
-            return "literal", re.sub(r"\\(.)", _unescaped, word[1:-1])
+            return "literal", re.sub(r"\\(.)", _unescape, word[1:-1])
         if word.isdigit():
             return "literal", int(word)
         return "call", word, self._arguments() if self.next == "(" else ()
 
     def _arguments(self) -> tuple[Tree, ...]:
         self.expect("(")
-        given: list[Tree] = []
+        arguments: list[Tree] = []
         while self.next != ")":
-            given.append(("literal", "") if self.next == "," else self._expression())
+            arguments.append(("literal", "") if self.next == "," else self._expression())
             if self.next == ",":
                 self.take()
         self.expect(")")
-        return tuple(given)
+        return tuple(arguments)
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    return {"r": "\r", "n": "\n"}.get(found[1], found[1])
+def _unescape(match: re.Match[str]) -> str:
+    return {"r": "\r", "n": "\n"}.get(match[1], match[1])

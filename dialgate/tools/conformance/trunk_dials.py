@@ -1,7 +1,7 @@
-"""The steps of an Asterisk dialplan, in the whole file, that call the trunk of the checked `Dial` a second way.
+"""Finds every step in an Asterisk dialplan file that calls the trunk without the check.
 
-A run by the emulator sees one context. Another one that dials the same trunk is a way past the check. Destinations that a
-dialplan builds while it runs, and files that it includes, are not seen here.
+The emulator runs one context. Another context that dials the same trunk bypasses the check. Destinations that a dialplan computes
+while it runs, and included files, are not covered.
 """
 
 import re
@@ -19,7 +19,7 @@ _DESTINATION: Final = re.compile(r"\b([A-Za-z]\w*)/([^,&?)]+)")
 
 
 def others(text: str, context: str, extension: str) -> list[str]:
-    """Return where else the file dials the trunk that `extension` reaches in `context`. Raises `Unknown`."""
+    """Return the other steps in the file that dial the trunk of `extension` in `context`. Raises `Unknown`."""
     contexts = dialplan.read(text)
     globals_ = dict(_ASSIGNED.findall("".join(_GLOBAL.findall(text))))
     checked = next(
@@ -40,11 +40,11 @@ def _dials(step: Step) -> bool:
 
 
 def _trunks(step: Step, globals_: dict[str, str]) -> Iterator[str]:
-    """Name the endpoints in `PJSIP/NUMBER@TRUNK`, `PJSIP/TRUNK/sip:NUMBER@HOST` and `SIP/TRUNK/NUMBER`."""
+    """Yield the trunks in `PJSIP/NUMBER@TRUNK`, `PJSIP/TRUNK/sip:NUMBER@HOST` and `SIP/TRUNK/NUMBER`."""
     data = re.sub(
-        r"\$\{(?:GLOBAL\()?(\w+)\)?\}", lambda found: globals_.get(found[1], found[0]).strip(), step.data
+        r"\$\{(?:GLOBAL\()?(\w+)\)?\}", lambda match: globals_.get(match[1], match[0]).strip(), step.data
     )
-    while (blanked := _INNERMOST.sub("_", data)) != data:  # values that only a run knows
+    while (blanked := _INNERMOST.sub("_", data)) != data:  # values that are known only at run time
         data = blanked
     for technology, destination in _DESTINATION.findall(data):
         if technology.lower() != "local":

@@ -1,16 +1,15 @@
-"""The status that VICIdial (SVN 3884) gives a lead whose call ended before it left."""
+"""The status that VICIdial (SVN 3884) gives a lead whose call did not leave."""
 
 import re
 from typing import Final
 
 DO_NOT_CALL: Final = "DNCCAR"
-_DEAD: Final = re.compile(
-    "19|21|34|38|102"
-)  # hangup causes of a number that is out of service, by VICIdial's reading
+# Hangup causes that VICIdial takes for a number out of service.
+_DEAD: Final = re.compile("19|21|34|38|102")
 
 
 def lead_status(dial_status: str, hangup_cause: str) -> str:
-    """Return what `Enhanced Disconnect Logging` 1 or 2 sets; empty where the lead may be called again."""
+    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets, empty if the lead may be called again."""
     match dial_status:
         case "DNC":
             return DO_NOT_CALL
