@@ -97,7 +97,8 @@ class App:
     ) -> "App":
         """Open every part and do the first round of upkeep. `steady`: the clock of durations, in seconds. `worker`: which of the
         node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that
-        cannot record does not start."""
+        cannot record does not start.
+        """
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content_store.keep(config.data / "kept", config)
@@ -184,7 +185,8 @@ class App:
 
     async def run(self) -> None:
         """Run upkeep every `_PERIOD` seconds, or sooner when a list was copied here; until cancelled. From here on a gate whose last
-        complete round is older than `upkeep_stale_seconds` denies."""
+        complete round is older than `upkeep_stale_seconds` denies.
+        """
         self._upkeep.pulse.start()
         loop = asyncio.get_running_loop()
         while True:

@@ -36,7 +36,8 @@ class NotRecorded(Exception):
 class Verdict(Struct, frozen=True, kw_only=True):
     """Dial `to` and show `from_`, exactly so, and only if `allow`. `again`: nothing was decided; ask again shortly.
     `reason` is a reason's code, or `client.` and what went wrong on the way. Instants are RFC 3339. `reason_class` of a
-    denial is `number`, `call` or `gate`."""
+    denial is `number`, `call` or `gate`.
+    """
 
     allow: bool
     again: bool = False

@@ -34,7 +34,8 @@ class _Case(Struct, frozen=True):
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     """Return a sentence for each controller and campaign that could not call as it is, or could call whenever it likes.
-    `registries`: the nightly job's file."""
+    `registries`: the nightly job's file.
+    """
     asked, faults = _asked(registries)
     found = [*faults]
     for controller in config.controllers.values():

@@ -23,7 +23,8 @@ class ConfigError(Exception):
 
 class Config(Struct, frozen=True, kw_only=True):
     """The content of every file, checked and joined. `hash`: names the whole, file by file (see `archive`). `contents`: bytes by
-    hash, for the archive. `law_hash`: of each country's file."""
+    hash, for the archive. `law_hash`: of each country's file.
+    """
 
     settings: Settings
     path: Path

@@ -14,7 +14,8 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     """Return the law, or every fault in it. Where its shape is wrong, what remains is checked for other faults, unless
-    the sectors or the codes that its sections refer to are among what is wrong."""
+    the sectors or the codes that its sections refer to are among what is wrong.
+    """
     read, faults = yaml_file.convert(data, Law)
     rest = data if read is not None else yaml_file.remainder(data, Law)
     country = data.get("country") if isinstance(data, dict) else None

@@ -20,7 +20,8 @@ def warnings(config: Config) -> list[str]:
 def _proxied(config: Config) -> Iterator[str]:
     """Warn of clients that are known by an address from which a reverse proxy may connect.
 
-    A dialer on this host that may only check is not warned of: that is how deploy/README.md sets Asterisk up."""
+    A dialer on this host that may only check is not warned of: that is how deploy/README.md sets Asterisk up.
+    """
     proxies = [*_LOOPBACK, *_listening(config), *config.proxies]
     for network, client in config.networks:
         beyond = not network.prefixlen or set(client.scopes) - _DIALER_SCOPES

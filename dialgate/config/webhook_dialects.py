@@ -52,7 +52,8 @@ class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
     """`allow`, `deny` and `retry`, for a gate that cannot decide now, are what the dialer is told. `about` says what it
-    is to be set up with."""
+    is to be set up with.
+    """
 
     id: str
     about: str

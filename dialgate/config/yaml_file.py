@@ -66,7 +66,8 @@ def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
     """Return what remains of data with faults when those are left out, to look for others in it; None where too little does.
-    Never for use. `stand_ins`: values for required keys that are lost, by type and key; `name`: of the whole, for ByPlace."""
+    Never for use. `stand_ins`: values for required keys that are lost, by type and key; `name`: of the whole, for ByPlace.
+    """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)
 

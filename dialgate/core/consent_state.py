@@ -25,7 +25,8 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 
 class ConsentState(Struct, frozen=True, kw_only=True):
     """`reason`: the code with which the rules refuse a call on the consent now; empty if it is in force. `refused_for`:
-    the campaigns within its scope that are refused although it is in force, as after a stop to one campaign."""
+    the campaigns within its scope that are refused although it is in force, as after a stop to one campaign.
+    """
 
     reason: str = ""
     refused_for: tuple[str, ...] = ()

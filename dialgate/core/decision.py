@@ -41,7 +41,8 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     """Until then the same is decided, word for word, on the same facts; 0: nobody can tell. A deny may come to have
     another reason, and advice may begin and end, at instants that no outcome names, except where nothing is recorded of
     the person and what forbids the call does not look at the time. Of several registries one deny is told: an answer that
-    expires may put another in its place."""
+    expires may put another in its place.
+    """
     binding = law.binding(facts)
     if binding.advised is not None:
         return 0
@@ -56,7 +57,8 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
     """Whether what is decided on these facts without their attempts is the same with them, word for word. Nothing but the
-    limits of frequency looks at attempts; of a call request, whether it is used up."""
+    limits of frequency looks at attempts; of a call request, whether it is used up.
+    """
     binding = law.binding(facts)
     if facts.known.requests or binding.advised is not None:
         return False

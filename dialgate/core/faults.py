@@ -4,6 +4,7 @@
 class Unavailable(Exception):
     """Something the gate needs does not work now; the text says what, and what to do. Every call is refused meanwhile.
 
-    `component` is the part that failed, as metrics and readiness name it."""
+    `component` is the part that failed, as metrics and readiness name it.
+    """
 
     component = "gate"

@@ -290,7 +290,8 @@ class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class Binding(Struct, frozen=True, kw_only=True):
     """The sections that bind one call, in the order of the file. Recommendations bind nobody: where there are some,
-    `advised` holds the same sections and them."""
+    `advised` holds the same sections and them.
+    """
 
     country: str
     diallable: tuple[Diallable, ...]
@@ -344,7 +345,8 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     def binding(self, facts: Facts) -> Binding:
         """The sections in force on the facts' day whose scope the call is in. Remembered: a campaign's calls of one
-        day all share it."""
+        day all share it.
+        """
         campaign = facts.campaign
         key = (
             facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee,

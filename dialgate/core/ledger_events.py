@@ -43,7 +43,8 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """GDPR 7(1): the controller must be able to demonstrate it. Without `artefact` and its hash it opens nothing, nor does
-    one by double opt-in before it is confirmed. `collection_channel`: how the person gave it."""
+    one by double opt-in before it is confirmed. `collection_channel`: how the person gave it.
+    """
 
     id: str
     collected_at: Instant
@@ -109,7 +110,8 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
     """A call reached another person than expected. `decision` allowed that call. What was given for the number before
-    opens nothing until a newer consent, contract or request with a proof is entered, or a `NumberConfirmed`."""
+    opens nothing until a newer consent, contract or request with a proof is entered, or a `NumberConfirmed`.
+    """
 
     at: Instant
     decision: str = ""
@@ -117,7 +119,8 @@ class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wr
 
 class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number_confirmed"):
     """A `NumberWrong` no longer binds; `of` is its sequence. `error`: the report was a mistake; `confirmed`: the person
-    showed that the number is theirs."""
+    showed that the number is theirs.
+    """
 
     of: int
     ground: Literal["error", "confirmed"]
@@ -126,7 +129,8 @@ class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
     """A list left with verdicts on its rows (L. 5/2018 art. 1 c. 7). Of no person: its subject is the controller's exports.
-    `sha256`: of what left."""
+    `sha256`: of what left.
+    """
 
     campaign: str
     rows: int
@@ -152,7 +156,8 @@ Event: TypeAlias = (
 
 class Draft(Struct, frozen=True, kw_only=True):
     """An entry before the store has given it a sequence. `subject`: the keyed hash of (controller, number); `sealed`:
-    the number's ciphertext, so that a dialer can be told whom to drop; `proof`: where the evidence lies."""
+    the number's ciphertext, so that a dialer can be told whom to drop; `proof`: where the evidence lies.
+    """
 
     at: Instant
     controller: str
@@ -173,7 +178,8 @@ def fold(entries: Iterable[Entry]) -> Known:
 
     Entries come late and twice: a nightly export sends every consent again. So what was withdrawn, voided or ended
     stays so when the same thing is entered once more; only one collected or begun afterwards is new. An entry that
-    names what this subject does not have is refused at the door, and harmless here."""
+    names what this subject does not have is refused at the door, and harmless here.
+    """
     history = list(entries)
     if not history:
         return Known()

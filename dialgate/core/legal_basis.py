@@ -71,7 +71,8 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
     """The contracts of this relation (sector and goods) that are in force, or ended a short while ago.
 
-    L. 5/2018 art. 1 c. 5; the contract for one product does not open another."""
+    L. 5/2018 art. 1 c. 5; the contract for one product does not open another.
+    """
     tail = timedelta(days=law.contracts[0].tail_days if law.contracts else 0)
     for held in contracts(facts):
         if (
@@ -93,7 +94,8 @@ def contracts(facts: Facts) -> Iterator[Contract]:
 
 def _is_concluded_after(held: Contract, at: Instant, facts: Facts) -> bool:
     """Return whether a contract both begins after the day of `at` and was recorded after it. One that was recorded before may
-    begin months later, as for energy and telephony, and rests on what was known before."""
+    begin months later, as for energy and telephony, and rests on what was known before.
+    """
     begins_later = held.starts.toordinal() - _EPOCH > _day(at, facts)
     return begins_later and (not held.entered_at or held.entered_at > at)
 
@@ -114,7 +116,8 @@ def closed_by_wrong_number(facts: Facts) -> bool:
 
 def marketing(held: Contract, facts: Facts) -> bool:
     """Whether the consent given within the contract stands: a stop withdraws it, and lifting the stop on a new consent
-    does not bring it back; only a contract recorded and begun after the day of the stop carries one of its own."""
+    does not bring it back; only a contract recorded and begun after the day of the stop carries one of its own.
+    """
     stopped = _stopped_at(facts)
     return held.marketing and (stopped < 0 or _is_concluded_after(held, stopped, facts))
 
@@ -160,7 +163,8 @@ def _was_given(given: Consent, facts: Facts) -> bool:
 
 def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None:
     """L. 5/2018 art. 1 c. 5 to 8: a consent that somebody else collected opens nothing without its whole chain of
-    cessions to this controller."""
+    cessions to this controller.
+    """
     origin = given.origin
     if origin is None:
         return None
@@ -173,7 +177,8 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 
 def _stopped_at(facts: Facts) -> Instant:
     """When the person last said stop to this campaign, or -1. What was consented to before stays withdrawn, also where
-    the stop was lifted later, unless it had been entered by mistake."""
+    the stop was lifted later, unless it had been entered by mistake.
+    """
     return max(
         (
             revoked.at
@@ -246,7 +251,8 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
 def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
     """Why what came this way carries no call, or nothing. What was never ceded has nothing to prove.
 
-    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are told at every cession."""
+    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are told at every cession.
+    """
     if not origin.transfers:
         return ""
     holder, day = origin.collected_by, origin.collected_on

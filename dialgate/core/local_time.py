@@ -74,7 +74,8 @@ def _offset(info: ZoneInfo, at: Instant) -> int:
 
 def _shift(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
     """The first instant after `start` at which the offset differs, or 0. No zone changes its offset twice in two
-    weeks and back, so looking at both ends finds it."""
+    weeks and back, so looking at both ends finds it.
+    """
     before = _offset(info, start)
     if _offset(info, end) == before:
         return 0

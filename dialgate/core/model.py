@@ -57,7 +57,8 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
 class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One time zone a called number may be in, as plain arithmetic: local = UTC + `offset`, from `shift_at` on UTC +
     `shift_to` (seconds), and before `shifted_at`, of the weeks past, UTC + `shifted_from`. `holidays` are the public holidays of the next weeks there, so that a rule and a replay need
-    neither a time-zone database nor a holiday library."""
+    neither a time-zone database nor a holiday library.
+    """
 
     zone: str
     offset: int
@@ -91,7 +92,8 @@ class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The *titolare*: on whose behalf the call is made. `sistan`: a body of the national statistical system
-    (D.Lgs. 322/1989). `consent_after_listing`: the documented exception of L. 5/2018 art. 1 c. 6 is enabled."""
+    (D.Lgs. 322/1989). `consent_after_listing`: the documented exception of L. 5/2018 art. 1 c. 6 is enabled.
+    """
 
     id: str
     adheres_to: tuple[str, ...] = ()
@@ -101,7 +103,8 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the calls are for. An unknown campaign is the strictest one there is (`known` false, automated sale).
-    `profiling`: whom it calls is chosen by their habits or tastes."""
+    `profiling`: whom it calls is chosen by their habits or tastes.
+    """
 
     id: str
     known: bool = True
@@ -119,7 +122,8 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The number the called person will see. `form` says what kind of string it is; `shared` that another controller
-    presents it too; `proved_at` when a call back to it was last seen to be answered, and `proof` by what."""
+    presents it too; `proved_at` when a call back to it was last seen to be answered, and `proof` by what.
+    """
 
     number: str
     form: Literal["number", "short", "withheld", "invalid"]
@@ -168,7 +172,8 @@ class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an opposition registry said of this number to this controller (DPR 26/2022 art. 8), or of every number
     (a full list). `consulted_at` is when the question was submitted, or the version of a full list; `listed_at` the
-    newest consultation that said *listed*, also where a later one said *clear*."""
+    newest consultation that said *listed*, also where a later one said *clear*.
+    """
 
     registry: str
     answer: Literal["listed", "clear", "unknown", "uncovered"]
@@ -180,7 +185,8 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """That the person told the caller to stop (GDPR 21(2)-(3)). `lifted` names the ground it was lifted on, if it was:
-    `error` (entered by mistake: as if it had not been) or `new_consent` (what was given before it stays withdrawn)."""
+    `error` (entered by mistake: as if it had not been) or `new_consent` (what was given before it stays withdrawn).
+    """
 
     seq: int
     at: Instant
@@ -193,7 +199,8 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A consent to be called, with its scope (GDPR 4(11), 7). Empty `goods`: every kind of that controller. `proved`: an
     artefact is held by reference and hash. `origin`: who collected it and every cession since; none where the controller
-    did so itself. `profiling`, `third_party`: given to that too. `double_opt_in`: none before it is confirmed."""
+    did so itself. `profiling`, `third_party`: given to that too. `double_opt_in`: none before it is confirmed.
+    """
 
     id: str
     collected_at: Instant
@@ -214,7 +221,8 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A contract with this controller. `ends` is its last day. `marketing`: within it the person consented to commercial
     calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b). `proved`: its entry names a proof. `entered_at`:
-    when it was first recorded, which may be long before it starts; 0 in facts of before."""
+    when it was first recorded, which may be long before it starts; 0 in facts of before.
+    """
 
     id: str
     starts: date
@@ -228,7 +236,8 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """That the person asked to be called, once, about one thing. `own_interface`: the request was made directly to this
-    controller through its own web site or app (Codice del consumo art. 51 c. 8-bis a). `proved`: its entry names a proof."""
+    controller through its own web site or app (Codice del consumo art. 51 c. 8-bis a). `proved`: its entry names a proof.
+    """
 
     id: str
     requested_at: Instant
@@ -240,7 +249,8 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A report that a call reached another person than the one who gave the consent, contract or request. `lifted`: an
-    officer established that the number is that person's."""
+    officer established that the number is that person's.
+    """
 
     seq: int
     at: Instant
@@ -270,7 +280,8 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything the store holds about one number and one controller. `seq` is the ledger sequence that the answer
-    reflects; it goes into the decision record as proof of which revocations were known."""
+    reflects; it goes into the decision record as proof of which revocations were known.
+    """
 
     seq: int = 0
     revocations: tuple[Revocation, ...] = ()
@@ -330,7 +341,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The verdict with every rule's outcome, in the order of the rules.
 
     `basis` names what makes the call lawful (`consent:…`, `contract:…`, `request:…`, `directory:…`). `valid_until`: an
-    allow holds no longer than this; `not_before`: a deny that time alone will lift lifts then."""
+    allow holds no longer than this; `not_before`: a deny that time alone will lift lifts then.
+    """
 
     allow: bool
     outcomes: dict[str, Outcome]
@@ -345,7 +357,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
     """The facts and the decision that many calls share, as stored: facts hold nothing of the number. `facts.at` is 0 here.
-    `law`, `config` and `snapshot` are content hashes: what they name is kept as long as the record."""
+    `law`, `config` and `snapshot` are content hashes: what they name is kept as long as the record.
+    """
 
     seq: int
     facts: Facts
@@ -360,7 +373,8 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
     """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its ciphertext;
     `caller` and `caller_sealed` are those of a caller ID that is not the campaign's. `grounds`: the sequence of an earlier
-    entry. `question`: the keyed hash of client, call id and content, under the month's mask; it finds a repeated call."""
+    entry. `question`: the keyed hash of client, call id and content, under the month's mask; it finds a repeated call.
+    """
 
     seq: int
     id: str

@@ -38,7 +38,8 @@ class NotANumber(ValueError):
 
 class Parsed(Struct, frozen=True):
     """`region` is ISO 3166, or "" for a number of no country. `zones` are IANA names, sorted: every zone that the
-    called person may be in. Of a short or emergency number `e164` holds the bare digits, for it has no other form."""
+    called person may be in. Of a short or emergency number `e164` holds the bare digits, for it has no other form.
+    """
 
     e164: str
     kind: Kind
@@ -80,7 +81,8 @@ def parse(raw: str, home: str = "") -> Parsed:
 
 def national(e164: str) -> str:
     """What the Italian registry's file carries: no +39, a landline's leading zero kept. Raises NotANumber for a number
-    of another country, whose digits would name some Italian subscriber."""
+    of another country, whose digits would name some Italian subscriber.
+    """
     if not e164.startswith("+39"):
         raise NotANumber("has no Italian national form")
     return e164[3:]

@@ -66,7 +66,8 @@ def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass |
     """Return the class of a denial for these reasons: the one that binds longest; "" without any reason.
 
     A code that is no reason of a decision, such as an error's, is of class `gate`: nothing was decided. `number_read`:
-    false where the number could not be read as it was written; then, as with an unknown campaign, no reason binds it."""
+    false where the number could not be read as it was written; then, as with an unknown campaign, no reason binds it.
+    """
     codes = set(codes)
     classes = {REASON_CLASSES.get(code, "gate") for code in codes}
     if "number" in classes and ("campaign.unknown" in codes or not number_read):

@@ -77,7 +77,8 @@ class Case(Struct, frozen=True, kw_only=True):
 
 def due(received_at: Instant, months: int) -> Instant:
     """The same instant of the day of that number, so many months later, or of the month's last day. No later than
-    Regulation 1182/71 art. 3 would have it, which does not count the day of the request."""
+    Regulation 1182/71 art. 3 would have it, which does not count the day of the request.
+    """
     begun = datetime.fromtimestamp(received_at // SECOND, UTC)
     year, month = divmod(begun.year * 12 + begun.month - 1 + months, 12)
     day = min(begun.day, monthrange(year, month + 1)[1])

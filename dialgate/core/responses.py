@@ -21,7 +21,8 @@ class Reason(Struct, frozen=True):
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
     `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see
-    permit.py. `reason_class` of a denial says what to do next: see reasons.py; empty in an allow."""
+    permit.py. `reason_class` of a denial says what to do next: see reasons.py; empty in an allow.
+    """
 
     decision: Literal["allow", "deny"]
     decision_id: str = ""
@@ -81,7 +82,8 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 
 def stored(answer: Answer) -> bytes:
     """Encode an answer for the store, without what differs between calls that are answered alike: the decision's id and
-    the called number, which the store never holds in clear."""
+    the called number, which the store never holds in clear.
+    """
     return _encode(structs.replace(answer, to="", decision_id=""))
 
 
@@ -94,7 +96,8 @@ def recalled(remembered: bytes, decision: str, to: str, from_: str) -> Answer:
 
 def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
     """Word a decision, without its id and the two numbers in full. `most`: the instant after which an allow must be asked
-    for again, whatever the law says."""
+    for again, whatever the law says.
+    """
     if decision.allow:
         return Answer(
             decision="allow",

@@ -153,13 +153,15 @@ class MonthKeys(Sealer):
 
     def masked(self, value: bytes, decision: str) -> bytes:
         """16 bytes under a mask of this decision's own, and its inverse. Once the month is retired nothing is left of
-        what was under it: the name of a question can be tried out by whoever has the ledger's key."""
+        what was under it: the name of a question can be tried out by whoever has the ledger's key.
+        """
         return self._keyed.masked(value, b"mask of " + decision.encode())
 
 
 class Keys:
     """Every key of one log. Several processes may hold the same file: each reads it anew, under a lock, for all but the
-    newest month, so that a month retired by one is retired for all."""
+    newest month, so that a month retired by one is retired for all.
+    """
 
     def __init__(self, path: Path, file: _KeyFile, worker: int) -> None:
         self.log = log_name(file.log, worker)
@@ -189,13 +191,15 @@ class Keys:
 
     def month(self, at: Instant) -> MonthKeys:
         """The keys of the month that `at` lies in, made if that month is new; an older one that is gone is retired.
-        Hot for the newest month; any other is read from the file."""
+        Hot for the newest month; any other is read from the file.
+        """
         start, end, keys = self._newest
         return keys if start <= at < end else self._look_up(at)
 
     def subject(self, controller: str, number: str) -> bytes:
         """16 bytes: the ledger's name for a number, different for each controller so that tenants cannot be joined.
-        Controller `*` is for what holds against every controller."""
+        Controller `*` is for what holds against every controller.
+        """
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
@@ -216,7 +220,8 @@ class Keys:
 
     def retire(self, month: str) -> None:
         """Throw the keys of `YYYY-MM` away. The newest month is in use and is refused. Copies and backups of the file
-        are the operator's to destroy."""
+        are the operator's to destroy.
+        """
         with locked(self._path):
             file = _read(self._path)
             if month not in file.months or month == max(file.months):

@@ -1,1 +1,1 @@
-"""The path of a call: queue, facts, batch, commit, recovery, upkeep. Nothing else is fast enough to be needed here."""
+"""The path of a call: queue, facts, batch, commit, recovery, upkeep. No other code runs before a response."""

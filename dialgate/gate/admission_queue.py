@@ -1,10 +1,10 @@
-"""Calls that wait for a decision, and which of them make the next batch.
+"""The queue of calls that wait for a decision, and the choice of the next batch.
 
-Clients take turns: a batch has the same share of each client's calls, so that one with thousands waiting delays only its own.
+A batch takes an equal share of each client's calls. A client with thousands of queued calls delays only its own.
 
-Batches have a high fixed cost, so small ones are expensive; and while every call waits for the store or the disk, the processor
-is idle. So one half of the calls makes a batch, and the other half is decided meanwhile. Where other workers of the node use the
-processor meanwhile, nothing is gained by that, and all calls make one batch.
+Batches have a high fixed cost, so small ones are expensive. But if one batch holds every call, the processor is idle while that
+batch waits for the store or the disk. So a batch takes half of the calls, and the other half is decided during that wait. If
+other workers of the node keep the processors busy, halving gains nothing, and a batch takes all calls.
 """
 
 import asyncio
@@ -18,13 +18,12 @@ from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 
-# Fewer calls than a half that are still worth a batch; and the smallest batch while enough calls wait.
-_WORTH_A_BATCH: Final = 8
-_AT_ONCE: Final = 16
+_MIN_START: Final = 8  # queued calls that start a batch while others are in flight
+_MIN_SIZE: Final = 16  # calls that a batch takes at least, if so many are queued
 
 
 class AnswerFuture(Protocol):
-    """A future for an answer, used in the thread of the event loop. Its result is set once, unless it is `done` before."""
+    """A future for an answer, used in the event loop's thread. Its result is set once, unless it is already `done`."""
 
     def done(self) -> bool: ...
 
@@ -32,7 +31,7 @@ class AnswerFuture(Protocol):
 
 
 class CallRequest(Struct, gc=False):
-    """A call that waits for its answer. `arrived` is on the monotonic clock, in seconds."""
+    """A queued call. `arrived` is on the monotonic clock, in seconds."""
 
     call: Call
     client: Client
@@ -41,15 +40,18 @@ class CallRequest(Struct, gc=False):
 
 
 class AdmissionQueue:
-    """A queue for each client. `most`: calls of one batch. `crowded`: this machine has as many workers as processors."""
+    """A fair queue with one lane per client.
+
+    `most` limits the calls in one batch. `crowded`: the node runs at least as many workers as there are processors.
+    """
 
     def __init__(self, most: int, *, crowded: bool) -> None:
         self.most = most
         self._crowded = crowded
         self._queues: dict[str, deque[CallRequest]] = {}  # by client
-        self._turns: deque[deque[CallRequest]] = deque()  # the same; the first takes its turn next
+        self._turns: deque[deque[CallRequest]] = deque()  # the same queues; the first is served next
         self._count = 0
-        self._in_batches = 0  # that are not answered yet
+        self._in_batches = 0  # calls taken and not answered yet
 
     def add(self, request: CallRequest) -> None:
         queue = self._queues.get(request.client.name)
@@ -61,19 +63,19 @@ class AdmissionQueue:
 
     @property
     def ready(self) -> bool:
-        """Whether enough calls wait for a batch, or no call is in a batch: a lone call never waits."""
-        return self._count >= (self._batch_size(_WORTH_A_BATCH) if self._in_batches else 1)
+        """Whether a batch should start. With no batch in flight, a single call is enough."""
+        return self._count >= (self._batch_size(_MIN_START) if self._in_batches else 1)
 
     async def take(self) -> list[CallRequest]:
-        """Remove the next batch, without calls that were given up. `mark_answered` must follow."""
+        """Remove and return the next batch, without cancelled calls. The caller must call `mark_answered` later."""
         if self._crowded:
             await self._gather_all()
-        batch = [request for request in self._next(self._batch_size(_AT_ONCE)) if not request.answer.done()]
+        batch = [request for request in self._next(self._batch_size(_MIN_SIZE)) if not request.answer.done()]
         self._in_batches += len(batch)
         return batch
 
     def _next(self, size: int) -> list[CallRequest]:
-        """Equal shares of all clients. Where there are more clients than places, the rest come first in the next batch."""
+        """Take an equal share of each client's calls. Clients that got no place are first in the next batch."""
         batch: list[CallRequest] = []
         turns, places = self._turns, size
         while turns and places:
@@ -98,7 +100,7 @@ class AdmissionQueue:
         return self.most if self._crowded else min(self.most, max(least, calls // 2))
 
     async def _gather_all(self) -> None:
-        """Let calls that are about to arrive join: until a turn of the event loop brings no more."""
+        """Wait until one turn of the event loop adds no further call."""
         previous = 0
         while previous < self._count < self.most:
             previous = self._count
@@ -108,14 +110,14 @@ class AdmissionQueue:
 def reply(
     answers: Iterator[tuple[CallRequest, Answer]], observe: Callable[[str, float, str], None], end: float
 ) -> None:
-    """Give each call its answer. `observe` gets the interface, the seconds from arrival to `end`, and the decision's id."""
+    """Set each call's answer, and pass its interface, seconds from arrival to `end` and decision id to `observe`."""
     is_complete = False
     try:
         for request, answer in answers:
             observe(request.call.interface, end - request.arrived, answer.decision_id)
-            if not request.answer.done():  # the client may have gone
+            if not request.answer.done():  # the client may have disconnected
                 request.answer.set_result(answer)
         is_complete = True
     finally:
-        if not is_complete:  # one call's failure must not cost the others their answers
+        if not is_complete:  # one call's failure must not block the answers of the others
             asyncio.get_running_loop().call_soon(reply, answers, observe, end)

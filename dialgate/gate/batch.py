@@ -1,4 +1,4 @@
-"""One pass over a batch: from questions and what is known to answers, reservations and records. No I/O, no clock."""
+"""The decision of a batch: from questions and ledger states to answers, reservations and records. No I/O, no clock."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BatchQuery:
-    """The questions to decide at one instant, with the keys to read from the store: answers from `since` on."""
+    """The questions to decide at one instant, and the keys to read from the store. Answers before `since` are ignored."""
 
     def __init__(
         self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
@@ -33,7 +33,7 @@ class BatchQuery:
 
 
 class _AnswerTemplate(Struct, frozen=True):
-    """The answer of a decision without its id and numbers, and its stored form. `code`: as in `Batch.codes`."""
+    """The answer of a decision without id and numbers, with its stored form. `code` is as in `Batch.codes`."""
 
     answer: Answer
     encoded: bytes
@@ -41,10 +41,11 @@ class _AnswerTemplate(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """A decision with its grounds (without a sequence), their `digest` in the log, and the instant `until` which it holds.
-    `denial`: the answer of a denial, which is the same for every call.
+    """A decision with its grounds, the digest of the grounds, and the instant until which the decision holds.
 
-    `references` keeps alive the objects whose identities make the key of this verdict: their ids must not be reused."""
+    The grounds have no sequence yet. `denial` is the answer if the decision is a deny: it is the same for every call.
+    `references` keeps the objects alive whose ids form the cache key of this verdict, so that those ids are not reused.
+    """
 
     references: tuple[object, ...]
     facts: Facts
@@ -57,13 +58,14 @@ class Verdict(Struct, frozen=True):
 class Batch:
     """Calls decided at one instant, recorded from sequence `first` on. Later calls see the attempts of earlier ones.
 
-    `answers`, `codes` and `campaigns` stand in the order of the calls; `codes` holds the first reason code, nothing for an
-    allow, and `REPEATED` for an answer given again; `campaigns` what a call is counted under: `other` where it is not one
-    of the client's, for what a stranger asks is not its owner's to see. `grounds` are those among `bodies`, by digest.
+    `answers`, `codes` and `campaigns` are in the order of the calls. A code is the first reason code: empty for an allow,
+    `REPEATED` for a repeated answer. A campaign is the label for metrics: `other` if the campaign is not the client's, so
+    that a campaign's owner does not see requests of other clients. `grounds` maps digests to sequences of grounds in `bodies`.
 
-    Most calls rest on equal facts, for facts hold nothing of the number; a decision is a function of its facts and
-    nothing else, so it is made once for all of them (`verdicts`, which belongs to one gatherer), and written down once.
-    `log_grounds`: the sequences of the grounds that the log holds already."""
+    Most calls have equal facts, because facts do not contain the number. A decision depends on the facts only, so it is
+    computed once (cached in `verdicts`, one dict per gatherer) and its grounds are logged once. `log_grounds` holds the
+    sequences of grounds that are already in the log.
+    """
 
     def __init__(
         self,
@@ -79,7 +81,9 @@ class Batch:
         self.codes: list[str] = []
         self.campaigns: list[str] = []
         self._shared = gatherer.config.shared
-        self._owners: list[str] = []  # of the answers, where several controllers share the gate
+        self._owners: list[
+            str
+        ] = []  # the controller of each answer; only if several controllers share the gate
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
@@ -100,7 +104,7 @@ class Batch:
 
     @property
     def position(self) -> Position:
-        """Where the log will stand once the batch is in it."""
+        """The log's position once the batch is recorded."""
         return Position(self._log, self._first + len(self.bodies) - 1, self._first)
 
     @property
@@ -108,7 +112,7 @@ class Batch:
         return Position(self._log, self._first - 1)
 
     def public_answers(self) -> Sequence[Answer]:
-        """Return the answers as clients receive them. Where controllers share the gate, ids do not count others' calls."""
+        """Return the answers as clients receive them. On a shared gate, ids do not reveal how many calls others make."""
         if not self._shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
@@ -120,18 +124,19 @@ class Batch:
         ]
 
     def concerns(self, query: BatchQuery) -> bool:
-        """It counts an attempt, or remembers an answer, that is asked about there."""
+        """Return whether this batch writes an attempt or an answer that `query` reads."""
         return not (
             self._attempts.keys().isdisjoint(query.subjects)
             and self._answers_by_key.keys().isdisjoint(query.keys)
         )
 
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
-        """`known`: what the store holds of the question's subjects; `remembered`: its earlier answer, if any.
+        """Decide the next call. `known` holds the store's state of its subjects, `remembered` its earlier answer.
 
-        A deny is repeated as it was. An allow is repeated while it holds, until its outcome is reported, and only if it
-        would be given again: a revocation, or the end of the permitted hours, also closes what was open. After that
-        the same question is about another call, and counts."""
+        An earlier deny is repeated unchanged. An earlier allow is repeated while it is valid, its outcome is not reported,
+        and a new decision would allow too: a later revocation or the end of permitted hours applies. Otherwise the
+        question counts as a new call.
+        """
         campaign = question.line.campaign
         self.campaigns.append(campaign.id if campaign.known else "other")
         if self._shared:
@@ -164,7 +169,7 @@ class Batch:
         )
 
     def _merge_known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
-        """Everything that binds the call: with the attempts of this batch, without the one it repeats."""
+        """Return the merged state of both subjects, plus this batch's attempts, minus the attempt of `earlier`."""
         if not known:
             return _NOTHING
         own, everyone = known
@@ -179,7 +184,7 @@ class Batch:
 
     def _judge(self, question: Question, caller_id: CallerId, known: Known) -> Verdict:
         file_facts = self._gatherer.files(question)
-        # By identity, which is quick. Equal objects that are not identical merely cost another decision.
+        # By identity, which is fast. Equal objects that are not identical only cost another decision.
         key = (
             id(question.line), id(question.number), id(question.zones), id(caller_id), id(known), id(file_facts),
             question.call_type,
@@ -216,7 +221,7 @@ class Batch:
         return Verdict(references, facts, grounds, digest, until, denial)
 
     def _grounds_seq(self, verdict: Verdict) -> int:
-        """The sequence of the entry that holds them; if there is none yet it is the next of this batch."""
+        """Return the sequence of the entry with the verdict's grounds; add the entry to this batch if it is new."""
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:
             seq = self.grounds[verdict.digest] = self._first + len(self.bodies)
@@ -229,7 +234,7 @@ class Batch:
         entry = self._templates.get(id(verdict))
         if entry is None:
             template = _make_template(verdict.grounds.decision, verdict.facts, self._most)
-            # The entry keeps the verdict alive, so that its id is not reused.
+            # Keeping the verdict here prevents reuse of its id.
             entry = self._templates[id(verdict)] = (verdict, template)
         return entry[1]
 
@@ -263,7 +268,7 @@ class Batch:
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 
     def _record(
-        self, question: Question, presentation: Presentation, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - as it is recorded
+        self, question: Question, presentation: Presentation, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - a field of the record
     ) -> Decided:  # fmt: skip
         call, month = question.call, self._month
         return Decided(
@@ -291,7 +296,7 @@ def decide_all(
     log_grounds: Mapping[bytes, int],
     verdicts: dict[tuple[object, ...], Verdict],
 ) -> Batch:
-    """Decide the calls of a query on what the store holds, in their order. Arguments as of `Batch`."""
+    """Decide the calls of `query` in order, from the state in `reading`. The other arguments are those of `Batch`."""
     batch = Batch(query.gatherer, query.now, first, nonces, log_grounds, verdicts)
     known, answers = iter(reading.known), iter(reading.answers)
     for question in query.questions:

@@ -1,4 +1,4 @@
-"""The caller ID of a call: what was presented, whether the campaign may present it, and what the log may store of it."""
+"""The caller ID of a call: its check against the campaign's caller IDs, and the part of it that the log may store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,10 +15,11 @@ _REMEMBERED = 10_000
 
 
 class Presentation(Struct, frozen=True):
-    """The caller ID that a call presents. `fact` is what the rules see and the log stores; `number` is the number in full.
+    """The caller ID that a call presents. Rules and log get `fact`; `number` is the full number.
 
-    `sealed`: it is not assigned to the campaign, so it may be anybody's number, as where a dialer swaps the two. Then
-    `fact` holds at most the prefix of a reserved class."""
+    `sealed`: the number is not assigned to the campaign and may be personal data, for example if a dialer swaps caller and
+    called number. Then `fact` holds at most the prefix of a reserved class.
+    """
 
     fact: CallerId
     number: str
@@ -31,13 +32,13 @@ class CallerIds:
     def __init__(self, laws: Iterable[Law]) -> None:
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
         self._presentations: dict[tuple[str, str, str], Presentation] = {}
-        self._sealed_facts: dict[CallerId, CallerId] = {}  # equal facts are one object, and are judged once
+        self._sealed_facts: dict[CallerId, CallerId] = {}  # one object per fact, so that verdicts are shared
         classes = (class_ for law in laws for section in law.caller_ids for class_ in section.classes)
         self._prefixes = tuple({class_.prefix for class_ in classes})
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
-        """The newest of each controller and caller ID, whether answered or not."""
+        """The newest proof for each controller and caller ID, whether the call-back was answered or not."""
         return self._proofs
 
     def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
@@ -47,7 +48,10 @@ class CallerIds:
             self._presentations = {}
 
     def of(self, raw: str, line: Line) -> Presentation:
-        """Look up what a call presents. The campaign is part of the key: a stranger's guess is not its owner's."""
+        """Return the presentation of `raw` on a line.
+
+        The cache key contains the campaign, so that a client's guess at another controller's campaign finds nothing.
+        """
         key = (raw, line.controller.id, line.campaign.id)
         presentation = self._presentations.get(key)
         if presentation is None:
@@ -69,7 +73,7 @@ class CallerIds:
         return structs.replace(caller_id, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
 
     def _seal(self, caller_id: CallerId) -> CallerId:
-        """Leave out the number. A short code names a service and stays."""
+        """Remove the number from a fact. A short code names a service and is kept."""
         if caller_id.form != "number":
             return caller_id
         number = caller_id.number

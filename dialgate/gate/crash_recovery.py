@@ -1,11 +1,11 @@
-"""Crash recovery: make the store agree with the decision log, which is the truth.
+"""Crash recovery: makes the store agree with the decision log, which is the source of truth.
 
-A batch reserves its attempts before it is recorded, so a crash may leave attempts without a record: they are dropped. Records
-may not have reached the store: they are counted and remembered again. The ledger may be older than the log, as in a restored
-backup: the stops that the log proves are entered again (`stop_recovery`).
+A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record: they are dropped. Records can
+be missing in the store: their attempts and answers are written again. The ledger can be older than the log, for example after
+a backup was restored: stops that the log proves are entered again (`stop_recovery`).
 
-Everything after the position that the store holds is read. That is enough: the store's position and its ledger are one state,
-and an outcome is logged after its stop was entered, so a stop that the ledger lacks is logged after that position.
+Recovery reads every entry after the position in the store. That is enough: the store writes its position and ledger together, and
+an outcome is logged after its stop is in the ledger. So a stop that is missing in the ledger is logged after that position.
 """
 
 from pathlib import Path
@@ -25,14 +25,17 @@ _log = structlog.get_logger(__name__)
 
 
 class RecoveryResult(Struct, frozen=True):
-    """The result of a recovery. `latest`: the instant of the newest record, 0 for an empty log; `unentered`: `opt_out` outcomes
-    whose called person is not known here."""
+    """The result of a recovery.
+
+    `latest` is the instant of the newest record, 0 for an empty log. `unentered` holds the `opt_out` outcomes whose called
+    number is not known on this node.
+    """
 
     latest: Instant
     unentered: list[OutcomeRecord]
 
 
-async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
+async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     data: Path,
     folder: Path,
     keys: Keys,
@@ -41,8 +44,10 @@ async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
     answer_span: Instant,
     now: Instant,
 ) -> RecoveryResult:
-    """`folder`: of the log in the data folder; `head`: the newest record's sequence; `answer_span`: how long an allow holds at
-    most, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`."""
+    """Bring the store up to date with the log in `folder`, whose newest record has sequence `head`.
+
+    `answer_span` is how long an allow is valid at most, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`.
+    """
     position = (await store.positions()).get(keys.log, 0)
     attempts: list[tuple[bytes, Attempt]] = []
     answers: list[Remembered] = []
@@ -55,7 +60,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
             continue
         try:
             month = keys.month(record.at)
-        except KeyRetired:  # older than any limit that could still count it
+        except KeyRetired:  # older than the window of every limit
             continue
         stops.add(record, month)
         if record.decision.allow:
@@ -64,11 +69,11 @@ async def settle(  # noqa: PLR0913, PLR0917 - what a gate consists of
             answer = told(record.decision, record.facts, record.at + answer_span)
             question = month.masked(record.question, record.id)
             answers.append(Remembered(question, record.at, stored(answer), record.id))
-    # Before the position is noted: should this break off, the next start finds them again.
+    # Before the new position is stored: if this fails, the next start finds these stops again.
     entered = await stop_recovery.enter(store, keys, stops, now)
     more, unentered = await stop_recovery.enter_opt_outs(data, store, keys, results, now)
     if entered + more:
-        _log.warning("the ledger lacked stops that the log proves; they were entered", stops=entered + more)
+        _log.warning("entered stops from the log that were missing in the ledger", stops=entered + more)
     await store.settle(keys.log, head, attempts, answers)
     for result in results:
         attempt = await store.attempt(result.decision)

@@ -1,6 +1,6 @@
-"""From a question to facts: everything a rule may know, looked up once, before any rule runs.
+"""The facts of a call: everything the rules may use, looked up once, before any rule runs.
 
-Rules never look anything up; this is where it is done. Nothing here decides, and nothing here knows the clock.
+Rules look nothing up themselves. This module makes no decision and does not read the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,8 +48,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Question(Struct, frozen=True, gc=False):
-    """A call as it was understood. `spoken` is what is sealed in the record: the number, and what was received where
-    that differs. `subjects` name it in the ledger: for this controller, and for every controller."""
+    """A call with its number parsed and its campaign looked up.
+
+    `spoken` is sealed in the record: the E.164 number, then the received text if it differs. `subjects` are the number's
+    two names in the ledger: for this controller, and for every controller.
+    """
 
     call: Call
     line: Line
@@ -71,8 +74,10 @@ class FileFacts(Struct, frozen=True):
 
 
 class _Files(Struct, frozen=True):
-    """The files that a campaign's calls to one country are looked up in. `facts`: by the places of a number in
-    them; equal places give the same object."""
+    """The mapped files for a campaign's calls to one country.
+
+    `facts` caches one object for each combination of places that a number has in the files.
+    """
 
     places: tuple[Callable[[int], int], ...]
     listings: tuple[tuple[Listing, ...], ...]
@@ -107,8 +112,10 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """Holds what is looked up: one configuration, one snapshot, the call lists, the caller-ID proofs. Each is replaced
-    whole, by assignment; a batch in flight keeps what it began with."""
+    """The sources of facts: one configuration, one snapshot, the call lists, the caller-ID proofs.
+
+    Each source is replaced as a whole, by assignment. A batch in flight keeps the sources it started with.
+    """
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config = config
@@ -119,7 +126,7 @@ class Gatherer:
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIds(config.laws.values())
-        # Each with the span of its local day, for which it is good.
+        # With the begin and end of the local day for which an entry is valid.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
         self._registries = {
@@ -128,7 +135,7 @@ class Gatherer:
         }
 
     def configured(self, config: Config) -> "Gatherer":
-        """A gatherer for another configuration that shares what was loaded."""
+        """Return a gatherer for another configuration, with the same snapshot, lists and proofs."""
         fresh = Gatherer(config, self.keys)
         fresh._snapshot = self._snapshot
         fresh._lists = self._lists
@@ -137,7 +144,7 @@ class Gatherer:
         return fresh
 
     def prepare(self, at: Instant) -> None:
-        """Look up the day that `at` lies in, so that no call has to wait for calendars."""
+        """Compute the local days of `at` in advance, so that no call waits for calendars."""
         for law in self.config.laws.values():
             self.today(law, at)
             self._place(law.zone, law, at)
@@ -150,12 +157,14 @@ class Gatherer:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot, self._files = snapshot, {}
 
-    # ---- what is looked up -------------------------------------------------------------------------------------------
+    # ---- sources of facts --------------------------------------------------------------------------------------------
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
-        """What is to be used: what is new is opened, what was retired left out. Reads every byte of it, so it is for a
-        thread, and changes nothing of it: a call that is asked meanwhile would keep what it found half arranged. A list that is
-        damaged is left out: its numbers are then on no list, which is a deny."""
+        """Return the lists to use: those already open, and newly opened ones. Retired lists are left out.
+
+        Runs in a thread, because it reads every byte of a new file. It does not change the lists in use; `use_lists` does, in
+        the event loop. A damaged list is left out: its numbers are then on no list, so calls to them are denied.
+        """
         lists_in_use, lists, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
         for record in records:
             if record.retired_at:
@@ -167,26 +176,30 @@ class Gatherer:
                 left_out[record.id] = result
             else:
                 lists[key] = result
-        for name, problem in left_out.items() - self._left_out.items():  # it is looked for every second
+        for name, problem in (
+            left_out.items() - self._left_out.items()
+        ):  # this runs every second: log a problem once
             _log.error("call list left out", list=name, problem=problem)
         self._left_out = left_out
         return lists
 
     def drop_lists(self, records: Iterable[CallList]) -> None:
-        """Use no list that is retired by now, or no longer recorded; for the thread that decides. One whose file is another
-        stays until that is open."""
+        """Stop using lists that are retired or no longer recorded. Call it in the event loop.
+
+        A list whose file was replaced stays in use until the new file is open.
+        """
         current = {(record.controller, record.id) for record in records if not record.retired_at}
         if not current >= self._lists.keys():
             self.use_lists({key: record for key, record in self._lists.items() if key in current})
 
     def use_lists(self, lists: Lists) -> None:
-        """From the next call on; for the thread that decides."""
+        """Use `lists` from the next batch on. Call it in the event loop."""
         if lists != self._lists:
             self._lists = lists
             self._arrange()
 
     def _arrange(self) -> None:
-        """A list serves the campaigns that it was loaded for, as long as they are its controller's."""
+        """Index the lists by campaign. A list serves only campaigns of the same controller."""
         self._files = {}
         self._by_campaign = {
             name: tuple(
@@ -231,7 +244,7 @@ class Gatherer:
         return self.keys.named(line.controller.id, number), self.keys.named("*", number)
 
     def _stranger(self, call: Call, client: Client) -> Line:
-        """The strictest campaign there is, in the country of the client's controller."""
+        """Return the line for a campaign that is not the client's: in the country of the client's controller."""
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
@@ -258,7 +271,10 @@ class Gatherer:
         )
 
     def _key(self, call: Call) -> bytes:
-        """Names the question: client, call id and content. Keyed, since the content holds the called number."""
+        """Return the key of a question: a keyed hash of client, call id and content, or empty without a call id.
+
+        It is keyed because the content holds the called number.
+        """
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
@@ -291,7 +307,7 @@ class Gatherer:
         )
 
     def same_until(self, question: Question, at: Instant) -> Instant:
-        """From then on the facts of this question are others by the calendar alone."""
+        """Return the next instant at which the calendar changes the facts of this question."""
         law = self.config.laws[question.country]
         places = (self._places.get((zone, law.country)) for zone in question.zones)
         ends = [day[1] for day in (*places, self._days.get(law.country)) if day is not None]
@@ -332,7 +348,7 @@ class Gatherer:
         files = self._files.get(key)
         if files is None:
             files = self._files[key] = self._files_of(question.line, question.country)
-        return files.look_up(int(question.e164.removeprefix("+")))  # a short number has none
+        return files.look_up(int(question.e164.removeprefix("+")))  # a short number has no plus sign
 
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())
@@ -354,13 +370,15 @@ def _number(kind: Kind, region: str) -> Number:
 
 
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:
-    """A call may tighten what its campaign declares, never loosen it."""
+    """Return the stricter call type: a call can only tighten the type that its campaign declares."""
     return requested if requested is not None and STRICTNESS[requested] > STRICTNESS[declared] else declared
 
 
 def call_id(question: Question, presentation: Presentation) -> str:
-    """The dialer's name for the call as it may be stored: it must not give away the called number, nor an unassigned
-    caller ID, which may be a called number too."""
+    """Return the dialer's call id without the called number and without an unassigned caller ID.
+
+    An unassigned caller ID may be a called person's number too.
+    """
     call = question.call
     if question.e164:
         text = redaction.without(call.call_id, question.e164)
@@ -376,12 +394,12 @@ def call_id(question: Question, presentation: Presentation) -> str:
 
 
 def _printable(text: str) -> str:
-    """What a client sent, as it may be stored: short, and in ASCII whatever it was."""
+    """Return a client's text shortened and escaped to ASCII, fit for the log."""
     return text[:_RAW_LENGTH].encode("ascii", "backslashreplace").decode()
 
 
 def _open_list(record: CallList, folder: Path) -> _Loaded | str:
-    """Or why not."""
+    """Return the open list, or why it cannot be used."""
     path = folder / record.file
     try:
         is_intact = call_list.sha256_of(path) == record.sha256
@@ -389,7 +407,7 @@ def _open_list(record: CallList, folder: Path) -> _Loaded | str:
     except (DamagedFile, OSError) as error:
         return str(error)
     if not is_intact:
-        return f"{path.name} is not the file that was loaded"
+        return f"{path.name} was modified after it was loaded; load the list again"
     stated_flags = record.stated or (False,) * len(record.bases)
     listings = tuple(
         Listing(list=record.id, basis=basis, origin=record.origin, stated=stated)

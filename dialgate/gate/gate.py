@@ -1,11 +1,11 @@
-"""The gate: decides calls in batches, and records each decision before its response leaves.
+"""The gate: decides calls in batches, and records each decision before its response is sent.
 
-A call's path: `check` or `ask` adds it to the queue; `_start_batch` begins a batch when enough calls wait; `_run_batch` takes the
-calls and replies; `_answers` turns any fault into denials; `_decide_batch` reads, decides, commits, records and syncs, from top to
-bottom. If any of this fails the response is a denial: no log, no call.
+The path of a call: `check` or `ask` adds it to the queue. `_start_batch` starts a batch when enough calls are queued. `_run_batch`
+takes the calls and replies. `_answers` turns any fault into denials. `_decide_batch` reads, decides, commits, records and syncs,
+from top to bottom. If any step fails the response is a denial: no log, no call.
 
-Usually a batch costs one clock reading, one store read, one commit, one append and one sync. Where another gate changed what is
-known of its numbers meanwhile, it is read and decided again, at most `_COMMIT_TRIES` times.
+A batch usually costs one clock reading, one store read, one commit, one append and one sync. If another gate has changed the state
+of its numbers since the read, the batch is read and decided again, at most `_COMMIT_TRIES` times.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """Decides calls. `dialgate.app.App` builds it, and runs its upkeep."""
+    """The decision service. `dialgate.app.App` builds it and runs its upkeep."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what `App` builds, and nothing else
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that `App` builds
         self,
         config: Config,
         keys: Keys,
@@ -74,7 +74,7 @@ class Gate:
         self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._use_gatherer(Gatherer(config, keys))
         self.traces: Traces | None = None
-        # Recent batches for the console, which takes them out.
+        # Recent batches; the console removes and shows them.
         self.recent: deque[tuple[Instant, list[CallRequest], list[Answer], list[str]]] = deque(
             maxlen=_MAX_BATCHES
         )
@@ -84,16 +84,19 @@ class Gate:
         self._batches: set[asyncio.Task[None]] = set()
         self._preparing: list[CallRequest] | None = None  # the batch whose commit has not begun
 
-    # ---- asking ------------------------------------------------------------------------------------------------------
+    # ---- requests ----------------------------------------------------------------------------------------------------
 
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
-        """The answer, once it is recorded. A fault of ours is an answer too: a deny without a decision id."""
+        """Return a future for the answer, set once the decision is recorded.
+
+        A fault of the gate is an answer too: a deny without a decision id.
+        """
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self.ask(call, client, answer)
         return answer
 
     def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
-        """Decide a call and set the result of `answer`, which need not be a future."""
+        """Decide a call and set the result of `answer`, which need not be an asyncio future."""
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
@@ -106,7 +109,7 @@ class Gate:
     # ---- the path of a call ------------------------------------------------------------------------------------------
 
     def _start_batch(self) -> None:
-        """Start a batch unless one is being prepared, or too few calls wait."""
+        """Start a batch unless one is being prepared or too few calls are queued."""
         if self._preparing is None and self._queue.ready:
             self._preparing = []
             batch = asyncio.create_task(self._run_batch(self._preparing))
@@ -114,13 +117,13 @@ class Gate:
             batch.add_done_callback(self._batches.discard)
 
     def _end_preparing(self, requests: list[CallRequest]) -> None:
-        """Let the next batch start: the commit of the current one has begun, or it needs none, or it failed."""
+        """Let the next batch start: the current one has started its commit, needs no commit, or failed."""
         if self._preparing is requests:
             self._preparing = None
         self._start_batch()
 
     async def _run_batch(self, requests: list[CallRequest]) -> None:
-        """Answer the calls that wait now, those that arrive in the same turn of the event loop included."""
+        """Answer the queued calls, including any that arrive in the same turn of the event loop."""
         try:
             requests += await self._queue.take()
             start = self._steady()
@@ -136,12 +139,12 @@ class Gate:
             self._end_preparing(requests)
 
     async def _answers(self, requests: list[CallRequest]) -> Sequence[Answer]:
-        """Return one response for each call: a denial where the gate could not do its work. Raises nothing."""
+        """Return one answer for each call: a denial if the gate failed. Raises nothing."""
         try:
             return await self._decide_batch(requests)
         except Unavailable as fault:
             component, problem = fault.component, str(fault)
-        except Exception:  # noqa: BLE001 - whatever broke, the call is refused and the gate lives
+        except Exception:  # noqa: BLE001 - after any error the calls are denied and the gate keeps running
             _log.exception("a batch failed")
             component, problem = "gate", "an error in the gate; its log has the details"
         self._upkeep.failed(component, problem)
@@ -149,10 +152,11 @@ class Gate:
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(requests)
 
     async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
-        """Read, decide, commit, record: the path of every call. Raises `Unavailable`; then nothing was allowed.
+        """Read, decide, commit and record a batch. Raises `Unavailable`; then nothing was allowed.
 
-        One batch at a time reads, and one at a time commits; a batch may read while the one before it commits, for a round
-        trip is most of what a shared store costs. `Overlap` says whether such a reading may be used."""
+        One batch reads at a time, and one commits at a time. A batch may read while the previous one commits, because the
+        round trip is the main cost of a shared store. `Overlap` checks whether such a reading may be used.
+        """
         self._stops.refuse_if_unentered()
         self._upkeep.refuse_if_late()
         mark = self._overlap.mark(self._recorder.log.next_seq)
@@ -167,20 +171,20 @@ class Gate:
                 await self._record(batch)
             self._overlap.complete(batch)
         self._end_preparing(requests)  # again, for a batch that had nothing to commit
-        # Also where nothing was written: a repeated answer may still be on its way to the disk. If this fails, the records
-        # and their attempts stay, and recovery completes the log.
+        # Needed even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
+        # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
         if (
             batch.remembered and self._preparing is None
-        ):  # otherwise the next commit reports that it is on the disk
+        ):  # else the next commit stores how far the log is durable
             self._upkeep.start_noting()
         self._count(requests, batch)
         return batch.public_answers()
 
     async def _commit(self, requests: list[CallRequest], query: BatchQuery, reading: Reading) -> Batch:
-        """Decide, and commit if nothing changed since `reading`; otherwise read and try again. Raises `StoreUnavailable`."""
+        """Decide and commit; if the state changed since `reading`, read and try again. Raises `StoreUnavailable`."""
         log_grounds = self._recorder.grounds(query.now)
-        first = self._recorder.log.next_seq  # it stays: whoever holds the log's turn is its only writer
+        first = self._recorder.log.next_seq  # constant here: the holder of the log's turn is its only writer
         for tries_left in reversed(range(_COMMIT_TRIES)):
             batch = decide_all(query, reading, first, self._nonces, log_grounds, self._verdicts)
             if not (batch.reservations or batch.remembered):
@@ -207,30 +211,33 @@ class Gate:
         return await self._store.read(query.subjects, query.keys, query.since)
 
     async def _record(self, batch: Batch) -> None:
-        """Append a batch to the log. Raises `LogUnavailable`: then no record of it is in the log."""
+        """Append a batch to the log. Raises `LogUnavailable`; then the log holds no record of the batch."""
         try:
             self._recorder.write(batch.bodies, batch.grounds)
         except LogUnavailable:
-            # Should this fail too, the attempts stay counted: one call too few, never one too many.
+            # If this fails too, the attempts stay counted: that denies a call too many, and never allows one.
             await self._store.release(batch.names, batch.before)
             raise
 
     def _count(self, requests: list[CallRequest], batch: Batch) -> None:
         observation.count(self.metrics, [request.call for request in requests], batch)
-        # A part only: what is kept is freed late, when it has left the processor's caches.
+        # Only a part: objects that are kept are freed late, after they have left the processor's caches, which is slow.
         self.recent.append(
             (batch.now, requests[-_MAX_CALLS:], batch.answers[-_MAX_CALLS:], batch.codes[-_MAX_CALLS:])
         )
 
     def _campaign(self, request: CallRequest) -> str:
-        """`other` where it is not the client's: what a stranger asks is not its owner's to see, and may be made up."""
+        """Return the campaign for a trace: `other` if it is not the client's, so that its owner does not see the request."""
         campaign = request.call.campaign
         return campaign if self.config.line_of(campaign, request.client) else "other"
 
     # ---- simulation --------------------------------------------------------------------------------------------------
 
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
-        """Raises `StoreUnavailable`, `ClockSteppedBack`. The attempts and the ledger are those of now, whatever `at`."""
+        """Return the decision on a call at `at` without recording it. Attempts and ledger are the current ones.
+
+        Raises `StoreUnavailable`, `ClockSteppedBack`.
+        """
         question = self._gatherer.read(call, client)
         known = (await self._store.read(question.subjects)).known
         presentation = self._gatherer.presentation(question)
@@ -266,7 +273,7 @@ class Gate:
         return self._gatherer.snapshot
 
     def snapshot_parts(self) -> tuple[Part, ...]:
-        """Return whose registry answers are in use, and of when."""
+        """Return the parts of the snapshot in use, with their controllers and dates."""
         return self.snapshot.parts() if self.snapshot else ()
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
@@ -274,12 +281,14 @@ class Gate:
         return self._gatherer.registry_answers(country, controller, e164)
 
     def _use_gatherer(self, gatherer: Gatherer) -> None:
-        """Gather facts with `gatherer` from the next batch on, and let upkeep load lists and proofs into it."""
+        """Use `gatherer` from the next batch on, also for the lists and proofs that upkeep loads."""
         self._gatherer = self._upkeep.gatherer = gatherer
 
     def reload(self, config: Config) -> None:
-        """Put a configuration in force for every batch that begins from now on. Raises `ConfigError` where it cannot
-        be changed while the gate runs, `OSError` where it cannot be kept."""
+        """Apply a configuration from the next batch on.
+
+        Raises `ConfigError` if a changed setting needs a restart, `OSError` if the configuration cannot be archived.
+        """
         old, new = fixed_at_start(self.config), fixed_at_start(config)
         changes = [key for key in new if new[key] != old[key]]
         if changes:
@@ -298,7 +307,7 @@ class Gate:
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 
     def reject_config(self, error: ConfigError) -> None:
-        """Count and log a new configuration that cannot be used; the one in force stays, and the gate ready."""
+        """Count and log a new configuration that is invalid. The current one stays in force and the gate stays ready."""
         self.metrics.config_rejected.inc()
         for problem in error.problems:
             _log.error("configuration refused; the last good one stays", problem=problem)

@@ -1,5 +1,4 @@
-"""What a supervisor is told of a gate that works well today, so that it works tomorrow: which law it goes by, which
-caller-ID proofs end when, which campaigns may call, how much of the disk is left."""
+"""Metrics that warn early: the law in force, ends of caller-ID proofs, open campaigns, free disk space."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,13 +13,13 @@ from dialgate.observability.metrics import Metrics
 REPORTED = tuple(result for result in RESULT_RANK if result != "pending")
 
 
-class Vitals:
+class HealthMetrics:
     def __init__(self, folder: Path, metrics: Metrics) -> None:
         self._folder, self._metrics = folder, metrics
         self._labels: tuple[object, ...] = ()
 
     def observe(self, gatherer: Gatherer, now: Instant) -> None:
-        """What has gone from the configuration goes from the metrics, too."""
+        """Update the metrics. Series of entries that are no longer configured are removed."""
         self._disk()
         labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
         if labels != self._labels:
@@ -31,19 +30,19 @@ class Vitals:
         try:
             size, _, free = shutil.disk_usage(self._folder)
         except OSError:
-            size, free = 1, 0  # a disk that has gone is as good as full
+            size, free = 1, 0  # report a disk that cannot be read as full
         self._metrics.disk_size.set(size)
         self._metrics.disk_free.set(free)
 
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
-        """Counts are shown from 0 on: one that begins at 1 would be no increase."""
+        """Rebuild the series of the configuration. Counters start at 0, because a rise from nothing to 1 is no increase."""
         config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
         for series in (metrics.laws, metrics.campaigns, metrics.caller_ids):
             series.clear()
         for country, digest in config.law_hash.items():
             metrics.laws.labels(country).info({"hash": digest})
         for name, line in config.lines.items():
-            metrics.campaigns.labels(name).set(_open(line.campaign, days[line.home]))
+            metrics.campaigns.labels(name).set(_is_open(line.campaign, days[line.home]))
             for result in REPORTED:
                 metrics.results.labels(name, result)
         for client in config.settings.clients:
@@ -57,13 +56,16 @@ def _days(gatherer: Gatherer, now: Instant) -> dict[str, date]:
     return {country: gatherer.today(law, now) for country, law in gatherer.config.laws.items()}
 
 
-def _open(campaign: Campaign, today: date) -> bool:
+def _is_open(campaign: Campaign, today: date) -> bool:
     has_begun = campaign.starts is None or campaign.starts <= today
     return has_begun and not campaign.paused and (campaign.ends is None or today <= campaign.ends)
 
 
 def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tuple[str, str], Instant]]:
-    """Of every number that must be called back: not of a reserved class, nor a short code. 0 where nothing proves it."""
+    """Yield the end of the call-back proof for each caller ID that needs one; 0 if no proof exists.
+
+    Numbers of a reserved class and short codes need no proof.
+    """
     for line in gatherer.config.lines.values():
         law = gatherer.config.laws[line.home]
         for number, caller_id in line.caller_ids.items():
@@ -74,7 +76,7 @@ def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tup
 
 
 def _proof_term(law: Law, number: str, today: date) -> Instant:
-    """The shortest that the sections in force ask for; 0 where none does."""
+    """Return the shortest validity of a proof among the sections in force; 0 if none requires a proof."""
     terms = [
         section.proof_days * DAY
         for section in law.caller_ids

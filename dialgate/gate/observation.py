@@ -1,4 +1,4 @@
-"""What is told of every batch once it is recorded: counted, and, where somebody wants to know, said and traced."""
+"""Metrics, debug log and traces of each recorded batch."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dialgate.gate.batch import REPEATED, Batch
 from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import TracedCall, Traces
 
-_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # what a made-up number is refused for first
+_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # the first reason for a guessed number
 _RULE_ERROR = "gate.rule_error"
 _NOTED = _UNLISTED | {_RULE_ERROR}
 NAME: Final = "dialgate.observed"  # stable: operators set its level
@@ -21,7 +21,7 @@ _log, _logger = structlog.get_logger(NAME), logging.getLogger(NAME)
 
 
 class Span(Struct, frozen=True):
-    """Of a batch: its begin and end on the monotonic clock, in seconds, and its end in nanoseconds since 1970."""
+    """The time span of a batch: start and end on the monotonic clock in seconds, the end also in Unix nanoseconds."""
 
     start: float
     end: float
@@ -46,7 +46,7 @@ def count(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
     if not _NOTED.isdisjoint(batch.codes):
         _note(metrics, calls, batch)
     if _logger.isEnabledFor(logging.DEBUG):
-        _say(labels, batch.names)
+        _log_decisions(labels, batch.names)
 
 
 def _note(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
@@ -57,7 +57,7 @@ def _note(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
             _log.error("a rule failed", decision_id=answer.decision_id, problem=answer.reasons[0].text)
 
 
-def _say(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[str]) -> None:
+def _log_decisions(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[str]) -> None:
     for (decision, code, campaign, interface), decision_id in zip(labels, ids, strict=True):
         _log.debug(
             "decided",
@@ -76,7 +76,7 @@ def trace(
     answers: Sequence[Answer],
     span: Span,
 ) -> None:
-    """`calls`: each call, and when it arrived on the monotonic clock."""
+    """Send the traces of a batch. `calls` holds each call with its arrival on the monotonic clock."""
     traced_calls = (
         TracedCall(
             span.at(arrived),

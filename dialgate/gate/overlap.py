@@ -1,7 +1,7 @@
-"""Whether a batch may use what it read from the store while the batch before it was being committed.
+"""The check whether a batch may use a reading that was made during the commit of the previous batch.
 
-What others wrote meanwhile is found by the commit itself, which compares the state of every allowed call. This is about the
-gate's own writes: the reading may or may not hold them, so it is used only where they do not matter.
+The commit itself detects writes of other gates: it compares the state of every allowed call. This check is about the gate's own
+writes. The reading may or may not include them, so it is used only if they are irrelevant to the batch.
 """
 
 from typing import NamedTuple
@@ -22,15 +22,15 @@ class Overlap:
         self._recorded: Batch | None = None  # the same once its commit succeeded and it is in the log
 
     def mark(self, next_seq: int) -> Mark:
-        """Take this before a read begins."""
+        """Return a mark of the current state. Call it before a read starts."""
         return Mark(self._committing, next_seq)
 
     def begin(self, batch: Batch) -> None:
-        """Note that the commit of `batch` begins."""
+        """Note that the commit of `batch` starts."""
         self._committing = batch
 
     def forget(self) -> None:
-        """Note that a commit was refused: which of its writes a reading saw is unknown."""
+        """Note that a commit was rejected: it is unknown which of its writes a reading includes."""
         self._committing = self._recorded = None
 
     def complete(self, batch: Batch) -> None:
@@ -39,8 +39,10 @@ class Overlap:
             self._recorded = batch
 
     def may_use(self, mark: Mark, query: BatchQuery, next_seq: int) -> bool:
-        """Return whether a reading for `query`, begun at `mark`, may be used now that the log's next sequence is `next_seq`:
-        nothing was recorded since, or one batch only that concerns none of the query's numbers and questions."""
+        """Return whether a reading for `query`, started at `mark`, may be used at log sequence `next_seq`.
+
+        That is the case if nothing was recorded since, or one batch without any number or question of the query.
+        """
         before = mark.batch
         if before is not self._committing or before is not self._recorded:
             return False  # its commit failed, was repeated, or is not finished

@@ -1,4 +1,4 @@
-"""Access to the decision log, one at a time: for batches of decisions, and for what became of them."""
+"""Exclusive access to the decision log, for batches of decisions and for call outcomes."""
 
 import asyncio
 import select
@@ -18,13 +18,13 @@ from dialgate.decision_log.chains import Chains
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.thread_pool import ThreadPool
 
-# Syncs that wait for the disk at once. Later callers share the next one.
-_AT_ONCE = 64
+# Syncs in flight at the same time. Later callers share the next one.
+_MAX_SYNCS = 64
 _encode = msgspec.json.Encoder().encode
 
 
 class _Sync(NamedTuple):
-    """A sync under way. `start` is on the monotonic clock, in seconds."""
+    """A sync in flight. `start` is on the monotonic clock, in seconds."""
 
     written: LogPosition
     start: float
@@ -42,8 +42,11 @@ def _resolve(futures: list[asyncio.Future[None]], fault: LogUnavailable | None =
 
 
 class LogRecorder:
-    """Whoever holds `turn` alone may use the log's next sequence and write; `sync` needs no turn, so that one batch
-    can be decided while another is brought to the disk."""
+    """The writer of the decision log.
+
+    Hold `turn` to use the log's next sequence and to write. `sync` needs no turn, so that one batch can be decided while
+    another is synced to the disk.
+    """
 
     def __init__(
         self,
@@ -67,11 +70,13 @@ class LogRecorder:
         self._write_start = 0.0
         self._syncs: dict[int, _Sync] = {}
         self._later: list[asyncio.Future[None]] = []
-        self._threads = ThreadPool("recorder", 2)  # a stop looks its call up in the log
+        self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
-        """The sequence of each grounds that stand in the newest segment, by digest; begins a segment where the last is
-        full. So a segment can nearly always be read alone. Raises `LogUnavailable`."""
+        """Return the sequences of the grounds in the newest segment, by digest. Start a new segment if it is full.
+
+        Grounds are written once per segment, so a segment can nearly always be read without others. Raises `LogUnavailable`.
+        """
         if self.log.is_full(now):
             self._drain()
         first = self.log.turn_over(now)
@@ -80,18 +85,21 @@ class LogRecorder:
         return self._grounds
 
     def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
-        """`grounds`: those among the bodies. Raises `LogUnavailable`: then nothing of it is in the log."""
+        """Append bodies to the log; `grounds` holds the sequences of the grounds among them.
+
+        Raises `LogUnavailable`; then the log holds none of them.
+        """
         self._write(bodies)
         self._grounds |= grounds
 
     def _write(self, bodies: Sequence[bytes]) -> None:
-        self._write_start = self._steady()  # a disk that stalls holds up the write, not the sync that follows
+        self._write_start = self._steady()  # a stalled disk delays the write, not the sync after it
         self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:
-        """Done when everything written so far is on the disk; else it raises `LogUnavailable`."""
+        """Return a future that is done once everything written so far is on the disk. It may raise `LogUnavailable`."""
         future: asyncio.Future[None] = self._loop.create_future()
-        if len(self._syncs) < _AT_ONCE:
+        if len(self._syncs) < _MAX_SYNCS:
             self._begin_sync([future])
         else:
             self._later.append(future)
@@ -104,7 +112,7 @@ class LogRecorder:
         except LogUnavailable as fault:
             _resolve(futures, fault)
         else:
-            # Where nothing was written since the last, it is this alone that is timed.
+            # Without a write since the last sync, only the sync itself is timed.
             self._syncs[ticket] = _Sync(written, self._write_start or self._steady(), futures)
             self._write_start = 0.0
 
@@ -118,12 +126,12 @@ class LogRecorder:
             else:
                 self._metrics.sync.observe(self._steady() - sync.start)
                 _resolve(sync.futures)
-        if self._later and len(self._syncs) < _AT_ONCE:
+        if self._later and len(self._syncs) < _MAX_SYNCS:
             futures, self._later = self._later, []
             self._begin_sync(futures)
 
     def _drain(self) -> None:
-        """Block until every sync is done. Nothing is requested meanwhile, so this ends after as many as are under way."""
+        """Block until every sync is done. The event loop is blocked too, so no further sync is added."""
         poll = select.poll()  # not `select`, which takes no descriptor above 1,023
         poll.register(self._syncing.fileno(), select.POLLIN)
         while self._syncs:
@@ -145,7 +153,7 @@ class LogRecorder:
         await self.sync()
 
     async def about(self, decision: str) -> tuple[str, str] | None:
-        """Its controller, and the number that was to be called; None where its record is not in this node's logs."""
+        """Return a decision's controller and called number; None if this node's logs do not hold its record."""
         return await self._threads.run(self._about, decision)
 
     def _about(self, decision: str) -> tuple[str, str] | None:
@@ -156,7 +164,7 @@ class LogRecorder:
         return entry.record.facts.controller.id, number
 
     def close(self) -> None:
-        self._drain()  # of a sync that failed the log must know before it is closed as whole
+        self._drain()  # a failed sync must reach the log before it is closed as complete
         self._loop.remove_reader(self._syncing.fileno())
         self._syncing.close()
         self._threads.close()

@@ -1,9 +1,9 @@
-"""Recovery of stops: enter what the decision log proves and the ledger lacks.
+"""Recovery of stops: enters stops that the decision log proves and the ledger lacks.
 
 A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
 `wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A lost stop allows
-an unlawful call; one that is entered twice changes nothing. So a stop is entered unless the ledger holds it, lifted or not, or
-binds the number as widely.
+an unlawful call, while a stop that is entered twice changes nothing. So a stop is entered unless the ledger already holds it
+(lifted or not) or holds another stop with at least the same effect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Stop(Struct, frozen=True, kw_only=True):
-    """A stop that the log proves. `controller`: `*` for every controller, empty if unknown; `subject`: the ledger's hash of
-    controller and number; `number`: in E.164, empty if only the hash is known."""
+    """A stop that the log proves.
+
+    `controller` is `*` for every controller, empty if unknown. `subject` is the ledger's hash of controller and number.
+    `number` is in E.164, empty if only the hash is known.
+    """
 
     controller: str
     subject: bytes
@@ -41,36 +44,34 @@ class Stop(Struct, frozen=True, kw_only=True):
 
 
 class KnownStops:
-    """The stops among the facts of decisions, as the newest decision saw them."""
+    """The stops in the facts of decisions, in their newest state."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._found: dict[tuple[bytes, object], Stop | None] = {}
+        self._stops: dict[tuple[bytes, object], Stop | None] = {}
 
     def add(self, record: Record, month: MonthKeys) -> None:
         known, controller = record.facts.known, record.facts.controller.id
-        if (
-            not known.revocations and not known.consents and not known.wrong_numbers
-        ):  # most records: spare the decryption
-            return
+        if not (known.revocations or known.consents or known.wrong_numbers):
+            return  # most records: avoid the decryption
         number, proof = dialled(record, month), _proof(record.id)
         for revocation in known.revocations:
             owner = "*" if revocation.scope == "everyone" else controller
             revoked = Revoked(at=revocation.at, scope=revocation.scope, campaign=revocation.campaign)
             stop = _stop(self._keys, owner, number, revoked, channel=revocation.channel, proof=proof)
-            self._found[stop.subject, revoked] = None if revocation.lifted else stop
+            self._stops[stop.subject, revoked] = None if revocation.lifted else stop
         for consent in known.consents:
             if consent.withdrawn_at:
                 withdrawn = ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
                 stop = _stop(self._keys, controller, number, withdrawn, proof=proof)
-                self._found[stop.subject, consent.id] = stop
+                self._stops[stop.subject, consent.id] = stop
         for wrong in known.wrong_numbers:
             reported = NumberWrong(at=wrong.at, decision=wrong.decision)
             stop = _stop(self._keys, controller, number, reported, channel="call", proof=proof)
-            self._found[stop.subject, reported] = None if wrong.lifted else stop
+            self._stops[stop.subject, reported] = None if wrong.lifted else stop
 
     def __iter__(self) -> Iterator[Stop]:
-        return (stop for stop in self._found.values() if stop is not None)
+        return (stop for stop in self._stops.values() if stop is not None)
 
 
 def _stop(keys: Keys, controller: str, number: str, event: StopEvent, **more: str) -> Stop:
@@ -85,8 +86,11 @@ class RecoveryStore(Attempts, Ledger, Protocol):
 async def enter_opt_outs(
     data: Path, store: RecoveryStore, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
 ) -> tuple[int, list[OutcomeRecord]]:
-    """Enter the stops of `opt_out` and `wrong_number` outcomes. Return how many the ledger lacked, and the outcomes of which neither the logs of
-    this data folder nor the store tell the called person. Raises `LogDamaged`, `StoreUnavailable`."""
+    """Enter the stops of `opt_out` and `wrong_number` outcomes.
+
+    Return how many the ledger lacked, and the outcomes whose called number is neither in this folder's logs nor in the store.
+    Raises `LogDamaged`, `StoreUnavailable`.
+    """
     chains, entered, unentered = Chains(data), 0, list[OutcomeRecord]()
     for outcome in outcomes:
         if outcome.result not in {"opt_out", "wrong_number"}:
@@ -122,7 +126,10 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """By the hash under which the store counts the call, as for a stop whose gate has gone."""
+    """Return the stop of an outcome by the hash of the call's attempt in the store; None if that is not possible.
+
+    Used for calls that were allowed by a gate whose log is not on this node.
+    """
     row = await store.attempt(outcome.decision)
     if row is None:
         return None
@@ -130,7 +137,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
     owners = content_store.owners(data / "kept", attempt.campaign)
     proof = _proof(outcome.decision)
     entered = any(entry.proof == proof for entry in await store.history(subject))
-    if not entered and len(owners) != 1:  # the entry would be shown to another controller
+    if not entered and len(owners) != 1:  # the entry might be shown to the wrong controller
         return None
     return Stop(
         controller=min(owners, default=""),
@@ -143,7 +150,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
 
 
 def dialled(record: Record, month: MonthKeys) -> str:
-    """The called number in E.164."""
+    """Return the called number in E.164."""
     return month.unseal(record.sealed).split(" ", 1)[0]
 
 

@@ -1,7 +1,8 @@
-"""Retries for stops whose called person no log of this gate tells.
+"""Retries for stops whose called number is not in this gate's logs.
 
-An `opt_out` can be reported to another gate than the one that allowed the call. If the shared store has lost both, recovery needs
-that gate: it counts its calls again when it starts, or answers a request. Upkeep tries until then; meanwhile this gate denies.
+An `opt_out` can be reported to a gate that did not allow the call. If the shared store then loses its data, recovery needs the log
+of the gate that allowed it: that gate restores its calls when it starts, or answers a request. Upkeep retries until then,
+and this gate denies every call.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StopsUnentered(Unavailable):
-    """Stops of the log are not in the ledger."""
+    """The error while the ledger lacks stops that are in the log."""
 
     component = "ledger"
 
@@ -33,14 +34,14 @@ class StopRetries:
         store: stop_recovery.RecoveryStore,
         find_call: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
-        """`find_call`: the controller and number of a decision, from the other gates on the store."""
+        """Create without stops. `find_call` returns a decision's controller and number from the store's other gates."""
         self._data, self._keys, self._store, self._find_call = data, keys, store, find_call
         self._unentered: list[OutcomeRecord] = []
         self._task: asyncio.Task[None] | None = None
 
     def add(self, unentered: list[OutcomeRecord]) -> None:
         for outcome in unentered:
-            _log.error("a stop of the log is not in the ledger yet", decision=outcome.decision)
+            _log.error("a stop in the log is not in the ledger yet", decision=outcome.decision)
         self._unentered += unentered
 
     @property
@@ -48,18 +49,18 @@ class StopRetries:
         if not self._unentered:
             return ""
         return (
-            f"{len(self._unentered)} stops of the log are not in the ledger, and no other gate has the calls' records; the"
-            f" first is of decision {self._unentered[0].decision}. Start the gate that allowed it, or enter the stops by hand"
-            " with `dialgate revoke` and restart this gate"
+            f"{len(self._unentered)} stops in the log are missing in the ledger, and no running gate has the records of their"
+            f" calls. The first belongs to decision {self._unentered[0].decision}. Start the gate that allowed it, or enter the"
+            " stops with `dialgate revoke` and restart this gate"
         )
 
     def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while a person's stop is known and the person is not: any call may be to them."""
+        """Raise `StopsUnentered` while a stop's number is unknown: any call could be to that person."""
         if self._unentered:
             raise StopsUnentered(self.problem)
 
     def look(self, now: Instant) -> None:
-        """Start a round in the background unless one is running; no call waits for it."""
+        """Start a round of retries in the background, unless one is running."""
         if self._unentered and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._round(now))
 
@@ -80,7 +81,7 @@ class StopRetries:
         return True
 
     async def wait(self) -> None:
-        """Return when the round that is running has ended."""
+        """Wait until the current round has ended."""
         if self._task is not None:
             await self._task
 

@@ -1,8 +1,8 @@
-"""Upkeep of a gate, once a second: newly published snapshots, call lists, caller-ID proofs, a log or a store that failed
-and may work again. Nothing here decides; a failure here closes the gate and is reported.
+"""Upkeep of a gate, once a second: load new snapshots, call lists and proofs, and retry a failed log or store.
 
-Decisions rest on what upkeep takes up, so a gate whose last complete round is too old denies. What may take longer than a
-round, such as the verification of a large snapshot, runs beside it, in threads of its own.
+Decisions depend on these, so a gate denies if its last complete round is too old. Work that may take longer than a
+round, such as the verification of a large snapshot, runs in the background, in separate threads. Upkeep makes no decisions; a
+failure makes the gate not ready and is reported.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background
 from dialgate.decision_log.timestamps import NoTimestamp, Stamper
 from dialgate.gate.facts import Gatherer
-from dialgate.gate.health_metrics import Vitals
+from dialgate.gate.health_metrics import HealthMetrics
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
 from dialgate.observability.metrics import Metrics
@@ -34,28 +34,30 @@ from dialgate.store import CallList, Shared, Store
 from dialgate.store.watermark import Reached
 
 COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
-# Seconds for which a round waits for what it started beside it: usually all of it is done by then.
+# Seconds for which a round waits for background work, which is usually done by then.
 PATIENCE: Final = 0.5
-# recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
 NOTE_SECONDS: Final = 0.01
+# recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
 _THREADS: Final = 7
 _LATE: Final = (
-    "no round of upkeep was completed within `upkeep_stale_seconds`; lists, proofs and registry answers may have changed since."
-    " See whether the processor, the disk or the store is overloaded"
+    "no upkeep round was completed within `upkeep_stale_seconds`, so lists, proofs and registry answers may be outdated."
+    " Check whether the processor, the disk or the store is overloaded"
 )
 _FAULTS: Final = (Unavailable, SnapshotMissing, DamagedFile, OSError)
 _log = structlog.get_logger(__name__)
 
 
 class UpkeepLate(Unavailable):
-    """What decisions rest on may have changed unseen."""
+    """The error while the last complete round is too old."""
 
     component = "upkeep"
 
 
 class Pulse:
-    """How long ago upkeep last completed a round, on the monotonic clock. Before `start` nothing is late: a gate whose
-    rounds are called by hand has no deadline."""
+    """The age of the last complete round, on the monotonic clock.
+
+    Before `start` it is 0: a gate whose rounds are called explicitly has no deadline.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -73,14 +75,17 @@ class Pulse:
         """Seconds; 0 before `start`."""
         return self._clock() - self._completed if self._started else 0.0
 
-    def late(self, seconds: float) -> bool:
+    def is_late(self, seconds: float) -> bool:
         return self.age > seconds
 
 
 class Upkeep:
-    """`problems` says, for each component that does not work, why; the gate is ready while it is empty. `gatherer`: the
-    one in use, which its owner replaces when the configuration changes. `chain`: the folder of its log. `lacking`: the
-    files of call lists that are recorded, and missing or damaged here; None while the store is away."""
+    """The upkeep of one gate.
+
+    `problems` has a text for each component that fails; the gate is ready while it is empty. `gatherer` is the one in
+    use; the gate replaces it when the configuration changes. `chain` is the folder of the log. `lacking` holds the files of recorded
+    call lists that are missing or damaged on this node; None while the store is unavailable.
+    """
 
     gatherer: Gatherer
 
@@ -105,7 +110,7 @@ class Upkeep:
         self._archiving = Background(chain)
         self._reached = Reached(folder, self._threads.run)
         self._instants = KeptInstants(folder)
-        self._vitals = Vitals(folder, metrics)
+        self._health = HealthMetrics(folder, metrics)
         self._records: list[CallList] = []  # as the store held them when they were last read
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
         self._opening = BackgroundWork(self._open_again, _FAULTS)
@@ -132,10 +137,10 @@ class Upkeep:
 
     @property
     def _late(self) -> bool:
-        return self.pulse.late(self.gatherer.config.settings.upkeep_stale_seconds)
+        return self.pulse.is_late(self.gatherer.config.settings.upkeep_stale_seconds)
 
     def refuse_if_late(self) -> None:
-        """Raise `UpkeepLate` where no round was completed for too long."""
+        """Raise `UpkeepLate` if the last complete round is too old."""
         if self._late:
             raise UpkeepLate(_LATE)
 
@@ -151,25 +156,24 @@ class Upkeep:
         self.metrics.ready.labels(component).set(1)
 
     def report(self, component: str, problem: str) -> None:
-        """An empty `problem`: it works."""
+        """Report a component's problem; an empty `problem` means that it works."""
         if problem:
             self.failed(component, problem)
         else:
             self.works(component)
 
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
-        """Do one round at `now`; wait up to `patience` seconds for each part that runs beside it. Raises nothing that was
-        foreseen."""
+        """Do one round at `now`; wait up to `patience` seconds for each background part. Expected errors are reported."""
         for component in ("gate", "keys"):
-            self.works(component)  # a batch says so again if it is not true
+            self.works(component)  # a batch that fails reports it again
         self.gatherer.prepare(now)
         is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
-        if is_read:  # else a list may have been retired elsewhere
-            # Now, before what only waits for a busy disk or the writers of the store: no decision rests on that.
+        if is_read:  # otherwise another node may have retired a list
+            # Before the work below, which may wait for a busy disk or store: decisions do not depend on it.
             self.pulse.complete()
             self.works("upkeep")
-        await self._try("log", lambda: self._mend_log(now))
+        await self._try("log", lambda: self._recover_log(now))
         await self._keeping_clock.run(patience, now)
         self.report("clock", self._keeping_clock.problem)
         await self._noting.run(patience)
@@ -177,11 +181,11 @@ class Upkeep:
         if is_read:
             self.report("store", self._store_problem)
         self.metrics.log_records.set(self._log.next_seq - 1)
-        self._vitals.observe(self.gatherer, now)
+        self._health.observe(self.gatherer, now)
         await self._covering.run(patience, now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:
-        """Report what a step returns or raises as the component's problem. Return False if it raised."""
+        """Report the problem that a step returns or raises. Return False if it raised."""
         try:
             self.report(component, await step())
         except _FAULTS as error:
@@ -194,9 +198,10 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """Store how far the log is durable, for the gates that share the store, in `NOTE_SECONDS`.
+        """Store how far the log is durable, after `NOTE_SECONDS`, for the other gates on the store.
 
-        Each commit stores it too. Under load one follows sooner, so a round trip after every batch would be wasted."""
+        Each commit stores it too. Under load a commit follows sooner, so a round trip after every batch would be wasted.
+        """
         if self._shared is not None and self._noting_timer is None:
             loop = asyncio.get_running_loop()
             self._noting_timer = loop.call_later(NOTE_SECONDS, self._note_now)
@@ -215,19 +220,19 @@ class Upkeep:
         self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
 
     async def _tidy(self, now: Instant) -> None:
-        """Keep how far the ledger is durable, then forget old answers and attempts."""
-        await self._reached.keep(self._store)  # before `maintain`, which tidies up after every write
+        """Store how far the ledger is durable, then delete old answers and attempts."""
+        await self._reached.keep(self._store)  # before `maintain`, which also cleans up after writes
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
         await self._store.maintain(self._instants.elapsed(now, remembered))
 
-    async def _mend_log(self, now: Instant) -> str:
+    async def _recover_log(self, now: Instant) -> str:
         await self._threads.run(self._log.recover, now)
         keep = int(self.gatherer.config.settings.log_archive_hours * HOUR)
-        await self._threads.run(self._archiving.round, now, keep)  # it starts a process, and waits for none
+        await self._threads.run(self._archiving.round, now, keep)  # starts a process without waiting
         return ""
 
     async def _checkpoint(self, now: Instant) -> None:
-        """No call waits for a checkpoint, and none is refused for want of one."""
+        """Write a checkpoint. Calls do not wait for it, and a failure does not deny them."""
         problem = ""
         try:
             covered = await self._threads.run(self._checkpoints.advance, self._log.durable, now)
@@ -239,7 +244,7 @@ class Upkeep:
         self._uncovered = problem
 
     async def stamp(self, stamper: Stamper, now: Instant) -> None:
-        """Begin to ask the authority, unless it is being asked still."""
+        """Request a time stamp in the background, unless a request is still running."""
         await self._stamping.run(0, stamper, now)
 
     async def _stamp(self, stamper: Stamper, now: Instant) -> None:
@@ -249,7 +254,7 @@ class Upkeep:
             _log.error("no time stamp", problem=str(error))
 
     async def rest(self) -> None:
-        """Wait for what runs beside the rounds; the store must be open till then."""
+        """Wait for all background work. The store must stay open until this returns."""
         if self._noting_timer is not None:
             self._noting_timer.cancel()
         await self._noting.run(None)
@@ -266,7 +271,7 @@ class Upkeep:
         await self._open_again.close()
 
     async def close(self, now: Instant) -> None:
-        """Cover a log that rests to its end. After `rest`."""
+        """Write the last checkpoint, which covers the whole log. Call it after `rest`."""
         try:
             await self._threads.run(self._checkpoints.finish, self._log.durable, now)
         except Unavailable as error:
@@ -277,7 +282,7 @@ class Upkeep:
     # ---- call lists and proofs ---------------------------------------------------------------------------------------
 
     async def refresh(self) -> None:
-        """Use the call lists and proofs that the store holds. Raises `StoreUnavailable`."""
+        """Load the current call lists and proofs from the store. Raises `StoreUnavailable`."""
         await self._read_again()
         await self._open_again()
 
@@ -288,18 +293,18 @@ class Upkeep:
         return self._store_problem
 
     async def _read_lists(self) -> None:
-        """Only one runs at a time: else an older reading could replace a newer one."""
+        """Read lists and proofs. Only one run at a time: otherwise an older reading could replace a newer one."""
         records, proofs = await self._store.lists(), await self._store.proofs()
         self._records = records
         self.gatherer.drop_lists(records)
         self.gatherer.load_proofs(proofs)
 
     async def _open_lists(self) -> None:
-        """A list may be large, so its retirement does not wait for another list to be opened."""
+        """Open new lists. A list may be large, so `_read_lists` removes retired lists without waiting for this."""
         lists = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
         gatherer = self.gatherer  # a reload may have replaced it meanwhile
         gatherer.use_lists(lists)
-        gatherer.drop_lists(self._records)  # as they were read meanwhile
+        gatherer.drop_lists(self._records)  # may have been read again since
         used = {loaded.record.file for loaded in lists.values()}
         self.lacking = frozenset(record.file for record in self._records if not record.retired_at) - used
 
@@ -313,19 +318,19 @@ class Upkeep:
                 return self._verifying.problem
         gatherer = self.gatherer
         if gatherer.snapshot is None:
-            return "no registry answers are published yet; run `registry-sync import`"
+            return "no registry answers are published; run `registry-sync import`"
         behind = _behind(folder, gatherer.config.settings.snapshot_behind_minutes, now)
         return behind or self._freshness(gatherer, gatherer.snapshot, now)
 
     async def _replace(self, folder: Path) -> None:
-        """A damaged publication is refused and the last good one stays; every byte is read before the first answer."""
+        """Verify the published snapshot completely, then use it. If it is damaged, the previous one stays in use."""
         try:
             key = self.gatherer.config.settings.snapshot_key
             snapshot = await self._threads.run(_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
-        self.gatherer.snapshot = snapshot  # of now: a reload may have replaced the one that was there before
+        self.gatherer.snapshot = snapshot  # the current gatherer: a reload may have replaced it meanwhile
         _log.info("snapshot in use", version=snapshot.version)
 
     def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:
@@ -337,7 +342,7 @@ class Upkeep:
         ]
         if ends and max(ends) > now:
             return ""
-        return "every registry answer has expired; consult the registry and import its answer"
+        return "all registry answers have expired; consult the registry and import its answer"
 
     def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
         ends = part.newest_consulted_at + rule.validity_days * DAY
@@ -347,7 +352,7 @@ class Upkeep:
 
 
 def stamper_of(config: Config, chain: Path) -> Stamper | None:
-    """Return what time-stamps checkpoints, or None where no authority is set. Raises `ConfigError`."""
+    """Return the client of the time-stamp authority, or None if none is configured. Raises `ConfigError`."""
     settings, roots = config.settings, config.folder / config.settings.timestamp_roots
     interval = int(settings.timestamp_seconds * SECOND)
     try:
@@ -355,17 +360,17 @@ def stamper_of(config: Config, chain: Path) -> Stamper | None:
         return Stamper(chain, url, roots, interval) if url else None
     except (OSError, ValueError) as error:
         problem = (
-            f"timestamp_roots: {roots.name}, or the time stamps in the log's folder, cannot be read: {error}"
+            f"timestamp_roots: cannot read {roots.name}, or the time stamps in the log's folder: {error}"
         )
         raise ConfigError([problem]) from error
 
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:
-    """`minutes`: for how long a copy may not have been compared with what is published elsewhere; 0: for ever."""
+    """Return a problem if this node's copy was not compared with the published files for `minutes`; 0: no limit."""
     compared_at = pulled_at(folder) if minutes else None
     if compared_at is None or now - compared_at <= minutes * MINUTE:
         return ""
-    return "this node's registry answers were not compared with the published ones for too long; see `registry-sync pull`"
+    return "this node has not compared its registry answers with the published ones for too long; run `registry-sync pull`"
 
 
 def _verified(folder: Path, key: str) -> Snapshot:

@@ -100,7 +100,8 @@ class LedgerAccess:
         self, client: Client, given: int, kind: type[E], unknown: Refused
     ) -> tuple[Entry, E]:
         """Return the ledger entry `given`, its id or its sequence, with its event of the wanted kind. Raises `unknown` if the
-        client has no such entry, `StoreUnavailable`."""
+        client has no such entry, `StoreUnavailable`.
+        """
         seq = self.ids.entry_seq(given)
         entry = next(iter(await self.store.since(seq - 1, 1)), None)
         if (

@@ -33,7 +33,8 @@ class Activation:
 
     async def put_in_force(self) -> str:
         """Have every gate of this node use what was just written. Return in words from when it binds. Raises
-        `NotInForce`."""
+        `NotInForce`.
+        """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
         except (Unavailable, OSError) as error:

@@ -236,7 +236,8 @@ def _form(field: Field) -> str:
 
 async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int:
     """How many are new; `done` is told of rows as they are on the disk. Raises `StoreUnavailable`: then what was written
-    stands."""
+    stands.
+    """
     return await bulk_writes.write(store, _new(store, taken), done)
 
 

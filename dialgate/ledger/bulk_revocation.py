@@ -54,7 +54,8 @@ class Stops(Struct, frozen=True):
 
 def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], None]) -> Stops:
     """`note` is told of every row that says nothing that could be kept. Of two rows with one number the first counts.
-    Raises `tabular.Unreadable`."""
+    Raises `tabular.Unreadable`.
+    """
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
     numbers, instants = array("Q"), array("q")
     rows = problems = 0
@@ -95,7 +96,8 @@ def _instant(text: str, now: Instant) -> Instant:
 
 async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
     """How many are revoked that were not before; `done` is told of rows as they are on the disk. Raises
-    `StoreUnavailable`: then what was written stands."""
+    `StoreUnavailable`: then what was written stands.
+    """
     return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
 
 

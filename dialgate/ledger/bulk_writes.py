@@ -1,5 +1,6 @@
 """Many entries of the ledger, in parts: each binds as soon as it is on the disk. For a process of its own, beside a gate or in
-its absence: to make a part ready takes a tenth of a second, in which nothing else is done."""
+its absence: to make a part ready takes a tenth of a second, in which nothing else is done.
+"""
 
 import asyncio
 from collections import deque
@@ -21,7 +22,8 @@ AHEAD: Final = 8  # parts under way: a shared store that syncs once a second has
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
     """The places of subjects, which stand one behind the other, in the order of the store's index: so neighbours are written
     together, and each page of the index once. In a file's own order ten million take three times as long. Of equal ones
-    the first comes first."""
+    the first comes first.
+    """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
 
 
@@ -30,7 +32,8 @@ async def write(
 ) -> int:
     """How many entries were written. Of each part its entries, and of how many rows they are; `done` is told of rows as they
     are on the disk. While some parts are written, the next is made ready: no two parts may tell of the same number, but
-    where it does no harm to enter the same twice. Raises `StoreUnavailable`: then what was written stands."""
+    where it does no harm to enter the same twice. Raises `StoreUnavailable`: then what was written stands.
+    """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()
 

@@ -43,12 +43,14 @@ class CallLists:
         note: Callable[[RowProblem], None] = lambda _: None,
     ) -> ListReport:
         """Load the call list of a seekable file, in a format that `tabular` reads. `note` is called with each row that is
-        left out. Otherwise as `load_from`."""
+        left out. Otherwise as `load_from`.
+        """
         return await self.load_from(client, ask, list_builder.Here(file, hints, note))
 
     async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
         """Load a call list, whole or not at all. Rows without a valid number are counted and left out. On return the gates
-        of this node use it. Raises `Refused`, `Unavailable`."""
+        of this node use it. Raises `Refused`, `Unavailable`.
+        """
         controller = self._access.controller(client, ask.controller)
         self._check_list(ask, controller)
         for known in await self._access.store.lists():

@@ -17,7 +17,8 @@ class CallerIds:
 
     async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
         """Record a proof that a caller ID can be called back. On return the gates of this node use it. Raises `Refused`,
-        `Unavailable`."""
+        `Unavailable`.
+        """
         controller = self._access.controller(client, ask.controller)
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
         if shown.form != "number":

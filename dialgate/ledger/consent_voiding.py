@@ -32,7 +32,8 @@ class Enrolled(Struct, frozen=True, kw_only=True):
 
 async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
     """How many numbers had consents that this voids. Idempotent: what is void already is not voided again. Raises
-    `StoreUnavailable`; then what was written stands, and the rest follows when it is called again."""
+    `StoreUnavailable`; then what was written stands, and the rest follows when it is called again.
+    """
     voided = 0
     fresh = nonces()
     for numbers in _chunks(iter(enrolled.numbers)):

@@ -70,7 +70,8 @@ class Consents:
     ) -> EntriesReport:
         """Write every consent, contract or call request of a file. `note` and `plan`: see `Revocations.revoke_all`.
 
-        Run it in a process of its own: it blocks the event loop. Raises `Refused`, `StoreUnavailable`."""
+        Run it in a process of its own: it blocks the event loop. Raises `Refused`, `StoreUnavailable`.
+        """
         controller = self._access.controller(client, ask.controller)
         order = bulk_import.Order(
             kind=bulk_import.KINDS[ask.kind],
@@ -105,7 +106,8 @@ class Consents:
 
     async def _said_before(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
         """Return the entry that already states this end, so that a repeated withdrawal writes no second one. Raises
-        `Refused` if nothing of this id is on record."""
+        `Refused` if nothing of this id is on record.
+        """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         held = await self._access.store.history(self._access.keys.subject(controller.id, number))
         begun = [

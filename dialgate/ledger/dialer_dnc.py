@@ -16,7 +16,8 @@ _SHOWN: Final = 120
 
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
     """What is posted, so that neither number nor password stands in a URL. `campaign`: none, where the stop is wider. One that
-    the dialer has no name for goes on the list of all: wider than asked, never narrower."""
+    the dialer has no name for goes on the list of all: wider than asked, never narrower.
+    """
     asked, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(asked.cut)
     theirs = asked.campaigns.get(campaign, "")

@@ -82,7 +82,8 @@ async def scrub(
     registrar: Registrar, client: Client, order: Order, file: IO[bytes], out: Path, hints: tabular.Hints
 ) -> Scrubbed:
     """The rows of `file` with a verdict each, as CSV in UTF-8. `out` is replaced whole, or left as it was. Raises `Refused`,
-    `Unavailable`, and OSError where `out` cannot be written."""
+    `Unavailable`, and OSError where `out` cannot be written.
+    """
     judge, home = await registrar.list_exports.judge(client, order.campaign, order.at)
     fresh = out.with_name(f"{out.name}.new")
     try:

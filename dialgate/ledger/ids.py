@@ -82,7 +82,8 @@ class ClientIds:
     async def position(self, client: Client, given: int) -> int:
         """Return the sequence after which a client resumes that received `given` last. Raises `StoreUnavailable`.
 
-        An unknown position gives 0, the beginning: a repeated revocation does no harm, a missing one does."""
+        An unknown position gives 0, the beginning: a repeated revocation does no harm, a missing one does.
+        """
         if is_plain(given):
             # What follows a plain sequence would show a client how many entries of others lie before it.
             everything = set(client.controllers) >= self._config().controllers.keys()

@@ -20,7 +20,8 @@ class ListExports:
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
         """Return an open judge of a campaign's calls, and the country of its national numbers. The caller closes the judge.
 
-        `at`: the instant to judge at, 0 for now. Raises `Refused`, `Unavailable`."""
+        `at`: the instant to judge at, 0 for now. Raises `Refused`, `Unavailable`.
+        """
         line = self._access.line(client, campaign)
         judge = Judge(
             self._access.config, self._access.store, self._access.keys, campaign, at or self._access.clock()

@@ -57,7 +57,8 @@ class Outcomes:
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
         """Record the result of an allowed call. `opt_out` revokes for the controller at once. `wrong_number` voids at once what
-        was given for the number. Raises `Refused`, `Unavailable`."""
+        was given for the number. Raises `Refused`, `Unavailable`.
+        """
         given = ask.decision_id
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, given))
         found = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
@@ -90,7 +91,8 @@ class Outcomes:
 
     async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
         """Return the controller of a call, and its number for results that write an entry. The number is empty if only an
-        unreachable gate has it. Raises `Refused`, `Unavailable`."""
+        unreachable gate has it. Raises `Refused`, `Unavailable`.
+        """
         owner, number = line.controller.id if line else "", ""
         mine = owner in client.controllers
         if ask.outcome in _IN_LEDGER or not mine:

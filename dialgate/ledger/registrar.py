@@ -59,7 +59,8 @@ class Registrar:
     @classmethod
     async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":
         """Open the ledger without a gate in this process. A gate may run and write at the same time. Raises
-        `KeysUnusable`, `StoreUnavailable`."""
+        `KeysUnusable`, `StoreUnavailable`.
+        """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
         store = await factory.opened(config, keys, patience=5.0)

@@ -110,7 +110,8 @@ class Revocations:
     async def lift(self, client: Client, given: int, ask: LiftRequest) -> Receipt:
         """Lift the revocation of ledger entry `given`, its id or its sequence. Repeating it returns the first receipt.
 
-        Raises `Refused`, `StoreUnavailable`."""
+        Raises `Refused`, `StoreUnavailable`.
+        """
         unknown = Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
         entry, revoked = await self._access.entry_to_lift(client, given, Revoked, unknown)
         if not ask.reason.strip():

@@ -83,7 +83,8 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 class LiftRequest(Request, frozen=True, kw_only=True):
     """The ground on which a revocation is lifted. There is no other. `controller`: whose consent, where the revocation binds
-    every controller."""
+    every controller.
+    """
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -227,7 +228,8 @@ class ListRequest(Request, frozen=True, kw_only=True):
 
 class Receipt(Struct, frozen=True, omit_defaults=True):
     """Every decision made after `at` is bound by ledger entry `seq`. `note`: "It opens nothing yet, because …"; absent where the
-    entry may open calls, or is none that could."""
+    entry may open calls, or is none that could.
+    """
 
     seq: int
     at: str
@@ -289,7 +291,8 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     """What all entries about a consent amount to. `proved`: an artefact and its hash are held; instants are empty where
     the thing has not happened. `last_used_at`: when it last carried an allowed call. `reason`: the code
     with which the rules refuse a call on it now, empty if it is in force. `refused_for`: campaigns within its scope that they
-    refuse although it is in force, as after a stop to one campaign."""
+    refuse although it is in force, as after a stop to one campaign.
+    """
 
     id: str
     proved: bool
@@ -328,7 +331,8 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 
 class ListReport(Struct, frozen=True, kw_only=True):
     """`in_force`: where the list may be called from when, in words. `unstated`: accepted numbers, such as mobiles, that are in
-    the directory only if their own row says `directory`; it did not, so the list opens no call to them."""
+    the directory only if their own row says `directory`; it did not, so the list opens no call to them.
+    """
 
     info: ListInfo = field(name="list")
     rows: int

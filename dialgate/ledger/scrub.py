@@ -35,7 +35,8 @@ Word: TypeAlias = Literal["allow", "later", "deny"]
 
 class Verdict(Struct, frozen=True):
     """`code`: the first reason of a deny; `valid_until` of an allow (its end by law) and `not_before` of what is later are instants, 0 where
-    there is none."""
+    there is none.
+    """
 
     word: Word
     code: str

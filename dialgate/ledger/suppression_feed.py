@@ -24,7 +24,8 @@ AT_ONCE = 1_000  # ledger entries
 
 class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`revoked`: call `number` no more, for this campaign, this controller or, where `controller` is `*`, at all. `lifted`:
-    the revocation of sequence `of` binds no more."""
+    the revocation of sequence `of` binds no more.
+    """
 
     seq: int
     kind: Literal["revoked", "lifted"]
@@ -52,7 +53,8 @@ class Notices:
         self, seq: int, controllers: Sequence[str], limit: int = AT_ONCE
     ) -> tuple[list[Notice], int]:
         """What these controllers are to be told after `seq`, of the next `limit` ledger entries; and the sequence of the last
-        of those. Raises `StoreUnavailable`, `KeysUnusable`."""
+        of those. Raises `StoreUnavailable`, `KeysUnusable`.
+        """
         entries = await self._store.since(seq, limit)
         return list(self._told(entries, {*controllers, "*"})), entries[-1].seq if entries else seq
 
@@ -101,7 +103,8 @@ class Notices:
 
     async def wait(self, seconds: float, written: int = -1) -> None:
         """Until something is written here, if more was not `written` since; or that time has passed, for another process may
-        have written."""
+        have written.
+        """
         if written in {-1, self.written}:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

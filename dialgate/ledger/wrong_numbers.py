@@ -19,7 +19,8 @@ class WrongNumbers:
         self, client: Client, controller: str, number: str, subject: bytes, decision: str
     ) -> Receipt:
         """Write a wrong-number report of a call. A repeated report of a decision returns the first receipt, also after it
-        was lifted. `number` is empty if only the `subject` is known."""
+        was lifted. `number` is empty if only the `subject` is known.
+        """
         if number:
             subject = self._access.keys.subject(controller, number)
         for entry in await self._access.store.history(subject):
@@ -33,7 +34,8 @@ class WrongNumbers:
 
     async def confirm_number(self, client: Client, given: int, ask: NumberConfirmation) -> Receipt:
         """Lift the wrong-number report of ledger entry `given`, its id or its sequence. Repeating it returns the first
-        receipt. Raises `Refused`, `StoreUnavailable`."""
+        receipt. Raises `Refused`, `StoreUnavailable`.
+        """
         unknown = Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
         entry, _ = await self._access.entry_to_lift(client, given, NumberWrong, unknown)
         if not ask.reason.strip():

@@ -33,7 +33,8 @@ class RowProblem(Struct, frozen=True):
 
 class Tally(Struct):
     """`problems` holds the first `SHOWN_PROBLEMS` of `refused`; `bases` what the accepted rest on, `stated` for which of these
-    the rows said `directory` themselves. `unstated`: accepted numbers for which a row must say so, and did not."""
+    the rows said `directory` themselves. `unstated`: accepted numbers for which a row must say so, and did not.
+    """
 
     rows: int = 0
     accepted: int = 0
@@ -65,7 +66,8 @@ def build(
     list that rests on one basis has none, which makes it smaller and quicker to look up. `stated_kinds`: numbers that are
     directory entries only if their own row says so. `note` is told of every row that is left out.
 
-    Of two rows with the same number the first counts. Raises `tabular.Unreadable`."""
+    Of two rows with the same number the first counts. Raises `tabular.Unreadable`.
+    """
     tally = Tally()
     numbers: dict[int, int] = {}
     at, basis_at = table.layout.number - 1, table.column(_BASIS_NAMES)

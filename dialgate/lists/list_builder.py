@@ -33,7 +33,8 @@ class _BuildFailure(Struct, frozen=True, tag=True):
 
 class Order(Struct, frozen=True):
     """Where the list is written, the country of bare numbers, and what rows rest on that do not say. `stated_kinds`: see
-    `calllist.build`."""
+    `calllist.build`.
+    """
 
     path: str
     home: str
@@ -93,7 +94,8 @@ async def build_apart(
     file: IO[bytes], order: Order, limits: Limits, is_cancelled: Callable[[], bool]
 ) -> BuildResult:
     """Build a list in a process of its own, which is killed when `is_cancelled` returns true, when its time is over, or when this is
-    cancelled. Raises as `Source.build`."""
+    cancelled. Raises as `Source.build`.
+    """
     words = (msgspec.json.encode((order, limits)).decode(),)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, *words, stdin=file, stdout=asyncio.subprocess.PIPE

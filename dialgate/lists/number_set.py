@@ -120,7 +120,8 @@ def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | No
 
     The numbers of all chunks together rise strictly, else ValueError. `tags` has one entry per number, in their order.
     A set without tags takes memory for one chunk and 32 bytes per block. More than 4,294,967,295 numbers or words do
-    not fit (struct.error)."""
+    not fit (struct.error).
+    """
     with path.open("wb") as file:
         file.write(bytes(HEADER.size) + meta)
         file.write(bytes(_padded(file.tell()) - file.tell()))

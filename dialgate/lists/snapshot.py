@@ -48,7 +48,8 @@ Stamp: TypeAlias = tuple[int, int, int]
 
 class Consultation(Struct, frozen=True, kw_only=True):
     """One question put to a registry, and its proof. `submitted_at`, from which its validity runs, is when it was put,
-    or the version of a full list; `answered_at` is 0 where it is not known. The sums are of the texts, out of any zip."""
+    or the version of a full list; `answered_at` is 0 where it is not known. The sums are of the texts, out of any zip.
+    """
 
     id: str
     submitted_at: Instant
@@ -64,7 +65,8 @@ class Consultation(Struct, frozen=True, kw_only=True):
 
 class State(Struct, frozen=True, kw_only=True):
     """An answer that many numbers share. `consultation` indexes `Contents.consultations`; `listed_at` is the newest
-    consultation that ever said *listed*, kept under a newer *clear*: consents before it are void (L. 5/2018 art. 1 c. 5)."""
+    consultation that ever said *listed*, kept under a newer *clear*: consents before it are void (L. 5/2018 art. 1 c. 5).
+    """
 
     answer: Literal["listed", "clear"]
     consultation: int
@@ -173,7 +175,8 @@ def pulled_at(folder: Path) -> Instant | None:
 class Snapshot:
     """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
 
-    Opening verifies manifest, headers, lengths and metas; `verify` reads every byte."""
+    Opening verifies manifest, headers, lengths and metas; `verify` reads every byte.
+    """
 
     def __init__(self, manifest: Manifest, stamp: Stamp, files: "tuple[_OpenFile, ...]") -> None:
         self.version = manifest.version

@@ -188,7 +188,8 @@ def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
 
 def _check_parts(file: BinaryIO) -> None:
     """Refuse an archive before it is unpacked. zipfile unpacks no more of a part than it declares, so what is declared
-    holds."""
+    holds.
+    """
     with ZipFile(file) as parts:
         every = parts.infolist()
         if len(every) > _MOST_PARTS or sum(part.file_size for part in every) > _MOST_UNPACKED:

@@ -77,7 +77,8 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 class Table(Struct, frozen=True):
     """`rows`: line (from 1, the header included) and cells of each row that is not empty; to be gone through once, and
-    raises `Unreadable` where the damage shows."""
+    raises `Unreadable` where the damage shows.
+    """
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]

@@ -1,6 +1,7 @@
 """The compiled primitives, or, where there are none, the same in Python, with which a gate takes about half as many calls.
 
-`DIALGATE_INTERPRETED=1` in the environment has the second on a machine that could have the first."""
+`DIALGATE_INTERPRETED=1` in the environment has the second on a machine that could have the first.
+"""
 
 import os
 from importlib.util import find_spec

@@ -37,7 +37,8 @@ class _Object(list[tuple[str, object]]):
 
 def repeated(body: bytes | Raw, depth: int) -> str | None:
     """Of a well-formed JSON document: a name that stands twice in one object. What lies within more than `depth` objects is
-    not looked at. Readers differ in which of the two they take (RFC 8259, 4)."""
+    not looked at. Readers differ in which of the two they take (RFC 8259, 4).
+    """
     # Numbers as text: one of thousands of digits is refused by Python, and no concern of ours.
     return _repeated(
         json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str, parse_float=str), depth
@@ -72,7 +73,8 @@ def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]:
     """Of the whole lines at the beginning of `data` that follow `head`, `most` of them: the new head, the leaf of each
-    (RFC 6962, 2.1), and how many bytes they are."""
+    (RFC 6962, 2.1), and how many bytes they are.
+    """
     _refuse_if_no_head(head)
     leaves: list[bytes] = []
     taken = 0
@@ -106,7 +108,8 @@ class Tagger:
 
     `words` to `tags`: where these parts of a number set begin in its file, 0 for the last two in a set without tags; then
     how many words, super-blocks and numbers there are. Raises IndexError where a damaged file points nowhere, and
-    ValueError once it is closed."""
+    ValueError once it is closed.
+    """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, as they come
         self, file: mmap, words: int, supers: int, directory: int, ranks: int, tags: int,

@@ -1,5 +1,6 @@
 """What a supervisor can watch, on a registry that is passed in. Every label has a bounded set of values: reason codes,
-configured campaigns, interfaces and components; what a client invents is counted under `other`."""
+configured campaigns, interfaces and components; what a client invents is counted under `other`.
+"""
 
 from bisect import bisect_left
 from collections import Counter as Tally
@@ -38,7 +39,8 @@ class _Waits:
 class Calls(Collector):
     """What is counted at every call: plain numbers, of one thread, a batch at a time. The library's own counters cost
     more than the decision's rules do. The newest decision of each count and bucket is its exemplar (OpenMetrics), by
-    which a dashboard leads to the record."""
+    which a dashboard leads to the record.
+    """
 
     BOUNDS = _LATENCIES
 
@@ -63,7 +65,8 @@ class Calls(Collector):
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
         """A copy, for who compares two moments: the decisions, and how many answers took as long as each of `BOUNDS`
-        allows, the last of them longer."""
+        allows, the last of them longer.
+        """
         waits = [sum(some) for some in zip(*(each.counts for each in self._waits.values()), strict=True)]
         return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
@@ -106,7 +109,8 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 
 class Neighbours:
     """Numbers that stand on no list, asked about one after the other: a hundred and its next. A list that is in order
-    does not look so, since its numbers stand on it. Memory: one prefix a client."""
+    does not look so, since its numbers stand on it. Memory: one prefix a client.
+    """
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter

@@ -32,7 +32,8 @@ def blanked(text: str) -> str:
 
 def configure(wanted: ServiceLog | None = None, environment: Mapping[str, str] = os.environ) -> None:
     """For the whole process: structlog's and the standard library's loggers both end up here. May be called again. Raises
-    `LogMisset`."""
+    `LogMisset`.
+    """
     wanted = _overridden(wanted or ServiceLog(), environment.get(_ENVIRONMENT, ""))
     coloured = wanted.format == "coloured" or (wanted.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [

@@ -17,7 +17,8 @@ def write_file(path: Path, content: bytes, temporary: Path | None = None) -> Non
 def replace_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
     """Open a new file, private to its owner, that replaces `path` when the block ends. An exception leaves `path` as it was.
 
-    Two processes that may write `path` at once each need a `temporary` name of their own, in the same folder."""
+    Two processes that may write `path` at once each need a `temporary` name of their own, in the same folder.
+    """
     with remove_on_exit(temporary or path.with_name(f"{path.name}.new")) as new:
         with open_private(new) as file:
             yield file

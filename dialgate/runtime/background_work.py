@@ -9,7 +9,8 @@ P = ParamSpec("P")
 
 class BackgroundWork(Generic[P]):
     """One piece of work, run again and again, at most once at a time. `problem`: why the last run failed, or empty.
-    `faults`: the exceptions that are a problem; any other ends the run and is raised by the next `run`."""
+    `faults`: the exceptions that are a problem; any other ends the run and is raised by the next `run`.
+    """
 
     def __init__(self, work: Callable[P, Awaitable[None]], faults: tuple[type[Exception], ...]) -> None:
         self.problem = ""

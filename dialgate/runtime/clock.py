@@ -23,7 +23,8 @@ class ClockSteppedBack(Unavailable):
 class Clock:
     """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over.
 
-    `steady`: the monotonic clock, in seconds, by which durations are measured."""
+    `steady`: the monotonic clock, in seconds, by which durations are measured.
+    """
 
     def __init__(
         self, read: Callable[[], Instant], latest: Instant = 0, steady: Callable[[], float] = time.monotonic

@@ -20,7 +20,8 @@ def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
 def acquire_lock(path: Path, refusal: Exception | None = None) -> int:
     """Lock the file, which is created private to its owner, and return a descriptor; closing it releases the lock.
 
-    While another process holds the lock, raise `refusal`, or wait if there is none. Raises `OSError`."""
+    While another process holds the lock, raise `refusal`, or wait if there is none. Raises `OSError`.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if (

@@ -27,7 +27,8 @@ class WorkerLost(Unavailable):
 def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> Iterator[R]:
     """`work` of each piece. It is pickled once for each process, pieces and results each time. What it raises is raised in its
     piece's turn. Where there is one core only, or no more pieces than are done `here`, no process is started. Raises
-    `WorkerLost`."""
+    `WorkerLost`.
+    """
     rest = iter(pieces)
     cores = len(os.sched_getaffinity(0))
     yield from map(work, islice(rest, here) if cores > 1 else rest)

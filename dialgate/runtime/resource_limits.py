@@ -16,7 +16,8 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 
 def confine(memory: int, seconds: int) -> None:
     """Allow this process `memory` bytes more than it has now, and `seconds` of processor time; write no core; end with the
-    process that started it, or with the reader of its output; and where memory is short, be killed before others."""
+    process that started it, or with the reader of its output; and where memory is short, be killed before others.
+    """
     _lower(resource.RLIMIT_AS, _size() + memory)
     _lower(
         resource.RLIMIT_CPU, seconds, more=1

@@ -15,7 +15,8 @@ _NICE = 10  # above it, a thread that holds a lock could run too rarely for thos
 
 class ThreadPool:
     """At most `most` threads, which are started as they are needed. asyncio's default pool is shared by everything in the
-    process: eight uploads in it kept upkeep and stops waiting for half a minute."""
+    process: eight uploads in it kept upkeep and stops waiting for half a minute.
+    """
 
     def __init__(self, name: str, most: int) -> None:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix=name)

@@ -1,5 +1,6 @@
 """Records of the version before `cited_for` and the keys that came with it: under the law archived then, each is decided
-again exactly as it was, to the wording and the source that it cites."""
+again exactly as it was, to the wording and the source that it cites.
+"""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,6 +1,7 @@
 """Promise: a section of a country file that is in force a day too early or too late is noticed by a case.
 
-The dates stand in the cases. They are not read from the file, which would then agree with itself."""
+The dates stand in the cases. They are not read from the file, which would then agree with itself.
+"""
 
 import copy
 from collections import defaultdict

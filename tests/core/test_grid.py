@@ -153,7 +153,8 @@ _SCOPE = ("id", "purposes", "call_types", "sectors", "callees", "adherents_of", 
 
 def unmet(text: str) -> list[str]:
     """Return each section that ends without a next one of the same scope on the following day, unless the line of its
-    `until` has a comment that says why."""
+    `until` has a comment that says why.
+    """
     data = yaml.safe_load(text)
     explained = set(re.findall(r"until: (\d{4}-\d\d-\d\d)\s*#\s*\S", text))
     return [

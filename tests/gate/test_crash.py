@@ -180,7 +180,8 @@ async def loaded_and_killed(gate: Gatehouse, witness: Witness) -> None:
 
 def power_lost(witness: Witness, log: Log, first: int) -> None:
     """`kill -9` leaves what was written and not yet synced; a power cut may take any of it. Nobody was told of it, and
-    no checkpoint covers it."""
+    no checkpoint covers it.
+    """
     told = {answer["decision_id"] for _, answer in list(witness.told.values())[first:]}
     floor = log.seq
     for line, record in Reader(log.folder).entries(first=log.seq + 1):

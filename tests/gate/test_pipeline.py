@@ -105,7 +105,8 @@ class LogFails(Struct, frozen=True):
 
 class Kill(Struct, frozen=True):
     """Kill the gate while it decides `calls`. `held`: before its commit arrives, which happens before or after the restart. `power`:
-    bytes of unsynced log that are lost too."""
+    bytes of unsynced log that are lost too.
+    """
 
     gate: int
     calls: Calls
@@ -161,7 +162,8 @@ on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, m
 class Question(Struct):
     """A call id with its content. `most`: decisions that it may get: one, one for each event that ends the last, and one for each
     request at a gate that cannot know whether another has recorded its answer. `asking`: requests under way, by gate;
-    `unproved`: gates that may have decided it, and did not say that this is recorded."""
+    `unproved`: gates that may have decided it, and did not say that this is recorded.
+    """
 
     number: str
     most: int = 1
@@ -542,7 +544,8 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
 
 class Overlap(Struct, frozen=True):
     """The commit of `first` meets `fault` while `following` is read; then `meanwhile` happens. Each names a number, and a call id: `full`
-    has one attempt left, `fresh` four. `again`: whether the gate reads again for `following`. `decisions`: of both calls."""
+    has one attempt left, `fresh` four. `again`: whether the gate reads again for `following`. `decisions`: of both calls.
+    """
 
     first: str
     following: str

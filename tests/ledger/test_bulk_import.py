@@ -1,5 +1,6 @@
 """A file of consents, contracts or call requests is taken whole or not at all, says what it did not take, and is taken twice
-without harm."""
+without harm.
+"""
 
 import json
 from collections.abc import AsyncIterator, Callable

@@ -1,5 +1,6 @@
 """What exports and spreadsheets write is read as it was meant; what is damaged or made to do damage is refused whole, in
-bounded memory, with a sentence that repeats no number."""
+bounded memory, with a sentence that repeats no number.
+"""
 
 import random
 import re

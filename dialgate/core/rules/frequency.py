@@ -59,7 +59,8 @@ def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
     """The latest, over the places the person may be in, of the midnights that end `days` days, the day of `at` first.
 
     The offset in force when the call was made is not among the facts; it may have been an hour more than today's. So
-    a call made in the last hour of a day counts for the next day too: never a day too short."""
+    a call made in the last hour of a day counts for the next day too: never a day too short.
+    """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (_UTC,))
 
 

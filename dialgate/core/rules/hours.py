@@ -65,7 +65,8 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
     """The first instant from `at` on at which every section is open in every place, as far as the holidays are known; 0
-    where there is none for two weeks."""
+    where there is none for two weeks.
+    """
     pairs = [(section, place) for section in law.hours for place in facts.places]
     horizon = at + _HORIZON_DAYS * DAY
     while at < horizon:
