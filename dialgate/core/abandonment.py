@@ -1,13 +1,13 @@
-"""Abandoned ("silent") calls and whether a later call made up for them. Pure.
+"""Abandoned ("silent") calls, and the search for one without a later answered call. Pure.
 
-The frequency rules deny by it, and the stores keep an attempt past its time by it.
+The frequency rules use it to deny calls, and the stores use it to keep such an attempt longer than others.
 """
 
 from collections.abc import Iterable
 
 from dialgate.core.model import Attempt, Result
 
-# Somebody picked up and was spoken to.
+# Results of calls in which an agent spoke to the called person.
 ANSWERED: frozenset[Result] = frozenset({"answered", "opt_out", "wrong_number"})
 
 

@@ -1,4 +1,4 @@
-"""The state of a recorded consent for a look-up, by the same function by which the rules decide. Pure."""
+"""The state of a recorded consent for a look-up, computed by the same function that the rules use. Pure."""
 
 from collections.abc import Iterable, Iterator
 
@@ -24,8 +24,10 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 
 
 class ConsentState(Struct, frozen=True, kw_only=True):
-    """`reason`: the code with which the rules refuse a call on the consent now; empty if it is in force. `refused_for`:
-    the campaigns within its scope that are refused although it is in force, as after a stop to one campaign.
+    """The state of a consent at one instant.
+
+    `reason` is the code with which the rules deny a call that relies on the consent; empty if it is in force. `refused_for`
+    are campaigns within its scope that are denied although it is in force, for example after a revocation for one campaign.
     """
 
     reason: str = ""
@@ -33,7 +35,7 @@ class ConsentState(Struct, frozen=True, kw_only=True):
 
 
 class Situation(Struct, frozen=True, kw_only=True):
-    """What the rules know of a number and a controller at one instant, without a call."""
+    """The facts about a number and a controller at one instant, without a call."""
 
     at: Instant
     law: Law
@@ -41,8 +43,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     known: Known
     registries: tuple[RegistryAnswer, ...]
 
-    def finding(self, given: Consent, campaign: Campaign) -> Finding | None:
-        """Return what keeps the consent from opening such a call, or None."""
+    def find_defect(self, consent: Consent, campaign: Campaign) -> Finding | None:
+        """Return why a call of `campaign` cannot rely on the consent, or None if it can."""
         facts = Facts(
             at=self.at,
             today=day_in(self.law.zone, self.at),
@@ -54,22 +56,24 @@ class Situation(Struct, frozen=True, kw_only=True):
             known=self.known,
             registries=self.registries,
         )
-        return legal_basis.objection(given, facts, self.law.binding(facts))
+        return legal_basis.find_defect(consent, facts, self.law.binding(facts))
 
 
-def state(given: Consent, situation: Situation, campaigns: Iterable[Campaign]) -> ConsentState:
-    """`campaigns`: those of the controller."""
-    findings = (situation.finding(given, campaign) for campaign in _within(given))
-    finding = next((found for found in findings if found is not None), None)
-    if finding is not None:
-        return ConsentState(reason=CODES[finding])
-    refused = (campaign.id for campaign in campaigns if situation.finding(given, campaign) not in _OUTSIDE)
+def state(consent: Consent, situation: Situation, campaigns: Iterable[Campaign]) -> ConsentState:
+    """Return the state of a consent. `campaigns` are all campaigns of the controller."""
+    findings = (situation.find_defect(consent, campaign) for campaign in _campaigns_in_scope(consent))
+    defect = next((finding for finding in findings if finding is not None), None)
+    if defect is not None:
+        return ConsentState(reason=CODES[defect])
+    refused = (
+        campaign.id for campaign in campaigns if situation.find_defect(consent, campaign) not in _OUTSIDE
+    )
     return ConsentState(refused_for=tuple(refused))
 
 
-def _within(given: Consent) -> Iterator[Campaign]:
-    """Yield a campaign of no name for each purpose and call type that the consent covers."""
-    goods = given.goods[0] if given.goods else ""
-    for purpose in given.purposes:
-        for call_type in given.call_types:
+def _campaigns_in_scope(consent: Consent) -> Iterator[Campaign]:
+    """Yield a nameless campaign for each purpose and call type that the consent covers."""
+    goods = consent.goods[0] if consent.goods else ""
+    for purpose in consent.purposes:
+        for call_type in consent.call_types:
             yield Campaign(id="", purpose=purpose, goods=goods, call_type=call_type)

@@ -1,7 +1,7 @@
-"""Everything that decides lives here. This file does not know who asked, where the facts came from, or what time it is.
+"""The decision: a pure function of facts and law, which depends on no client, source of facts or clock.
 
-The answer before any rule has run is deny; one rule's deny is a deny; a rule that fails is a deny. For any record, for
-ever: `decide(record.facts, law of that day) == record.decision`.
+The default is deny. A deny of one rule is a deny, and so is a rule that fails. For any record, at any later time:
+`decide(record.facts, law of that day) == record.decision`, word for word. So the texts of rules never change.
 """
 
 from dialgate.core.law import Binding, Law
@@ -13,63 +13,63 @@ _NOT_JUDGED = Skip("not judged without a number and a campaign")
 _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
-_OF_ATTEMPTS = tuple(rule for name, rule in RULES if name in {"frequency_kept", "rest_kept"})
+_ATTEMPT_RULES = tuple(rule for name, rule in RULES if name in {"frequency_kept", "rest_kept"})
 _PASSED = Pass()
-# The day of any time zone in use ends at a quarter of an hour.
+# In every time zone in use, midnight falls on a full quarter of an hour in UTC.
 _QUARTER = 15 * MINUTE
 
 
 def decide(facts: Facts, law: Law) -> Decision:
     binding = law.binding(facts)
-    outcomes = told = _outcomes(facts, binding)
+    strict = outcomes = _outcomes(facts, binding)
     if binding.advised is not None:
         advice = _outcomes(facts, binding.advised)
-        told = {name: _advised(outcome, advice[name]) for name, outcome in outcomes.items()}
-    denies = [outcome for outcome in told.values() if type(outcome) is Deny]
+        outcomes = {name: _add_advice(outcome, advice[name]) for name, outcome in strict.items()}
+    denies = [outcome for outcome in outcomes.values() if type(outcome) is Deny]
     if denies:
-        return Decision(allow=False, outcomes=told, not_before=_not_before(denies, facts, binding))
-    basis = outcomes["lawful_basis"]
+        return Decision(allow=False, outcomes=outcomes, not_before=_not_before(denies, facts, binding))
+    basis = strict["lawful_basis"]
     return Decision(
         allow=True,
-        outcomes=told,
+        outcomes=outcomes,
         basis=basis.why if type(basis) is Pass else "",
-        valid_until=_valid_until(told, facts, law),
+        valid_until=_valid_until(outcomes, facts, law),
     )
 
 
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
-    """Until then the same is decided, word for word, on the same facts; 0: nobody can tell. A deny may come to have
-    another reason, and advice may begin and end, at instants that no outcome names, except where nothing is recorded of
-    the person and what forbids the call does not look at the time. Of several registries one deny is told: an answer that
-    expires may put another in its place.
+    """Return the instant until which the same facts give the same decision, word for word; 0 if that is unknown.
+
+    The reason of a deny, and advice, can change at instants that no outcome names. The instant of a deny is known only if
+    nothing is recorded about the person and no reason depends on the time. With several registries, only one deny is
+    reported, and another may replace it when an answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:
         return 0
     if decision.allow:
-        return min(
-            [decision.valid_until, *(begins for begins in _beginnings(facts.known) if begins > facts.at)]
-        )
+        return min([decision.valid_until, *(start for start in _starts(facts.known) if start > facts.at)])
     nothing = facts.known == Known(seq=facts.known.seq) and len(binding.registries) <= 1
     timeless = nothing and all(deny.code in _TIMELESS for deny in decision.reasons)
     return _valid_until(decision.outcomes, facts, law) if timeless else 0
 
 
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
-    """Whether what is decided on these facts without their attempts is the same with them, word for word. Nothing but the
-    limits of frequency looks at attempts; of a call request, whether it is used up.
+    """Return whether the attempts leave the decision unchanged, word for word.
+
+    Only the frequency rules use attempts, and the check whether a call request is used up.
     """
     binding = law.binding(facts)
     if facts.known.requests or binding.advised is not None:
         return False
-    return all(_judge(rule, facts, binding) == _PASSED for rule in _OF_ATTEMPTS)
+    return all(_judge(rule, facts, binding) == _PASSED for rule in _ATTEMPT_RULES)
 
 
-def _beginnings(known: Known) -> list[Instant]:
-    """When what may be dated ahead begins: from then on it, and not another, may be what the call is allowed on."""
-    asked = [request.requested_at for request in known.requests]
-    return asked + [
-        instant for given in known.consents for instant in (given.collected_at, given.confirmed_at)
+def _starts(known: Known) -> list[Instant]:
+    """Return the start of each request and consent. A later start may change the legal basis."""
+    starts = [request.requested_at for request in known.requests]
+    return starts + [
+        instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)
     ]
 
 
@@ -84,12 +84,12 @@ def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
 def _judge(rule: Rule, facts: Facts, law: Binding) -> Outcome:
     try:
         return rule(facts, law)
-    except Exception as error:  # noqa: BLE001 - whatever breaks in a rule, the answer is deny
+    except Exception as error:  # noqa: BLE001 - any error in a rule is a deny
         return Deny("gate.rule_error", f"{rule.__name__} failed: {type(error).__name__}", severity="gate")
 
 
-def _advised(outcome: Outcome, advice: Outcome) -> Outcome:
-    """`advice` is what the rule says with the recommendations: it warns, it does not deny."""
+def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
+    """Return the outcome with a warning if the rule denies under the recommendations (`advice`). It stays a pass."""
     if type(outcome) is Deny or type(advice) is not Deny:
         return outcome
     if advice.code == "gate.rule_error":
@@ -98,7 +98,10 @@ def _advised(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Laws, campaigns and contracts begin and end with a day where the law is made, so no allow outlives its day."""
+    """Return the end of an allow: the earliest end of an outcome, at the latest the end of the day.
+
+    Laws, campaigns and contracts start and end at midnight in the country of the law.
+    """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
     midnights = [
         place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places if place.zone == law.zone
@@ -107,7 +110,7 @@ def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instan
 
 
 def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:
-    """Time alone lifts a deny only if it lifts every reason, and the hours are open by then."""
+    """Return when a deny ends by time alone: after all its reasons end, within permitted hours; 0 if never."""
     if not all(deny.not_before for deny in denies):
         return 0
     return next_opening(facts, law, max(deny.not_before for deny in denies))

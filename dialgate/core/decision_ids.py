@@ -1,8 +1,8 @@
-"""The ids of decisions as clients of a shared gate know them.
+"""The ids of decisions for clients of a shared gate.
 
-A decision's name, `LOG-SEQ`, counts the decisions of every controller. On a gate that several controllers share, clients
-see an AES block over log, sequence and owner instead, as 32 letters. All nodes of a store have the key. Decrypting the
-block shows its owner, so a foreign id is refused without reading anything. Names are accepted as well.
+A decision's name, `LOG-SEQ`, reveals how many decisions all controllers make together. If several controllers share a gate, clients
+get the AES encryption of log, sequence and owner instead, as 32 letters. All nodes of a store have the key. Decryption
+yields the owner, so an id of another controller is rejected without a look-up. Names are accepted too.
 """
 
 import re
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 _LOG_BYTES, _SEQ_BYTES, _OWNER_BYTES = 4, 8, 4
 _BLOCK = _LOG_BYTES + _SEQ_BYTES + _OWNER_BYTES
-# Letters alone, so that no part of an id can be taken for a telephone number, nor an id for a name.
+# Only letters, so that no part of an id looks like a telephone number, and no id looks like a name.
 _HEX, _LETTERS = "0123456789abcdef", "klmnopqrstuvwxyz"
 _OUT, _IN = str.maketrans(_HEX, _LETTERS), str.maketrans(_LETTERS, _HEX)
 PATTERN = "[0-9a-f]{8}-[0-9]{1,18}|[k-z]{32}"
@@ -21,31 +21,31 @@ _OUTSIDE = re.compile("[k-z]{32}")
 
 
 def owner_of(controller: str, client: str) -> str:
-    """Return the owner of a decision: its controller or, if the campaign is unknown, the client that asked."""
+    """Return the owner of a decision: its controller or, if the campaign is unknown, its client."""
     return controller or f"client {client}"
 
 
 class DecisionIds:
-    """For one thread. `key`: 32 bytes."""
+    """The translation of decision names and ids. Not thread-safe. `key` has 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        # Each block is a permutation of a value that occurs once: there is no pattern for ECB to show.
+        # ECB reveals repeated blocks, but every value here is unique.
         cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
         self._encrypt, self._decrypt = cipher.encryptor().update, cipher.decryptor().update
         self._owners: dict[str, bytes] = {}
 
     def outside(self, decisions: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the ids of decisions, each given by its name and its owner."""
+        """Return the ids of decisions, which are pairs of name and owner."""
         blocks = [self._block(name, owner) for name, owner in decisions]
         text = self._encrypt(b"".join(blocks)).hex().translate(_OUT)
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
-    def inside(self, given: str, owners: Collection[str] | None = None) -> str:
-        """Return the name behind an id, or "" if its owner is not among `owners`. A name is returned unchanged."""
-        if not _OUTSIDE.fullmatch(given):
-            return given
-        block = self._decrypt(bytes.fromhex(given.translate(_IN)))
-        if owners is not None and block[-_OWNER_BYTES:] not in {self._owner(each) for each in owners}:
+    def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
+        """Return the name for an id, or "" if its owner is not among `owners`. A name is returned unchanged."""
+        if not _OUTSIDE.fullmatch(decision_id):
+            return decision_id
+        block = self._decrypt(bytes.fromhex(decision_id.translate(_IN)))
+        if owners is not None and block[-_OWNER_BYTES:] not in {self._owner(owner) for owner in owners}:
             return ""
         seq = int.from_bytes(block[_LOG_BYTES : _LOG_BYTES + _SEQ_BYTES])
         return f"{block[:_LOG_BYTES].hex()}-{seq}"
@@ -55,7 +55,7 @@ class DecisionIds:
         return bytes.fromhex(log) + int(seq).to_bytes(_SEQ_BYTES) + self._owner(owner)
 
     def _owner(self, name: str) -> bytes:
-        found = self._owners.get(name)
-        if found is None:
-            found = self._owners[name] = blake2b(name.encode(), digest_size=_OWNER_BYTES).digest()
-        return found
+        digest = self._owners.get(name)
+        if digest is None:
+            digest = self._owners[name] = blake2b(name.encode(), digest_size=_OWNER_BYTES).digest()
+        return digest

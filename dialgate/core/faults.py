@@ -1,10 +1,10 @@
-"""What may fail while the gate runs and come right again without a restart. Level 0: imports nothing of ours."""
+"""The base class of faults that can end without a restart. Level 0: imports nothing of dialgate."""
 
 
 class Unavailable(Exception):
-    """Something the gate needs does not work now; the text says what, and what to do. Every call is refused meanwhile.
+    """A component that the gate needs does not work. Every call is denied until it works again.
 
-    `component` is the part that failed, as metrics and readiness name it.
+    The text says what failed and what to do. `component` is its name in metrics and readiness.
     """
 
     component = "gate"

@@ -1,4 +1,7 @@
-"""Why a ledger entry, as it is recorded, opens no call of any campaign: told at once, not by the first refused call. Pure."""
+"""The check of a new ledger entry for defects that keep any call from relying on it. Pure.
+
+The client that records the entry learns of the defect at once, and not from the first denied call.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
@@ -24,7 +27,7 @@ _BECAUSE: Final[dict[Idle, str]] = {
 
 
 class Offer(Protocol):
-    """What of a campaign counts."""
+    """The properties of a campaign that this check uses."""
 
     @property
     def purpose(self) -> str: ...
@@ -35,42 +38,42 @@ class Offer(Protocol):
 
 
 def idle(event: Event, offers: Sequence[Offer], now: Instant) -> Idle:
-    """Return why the entry opens no call for these campaigns of its controller; empty where it may open one."""
+    """Return why no call of these campaigns of its controller can rely on the entry; empty if one may."""
     match event:
         case ConsentGiven():
             return _idle_consent(event, offers, now)
         case ContractMade():
             return _idle_contract(event, offers)
         case CallRequested():
-            return "expired" if event.expires_at <= now else _without_goods((event.goods,), offers)
+            return "expired" if event.expires_at <= now else _check_goods((event.goods,), offers)
     return ""
 
 
-def _idle_consent(given: ConsentGiven, offers: Sequence[Offer], now: Instant) -> Idle:
-    if not (given.artefact and given.artefact_sha256):
+def _idle_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Instant) -> Idle:
+    if not (consent.artefact and consent.artefact_sha256):
         return "unproved"
-    if 0 < given.expires_at <= now:
+    if 0 < consent.expires_at <= now:
         return "expired"
-    suited = [offer for offer in offers if offer.purpose in given.purposes]
-    if not suited:
+    matches = [offer for offer in offers if offer.purpose in consent.purposes]
+    if not matches:
         return "purpose"
-    return _without_goods(given.goods, suited) or ("unconfirmed" if given.double_opt_in else "")
+    return _check_goods(consent.goods, matches) or ("unconfirmed" if consent.double_opt_in else "")
 
 
-def _idle_contract(made: ContractMade, offers: Sequence[Offer]) -> Idle:
-    suited = [offer for offer in offers if offer.sector == made.sector]
-    if not suited:
+def _idle_contract(contract: ContractMade, offers: Sequence[Offer]) -> Idle:
+    matches = [offer for offer in offers if offer.sector == contract.sector]
+    if not matches:
         return "sector"
-    about = any(offer.purpose in ABOUT_THE_CONTRACT for offer in suited)
-    return _without_goods(made.goods, suited) or ("" if about or made.marketing else "marketing")
+    is_about = any(offer.purpose in ABOUT_THE_CONTRACT for offer in matches)
+    return _check_goods(contract.goods, matches) or ("" if is_about or contract.marketing else "marketing")
 
 
-def _without_goods(goods: Collection[str], offers: Sequence[Offer]) -> Idle:
+def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> Idle:
     return "goods" if goods and not any(offer.goods in goods for offer in offers) else ""
 
 
 def sentence(why: Idle, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
-    """Return what to show whoever recorded it; the names are those of the controller's own campaigns."""
+    """Return the note for the client that recorded the entry; it names only the controller's own campaigns."""
     if not why:
         return ""
     text = f"It opens nothing yet, because {_BECAUSE[why]}"

@@ -1,9 +1,8 @@
-"""A country's law as data: from plain data to a frozen, dated `Law`. Pure: no file is read here.
+"""A country's law as data: the frozen, dated `Law` and its construction from plain data. Pure: reads no file.
 
-A law is lists of sections. A section says where it stands (`source`), from which day until which it is in force, how
-hard it binds (`severity`) and whom (`purposes`, `call_types`, `sectors`, `callees`, `adherents_of`; empty means all).
-An unknown key anywhere is refused, since a misspelt limit would be a limit that does not hold; so is a sector or a code
-that the law does not list, since a misspelt one would escape what is said of it.
+A law consists of lists of sections. A section has a `source`, the days on which it is in force, a `severity`, and a scope:
+`purposes`, `call_types`, `sectors`, `callees`, `adherents_of`; empty means all. Unknown keys are rejected, because a misspelt
+limit would not apply. So are sectors and codes that the law does not list, because a misspelt scope would match no call.
 """
 
 import re
@@ -31,10 +30,10 @@ from dialgate.core.model import (
 
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
 DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
-# Days of 24 hours, or hours.
+# Days of 24 hours (`30d`) or hours (`72h`).
 Period: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[dh]$")]
 Window: TypeAlias = tuple[int, int]
-# Findings of the rules that no key of a section forbids by itself.
+# Findings of the rules that no key of a section defines.
 Finding: TypeAlias = Literal[
     "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
     "origin",
@@ -42,7 +41,7 @@ Finding: TypeAlias = Literal[
 
 
 class LawError(ValueError):
-    """The data is no law. Each of `problems` names a key and what is wrong with it."""
+    """The error for data that is no valid law. Each of `problems` names a key and its fault."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -53,27 +52,27 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A dated rule of a country's law with its source. Every section has these keys."""
 
     source: str
-    """Where the law says it."""
+    """Article of law or other source."""
     starts: date = msgspec.field(name="from")
-    """First day in force, where the law is made."""
+    """First day in force, in the country's time zone."""
     ends: date | None = msgspec.field(name="until", default=None)
-    """Last day in force. Without it: until further notice."""
+    """Last day in force. Without it: no end."""
     severity: Severity = "statute"
-    """How hard it binds."""
+    """How binding the section is."""
     purposes: tuple[Purpose, ...] = ()
     """Only campaigns with these purposes. Empty: all."""
     call_types: tuple[CallType, ...] = ()
     """Only calls of these types. Empty: all."""
     sectors: tuple[str, ...] = ()
-    """Only campaigns of these trades, from the country's `sectors`. Empty: all."""
+    """Only campaigns of these sectors, from the country's `sectors`. Empty: all."""
     callees: tuple[Callee, ...] = ()
-    """Only calls to these people. Empty: all."""
+    """Only calls to these kinds of people. Empty: all."""
     adherents_of: str = ""
     """Only controllers that adhere to this code, from the country's `codes`. Empty: all."""
     cited_for: tuple[Finding, ...] = ()
-    """Findings of the rules for which a denial cites this section's source and severity. A finding without such a section cites what it cited before this key existed, so that archived files replay to the same words."""
+    """Findings for which a denial cites this section's source and severity. A finding without such a section keeps its older citation, so that archived files replay to the same text."""
     profiled: bool = False
-    """Only campaigns that choose people by profiling."""
+    """Only campaigns that select people by profiling."""
 
     def binds(self, facts: Facts) -> bool:
         campaign = facts.campaign
@@ -98,46 +97,46 @@ def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
 
 
 class Diallable(Section, frozen=True, kw_only=True):
-    """The classes of number that a campaign may call at all."""
+    """The classes of number that a campaign may call."""
 
     kinds: tuple[Kind, ...]
-    """These classes."""
+    """The classes of number."""
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
-    """What makes a call lawful. The first section that binds the call counts."""
+    """The legal bases of calls. The first section in scope applies."""
 
     accepts: tuple[Basis, ...]
-    """The legal bases that open it."""
+    """The accepted legal bases."""
 
 
 class Consents(Section, frozen=True, kw_only=True):
     """Conditions on consents."""
 
     max_age_days: Days | None = None
-    """Days for which a consent holds from its collection. Without it: until its own end."""
+    """Days for which a consent is valid after its collection. Without it: until its own end."""
     void_by_enrolment: bool = False
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
-    """What a consent to be called does not cover unless it says so: calls chosen by profiling, cession to a third party."""
+    """Uses that a consent covers only if it names them: calls selected by profiling, cession to a third party."""
 
 
 class Contracts(Section, frozen=True, kw_only=True):
-    """How long a contract opens calls."""
+    """How long a contract is a legal basis."""
 
     tail_days: Annotated[int, Meta(ge=0, le=3660)] = 0
-    """Whole days after a contract's last day in which it still opens what it opened."""
+    """Whole days after a contract's last day in which it is still a legal basis."""
 
 
 class Requests(Section, frozen=True, kw_only=True, dict=True):
-    """How long a request to be called opens calls."""
+    """How long a call request is a legal basis."""
 
     max_age: Period
-    """From the instant of the request: `30d`, `72h`. The request's own end counts if it is earlier."""
+    """Time from the request: `30d`, `72h`. The request's own end applies if it is earlier."""
 
     @cached_property
     def lasts(self) -> Instant:
-        """Milliseconds."""
+        """Return `max_age` in milliseconds."""
         return int(self.max_age[:-1]) * (DAY if self.max_age.endswith("d") else HOUR)
 
 
@@ -147,19 +146,19 @@ class Registry(Section, frozen=True, kw_only=True):
     id: str
     """Its name in the configuration and in registry answers."""
     mode: Literal["answers", "full_list"]
-    """`answers`: it answers about submitted numbers. `full_list`: it publishes everybody who is listed."""
+    """`answers`: it answers about submitted numbers. `full_list`: it publishes all listed numbers."""
     validity_days: Days
-    """Days for which an answer holds, from the submission of the question or the version of the full list."""
+    """Days for which an answer is valid, from the submission of the question or the version of the full list."""
     contract_exempts: bool = False
-    """Whether a contract opens a listed number."""
+    """Whether a contract permits calls to a listed number."""
     request_exempts: bool = False
-    """Whether a request to be called opens a listed number."""
+    """Whether a call request permits calls to a listed number."""
     sistan_exempts: bool = False
     """Whether bodies of the national statistical system are exempt."""
     consent: Literal["never", "after_listing", "always"] = "never"
-    """When a consent opens a listed number."""
+    """When a consent permits calls to a listed number."""
     counting: Literal["rolling", "earlier"] = "rolling"
-    """`rolling`: days of 24 hours. `earlier`: they also end at the same time of day on the clocks where the person may be, whichever is first."""
+    """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
 
 
 class Lists(Section, frozen=True, kw_only=True):
@@ -173,14 +172,14 @@ class Directories(Section, frozen=True, kw_only=True):
     """Conditions on numbers from a public directory."""
 
     stated_kinds: tuple[Kind, ...]
-    """Classes of number that count as directory entries only if their own row of the list says so."""
+    """Classes of number that count as directory entries only if their row in the list says so."""
 
 
 class SectorBan(Section, frozen=True, kw_only=True):
     """Calls that are banned."""
 
     exceptions: tuple[Literal["own_request", "own_customer_consent"], ...] = ()
-    """What still opens them: a request made on the controller's own interface; the consent of an own customer of one of these sectors."""
+    """Exceptions: a request on the controller's own interface; the consent of the controller's own customer in one of these sectors."""
 
 
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,11 +190,11 @@ class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prefix: str
     """The E.164 prefix."""
     serves: tuple[Purpose, ...]
-    """The purposes that they serve, and no others."""
+    """The only purposes for which they may be used."""
 
 
 class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs that serve no purpose."""
+    """Caller IDs that may not be used for any purpose."""
 
     kinds: tuple[Kind, ...] = ()
     """Classes of number."""
@@ -207,28 +206,28 @@ class CallerIds(Section, frozen=True, kw_only=True):
     """Which caller IDs may be presented."""
 
     classes: tuple[CallerIdClass, ...]
-    """Reserved prefixes and the purposes that they serve."""
+    """Reserved prefixes and their purposes."""
     proof_days: Days
-    """Days for which a proof that the caller ID is recallable holds."""
+    """Days for which a call-back proof is valid."""
     short_codes: tuple[str, ...] = ()
-    """Codes that are permitted as they are, in place of a number."""
+    """Permitted short codes."""
     forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
     """Numbers that no campaign may present."""
 
 
 class UniqueCallerIds(Section, frozen=True, kw_only=True):
-    """The caller ID must be presented by no other controller."""
+    """The rule that no other controller may present the same caller ID."""
 
 
 class ForeignIngress(Section, frozen=True, kw_only=True):
     """Caller IDs of this country that may not enter it from abroad."""
 
     kinds: tuple[Kind, ...]
-    """Their classes of number."""
+    """The classes of number."""
 
 
 class Hours(Section, frozen=True, kw_only=True, dict=True):
-    """When a person may be called, by the clock where that person is. A kind of day without windows is closed, but a missing `pre_holiday` leaves the day what it was."""
+    """Permitted hours, in the called person's local time. A kind of day without windows is closed. Without `pre_holiday`, the day before a holiday has its usual hours."""
 
     weekday: tuple[str, ...] = ()
     """Windows from Monday to Friday, as in `09:00-20:00`."""
@@ -241,11 +240,11 @@ class Hours(Section, frozen=True, kw_only=True, dict=True):
     pre_holiday: tuple[str, ...] | None = None
     """Windows on the day before a public holiday."""
     ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
-    """Seconds until the telephone rings. The window must still be open then."""
+    """Seconds until the telephone rings. The window must still be open by then."""
 
     @cached_property
     def windows(self) -> dict[DayKind, tuple[Window, ...]]:
-        """Seconds of the day, begin included, end not."""
+        """Return the windows in seconds of the day; the end is exclusive."""
         return {
             "weekday": _windows(self.weekday),
             "saturday": _windows(self.saturday),
@@ -261,36 +260,37 @@ class Frequency(Section, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1)]
     """Maximum number of calls."""
     days: Days
-    """Days in which they count."""
+    """Length of the period in days."""
     counting: Literal["calendar", "rolling"]
-    """`calendar`: days where the person is, today included. `rolling`: 24 hours each."""
+    """`calendar`: local days of the person, including today. `rolling`: 24 hours each."""
     counts: Literal["attempts", "answered"]
     """What counts as a call."""
 
 
 class Rest(Section, frozen=True, kw_only=True):
-    """Days without a call after a silent or abandoned call."""
+    """The rest period after a silent or abandoned call."""
 
     days: Days
-    """Whole days."""
+    """Whole days without a call."""
     until_answered: tuple[CallType, ...] = ()
-    """Afterwards, until a later call was answered, only these call types. Empty: any."""
+    """Call types permitted after these days, until a later call is answered. Empty: any."""
 
 
 class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the public holidays come from."""
+    """The source of the public holidays."""
 
     country: str
     """Country in the `holidays` library."""
     subdivision: str = ""
-    """Its subdivision, which adds local holidays."""
+    """Subdivision in the `holidays` library, which adds local holidays."""
     added: tuple[date, ...] = ()
-    """Further days."""
+    """Additional holidays."""
 
 
 class Binding(Struct, frozen=True, kw_only=True):
-    """The sections that bind one call, in the order of the file. Recommendations bind nobody: where there are some,
-    `advised` holds the same sections and them.
+    """The sections that apply to one call, in the order of the file.
+
+    Recommendations are not binding. If some apply, `advised` holds these sections plus the recommendations.
     """
 
     country: str
@@ -316,13 +316,13 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     """The law of one country."""
 
     country: str
-    """Two letters of ISO 3166, as in `IT`."""
+    """ISO 3166 code of two letters, for example `IT`."""
     name: str
     """Name of the country."""
     zone: str
-    """Time zone in which its days begin, as in `Europe/Rome`."""
+    """Time zone of the country's days, for example `Europe/Rome`."""
     holidays: HolidaySource
-    """Where the public holidays come from."""
+    """The source of the public holidays."""
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...] = ()
@@ -339,29 +339,30 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     frequency: tuple[Frequency, ...] = ()
     rest: tuple[Rest, ...] = ()
     sectors: tuple[str, ...] = ()
-    """All trades that a section or a campaign may name."""
+    """All sectors that a section or a campaign may name."""
     codes: tuple[str, ...] = ()
     """All codes of conduct that a section or a controller may name."""
 
     def binding(self, facts: Facts) -> Binding:
-        """The sections in force on the facts' day whose scope the call is in. Remembered: a campaign's calls of one
-        day all share it.
+        """Return the sections in force on the day of the facts that apply to the call.
+
+        The result is cached: all calls of a campaign on one day share it.
         """
         campaign = facts.campaign
         key = (
             facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee,
             campaign.profiling, facts.controller.adheres_to,
         )  # fmt: skip
-        found = self._bindings.get(key)
-        if found is None:
+        binding = self._bindings.get(key)
+        if binding is None:
             if len(self._bindings) >= _MEMORY:
                 self._bindings.clear()
-            found = self._bindings[key] = self._select(facts)
-        return found
+            binding = self._bindings[key] = self._select(facts)
+        return binding
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
-        """Return the kinds for which a row itself must say that the number is in the directory, at any date."""
+        """Return the kinds for which a list's row must state that the number is in the directory, at any date."""
         return frozenset(kind for section in self.directories for kind in section.stated_kinds)
 
     @cached_property
@@ -369,24 +370,25 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         return {}
 
     def _select(self, facts: Facts) -> Binding:
-        inside: dict[str, Any] = {
-            name: tuple(each for each in getattr(self, name) if each.binds(facts)) for name in SECTIONS
+        applicable: dict[str, Any] = {
+            name: tuple(section for section in getattr(self, name) if section.binds(facts))
+            for name in SECTIONS
         }
         strict: dict[str, Any] = {
-            name: tuple(each for each in sections if each.severity != "recommendation")
-            for name, sections in inside.items()
+            name: tuple(section for section in sections if section.severity != "recommendation")
+            for name, sections in applicable.items()
         }
-        advised = None if strict == inside else Binding(country=self.country, **inside)
+        advised = None if strict == applicable else Binding(country=self.country, **applicable)
         return Binding(country=self.country, advised=advised, **strict)
 
 
 SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "advised"})
-# Which findings a section of each list can be cited for.
+# The findings for which denials cite sections of a list.
 _CITABLE: dict[str, frozenset[Finding]] = {
     "consents": frozenset(get_args(Finding)) - {"origin"},
     "lists": frozenset({"cession", "origin"}),
 }
-_CLOCKS_KNOWN = 31  # days back for which facts hold a change of the clocks
+_CLOCKS_KNOWN = 31  # facts hold changes of the clocks of this many past days
 _MEMORY = 512
 _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
@@ -396,11 +398,11 @@ def _windows(texts: tuple[str, ...]) -> tuple[Window, ...]:
 
 
 def _window(text: str) -> Window:
-    found = _WINDOW.fullmatch(text)
-    if found is None:
-        raise LawError(f"hours: {text!r} is no window; write it as 09:00-20:00")
+    match = _WINDOW.fullmatch(text)
+    if match is None:
+        raise LawError(f"hours: {text!r} is not a time window; write it as 09:00-20:00")
     first, last = (
-        int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (found.group(1, 2), found.group(3, 4))
+        int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (match.group(1, 2), match.group(3, 4))
     )
     if not first < last <= SECONDS_A_DAY:
         raise LawError(f"hours: {text!r} must begin before it ends, and end by 24:00")
@@ -408,7 +410,7 @@ def _window(text: str) -> Window:
 
 
 def parse_law(data: Any) -> Law:
-    """`data` is what YAML or JSON made of a country file. Raises `LawError`, with the path of the offending key."""
+    """Return the law in a parsed country file (YAML or JSON). Raises `LawError` with the paths of invalid keys."""
     try:
         law = msgspec.convert(data, Law)
     except msgspec.ValidationError as error:
@@ -420,7 +422,7 @@ def parse_law(data: Any) -> Law:
         for problem in _faults(name, section, law)
     ]
     if not law.diallable or not law.legal_basis:
-        problems.append("a law must say which numbers are diallable and what makes a call lawful")
+        problems.append("a law needs at least one section in `diallable` and in `legal_basis`")
     if problems:
         raise LawError(*problems)
     return law
@@ -429,7 +431,7 @@ def parse_law(data: Any) -> Law:
 def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
-            yield f"{name}: no denial cites such a section for {finding!r}; remove it from `cited_for`"
+            yield f"{name}: denials do not cite such a section for {finding!r}; remove it from `cited_for`"
         elif finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
             yield f"{name}: a section cited for 'age' needs `max_age_days`"
     if (
@@ -442,15 +444,15 @@ def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
 
 def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
     if section.ends is not None and section.ends < section.starts:
-        yield f"{name}: a section is in force until {section.ends}, before it begins"
+        yield f"{name}: a section ends on {section.ends} (`until`), before it begins (`from`)"
     for sector in section.sectors:
         if sector not in law.sectors:
-            yield f"{name}: sector {sector!r} is not among `sectors`; add it there, or mend the name"
+            yield f"{name}: sector {sector!r} is not in the country's `sectors`; correct it or add it there"
     yield from _faults_of_keys(name, section)
     if section.adherents_of and section.adherents_of not in law.codes:
-        yield f"{name}: code {section.adherents_of!r} is not among `codes`; add it there, or mend the name"
+        yield f"{name}: code {section.adherents_of!r} is not in the country's `codes`; correct it or add it there"
     if isinstance(section, Hours):
         try:
-            _ = section.windows  # read once now, so that a wrong window stops the load and not a call
+            _ = section.windows  # evaluated now, so that an invalid window fails the load and not a call
         except LawError as error:
             yield from error.problems

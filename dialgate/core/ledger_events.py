@@ -1,7 +1,7 @@
-"""The ledger of a person's wishes: what may be written to it, and what it amounts to.
+"""The events of the ledger (revocations, consents, contracts, call requests), and the state that they add up to. Pure.
 
-Pure. History is never edited: every event is an entry of its own, and what holds now is the fold of all entries. The
-events are stored for years under their tags; a new field goes last with a default, a tag never changes its meaning.
+Entries are never edited: every event is a separate entry, and the current state is the fold of all entries. Events
+are stored for years under their tags: add new fields at the end with a default, and never change the meaning of a tag.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from dialgate.core.model import (
 
 
 class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoked"):
-    """The person told the caller to stop. `at`: when they said so; it binds from when the entry is acknowledged."""
+    """A revocation: the person asked the caller at `at` to stop. It binds once the entry is acknowledged."""
 
     at: Instant
     scope: Literal["campaign", "controller", "everyone"] = "controller"
@@ -33,7 +33,7 @@ class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoke
 
 
 class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"):
-    """A revocation no longer binds. `of` is its sequence; `consent` the id of the one given anew, where that is the ground."""
+    """The end of a revocation with sequence `of`. `consent`: the id of the new consent, if that is the ground."""
 
     of: int
     ground: Literal["error", "new_consent"]
@@ -42,8 +42,10 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 
 
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
-    """GDPR 7(1): the controller must be able to demonstrate it. Without `artefact` and its hash it opens nothing, nor does
-    one by double opt-in before it is confirmed. `collection_channel`: how the person gave it.
+    """A consent. GDPR 7(1): the controller must be able to demonstrate it.
+
+    It has no effect without `artefact` and its hash, or, by double opt-in, before it is confirmed. `collection_channel`
+    is how the person gave it.
     """
 
     id: str
@@ -63,21 +65,24 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
 
 
 class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):
-    """The second step of a double opt-in: the person confirmed that it was they who consented."""
+    """The second step of a double opt-in: the person confirmed the consent."""
 
     id: str
     at: Instant
 
 
 class ConsentWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_withdrawn"):
-    """GDPR 7(3)."""
+    """The withdrawal of a consent (GDPR 7(3))."""
 
     id: str
     at: Instant
 
 
 class ConsentsVoided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consents_voided"):
-    """Enrolment with the registry voids every consent collected before (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7)."""
+    """The loss of every consent collected up to `before`, by enrolment with the registry.
+
+    L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7.
+    """
 
     before: Instant
     registry: str
@@ -94,7 +99,7 @@ class ContractMade(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
 
 
 class ContractEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="contract_ended"):
-    """`ends` is the contract's last day."""
+    """The end of a contract. `ends` is its last day."""
 
     id: str
     ends: date
@@ -109,8 +114,10 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
-    """A call reached another person than expected. `decision` allowed that call. What was given for the number before
-    opens nothing until a newer consent, contract or request with a proof is entered, or a `NumberConfirmed`.
+    """A report that a call, allowed by `decision`, reached another person than expected.
+
+    Earlier consents, contracts and requests for the number have no effect until a newer one with a proof is entered, or
+    a `NumberConfirmed`.
     """
 
     at: Instant
@@ -118,8 +125,9 @@ class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wr
 
 
 class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number_confirmed"):
-    """A `NumberWrong` no longer binds; `of` is its sequence. `error`: the report was a mistake; `confirmed`: the person
-    showed that the number is theirs.
+    """The end of a `NumberWrong` with sequence `of`.
+
+    Ground `error`: the report was a mistake. Ground `confirmed`: the person showed that the number is theirs.
     """
 
     of: int
@@ -128,8 +136,9 @@ class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
-    """A list left with verdicts on its rows (L. 5/2018 art. 1 c. 7). Of no person: its subject is the controller's exports.
-    `sha256`: of what left.
+    """The export of a scrubbed call list (L. 5/2018 art. 1 c. 7).
+
+    It is about no person: its subject is the controller's exports. `sha256` is the hash of the exported file.
     """
 
     campaign: str
@@ -155,8 +164,10 @@ Event: TypeAlias = (
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """An entry before the store has given it a sequence. `subject`: the keyed hash of (controller, number); `sealed`:
-    the number's ciphertext, so that a dialer can be told whom to drop; `proof`: where the evidence lies.
+    """A ledger entry without its sequence, which the store assigns.
+
+    `subject` is the keyed hash of (controller, number). `sealed` is the number's ciphertext, for notices to dialers.
+    `proof` references the evidence.
     """
 
     at: Instant
@@ -174,11 +185,11 @@ class Entry(Draft, frozen=True, kw_only=True):
 
 
 def fold(entries: Iterable[Entry]) -> Known:
-    """What the entries of one subject amount to, oldest first; attempts are not in the ledger and stay empty.
+    """Return the state that the entries of one subject, oldest first, add up to. Attempts are not in the ledger.
 
-    Entries come late and twice: a nightly export sends every consent again. So what was withdrawn, voided or ended
-    stays so when the same thing is entered once more; only one collected or begun afterwards is new. An entry that
-    names what this subject does not have is refused at the door, and harmless here.
+    Entries may be late or repeated: a nightly export sends every consent again. So a withdrawn, voided or ended item
+    keeps that state if the same item is entered again. Only an item collected or begun afterwards is new. An entry about an
+    unknown item is rejected when it is written, and ignored here.
     """
     history = list(entries)
     if not history:
@@ -194,135 +205,141 @@ def fold(entries: Iterable[Entry]) -> Known:
 
 
 def _revocations(history: list[Entry]) -> tuple[Revocation, ...]:
-    found: dict[int, Revocation] = {}
+    revocations: dict[int, Revocation] = {}
     for entry in history:
         match entry.event:
             case Revoked(at=at, scope=scope, campaign=campaign):
-                found[entry.seq] = Revocation(
+                revocations[entry.seq] = Revocation(
                     seq=entry.seq, at=at, scope=scope, campaign=campaign, channel=entry.channel
                 )
-            case Lifted(of=of, ground=ground) if of in found:
-                found[of] = structs.replace(found[of], lifted=ground)
+            case Lifted(of=of, ground=ground) if of in revocations:
+                revocations[of] = structs.replace(revocations[of], lifted=ground)
             case _:
                 pass
-    return tuple(found.values())
+    return tuple(revocations.values())
 
 
 def _consents(history: list[Entry]) -> tuple[Consent, ...]:
-    found: dict[str, Consent] = {}
+    consents: dict[str, Consent] = {}
     withdrawn: dict[str, Instant] = {}
     confirmed: dict[str, Instant] = {}
     voids: list[Instant] = []
     for entry in history:
         match entry.event:
-            case ConsentGiven() as given:
-                found[given.id] = _consent(given, withdrawn.get(given.id, 0))
+            case ConsentGiven() as event:
+                consents[event.id] = _consent(event, withdrawn.get(event.id, 0))
             case ConsentConfirmed(id=key, at=at):
                 confirmed[key] = max(at, confirmed.get(key, 0))
             case ConsentWithdrawn(id=key, at=at):
                 withdrawn[key] = max(at, withdrawn.get(key, 0))
-                if key in found:  # whatever hour it claims, it is not older than what it withdraws
-                    withdrawn[key] = max(withdrawn[key], found[key].collected_at)
-                    found[key] = structs.replace(found[key], withdrawn_at=withdrawn[key])
+                if (
+                    key in consents
+                ):  # even if dated earlier, a withdrawal ends a consent that was entered before it
+                    withdrawn[key] = max(withdrawn[key], consents[key].collected_at)
+                    consents[key] = structs.replace(consents[key], withdrawn_at=withdrawn[key])
             case ConsentsVoided(before=before):
                 voids.append(before)
             case _:
                 pass
-    return tuple(_voided(_confirmed(consent, confirmed.get(key, 0)), voids) for key, consent in found.items())
-
-
-def _consent(given: ConsentGiven, withdrawn_at: Instant) -> Consent:
-    return Consent(
-        id=given.id,
-        collected_at=given.collected_at,
-        purposes=given.purposes,
-        call_types=given.call_types,
-        goods=given.goods,
-        proved=bool(given.artefact and given.artefact_sha256),
-        expires_at=given.expires_at,
-        withdrawn_at=withdrawn_at if given.collected_at <= withdrawn_at else 0,
-        origin=given.origin,
-        profiling=given.profiling,
-        third_party=given.third_party,
-        double_opt_in=given.double_opt_in,
+    return tuple(
+        _apply_voids(_confirm(consent, confirmed.get(key, 0)), voids) for key, consent in consents.items()
     )
 
 
-def _confirmed(consent: Consent, at: Instant) -> Consent:
-    """What was collected after the confirmation is another consent under the same id, and waits for its own."""
+def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
+    return Consent(
+        id=event.id,
+        collected_at=event.collected_at,
+        purposes=event.purposes,
+        call_types=event.call_types,
+        goods=event.goods,
+        proved=bool(event.artefact and event.artefact_sha256),
+        expires_at=event.expires_at,
+        withdrawn_at=withdrawn_at if event.collected_at <= withdrawn_at else 0,
+        origin=event.origin,
+        profiling=event.profiling,
+        third_party=event.third_party,
+        double_opt_in=event.double_opt_in,
+    )
+
+
+def _confirm(consent: Consent, at: Instant) -> Consent:
+    """Return a consent with its confirmation. One collected after `at` needs a new confirmation."""
     if not consent.double_opt_in or at < consent.collected_at:
         return consent
     return structs.replace(consent, confirmed_at=at)
 
 
-def _voided(consent: Consent, voids: list[Instant]) -> Consent:
-    """Also where the consent was entered after the void: what counts is when it was collected."""
+def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
+    """Return a consent, voided if it was collected before a void. The order of the entries does not matter."""
     covering = [before for before in voids if consent.collected_at <= before]
     return structs.replace(consent, voided_at=min(covering)) if covering else consent
 
 
 def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
-    found: dict[str, Contract] = {}
-    ended: dict[str, date] = {}
+    contracts: dict[str, Contract] = {}
+    last_days: dict[str, date] = {}
     for entry in history:
         match entry.event:
-            case ContractMade() as made:
-                contract = _contract(entry, made, ended.get(made.id))
-                before = found.get(made.id)
-                if before is not None and before.starts == made.starts:  # the same one, entered again
-                    contract = structs.replace(contract, entered_at=before.entered_at)
-                found[made.id] = contract
+            case ContractMade() as event:
+                contract = _contract(entry, event, last_days.get(event.id))
+                earlier = contracts.get(event.id)
+                if earlier is not None and earlier.starts == event.starts:  # the same contract, entered again
+                    contract = structs.replace(contract, entered_at=earlier.entered_at)
+                contracts[event.id] = contract
             case ContractEnded(id=key, ends=ends):
-                ended[key] = ends
-                if key in found:
-                    found[key] = structs.replace(found[key], ends=ends)
+                last_days[key] = ends
+                if key in contracts:
+                    contracts[key] = structs.replace(contracts[key], ends=ends)
             case _:
                 pass
-    return tuple(found.values())
+    return tuple(contracts.values())
 
 
-def _contract(entry: Entry, made: ContractMade, ended: date | None) -> Contract:
-    contract = Contract(**structs.asdict(made), proved=bool(entry.proof), entered_at=entry.at)
-    if ended is None or made.starts > ended:
+def _contract(entry: Entry, event: ContractMade, last_day: date | None) -> Contract:
+    contract = Contract(**structs.asdict(event), proved=bool(entry.proof), entered_at=entry.at)
+    if last_day is None or event.starts > last_day:
         return contract
-    return structs.replace(contract, ends=min(ended, made.ends or ended))
+    return structs.replace(contract, ends=min(last_day, event.ends or last_day))
 
 
 def _requests(history: list[Entry]) -> tuple[CallRequest, ...]:
-    found: dict[str, CallRequest] = {}
+    requests: dict[str, CallRequest] = {}
     for entry in history:
         if isinstance(entry.event, CallRequested):
             request = CallRequest(**structs.asdict(entry.event), proved=bool(entry.proof))
-            found[request.id] = request
-    return tuple(found.values())
+            requests[request.id] = request
+    return tuple(requests.values())
 
 
 def _wrong_numbers(history: list[Entry]) -> tuple[WrongNumber, ...]:
-    found: dict[int, WrongNumber] = {}
+    reports: dict[int, WrongNumber] = {}
     for entry in history:
         match entry.event:
             case NumberWrong(at=at, decision=decision):
-                found[entry.seq] = WrongNumber(seq=entry.seq, at=at, decision=decision)
-            case NumberConfirmed(of=of) if of in found:
-                found[of] = structs.replace(found[of], lifted=True)
+                reports[entry.seq] = WrongNumber(seq=entry.seq, at=at, decision=decision)
+            case NumberConfirmed(of=of) if of in reports:
+                reports[of] = structs.replace(reports[of], lifted=True)
             case _:
                 pass
-    return tuple(found.values())
+    return tuple(reports.values())
 
 
 Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
 
 
-def said(history: list[Entry], event: Ending) -> Entry | None:
-    """The entry by which `event` holds already, so that it need not be entered again."""
+def find_ending(history: list[Entry], event: Ending) -> Entry | None:
+    """Return the entry with the same effect as `event`, if the ledger has one."""
     known = fold(history)
     match event:
         case ConsentConfirmed():
-            holds = any(each.id == event.id and each.confirmed_at for each in known.consents)
+            holds = any(consent.id == event.id and consent.confirmed_at for consent in known.consents)
         case ConsentWithdrawn():
-            holds = any(each.id == event.id and each.withdrawn_at for each in known.consents)
+            holds = any(consent.id == event.id and consent.withdrawn_at for consent in known.consents)
         case ContractEnded():
-            holds = any(each.id == event.id and each.ends == event.ends for each in known.contracts)
+            holds = any(
+                contract.id == event.id and contract.ends == event.ends for contract in known.contracts
+            )
     same = (
         entry
         for entry in reversed(history)
@@ -332,15 +349,16 @@ def said(history: list[Entry], event: Ending) -> Entry | None:
 
 
 def binds(known: Known, scope: str, campaign: str) -> bool:
-    """Whether a revocation in force is at least as wide as `scope`, in which `campaign` is the only one or empty."""
+    """Return whether a revocation in force is at least as wide as `scope` (for scope `campaign`: that campaign)."""
     return any(
-        not held.lifted and (held.scope != "campaign" or (scope == "campaign" and held.campaign == campaign))
-        for held in known.revocations
+        not revocation.lifted
+        and (revocation.scope != "campaign" or (scope == "campaign" and revocation.campaign == campaign))
+        for revocation in known.revocations
     )
 
 
 def merge(own: Known, everyone: Known) -> Known:
-    """What binds a call: this controller's entries and those that bind every controller."""
+    """Return the state for a call: the controller's own entries plus the revocations for every controller."""
     if not everyone.revocations:
         return own if own.seq >= everyone.seq else structs.replace(own, seq=everyone.seq)
     return structs.replace(

@@ -1,7 +1,7 @@
-"""What makes a call lawful: which call request, contract, consent or directory entry opens it.
+"""The legal basis of a call: a call request, a contract, a consent or a directory entry. Pure.
 
-Not a rule: several rules ask, and must get the same answer. A basis that the law does not accept for this call opens
-nothing, and so exempts from nothing either. Of most people nothing is recorded, so that is asked first. Pure.
+This is no rule, because several rules use it and must get the same result. A basis that the law does not accept for a call
+has no effect, and gives no exemption. Functions check first whether anything is recorded: for most people nothing is.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from dialgate.core.model import (
     Origin,
 )
 
-# A call request is used up by a call that reached somebody, or by one of which we do not know that it did not.
+# Results that do not use up a call request. A call with an unknown result does.
 UNREACHED = frozenset({"not_dialled", "no_answer", "busy"})
 
-# D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 speak of offers: a call about a contract, or about what is owed under it,
-# is none and needs no consent within it.
+# D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 are about offers. A call about a contract, or about a debt under it, is no
+# offer and needs no consent.
 ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -37,104 +37,113 @@ def _accepts(law: Binding, basis: Basis) -> bool:
 
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
-    """The request that asks for this very call: its object, its window, one use."""
+    """Return an unused call request for the goods of this call that is valid now."""
     if not facts.known.requests or not _accepts(law, "request"):
         return None
     wrong = _wrong_at(facts)
-    for asked in facts.known.requests:
+    for call_request in facts.known.requests:
         if (
-            asked.requested_at <= facts.at < request_ends(asked, law)
-            and (wrong < 0 or (asked.proved and asked.requested_at > wrong))
-            and asked.goods == facts.campaign.goods
-            and not _used(facts, f"request:{asked.id}")
+            call_request.requested_at <= facts.at < request_ends(call_request, law)
+            and (wrong < 0 or (call_request.proved and call_request.requested_at > wrong))
+            and call_request.goods == facts.campaign.goods
+            and not _is_used(facts, f"request:{call_request.id}")
         ):
-            return asked
+            return call_request
     return None
 
 
-def request_ends(asked: CallRequest, law: Binding) -> Instant:
-    return min([asked.expires_at, *(asked.requested_at + section.lasts for section in law.requests)])
+def request_ends(call_request: CallRequest, law: Binding) -> Instant:
+    limits = (call_request.requested_at + section.lasts for section in law.requests)
+    return min([call_request.expires_at, *limits])
 
 
-def _used(facts: Facts, basis: str) -> bool:
+def _is_used(facts: Facts, basis: str) -> bool:
     return any(attempt.basis == basis and attempt.result not in UNREACHED for attempt in facts.known.attempts)
 
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
-    """A contract that opens this call: of this relation, and about it or with a consent given within it."""
+    """Return a contract that is a legal basis: the call is about it, or the contract includes a consent to marketing."""
     if not facts.known.contracts or not _accepts(law, "contract"):
         return None
-    about = facts.campaign.purpose in ABOUT_THE_CONTRACT
-    return next((held for held in related(facts, law) if about or marketing(held, facts)), None)
+    is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
+    return next(
+        (deal for deal in related(facts, law) if is_about or has_marketing_consent(deal, facts)), None
+    )
 
 
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
-    """The contracts of this relation (sector and goods) that are in force, or ended a short while ago.
+    """Yield the contracts for the campaign's sector and goods that are in force or ended less than `tail_days` ago.
 
-    L. 5/2018 art. 1 c. 5; the contract for one product does not open another.
+    L. 5/2018 art. 1 c. 5. A contract for one product is no basis for calls about another.
     """
     tail = timedelta(days=law.contracts[0].tail_days if law.contracts else 0)
-    for held in contracts(facts):
+    for deal in contracts(facts):
         if (
-            held.starts <= facts.today
-            and (held.ends is None or facts.today - tail <= held.ends)
-            and held.sector == facts.campaign.sector
-            and (not held.goods or facts.campaign.goods in held.goods)
+            deal.starts <= facts.today
+            and (deal.ends is None or facts.today - tail <= deal.ends)
+            and deal.sector == facts.campaign.sector
+            and (not deal.goods or facts.campaign.goods in deal.goods)
         ):
-            yield held
+            yield deal
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """Yield the recorded contracts of which no report says that the number is another person's."""
+    """Yield the recorded contracts, unless a later wrong-number report makes them ineffective."""
     wrong = _wrong_at(facts)
-    for held in facts.known.contracts:
-        if wrong < 0 or (held.proved and _is_concluded_after(held, wrong, facts)):
-            yield held
+    for deal in facts.known.contracts:
+        if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
+            yield deal
 
 
-def _is_concluded_after(held: Contract, at: Instant, facts: Facts) -> bool:
-    """Return whether a contract both begins after the day of `at` and was recorded after it. One that was recorded before may
-    begin months later, as for energy and telephony, and rests on what was known before.
+def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
+    """Return whether a contract begins after the day of `at` and was recorded after `at`.
+
+    The first day is not enough: an energy or telephony contract may begin months after it is recorded.
     """
-    begins_later = held.starts.toordinal() - _EPOCH > _day(at, facts)
-    return begins_later and (not held.entered_at or held.entered_at > at)
+    begins_later = deal.starts.toordinal() - _EPOCH > _day(at, facts)
+    return begins_later and (not deal.entered_at or deal.entered_at > at)
 
 
 def _wrong_at(facts: Facts) -> Instant:
-    """Return when the number was last reported to be another person's, or -1. Earlier bases open nothing since."""
+    """Return the instant of the last wrong-number report in force, or -1. It makes earlier bases ineffective."""
     return max((wrong.at for wrong in facts.known.wrong_numbers if not wrong.lifted), default=-1)
 
 
 def closed_by_wrong_number(facts: Facts) -> bool:
-    """Return whether a contract or call request is recorded, and the number was reported wrong since."""
+    """Return whether a recorded contract or call request is ineffective because of a wrong-number report."""
     known = facts.known
     return _wrong_at(facts) >= 0 and (
         len(list(contracts(facts))) < len(known.contracts)
-        or any(not asked.proved or asked.requested_at <= _wrong_at(facts) for asked in known.requests)
+        or any(
+            not call_request.proved or call_request.requested_at <= _wrong_at(facts)
+            for call_request in known.requests
+        )
     )
 
 
-def marketing(held: Contract, facts: Facts) -> bool:
-    """Whether the consent given within the contract stands: a stop withdraws it, and lifting the stop on a new consent
-    does not bring it back; only a contract recorded and begun after the day of the stop carries one of its own.
+def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
+    """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
+
+    Lifting a revocation on the ground of a new consent does not restore it. Only a contract recorded and begun after
+    the day of the revocation includes a new one.
     """
     stopped = _stopped_at(facts)
-    return held.marketing and (stopped < 0 or _is_concluded_after(held, stopped, facts))
+    return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """The latest day that `at` may have been where the person is: the offset of then may have been an hour more."""
+    """Return the latest local day that `at` can have been: the UTC offset may have been an hour larger then."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
 def consent(facts: Facts, law: Binding) -> Consent | None:
     if not facts.known.consents or not _accepts(law, "consent"):
         return None
-    return next((given for given in facts.known.consents if not objection(given, facts, law)), None)
+    return next((given for given in facts.known.consents if not find_defect(given, facts, law)), None)
 
 
-def objection(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """Return what keeps this consent from opening this call, or None."""
+def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
+    """Return why the consent is no legal basis for this call, or None if it is one."""
     if not given.proved or not _was_given(given, facts):
         return "proof"
     if missing := _lacks_cession(given, facts, law):
@@ -157,13 +166,17 @@ def objection(given: Consent, facts: Facts, law: Binding) -> Finding | None:
 
 
 def _was_given(given: Consent, facts: Facts) -> bool:
-    """A double opt-in that was never confirmed may be another person's address, or number."""
+    """Return whether the person gave the consent by now. A double opt-in must be confirmed.
+
+    Without confirmation, the address or number may belong to another person.
+    """
     return given.collected_at <= facts.at and (not given.double_opt_in or 0 < given.confirmed_at <= facts.at)
 
 
 def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """L. 5/2018 art. 1 c. 5 to 8: a consent that somebody else collected opens nothing without its whole chain of
-    cessions to this controller.
+    """Return the defect of a consent that another party collected: it needs a complete chain of cessions.
+
+    L. 5/2018 art. 1 c. 5 to 8.
     """
     origin = given.origin
     if origin is None:
@@ -176,26 +189,27 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 
 
 def _stopped_at(facts: Facts) -> Instant:
-    """When the person last said stop to this campaign, or -1. What was consented to before stays withdrawn, also where
-    the stop was lifted later, unless it had been entered by mistake.
+    """Return the instant of the last revocation for this campaign, or -1.
+
+    It withdraws earlier consents, also after it is lifted, unless it was entered by mistake.
     """
     return max(
         (
-            revoked.at
-            for revoked in facts.known.revocations
-            if revoked.lifted != "error"
-            and (revoked.scope != "campaign" or revoked.campaign == facts.campaign.id)
+            revocation.at
+            for revocation in facts.known.revocations
+            if revocation.lifted != "error"
+            and (revocation.scope != "campaign" or revocation.campaign == facts.campaign.id)
         ),
         default=-1,
     )
 
 
 def _reconsented(facts: Facts) -> bool:
-    """A stop was lifted because the person consented anew: then it is that consent that opens, not the directory."""
+    """Return whether a revocation was lifted by a new consent. Then that consent is the basis, not the directory."""
     return any(
-        revoked.lifted == "new_consent"
-        and (revoked.scope != "campaign" or revoked.campaign == facts.campaign.id)
-        for revoked in facts.known.revocations
+        revocation.lifted == "new_consent"
+        and (revocation.scope != "campaign" or revocation.campaign == facts.campaign.id)
+        for revocation in facts.known.revocations
     )
 
 
@@ -204,12 +218,12 @@ def _voids(law: Binding) -> bool:
 
 
 def listed_at(facts: Facts) -> Instant:
-    """The newest consultation known to have said *listed*, or -1."""
+    """Return the instant of the newest consultation that answered *listed*, or -1."""
     return max((answer.listed_at for answer in facts.registries if answer.listed_at), default=-1)
 
 
 def ends_at(given: Consent, law: Binding) -> Instant:
-    """0: no end."""
+    """Return when a consent ends; 0 for no end."""
     limit = age_limit(law)
     ends = [_too_old_at(given, limit)] if limit is not None else []
     if given.expires_at:
@@ -218,7 +232,7 @@ def ends_at(given: Consent, law: Binding) -> Instant:
 
 
 def age_limit(law: Binding) -> Consents | None:
-    """Return the section that lets a consent grow the least old."""
+    """Return the section with the shortest maximum age of a consent."""
     limits = (section for section in law.consents if section.max_age_days is not None)
     return min(limits, key=lambda section: section.max_age_days or 0, default=None)
 
@@ -235,12 +249,12 @@ def _covers(given: Consent, facts: Facts) -> bool:
     )
 
 
-def _separate(law: Binding, what: Literal["profiling", "third_party"]) -> bool:
-    return any(what in section.separate for section in law.consents)
+def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
+    return any(use in section.separate for section in law.consents)
 
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
-    """An entry of the public directory, on a list that carries it."""
+    """Return a list entry by which the number is in the public directory."""
     if not _accepts(law, "directory") or _reconsented(facts):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
@@ -249,7 +263,7 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
 
 
 def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
-    """Why what came this way carries no call, or nothing. What was never ceded has nothing to prove.
+    """Return the defect in a chain of cessions, or "". Data that was never ceded has no defect.
 
     L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are told at every cession.
     """

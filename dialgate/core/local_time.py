@@ -1,6 +1,6 @@
-"""What the clocks and calendars of a place say, as the plain arithmetic that a rule can use and a record can keep.
+"""Local time and public holidays of a place, as plain arithmetic for rules and records.
 
-The time-zone database and the holiday library are asked here and nowhere else; their versions go into the decision log.
+Only this module uses the time-zone database and the holiday library. Their versions are written to the decision log.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ DAYS_BACK = 2 * _DAYS_AHEAD
 
 
 def versions() -> dict[str, str]:
-    """Of the data that a decision rests on."""
+    """Return the versions of the libraries whose data affects decisions."""
     return {name: importlib.metadata.version(name) for name in ("tzdata", "holidays", "phonenumbers")}
 
 
@@ -27,17 +27,17 @@ def day_in(zone: str, at: Instant) -> date:
 
 
 def clock_in(zone: str, at: datetime) -> datetime:
-    """The same instant as clocks there show it."""
+    """Return the same instant in the local time of `zone`."""
     return at.astimezone(ZoneInfo(zone))
 
 
 def instant_in(zone: str, clock: datetime) -> Instant:
-    """When clocks there show it; of an hour that comes twice the first."""
+    """Return the instant of a local time. If the clocks go back, an ambiguous time is the first of two."""
     return int(clock.replace(tzinfo=ZoneInfo(zone)).timestamp() * SECOND)
 
 
 def rfc3339(at: Instant) -> str:
-    """UTC, to the millisecond."""
+    """Format an instant in UTC, with milliseconds."""
     second, millisecond = divmod(at, SECOND)
     return f"{_to_the_second(second)}.{millisecond:03}Z"
 
@@ -48,7 +48,7 @@ def _to_the_second(second: int) -> str:
 
 
 def place(zone: str, source: HolidaySource, at: Instant) -> Place:
-    """Good for every instant of the local day that `at` lies in: the offset may change within it, and says when."""
+    """Return the place for `at`, valid for the whole local day, including a change of offset on that day."""
     info = ZoneInfo(zone)
     today = datetime.fromtimestamp(at // SECOND, info).date()
     start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
@@ -73,8 +73,9 @@ def _offset(info: ZoneInfo, at: Instant) -> int:
 
 
 def _shift(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
-    """The first instant after `start` at which the offset differs, or 0. No zone changes its offset twice in two
-    weeks and back, so looking at both ends finds it.
+    """Return the first instant after `start` at which the offset differs, or 0.
+
+    Comparing both ends is enough: no zone changes its offset and changes it back within two weeks.
     """
     before = _offset(info, start)
     if _offset(info, end) == before:
@@ -99,11 +100,11 @@ def _holidays(source: HolidaySource, today: date) -> tuple[date, ...]:
 
 
 def midnight(zone: str, day: date) -> Instant:
-    """When that day begins there."""
+    """Return the start of a local day."""
     return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
 
 
 def hour_in(zone: str, at: Instant) -> tuple[date, int]:
-    """The local day and its hour, as the clock on the wall says."""
+    """Return the local day and hour."""
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(zone))
     return local.date(), local.hour

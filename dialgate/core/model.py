@@ -1,10 +1,10 @@
-"""The frozen values that cross a boundary: what is asked, what is known, what is decided.
+"""The frozen values that packages exchange: calls, facts, decisions and their records.
 
-Two laws of this file. It imports nothing of ours. And what is stored here is stored for years: fields are never
-renamed, re-ordered or removed; a new field goes last and has a default, so that a record of any age still decodes.
+This module imports nothing of dialgate. Its structs are stored for years: never rename, reorder or remove a field. Add a new
+field at the end with a default, so that records of any age can be decoded.
 
-Every instant is an integer: milliseconds since 1970-01-01T00:00:00Z. Every day is a `datetime.date` in the place the
-sentence is about. Clear called numbers appear in `Call` only; `Facts` hold what was derived from the number.
+An instant is an integer: milliseconds since 1970-01-01T00:00:00Z. A day is a local `datetime.date`. Only `Call` contains the
+called number in clear; `Facts` contain properties derived from it.
 """
 
 from datetime import date
@@ -25,22 +25,22 @@ Purpose: TypeAlias = Literal[
     "sale", "advertising", "market_research", "statistics", "service", "debt", "political", "charity"
 ]
 Callee: TypeAlias = Literal["consumer", "business"]
-# statute and operator (the operator's own limit) deny; self_regulation denies those who adhere; a recommendation warns.
+# statute and operator (the operator's limit) deny; self_regulation denies for adherents; a recommendation only warns.
 Severity: TypeAlias = Literal["statute", "self_regulation", "recommendation", "operator", "gate"]
 Basis: TypeAlias = Literal["directory", "consent", "contract", "request"]
 
-# What a called number is. The first ten are the names that the numbering plans use; the rest are our own findings.
+# Classes of number. The first ten are terms of numbering plans.
 Kind: TypeAlias = Literal[
     "fixed", "mobile", "fixed_or_mobile", "toll_free", "premium", "shared_cost", "voip", "personal", "pager",
     "uan", "voicemail", "short", "emergency", "unknown", "invalid",
 ]  # fmt: skip
 
-# Strictest first: a call may move to the left of what its campaign declares, never to the right.
+# A call may be of a stricter type than its campaign declares, never of a less strict one.
 STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
 class Call(Struct, frozen=True, kw_only=True, gc=False):
-    """One question from a dialer, as it was asked. `client` is the API key's name, `interface` the door it came by."""
+    """A dialer's request, as received. `client` is the name of the API key, `interface` the protocol."""
 
     to: str
     from_: str
@@ -51,12 +51,14 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
     interface: str = ""
 
 
-# ---- what is known ---------------------------------------------------------------------------------------------------
+# ---- facts -----------------------------------------------------------------------------------------------------------
 
 
 class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One time zone a called number may be in, as plain arithmetic: local = UTC + `offset`, from `shift_at` on UTC +
-    `shift_to` (seconds), and before `shifted_at`, of the weeks past, UTC + `shifted_from`. `holidays` are the public holidays of the next weeks there, so that a rule and a replay need
+    """A time zone that a called number may be in, as plain arithmetic.
+
+    Local time is UTC + `offset` seconds, UTC + `shift_to` from `shift_at` on, and UTC + `shifted_from` before `shifted_at`
+    (a change in the past weeks). `holidays` are the public holidays of the next weeks. So rules and replay need
     neither a time-zone database nor a holiday library.
     """
 
@@ -69,21 +71,21 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     shifted_from: int = 0
 
     def local(self, at: Instant) -> tuple[int, int]:
-        """The local day, counted from 1970-01-01, and the second of it."""
+        """Return the local day, counted from 1970-01-01, and the second of that day."""
         offset = self.shift_to if self.shift_at and at >= self.shift_at else self.offset
         if at < self.shifted_at:
             offset = self.shifted_from
         return divmod(at // SECOND + offset, SECONDS_A_DAY)
 
     def instant(self, day: int, second: int) -> Instant:
-        """The inverse of `local`."""
+        """Return the instant of a local day and second: the inverse of `local`."""
         local = day * SECONDS_A_DAY + second
         at = (local - self.offset) * SECOND
         return (local - self.shift_to) * SECOND if self.shift_at and at >= self.shift_at else at
 
 
 class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was derived from the called number, never the number. `problem` says why it is not one."""
+    """The properties of the called number, without its digits. `problem` says why it is invalid."""
 
     kind: Kind
     region: str = ""
@@ -91,8 +93,10 @@ class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The *titolare*: on whose behalf the call is made. `sistan`: a body of the national statistical system
-    (D.Lgs. 322/1989). `consent_after_listing`: the documented exception of L. 5/2018 art. 1 c. 6 is enabled.
+    """The controller (*titolare*), on whose behalf the call is made.
+
+    `sistan`: a body of the national statistical system (D.Lgs. 322/1989). `consent_after_listing`: the documented
+    exception of L. 5/2018 art. 1 c. 6 is enabled.
     """
 
     id: str
@@ -102,8 +106,9 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the calls are for. An unknown campaign is the strictest one there is (`known` false, automated sale).
-    `profiling`: whom it calls is chosen by their habits or tastes.
+    """A campaign. An unknown one (`known` false) has the strictest properties: automated sale.
+
+    `profiling`: the people to call are selected by their habits or tastes.
     """
 
     id: str
@@ -121,8 +126,10 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The number the called person will see. `form` says what kind of string it is; `shared` that another controller
-    presents it too; `proved_at` when a call back to it was last seen to be answered, and `proof` by what.
+    """The caller ID that the called person sees.
+
+    `form` is the kind of string. `shared`: another controller presents it too. `proved_at` is the instant of the last
+    answered call-back, `proof` its evidence.
     """
 
     number: str
@@ -135,12 +142,12 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: str = ""
 
 
-# Travels in every record of a call that rests on it, so it has an end.
+# Limited, because it is part of every record of a call that depends on it.
 Phrase: TypeAlias = Annotated[str, Meta(max_length=256)]
 
 
 class Transfer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One step of a list's way: who ceded it to whom, and whether the people on it were told (L. 5/2018 art. 1 c. 8)."""
+    """A cession of a list. `subjects_told`: the people on it were informed (L. 5/2018 art. 1 c. 8)."""
 
     by: Phrase
     to: Phrase
@@ -152,7 +159,7 @@ Transfers: TypeAlias = Annotated[tuple[Transfer, ...], Meta(max_length=64)]
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where the numbers of a list come from: who collected them, when, and every transfer since, oldest first."""
+    """The origin of data: who collected it and when, and every cession since, oldest first."""
 
     collected_by: Phrase
     collected_on: date
@@ -161,7 +168,7 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`stated`: the number's own row said `directory`, not the list as a whole."""
+    """The entry of a number on a call list. `stated`: the number's row says `directory`, not only the whole list."""
 
     list: str
     basis: Basis
@@ -170,9 +177,10 @@ class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an opposition registry said of this number to this controller (DPR 26/2022 art. 8), or of every number
-    (a full list). `consulted_at` is when the question was submitted, or the version of a full list; `listed_at` the
-    newest consultation that said *listed*, also where a later one said *clear*.
+    """A registry's answer to this controller about a number (DPR 26/2022 art. 8), or from its full list.
+
+    `consulted_at` is the submission of the question, or the version of a full list. `listed_at` is the newest consultation
+    that answered *listed*, even if a later one answered *clear*.
     """
 
     registry: str
@@ -184,8 +192,10 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """That the person told the caller to stop (GDPR 21(2)-(3)). `lifted` names the ground it was lifted on, if it was:
-    `error` (entered by mistake: as if it had not been) or `new_consent` (what was given before it stays withdrawn).
+    """A person's objection to calls (GDPR 21(2)-(3)).
+
+    `lifted` is the ground on which it ended, if it did: `error` (entered by mistake, so it has no effect) or `new_consent`
+    (earlier consents stay withdrawn).
     """
 
     seq: int
@@ -197,9 +207,11 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A consent to be called, with its scope (GDPR 4(11), 7). Empty `goods`: every kind of that controller. `proved`: an
-    artefact is held by reference and hash. `origin`: who collected it and every cession since; none where the controller
-    did so itself. `profiling`, `third_party`: given to that too. `double_opt_in`: none before it is confirmed.
+    """A consent to be called, with its scope (GDPR 4(11), 7).
+
+    Empty `goods`: all goods of the controller. `proved`: reference and hash of an artefact are recorded. `origin`: its
+    collector and cessions; None if the controller collected it. `profiling`, `third_party`: it covers that too.
+    `double_opt_in`: it has no effect before it is confirmed.
     """
 
     id: str
@@ -219,9 +231,11 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A contract with this controller. `ends` is its last day. `marketing`: within it the person consented to commercial
-    calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51 c. 8-bis b). `proved`: its entry names a proof. `entered_at`:
-    when it was first recorded, which may be long before it starts; 0 in facts of before.
+    """A contract with this controller. `ends` is its last day.
+
+    `marketing`: it includes a consent to commercial calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51
+    c. 8-bis b). `proved`: its entry names a proof. `entered_at`: when it was first recorded, perhaps long before it
+    starts; 0 in old records.
     """
 
     id: str
@@ -235,8 +249,10 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """That the person asked to be called, once, about one thing. `own_interface`: the request was made directly to this
-    controller through its own web site or app (Codice del consumo art. 51 c. 8-bis a). `proved`: its entry names a proof.
+    """A person's request to be called once about one kind of goods.
+
+    `own_interface`: it was made directly to this controller through its web site or app (Codice del consumo art. 51
+    c. 8-bis a). `proved`: its entry names a proof.
     """
 
     id: str
@@ -248,8 +264,9 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A report that a call reached another person than the one who gave the consent, contract or request. `lifted`: an
-    officer established that the number is that person's.
+    """A report that the number does not belong to the person of the consent, contract or request.
+
+    `lifted`: an officer established that it does.
     """
 
     seq: int
@@ -263,7 +280,7 @@ Result: TypeAlias = Literal[
 ]
 
 
-# Of two reports about one call the stricter stands: a later one never gives back what an earlier one closed.
+# If a call has two reports, the stricter one counts, even if the other is newer.
 RESULT_RANK: dict[Result, int] = {
     "pending": 0, "not_dialled": 1, "no_answer": 2, "busy": 2, "answered": 3, "wrong_number": 3, "opt_out": 4,
     "abandoned": 5,
@@ -279,8 +296,9 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything the store holds about one number and one controller. `seq` is the ledger sequence that the answer
-    reflects; it goes into the decision record as proof of which revocations were known.
+    """The state of one number and one controller in the store.
+
+    `seq` is the ledger sequence of the state. It is recorded as proof of which revocations were known.
     """
 
     seq: int = 0
@@ -293,7 +311,7 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All a rule may know. `today` is the day of `at` where the law is made, which picks the law in force."""
+    """The input of the rules. `today` is the day of `at` in the law's time zone; it selects the sections in force."""
 
     at: Instant
     today: date
@@ -308,24 +326,24 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     registries: tuple[RegistryAnswer, ...] = ()
 
 
-# ---- what is decided -------------------------------------------------------------------------------------------------
+# ---- decisions -------------------------------------------------------------------------------------------------------
 
 
 class Pass(Struct, frozen=True, tag="pass", array_like=True):
-    """The rule has looked and does not object. `until`: from that instant on it might (0: no end known)."""
+    """The outcome of a rule that permits the call until `until` (0: no known end)."""
 
     why: str = ""
     until: Instant = 0
 
 
 class Skip(Struct, frozen=True, tag="skip", array_like=True):
-    """The rule does not apply, and why."""
+    """The outcome of a rule that does not apply."""
 
     why: str = ""
 
 
 class Deny(Struct, frozen=True, tag="deny", array_like=True):
-    """The rule forbids the call. `law` is article and date; `not_before` an instant from which it would not (0: none)."""
+    """The outcome of a rule that forbids the call, until `not_before` (0: no known end). `law`: article and date."""
 
     code: str
     text: str
@@ -340,8 +358,8 @@ Outcome: TypeAlias = Pass | Skip | Deny
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The verdict with every rule's outcome, in the order of the rules.
 
-    `basis` names what makes the call lawful (`consent:…`, `contract:…`, `request:…`, `directory:…`). `valid_until`: an
-    allow holds no longer than this; `not_before`: a deny that time alone will lift lifts then.
+    `basis` is the legal basis (`consent:…`, `contract:…`, `request:…`, `directory:…`). `valid_until` is the end of an
+    allow. `not_before` is the end of a deny, if it ends by time alone.
     """
 
     allow: bool
@@ -356,8 +374,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """The facts and the decision that many calls share, as stored: facts hold nothing of the number. `facts.at` is 0 here.
-    `law`, `config` and `snapshot` are content hashes: what they name is kept as long as the record.
+    """The record of facts and decision that many calls share; the facts do not contain the number.
+
+    `facts.at` is 0 here. `law`, `config` and `snapshot` are content hashes; that content is kept as long as the record.
     """
 
     seq: int
@@ -371,9 +390,11 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
 
 
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
-    """A decision as it is stored. `number` is the called number's keyed hash under the month's key, `sealed` its ciphertext;
-    `caller` and `caller_sealed` are those of a caller ID that is not the campaign's. `grounds`: the sequence of an earlier
-    entry. `question`: the keyed hash of client, call id and content, under the month's mask; it finds a repeated call.
+    """The record of a decision.
+
+    `number` is the called number's hash under the month's key, `sealed` its ciphertext. `caller` and `caller_sealed` are the
+    same for a caller ID that is not assigned to the campaign. `grounds` is the sequence of an earlier entry. `question`
+    is the keyed hash of client, call id and content under the month's mask; it identifies repeated requests.
     """
 
     seq: int
@@ -392,7 +413,7 @@ class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):
-    """What became of an allowed call: a later entry, never an edit."""
+    """The record of an allowed call's result: a later entry, never an edit."""
 
     seq: int
     at: Instant

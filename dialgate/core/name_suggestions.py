@@ -1,4 +1,4 @@
-"""The names that a client may choose from, as part of a message."""
+"""Lists of permitted names in messages."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -7,7 +7,7 @@ _SHOWN: Final = 20
 
 
 def choose(text: str, names: Iterable[str]) -> str:
-    """Return the text with the names behind it, or that there are none to choose from."""
+    """Return the text followed by the permitted names, at most 20 of them."""
     known = sorted(names)
     if not known:
         return f"{text}: there is none."

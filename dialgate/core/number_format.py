@@ -1,6 +1,7 @@
-"""The problems of a called number that lie in how it is written, not in its country's numbering plan.
+"""Problems in the format of a called number, as opposed to its country's numbering plan.
 
-Written otherwise, or read by a dial region, the same text may be a good number. No text may hold a digit.
+In another format, or with a dial region, the same number may be valid. The texts contain no digit, so they can be logged. They are
+stored in records, and `PROBLEMS_OF_WRITING` finds them there: do not change them.
 """
 
 import re
@@ -9,7 +10,7 @@ from typing import Final
 STRAY_SEPARATOR: Final = "has a separator that is not between digits, or brackets that do not pair"
 NO_COUNTRY_CODE: Final = "has no country code, and bare numbers are not accepted here"
 TWO_READINGS: Final = "can be read in more than one way; write it with a plus sign and the country code"
-# The first that is found is the problem.
+# The first pattern that matches is reported.
 FOREIGN_MATTER: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(pattern, re.ASCII | re.IGNORECASE), problem)
     for pattern, problem in (

@@ -1,10 +1,10 @@
-"""From what a dialer wrote to one telephone number, or to a refusal. The only importer of `phonenumbers`.
+"""Parsing of telephone numbers and caller IDs. The only module that imports `phonenumbers`.
 
-The number that is checked is the number that is dialled, so nothing is mended: where the library would add, drop or
-translate a digit, the input is refused. Two paths give one answer: `_slow` asks the library, `_fast` is a pattern
-built at import from the library's own metadata and takes what is already written `+39` and digits, which
-`_fast_unsigned` puts in front where that is the only reading.
-`tests/properties/phone_fast_path.py` compares them. No number is cached: it is personal data.
+The number that is checked must be the number that is dialled, so nothing is corrected: if the library would add, drop or
+translate a digit, the input is rejected. Two paths give the same result. `_slow` uses the library. `_fast` uses
+patterns built at import from the library's metadata, for input of the form `+39` and digits; `_fast_unsigned` adds the
+`+39` if that is the only reading. `tests/properties/phone_fast_path.py` compares the paths. Numbers are personal data, so
+none is cached.
 """
 
 import re
@@ -33,12 +33,14 @@ from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_S
 
 
 class NotANumber(ValueError):
-    """`str()` is the problem as a phrase for a person. It never holds a digit, so it can be logged."""
+    """The error for text that is no telephone number. `str()` is a phrase without digits, so it can be logged."""
 
 
 class Parsed(Struct, frozen=True):
-    """`region` is ISO 3166, or "" for a number of no country. `zones` are IANA names, sorted: every zone that the
-    called person may be in. Of a short or emergency number `e164` holds the bare digits, for it has no other form.
+    """A parsed telephone number.
+
+    `region` is an ISO 3166 code, or "" for a number without a country. `zones` are the sorted IANA names of all time zones
+    that the called person may be in. For a short or emergency number `e164` holds the plain digits.
     """
 
     e164: str
@@ -47,7 +49,7 @@ class Parsed(Struct, frozen=True):
     zones: tuple[str, ...]
 
 
-COUNTRIES = phonenumbers.SUPPORTED_REGIONS  # as ISO 3166 writes them
+COUNTRIES = phonenumbers.SUPPORTED_REGIONS  # ISO 3166 codes
 _KINDS: dict[int, Kind] = {
     PhoneNumberType.FIXED_LINE: "fixed",
     PhoneNumberType.MOBILE: "mobile",
@@ -62,8 +64,8 @@ _KINDS: dict[int, Kind] = {
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
 
-# San Marino's landlines answer under Italy's country code as well as under their own. To the library they are Italian;
-# to the Registro Pubblico delle Opposizioni they are not (L. 5/2018 and DPR 26/2022 speak of national numbers).
+# San Marino's landlines are reached with Italy's country code as well as with their own. The library takes them as Italian;
+# for the Registro Pubblico delle Opposizioni they are not (L. 5/2018 and DPR 26/2022 are about national numbers).
 _SAN_MARINO = "+390549"
 _SAN_MARINO_ZONES = tuple(sorted(TIMEZONE_DATA["378"]))
 
@@ -72,16 +74,17 @@ _SAN_MARINO_ZONES = tuple(sorted(TIMEZONE_DATA["378"]))
 
 
 def parse(raw: str, home: str = "") -> Parsed:
-    """Read a called number. `home` is the ISO region in which bare digits are national; "" refuses bare digits.
+    """Parse a called number. `home` is the ISO region of numbers without country code; "" rejects such numbers.
 
-    Raises NotANumber. Classes that exist but are no lawful target (premium, emergency, …) are returned as what they are.
+    Numbers that exist but may not be called (premium, emergency, …) are returned with their kind. Raises `NotANumber`.
     """
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
 
 
 def national(e164: str) -> str:
-    """What the Italian registry's file carries: no +39, a landline's leading zero kept. Raises NotANumber for a number
-    of another country, whose digits would name some Italian subscriber.
+    """Return the number as in the Italian registry's files: without +39, with a landline's leading zero.
+
+    Raises `NotANumber` for another country's number: its digits could belong to an Italian subscriber.
     """
     if not e164.startswith("+39"):
         raise NotANumber("has no Italian national form")
@@ -90,22 +93,22 @@ def national(e164: str) -> str:
 
 # ---- a caller ID -----------------------------------------------------------------------------------------------------
 
-# What switches and dialers write when there is no caller ID to show, and the dialled prefixes that hide one.
+# Texts of switches and dialers for a missing caller ID, and dialled prefixes that hide it.
 _WITHHELD = re.compile(
     r"(?:anonymous|unknown|restricted|private|unavailable|withheld)?"
     r"|asserted.*|.*\banonymous@.*|.*@anonymous\.invalid.*|(?:\*67|[*#]31#).*",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
-# AGCOM 21/26/CIR of 2026-04-14 permits short codes as caller IDs. None begins with 0, and a landline may have six digits.
+# AGCOM 21/26/CIR of 2026-04-14 permits short codes as caller IDs. They do not begin with 0. A landline may have six digits.
 _SHORT_CODE = re.compile(r"[1-9]\d{2,5}", re.ASCII)
-# 0843 statistics, 0844 sale (AGCOM 156/18/CIR). The library knows neither; how many digits they have is not published,
-# so any that Italian numbers can have are taken.
+# 0843 statistics, 0844 sale (AGCOM 156/18/CIR). The library has neither. Their length is not published, so any length of
+# an Italian number is accepted.
 _AGCOM_ABROAD = re.compile(r"(?:\+|00)39(?P<national>084[34]\d{2,8})", re.ASCII)
 _AGCOM_AT_HOME = re.compile(r"(?:(?:\+|00)?39)?(?P<national>084[34]\d{2,8})", re.ASCII)
 
 
 def parse_caller_id(raw: str, home: str = "") -> CallerId:
-    """Read the number that the called person will see; `home` as in `parse`. Whatever cannot be read is "invalid"."""
+    """Parse a caller ID; `home` as in `parse`. Text that cannot be parsed gets the form "invalid"."""
     if parsed := _fast(raw):
         return CallerId(number=raw, form="number", kind=parsed.kind, region=parsed.region)
     if _WITHHELD.fullmatch(raw.strip()):
@@ -120,13 +123,13 @@ def parse_caller_id(raw: str, home: str = "") -> CallerId:
 
 def _agcom(raw: str, home: str) -> CallerId | None:
     pattern = _AGCOM_AT_HOME if home == "IT" else _AGCOM_ABROAD
-    found = pattern.fullmatch(raw) or pattern.fullmatch(_undecorated(raw))
-    if found is None:
+    match = pattern.fullmatch(raw) or pattern.fullmatch(_undecorated(raw))
+    if match is None:
         return None
-    # Written `39084…` and short enough it may as well be a mobile of the prefix 390.
-    if found[0].startswith("39") and _in_country(found[0], home):
+    # A short `39084…` may also be a mobile with the prefix 390.
+    if match[0].startswith("39") and _in_country(match[0], home):
         raise NotANumber("can be read as one of AGCOM's numbers and as a mobile")
-    return CallerId(number="+39" + found["national"], form="number", region="IT")
+    return CallerId(number="+39" + match["national"], form="number", region="IT")
 
 
 def _ordinary(raw: str, home: str) -> CallerId:
@@ -164,7 +167,7 @@ def _only_reading(digits: str, home: str) -> Parsed:
 
 
 def _exactly(e164: str) -> Parsed | None:
-    """The number so written, or None if there is none or the library would change a digit of it."""
+    """Return the number, or None if it is invalid or the library would change a digit of it."""
     try:
         number = phonenumbers.parse(e164)
     except NumberParseException:
@@ -187,7 +190,7 @@ def _in_country(digits: str, home: str) -> Parsed | None:
         return None
     significant = phonenumbers.national_significant_number(number)
     trunk = phonenumbers.ndd_prefix_for_region(home, strip_non_digits=True) or ""
-    # Some countries' rules rewrite more than the trunk prefix; then the result is a guess.
+    # The rules of some countries rewrite more than the trunk prefix; then the result would be a guess.
     if digits not in {significant, trunk + significant}:
         return None
     return _exactly(f"+{number.country_code}{significant}")
@@ -207,9 +210,9 @@ def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(zone for zone in zones if zone != UNKNOWN_TIMEZONE))
 
 
-# ---- why not ---------------------------------------------------------------------------------------------------------
+# ---- problems --------------------------------------------------------------------------------------------------------
 
-# Separators stand between digits, brackets around some. Possessive, or 32 digits would take for ever to refuse.
+# Separators are between digits, brackets around digits. Possessive quantifiers avoid exponential time on 32 digits.
 _WRITTEN = re.compile(r"\+?(?:\(\d++\)|\d++)(?:[-. /]*+(?:\(\d++\)|\d++))*+", re.ASCII)
 _SEPARATORS = str.maketrans("", "", " -./()")
 
@@ -251,7 +254,7 @@ def _why_not(e164: str) -> str:
 
 
 def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
-    """In the order in which the library's `number_type` tests them: the first that fits is the answer."""
+    """Return a plan's types in the order of the library's `number_type`, which returns the first match."""
     return (
         (PhoneNumberType.PREMIUM_RATE, plan.premium_rate),
         (PhoneNumberType.TOLL_FREE, plan.toll_free),
@@ -267,7 +270,7 @@ def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], 
 
 
 def _whole(desc: PhoneNumberDesc | None, length: int) -> str:
-    """The pattern of this description for numbers of one length, or "" where it has none."""
+    """Return the pattern of a description for numbers of one length, or "" if it has none."""
     if desc is None or not desc.national_number_pattern:
         return ""
     if desc.possible_length and length not in desc.possible_length:
@@ -287,12 +290,12 @@ def _types(plan: PhoneMetadata, length: int) -> Iterator[tuple[int, str]]:
 
 def _region(plan: PhoneMetadata, length: int) -> str:
     general = _whole(plan.general_desc, length)
-    # The group stands empty behind its pattern: a branch that opens with a digit is passed over without being tried.
+    # The empty group follows its pattern: the regex engine skips a branch that begins with another literal digit.
     types = "|".join(f"{pattern}(?P<{plan.id}_{number}>)" for number, pattern in _types(plan, length))
     known = f"(?={general})(?:{types})" if general and types else r"(?!)"
     if not plan.leading_digits:
         return known
-    # Its leading digits alone make a number this region's, also one of which its plan knows no type.
+    # The leading digits alone assign a number to this region, even if its plan has no type for it.
     return f"(?={plan.leading_digits})(?:{known}|(?P<{plan.id}_{PhoneNumberType.UNKNOWN}>))"
 
 
@@ -300,7 +303,7 @@ _REGIONS = [
     plan for code in region_codes_for_country_code(39) if (plan := PhoneMetadata.metadata_for_region(code))
 ]
 _LENGTHS = {length for plan in _REGIONS if plan.general_desc for length in plan.general_desc.possible_length}
-# By the length of `+39…`: a pattern for one length has no need to look ahead, which makes it four times as fast.
+# By the length of `+39…`: a pattern for one length needs no look-ahead, which makes it four times as fast.
 _PLANS = {
     len("+39") + length: re.compile(
         rf"\+39(?:{'|'.join(_region(plan, length) for plan in _REGIONS)})", re.ASCII
@@ -313,7 +316,7 @@ _ANSWERS: dict[str | None, tuple[Kind, str, bool]] = {
     for number_type, kind in _KINDS.items()
 }
 _NATIONWIDE = _sorted(TIMEZONE_DATA["39"])
-# A number of a place has the zones of the longest prefix that the library's map knows.
+# A geographic number has the zones of the longest matching prefix in the library's map.
 _PREFIXES = sorted((prefix for prefix in TIMEZONE_DATA if prefix.startswith("39")), key=len, reverse=True)
 _PLACES = re.compile(r"\+(?:" + "|".join(f"{prefix}(?P<z{prefix}>)" for prefix in _PREFIXES) + ")")
 _ZONES: dict[str | None, tuple[str, ...]] = {
@@ -322,12 +325,12 @@ _ZONES: dict[str | None, tuple[str, ...]] = {
 
 
 def _fast(raw: str) -> Parsed | None:
-    """What `_slow` answers to `+39` and digits; None where it refuses and to everything else."""
+    """Return the result of `_slow` for `+39` and digits; None if `_slow` rejects it, and for other input."""
     plan = _PLANS.get(len(raw))
-    found = plan.match(raw) if plan else None
-    if found is None or found.lastgroup not in _ANSWERS:
+    match = plan.match(raw) if plan else None
+    if match is None or match.lastgroup not in _ANSWERS:
         return None
-    kind, region, local = _ANSWERS[found.lastgroup]
+    kind, region, local = _ANSWERS[match.lastgroup]
     if raw.startswith(_SAN_MARINO):
         return Parsed(raw, kind, "SM", _SAN_MARINO_ZONES)
     if not local:
@@ -337,12 +340,12 @@ def _fast(raw: str) -> Parsed | None:
 
 
 def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """What `_slow` answers to an Italian number written `0039` or, at home in Italy, as bare digits; None otherwise."""
+    """Return the result of `_slow` for an Italian number with `0039` or, with home Italy, plain digits; else None."""
     if raw.startswith("00"):
         return _fast("+" + raw[2:])
     if home != "IT" or not (raw.isascii() and raw.isdigit()):
         return None
-    # Italy has no trunk prefix. No country code begins with 0, nor does a short code.
+    # Italy has no trunk prefix. Country codes and short codes do not begin with 0.
     candidates = (
         _fast("+39" + raw),
         raw[0] != "0" and (_fast("+" + raw) or (_is_possible(raw) and _exactly("+" + raw))),
@@ -353,7 +356,7 @@ def _fast_unsigned(raw: str, home: str) -> Parsed | None:
 
 
 def _is_possible(digits: str) -> bool:
-    """Whether the country whose code they begin with has numbers as long as what follows."""
+    """Return whether the digits begin with a country code and the rest has a length that this country uses."""
     for width in (1, 2, 3):
         regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width]))
         if regions is not None:

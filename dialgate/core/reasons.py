@@ -1,21 +1,21 @@
-"""The reason codes of denials, each with its class and meaning. The class says what a dialer does after a denial.
+"""The reason codes of denials, with their classes and meanings. The class says what a dialer does after a denial.
 
 | class | what to do |
 |---|---|
-| `number` | Do not call this number again: only the person, the registry or a new consent changes that. |
-| `call` | Not this call now: another caller ID, a later time, a newer registry answer or an import may open it. |
-| `gate` | Nothing was decided: ask again in a few seconds. |
+| `number` | Do not call this number again. Only the person, the registry or a new consent changes that. |
+| `call` | Do not make this call now. Another caller ID, a later time, a newer registry answer or an import may permit it. |
+| `gate` | Nothing was decided. Ask again in a few seconds. |
 
-When in doubt a code is of class `call`: a dialer that stops a lead for good never starts it again. For the same reason no
-denial is of class `number` where the call was not judged about its number: an unknown campaign has no dial region to read
-the number by, and no registry answers, consents or stops; and a number that cannot be read as it is written has none either.
+A doubtful code is of class `call`, because a dialer never resumes a lead that it stopped for good. For the same reason no denial
+is of class `number` unless its number was checked. With an unknown campaign there is no dial region to parse the number,
+and no registry answer, consent or revocation to check. A number that cannot be parsed has none of these either.
 """
 
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
 ReasonClass: TypeAlias = Literal["number", "call", "gate"]
-# Stored for years and documented in docs/reference/reasons.md. A code is never given a second meaning.
+# Stored for years and documented in docs/reference/reasons.md. Never reuse a code with another meaning.
 _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "number.invalid": ("number", "The number to call is not a telephone number that can be read in only one way."),
     "number.not_diallable": ("number", "A number of this class, or of a country without a law on file, is no lawful target."),
@@ -63,10 +63,10 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
-    """Return the class of a denial for these reasons: the one that binds longest; "" without any reason.
+    """Return the class of a denial: the most lasting class among its reasons; "" without any reason.
 
-    A code that is no reason of a decision, such as an error's, is of class `gate`: nothing was decided. `number_read`:
-    false where the number could not be read as it was written; then, as with an unknown campaign, no reason binds it.
+    A code that is not in the table, such as an error code, is of class `gate`. `number_read` is False if the number could
+    not be parsed; then, as with an unknown campaign, the class is never `number`.
     """
     codes = set(codes)
     classes = {REASON_CLASSES.get(code, "gate") for code in codes}

@@ -1,8 +1,8 @@
-"""A request that is refused, with what the client is to correct."""
+"""The error for a rejected request, which says what the client has to correct."""
 
 
 class Refused(Exception):
-    """A write or look-up that is not carried out. `status` is an HTTP status; `field` names the part to correct."""
+    """The rejection of a write or look-up. `status` is an HTTP status; `field` names the part to correct."""
 
     def __init__(self, code: str, message: str, at: str = "", status: int = 400) -> None:
         super().__init__(message)

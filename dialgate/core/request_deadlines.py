@@ -1,7 +1,7 @@
-"""What a person asked of the controller under GDPR 15 to 22, and the clock that runs on it.
+"""Data-subject requests under GDPR 15 to 22, and their deadlines. Pure.
 
-Pure. A request is told by its events, which are stored for years under their tags; a new field goes last with a default,
-a tag never changes its meaning.
+A request is the fold of its events. Events are stored for years under their tags: add new fields at the end with a default, and
+never change the meaning of a tag.
 """
 
 from calendar import monthrange
@@ -15,12 +15,12 @@ from dialgate.core.model import SECOND, Instant
 
 Kind: TypeAlias = Literal["access", "portability", "rectification", "erasure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# GDPR 12(3): one month, and two more where that is necessary and the person was told within the first.
+# GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month.
 MONTHS, EXTENDED = 1, 3
 
 
 class Asked(Struct, frozen=True, kw_only=True, tag="asked"):
-    """`identified`: how it was established that who asks holds the number (GDPR 12(6)); that is the operator's to do."""
+    """A received request. `identified`: how the operator verified that the person holds the number (GDPR 12(6))."""
 
     kind: Kind
     received_at: Instant
@@ -31,14 +31,14 @@ class Asked(Struct, frozen=True, kw_only=True, tag="asked"):
 
 
 class Extended(Struct, frozen=True, kw_only=True, tag="extended"):
-    """GDPR 12(3): two further months; the person was told of it and of the reason."""
+    """An extension by two months, of which the person was informed with the reason (GDPR 12(3))."""
 
     reason: str
     actor: str
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
-    """GDPR 12(3). `what` was done, in words; `entries`: the ledger's that were written for it."""
+    """The answer to a request (GDPR 12(3)). `what` describes the action, `entries` are the ledger entries written."""
 
     what: str
     actor: str
@@ -46,7 +46,7 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
-    """GDPR 12(4): the person was told the reason, and of the authority and the courts."""
+    """A refusal. The person was informed of the reason, the authority and the courts (GDPR 12(4))."""
 
     reason: str
     actor: str
@@ -57,7 +57,7 @@ CLOSING = (Answered, Refused)
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """A request as it stands. `due_at`: until then it must be answered; `closed_at` is 0 while it is open."""
+    """The current state of a request. It must be answered by `due_at`; `closed_at` is 0 while it is open."""
 
     id: str
     controller: str
@@ -76,28 +76,29 @@ class Case(Struct, frozen=True, kw_only=True):
 
 
 def due(received_at: Instant, months: int) -> Instant:
-    """The same instant of the day of that number, so many months later, or of the month's last day. No later than
-    Regulation 1182/71 art. 3 would have it, which does not count the day of the request.
+    """Return the same day of the month and time of day `months` later, or the last day of a shorter month.
+
+    That is never later than the deadline by Regulation 1182/71 art. 3, which does not count the day of the request.
     """
-    begun = datetime.fromtimestamp(received_at // SECOND, UTC)
-    year, month = divmod(begun.year * 12 + begun.month - 1 + months, 12)
-    day = min(begun.day, monthrange(year, month + 1)[1])
-    ended = begun.replace(year=year, month=month + 1, day=day)
-    return int(ended.timestamp()) * SECOND + received_at % SECOND
+    start = datetime.fromtimestamp(received_at // SECOND, UTC)
+    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
+    day = min(start.day, monthrange(year, month + 1)[1])
+    end = start.replace(year=year, month=month + 1, day=day)
+    return int(end.timestamp()) * SECOND + received_at % SECOND
 
 
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
-    """Oldest first. None where nobody asked."""
+    """Return the state after the steps, oldest first; None without a received request."""
     case: Case | None = None
     for at, step in steps:
         if isinstance(step, Asked):
-            case = _begun(name, controller, step)
+            case = _open_case(name, controller, step)
         elif case is not None and not case.closed_at:
-            case = _moved(case, at, step)
+            case = _apply(case, at, step)
     return case
 
 
-def _begun(name: str, controller: str, asked: Asked) -> Case:
+def _open_case(name: str, controller: str, asked: Asked) -> Case:
     return Case(
         id=name,
         controller=controller,
@@ -106,7 +107,7 @@ def _begun(name: str, controller: str, asked: Asked) -> Case:
     )
 
 
-def _moved(case: Case, at: Instant, step: Extended | Answered | Refused) -> Case:
+def _apply(case: Case, at: Instant, step: Extended | Answered | Refused) -> Case:
     match step:
         case Extended():
             return structs.replace(case, extended_at=at, due_at=due(case.received_at, EXTENDED))

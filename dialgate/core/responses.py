@@ -1,4 +1,4 @@
-"""What those who ask are told."""
+"""The answers to clients, and their stored form."""
 
 from typing import Literal
 
@@ -19,9 +19,10 @@ class Reason(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What a dialer is told. Without a `decision_id` nothing was decided: not now, ask again. `valid_until` and
-    `not_before` are RFC 3339; `to` and `from` are what was checked, and what must be dialled and shown. `permit`: see
-    permit.py. `reason_class` of a denial says what to do next: see reasons.py; empty in an allow.
+    """The answer to a dialer. Without a `decision_id` nothing was decided: ask again.
+
+    `valid_until` and `not_before` are in RFC 3339. `to` and `from` are the numbers that were checked; dial and present
+    exactly these. `permit`: see permit.py. `reason_class` says what to do after a denial, see reasons.py; empty for an allow.
     """
 
     decision: Literal["allow", "deny"]
@@ -45,7 +46,7 @@ class RuleOutcome(Struct, frozen=True):
 
 
 class Simulation(Struct, frozen=True, kw_only=True):
-    """What would be decided, with every rule's outcome. Nothing was reserved and nothing was recorded."""
+    """The decision for a hypothetical call, with every rule's outcome. Nothing is reserved or recorded."""
 
     decision: Literal["allow", "deny"]
     at: str
@@ -80,24 +81,23 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Answer).decode
 
 
-def stored(answer: Answer) -> bytes:
-    """Encode an answer for the store, without what differs between calls that are answered alike: the decision's id and
-    the called number, which the store never holds in clear.
+def encode_answer(answer: Answer) -> bytes:
+    """Encode an answer for the store, without decision id and called number.
+
+    So equal answers have one encoding, and the store never holds the called number in clear.
     """
     return _encode(structs.replace(answer, to="", decision_id=""))
 
 
-def recalled(remembered: bytes, decision: str, to: str, from_: str) -> Answer:
-    answer = _decode(remembered)
-    # An answer that an earlier version stored has no class.
-    known = answer.reason_class or classify(reason.code for reason in answer.reasons)
-    return structs.replace(answer, decision_id=decision, to=to, from_=from_, reason_class=known)
+def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
+    answer = _decode(encoded)
+    # Answers stored by earlier versions have no class.
+    class_ = answer.reason_class or classify(reason.code for reason in answer.reasons)
+    return structs.replace(answer, decision_id=decision, to=to, from_=from_, reason_class=class_)
 
 
-def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """Word a decision, without its id and the two numbers in full. `most`: the instant after which an allow must be asked
-    for again, whatever the law says.
-    """
+def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
+    """Return the answer for a decision, without its id and the full numbers. An allow ends at `most` at the latest."""
     if decision.allow:
         return Answer(
             decision="allow",
@@ -114,7 +114,7 @@ def told(decision: Decision, facts: Facts, most: Instant) -> Answer:
 
 
 def _valid_until(decision: Decision, most: Instant) -> str:
-    """Return when an allow ends: by law, or at `most`, after which it must be asked for again."""
+    """Return the end of an allow: by law, at the latest at `most`."""
     return local_time.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
 
 
@@ -123,8 +123,8 @@ def _class(decision: Decision, facts: Facts) -> ReasonClass | Literal[""]:
     return classify((deny.code for deny in decision.reasons), number_read=number_read)
 
 
-def simulated(decision: Decision, facts: Facts, to: str, from_: str, seconds: float) -> Simulation:
-    """`seconds`: for how long an allow holds at most."""
+def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, seconds: float) -> Simulation:
+    """Return the result of a simulation. An allow is valid for `seconds` at most."""
     return Simulation(
         decision="allow" if decision.allow else "deny",
         at=when(facts.at),

@@ -11,7 +11,7 @@ from dialgate.core.decision import decide, lasts_until
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.ledger_events import merge
 from dialgate.core.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
-from dialgate.core.responses import Answer, recalled, stored, told
+from dialgate.core.responses import Answer, decode_answer, encode_answer, make_answer
 from dialgate.gate.caller_ids import Presentation
 from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
 from dialgate.store import Position, Reading, Remembered, Reservation
@@ -159,7 +159,7 @@ class Batch:
         if answer is not None or remembered is None:
             return answer
         presentation = self._gatherer.presentation(question)
-        return recalled(remembered.answer, remembered.decision, question.e164, presentation.number)
+        return decode_answer(remembered.answer, remembered.decision, question.e164, presentation.number)
 
     def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:
         return earlier.valid_until <= self._time or any(
@@ -306,8 +306,8 @@ def decide_all(
 
 
 def _make_template(decision: Decision, facts: Facts, most: Instant) -> _AnswerTemplate:
-    answer = told(decision, facts, most)
-    return _AnswerTemplate(answer, stored(answer), answer.reasons[0].code if answer.reasons else "")
+    answer = make_answer(decision, facts, most)
+    return _AnswerTemplate(answer, encode_answer(answer), answer.reasons[0].code if answer.reasons else "")
 
 
 _NOTHING = Known()

@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct
 
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, OutcomeRecord
-from dialgate.core.responses import stored, told
+from dialgate.core.responses import encode_answer, make_answer
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate import stop_recovery
@@ -66,9 +66,9 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
         if record.decision.allow:
             attempts.append(_attempt(record, keys, month))
         if record.question:
-            answer = told(record.decision, record.facts, record.at + answer_span)
+            answer = make_answer(record.decision, record.facts, record.at + answer_span)
             question = month.masked(record.question, record.id)
-            answers.append(Remembered(question, record.at, stored(answer), record.id))
+            answers.append(Remembered(question, record.at, encode_answer(answer), record.id))
     # Before the new position is stored: if this fails, the next start finds these stops again.
     entered = await stop_recovery.enter(store, keys, stops, now)
     more, unentered = await stop_recovery.enter_opt_outs(data, store, keys, results, now)

@@ -74,10 +74,7 @@ class FileFacts(Struct, frozen=True):
 
 
 class _Files(Struct, frozen=True):
-    """The mapped files for a campaign's calls to one country.
-
-    `facts` caches one object for each combination of places that a number has in the files.
-    """
+    """The mapped files for a campaign's calls to one country. `facts` caches one object per combination of places."""
 
     places: tuple[Callable[[int], int], ...]
     listings: tuple[tuple[Listing, ...], ...]
@@ -112,10 +109,7 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """The sources of facts: one configuration, one snapshot, the call lists, the caller-ID proofs.
-
-    Each source is replaced as a whole, by assignment. A batch in flight keeps the sources it started with.
-    """
+    """The sources of facts. Each is replaced as a whole, so a batch in flight keeps the sources it started with."""
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config = config
@@ -157,8 +151,6 @@ class Gatherer:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot, self._files = snapshot, {}
 
-    # ---- sources of facts --------------------------------------------------------------------------------------------
-
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
         """Return the lists to use: those already open, and newly opened ones. Retired lists are left out.
 
@@ -184,10 +176,7 @@ class Gatherer:
         return lists
 
     def drop_lists(self, records: Iterable[CallList]) -> None:
-        """Stop using lists that are retired or no longer recorded. Call it in the event loop.
-
-        A list whose file was replaced stays in use until the new file is open.
-        """
+        """Stop using lists that are retired or no longer recorded. A replaced file is used until the new one is open."""
         current = {(record.controller, record.id) for record in records if not record.retired_at}
         if not current >= self._lists.keys():
             self.use_lists({key: record for key, record in self._lists.items() if key in current})
@@ -271,10 +260,7 @@ class Gatherer:
         )
 
     def _key(self, call: Call) -> bytes:
-        """Return the key of a question: a keyed hash of client, call id and content, or empty without a call id.
-
-        It is keyed because the content holds the called number.
-        """
+        """Return a hash of the question, or empty without a call id. It is keyed: the content holds the called number."""
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
@@ -375,10 +361,7 @@ def _stricter(requested: CallType | None, declared: CallType) -> CallType:
 
 
 def call_id(question: Question, presentation: Presentation) -> str:
-    """Return the dialer's call id without the called number and without an unassigned caller ID.
-
-    An unassigned caller ID may be a called person's number too.
-    """
+    """Return the dialer's call id without the called number and without an unassigned caller ID (it may be personal data)."""
     call = question.call
     if question.e164:
         text = redaction.without(call.call_id, question.e164)

@@ -25,7 +25,7 @@ from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import merge
 from dialgate.core.model import HOUR, Call, Instant, Known, RegistryAnswer
-from dialgate.core.responses import Answer, Simulation, simulated, unavailable
+from dialgate.core.responses import Answer, Simulation, make_simulation, unavailable
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.permit import add_permit
 from dialgate.crypto.permit_key import PermitKey
@@ -250,7 +250,7 @@ class Gate:
         )
         decision = decide(facts, self.config.laws[question.country])
         seconds = self.config.settings.answer_seconds
-        simulation = simulated(decision, facts, question.e164, presentation.number, seconds)
+        simulation = make_simulation(decision, facts, question.e164, presentation.number, seconds)
         if not self.config.shared:
             return simulation
         worded = self._entry_ids.worded

@@ -17,7 +17,7 @@ from dialgate.core.ledger_events import (
     Ending,
     Entry,
     Event,
-    said,
+    find_ending,
 )
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
@@ -121,4 +121,4 @@ class Consents:
             each.collected_at for each in begun if isinstance(each, ConsentGiven)
         ):
             raise Refused("request.invalid", "It was collected after that; send when it was confirmed.", "at")
-        return said(held, event)
+        return find_ending(held, event)

@@ -291,7 +291,7 @@ def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
     assert [problem for problem in folder.problems() if problem.startswith("countries/")] == [
         "countries/it.yaml: rest[0].days: must be a whole number, not text",
         "countries/it.yaml: country 'it' is no country; write IT",
-        "countries/it.yaml: hours: '9-20' is no window; write it as 09:00-20:00",
+        "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
     ]
 
 
@@ -343,9 +343,9 @@ def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> Non
         "dialgate.yaml: listen.port: must be a whole number, not text",
         "countries/fr.yaml: name: must be text, not a whole number; put it in quotes",
         "countries/fr.yaml: missing key `zone`",
-        "countries/it.yaml: hours: sector 'heat' is not among `sectors`; add it there, or mend the name",
-        "countries/it.yaml: hours: '9-20' is no window; write it as 09:00-20:00",
-        "countries/it.yaml: rest: a section is in force until 2014-01-01, before it begins",
+        "countries/it.yaml: hours: sector 'heat' is not in the country's `sectors`; correct it or add it there",
+        "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
+        "countries/it.yaml: rest: a section ends on 2014-01-01 (`until`), before it begins (`from`)",
     ):
         assert problem in told
     assert any(

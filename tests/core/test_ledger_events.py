@@ -1,4 +1,4 @@
-"""What a history amounts to, and that nothing a person has said is undone by an entry that comes late or twice."""
+"""Tests of the fold of ledger entries: late or repeated entries do not undo earlier ones."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -21,9 +21,9 @@ from dialgate.core.ledger_events import (
     Event,
     Lifted,
     Revoked,
+    find_ending,
     fold,
     merge,
-    said,
 )
 from dialgate.core.model import CallRequest, Consent, Contract, Known, Revocation
 
@@ -178,7 +178,7 @@ def test_a_double_opt_in_is_confirmed_after_it_was_collected(events: list[Event]
     ],
 )
 def test_what_holds_already_is_not_entered_again(events: list[Event], event: Ending, seq: int | None) -> None:
-    found = said(entries(events), event)
+    found = find_ending(entries(events), event)
     assert (found and found.seq) == seq
 
 

@@ -132,7 +132,7 @@ def test_an_answer_that_an_earlier_version_stored_gets_its_class() -> None:
     old = msgspec.msgpack.encode(
         {"decision": "deny", "reasons": [{"code": "registry.listed", "severity": "", "law": "", "text": ""}]}
     )
-    assert responses.recalled(old, "a-1", CLEAR, CALLER).reason_class == "number"
+    assert responses.decode_answer(old, "a-1", CLEAR, CALLER).reason_class == "number"
 
 
 @pytest.fixture

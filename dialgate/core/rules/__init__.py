@@ -1,7 +1,8 @@
-"""The rules. Pure: each looks at frozen facts and the sections of law that bind the call, and says Pass, Deny or Skip.
+"""The rules: pure functions of frozen facts and the sections of law that apply, which return Pass, Deny or Skip.
 
-This file holds their order, once. Every rule runs and every outcome is kept; the order only decides which reason is
-named first. A rule never looks anything up, never knows the time but by `facts.at`, and never knows which door asked.
+This module defines their order. Every rule runs and every outcome is kept; the order only decides which reason is
+first. Rules look nothing up, take the time from `facts.at`, and do not depend on the interface. Replay compares
+outcomes word for word, so their texts never change.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ Rule: TypeAlias = Callable[[Facts, Binding], Outcome]
 RULES: tuple[tuple[str, Rule], ...] = (
     ("number_valid", number.number_valid),
     ("campaign_known", campaign.campaign_known),
-    # Without a number and a campaign there is nothing that the rules from here on could judge.
+    # The rules from here on need a valid number and a known campaign.
     ("not_revoked", revocation.not_revoked),
     ("sector_allowed", campaign.sector_allowed),
     ("registry_clear", registry.registry_clear),

@@ -1,4 +1,4 @@
-"""The number that the called person sees.
+"""The rules about the caller ID, which the called person sees.
 
 L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID is presented, and is either of a prefix reserved for the
 purpose (0844 commercial, 0843 statistics) or a line on which the caller can be reached. AGCOM 156/18/CIR: reached means
@@ -30,7 +30,7 @@ def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
 
 
 def _deny(code: str, text: str, law: Binding) -> Deny:
-    """Cite the first section about caller IDs: that one is shown and assigned is asked whatever the law says."""
+    """Return a deny that cites the first section about caller IDs, if any: these checks do not depend on the law."""
     if not law.caller_ids:
         return Deny(code, text)
     section = law.caller_ids[0]
@@ -42,9 +42,9 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
         if _is_forbidden(section, facts):
             text = f"a {facts.caller_id.kind.replace('_', ' ')} number must not be shown"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
-        found = _class(section, facts)
-        if found is not None and facts.campaign.purpose not in found.serves:
-            text = f"a {found.name} number must not be used for {facts.campaign.purpose.replace('_', ' ')}"
+        class_ = _class(section, facts)
+        if class_ is not None and facts.campaign.purpose not in class_.serves:
+            text = f"a {class_.name} number must not be used for {facts.campaign.purpose.replace('_', ' ')}"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
         if facts.caller_id.form == "short" and facts.caller_id.number not in section.short_codes:
             text = "this short code is not among those permitted"
@@ -62,11 +62,13 @@ def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
 def _class(section: CallerIds, facts: Facts) -> CallerIdClass | None:
     if facts.caller_id.form != "number":
         return None
-    return next((each for each in section.classes if facts.caller_id.number.startswith(each.prefix)), None)
+    return next(
+        (class_ for class_ in section.classes if facts.caller_id.number.startswith(class_.prefix)), None
+    )
 
 
 def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
-    """A reserved prefix or a permitted short code takes the place of a line that can be called back."""
+    """Deny without a call-back proof. Numbers with a reserved prefix and permitted short codes need none."""
     shown = facts.caller_id
     expiries = []
     for section in law.caller_ids:

@@ -1,4 +1,4 @@
-"""The campaign: that it exists and runs, and that its sector may call at all.
+"""The rules about the campaign: it must exist and be active, and its sector must not be banned.
 
 D.Lgs. 206/2005 (Codice del consumo) art. 51 c. 8-bis, in force from 2026-06-19: commercial solicitation of consumers by
 telephone to conclude contracts for electricity or gas is forbidden, except (a) on the consumer's request made directly
@@ -44,27 +44,29 @@ def sector_allowed(facts: Facts, law: Binding) -> Outcome:
 
 
 def _exception(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
-    asked = legal_basis.request(facts, law)
-    if "own_request" in ban.exceptions and asked is not None and asked.own_interface:
-        return Pass(f"request:{asked.id}", legal_basis.request_ends(asked, law))
+    request = legal_basis.request(facts, law)
+    if "own_request" in ban.exceptions and request is not None and request.own_interface:
+        return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
     if "own_customer_consent" in ban.exceptions:
         return _own_customer(ban, facts, law)
     return None
 
 
 def _own_customer(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
-    """In force: the thirty days after a contract's end do not make a customer."""
-    held = [
+    """Pass for an own customer who consented. A contract must be in force: its `tail_days` do not count here."""
+    contracts = [
         contract
         for contract in legal_basis.contracts(facts)
         if contract.sector in ban.sectors
         and contract.starts <= facts.today
         and (contract.ends is None or facts.today <= contract.ends)
     ]
-    if any(legal_basis.marketing(contract, facts) for contract in held):
+    if any(legal_basis.has_marketing_consent(contract, facts) for contract in contracts):
         return Pass("an own customer who consented")
-    given = legal_basis.consent(facts, law) if held else None
-    return None if given is None else Pass("an own customer who consented", legal_basis.ends_at(given, law))
+    consent = legal_basis.consent(facts, law) if contracts else None
+    if consent is None:
+        return None
+    return Pass("an own customer who consented", legal_basis.ends_at(consent, law))
 
 
 def _banned(ban: SectorBan, facts: Facts) -> Deny:

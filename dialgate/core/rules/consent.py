@@ -1,4 +1,4 @@
-"""What makes the call lawful at all: a clear registry answer is no permission.
+"""The rule about the legal basis: a call needs one, and a clear registry answer is not enough.
 
 D.Lgs. 196/2003 art. 130 c. 1: calls without an operator need prior consent. Art. 130 c. 3 and 3-bis: an operator may call
 numbers in the public directory whose holder has not opposed; any other number needs consent. GDPR art. 7(1): the
@@ -34,28 +34,28 @@ CODES: dict[Finding, str] = {
 
 
 def lawful_basis(facts: Facts, law: Binding) -> Outcome:
-    """Its `Pass.why` names the basis, and becomes the decision's."""
-    return _opened(facts, law) or _refused(law.legal_basis[0], facts, law)
+    """Pass with the legal basis in `Pass.why`, which becomes the decision's `basis`; deny without one."""
+    return _find_basis(facts, law) or _explain_deny(law.legal_basis[0], facts, law)
 
 
-def _opened(facts: Facts, law: Binding) -> Pass | None:
-    asked = legal_basis.request(facts, law)
-    if asked is not None:
-        return Pass(f"request:{asked.id}", legal_basis.request_ends(asked, law))
-    held = legal_basis.contract(facts, law)
-    if held is not None:
-        return Pass(f"contract:{held.id}")
-    given = legal_basis.consent(facts, law)
-    if given is not None:
-        return Pass(f"consent:{given.id}", legal_basis.ends_at(given, law))
-    on = legal_basis.directory(facts, law)
-    return None if on is None else Pass(f"directory:{on.list}")
+def _find_basis(facts: Facts, law: Binding) -> Pass | None:
+    request = legal_basis.request(facts, law)
+    if request is not None:
+        return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+    contract = legal_basis.contract(facts, law)
+    if contract is not None:
+        return Pass(f"contract:{contract.id}")
+    consent = legal_basis.consent(facts, law)
+    if consent is not None:
+        return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
+    listing = legal_basis.directory(facts, law)
+    return None if listing is None else Pass(f"directory:{listing.list}")
 
 
-def _refused(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
-    """Of several consents that fall short, the newest says why: it is the one the caller meant to rely on."""
-    newest = max(facts.known.consents, key=lambda given: given.collected_at, default=None)
-    finding = legal_basis.objection(newest, facts, law) if newest is not None else None
+def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
+    """Return a deny with the defect of the newest consent, which the client probably relies on."""
+    newest = max(facts.known.consents, key=lambda consent: consent.collected_at, default=None)
+    finding = legal_basis.find_defect(newest, facts, law) if newest is not None else None
     if finding is None and legal_basis.closed_by_wrong_number(facts):
         finding = "wrong_number"
     if finding is None:  # no consent, or the law does not accept one here

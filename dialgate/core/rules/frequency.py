@@ -1,8 +1,8 @@
-"""How often the person may be called.
+"""The rules about the frequency of calls to one person.
 
 Garante, provv. 83 of 2014-02-20 (GU 14A02670): after a silent call the person is left alone for five days, and the next
-call must have a guaranteed agent. How often a person may be called otherwise is the operator's limit in Italy (the code of conduct's figure is not confirmed), law
-elsewhere. It counts over all campaigns and call centres of the controller.
+call must have a guaranteed agent. Otherwise the limit is set by the operator in Italy (the code of conduct's figure is
+not confirmed), and by law in other countries. It counts calls of all campaigns and call centres of the controller.
 """
 
 import math
@@ -42,30 +42,30 @@ def _counted(section: Frequency, facts: Facts) -> Iterator[Instant]:
 
 
 def _counts(section: Frequency, attempt: Attempt) -> bool:
-    """A call without a known result counts: it may have been answered."""
+    """Return whether an attempt counts. One without a known result does: it may have been answered."""
     if attempt.result == "not_dialled":
         return False
     return section.counts == "attempts" or attempt.result not in _UNANSWERED
 
 
 def _leaves(section: Frequency, facts: Facts, at: Instant) -> Instant:
-    """When a call made at `at` is counted no more."""
+    """Return the instant from which a call made at `at` no longer counts."""
     return (
         at + section.days * DAY if section.counting == "rolling" else _midnight_after(facts, at, section.days)
     )
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """The latest, over the places the person may be in, of the midnights that end `days` days, the day of `at` first.
+    """Return the midnight that ends a period of `days` days beginning with the day of `at`, in the latest place.
 
-    The offset in force when the call was made is not among the facts; it may have been an hour more than today's. So
-    a call made in the last hour of a day counts for the next day too: never a day too short.
+    The facts do not hold the UTC offset at `at`; it may have been an hour larger than today's. So a call in the last
+    hour of a day counts as made on the next day, and the period is never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (_UTC,))
 
 
 def rest_kept(facts: Facts, law: Binding) -> Outcome:
-    """Of several denials, one that time does not lift comes first, then the one that lasts longest."""
+    """Deny during the rest period. A deny without an end takes precedence, then the latest end."""
     resting = [deny for section in law.rest for deny in _rests(section, facts)]
     return max(resting, key=lambda deny: deny.not_before or math.inf, default=Pass())
 

@@ -1,8 +1,8 @@
-"""When the person may be called.
+"""The rule about the hours in which the person may be called.
 
-Italy has no general window in statute. The code of conduct (Garante 70/2023 and 148/2024, operative 2024-09-28) binds
-those who adhere: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays never. A window
-counts where the person is: in every time zone the number may be in, at the moment of decision and when it rings.
+Italy has no general window in statute. The code of conduct (Garante 70/2023 and 148/2024, operative 2024-09-28) binds its
+adherents: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays never. The window must
+be open in every time zone the number may be in, at the moment of decision and when the telephone rings.
 """
 
 import calendar
@@ -45,7 +45,7 @@ def _day_kind(section: Hours, place: Place, day: int) -> DayKind:
 
 
 def _open_until(section: Hours, place: Place, at: Instant) -> Instant:
-    """Until when, if it is open at `at` and still when it rings; else 0."""
+    """Return the end of the window that is open at `at` and when the telephone rings; 0 if none is."""
     day, second = place.local(at)
     for first, last in section.windows[_day_kind(section, place, day)]:
         if first <= second < last - section.ring_seconds:
@@ -64,8 +64,9 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
-    """The first instant from `at` on at which every section is open in every place, as far as the holidays are known; 0
-    where there is none for two weeks.
+    """Return the first instant from `at` on at which every section is open in every place.
+
+    Return 0 if that is not within two weeks, the period for which facts hold the holidays.
     """
     pairs = [(section, place) for section in law.hours for place in facts.places]
     horizon = at + _HORIZON_DAYS * DAY
@@ -78,7 +79,7 @@ def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
 
 
 def _opening(section: Hours, place: Place, at: Instant) -> Instant:
-    """The first instant at or after `at` that is open in one place."""
+    """Return the first instant from `at` on at which one section is open in one place."""
     if _open_until(section, place, at):
         return at
     today, second = place.local(at)

@@ -1,6 +1,6 @@
-"""The call list a number came from.
+"""The rule about the origin of a number: a call list, or a legal basis of the person.
 
-L. 5/2018 art. 1 c. 14: no automatic search for numbers; a number that stands on no list and has no basis of its own was
+L. 5/2018 art. 1 c. 14: no automatic search for numbers; a number that is on no list and has no legal basis counts as
 generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers ceded to third parties before. Art. 1 c. 8:
 at every cession the people concerned are told who receives their data.
 """
@@ -29,6 +29,6 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
 
 
 def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
-    """Cite `authority`, or the first section about lists where a file cites none for the finding."""
+    """Return a deny that cites `authority`; without it, the first section about lists."""
     authority = authority or next(iter(law.lists), None)
     return Deny(code, text) if authority is None else Deny(code, text, authority.source, authority.severity)

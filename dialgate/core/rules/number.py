@@ -1,8 +1,8 @@
-"""The called number.
+"""The rule about the called number.
 
-L. 5/2018 art. 1 c. 14 forbids dialling numbers that nobody gave; a string that can be read in two ways is one. Emergency,
-premium, shared-cost and service numbers are no subscribers and no lawful target of a campaign. San Marino and the
-Vatican are reached through +39 and are not Italy: without a law on file for a country, its numbers are not called.
+L. 5/2018 art. 1 c. 14 forbids generated numbers, such as one reading of an ambiguous string. Emergency, premium,
+shared-cost and service numbers have no subscriber and are no lawful target of a campaign. San Marino and the Vatican are
+reached through +39 but are not Italy. Numbers of a country without a law on file are denied.
 """
 
 from dialgate.core.law import Binding

@@ -1,10 +1,10 @@
-"""The opposition registry's answer.
+"""The rule about the opposition registry's answer.
 
-D.P.R. 26/2022 art. 8 c. 2: the controller consults the registry monthly and before every campaign; a consultation holds
-for 15 days. The registry is not a list one can hold: what is known is what it answered to this controller about this
-number, and anything but an unexpired *not enrolled* forbids the call. L. 5/2018 art. 1 c. 5: contracts in force or ended
-not more than 30 days ago are saved. Art. 1 c. 6: a consent given after enrolment is good; the answer carries no date of
-enrolment, so *after* is proved only by a consent collected after a consultation that already said *enrolled*.
+D.P.R. 26/2022 art. 8 c. 2: the controller consults the registry monthly and before every campaign; a consultation is valid
+for 15 days. The registry does not publish a list: it answers each controller about submitted numbers, and only an
+unexpired *not enrolled* permits the call. L. 5/2018 art. 1 c. 5: contracts in force or ended not more than 30 days ago are
+exempt. Art. 1 c. 6: a consent given after enrolment is valid. The answer has no date of enrolment, so only a consent
+collected after a consultation that answered *enrolled* is proved to be later.
 """
 
 import math
@@ -34,7 +34,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
         case "listed":
             return _listed(registry, answer, facts, law)
         case "clear":
-            return _fresh(registry, answer, facts) or Pass(
+            return _check_age(registry, answer, facts) or Pass(
                 f"clear:{answer.consultation}", _expiry(registry, answer, facts)
             )
         case "uncovered":
@@ -45,7 +45,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
 
 
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
-    """Clocks that go forward in between end the days an hour early; clocks that go back do not prolong them."""
+    """Return when an answer expires. With `counting: earlier`, a change of the clocks can shorten it, never prolong it."""
     ends = answer.consulted_at + registry.validity_days * DAY
     if registry.counting == "earlier":
         return min([ends, *(_same_time(place, answer.consulted_at, registry) for place in facts.places)])
@@ -57,8 +57,8 @@ def _same_time(place: Place, at: Instant, registry: Registry) -> Instant:
     return place.instant(day + registry.validity_days, second) + at % SECOND
 
 
-def _fresh(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Deny | None:
-    """A deny where the answer is too old to rest a call on, or is dated after the call."""
+def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Deny | None:
+    """Return a deny if the answer is expired or dated after the call, else None."""
     if answer.consulted_at <= facts.at < _expiry(registry, answer, facts):
         return None
     text = f"the answer to {registry.id} consultation {answer.consultation} no longer holds; consult again"
@@ -68,12 +68,12 @@ def _fresh(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Deny | N
 def _exemption(registry: Registry, facts: Facts, law: Binding) -> Outcome | None:
     if registry.sistan_exempts and facts.controller.sistan and facts.campaign.purpose == "statistics":
         return Skip("statistics of the national system are exempt")
-    asked = legal_basis.request(facts, law)
-    if registry.request_exempts and asked is not None:
-        return Pass(f"request:{asked.id}", legal_basis.request_ends(asked, law))
-    held = legal_basis.contract(facts, law)
-    if registry.contract_exempts and held is not None:
-        return Pass(f"contract:{held.id}")
+    request = legal_basis.request(facts, law)
+    if registry.request_exempts and request is not None:
+        return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+    contract = legal_basis.contract(facts, law)
+    if registry.contract_exempts and contract is not None:
+        return Pass(f"contract:{contract.id}")
     return None
 
 
@@ -85,17 +85,17 @@ def _answer(registry: Registry, facts: Facts) -> RegistryAnswer:
 
 
 def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
-    given = legal_basis.consent(facts, law)
-    if given is not None and registry.consent == "always":
-        return Pass(f"consent:{given.id}", legal_basis.ends_at(given, law))
+    consent = legal_basis.consent(facts, law)
+    if consent is not None and registry.consent == "always":
+        return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
     if (
-        given is not None
+        consent is not None
         and registry.consent == "after_listing"
         and facts.controller.consent_after_listing
-        and given.collected_at > answer.consulted_at
+        and consent.collected_at > answer.consulted_at
     ):
-        # The duty to consult stays: an old answer knows nothing of a renewal since, which would void the consent.
-        ends = min(legal_basis.ends_at(given, law) or math.inf, _expiry(registry, answer, facts))
-        return _fresh(registry, answer, facts) or Pass(f"consent:{given.id}", int(ends))
+        # The answer must still be valid: the person may have renewed the enrolment since, which would void the consent.
+        ends = min(legal_basis.ends_at(consent, law) or math.inf, _expiry(registry, answer, facts))
+        return _check_age(registry, answer, facts) or Pass(f"consent:{consent.id}", int(ends))
     text = f"enrolled, by {registry.id} consultation {answer.consultation}"
     return Deny("registry.listed", text, registry.source, registry.severity)

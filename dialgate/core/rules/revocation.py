@@ -1,7 +1,7 @@
-"""The person's own stop.
+"""The rule about revocations.
 
-GDPR art. 21(2) and (3): who objects to direct marketing is no longer called, at once and absolutely. It stands on its
-own: no consent, contract, registry answer or earlier allow outweighs it, and the registry's lifting does not lift it.
+GDPR art. 21(2) and (3): a person who objects to direct marketing is no longer called, at once and absolutely. No
+consent, contract, registry answer or earlier allow outweighs a revocation, and leaving the registry does not lift it.
 """
 
 from dialgate.core.law import Binding
@@ -11,8 +11,10 @@ _LAW = "GDPR art. 21(2) and (3)"
 
 
 def not_revoked(facts: Facts, _law: Binding) -> Outcome:
-    for revoked in facts.known.revocations:
-        if revoked.lifted or (revoked.scope == "campaign" and revoked.campaign != facts.campaign.id):
+    for revocation in facts.known.revocations:
+        if revocation.lifted or (revocation.scope == "campaign" and revocation.campaign != facts.campaign.id):
             continue
-        return Deny("revocation.revoked", f"the person told the caller to stop (entry {revoked.seq})", _LAW)
+        return Deny(
+            "revocation.revoked", f"the person told the caller to stop (entry {revocation.seq})", _LAW
+        )
     return Pass()
