@@ -9,10 +9,10 @@ import typer
 
 from dialgate.lists.snapshot import PUBLIC_KEY
 from dialgate.runtime.terminal import show_fields, show_json, utc
-from registry_sync import config, job
-from registry_sync.cli_terminal import AsJson, refuse, reporting
-from registry_sync.mirror import Pull
-from registry_sync.publish import Press
+from registry_sync import config, nightly_job
+from registry_sync.cli_options import AsJson, refuse, reporting
+from registry_sync.publication import Press
+from registry_sync.snapshot_mirror import Pull
 
 app = typer.Typer()
 
@@ -72,7 +72,7 @@ def pull(
         asyncio.run(_forever(source, Press(folder=snapshots), key, every, as_json=as_json))
         return
     with reporting(as_json=as_json):
-        done = asyncio.run(job.pull(source, Press(folder=snapshots), key))
+        done = asyncio.run(nightly_job.pull(source, Press(folder=snapshots), key))
     _tell(done, as_json=as_json)
 
 
@@ -87,8 +87,8 @@ async def _forever(source: config.Source, press: Press, key: str, every: float, 
     version = ""
     while not stop.is_set():
         try:
-            done = await job.pull(source, press, key)
-        except job.FAULTS as fault:
+            done = await nightly_job.pull(source, press, key)
+        except nightly_job.FAULTS as fault:
             refuse(str(fault), as_json=as_json)
         else:
             if done.version != version:

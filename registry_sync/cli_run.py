@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
-from registry_sync import job, release_holds
-from registry_sync.alarms import Run
-from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
+from registry_sync import nightly_job, release_holds
+from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
 from registry_sync.config import Plan
-from registry_sync.packages import Package, Shelf
+from registry_sync.query_packages import Package, Shelf
+from registry_sync.run_report import Run
 
 app = typer.Typer()
 
@@ -37,7 +37,7 @@ def run(
     with reporting(as_json=as_json):
         if once or dry_run:
             with bars() as bar:
-                done = asyncio.run(job.run(plan, bar, dry=dry_run))
+                done = asyncio.run(nightly_job.run(plan, bar, dry=dry_run))
             _tell(done, as_json=as_json)
             raise typer.Exit(NO if done.alarms else 0)
         asyncio.run(_forever(plan, as_json=as_json))
@@ -48,7 +48,7 @@ async def _forever(plan: Plan, *, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with bars() as bar:
-        await job.forever(plan, bar, lambda done: _tell(done, as_json=as_json), stop)
+        await nightly_job.forever(plan, bar, lambda done: _tell(done, as_json=as_json), stop)
 
 
 @app.command("status")
@@ -60,7 +60,7 @@ def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson =
     Example: registry-sync status --json"""
     plan = load(registries)
     with reporting(as_json=as_json):
-        last = job.last(plan)
+        last = nightly_job.last(plan)
         packages = [
             package
             for asked in plan.registries.asked

@@ -6,8 +6,8 @@ import typer
 
 from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.terminal import show_fields, show_json, show_table, utc
-from registry_sync import job, publish, rollback
-from registry_sync.cli_terminal import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, press, reporting
+from registry_sync import nightly_job, publication, rollback
+from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, press, reporting
 from registry_sync.rollback import Difference
 
 app = typer.Typer()
@@ -33,7 +33,7 @@ def diff(
     Example: registry-sync diff --json"""
     with reporting(as_json=as_json):
         folder = press(registries, snapshots).folder
-        present = publish.published(folder)
+        present = publication.published(folder)
         new = present if to in {"", present.version} else rollback.find(folder, to)
         old = present if from_ == present.version else rollback.find(folder, from_)
         found = rollback.differences(folder, old, new)
@@ -55,8 +55,8 @@ def roll_back(
     Example: registry-sync rollback --json"""
     with reporting(as_json=as_json):
         where = press(registries, snapshots)
-        present = publish.published(where.folder)
-        manifest, found = job.roll_back(where, to)
+        present = publication.published(where.folder)
+        manifest, found = nightly_job.roll_back(where, to)
     _show(present, manifest, found, as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def release(
     if not actor.strip():
         raise typer.BadParameter("is empty: who releases it?", param_hint="--actor")
     with reporting(as_json=as_json):
-        hold = job.approve(press(registries, snapshots).folder, id_, actor)
+        hold = nightly_job.approve(press(registries, snapshots).folder, id_, actor)
     if as_json:
         show_json(hold)
     else:

@@ -17,14 +17,14 @@ from dialgate.core.model import DAY, Instant
 from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from registry_sync import areas, checks, publish, release_holds
-from registry_sync.alarms import Alarm, Kind, Summary
-from registry_sync.areas import Bar, File, Update
-from registry_sync.checks import Refused, utc
+from registry_sync import full_list_areas, import_checks, publication, release_holds
 from registry_sync.config import Listed
 from registry_sync.formats import dnc, tps
 from registry_sync.formats.text import FaultyFile, Numbers
-from registry_sync.publish import Press
+from registry_sync.full_list_areas import Bar, File, Update
+from registry_sync.import_checks import Refused, utc
+from registry_sync.publication import Press
+from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
 
 SHOWN = 5
@@ -38,7 +38,7 @@ class Cycle:
         self._listed, self._press, self._clock, self._bar = listed, press, clock, bar
         self._folder = work / listed.registry
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._areas = [areas.area_of(prefix, listed.format) for prefix in sorted(listed.coverage)]
+        self._areas = [full_list_areas.area_of(prefix, listed.format) for prefix in sorted(listed.coverage)]
         self._alarms: list[Alarm] = []
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
@@ -73,7 +73,7 @@ class Cycle:
     # ---- what is to be done ------------------------------------------------------------------------------------------
 
     def _entry(self) -> Entry | None:
-        return publish.entry_of(publish.published(self._press.folder), self._listed.registry, "")
+        return publication.entry_of(publication.published(self._press.folder), self._listed.registry, "")
 
     def _open(self, stack: ExitStack) -> NumberSet | None:
         """Raises DamagedFile: on a damaged set nothing is built."""
@@ -88,14 +88,14 @@ class Cycle:
     def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
         """For each area that has news the files to take, oldest first: a full one and what changed since, or what
         changed since the version that is held."""
-        held = areas.versions(contents)
+        held = full_list_areas.versions(contents)
         files = [file for name in names for file in self._files(name)]
         for area in self._areas:
             mine = [file for file in files if file.prefix == area.prefix]
-            chosen = areas.chain(held.get(area.prefix, 0), mine)
+            chosen = full_list_areas.chain(held.get(area.prefix, 0), mine)
             end = chosen[-1].version if chosen else held.get(area.prefix, 0)
             if beyond := [file for file in mine if file.version > end]:
-                self._alarm("file_faulty", areas.gap(area.prefix, end, beyond))
+                self._alarm("file_faulty", full_list_areas.gap(area.prefix, end, beyond))
             if chosen:
                 yield chosen
 
@@ -106,12 +106,17 @@ class Cycle:
             prefixes, day, since = ([told.prefix], told.version, told.since) if told else ([], None, None)
         if day is None:
             return
-        if areas.version_of(day) > self._clock():
+        if full_list_areas.version_of(day) > self._clock():
             # Its age would be counted from a day that has not come.
             self._alarm("file_faulty", f"{name}: its version is of a day that has not come")
             return
         for prefix in prefixes:
-            yield File(name, prefix, areas.version_of(day), areas.version_of(since) if since else None)
+            yield File(
+                name,
+                prefix,
+                full_list_areas.version_of(day),
+                full_list_areas.version_of(since) if since else None,
+            )
 
     # ---- what the files say ------------------------------------------------------------------------------------------
 
@@ -123,7 +128,7 @@ class Cycle:
         while chain:
             try:
                 taken = [(file, await self._fetch(file.name, marks, source)) for file in chain]
-                update = areas.read(area, self._listed.format, taken, old, self._bar)
+                update = full_list_areas.read(area, self._listed.format, taken, old, self._bar)
             except FaultyFile as error:
                 self._alarm("file_faulty", str(error))
                 at = [str(error).startswith(file.name) for file in chain].index(True)
@@ -158,7 +163,7 @@ class Cycle:
         area = next(area for area in self._areas if area.prefix == update.prefix)
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
         limits = self._listed.max_added, self._listed.max_removed
-        why = checks.size_change(update.added, update.removed, before, *limits)
+        why = import_checks.size_change(update.added, update.removed, before, *limits)
         if why:
             subject = (self._listed.registry, "", update.prefix, update.consultation.answer_sha256)
             try:
@@ -176,18 +181,18 @@ class Cycle:
         self, old: NumberSet | None, contents: Contents, updates: list[Update]
     ) -> tuple[Contents, str]:
         new = {update.prefix: update for update in updates}
-        contents = areas.renewed(contents, new, self._listed.coverage)
+        contents = full_list_areas.renewed(contents, new, self._listed.coverage)
         total = (len(old) if old else 0) + sum(update.added - update.removed for update in updates)
         done = self._bar(f"writing {self._listed.registry}", total)
-        chunks = _watched(areas.everything(self._areas, old, new, set(contents.coverage)), done)
-        with publish.locked(self._press.folder):
+        chunks = _watched(full_list_areas.everything(self._areas, old, new, set(contents.coverage)), done)
+        with publication.locked(self._press.folder):
             before = self._entry()
             if (before.sha256 if before else "") != (old.sha256 if old else ""):
                 raise Refused(
                     f"{self._listed.registry}: published by somebody else meanwhile: run this again"
                 )
-            entry = publish.write_set(self._press.folder, contents, chunks, None)
-            version = publish.publish_entry(self._press, entry, self._clock()).version
+            entry = publication.write_set(self._press.folder, contents, chunks, None)
+            version = publication.publish_entry(self._press, entry, self._clock()).version
         release_holds.forget_all(self._press.folder, self._listed.registry, "")
         for path in self._folder.iterdir():
             path.unlink()
@@ -196,7 +201,7 @@ class Cycle:
     # ---- judging -----------------------------------------------------------------------------------------------------
 
     def _judged(self, summary: Summary, contents: Contents) -> Summary:
-        held, now = areas.versions(contents), self._clock()
+        held, now = full_list_areas.versions(contents), self._clock()
         oldest = min((held.get(prefix, 0) for prefix in self._listed.coverage), default=0)
         limit = (self._listed.max_age_days - self._listed.warning_days) * DAY
         old = [prefix for prefix in self._listed.coverage if now - held.get(prefix, 0) > limit]

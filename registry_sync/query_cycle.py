@@ -23,16 +23,25 @@ from dialgate.lists.snapshot import Consultation
 from dialgate.observability.service_log import blanked
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit
 from dialgate.store import Ledger
-from registry_sync import answering, checks, consent_voiding, due, merging, publish, release_holds, review
-from registry_sync.alarms import Alarm, Kind, Summary
-from registry_sync.checks import Refused, utc
+from registry_sync import (
+    alarm_policy,
+    answer_merge,
+    consent_voiding,
+    consultations,
+    import_checks,
+    publication,
+    query_schedule,
+    release_holds,
+)
+from registry_sync.answer_merge import Answered, Current
 from registry_sync.config import Asked
-from registry_sync.due import Terms
 from registry_sync.formats import rpo
 from registry_sync.formats.text import FaultyFile, Numbers
-from registry_sync.merging import Answered, Current
-from registry_sync.packages import OPEN, REQUEST, Package, Shelf
-from registry_sync.publish import Press
+from registry_sync.import_checks import Refused, utc
+from registry_sync.publication import Press
+from registry_sync.query_packages import OPEN, REQUEST, Package, Shelf
+from registry_sync.query_schedule import Terms
+from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
 
 # Told what begins and its size; gives back what to tell of how much is done.
@@ -111,7 +120,7 @@ class Cycle:
     def _known(self) -> Current:
         if self._current is None:
             registry, controller = self._asked.registry, self._asked.controller
-            self._current = publish.current(self._desk.press.folder, registry, controller)
+            self._current = publication.current(self._desk.press.folder, registry, controller)
         return self._current
 
     def _add(self, **counts: int) -> None:
@@ -140,8 +149,10 @@ class Cycle:
         """What is due and may be spent, the most pressing first."""
         packages = self._shelf.all()
         now = self._desk.clock()
-        held = [each for each in packages if each.state in OPEN or review.rests(each, self._asked, now)]
-        found = due.due(self._desk.wanted, self._shelf.numbers(held), self._known(), self._terms, now)
+        held = [each for each in packages if each.state in OPEN or alarm_policy.rests(each, self._asked, now)]
+        found = query_schedule.due(
+            self._desk.wanted, self._shelf.numbers(held), self._known(), self._terms, now
+        )
         self._add(due=len(found))
         allowed = self._allowance(packages, now)
         if len(found) > allowed:
@@ -260,7 +271,7 @@ class Cycle:
         answer = rpo.read_answer(path, lambda _: None)
         answers = rpo.match(request, answer)
         now = self._desk.clock()
-        consultation = answering.consultation_of(
+        consultation = consultations.consultation_of(
             self._asked.registry,
             self._asked.controller,
             package.submitted_at,
@@ -273,19 +284,19 @@ class Cycle:
     # ---- publishing --------------------------------------------------------------------------------------------------
 
     async def _take(self, replies: list[Reply]) -> None:
-        with publish.locked(self._desk.press.folder):
+        with publication.locked(self._desk.press.folder):
             self._current = None
             old = self._known()
             taken = self._admitted(replies, old)
             known = {each.id for each in old.contents.consultations}
             news = [reply.answered for reply in taken if reply.answered.consultation.id not in known]
-            merged = merging.merge(old, news)
+            merged = answer_merge.merge(old, news)
             self._add(newly_listed=merged.newly_listed, newly_clear=merged.newly_clear)
             if self._dry:
                 self._add(answered=sum(len(each.numbers) for each in news))
                 return
             if news:
-                version = publish.publish_answers(self._desk.press, merged, self._desk.clock()).version
+                version = publication.publish_answers(self._desk.press, merged, self._desk.clock()).version
                 self._current = Current(merged.contents, merged.numbers, merged.tags)
                 self._summary = msgspec.structs.replace(self._summary, published=version)
         listed = [reply.answered.numbers[reply.answered.listed] for reply in taken]
@@ -300,29 +311,29 @@ class Cycle:
     def _admitted(self, replies: list[Reply], old: Current) -> list[Reply]:
         """Those that change no more than is usual, or were released; also those that are published already. A few
         numbers prove nothing in a package, but do together."""
-        found = [merging.changes(old, reply.answered) for reply in replies]
+        found = [answer_merge.changes(old, reply.answered) for reply in replies]
         known = sum(each.known for each in found)
         turned = sum(each.newly_listed + each.newly_clear for each in found)
-        upheaval = bool(checks.upheaval(turned, known, self._asked.max_change))
-        few = 1 if upheaval else checks.FEW
+        upheaval = bool(import_checks.upheaval(turned, known, self._asked.max_change))
+        few = 1 if upheaval else import_checks.FEW
         return [
             reply
             for reply, changes in zip(replies, found, strict=True)
             if self._is_admitted(reply, old, changes, few)
         ]
 
-    def _is_admitted(self, reply: Reply, old: Current, changes: merging.Changes, few: int) -> bool:
+    def _is_admitted(self, reply: Reply, old: Current, changes: answer_merge.Changes, few: int) -> bool:
         package, new = reply.package, reply.answered.consultation
         try:
             # Two questions of ours have receipts of their own, so that the same text twice is no old answer made new.
-            if checks.already_imported(new, old.contents.consultations, same_answer=True):
+            if import_checks.already_imported(new, old.contents.consultations, same_answer=True):
                 return True
-            others = publish.consultations_of_others(
+            others = publication.consultations_of_others(
                 self._desk.press.folder, self._asked.registry, self._asked.controller
             )
-            checks.refuse_foreign(new, others, same_answer=True)
+            import_checks.refuse_foreign(new, others, same_answer=True)
             turned = changes.newly_listed + changes.newly_clear
-            why = checks.upheaval(turned, changes.known, self._asked.max_change, few)
+            why = import_checks.upheaval(turned, changes.known, self._asked.max_change, few)
             if why and not self._dry:
                 why = f"{package.id}: {why}"
                 release_holds.demand(self._desk.press.folder, self._subject(new), why, self._desk.clock())
@@ -366,7 +377,7 @@ class Cycle:
         now = self._desk.clock()
         packages = self._shelf.all()
         for package in packages:
-            for kind, text in review.faults(package, self._asked, now):
+            for kind, text in alarm_policy.faults(package, self._asked, now):
                 self._alarm(kind, text)
         known = self._known()
         newest = max((each.submitted_at for each in known.contents.consultations), default=0)
@@ -376,15 +387,15 @@ class Cycle:
             numbers=len(known.numbers),
             waiting=sum(package.state in OPEN for package in packages),
         )
-        awaited = [each for each in packages if review.awaited(each, self._asked, now)]
+        awaited = [each for each in packages if alarm_policy.awaited(each, self._asked, now)]
         self._judge_answers(awaited, now + self._desk.next_run)
         under_way = bool(awaited) or (self._dry and len(self._in_turn) > 0)
-        for kind, text in review.standing(newest, self._asked, now, under_way=under_way):
+        for kind, text in alarm_policy.standing(newest, self._asked, now, under_way=under_way):
             self._alarm(kind, text)
 
     def _judge_answers(self, awaited: list[Package], before: Instant) -> None:
         """An answer that ends is no matter for a person while the next is on its way, or asked for in time."""
-        ending = due.ending(self._desk.wanted, self._known(), self._terms, before)
+        ending = query_schedule.ending(self._desk.wanted, self._known(), self._terms, before)
         if len(ending):
             ending = np.setdiff1d(ending, np.append(self._shelf.numbers(awaited), self._in_turn))
         if len(ending):

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 from dialgate.runtime.atomic_write import write_file
-from registry_sync.checks import Refused
+from registry_sync.import_checks import Refused
 
 NEEDED: Final = 2
 

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from dialgate.core.model import Instant
 from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
 from dialgate.lists.snapshot import Entry, Manifest
-from registry_sync import publish, release_holds
-from registry_sync.checks import Refused
+from registry_sync import publication, release_holds
+from registry_sync.answer_merge import Current
 from registry_sync.formats.text import Mask, Numbers
-from registry_sync.merging import Current
-from registry_sync.publish import Press
+from registry_sync.import_checks import Refused
+from registry_sync.publication import Press
 
 SPAN = BLOCK * BLOCKS
 _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", numbers=0)
@@ -40,7 +40,7 @@ def differences(folder: Path, old: Manifest, new: Manifest) -> list[Difference]:
     """Raises DamagedFile, OSError."""
     names = sorted({(file.registry, file.controller) for each in (old, new) for file in each.files})
     return [
-        _difference(folder, name, publish.entry_of(old, *name), publish.entry_of(new, *name))
+        _difference(folder, name, publication.entry_of(old, *name), publication.entry_of(new, *name))
         for name in names
     ]
 
@@ -73,7 +73,7 @@ def _difference(folder: Path, name: tuple[str, str], old: Entry | None, new: Ent
 
 
 def _answers(folder: Path, name: tuple[str, str], entry: Entry | None) -> Current:
-    return publish.read(folder / entry.file) if entry else publish.no_answers(*name)
+    return publication.read(folder / entry.file) if entry else publication.no_answers(*name)
 
 
 def _compare_answers(old: Current, new: Current) -> tuple[int, int, int, int]:
@@ -125,7 +125,7 @@ def _place(run: Numbers | None) -> float:
 
 def find(folder: Path, version: str) -> Manifest:
     """The newest publication of this version, or the one before the present where none is named. Raises Refused."""
-    known = publish.earlier(folder)
+    known = publication.earlier(folder)
     chosen = [each for each in known if not version or each.version == version]
     if not chosen:
         if not known:
@@ -138,12 +138,12 @@ def find(folder: Path, version: str) -> Manifest:
 def roll_back(press: Press, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
     """Under `publish.locked`. Where somebody who is listed would no longer be, two people must release it: an older
     answer never makes a call lawful that a newer one forbids. Raises Refused, DamagedFile, OSError."""
-    present, target = publish.published(press.folder), find(press.folder, version)
+    present, target = publication.published(press.folder), find(press.folder, version)
     found = differences(press.folder, present, target)
     subject = ("rollback", "", present.version, target.version)
     if freed := sum(each.freed for each in found):
         why = f"going back from {present.version} to {target.version} would free {freed:,} numbers"
         release_holds.demand(press.folder, subject, why, now)
-    manifest = publish.bring_back(press, target, now)
+    manifest = publication.bring_back(press, target, now)
     release_holds.forget(press.folder, subject)
     return manifest, found

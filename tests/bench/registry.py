@@ -24,7 +24,7 @@ from dialgate.lists.number_set import NumberSet
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.bench import BenchError, Figure, http, numberset, servers, world
 from registry_sync.formats import rpo
-from registry_sync.packages import Shelf
+from registry_sync.query_packages import Shelf
 from tests.bench import COUNTRIES
 
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000

@@ -15,7 +15,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY
 from docs.reference_pages import exposed
-from registry_sync.alarms import Alarm, Run, Summary, measured, tell
+from registry_sync.run_report import Alarm, Run, Summary, measured, tell
 from tests.observability.test_metrics import LINE, change_controller
 from tests.project.test_docs import shipping_metrics
 from tests.support.fired_alerts import fires

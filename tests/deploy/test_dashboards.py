@@ -14,7 +14,7 @@ from prometheus_client import ProcessCollector
 
 from dialgate.config import loader
 from dialgate.core.model import DAY
-from registry_sync.alarms import Alarm, Run, Summary, tell
+from registry_sync.run_report import Alarm, Run, Summary, tell
 from tests.interfaces.webhooks.test_stop_notices import WRITTEN, delivering, hook
 from tests.observability.test_metrics import LINE, change_controller, check
 from tests.support.paths import ROOT

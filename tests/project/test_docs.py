@@ -19,8 +19,8 @@ from dialgate.interfaces.workers import siblings
 from dialgate.shipping.status import measured
 from docs import reference_pages
 from docs.reference_pages import COMMANDS, PROGRAMS, exposed
-from registry_sync.alarms import Kind
 from registry_sync.config import Registries
+from registry_sync.run_report import Kind
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")

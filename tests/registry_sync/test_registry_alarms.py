@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dialgate.core.model import DAY, HOUR, SECOND
-from registry_sync.alarms import Summary
+from registry_sync.run_report import Summary
 from tests.support.registry_world import NUMBERS, Night, load_list
 from tests.support.world import NOW
 

@@ -15,9 +15,9 @@ from dialgate.core.model import DAY, HOUR
 from dialgate.ledger.schemas import ConsentRequest
 from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
-from registry_sync import job
-from registry_sync.alarms import Summary
-from registry_sync.checks import Refused
+from registry_sync import nightly_job
+from registry_sync.import_checks import Refused
+from registry_sync.run_report import Summary
 from registry_sync.simulator import FAULTS, enrolled
 from tests.support.registry_world import NUMBERS, Night, load_list, registrar
 from tests.support.world import NOW, publish_answers
@@ -235,7 +235,7 @@ async def test_answers_that_turn_too_much_wait_for_two_people(night: Night) -> N
     assert kinds(await night.night()) >= {"held"}
     for path in list((night.plan.snapshots / "held").iterdir()):
         for actor in ("maria", "paolo"):
-            job.approve(night.plan.snapshots, path.stem, actor)
+            nightly_job.approve(night.plan.snapshots, path.stem, actor)
     part = await night.part()
     assert (part.answered, kinds(part)) == (300, set())
     assert night.says(LISTED[0]).answer == "clear"
@@ -343,7 +343,7 @@ async def test_a_dry_run_counts_what_it_would_submit(night: Night) -> None:
 
 
 async def test_a_second_run_is_refused_while_one_is_at_work(night: Night) -> None:
-    with job.locked(night.plan.work), pytest.raises(Refused, match="another run is at work"):
+    with nightly_job.locked(night.plan.work), pytest.raises(Refused, match="another run is at work"):
         await night.run()
 
 
@@ -422,6 +422,6 @@ async def test_a_refusal_that_quotes_a_number_does_not_carry_it_on(night: Night)
 
 async def test_what_the_last_run_found_is_kept_for_whoever_asks(night: Night) -> None:
     done = await night.run()
-    assert job.last(night.plan) == done
+    assert nightly_job.last(night.plan) == done
     assert night.metric("registry_sync_due_numbers", controller="acme", registry="rpo") == 300
     assert json.loads((night.plan.work / "last-run.json").read_bytes())["parts"][0]["due"] == 300

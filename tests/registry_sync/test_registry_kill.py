@@ -14,7 +14,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from dialgate.core.model import DAY, Instant
-from registry_sync import config, job
+from registry_sync import config, nightly_job
 from registry_sync.simulator import enrolled
 from tests.support.registry_world import Night, load_list, still
 
@@ -25,7 +25,7 @@ NUMBERS = [f"+3933{12340000 + n}" for n in range(1000)]
 def run_job(path: Path, at: Instant, begins: Event) -> None:
     plan = config.load(path)
     begins.set()
-    asyncio.run(job.run(plan, still, clock=lambda: at))
+    asyncio.run(nightly_job.run(plan, still, clock=lambda: at))
 
 
 class Killer:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialgate.core.model import DAY, HOUR
-from registry_sync import areas, job
-from registry_sync.alarms import Summary
-from registry_sync.areas import Area, Everybody, Patch
+from registry_sync import full_list_areas, nightly_job
+from registry_sync.full_list_areas import Area, Everybody, Patch
+from registry_sync.run_report import Summary
 from tests.support.registry_world import Night
 
 DAY_ZERO = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp()) * 1000 - HOUR
@@ -244,7 +244,7 @@ async def test_a_list_that_shrinks_too_much_waits_for_two_people(tmp_path: Path)
     assert shop.published() == before
     (held,) = (shop.plan.snapshots / "held").iterdir()
     for actor in ("maria", "paolo"):
-        job.approve(shop.plan.snapshots, held.stem, actor)
+        nightly_job.approve(shop.plan.snapshots, held.stem, actor)
     part = await shop.part()
     assert (kinds(part), part.removed) == (set(), 201)
 
@@ -350,8 +350,8 @@ def _patched(old: set[int], run: list[int], patch: Patch) -> list[int]:
     if not run:
         return []
     begin, end = run[0], run[-1] + 1
-    some = [areas.between(part, begin, end) for part in patch]
-    found: list[int] = areas.apply(mine, *some).tolist()
+    some = [full_list_areas.between(part, begin, end) for part in patch]
+    found: list[int] = full_list_areas.apply(mine, *some).tolist()
     return found
 
 
@@ -359,5 +359,5 @@ def test_everybody_of_a_dense_area_is_kept_in_one_bit_each() -> None:
     present = np.zeros(10_000_000, np.bool_)
     present[[0, 7, 9_999_999]] = True
     area = Area("1407", ((14070000000, 14080000000),))
-    packed = Everybody(area.ranges[0][0], np.packbits(present, bitorder="little"), areas.EMPTY)
+    packed = Everybody(area.ranges[0][0], np.packbits(present, bitorder="little"), full_list_areas.EMPTY)
     assert packed.all().tolist() == [14070000000, 14070000007, 14079999999]

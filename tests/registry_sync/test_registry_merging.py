@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialgate.lists.snapshot import Consultation
-from registry_sync.due import Terms, due, ending
-from registry_sync.merging import AT_ONCE, Answered, Current, changes, merge
-from registry_sync.publish import no_answers
+from registry_sync.answer_merge import AT_ONCE, Answered, Current, changes, merge
+from registry_sync.publication import no_answers
+from registry_sync.query_schedule import Terms, due, ending
 
 Saying = tuple[int, dict[int, bool]]
 SAYINGS: st.SearchStrategy[list[Saying]] = st.lists(

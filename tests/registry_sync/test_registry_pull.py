@@ -17,9 +17,9 @@ from dialgate.crypto.publisher_signature import Signer
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from dialgate.runtime.atomic_write import write_file
-from registry_sync import config, job
-from registry_sync.checks import Refused
-from registry_sync.publish import Press
+from registry_sync import config, nightly_job
+from registry_sync.import_checks import Refused
+from registry_sync.publication import Press
 from registry_sync.simulator import enrolled
 from tests.registry_sync.test_registry_sources import certificate
 from tests.support import world
@@ -35,7 +35,7 @@ class Node:
         self.source = config.FolderSource(inbox=str(night.plan.snapshots), settle_seconds=0)
 
     async def pull(self, key: str = "") -> str:
-        return (await job.pull(self.source, self.press, key)).version
+        return (await nightly_job.pull(self.source, self.press, key)).version
 
     def held(self) -> dict[str, bytes]:
         found = self.press.folder.glob("*.*[!k]")
@@ -65,7 +65,7 @@ async def test_a_node_has_what_is_published_and_only_fetches_what_is_new(night: 
     node = Node(night)
     assert await node.pull(public(night)) == read_manifest(night.plan.snapshots).version
     assert node.held() == night.published()
-    done = await job.pull(node.source, node.press, public(night))
+    done = await nightly_job.pull(node.source, node.press, public(night))
     assert done.fetched == 0
     assert (
         Snapshot.open(node.press.folder, public(night)).answer("rpo", "acme", int(CLEAR[1:])).answer

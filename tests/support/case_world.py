@@ -35,7 +35,7 @@ from dialgate.lists.snapshot import Consultation, Contents
 from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
-from registry_sync import merging, publish
+from registry_sync import answer_merge, publication
 from tests.support import casebook, world
 from tests.support.casebook import Case, facts_of
 
@@ -145,16 +145,16 @@ def publish_answers(config: Config, group: list[Staged]) -> None:
                 said[answer.listed_at, answer.registry][int(each.to)] = True
             said[answer.consulted_at, answer.registry][int(each.to)] = answer.answer == "listed"
     folder = config.data / "snapshots"
-    with publish.locked(folder):
+    with publication.locked(folder):
         for (at, registry), answers in sorted(said.items()):
             numbers = sorted(answers)
-            merged = publish.merge(
-                publish.current(folder, registry, "acme"),
+            merged = publication.merge(
+                publication.current(folder, registry, "acme"),
                 consultation(at),
                 np.array(numbers, np.uint64),
                 np.array([answers[number] for number in numbers], np.bool_),
             )
-            publish.publish(folder, merged, at + HOUR)
+            publication.publish(folder, merged, at + HOUR)
     return None
 
 
@@ -168,9 +168,9 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
         coverage=("44",),
     )
     nothing = np.empty(0, np.uint64), np.empty(0, np.uint16)
-    with publish.locked(config.data / "snapshots"):
-        publish.publish(
-            config.data / "snapshots", merging.Merged(contents, *nothing, 0, 0, 0), answer.consulted_at
+    with publication.locked(config.data / "snapshots"):
+        publication.publish(
+            config.data / "snapshots", answer_merge.Merged(contents, *nothing, 0, 0, 0), answer.consulted_at
         )
 
 

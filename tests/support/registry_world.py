@@ -21,9 +21,9 @@ from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import config as registries
-from registry_sync import job
-from registry_sync.alarms import Run, Summary
-from registry_sync.packages import Package, Shelf
+from registry_sync import nightly_job
+from registry_sync.query_packages import Package, Shelf
+from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import Registry
 from tests.support.world import NOW, Hand, write_folder
 
@@ -63,7 +63,7 @@ class Night:
         return registries.load(self.path)
 
     async def run(self, *, dry: bool = False) -> Run:
-        return await job.run(self.plan, still, dry=dry, clock=self.hand)
+        return await nightly_job.run(self.plan, still, dry=dry, clock=self.hand)
 
     async def part(self) -> Summary:
         (part,) = (await self.run()).parts

@@ -30,7 +30,7 @@ from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.interfaces import http_application
 from dialgate.lists.snapshot import Consultation
 from dialgate.runtime.instants import KeptInstants
-from registry_sync import publish
+from registry_sync import publication
 from tests.support.paths import ROOT
 
 CONFIG = ROOT / "config"
@@ -134,14 +134,14 @@ def publish_answers(
         listed=sum(listed for _, listed in pairs),
         clear=sum(not listed for _, listed in pairs),
     )
-    with publish.locked(folder):
-        merged = publish.merge(
-            publish.current(folder, "rpo", controller),
+    with publication.locked(folder):
+        merged = publication.merge(
+            publication.current(folder, "rpo", controller),
             consultation,
             np.array([number for number, _ in pairs], np.uint64),
             np.array([listed for _, listed in pairs], np.bool_),
         )
-        publish.publish(folder, merged, at + 2 * HOUR)
+        publication.publish(folder, merged, at + 2 * HOUR)
 
 
 LIST = {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation, Contents, State
-from registry_sync.checks import Refused
+from registry_sync.import_checks import Refused
 
 Numbers: TypeAlias = NDArray[np.uint64]
 Tags: TypeAlias = NDArray[np.uint16]

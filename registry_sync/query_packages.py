@@ -26,9 +26,9 @@ from msgspec import Struct
 
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.runtime.atomic_write import sync_folder, write_file
-from registry_sync.checks import Refused
 from registry_sync.formats import rpo
 from registry_sync.formats.text import Numbers
+from registry_sync.import_checks import Refused
 
 State: TypeAlias = Literal["prepared", "uploaded", "submitted", "answered", "refused", "expired"]
 OPEN: Final[tuple[State, ...]] = ("prepared", "uploaded", "submitted")

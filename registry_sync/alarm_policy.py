@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from dialgate.core.model import DAY, HOUR, Instant
-from registry_sync.alarms import Kind
-from registry_sync.checks import utc
 from registry_sync.config import Asked
-from registry_sync.packages import OPEN, Package
+from registry_sync.import_checks import utc
+from registry_sync.query_packages import OPEN, Package
+from registry_sync.run_report import Kind
 
 
 def rests(package: Package, asked: Asked, now: Instant) -> bool:

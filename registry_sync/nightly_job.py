@@ -23,25 +23,25 @@ from dialgate.runtime.file_lock import hold_lock
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
-    alarms,
     config,
     full_list_cycle,
-    importing,
-    mirror,
-    publish,
+    manual_import,
+    publication,
     query_cycle,
     release_holds,
     rollback,
+    run_report,
+    snapshot_mirror,
 )
-from registry_sync.alarms import Alarm, Kind, Run, Summary
-from registry_sync.callable_numbers import span, wanted
-from registry_sync.checks import Refused
 from registry_sync.config import Asked, Listed, Plan
 from registry_sync.formats.text import FaultyFile
-from registry_sync.packages import Shelf
-from registry_sync.publish import Press
+from registry_sync.import_checks import Refused
+from registry_sync.publication import Press
+from registry_sync.query_candidates import span, wanted
 from registry_sync.query_cycle import Bar, Desk
+from registry_sync.query_packages import Shelf
 from registry_sync.release_holds import Hold
+from registry_sync.run_report import Alarm, Kind, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
 PATIENCE = 5.0  # seconds: nobody waits for this job
@@ -86,7 +86,7 @@ async def run(plan: Plan, bar: Bar, *, dry: bool = False, clock: Callable[[], In
         if plan.registries.asked:
             async with _ledger(plan) as ledger:
                 parts += [await _ask(shared, asked, ledger) for asked in plan.registries.asked]
-        version = publish.published(plan.snapshots).version
+        version = publication.published(plan.snapshots).version
         done = Run(at=clock(), version=version, dry=dry, parts=tuple(parts))
         return done if dry else _remembered(plan, done)
 
@@ -166,7 +166,7 @@ def last(plan: Plan) -> Run | None:
 def _remembered(plan: Plan, done: Run) -> Run:
     write_file(plan.work / LAST, msgspec.json.encode(done))
     textfile = plan.folder / plan.registries.textfile if plan.registries.textfile else None
-    alarms.tell(done, textfile, plan.registries.pushgateway)
+    run_report.tell(done, textfile, plan.registries.pushgateway)
     return done
 
 
@@ -202,9 +202,9 @@ async def _ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
 # ---- by hand ---------------------------------------------------------------------------------------------------------
 
 
-def import_answer(order: importing.Order, bar: Bar) -> importing.Report:
+def import_answer(order: manual_import.Order, bar: Bar) -> manual_import.Report:
     """Raises as `importing.run` does."""
-    return importing.run(order, bar, now())
+    return manual_import.run(order, bar, now())
 
 
 def approve(folder: Path, name: str, actor: str) -> Hold:
@@ -214,11 +214,11 @@ def approve(folder: Path, name: str, actor: str) -> Hold:
 
 def roll_back(press: Press, version: str) -> tuple[Manifest, list[rollback.Difference]]:
     """Raises Refused, DamagedFile, OSError."""
-    with publish.locked(press.folder):
+    with publication.locked(press.folder):
         return rollback.roll_back(press, version, now())
 
 
-async def pull(source: config.Source, press: Press, key: str) -> mirror.Pull:
+async def pull(source: config.Source, press: Press, key: str) -> snapshot_mirror.Pull:
     """Raises one of FAULTS."""
     async with open_source(source, Path.cwd(), now()) as opened:
-        return await mirror.pull(opened, press, key, now())
+        return await snapshot_mirror.pull(opened, press, key, now())

@@ -10,9 +10,9 @@ import typer
 
 from dialgate.config.configuration import ConfigError
 from dialgate.runtime.terminal import NO, show_json
-from registry_sync import config, job
+from registry_sync import config, nightly_job
 from registry_sync.config import Plan
-from registry_sync.publish import Press
+from registry_sync.publication import Press
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Report as one JSON object.")]
 RegistriesPath: TypeAlias = Annotated[
@@ -40,7 +40,7 @@ def load(path: Path) -> Plan:
 
 def press(registries: Path, snapshots: Path | None) -> Press:
     """Where to publish: a folder that was named, or that of the configuration."""
-    return Press(folder=snapshots) if snapshots else job.press_of(load(registries))
+    return Press(folder=snapshots) if snapshots else nightly_job.press_of(load(registries))
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def reporting(*, as_json: bool) -> Iterator[None]:
     """Turns what refuses into words, or JSON, and exit code 1."""
     try:
         yield
-    except job.FAULTS as error:
+    except nightly_job.FAULTS as error:
         refuse(str(error), as_json=as_json)
         raise typer.Exit(NO) from None
 

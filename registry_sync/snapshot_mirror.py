@@ -19,9 +19,9 @@ from dialgate.crypto.publisher_signature import is_signed
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, read_manifest, signed_text
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from registry_sync import publish
-from registry_sync.checks import Refused, utc
-from registry_sync.publish import Press
+from registry_sync import publication
+from registry_sync.import_checks import Refused, utc
+from registry_sync.publication import Press
 from registry_sync.sources import Source
 
 
@@ -36,9 +36,9 @@ class Pull(Struct, frozen=True, kw_only=True):
 async def pull(source: Source, press: Press, key: str, now: Instant) -> Pull:
     """`key`: the public key that must have signed it, or nothing. Raises Refused, DamagedFile, SourceFailed, OSError;
     then what was published here stays."""
-    with publish.locked(press.folder):
+    with publication.locked(press.folder):
         manifest = await _manifest(source, press.folder, key)
-        held = publish.published(press.folder)
+        held = publication.published(press.folder)
         if manifest.published_at < held.published_at:
             raise Refused(
                 f"the manifest there is of {utc(manifest.published_at)}, older than the one here, of"
@@ -48,7 +48,7 @@ async def pull(source: Source, press: Press, key: str, now: Instant) -> Pull:
         for entry in new:
             await _fetch(source, press.folder, entry)
         if manifest != held:
-            publish.adopt(press, manifest)
+            publication.adopt(press, manifest)
         write_file(press.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
     return Pull(version=manifest.version, published_at=manifest.published_at, fetched=len(new))
 
@@ -65,7 +65,7 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
     if key and not is_signed(signed_text(manifest), manifest.signature, key):
         raise Refused("the manifest there is not signed with the key that was named: nothing of it is taken")
     for entry in manifest.files:
-        if "/" in entry.file or not entry.file.endswith(publish.SUFFIX):
+        if "/" in entry.file or not entry.file.endswith(publication.SUFFIX):
             raise Refused("the manifest there names a file that is no set of numbers")
     return manifest
 

@@ -16,10 +16,10 @@ import numpy as np
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Consultation, Contents, State
-from registry_sync.checks import utc
 from registry_sync.config import Format
 from registry_sync.formats import dnc, text, tps
 from registry_sync.formats.text import Bytes, Mask, Numbers
+from registry_sync.import_checks import utc
 
 Bar: TypeAlias = Callable[[str, int], Callable[[int], None]]
 EMPTY: Final = np.empty(0, np.uint64)

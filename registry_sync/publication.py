@@ -34,9 +34,9 @@ from dialgate.lists.snapshot import (
 )
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
-from registry_sync import merging
-from registry_sync.checks import Refused
-from registry_sync.merging import Answered, Current, Mask, Merged, Numbers, Tags
+from registry_sync import answer_merge
+from registry_sync.answer_merge import Answered, Current, Mask, Merged, Numbers, Tags
+from registry_sync.import_checks import Refused
 
 KEPT: Final = 3
 CHUNK: Final = 1 << 20
@@ -119,7 +119,7 @@ def read(path: Path) -> Current:
 
 
 def merge(old: Current, consultation: Consultation, numbers: Numbers, listed: Mask) -> Merged:
-    return merging.merge(old, [Answered(consultation, numbers, listed)])
+    return answer_merge.merge(old, [Answered(consultation, numbers, listed)])
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------

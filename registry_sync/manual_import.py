@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
-from registry_sync import checks, merging, publish, release_holds
-from registry_sync.answering import consultation_of
+from registry_sync import answer_merge, import_checks, publication, release_holds
+from registry_sync.answer_merge import Answered, Current, Merged
+from registry_sync.consultations import consultation_of
 from registry_sync.formats import rpo, text
-from registry_sync.merging import Answered, Current, Merged
-from registry_sync.publish import Press
+from registry_sync.publication import Press
 from registry_sync.query_cycle import Bar
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
@@ -61,23 +61,23 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def run(order: Order, bar: Bar, now: Instant) -> Report:
-    """Raises checks.Refused, FaultyFile, DamagedFile, OSError; then nothing was published."""
-    checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
+    """Raises import_checks.Refused, FaultyFile, DamagedFile, OSError; then nothing was published."""
+    import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:
-        checks.refuse_expired(order.submitted_at + rpo.VALIDITY, now)
-    with publish.locked(order.press.folder):
+        import_checks.refuse_expired(order.submitted_at + rpo.VALIDITY, now)
+    with publication.locked(order.press.folder):
         new = _read(order, bar, now)
-        old = publish.current(order.press.folder, order.registry, order.controller)
+        old = publication.current(order.press.folder, order.registry, order.controller)
         known = _known(order, new.consultation, old.contents.consultations)
         if known:
-            version = publish.published(order.press.folder).version
+            version = publication.published(order.press.folder).version
             return _report("already imported", order, known, Merged(*old, 0, 0, 0), version)
         if order.correct:
             return _correct(order, old, new.consultation, now)
-        others = publish.consultations_of_others(order.press.folder, order.registry, order.controller)
-        checks.refuse_foreign(new.consultation, others, same_answer=order.same_answer)
+        others = publication.consultations_of_others(order.press.folder, order.registry, order.controller)
+        import_checks.refuse_foreign(new.consultation, others, same_answer=order.same_answer)
         _guard(order, old, new, now)
-        merged = merging.merge(old, [new])
+        merged = answer_merge.merge(old, [new])
         return _publish(order, new.consultation, merged, now)
 
 
@@ -95,28 +95,28 @@ def _read(order: Order, bar: Bar, now: Instant) -> Answered:
 def _known(order: Order, new: Consultation, earlier: Sequence[Consultation]) -> Consultation | None:
     if order.correct:
         return next((each for each in earlier if each.id == new.id), None)
-    return checks.already_imported(new, earlier, same_answer=order.same_answer)
+    return import_checks.already_imported(new, earlier, same_answer=order.same_answer)
 
 
 def _guard(order: Order, old: Current, new: Answered, now: Instant) -> None:
-    changes = merging.changes(old, new)
+    changes = answer_merge.changes(old, new)
     turned = changes.newly_listed + changes.newly_clear
-    why = checks.upheaval(turned, changes.known, order.max_change)
+    why = import_checks.upheaval(turned, changes.known, order.max_change)
     if why and not order.dry:
         release_holds.demand(order.press.folder, _subject(order, new.consultation), why, now)
 
 
 def _correct(order: Order, old: Current, new: Consultation, now: Instant) -> Report:
-    at = checks.misdated(new, old.contents.consultations)
-    contents = merging.redated(old.contents, at, new)
+    at = import_checks.misdated(new, old.contents.consultations)
+    contents = answer_merge.redated(old.contents, at, new)
     return _publish(order, new, Merged(contents, old.numbers, old.tags, 0, 0, 0), now)
 
 
 def _publish(order: Order, consultation: Consultation, merged: Merged, now: Instant) -> Report:
     if order.dry:
-        version = publish.published(order.press.folder).version
+        version = publication.published(order.press.folder).version
         return _report("would be published", order, consultation, merged, version)
-    version = publish.publish_answers(order.press, merged, now).version
+    version = publication.publish_answers(order.press, merged, now).version
     release_holds.forget(order.press.folder, _subject(order, consultation))
     return _report("published", order, consultation, merged, version)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Contents
+from registry_sync.answer_merge import Cells, Current
 from registry_sync.formats.text import Numbers
-from registry_sync.merging import Cells, Current
 
 _LISTED = np.int64(1) << np.int64(60)  # later than any instant: they wait for the others
 
