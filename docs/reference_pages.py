@@ -34,7 +34,15 @@ from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls, Metrics
 from registry_sync import cli as sync_cli
-from registry_sync.config import Asked, FolderSource, HttpsSource, Listed, Patience, Registries, SftpSource
+from registry_sync.config import (
+    FolderSource,
+    FullListRegistry,
+    HttpsSource,
+    Patience,
+    QueriedRegistry,
+    Registries,
+    SftpSource,
+)
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "reference"
@@ -63,8 +71,8 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`controllers/*.yaml`", ControllerFile),
     ("`campaigns` of a controller", CampaignFile),
     ("`registries.yaml`", Registries),
-    ("`asked`", Asked),
-    ("`listed`", Listed),
+    ("`asked`", QueriedRegistry),
+    ("`listed`", FullListRegistry),
     ("`source`: a folder", FolderSource),
     ("`source`: SFTP", SftpSource),
     ("`source`: HTTPS", HttpsSource),

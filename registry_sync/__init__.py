@@ -1,9 +1,10 @@
 """The nightly job that queries opposition registries and publishes their answers as a snapshot for the gates.
 
 Registries that answer queries (Italy):
-    query_cycle        one run: submit, collect, verify, publish
+    query_cycle        one run: submit, collect, publish, raise alarms
     query_candidates   the numbers on call lists that may be called soon
     query_schedule     which of them are due, most urgent first
+    query_replies      the files that the registry returns, verified
     query_packages     the packages submitted, and the state of each
     answer_merge       the answers of several consultations merged into one set
     consent_voiding    ledger entries for consents that an enrolment voids

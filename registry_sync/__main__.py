@@ -1,4 +1,4 @@
-"""The entry point of `registry-sync`. Ctrl-C ends it without a traceback, also while its modules are still being imported."""
+"""The entry point of `registry-sync`. Ctrl-C ends it without a traceback, even during the import of its modules."""
 
 import sys
 

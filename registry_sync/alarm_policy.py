@@ -1,43 +1,51 @@
-"""When a person must look at a registry that answers: at one package of it, or at the whole. Pure."""
+"""When a registry that answers queries needs a person's attention: because of one package or of its consultations.
+
+Pure functions.
+"""
 
 from collections.abc import Iterator
 
 from dialgate.core.model import DAY, HOUR, Instant
-from registry_sync.config import Asked
+from registry_sync.config import QueriedRegistry
 from registry_sync.import_checks import utc
 from registry_sync.query_packages import OPEN, Package
 from registry_sync.run_report import Kind
 
 
-def rests(package: Package, asked: Asked, now: Instant) -> bool:
-    """Refused a while ago: what was wrong with it may not have been mended yet."""
-    return package.state == "refused" and now - package.ended_at < asked.refused_hours * HOUR
+def is_resting(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
+    """Return whether the package was refused so recently that the cause may still exist."""
+    return package.state == "refused" and now - package.ended_at < settings.refused_hours * HOUR
 
 
-def awaited(package: Package, asked: Asked, now: Instant) -> bool:
-    """Handed over, in time to be answered, and nothing is known against it."""
-    overdue = now - package.submitted_at > asked.answer_hours * HOUR
+def is_awaited(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
+    """Return whether the package was submitted, is not overdue, and has no fault."""
+    overdue = now - package.submitted_at > settings.answer_hours * HOUR
     return package.state == "submitted" and not package.fault and not overdue
 
 
-def faults(package: Package, asked: Asked, now: Instant) -> Iterator[tuple[Kind, str]]:
-    if package.state == "refused" and rests(package, asked, now):
+def package_alarms(package: Package, settings: QueriedRegistry, now: Instant) -> Iterator[tuple[Kind, str]]:
+    if package.state == "refused" and is_resting(package, settings, now):
         yield "package_refused", f"{package.id}: the registry refused it: {package.fault}"
-    if package.state == "expired" and now - package.ended_at < asked.give_up_hours * HOUR:
-        yield "package_expired", f"{package.id}: no good answer came; its numbers are asked about again"
+    if package.state == "expired" and now - package.ended_at < settings.give_up_hours * HOUR:
+        yield "package_expired", f"{package.id}: no valid answer arrived; its numbers are submitted again"
     if package.fault not in {"", "held"} and package.state in OPEN:
         yield "answer_faulty", package.fault
-    if package.state == "submitted" and now - package.submitted_at > asked.answer_hours * HOUR:
+    if package.state == "submitted" and now - package.submitted_at > settings.answer_hours * HOUR:
         since = utc(package.submitted_at)
-        yield "answer_overdue", f"{package.id} was submitted at {since} and is not answered"
+        yield "answer_overdue", f"{package.id} was submitted at {since} and has no answer yet"
 
 
-def standing(newest: Instant, asked: Asked, now: Instant, *, under_way: bool) -> Iterator[tuple[Kind, str]]:
-    """L. 5/2018 art. 1 c. 12: monthly; one that is `under_way` is submitted and awaited. DPR 26/2022 art. 5 c. 2:
-    enrolment lapses 12 months after the last consultation, while answers that are still held look healthy."""
-    since = f"the newest consultation is of {utc(newest)}" if newest else "there never was a consultation"
-    if now - newest > asked.consultation_days * DAY and not under_way:
-        yield "no_consultation", f"{since}: the law asks for one every {asked.consultation_days} days"
-    lapses = newest + asked.enrolment_days * DAY
-    if newest and now > lapses - asked.enrolment_warning_days * DAY:
-        yield "enrolment_lapsing", f"{since}: the registry strikes this operator off at {utc(lapses)}"
+def consultation_alarms(
+    newest: Instant, settings: QueriedRegistry, now: Instant, *, under_way: bool
+) -> Iterator[tuple[Kind, str]]:
+    """Return alarms about the newest consultation, or about its absence (`newest` is 0).
+
+    L. 5/2018 art. 1 c. 12 requires one a month; a consultation that is `under_way` counts. By DPR 26/2022 art. 5 c. 2
+    the enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.
+    """
+    since = f"the newest consultation is from {utc(newest)}" if newest else "there was no consultation yet"
+    if now - newest > settings.consultation_days * DAY and not under_way:
+        yield "no_consultation", f"{since}: the law requires one every {settings.consultation_days} days"
+    lapses = newest + settings.enrolment_days * DAY
+    if newest and now > lapses - settings.enrolment_warning_days * DAY:
+        yield "enrolment_lapsing", f"{since}: the registry cancels this operator's enrolment at {utc(lapses)}"

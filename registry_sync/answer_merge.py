@@ -1,10 +1,11 @@
-"""What a registry has answered to one controller so far, and what it answers now, made into one set.
+"""The merge of a registry's new answers to one controller into those already published.
 
-Per number the newest consultation wins, never the last imported; of two at one instant, *listed*. That a number was ever
-listed stays known under a newer *clear*: the consents before it are void (L. 5/2018 art. 1 c. 5).
+For each number the newest consultation wins, not the last import. If two consultations have the same instant, *listed*
+wins. A number that was ever listed keeps the instant of its last listing under a newer *clear*, because consents before
+that instant are void (L. 5/2018 art. 1 c. 5).
 
-Every number falls in one cell: its old state (or none) by what is said of it now (or nothing). There are few cells, so
-each is decided once, and the millions of numbers are only counted and copied.
+The merge computes a cell for each number: its old state (or none) combined with its new state (or none). There are few
+cells, so each is decided once; the millions of numbers are only counted and copied.
 """
 
 from collections import Counter
@@ -24,29 +25,32 @@ Tags: TypeAlias = NDArray[np.uint16]
 Mask: TypeAlias = NDArray[np.bool_]
 Cells: TypeAlias = NDArray[np.int64]
 
-MOST_STATES: Final = 1 << 16
-AT_ONCE: Final = 512  # consultations; the table of what they can say of a number is four times its square
-_PLACE: Final = np.uint64(14)  # bits beside a number, which has 50
+MAX_STATES: Final = 1 << 16
+MERGE_LIMIT: Final = 512  # consultations at a time; the table of possible states has four times its square
+_RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so both fit into 64
 
 
-class Current(NamedTuple):
-    """What is published for one registry and controller."""
+class PublishedAnswers(NamedTuple):
+    """The published answers of one registry to one controller."""
 
     contents: Contents
     numbers: Numbers
     tags: Tags
 
 
-class Answered(NamedTuple):
-    """A consultation and what it said. `numbers` rise."""
+class AnsweredConsultation(NamedTuple):
+    """A consultation and its answers. `numbers` are sorted."""
 
     consultation: Consultation
     numbers: Numbers
     listed: Mask
 
 
-class Merged(NamedTuple):
-    """`known`: asked about now, and answered before; the others count those of them that changed."""
+class MergedAnswers(NamedTuple):
+    """Answers after a merge.
+
+    `known` counts the numbers in the new answers that had an answer before; the two counts after it, which of those changed.
+    """
 
     contents: Contents
     numbers: Numbers
@@ -56,40 +60,42 @@ class Merged(NamedTuple):
     newly_clear: int
 
 
-class _Said(NamedTuple):
-    """What the new consultations say together: numbers that rise, and for each the place of its state in `states`."""
+class _NewStates(NamedTuple):
+    """The combined result of the new consultations: sorted numbers, and for each the index of its state in `states`."""
 
     numbers: Numbers
-    at: Cells
+    state_index: Cells
     states: list[State]
 
 
-class Changes(NamedTuple):
-    """Of the numbers asked about: how many had an answer before, and how many of those answers turn."""
+class ChangeCounts(NamedTuple):
+    """Counts over the numbers of a consultation: answered before, and with a changed answer."""
 
     known: int
     newly_listed: int
     newly_clear: int
 
 
-def changes(old: Current, new: Answered) -> Changes:
-    """An answer turns only where this consultation is not older than the one it rests on."""
+def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCounts:
+    """Count the changes of a merge in advance. An answer from a newer consultation than `new` does not change."""
     if not len(old.numbers):
-        return Changes(0, 0, 0)
+        return ChangeCounts(0, 0, 0)
     at = np.minimum(np.searchsorted(old.numbers, new.numbers), len(old.numbers) - 1)
-    there = old.numbers[at] == new.numbers
-    rows, listed = old.tags[at[there]], new.listed[there]
+    has_answer = old.numbers[at] == new.numbers
+    rows, listed = old.tags[at[has_answer]], new.listed[has_answer]
     was_listed = np.array([state.answer == "listed" for state in old.contents.states])[rows]
     times = np.array(
         [old.contents.consultations[state.consultation].submitted_at for state in old.contents.states]
     )
-    turned = (was_listed != listed) & (times[rows] <= new.consultation.submitted_at)
-    return Changes(int(there.sum()), int((turned & listed).sum()), int((turned & ~listed).sum()))
+    changed = (was_listed != listed) & (times[rows] <= new.consultation.submitted_at)
+    return ChangeCounts(int(has_answer.sum()), int((changed & listed).sum()), int((changed & ~listed).sum()))
 
 
-def redated(contents: Contents, at: int, new: Consultation) -> Contents:
-    """The same with `new` in the place of the consultation that stood there under a wrong date, between which and the
-    right one there is no other: so every number keeps its answer, and only the instants change."""
+def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
+    """Return the contents with the consultation at index `at` replaced by `new`, the same one under its right date.
+
+    No other consultation may lie between the two dates: then every number keeps its answer and only instants change.
+    """
     wrong = contents.consultations[at].submitted_at
     consultations = (*contents.consultations[:at], new, *contents.consultations[at + 1 :])
     states = tuple(
@@ -99,110 +105,122 @@ def redated(contents: Contents, at: int, new: Consultation) -> Contents:
     return msgspec.structs.replace(contents, consultations=consultations, states=states)
 
 
-def merge(old: Current, news: Sequence[Answered]) -> Merged:
-    """Raises Refused when there are more states than a tag can name."""
-    merged = Merged(*old, 0, 0, 0)
-    for begin in range(0, len(news), AT_ONCE):
-        merged = _merge(merged, news[begin : begin + AT_ONCE])
+def merge(old: PublishedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAnswers:
+    """Merge consultations into the published answers.
+
+    Raises Refused if the result has more states than a 16-bit tag can number.
+    """
+    merged = MergedAnswers(*old, 0, 0, 0)
+    for begin in range(0, len(news), MERGE_LIMIT):
+        merged = _merge(merged, news[begin : begin + MERGE_LIMIT])
     return merged
 
 
-def _merge(old: Merged, news: Sequence[Answered]) -> Merged:
+def _merge(old: MergedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAnswers:
     first = len(old.contents.consultations)
-    consultations = (*old.contents.consultations, *(each.consultation for each in news))
-    said = _fold(news, first)
-    union, cell_of = _cells(old, said)
+    consultations = (*old.contents.consultations, *(answered.consultation for answered in news))
+    new = _combine(news, first)
+    union, cell_of = _assign_cells(old, new)
     sizes = np.bincount(cell_of)
     tag_of = np.zeros(len(sizes), np.int64)
     states: dict[State, int] = {}
-    moves: Counter[tuple[str, str]] = Counter()
-    pasts: list[State | None] = [*old.contents.states, None]
-    saids: list[State | None] = [None, *said.states]
+    transitions: Counter[tuple[str, str]] = Counter()
+    old_states: list[State | None] = [*old.contents.states, None]
+    new_states: list[State | None] = [None, *new.states]
     for cell in np.flatnonzero(sizes).tolist():
-        past, now = pasts[cell // len(saids)], saids[cell % len(saids)]
-        state = _decide(past, now, consultations)
+        old_state, new_state = old_states[cell // len(new_states)], new_states[cell % len(new_states)]
+        state = _choose_state(old_state, new_state, consultations)
         tag_of[cell] = states.setdefault(state, len(states))
-        if past is not None and now is not None:
-            moves[past.answer, state.answer] += int(sizes[cell])
-    if len(states) > MOST_STATES:
-        raise Refused(f"{len(states):,} different answers are more than {MOST_STATES:,}: start a new folder")
-    return Merged(
+        if old_state is not None and new_state is not None:
+            transitions[old_state.answer, state.answer] += int(sizes[cell])
+    if len(states) > MAX_STATES:
+        raise Refused(
+            f"{len(states):,} different states exceed the limit of {MAX_STATES:,}. Start with an empty snapshot folder."
+        )
+    return MergedAnswers(
         contents=msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states)),
         numbers=union,
         tags=tag_of.astype(np.uint16)[cell_of],
-        known=old.known + moves.total(),
-        newly_listed=old.newly_listed + moves["clear", "listed"],
-        newly_clear=old.newly_clear + moves["listed", "clear"],
+        known=old.known + transitions.total(),
+        newly_listed=old.newly_listed + transitions["clear", "listed"],
+        newly_clear=old.newly_clear + transitions["listed", "clear"],
     )
 
 
-def _fold(news: Sequence[Answered], first: int) -> _Said:
-    """`first`: the index of the first of these consultations among all."""
-    words = sorted(
-        (each.consultation.submitted_at, listed, at)
-        for at, each in enumerate(news)
+def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
+    """Combine new consultations. `first` is the index that the first of them gets among all consultations.
+
+    An answer is (instant, listed, index of the consultation); its rank is its position in the sorted list of all possible
+    answers, so the highest rank for a number wins.
+    """
+    answers = sorted(
+        (answered.consultation.submitted_at, listed, at)
+        for at, answered in enumerate(news)
         for listed in (False, True)
     )
-    place = {(at, listed): np.uint64(here) for here, (_, listed, at) in enumerate(words)}
-    # One sort of numbers with the place of what was said of them in the order of who wins.
+    rank = {(at, listed): np.uint64(position) for position, (_, listed, at) in enumerate(answers)}
+    # Number and rank in one integer: a single sort groups by number and puts the winner last.
     keys = np.concatenate(
         [
-            (each.numbers << _PLACE) + np.where(each.listed, place[at, True], place[at, False])
-            for at, each in enumerate(news)
+            (answered.numbers << _RANK_BITS) + np.where(answered.listed, rank[at, True], rank[at, False])
+            for at, answered in enumerate(news)
         ]
     )
     keys.sort()
-    numbers = keys >> _PLACE
+    numbers = keys >> _RANK_BITS
     last = np.append(numbers[1:] != numbers[:-1], np.True_)
-    winner = (keys & np.uint64((1 << int(_PLACE)) - 1)).astype(np.int64)
-    newest_listed = _newest_listed(winner, last, np.array([listed for _, listed, _ in words]))
-    code = winner[last] * (len(words) + 1) + newest_listed
-    found = np.flatnonzero(np.bincount(code))
-    row = np.zeros(len(words) * (len(words) + 1), np.int64)
-    row[found] = np.arange(len(found))
-    states = [_state(words, first, *divmod(each, len(words) + 1)) for each in found.tolist()]
-    return _Said(numbers[last], row[code], states)
+    ranks = (keys & np.uint64((1 << int(_RANK_BITS)) - 1)).astype(np.int64)
+    newest_listed = _newest_listed(ranks, last, np.array([listed for _, listed, _ in answers]))
+    code = ranks[last] * (len(answers) + 1) + newest_listed
+    used_codes = np.flatnonzero(np.bincount(code))
+    row = np.zeros(len(answers) * (len(answers) + 1), np.int64)
+    row[used_codes] = np.arange(len(used_codes))
+    states = [_state(answers, first, *divmod(used, len(answers) + 1)) for used in used_codes.tolist()]
+    return _NewStates(numbers[last], row[code], states)
 
 
-def _newest_listed(said: Cells, last: Mask, listed: Mask) -> Cells:
-    """Per number one more than the place of the newest word that lists it, or 0."""
-    if not len(said):
-        return said
+def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
+    """Return, for each number, 1 + the rank of the newest answer that lists it, or 0."""
+    if not len(ranks):
+        return ranks
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
-    newest: Cells = np.maximum.reduceat(np.where(listed[said], said + 1, 0), starts)
+    newest: Cells = np.maximum.reduceat(np.where(listed[ranks], ranks + 1, 0), starts)
     return newest
 
 
-def _state(words: list[tuple[int, bool, int]], first: int, winner: int, listing: int) -> State:
-    _, listed, at = words[winner]
+def _state(answers: list[tuple[int, bool, int]], first: int, winner: int, newest_listed: int) -> State:
+    _, listed, at = answers[winner]
     return State(
         answer="listed" if listed else "clear",
         consultation=first + at,
-        listed_at=words[listing - 1][0] if listing else 0,
+        listed_at=answers[newest_listed - 1][0] if newest_listed else 0,
     )
 
 
-def _cells(old: Merged, said: _Said) -> tuple[Numbers, Cells]:
-    """All numbers, sorted, and each one's cell: its old tag (or one more than there are), by one more than the place of
-    what is said of it (or 0)."""
-    union = distinct(np.concatenate((old.numbers, said.numbers)))
+def _assign_cells(old: MergedAnswers, new: _NewStates) -> tuple[Numbers, Cells]:
+    """Return all numbers, sorted, and the cell of each.
+
+    A cell is `old tag * (1 + number of new states) + 1 + index of the new state`. A number without an old state has the
+    first unused tag; one without a new state has 0 for the last two terms.
+    """
+    union = distinct(np.concatenate((old.numbers, new.numbers)))
     cell = np.full(len(union), len(old.contents.states), np.int64)
     cell[np.searchsorted(union, old.numbers)] = old.tags
-    cell *= 1 + len(said.states)
-    cell[np.searchsorted(union, said.numbers)] += 1 + said.at
+    cell *= 1 + len(new.states)
+    cell[np.searchsorted(union, new.numbers)] += 1 + new.state_index
     return union, cell
 
 
-def _decide(past: State | None, said: State | None, consultations: tuple[Consultation, ...]) -> State:
-    if said is None:
-        assert past is not None, "a number comes from the old set or from the new"
-        return past
-    if past is None:
-        return said
-    listed_at = max(said.listed_at, past.listed_at)
-    if _rank(said, consultations) > _rank(past, consultations):
-        return msgspec.structs.replace(said, listed_at=listed_at)
-    return msgspec.structs.replace(past, listed_at=listed_at)
+def _choose_state(old: State | None, new: State | None, consultations: tuple[Consultation, ...]) -> State:
+    if new is None:
+        assert old is not None, "every number is in the old set or in the new"
+        return old
+    if old is None:
+        return new
+    listed_at = max(new.listed_at, old.listed_at)
+    if _rank(new, consultations) > _rank(old, consultations):
+        return msgspec.structs.replace(new, listed_at=listed_at)
+    return msgspec.structs.replace(old, listed_at=listed_at)
 
 
 def _rank(state: State, consultations: tuple[Consultation, ...]) -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""The command `registry-sync`. Exit 0: done; 1: refused, nothing changed; 2: misuse."""
+"""The command `registry-sync`. Exit status 0: done; 1: refused, nothing changed; 2: invalid arguments."""
 
 import typer
 
@@ -10,9 +10,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def registry_sync() -> None:
-    """Asks the opposition registries, takes in what they answer and publish, and publishes it to the gate.
+    """Query opposition registries, import their answers and lists, and publish them to the gates.
 
-    A running gate takes the new publication up within seconds, without a pause."""
+    A running gate uses a new publication within seconds, without interruption.
+    """
 
 
 for _part in (cli_import, cli_run, cli_versions, cli_pull, cli_simulate):

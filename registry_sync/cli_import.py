@@ -12,9 +12,9 @@ from dialgate.crypto.publisher_signature import Signer
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc
 from registry_sync import nightly_job
 from registry_sync.cli_options import AsJson, Snapshots, reporting
-from registry_sync.config import gate_of
+from registry_sync.config import load_gate
 from registry_sync.manual_import import Order, Report
-from registry_sync.publication import Press
+from registry_sync.publication import PublishTarget
 
 app = typer.Typer()
 
@@ -25,62 +25,70 @@ def _instant(text: str) -> Instant:
     except ValueError:
         raise typer.BadParameter("not a date and time such as 2026-11-20T08:00:00+01:00") from None
     if at.tzinfo is None:
-        raise typer.BadParameter("says no offset from UTC: write 2026-11-20T08:00:00+01:00, or end it in Z")
+        raise typer.BadParameter("has no UTC offset; write 2026-11-20T08:00:00+01:00, or append Z for UTC")
     return int(at.timestamp() * 1000)
 
 
 def _controller(text: str) -> str:
-    # It becomes part of a file's name, where a dot separates.
+    # Used in file names, where a dot separates the parts.
     if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
-        raise typer.BadParameter("has other characters than letters, digits, - and _")
+        raise typer.BadParameter("may contain only letters, digits, - and _")
     return text
 
 
 def _folder_of(path: Path, controller: str) -> Path:
-    """Where the gate of this configuration looks for answers; an answer for a controller it does not know is lost."""
+    """Return the snapshot folder of this configuration's gate, after checking that the gate knows the controller."""
     try:
-        config = gate_of(path)
+        config = load_gate(path)
     except ConfigError as error:
-        hint = "give dialgate.yaml or registries.yaml with --config, or a folder with --snapshots"
+        hint = "name dialgate.yaml or registries.yaml with --config, or a folder with --snapshots"
         raise typer.BadParameter(f"{'; '.join(error.problems)}; {hint}", param_hint="--config") from None
     if controller not in config.controllers:
         known = ", ".join(sorted(config.controllers))
-        raise typer.BadParameter(f"{controller} is none of {known}", param_hint="--controller")
+        raise typer.BadParameter(
+            f"unknown controller {controller}; known: {known}", param_hint="--controller"
+        )
     return config.data / "snapshots"
 
 
 def _receipt(text: str) -> str:
     if not text.strip():
-        raise typer.BadParameter("is empty: the receipt is the proof that the registry was asked")
+        raise typer.BadParameter("is empty; the receipt is the proof of the consultation")
     return text.strip()
 
 
 Registry = Annotated[Literal["rpo"], typer.Option(help="Which registry answered.")]
 Controller = Annotated[
     str,
-    typer.Option(parser=_controller, metavar="ID", help="On whose behalf it was asked. It serves no other."),
+    typer.Option(
+        parser=_controller, metavar="ID", help="Controller that asked. The answer is valid for it only."
+    ),
 ]
 Request = Annotated[
     Path,
     typer.Option(
-        exists=True, dir_okay=False, help="What was asked: one national number a line; .txt, or a .zip of it."
+        exists=True, dir_okay=False, help="The request: one national number a line; a .txt, or a .zip of it."
     ),
 ]
 Answer = Annotated[
     Path,
-    typer.Option(exists=True, dir_okay=False, help="What came back: NUMBER,1 (enrolled) or NUMBER,0 a line."),
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="The answer: one NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) a line.",
+    ),
 ]
 ConsultedAt = Annotated[
     Instant,
     typer.Option(
         parser=_instant,
         metavar="TIME",
-        help="When the request was submitted, with offset: 2026-11-20T08:00:00+01:00. The 15 days run from here.",
+        help="When the request was submitted, with UTC offset: 2026-11-20T08:00:00+01:00. The 15 days start here.",
     ),
 ]
 AnsweredAt = Annotated[
     Instant | None,
-    typer.Option(parser=_instant, metavar="TIME", help="When the answer came, if it is known."),
+    typer.Option(parser=_instant, metavar="TIME", help="When the answer arrived, if known."),
 ]
 Receipt = Annotated[
     str, typer.Option(parser=_receipt, metavar="TICKET", help="The registry's receipt for the consultation.")
@@ -91,7 +99,7 @@ ConfigPath = Annotated[
         "--config",
         envvar="DIALGATE_CONFIG",
         dir_okay=False,
-        help="dialgate.yaml, or the registries.yaml that names it: where the gate looks for answers, and its controllers.",
+        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder and the controllers.",
     ),
 ]
 MaxChange = Annotated[
@@ -99,31 +107,30 @@ MaxChange = Annotated[
     typer.Option(
         min=0,
         max=100,
-        help="Hold it for release by two people when more than this per cent of the numbers known before"
-        " changed their answer.",
+        help="Require a release by two people if more than this percentage of known answers changes.",
     ),
 ]
 SameAnswer = Annotated[
     bool,
     typer.Option(
         "--same-answer",
-        help="Asked again, or for another controller, with a new receipt, the registry gave the very same answer.",
+        help="A new query, or one for another controller, has its own receipt but got exactly the same answer.",
     ),
 ]
 Expired = Annotated[
     bool,
     typer.Option(
-        "--expired", help="Take it though no call may rest on it any more: for those whom it lists."
+        "--expired", help="Import an answer that no call may use any more, for the numbers it lists."
     ),
 ]
 Correct = Annotated[
-    bool, typer.Option("--correct", help="It was imported under a wrong date; this is the right one.")
+    bool, typer.Option("--correct", help="The answer was imported with a wrong date; replace the date.")
 ]
 SigningKey = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="Sign the publication with this Ed25519 key (PEM)."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what it would change, and publish nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the changes without publishing them.")]
 
 
 @app.command("import")
@@ -146,17 +153,18 @@ def import_(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import one answer of the registry: whole or not at all.
+    """Import one answer of a registry, completely or not at all.
 
-    Every number of the request must have one answer, and no other any.
-    Per number the newest consultation counts, in whatever order they come.
-    To import the same again changes nothing.
+    The answer must have exactly one status for each number of the request, and no other numbers.
+    For each number the newest consultation counts, regardless of the order of imports.
+    Importing the same answer again changes nothing.
 
     Example: registry-sync import --registry rpo --controller acme
     --request asked.txt --answer answer.zip --receipt RPO-2026-000123
-    --consulted-at 2026-11-20T08:00:00+01:00"""
+    --consulted-at 2026-11-20T08:00:00+01:00
+    """
     with reporting(as_json=as_json):
-        press = Press(
+        target = PublishTarget(
             folder=snapshots or _folder_of(config, controller),
             sign=Signer.open(signing_key).sign if signing_key else None,
         )
@@ -168,19 +176,19 @@ def import_(
         submitted_at=consulted_at,
         answered_at=answered_at or 0,
         receipt=receipt,
-        press=press,
+        target=target,
         max_change=max_change,
         same_answer=same_answer,
         expired=expired,
         correct=correct,
         dry=dry_run,
     )
-    with reporting(as_json=as_json), bars() as bar:
-        report = nightly_job.import_answer(order, bar)
+    with reporting(as_json=as_json), bars() as progress:
+        report = nightly_job.import_answer(order, progress)
     if as_json:
         show_json(report)
     else:
-        _show(report, press.folder)
+        _show(report, target.folder)
 
 
 def _show(report: Report, folder: Path) -> None:
@@ -197,7 +205,7 @@ def _show(report: Report, folder: Path) -> None:
             "known before": report.known,
             "clear before, listed now": report.newly_listed,
             "listed before, clear now": report.newly_clear,
-            "numbers in all": report.numbers,
+            "total numbers": report.numbers,
             "version": report.version,
             "published to": str(folder),
         },

@@ -1,4 +1,4 @@
-"""What the commands of `registry-sync` have in common: options, and how they fail."""
+"""Options and error output that the commands of `registry-sync` share."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.runtime.terminal import NO, show_json
 from registry_sync import config, nightly_job
 from registry_sync.config import Plan
-from registry_sync.publication import Press
+from registry_sync.publication import PublishTarget
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Report as one JSON object.")]
 RegistriesPath: TypeAlias = Annotated[
@@ -25,7 +25,7 @@ DEFAULT_REGISTRIES = Path("config/registries.yaml")
 Snapshots: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        file_okay=False, help="The folder of the publications, instead of that of the configuration's gate."
+        file_okay=False, help="Snapshot folder. Default: the snapshot folder of the configured gate."
     ),
 ]
 
@@ -38,14 +38,14 @@ def load(path: Path) -> Plan:
         raise typer.BadParameter(f"{path} cannot be used:\n{problems}", param_hint="--registries") from None
 
 
-def press(registries: Path, snapshots: Path | None) -> Press:
-    """Where to publish: a folder that was named, or that of the configuration."""
-    return Press(folder=snapshots) if snapshots else nightly_job.press_of(load(registries))
+def target(registries: Path, snapshots: Path | None) -> PublishTarget:
+    """Return where to publish: the `snapshots` folder if named, otherwise the configured one."""
+    return PublishTarget(folder=snapshots) if snapshots else nightly_job.publish_target(load(registries))
 
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Turns what refuses into words, or JSON, and exit code 1."""
+    """Print a refusal as text or JSON, and exit with status 1."""
     try:
         yield
     except nightly_job.FAULTS as error:
@@ -61,4 +61,4 @@ def refuse(message: str, *, as_json: bool) -> None:
 
 
 def private() -> None:
-    os.umask(0o077)  # what a registry answered is its owner's alone
+    os.umask(0o077)  # only the owner may read registry answers

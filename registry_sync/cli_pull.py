@@ -1,4 +1,4 @@
-"""`registry-sync pull`: on a node, a copy of what is published elsewhere."""
+"""`registry-sync pull`: copy publications to a node."""
 
 import asyncio
 import signal
@@ -11,21 +11,21 @@ from dialgate.lists.snapshot import PUBLIC_KEY
 from dialgate.runtime.terminal import show_fields, show_json, utc
 from registry_sync import config, nightly_job
 from registry_sync.cli_options import AsJson, refuse, reporting
-from registry_sync.publication import Press
+from registry_sync.publication import PublishTarget
 from registry_sync.snapshot_mirror import Pull
 
 app = typer.Typer()
 
 
-def _place(text: str) -> str:
+def _publisher(text: str) -> str:
     if "://" in text and not text.startswith("https://"):
-        raise typer.BadParameter("is neither https://… nor a folder: answers are fetched over TLS alone")
+        raise typer.BadParameter("must be an https:// URL or a folder; other protocols are not supported")
     return text
 
 
 def _key(text: str) -> str:
     if text and not PUBLIC_KEY.fullmatch(text):
-        raise typer.BadParameter("a public key is 64 hexadecimal digits")
+        raise typer.BadParameter("must be a public key of 64 hexadecimal digits")
     return text
 
 
@@ -36,64 +36,70 @@ def pull(
         str,
         typer.Option(
             "--from",
-            parser=_place,
+            parser=_publisher,
             metavar="URL|FOLDER",
-            help="Where it is published: https://…/ or a folder.",
+            help="Publisher: an https:// URL or a folder.",
         ),
     ],
-    snapshots: Annotated[
-        Path, typer.Option(file_okay=False, help="Where this node's gate looks for answers.")
-    ],
+    snapshots: Annotated[Path, typer.Option(file_okay=False, help="Snapshot folder of this node's gate.")],
     key: Annotated[
-        str, typer.Option(parser=_key, metavar="HEX", help="The public key that must have signed it.")
+        str,
+        typer.Option(parser=_key, metavar="HEX", help="Public key that must have signed the publication."),
     ] = "",
     token_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A bearer token for the URL.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with a bearer token for the URL.")
     ] = None,
     ca_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The only authority to trust.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Certificate authority to trust instead of the system's."
+        ),
     ] = None,
     every: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Go on, with a look every so often; 0: once.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Keep running and pull at this interval. 0: pull once."),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Bring this node's copy up to what is published, verified before the gate sees it.
+    """Update this node's copy of the publication. Files are verified before the gate uses them.
 
-    Exit 1 where it could not: then what this node has stays.
+    Exit status 1: the pull failed, and the copy is unchanged.
 
-    Example: registry-sync pull --from https://publisher.example/snapshots/ --snapshots .data/snapshots"""
+    Example: registry-sync pull --from https://publisher.example/snapshots/ --snapshots .data/snapshots
+    """
     source: config.Source = config.FolderSource(inbox=str(Path(from_).resolve()), settle_seconds=0)
     if from_.startswith("https://"):
         source = config.HttpsSource(
             url=from_.rstrip("/") + "/", token_file=_absolute(token_file), ca_file=_absolute(ca_file)
         )
     if every:
-        asyncio.run(_forever(source, Press(folder=snapshots), key, every, as_json=as_json))
+        asyncio.run(_forever(source, PublishTarget(folder=snapshots), key, every, as_json=as_json))
         return
     with reporting(as_json=as_json):
-        done = asyncio.run(nightly_job.pull(source, Press(folder=snapshots), key))
-    _tell(done, as_json=as_json)
+        result = asyncio.run(nightly_job.pull(source, PublishTarget(folder=snapshots), key))
+    _show_result(result, as_json=as_json)
 
 
 def _absolute(path: Path | None) -> str:
     return str(path.resolve()) if path else ""
 
 
-async def _forever(source: config.Source, press: Press, key: str, every: float, *, as_json: bool) -> None:
+async def _forever(
+    source: config.Source, target: PublishTarget, key: str, every: float, *, as_json: bool
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     version = ""
     while not stop.is_set():
         try:
-            done = await nightly_job.pull(source, press, key)
+            result = await nightly_job.pull(source, target, key)
         except nightly_job.FAULTS as fault:
             refuse(str(fault), as_json=as_json)
         else:
-            if done.version != version:
-                _tell(done, as_json=as_json)
-            version = done.version
+            if result.version != version:
+                _show_result(result, as_json=as_json)
+            version = result.version
         try:
             async with asyncio.timeout(every):
                 await stop.wait()
@@ -101,9 +107,12 @@ async def _forever(source: config.Source, press: Press, key: str, every: float, 
             continue
 
 
-def _tell(done: Pull, *, as_json: bool) -> None:
+def _show_result(result: Pull, *, as_json: bool) -> None:
     if as_json:
-        show_json(done)
+        show_json(result)
     else:
-        fields: dict[str, str | int] = {"published at": utc(done.published_at), "files fetched": done.fetched}
-        show_fields(f"up to date with {done.version}", fields)
+        fields: dict[str, str | int] = {
+            "published at": utc(result.published_at),
+            "files fetched": result.fetched,
+        }
+        show_fields(f"up to date with {result.version}", fields)

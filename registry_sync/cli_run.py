@@ -1,4 +1,4 @@
-"""`registry-sync run` and `status`: the nightly job, and how it stands."""
+"""`registry-sync run` and `status`: the nightly job and its state."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
 from registry_sync import nightly_job, release_holds
 from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
 from registry_sync.config import Plan
-from registry_sync.query_packages import Package, Shelf
+from registry_sync.query_packages import Package, PackageStore
 from registry_sync.run_report import Run
 
 app = typer.Typer()
@@ -20,26 +20,27 @@ app = typer.Typer()
 def run(
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="One run, for a timer; without it, one every `every_minutes`.")
+        bool, typer.Option("--once", help="Run once, for a timer. Default: run every `every_minutes`.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="One run that shows what it would do, and does nothing.")
+        bool, typer.Option("--dry-run", help="Run once, and only show what would be result.")
     ] = False,
     registries: RegistriesPath = DEFAULT_REGISTRIES,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the registries about what is due, take in what they answered and published, and raise alarms.
+    """Submit due numbers, import and publish answers and lists, and raise alarms.
 
-    A run that was cut short is gone on with: nothing is submitted twice. Exit 1 where a person must look at something.
+    Continues an interrupted run, and submits nothing twice. Exit status 1: there are alarms.
 
-    Example: registry-sync run --once"""
+    Example: registry-sync run --once
+    """
     plan = load(registries)
     with reporting(as_json=as_json):
         if once or dry_run:
-            with bars() as bar:
-                done = asyncio.run(nightly_job.run(plan, bar, dry=dry_run))
-            _tell(done, as_json=as_json)
-            raise typer.Exit(NO if done.alarms else 0)
+            with bars() as progress:
+                result = asyncio.run(nightly_job.run(plan, progress, dry=dry_run))
+            _show_run(result, as_json=as_json)
+            raise typer.Exit(NO if result.alarms else 0)
         asyncio.run(_forever(plan, as_json=as_json))
 
 
@@ -47,47 +48,50 @@ async def _forever(plan: Plan, *, as_json: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with bars() as bar:
-        await nightly_job.forever(plan, bar, lambda done: _tell(done, as_json=as_json), stop)
+    with bars() as progress:
+        await nightly_job.run_forever(plan, progress, lambda result: _show_run(result, as_json=as_json), stop)
 
 
 @app.command("status")
 def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson = False) -> None:
-    """What the last run found, which packages wait for the registry, and what is held for release.
+    """Show the result of the last run, the packages, and the holds to release.
 
-    Exit 1 where a person must look at something.
+    Exit status 1: there are alarms or holds, or no run yet.
 
-    Example: registry-sync status --json"""
+    Example: registry-sync status --json
+    """
     plan = load(registries)
     with reporting(as_json=as_json):
-        last = nightly_job.last(plan)
+        last = nightly_job.read_last_run(plan)
         packages = [
             package
             for asked in plan.registries.asked
-            for package in Shelf(plan.work, asked.registry, asked.controller).all()
+            for package in PackageStore(plan.work, asked.registry, asked.controller).all()
         ]
-        holds = release_holds.holds(plan.snapshots)
+        holds = release_holds.list_holds(plan.snapshots)
     if as_json:
         show_json({"last_run": last, "packages": packages, "held": holds})
     else:
         if last is None:
-            refuse("there was no run yet: registry-sync run --once", as_json=False)
+            refuse("there was no run yet. Start one with registry-sync run --once", as_json=False)
         else:
-            _tell(last, as_json=False)
+            _show_run(last, as_json=False)
         _show_packages(packages)
         if holds:
             rows = [
-                [each.id, each.registry, each.controller, each.why, len(each.approvals)] for each in holds
+                [hold.id, hold.registry, hold.controller, hold.why, len(hold.approvals)] for hold in holds
             ]
             show_table(
-                "held for release by two people", ("id", "registry", "controller", "why", "released by"), rows
+                "holds to be released by two people",
+                ("id", "registry", "controller", "reason", "releases"),
+                rows,
             )
     raise typer.Exit(NO if last is None or last.alarms or holds else 0)
 
 
-def _tell(done: Run, *, as_json: bool) -> None:
+def _show_run(result: Run, *, as_json: bool) -> None:
     if as_json:
-        show_json(done)
+        show_json(result)
         return
     rows = [
         [
@@ -102,7 +106,7 @@ def _tell(done: Run, *, as_json: bool) -> None:
             if part.controller
             else f"+{part.added:,} -{part.removed:,}",
         ]
-        for part in done.parts
+        for part in result.parts
     ]
     columns = (
         "registry",
@@ -114,17 +118,26 @@ def _tell(done: Run, *, as_json: bool) -> None:
         "answered",
         "listed",
     )
-    title = f"{'would do' if done.dry else 'run of'} {utc(done.at)}: publication {done.version or 'none'}"
+    title = (
+        f"{'dry run' if result.dry else 'run'} of {utc(result.at)}: publication {result.version or 'none'}"
+    )
     show_table(title, columns, rows)
-    if done.alarms:
-        alarms = [[each.registry, each.controller, each.kind, each.text] for each in done.alarms]
-        show_table("look at these", ("registry", "controller", "alarm", "what"), alarms)
+    if result.alarms:
+        alarms = [[alarm.registry, alarm.controller, alarm.kind, alarm.text] for alarm in result.alarms]
+        show_table("alarms", ("registry", "controller", "alarm", "text"), alarms)
 
 
 def _show_packages(packages: list[Package]) -> None:
     rows = [
-        [each.id, each.state, each.numbers, utc(each.submitted_at), each.receipt, each.fault]
-        for each in packages
+        [
+            package.id,
+            package.state,
+            package.numbers,
+            utc(package.submitted_at),
+            package.receipt,
+            package.fault,
+        ]
+        for package in packages
     ]
     if rows:
         show_table("packages", ("package", "state", "numbers", "submitted", "receipt", "fault"), rows)

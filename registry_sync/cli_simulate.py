@@ -1,4 +1,4 @@
-"""`registry-sync simulate`: a registry that is none."""
+"""`registry-sync simulate`: a simulated registry."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 def _fault(text: str) -> str:
     if text and text not in FAULTS:
-        raise typer.BadParameter(f"is none of {', '.join(FAULTS)}")
+        raise typer.BadParameter(f"must be one of {', '.join(FAULTS)}")
     return text
 
 
@@ -20,16 +20,18 @@ def _fault(text: str) -> str:
 def simulate(
     *,
     folder: Annotated[
-        Path, typer.Argument(file_okay=False, help="With the outbox and the inbox.", show_default=False)
+        Path, typer.Argument(file_okay=False, help="Folder with outbox and inbox.", show_default=False)
     ],
     fault: Annotated[
-        str, typer.Option(parser=_fault, metavar="FAULT", help=f"Go wrong: {', '.join(FAULTS)}.")
+        str, typer.Option(parser=_fault, metavar="FAULT", help=f"Simulate a fault: {', '.join(FAULTS)}.")
     ] = "",
 ) -> None:
-    """Answer every package in a folder's outbox, as a registry might. The answers are made up: to try the job, never to
-    call anybody.
+    """Answer every package in a folder's outbox with simulated answers, to try the nightly job.
 
-    Example: registry-sync simulate .data/rpo --fault partial"""
+    The answers say nothing about real people. Place no calls on them.
+
+    Example: registry-sync simulate .data/rpo --fault partial
+    """
     answered = Registry(folder, fault).work()
     packages = "1 package" if answered == 1 else f"{answered} packages"
-    typer.echo(f"{packages} answered with made-up answers: call nobody on them", err=True)
+    typer.echo(f"{packages} answered with simulated answers. Place no calls on them", err=True)

@@ -1,5 +1,7 @@
-"""What the operator sets for the nightly job: registries.yaml; typed, frozen, and refused whole when anything in it is
-wrong, with every error at once. Paths are relative to the file they stand in."""
+"""The nightly job's configuration, registries.yaml: schema and loader.
+
+The loader reports all errors at once. Paths are relative to registries.yaml.
+"""
 
 import os
 from collections import Counter
@@ -19,74 +21,74 @@ Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 Prefix: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}$")]
-# It becomes part of a file's name, where a dot separates.
+# Used in file names, where a dot separates the parts.
 Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 Format: TypeAlias = Literal["tps", "tps_spaced", "us_dnc"]
-# How a country's numbers begin, for the formats that carry national numbers.
+# The country code for each format with national numbers.
 COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
 
 
 class Patience(Strict, frozen=True, kw_only=True):
-    """Timeouts and retries of a transfer. The wait doubles after each attempt, and each is drawn between half of it and the whole."""
+    """Timeouts and retries of a transfer. The delay doubles after each attempt; the actual delay is random, from half of it to all of it."""
 
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
-    """Seconds to wait for a response."""
+    """Timeout for a response, in seconds."""
     transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
-    """Seconds for one file."""
+    """Timeout for the transfer of one file, in seconds."""
     attempts: Annotated[int, Meta(ge=1, le=20)] = 4
-    """Attempts after a failure that may pass: a connection that fails or breaks, a busy server."""
+    """Attempts in all, if failures are transient: a failed or broken connection, a busy server."""
     retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
-    """Seconds until the second attempt."""
+    """Delay before the second attempt, in seconds."""
 
 
 class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
-    """`kind: folder`: a folder that somebody else empties and fills."""
+    """`kind: folder`: a folder that another program or a person empties and fills."""
 
     inbox: str
-    """Where receipts and answers, or the registry's lists, are put."""
+    """Folder with the registry's receipts and answers, or its lists."""
     outbox: str = ""
-    """Where packages are put. Only for registries that are asked."""
+    """Folder for packages. Only for registries under `asked`."""
     settle_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30
-    """Seconds for which a file must not have changed before it is taken."""
+    """Seconds without a change after which a file counts as complete."""
 
 
 class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"):
-    """`kind: sftp`: folders on an SFTP server. Give one of the three credentials; a password comes from a file or the environment, never from here."""
+    """`kind: sftp`: folders on an SFTP server. Set exactly one of `key_file`, `password_file` and `password_env`."""
 
     host: str
     """Name or address of the server."""
     user: str
     """User on the server."""
     host_key: str
-    """The server's public key, as in `ssh-ed25519 AAAA…`. Any other is refused."""
+    """The server's public key, for example `ssh-ed25519 AAAA…`. A server with another key is refused."""
     inbox: str
-    """Where receipts and answers, or the registry's lists, are read."""
+    """Folder with the registry's receipts and answers, or its lists."""
     outbox: str = ""
-    """Where packages are written. Only for registries that are asked."""
+    """Folder for packages. Only for registries under `asked`."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 22
     """Port of the server."""
     key_file: str = ""
-    """Private key."""
+    """File with the private key."""
     password_file: str = ""
-    """File that contains the password."""
+    """File with the password."""
     password_env: str = ""
-    """Environment variable that contains the password."""
+    """Environment variable with the password."""
     patience: Patience = Patience()
     """Timeouts and retries."""
 
 
 class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="https"):
-    """`kind: https`: a web folder with an `index.json`, described in `registry_sync/sources/https.py`."""
+    """`kind: https`: a web folder with an `index.json`; `registry_sync/sources/https.py` describes the requests."""
 
     url: Annotated[str, Meta(pattern=r"^https://.*/$")]
-    """Address of the folder, with a slash at the end."""
+    """URL of the folder, with a slash at the end."""
     token_file: str = ""
-    """File that contains the token."""
+    """File with the bearer token."""
     token_env: str = ""
-    """Environment variable that contains the token."""
+    """Environment variable with the bearer token."""
     ca_file: str = ""
-    """The only certificate authority that is trusted, instead of the machine's."""
+    """Certificate authority to trust instead of the system's."""
     patience: Patience = Patience()
     """Timeouts and retries."""
 
@@ -94,101 +96,103 @@ class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="http
 Source: TypeAlias = FolderSource | SftpSource | HttpsSource
 
 
-class Asked(Strict, frozen=True, kw_only=True):
-    """A registry that answers about the numbers that a controller submits. One entry for each registry and controller."""
+class QueriedRegistry(Strict, frozen=True, kw_only=True):
+    """A registry that answers queries about a controller's numbers. One entry for each registry and controller."""
 
     registry: Part
-    """The registry, as the country's law names it: `rpo`."""
+    """Id of the registry in the country's file, for example `rpo`."""
     controller: Part
-    """On whose behalf. Its answers serve no other controller."""
+    """Id of the controller. Answers are valid for this controller only."""
     source: Source
-    """Where packages go and answers come from."""
+    """Transport of packages and answers."""
     look_ahead_hours: Hours = 72
-    """A number on a call list is submitted when its answer is missing, or ends within this many hours."""
+    """A number on a call list is submitted if its answer is missing or expires within this many hours."""
     submit_every_hours: Annotated[float, Meta(ge=0, le=8760)] = 20
     """Hours between submissions."""
     package_numbers: Annotated[int, Meta(ge=1, le=10_000_000)] = 15_000
-    """Numbers in a package."""
+    """Maximum numbers in a package."""
     numbers_a_run: Count = 0
-    """Maximum of numbers submitted in one run. 0: no limit."""
+    """Maximum numbers submitted in one run. 0: no limit."""
     numbers_a_year: Count = 0
-    """Maximum of numbers submitted in 365 days, by your tariff. 0: no limit."""
+    """Maximum numbers submitted in 365 days, according to your tariff. 0: no limit."""
     listed_again_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """Days after which a listed number is submitted again."""
     answer_hours: Hours = 24
-    """Hours in which the registry answers (D.P.R. 26/2022 art. 8 c. 3). Later is an alarm."""
+    """Hours within which the registry answers (D.P.R. 26/2022 art. 8 c. 3). After that there is an alarm."""
     give_up_hours: Hours = 96
-    """Hours after which the numbers are submitted again."""
+    """Hours without an answer after which the numbers are submitted again."""
     refused_hours: Hours = 24
-    """Hours for which the numbers of a refused package rest."""
+    """Hours before the numbers of a refused package are submitted again."""
     receipt: Literal["required", "optional"] = "required"
     """`optional` accepts an answer without the registry's receipt."""
     max_change: Percent = 20
-    """Per cent of known answers that may change before two people must release it."""
+    """Percentage of known answers that may change without a release by two people."""
     consultation_days: Annotated[int, Meta(ge=1, le=366)] = 30
     """Days without a consultation after which there is an alarm (L. 5/2018 art. 1 c. 12)."""
     enrolment_days: Annotated[int, Meta(ge=1, le=3650)] = 365
-    """Days after the last consultation at which the registry strikes you off (D.P.R. 26/2022 art. 5 c. 2)."""
+    """Days after the last consultation at which the registry cancels your enrolment (D.P.R. 26/2022 art. 5 c. 2)."""
     enrolment_warning_days: Annotated[int, Meta(ge=1, le=365)] = 60
-    """Days before that from which there is an alarm."""
+    """Days before that at which the alarm starts."""
     files_days: Annotated[int, Meta(ge=15, le=3650)] = 60
     """Days for which the numbers of an ended package are kept."""
     receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
-    """Days for which its receipt is kept."""
+    """Days for which the receipt of an ended package is kept."""
 
 
-class Listed(Strict, frozen=True, kw_only=True):
-    """A registry that publishes everybody who is listed. One entry for each registry."""
+class FullListRegistry(Strict, frozen=True, kw_only=True):
+    """A registry that publishes full lists. One entry for each registry."""
 
     registry: Part
-    """The registry, as the country's law names it."""
+    """Id of the registry in the country's file."""
     format: Format
     """Format of its files; see `registry_sync/formats/`."""
     source: Source
-    """Where its files come from."""
+    """Transport of its files."""
     coverage: tuple[Prefix, ...]
-    """What was subscribed, in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc` each an area code after the 1). Elsewhere no number is clear."""
+    """Subscribed prefixes in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc`: 1 and the area code). No number outside them is clear."""
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
     """Days for which a version may be used."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
-    """Days before that from which there is an alarm."""
+    """Days before that at which the alarm starts."""
     max_added: Percent = 10
-    """Per cent of an area that may be added at once before two people must release it."""
+    """Percentage of an area that may be added at once without a release by two people."""
     max_removed: Percent = 10
-    """Per cent that may be removed."""
+    """Percentage of an area that may be removed at once without a release by two people."""
 
 
 class Registries(Strict, frozen=True, kw_only=True):
-    """The nightly job, `registry-sync run`. Every mistake in it is reported at once."""
+    """The nightly job, `registry-sync run`. All errors in the file are reported at once."""
 
     gate: str = "dialgate.yaml"
-    """The gate's configuration: controllers, call lists, where to publish."""
+    """The gate's configuration file. It names controllers, call lists and the snapshot folder."""
     work: str = "../.data/registries"
-    """Packages, receipts, and the progress of each."""
+    """Folder for packages, receipts and the state of each package."""
     kept: Annotated[int, Meta(ge=1, le=100)] = 3
-    """Earlier publications that can be published again."""
+    """Earlier publications to keep for `registry-sync rollback`."""
     every_minutes: Annotated[float, Meta(gt=0, le=1440)] = 30
-    """Minutes between runs where the job is its own scheduler."""
+    """Minutes between runs of `registry-sync run` without `--once`."""
     next_run_hours: Hours = 24
-    """Hours until the next run. A number whose answer ends before, or that has none, is an alarm, unless its answer is under way or will be by then."""
+    """Hours until the next run, for the alarm `expiring`: a number has no answer valid until then, and no query that will give one in time."""
     textfile: str = ""
-    """File for the node exporter, as `/var/lib/node_exporter/registry_sync.prom`."""
+    """Metrics file for the node exporter, for example `/var/lib/node_exporter/registry_sync.prom`."""
     pushgateway: str = ""
-    """Address of a Pushgateway."""
+    """Address of a Pushgateway for the metrics."""
     signing_key_file: str = ""
     """Ed25519 key (PEM) to sign publications with: `openssl genpkey -algorithm ed25519`."""
-    asked: tuple[Asked, ...] = ()
-    """Registries that answer about numbers you submit."""
-    listed: tuple[Listed, ...] = ()
-    """Registries that publish everybody who is listed."""
+    asked: tuple[QueriedRegistry, ...] = ()
+    """Registries that answer queries about your numbers."""
+    listed: tuple[FullListRegistry, ...] = ()
+    """Registries that publish full lists."""
 
 
 _OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.__struct_fields__)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """Everything read, checked and joined. `validity` is, for each registry, how long its answer holds by the law on
-    file, in milliseconds."""
+    """The loaded and checked configuration.
+
+    `validity` is, for each registry, how long an answer is valid by law, in milliseconds.
+    """
 
     registries: Registries
     folder: Path
@@ -202,7 +206,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> Plan:
-    """Raises ConfigError with every problem found."""
+    """Load registries.yaml and the gate's configuration. Raises ConfigError with all problems."""
     problems: list[str] = []
     folder = path.resolve().parent
     registries = _read(path, problems)
@@ -217,7 +221,7 @@ def load(path: Path) -> Plan:
     for rule in rules:
         shortest = min(rule.validity_days * DAY, validity.get(rule.id, rule.validity_days * DAY))
         validity[rule.id] = shortest
-    problems += _faults(registries, gate, validity, folder)
+    problems += _find_problems(registries, gate, validity, folder)
     if problems:
         raise ConfigError(problems)
     return Plan(
@@ -229,7 +233,7 @@ def load(path: Path) -> Plan:
     )
 
 
-def gate_of(path: Path) -> Config:
+def load_gate(path: Path) -> Config:
     """Read the gate's configuration from dialgate.yaml, or from the registries.yaml that names it. Raises ConfigError."""
     data = yaml_file.read(path)[0]
     keys = set(data) if isinstance(data, dict) else set[str]()
@@ -240,12 +244,12 @@ def gate_of(path: Path) -> Config:
             raise ConfigError(problems)
         return loader.load(path.resolve().parent / registries.gate)
     if keys and not keys & set(Settings.__struct_fields__):
-        raise ConfigError([f"{path.name} is neither a gate's dialgate.yaml nor a registries.yaml"])
+        raise ConfigError([f"{path.name} is neither a dialgate.yaml nor a registries.yaml"])
     return loader.load(path)
 
 
 def _problems_of_gate(path: Path) -> list[str]:
-    """Return those of the gate's configuration, which a registries.yaml that cannot be used may still name."""
+    """Return the problems of the gate's configuration that an invalid registries.yaml names."""
     data = yaml_file.read(path)[0]
     if not isinstance(data, dict):
         return []
@@ -257,94 +261,99 @@ def _problems_of_gate(path: Path) -> list[str]:
 
 
 def _read(path: Path, problems: list[str]) -> Registries | None:
-    data, _, found = yaml_file.read(path)
-    problems += [f"{path.name}: {problem}" for problem in found]
-    read, faults = yaml_file.convert(data or {}, Registries)
-    problems += [f"{path.name}: {fault}" for fault in faults]
-    return read
+    data, _, syntax_problems = yaml_file.read(path)
+    problems += [f"{path.name}: {problem}" for problem in syntax_problems]
+    registries, schema_problems = yaml_file.convert(data or {}, Registries)
+    problems += [f"{path.name}: {problem}" for problem in schema_problems]
+    return registries
 
 
-def _faults(
+def _find_problems(
     registries: Registries, gate: Config, validity: dict[str, Instant], folder: Path
 ) -> Iterator[str]:
-    names = [f"asked {each.registry}, {each.controller}" for each in registries.asked]
-    names += [f"listed {each.registry}" for each in registries.listed]
-    yield from (f"{name}: stands twice" for name, times in Counter(names).items() if times > 1)
+    names = [f"asked {asked.registry}, {asked.controller}" for asked in registries.asked]
+    names += [f"listed {listed.registry}" for listed in registries.listed]
+    yield from (
+        f"{name}: there are {n} such entries; keep one" for name, n in Counter(names).items() if n > 1
+    )
     for asked in registries.asked:
         where = f"asked {asked.registry}, {asked.controller}"
-        yield from (f"{where}: {fault}" for fault in _asked_faults(asked, gate, validity))
+        yield from (f"{where}: {fault}" for fault in _queried_problems(asked, gate, validity))
         yield from (
-            f"{where}: source: {fault}" for fault in _source_faults(asked.source, folder, both_ways=True)
+            f"{where}: source: {fault}" for fault in _source_problems(asked.source, folder, both_ways=True)
         )
     for listed in registries.listed:
         where = f"listed {listed.registry}"
-        yield from (f"{where}: {fault}" for fault in _listed_faults(listed))
+        yield from (f"{where}: {fault}" for fault in _full_list_problems(listed))
         yield from (
-            f"{where}: source: {fault}" for fault in _source_faults(listed.source, folder, both_ways=False)
+            f"{where}: source: {fault}" for fault in _source_problems(listed.source, folder, both_ways=False)
         )
     if registries.signing_key_file:
-        yield from _secret_faults("signing_key_file", folder / registries.signing_key_file)
+        yield from _secret_problems("signing_key_file", folder / registries.signing_key_file)
 
 
-def _asked_faults(asked: Asked, gate: Config, validity: dict[str, Instant]) -> Iterator[str]:
+def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, Instant]) -> Iterator[str]:
     if asked.controller not in gate.controllers:
-        yield f"no such controller; there are {', '.join(sorted(gate.controllers))}"
+        yield f"unknown controller. Known controllers: {', '.join(sorted(gate.controllers))}"
     if asked.registry not in validity:
-        yield f"no country's law asks for this registry; it asks for {', '.join(sorted(validity))}"
+        yield f"no country file names this registry. Known registries: {', '.join(sorted(validity))}"
     elif asked.look_ahead_hours * HOUR >= validity[asked.registry]:
-        yield "look_ahead_hours is no less than an answer holds: every number would be asked about in every run"
+        yield (
+            "look_ahead_hours must be less than the validity of an answer; otherwise every run would submit every number"
+        )
     if asked.give_up_hours <= asked.answer_hours:
         yield "give_up_hours must be more than answer_hours"
 
 
-def _listed_faults(listed: Listed) -> Iterator[str]:
+def _full_list_problems(listed: FullListRegistry) -> Iterator[str]:
     if not listed.coverage:
-        yield "coverage is empty: every number would be outside it"
+        yield "coverage is empty; name at least one prefix"
     country = COUNTRY_OF[listed.format]
     for prefix in listed.coverage:
         if not prefix.startswith(country):
-            yield f"coverage {prefix!r} does not begin with {country}, as the numbers of {listed.format} do"
+            yield f"coverage {prefix!r} must begin with {country}, the country code of {listed.format}"
         elif listed.format == "us_dnc" and len(prefix) != len("1AAA"):
-            yield f"coverage {prefix!r} is no area code after a 1, as in 1407"
+            yield f"coverage {prefix!r} must be 1 and an area code, for example 1407"
     for shorter in listed.coverage:
         if any(other != shorter and other.startswith(shorter) for other in listed.coverage):
-            yield f"coverage {shorter!r} covers another of its prefixes; keep one"
+            yield f"coverage {shorter!r} contains another of the prefixes; keep one"
     if len(set(listed.coverage)) < len(listed.coverage):
         yield "coverage names a prefix twice"
 
 
-def _source_faults(source: Source, folder: Path, *, both_ways: bool) -> Iterator[str]:
+def _source_problems(source: Source, folder: Path, *, both_ways: bool) -> Iterator[str]:
     if not isinstance(source, HttpsSource):
         if both_ways and not source.outbox:
-            yield "outbox is missing: where are the packages to go?"
+            yield "outbox is missing; name a folder for packages"
         if source.outbox and source.outbox.rstrip("/") == source.inbox.rstrip("/"):
-            yield "outbox and inbox are one folder: what was sent would be taken for an answer"
+            yield "outbox and inbox must be different folders; otherwise packages would be read as answers"
     if isinstance(source, SftpSource):
-        yield from _sftp_faults(source)
+        yield from _sftp_problems(source)
     for name in ("key_file", "password_file", "token_file", "ca_file"):
         if value := getattr(source, name, ""):
-            yield from _secret_faults(name, folder / value)
+            yield from _secret_problems(name, folder / value)
     for name in ("password_env", "token_env"):
         if (value := getattr(source, name, "")) and value not in os.environ:
-            yield f"{name}: the environment has no {value}"
+            yield f"{name}: the environment variable {value} is not set"
 
 
-def _sftp_faults(source: SftpSource) -> Iterator[str]:
+def _sftp_problems(source: SftpSource) -> Iterator[str]:
     if not source.host_key.startswith(("ssh-", "ecdsa-")):
-        yield "host_key is no public key, as in `ssh-ed25519 AAAA…`; ask the registry for it"
-    if sum(bool(each) for each in (source.key_file, source.password_file, source.password_env)) != 1:
-        yield "give one of key_file, password_file and password_env"
+        yield "host_key must be a public key, for example `ssh-ed25519 AAAA…`; ask the registry for it"
+    credentials = (source.key_file, source.password_file, source.password_env)
+    if sum(bool(credential) for credential in credentials) != 1:
+        yield "set exactly one of key_file, password_file and password_env"
 
 
-def _secret_faults(name: str, path: Path) -> Iterator[str]:
+def _secret_problems(name: str, path: Path) -> Iterator[str]:
     if not path.is_file():
-        yield f"{name}: {path} is no file"
+        yield f"{name}: {path} is not a file"
     elif name != "ca_file" and path.stat().st_mode & 0o077:
-        yield f"{name}: {path} can be read by others than its owner: chmod 600 {path}"
+        yield f"{name}: other users can read {path}. Run chmod 600 {path}"
 
 
 def secret(source: Source, folder: Path) -> str:
-    """The password or token, or nothing. Raises OSError."""
+    """Return the password or token, or an empty text. Raises OSError."""
     for name in ("password_file", "token_file"):
         if value := getattr(source, name, ""):
             return (folder / value).read_text("utf-8").strip()

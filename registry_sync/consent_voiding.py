@@ -1,8 +1,7 @@
-"""Enrolment voids every consent collected before (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
+"""Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-The gate knows this of each number from the snapshot. The ledger gets an entry besides for each number that holds such a
-consent, so that the person's own record tells it and it outlives the snapshot. Where there is one no more is written,
-which makes doing it again harmless.
+Gates read from the snapshot that the consent is void. The ledger entry also shows it in the data subject's own record,
+and outlives the snapshot. Writing is idempotent: a number that already has the entry gets no second one.
 """
 
 from typing import Final
@@ -16,36 +15,37 @@ from dialgate.ledger.consent_voiding import Enrolled, void_consents
 from dialgate.store import Ledger
 from registry_sync.formats.text import Numbers
 
-READ: Final = 10_000  # entries
+BATCH: Final = 10_000  # entries
 
 
-async def holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
-    """Of `listed`, which rise, those for which the ledger has a consent to this controller, rising.
+async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
+    """Return the numbers in `listed` with a consent to this controller in the ledger. Both are sorted.
 
-    The ledger is read through rather than asked about each number: a registry lists millions, and a ledger holds the
-    consents of few of them. Raises StoreUnavailable, KeysUnusable."""
-    found: set[int] = set()
+    Reads the whole ledger instead of looking up each number: a registry lists millions of numbers, and few of them have
+    given consent. Raises StoreUnavailable, KeysUnusable.
+    """
+    holders: set[int] = set()
     seq = 0
-    while entries := await store.since(seq, READ):
+    while entries := await store.since(seq, BATCH):
         seq = entries[-1].seq
         numbers = [
             int(keys.ledger.unseal(entry.sealed)[1:])
             for entry in entries
             if entry.controller == controller and isinstance(entry.event, ConsentGiven) and entry.sealed
         ]
-        found.update(each for each in numbers if _is_in(each, listed))
-    return np.array(sorted(found), np.uint64)
+        holders.update(number for number in numbers if _contains(listed, number))
+    return np.array(sorted(holders), np.uint64)
 
 
-def _is_in(number: int, rising: Numbers) -> bool:
-    at = int(np.searchsorted(rising, np.uint64(number)))
-    return at < len(rising) and int(rising[at]) == number
+def _contains(sorted_numbers: Numbers, number: int) -> bool:
+    at = int(np.searchsorted(sorted_numbers, np.uint64(number)))
+    return at < len(sorted_numbers) and int(sorted_numbers[at]) == number
 
 
-async def void(
+async def void_consents_of(
     store: Ledger, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
 ) -> int:
-    """How many numbers got an entry. Raises StoreUnavailable."""
+    """Write the entries and return how many numbers got one. Raises StoreUnavailable."""
     enrolled = Enrolled(
         controller=controller,
         registry=event.registry,

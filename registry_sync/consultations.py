@@ -1,4 +1,4 @@
-"""A question to a registry and its answer, made into one consultation."""
+"""The consultation record of a query to a registry and its answer."""
 
 from hashlib import sha256
 
@@ -9,14 +9,14 @@ from dialgate.lists.snapshot import Consultation
 from registry_sync.formats import rpo
 
 
-def consultation_of(
+def build_consultation(
     registry: str,
     controller: str,
     submitted_at: Instant,
     receipt: str,
-    files: tuple[rpo.Numbered, rpo.Numbered, rpo.Answers],
+    files: tuple[rpo.NumberFile, rpo.NumberFile, rpo.Answers],
 ) -> Consultation:
-    """Its id names the question and all of its proof."""
+    """Build the record. Its id is a hash of the query and all of its proof."""
     request, answer, answers = files
     proof = (registry, controller, submitted_at, receipt, request.sha256, answer.sha256)
     listed = int(answers.listed.sum())

@@ -1,14 +1,14 @@
-"""The areas of a full list: which files lead an area to a newer version, what they make of its numbers.
+"""The areas of a full list: the files that update an area, and the numbers that result.
 
-An area is what one prefix of E.164 digits covers; each has a version of its own. Pure but for reading the files and the
-mapped set that is replaced.
+An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions are pure
+except that they read the files and the published set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,21 +20,26 @@ from registry_sync.config import Format
 from registry_sync.formats import dnc, text, tps
 from registry_sync.formats.text import Bytes, Mask, Numbers
 from registry_sync.import_checks import utc
+from registry_sync.run_report import Progress
 
-Bar: TypeAlias = Callable[[str, int], Callable[[int], None]]
 EMPTY: Final = np.empty(0, np.uint64)
 
 
 class Area(NamedTuple):
-    """The numbers that a prefix covers: from `begin` on and below `end`. British numbers have 9 or 10 digits after the
-    country code, so that a prefix covers two ranges of numbers; `ranges` are all."""
+    """The numbers under a prefix, as half-open ranges.
+
+    British numbers have 9 or 10 digits after the country code, so a British prefix has two ranges.
+    """
 
     prefix: str
     ranges: tuple[tuple[int, int], ...]
 
 
-class Everybody(NamedTuple):
-    """Takes an area's place. Of a dense area one bit a number, from `begin` on; else the numbers themselves, rising."""
+class FullSet(NamedTuple):
+    """All numbers of an area, which replace the old ones.
+
+    A dense area has `bits`, one for each number from `begin`; otherwise `numbers` holds them, sorted.
+    """
 
     begin: int
     bits: Bytes | None
@@ -48,29 +53,29 @@ class Everybody(NamedTuple):
     def all(self) -> Numbers:
         if self.bits is None:
             return self.numbers
-        found: Numbers = np.flatnonzero(np.unpackbits(self.bits, bitorder="little")).astype(np.uint64)
-        return found + np.uint64(self.begin)
+        offsets: Numbers = np.flatnonzero(np.unpackbits(self.bits, bitorder="little")).astype(np.uint64)
+        return offsets + np.uint64(self.begin)
 
 
 class Patch(NamedTuple):
-    """Numbers that come and that go, both rising; none stands in both."""
+    """Numbers to add and to remove, both sorted and disjoint."""
 
     added: Numbers
     removed: Numbers
 
 
 class Update(NamedTuple):
-    """What an area becomes, and the version it then has."""
+    """The new numbers of an area, with the consultation that is their version."""
 
     prefix: str
     consultation: Consultation
-    what: Everybody | Patch
+    change: FullSet | Patch
     added: int
     removed: int
 
 
 class File(NamedTuple):
-    """A file that is there to be taken. `since`: of changes; of a full file None."""
+    """A file in the source. `since` is the version that a change file applies to; None for a full file."""
 
     name: str
     prefix: str
@@ -78,13 +83,13 @@ class File(NamedTuple):
     since: Instant | None
 
 
-def version_of(day: date) -> Instant:
-    """The earliest that the day may have begun where the registry is: an hour before UTC's, in British summer."""
+def version_instant(day: date) -> Instant:
+    """Return the earliest instant at which the day may begin at the registry: an hour before UTC in British summer."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND - HOUR
 
 
-def area_of(prefix: str, format_: Format) -> Area:
-    """Where the numbers of a prefix lie. A prefix of `us_dnc` is an area code: 1AAA and seven digits."""
+def build_area(prefix: str, format_: Format) -> Area:
+    """Return the area of a prefix. A prefix of `us_dnc` is an area code: 1AAA, followed by seven digits."""
     lengths = (11,) if format_ == "us_dnc" else (11, 12)
     ranges = [
         (int(prefix) * 10 ** (length - len(prefix)), (int(prefix) + 1) * 10 ** (length - len(prefix)))
@@ -96,56 +101,60 @@ def area_of(prefix: str, format_: Format) -> Area:
 # ---- versions --------------------------------------------------------------------------------------------------------
 
 
-def versions(contents: Contents) -> dict[str, Instant]:
-    """Of each area that is covered."""
+def area_versions(contents: Contents) -> dict[str, Instant]:
+    """Return the version of each covered area."""
     return {
         prefix: contents.consultations[at].submitted_at
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
     }
 
 
-def chain(held: Instant, files: list[File]) -> list[File]:
-    """The files that lead to the newest version; of two ways the one with fewer files, or without a full one."""
-    fulls = [file for file in files if file.since is None and file.version > held]
-    ways = [_follow(held, files)] if held else []
-    ways += [[full, *_follow(full.version, files)] for full in fulls]
-    return max(
-        ways, key=lambda way: (way[-1].version if way else held, -len(way), not _is_full(way)), default=[]
-    )
+def choose_chain(current: Instant, files: list[File]) -> list[File]:
+    """Return the files that lead from the `current` version to the newest one.
+
+    Of two chains to the same version, the one with fewer files wins, then the one without a full file.
+    """
+    fulls = [file for file in files if file.since is None and file.version > current]
+    chains = [_follow_changes(current, files)] if current else []
+    chains += [[full, *_follow_changes(full.version, files)] for full in fulls]
+
+    def preference(chain: list[File]) -> tuple[Instant, int, bool]:
+        return chain[-1].version if chain else current, -len(chain), not _starts_full(chain)
+
+    return max(chains, key=preference, default=[])
 
 
-def _is_full(way: list[File]) -> bool:
-    return bool(way) and way[0].since is None
+def _starts_full(chain: list[File]) -> bool:
+    return bool(chain) and chain[0].since is None
 
 
-def _follow(version: Instant, files: list[File]) -> list[File]:
-    way: list[File] = []
-    while next_ := [
+def _follow_changes(version: Instant, files: list[File]) -> list[File]:
+    chain: list[File] = []
+    while applicable := [
         file for file in files if file.since is not None and file.since <= version < file.version
     ]:
-        way.append(max(next_, key=lambda file: file.version))
-        version = way[-1].version
-    return way
+        chain.append(max(applicable, key=lambda file: file.version))
+        version = chain[-1].version
+    return chain
 
 
-def gap(prefix: str, end: Instant, beyond: list[File]) -> str:
-    first = min(beyond, key=lambda file: file.version)
+def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
+    first = min(unreachable, key=lambda file: file.version)
     if not end:
-        return f"{first.name}: changes without a full file of area {prefix}: get one"
-    return (
-        f"{first.name}: a gap in the changes of area {prefix}, of which {utc(end)} is held: get a full file"
-    )
+        return f"{first.name}: changes without a full file of area {prefix}. Get a full file"
+    return f"{first.name}: a gap in the changes of area {prefix} after {utc(end)}. Get a full file"
 
 
-def renewed(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
-    """Areas without a version are not covered; consultations that no area has any more are left out."""
+def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
+    """Return the contents with updated areas, only subscribed areas, and only consultations that an area uses."""
     by_area = {
         prefix: contents.consultations[at]
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
     } | {prefix: update.consultation for prefix, update in new.items()}
-    by_area = {prefix: each for prefix, each in sorted(by_area.items()) if prefix in set(subscribed)}
+    kept = set(subscribed)
+    by_area = {prefix: consultation for prefix, consultation in sorted(by_area.items()) if prefix in kept}
     consultations = tuple(dict.fromkeys(by_area.values()))
-    place = {each: at for at, each in enumerate(consultations)}
+    index = {consultation: at for at, consultation in enumerate(consultations)}
     newest = max(range(len(consultations)), key=lambda at: consultations[at].submitted_at, default=0)
     listed_at = consultations[newest].submitted_at if consultations else 0
     return msgspec.structs.replace(
@@ -153,51 +162,53 @@ def renewed(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[
         consultations=consultations,
         states=(State(answer="listed", consultation=newest, listed_at=listed_at),) if consultations else (),
         coverage=tuple(by_area),
-        covered_by=tuple(place[each] for each in by_area.values()),
+        covered_by=tuple(index[consultation] for consultation in by_area.values()),
     )
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def standing(area: Area, old: NumberSet | None) -> Iterator[Numbers]:
+def old_numbers(area: Area, old: NumberSet | None) -> Iterator[Numbers]:
     if old is not None:
         for begin, end in area.ranges:
             yield from old.spans(begin, end)
 
 
-def everything(
+def merge_areas(
     areas: Iterable[Area], old: NumberSet | None, new: Mapping[str, Update], covered: set[str]
 ) -> Iterator[Numbers]:
-    """Every area's numbers, rising: areas lie apart, so their ranges are taken in order."""
+    """Yield the numbers of every covered area in order. Areas do not overlap, so their ranges are simply sorted."""
     pieces = sorted(
         (begin, end, area.prefix) for area in areas if area.prefix in covered for begin, end in area.ranges
     )
     for begin, end, prefix in pieces:
-        what = new[prefix].what if prefix in new else Patch(EMPTY, EMPTY)
-        if isinstance(what, Everybody):
-            yield between(what.all(), begin, end)
+        change = new[prefix].change if prefix in new else Patch(EMPTY, EMPTY)
+        if isinstance(change, FullSet):
+            yield slice_between(change.all(), begin, end)
         else:
-            yield from _patched(begin, end, old, what)
+            yield from _patch_range(begin, end, old, change)
 
 
-def between(numbers: Numbers, begin: int, end: int) -> Numbers:
+def slice_between(numbers: Numbers, begin: int, end: int) -> Numbers:
     first, last = np.searchsorted(numbers, np.array([begin, end], np.uint64))
     return numbers[first:last]
 
 
-def _patched(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Iterator[Numbers]:
-    """The old numbers in runs; what is added comes with the run it lies before or in."""
+def _patch_range(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Iterator[Numbers]:
+    """Yield the old numbers run by run, each with the additions that sort before its end."""
     at = begin
     for run in old.spans(begin, end) if old is not None else ():
         if len(run):
             until = int(run[-1]) + 1
-            yield apply(run, between(patch.added, at, until), between(patch.removed, at, until))
+            yield apply_patch(
+                run, slice_between(patch.added, at, until), slice_between(patch.removed, at, until)
+            )
             at = until
-    yield between(patch.added, at, end)
+    yield slice_between(patch.added, at, end)
 
 
-def apply(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
+def apply_patch(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
     if len(removed):
         run = np.delete(run, np.searchsorted(run, removed))
     if len(added):
@@ -208,80 +219,88 @@ def apply(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-class _Told(NamedTuple):
-    """What files say, the sums of their texts, and how many lines they have."""
+class _FileContents(NamedTuple):
+    """The contents of files: numbers, SHA-256 of each text, and total lines."""
 
-    what: Everybody | Patch
+    change: FullSet | Patch
     sums: list[str]
     lines: int
 
 
-def read(
-    area: Area, format_: Format, files: list[tuple[File, Path]], old: NumberSet | None, bar: Bar
+def read_update(
+    area: Area, format_: Format, files: list[tuple[File, Path]], old: NumberSet | None, progress: Progress
 ) -> Update:
-    """`files`: a chain. Raises FaultyFile, OSError."""
+    """Read the files of a chain. Raises FaultyFile, OSError."""
     if files[0][0].since is not None:
-        told = _changed(area, files, lambda numbers: _standing_of(numbers, old))
+        contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:
-        told = _full(area, format_, files[0][1], bar)
+        contents = _read_full(area, format_, files[0][1], progress)
         if files[1:]:
-            told = _renew(area, told, files[1:])
-    if isinstance(told.what, Patch):
-        added, removed = len(told.what.added), len(told.what.removed)
+            contents = _apply_changes(area, contents, files[1:])
+    change = contents.change
+    if isinstance(change, Patch):
+        added, removed = len(change.added), len(change.removed)
     else:
-        added, removed = _difference(area, old, told.what)
-    return Update(area.prefix, _consultation(area, files[-1][0], told), told.what, added, removed)
+        added, removed = _count_difference(area, old, change)
+    return Update(area.prefix, _build_consultation(area, files[-1][0], contents), change, added, removed)
 
 
-def _full(area: Area, format_: Format, path: Path, bar: Bar) -> _Told:
-    advance = bar(path.name, text.size(path))
+def _read_full(area: Area, format_: Format, path: Path, progress: Progress) -> _FileContents:
+    advance = progress(path.name, text.size(path))
     if format_ == "us_dnc":
         dense = dnc.read_full(path, area.prefix, advance)
-        return _Told(Everybody(area.ranges[0][0], dense.bits, EMPTY), [dense.sha256], dense.lines)
-    found = tps.read(path, advance, spaced=format_ == "tps_spaced")
-    numbers = np.concatenate([between(found.numbers, *each) for each in area.ranges])
-    return _Told(Everybody(0, None, numbers), [found.sha256], found.lines)
+        return _FileContents(FullSet(area.ranges[0][0], dense.bits, EMPTY), [dense.sha256], dense.lines)
+    full = tps.read(path, advance, spaced=format_ == "tps_spaced")
+    numbers = np.concatenate([slice_between(full.numbers, begin, end) for begin, end in area.ranges])
+    return _FileContents(FullSet(0, None, numbers), [full.sha256], full.lines)
 
 
-def _renew(area: Area, full: _Told, files: list[tuple[File, Path]]) -> _Told:
-    assert isinstance(full.what, Everybody), "it is a full file's"
-    base = full.what.all()
-    changed = _changed(area, files, lambda numbers: np.isin(numbers, base))
-    assert isinstance(changed.what, Patch), "it is that of change files"
-    now = Everybody(0, None, apply(base, *changed.what))
-    return _Told(now, full.sums + changed.sums, full.lines + changed.lines)
+def _apply_changes(area: Area, full: _FileContents, files: list[tuple[File, Path]]) -> _FileContents:
+    assert isinstance(full.change, FullSet), "read from a full file"
+    base = full.change.all()
+    changes = _read_changes(area, files, lambda numbers: np.isin(numbers, base))
+    assert isinstance(changes.change, Patch), "read from change files"
+    now = FullSet(0, None, apply_patch(base, *changes.change))
+    return _FileContents(now, full.sums + changes.sums, full.lines + changes.lines)
 
 
-def _changed(area: Area, files: list[tuple[File, Path]], there: Callable[[Numbers], Mask]) -> _Told:
-    """What the changes come to against what is there, in the order of time: a number may go and come again in one file.
-    Of one instant's A and D the A stands, which forbids."""
-    told = [dnc.read_changes(path, area.prefix) for _, path in files]
-    numbers = np.concatenate([each.numbers for each in told])
-    times = np.concatenate([each.times for each in told])
-    added = np.concatenate([each.added for each in told])
+def _read_changes(
+    area: Area, files: list[tuple[File, Path]], contains: Callable[[Numbers], Mask]
+) -> _FileContents:
+    """Combine change files into one patch. `contains` says which numbers are listed now.
+
+    For each number the latest record counts; a file may remove a number and add it again. If an A and a D have the same
+    instant, the A counts, because it forbids calls.
+    """
+    records = [dnc.read_changes(path, area.prefix) for _, path in files]
+    numbers = np.concatenate([file.numbers for file in records])
+    times = np.concatenate([file.times for file in records])
+    added = np.concatenate([file.added for file in records])
     order = np.lexsort((added, times, numbers))
     numbers, added = numbers[order], added[order]
     last = np.ones(len(numbers), np.bool_)
     last[:-1] = numbers[1:] != numbers[:-1]
     numbers, added = numbers[last], added[last]
-    known = there(numbers)
-    patch = Patch(numbers[added & ~known], numbers[~added & known])
-    return _Told(patch, [each.sha256 for each in told], len(times))
+    is_listed = contains(numbers)
+    patch = Patch(numbers[added & ~is_listed], numbers[~added & is_listed])
+    return _FileContents(patch, [file.sha256 for file in records], len(times))
 
 
-def _standing_of(numbers: Numbers, old: NumberSet | None) -> Mask:
+def _contains(numbers: Numbers, old: NumberSet | None) -> Mask:
     return np.array([old is not None and number in old for number in numbers.tolist()], np.bool_)
 
 
-def _difference(area: Area, old: NumberSet | None, new: Everybody) -> tuple[int, int]:
-    """How many numbers come, and how many go."""
-    before = np.concatenate([EMPTY, *standing(area, old)])
+def _count_difference(area: Area, old: NumberSet | None, new: FullSet) -> tuple[int, int]:
+    """Return how many numbers are added and removed."""
+    before = np.concatenate([EMPTY, *old_numbers(area, old)])
     stay = len(np.intersect1d(before, new.all(), assume_unique=True)) if len(before) else 0
     return new.total() - stay, len(before) - stay
 
 
-def _consultation(area: Area, last: File, told: _Told) -> Consultation:
-    digest = told.sums[0] if len(told.sums) == 1 else sha256("\n".join(told.sums).encode()).hexdigest()
+def _build_consultation(area: Area, last: File, contents: _FileContents) -> Consultation:
+    digest = (
+        contents.sums[0] if len(contents.sums) == 1 else sha256("\n".join(contents.sums).encode()).hexdigest()
+    )
     return Consultation(
         id=sha256(f"{area.prefix}\n{last.version}\n{digest}".encode()).hexdigest()[:16],
         submitted_at=last.version,
@@ -290,7 +309,7 @@ def _consultation(area: Area, last: File, told: _Told) -> Consultation:
         receipt=last.name,
         request_sha256="",
         answer_sha256=digest,
-        lines=told.lines,
+        lines=contents.lines,
         listed=0,
         clear=0,
     )

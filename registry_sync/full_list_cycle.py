@@ -1,10 +1,10 @@
-"""The cycle with a registry that hands out everybody who is listed (UK TPS and CTPS, US National DNC).
+"""One run with a registry that publishes full lists (UK TPS and CTPS, US National DNC).
 
-What is subscribed is cut into areas, each with a version of its own: one that was not refreshed grows old alone (16 CFR
-310.4(b)(3)(iv): the age is that of the version, not of the import). A file that is faulty, of another area, or a gap in
-the chain of changes leaves its area as it was, with an alarm; the others go on.
+The subscription is divided into areas, each with its own version and age. The age is that of the version, not of the
+import (16 CFR 310.4(b)(3)(iv)). A faulty file, a file of another area, or a gap in the chain of changes raises an alarm
+and leaves its area unchanged; other areas are still updated.
 
-The set is read and written in runs, so that a list of any size takes little memory.
+The set is read and written in runs of numbers, so memory does not grow with the list.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,13 +18,13 @@ from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import full_list_areas, import_checks, publication, release_holds
-from registry_sync.config import Listed
+from registry_sync.config import FullListRegistry
 from registry_sync.formats import dnc, tps
 from registry_sync.formats.text import FaultyFile, Numbers
-from registry_sync.full_list_areas import Bar, File, Update
+from registry_sync.full_list_areas import File, Update
 from registry_sync.import_checks import Refused, utc
-from registry_sync.publication import Press
-from registry_sync.run_report import Alarm, Kind, Summary
+from registry_sync.publication import PublishTarget
+from registry_sync.run_report import Alarm, Kind, Progress, Summary
 from registry_sync.sources import Source, SourceFailed
 
 SHOWN = 5
@@ -33,106 +33,123 @@ FAULT = ".fault"
 
 class Cycle:
     def __init__(
-        self, listed: Listed, press: Press, work: Path, clock: Callable[[], Instant], bar: Bar
+        self,
+        settings: FullListRegistry,
+        target: PublishTarget,
+        work: Path,
+        clock: Callable[[], Instant],
+        progress: Progress,
     ) -> None:
-        self._listed, self._press, self._clock, self._bar = listed, press, clock, bar
-        self._folder = work / listed.registry
+        self._settings, self._target, self._clock, self._progress = settings, target, clock, progress
+        self._folder = work / settings.registry
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._areas = [full_list_areas.area_of(prefix, listed.format) for prefix in sorted(listed.coverage)]
+        self._areas = [
+            full_list_areas.build_area(prefix, settings.format) for prefix in sorted(settings.coverage)
+        ]
         self._alarms: list[Alarm] = []
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
-        """`dry`: what came is fetched and judged, nothing published. Raises Refused, DamagedFile, OSError; then nothing
-        was published."""
-        summary = Summary(registry=self._listed.registry, controller="")
+        """Fetch, verify and publish new files. With `dry`, publish nothing.
+
+        Raises Refused, DamagedFile, OSError; then nothing was published.
+        """
+        summary = Summary(registry=self._settings.registry, controller="")
         with ExitStack() as stack:
             old = self._open(stack)
-            contents = _contents(old, self._listed.registry)
+            contents = _contents(old, self._settings.registry)
             updates = await self._updates(old, contents, source, dry=dry)
-            summary = _told(summary, updates)
-            dropped = set(contents.coverage) - set(self._listed.coverage)
+            summary = _count_updates(summary, updates)
+            dropped = set(contents.coverage) - set(self._settings.coverage)
             if (updates or dropped) and not dry:
                 contents, version = self._publish(old, contents, updates)
                 summary = msgspec.structs.replace(summary, published=version)
-        return self._judged(summary, contents)
+        return self._complete(summary, contents)
 
     async def _updates(
         self, old: NumberSet | None, contents: Contents, source: Source, *, dry: bool
     ) -> list[Update]:
-        found: list[Update] = []
+        updates: list[Update] = []
         try:
-            marks = await source.names()
+            marks = await source.list_files()
             for chain in self._plan(contents, marks):
                 update = await self._update(chain, old, marks, source)
-                if update is not None and (dry or self._may(update, old)):
-                    found.append(update)
+                if update is not None and (dry or self._is_accepted(update, old)):
+                    updates.append(update)
         except SourceFailed as failed:
             self._alarm("source_failed", str(failed))
-        return found
+        return updates
 
-    # ---- what is to be done ------------------------------------------------------------------------------------------
+    # ---- planning ----------------------------------------------------------------------------------------------------
 
     def _entry(self) -> Entry | None:
-        return publication.entry_of(publication.published(self._press.folder), self._listed.registry, "")
+        return publication.find_entry(
+            publication.current_manifest(self._target.folder), self._settings.registry, ""
+        )
 
     def _open(self, stack: ExitStack) -> NumberSet | None:
-        """Raises DamagedFile: on a damaged set nothing is built."""
+        """Open and verify the published set. Raises DamagedFile, because a damaged set must not be updated."""
         entry = self._entry()
         if entry is None:
             return None
-        opened = NumberSet.open(self._press.folder / entry.file)
+        opened = NumberSet.open(self._target.folder / entry.file)
         stack.callback(opened.close)
         opened.verify()
         return opened
 
     def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
-        """For each area that has news the files to take, oldest first: a full one and what changed since, or what
-        changed since the version that is held."""
-        held = full_list_areas.versions(contents)
-        files = [file for name in names for file in self._files(name)]
-        for area in self._areas:
-            mine = [file for file in files if file.prefix == area.prefix]
-            chosen = full_list_areas.chain(held.get(area.prefix, 0), mine)
-            end = chosen[-1].version if chosen else held.get(area.prefix, 0)
-            if beyond := [file for file in mine if file.version > end]:
-                self._alarm("file_faulty", full_list_areas.gap(area.prefix, end, beyond))
-            if chosen:
-                yield chosen
+        """Yield, for each area with new files, the chain to apply, oldest first.
 
-    def _files(self, name: str) -> Iterator[File]:
-        prefixes, day, since = [area.prefix for area in self._areas], tps.version(name), None
-        if self._listed.format == "us_dnc":
-            told = dnc.named(name)
-            prefixes, day, since = ([told.prefix], told.version, told.since) if told else ([], None, None)
+        A chain is a full file with the changes since, or only the changes since the published version.
+        """
+        versions = full_list_areas.area_versions(contents)
+        files = [file for name in names for file in self._parse_name(name)]
+        for area in self._areas:
+            area_files = [file for file in files if file.prefix == area.prefix]
+            version = versions.get(area.prefix, 0)
+            chain = full_list_areas.choose_chain(version, area_files)
+            end = chain[-1].version if chain else version
+            if unreachable := [file for file in area_files if file.version > end]:
+                self._alarm("file_faulty", full_list_areas.describe_gap(area.prefix, end, unreachable))
+            if chain:
+                yield chain
+
+    def _parse_name(self, name: str) -> Iterator[File]:
+        prefixes, day, since = [area.prefix for area in self._areas], tps.parse_version(name), None
+        if self._settings.format == "us_dnc":
+            parsed = dnc.parse_name(name)
+            prefixes, day, since = (
+                ([parsed.prefix], parsed.version, parsed.since) if parsed else ([], None, None)
+            )
         if day is None:
             return
-        if full_list_areas.version_of(day) > self._clock():
-            # Its age would be counted from a day that has not come.
-            self._alarm("file_faulty", f"{name}: its version is of a day that has not come")
+        if full_list_areas.version_instant(day) > self._clock():
+            self._alarm("file_faulty", f"{name}: the date of its version is in the future")
             return
         for prefix in prefixes:
             yield File(
                 name,
                 prefix,
-                full_list_areas.version_of(day),
-                full_list_areas.version_of(since) if since else None,
+                full_list_areas.version_instant(day),
+                full_list_areas.version_instant(since) if since else None,
             )
 
-    # ---- what the files say ------------------------------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------------------------------------------------
 
     async def _update(
         self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
-        """What the files make of an area, up to the first that is faulty."""
+        """Return the area's update from the files before the first faulty one, or None."""
         area = next(area for area in self._areas if area.prefix == chain[0].prefix)
         while chain:
             try:
-                taken = [(file, await self._fetch(file.name, marks, source)) for file in chain]
-                update = full_list_areas.read(area, self._listed.format, taken, old, self._bar)
+                fetched = [(file, await self._fetch(file.name, marks, source)) for file in chain]
+                update = full_list_areas.read_update(
+                    area, self._settings.format, fetched, old, self._progress
+                )
             except FaultyFile as error:
                 self._alarm("file_faulty", str(error))
                 at = [str(error).startswith(file.name) for file in chain].index(True)
-                self._note_fault(chain[at].name, marks[chain[at].name], str(error))
+                self._record_fault(chain[at].name, marks[chain[at].name], str(error))
                 chain = chain[:at]
             else:
                 dated = msgspec.structs.replace(update.consultation, imported_at=self._clock())
@@ -140,7 +157,7 @@ class Cycle:
         return None
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
-        """Raises FaultyFile where it was found faulty and is still the same."""
+        """Fetch a file into the work folder. Raises FaultyFile if this version of it is known to be faulty."""
         path = self._folder / name
         fault = self._folder / (name + FAULT)
         if fault.exists() and marks[name]:
@@ -153,24 +170,24 @@ class Cycle:
                 publish_file(new, path)
         return path
 
-    def _note_fault(self, name: str, mark: str, text: str) -> None:
-        """A large file is not fetched again and again to find the same fault; a better one of the same name is."""
+    def _record_fault(self, name: str, mark: str, text: str) -> None:
+        """Record a fault with the file's mark, so that only a changed file of this name is fetched again."""
         (self._folder / name).unlink(missing_ok=True)
         write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 
-    def _may(self, update: Update, old: NumberSet | None) -> bool:
-        """Whether it changes no more than is usual, or was released."""
+    def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
+        """Return whether the update is within the usual limits or was released."""
         area = next(area for area in self._areas if area.prefix == update.prefix)
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
-        limits = self._listed.max_added, self._listed.max_removed
-        why = import_checks.size_change(update.added, update.removed, before, *limits)
+        limits = self._settings.max_added, self._settings.max_removed
+        why = import_checks.list_size_problem(update.added, update.removed, before, *limits)
         if why:
-            subject = (self._listed.registry, "", update.prefix, update.consultation.answer_sha256)
+            subject = (self._settings.registry, "", update.prefix, update.consultation.answer_sha256)
             try:
-                release_holds.demand(
-                    self._press.folder, subject, f"area {update.prefix}: {why}", self._clock()
+                release_holds.require_release(
+                    self._target.folder, subject, f"area {update.prefix}: {why}", self._clock()
                 )
-            except release_holds.Held as held:
+            except release_holds.ReleaseRequired as held:
                 self._alarm("held", str(held))
                 return False
         return True
@@ -181,34 +198,37 @@ class Cycle:
         self, old: NumberSet | None, contents: Contents, updates: list[Update]
     ) -> tuple[Contents, str]:
         new = {update.prefix: update for update in updates}
-        contents = full_list_areas.renewed(contents, new, self._listed.coverage)
+        contents = full_list_areas.replace_areas(contents, new, self._settings.coverage)
         total = (len(old) if old else 0) + sum(update.added - update.removed for update in updates)
-        done = self._bar(f"writing {self._listed.registry}", total)
-        chunks = _watched(full_list_areas.everything(self._areas, old, new, set(contents.coverage)), done)
-        with publication.locked(self._press.folder):
+        advance = self._progress(f"writing {self._settings.registry}", total)
+        chunks = _report_progress(
+            full_list_areas.merge_areas(self._areas, old, new, set(contents.coverage)), advance
+        )
+        with publication.lock_folder(self._target.folder):
             before = self._entry()
             if (before.sha256 if before else "") != (old.sha256 if old else ""):
                 raise Refused(
-                    f"{self._listed.registry}: published by somebody else meanwhile: run this again"
+                    f"{self._settings.registry}: another import published in the meantime. Run this command again"
                 )
-            entry = publication.write_set(self._press.folder, contents, chunks, None)
-            version = publication.publish_entry(self._press, entry, self._clock()).version
-        release_holds.forget_all(self._press.folder, self._listed.registry, "")
+            entry = publication.write_set(self._target.folder, contents, chunks, None)
+            version = publication.publish_entry(self._target, entry, self._clock()).version
+        release_holds.remove_holds(self._target.folder, self._settings.registry, "")
         for path in self._folder.iterdir():
             path.unlink()
         return contents, version
 
-    # ---- judging -----------------------------------------------------------------------------------------------------
+    # ---- alarms ------------------------------------------------------------------------------------------------------
 
-    def _judged(self, summary: Summary, contents: Contents) -> Summary:
-        held, now = full_list_areas.versions(contents), self._clock()
-        oldest = min((held.get(prefix, 0) for prefix in self._listed.coverage), default=0)
-        limit = (self._listed.max_age_days - self._listed.warning_days) * DAY
-        old = [prefix for prefix in self._listed.coverage if now - held.get(prefix, 0) > limit]
+    def _complete(self, summary: Summary, contents: Contents) -> Summary:
+        """Complete the summary, and raise an alarm for old versions."""
+        versions, now = full_list_areas.area_versions(contents), self._clock()
+        oldest = min((versions.get(prefix, 0) for prefix in self._settings.coverage), default=0)
+        limit = (self._settings.max_age_days - self._settings.warning_days) * DAY
+        old = [prefix for prefix in self._settings.coverage if now - versions.get(prefix, 0) > limit]
         if old:
-            named = ", ".join(old[:SHOWN]) + (f" and {len(old) - SHOWN} more" if len(old) > SHOWN else "")
-            since = utc(oldest) if oldest else "never"
-            self._alarm("version_old", f"areas {named}: the oldest version is of {since}: get new files")
+            shown = ", ".join(old[:SHOWN]) + (f" and {len(old) - SHOWN} more" if len(old) > SHOWN else "")
+            age = f"the oldest version is of {utc(oldest)}" if oldest else "some have no version yet"
+            self._alarm("version_old", f"areas {shown}: {age}. Get new files")
         entry = self._entry()
         return msgspec.structs.replace(
             summary,
@@ -218,7 +238,7 @@ class Cycle:
         )
 
     def _alarm(self, kind: Kind, text: str) -> None:
-        self._alarms.append(Alarm(registry=self._listed.registry, controller="", kind=kind, text=text))
+        self._alarms.append(Alarm(registry=self._settings.registry, controller="", kind=kind, text=text))
 
 
 def _contents(old: NumberSet | None, registry: str) -> Contents:
@@ -227,13 +247,13 @@ def _contents(old: NumberSet | None, registry: str) -> Contents:
     return read_contents(old, Path(registry))
 
 
-def _watched(chunks: Iterable[Numbers], done: Callable[[int], None]) -> Iterator[Numbers]:
+def _report_progress(chunks: Iterable[Numbers], advance: Callable[[int], None]) -> Iterator[Numbers]:
     for chunk in chunks:
         yield chunk
-        done(len(chunk))
+        advance(len(chunk))
 
 
-def _told(summary: Summary, updates: list[Update]) -> Summary:
+def _count_updates(summary: Summary, updates: list[Update]) -> Summary:
     return msgspec.structs.replace(
         summary,
         added=sum(update.added for update in updates),

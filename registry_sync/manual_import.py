@@ -1,4 +1,4 @@
-"""One answer taken in by hand, from two files to a publication."""
+"""The manual import of one answer: from a request file and an answer file to a publication."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +10,22 @@ from msgspec import Struct
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
 from registry_sync import answer_merge, import_checks, publication, release_holds
-from registry_sync.answer_merge import Answered, Current, Merged
-from registry_sync.consultations import consultation_of
+from registry_sync.answer_merge import AnsweredConsultation, MergedAnswers, PublishedAnswers
+from registry_sync.consultations import build_consultation
 from registry_sync.formats import rpo, text
-from registry_sync.publication import Press
-from registry_sync.query_cycle import Bar
+from registry_sync.publication import PublishTarget
+from registry_sync.run_report import Progress
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What to import. `answered_at` 0: not known. `max_change` in per cent; more is held until it is released.
-    `same_answer`: see checks. `expired`: take it also when no call may rest on it any more. `correct`: it was imported
-    under a wrong date. `dry`: publish nothing."""
+    """The files to import, what the operator states about them, and options.
+
+    `answered_at` 0: unknown. `max_change`: percentage of changed answers above which people must release the import.
+    `same_answer`: see `import_checks.already_imported`. `expired`: import even if no call may use the answer any more.
+    `correct`: an earlier import had a wrong date. `dry`: publish nothing.
+    """
 
     registry: Literal["rpo"]
     controller: str
@@ -31,7 +34,7 @@ class Order(Struct, frozen=True, kw_only=True):
     submitted_at: Instant
     answered_at: Instant
     receipt: str
-    press: Press
+    target: PublishTarget
     max_change: float
     same_answer: bool = False
     expired: bool = False
@@ -40,8 +43,11 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """`known` numbers had an answer before; `newly_listed` and `newly_clear` count those whose answer turned.
-    `valid_until` informs: what binds is the limit in the gate's configuration. `version`: what is published."""
+    """The result of an import.
+
+    `known` numbers had an answer before; `newly_listed` and `newly_clear` count changed answers. `valid_until` is for
+    information: the limit in the gate's configuration applies. `version` is the current publication.
+    """
 
     outcome: Outcome
     registry: str
@@ -60,64 +66,64 @@ class Report(Struct, frozen=True, kw_only=True):
     version: str
 
 
-def run(order: Order, bar: Bar, now: Instant) -> Report:
-    """Raises import_checks.Refused, FaultyFile, DamagedFile, OSError; then nothing was published."""
+def run(order: Order, progress: Progress, now: Instant) -> Report:
+    """Import and publish one answer. Raises Refused, FaultyFile, DamagedFile, OSError; then nothing was published."""
     import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:
         import_checks.refuse_expired(order.submitted_at + rpo.VALIDITY, now)
-    with publication.locked(order.press.folder):
-        new = _read(order, bar, now)
-        old = publication.current(order.press.folder, order.registry, order.controller)
-        known = _known(order, new.consultation, old.contents.consultations)
+    with publication.lock_folder(order.target.folder):
+        new = _read(order, progress, now)
+        old = publication.read_current(order.target.folder, order.registry, order.controller)
+        known = _find_earlier(order, new.consultation, old.contents.consultations)
         if known:
-            version = publication.published(order.press.folder).version
-            return _report("already imported", order, known, Merged(*old, 0, 0, 0), version)
+            version = publication.current_manifest(order.target.folder).version
+            return _report("already imported", order, known, MergedAnswers(*old, 0, 0, 0), version)
         if order.correct:
             return _correct(order, old, new.consultation, now)
-        others = publication.consultations_of_others(order.press.folder, order.registry, order.controller)
+        others = publication.other_consultations(order.target.folder, order.registry, order.controller)
         import_checks.refuse_foreign(new.consultation, others, same_answer=order.same_answer)
-        _guard(order, old, new, now)
+        _require_release(order, old, new, now)
         merged = answer_merge.merge(old, [new])
         return _publish(order, new.consultation, merged, now)
 
 
-def _read(order: Order, bar: Bar, now: Instant) -> Answered:
-    request = rpo.read_request(order.request, bar(order.request.name, text.size(order.request)))
-    answer = rpo.read_answer(order.answer, bar(order.answer.name, text.size(order.answer)))
+def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultation:
+    request = rpo.read_request(order.request, progress(order.request.name, text.size(order.request)))
+    answer = rpo.read_answer(order.answer, progress(order.answer.name, text.size(order.answer)))
     answers = rpo.match(request, answer)
-    consultation = consultation_of(
+    consultation = build_consultation(
         order.registry, order.controller, order.submitted_at, order.receipt, (request, answer, answers)
     )
     dated = msgspec.structs.replace(consultation, answered_at=order.answered_at, imported_at=now)
-    return Answered(dated, answers.numbers, answers.listed)
+    return AnsweredConsultation(dated, answers.numbers, answers.listed)
 
 
-def _known(order: Order, new: Consultation, earlier: Sequence[Consultation]) -> Consultation | None:
+def _find_earlier(order: Order, new: Consultation, earlier: Sequence[Consultation]) -> Consultation | None:
     if order.correct:
-        return next((each for each in earlier if each.id == new.id), None)
+        return next((consultation for consultation in earlier if consultation.id == new.id), None)
     return import_checks.already_imported(new, earlier, same_answer=order.same_answer)
 
 
-def _guard(order: Order, old: Current, new: Answered, now: Instant) -> None:
-    changes = answer_merge.changes(old, new)
+def _require_release(order: Order, old: PublishedAnswers, new: AnsweredConsultation, now: Instant) -> None:
+    changes = answer_merge.count_changes(old, new)
     turned = changes.newly_listed + changes.newly_clear
-    why = import_checks.upheaval(turned, changes.known, order.max_change)
+    why = import_checks.answer_change_problem(turned, changes.known, order.max_change)
     if why and not order.dry:
-        release_holds.demand(order.press.folder, _subject(order, new.consultation), why, now)
+        release_holds.require_release(order.target.folder, _subject(order, new.consultation), why, now)
 
 
-def _correct(order: Order, old: Current, new: Consultation, now: Instant) -> Report:
-    at = import_checks.misdated(new, old.contents.consultations)
-    contents = answer_merge.redated(old.contents, at, new)
-    return _publish(order, new, Merged(contents, old.numbers, old.tags, 0, 0, 0), now)
+def _correct(order: Order, old: PublishedAnswers, new: Consultation, now: Instant) -> Report:
+    at = import_checks.find_misdated(new, old.contents.consultations)
+    contents = answer_merge.correct_date(old.contents, at, new)
+    return _publish(order, new, MergedAnswers(contents, old.numbers, old.tags, 0, 0, 0), now)
 
 
-def _publish(order: Order, consultation: Consultation, merged: Merged, now: Instant) -> Report:
+def _publish(order: Order, consultation: Consultation, merged: MergedAnswers, now: Instant) -> Report:
     if order.dry:
-        version = publication.published(order.press.folder).version
+        version = publication.current_manifest(order.target.folder).version
         return _report("would be published", order, consultation, merged, version)
-    version = publication.publish_answers(order.press, merged, now).version
-    release_holds.forget(order.press.folder, _subject(order, consultation))
+    version = publication.publish_answers(order.target, merged, now).version
+    release_holds.remove_hold(order.target.folder, _subject(order, consultation))
     return _report("published", order, consultation, merged, version)
 
 
@@ -126,7 +132,7 @@ def _subject(order: Order, consultation: Consultation) -> tuple[str, ...]:
 
 
 def _report(
-    outcome: Outcome, order: Order, consultation: Consultation, merged: Merged, version: str
+    outcome: Outcome, order: Order, consultation: Consultation, merged: MergedAnswers, version: str
 ) -> Report:
     return Report(
         outcome=outcome,

@@ -1,4 +1,4 @@
-"""One run over every registry, and everything else here that begins with a look at the clock: its only reader."""
+"""One run over every registry, and the entry points of the other commands. The only module here that reads the clock."""
 
 import asyncio
 import time
@@ -33,30 +33,30 @@ from registry_sync import (
     run_report,
     snapshot_mirror,
 )
-from registry_sync.config import Asked, Listed, Plan
+from registry_sync.config import FullListRegistry, Plan, QueriedRegistry
 from registry_sync.formats.text import FaultyFile
 from registry_sync.import_checks import Refused
-from registry_sync.publication import Press
-from registry_sync.query_candidates import span, wanted
-from registry_sync.query_cycle import Bar, Desk
-from registry_sync.query_packages import Shelf
+from registry_sync.publication import PublishTarget
+from registry_sync.query_candidates import look_ahead_span, select_candidates
+from registry_sync.query_cycle import QueryContext
+from registry_sync.query_packages import PackageStore
 from registry_sync.release_holds import Hold
-from registry_sync.run_report import Alarm, Kind, Run, Summary
+from registry_sync.run_report import Alarm, Kind, Progress, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
-PATIENCE = 5.0  # seconds: nobody waits for this job
+PATIENCE = 5.0  # seconds to wait for the store; longer than a gate waits, because no call depends on this job
 FAULTS = (Refused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
-LAST = "last-run.json"
+LAST_RUN = "last-run.json"
 _log = structlog.get_logger(__name__)
 
 
-class Shared(NamedTuple):
-    """What all parts of a run share."""
+class RunContext(NamedTuple):
+    """The values that all parts of a run share."""
 
     plan: Plan
-    press: Press
+    target: PublishTarget
     clock: Callable[[], Instant]
-    bar: Bar
+    progress: Progress
     dry: bool
 
 
@@ -70,68 +70,76 @@ def now() -> Instant:
     return time.time_ns() // 1_000_000
 
 
-def press_of(plan: Plan) -> Press:
-    """Raises Unavailable where the signing key cannot be used."""
+def publish_target(plan: Plan) -> PublishTarget:
+    """Return where and how this configuration publishes. Raises Unavailable if the signing key is not usable."""
     key = plan.registries.signing_key_file
     sign = Signer.open(plan.folder / key).sign if key else None
-    return Press(folder=plan.snapshots, kept=plan.registries.kept, sign=sign)
+    return PublishTarget(folder=plan.snapshots, kept=plan.registries.kept, sign=sign)
 
 
-async def run(plan: Plan, bar: Bar, *, dry: bool = False, clock: Callable[[], Instant] = now) -> Run:
-    """Every registry in turn; what fails in one is an alarm and disturbs no other. `dry`: nothing is sent, taken or
-    published. Raises Refused while another run is at work, Unavailable, OSError."""
-    with locked(plan.work):
-        shared = Shared(plan, press_of(plan), clock, bar, dry)
-        parts = [await _list(shared, listed) for listed in plan.registries.listed]
+async def run(
+    plan: Plan, progress: Progress, *, dry: bool = False, clock: Callable[[], Instant] = now
+) -> Run:
+    """Run every registry in turn. A failure of one is an alarm, and the others still run.
+
+    With `dry`, nothing is submitted, stored or published. Raises Refused during another run, Unavailable, OSError.
+    """
+    with lock_work_folder(plan.work):
+        context = RunContext(plan, publish_target(plan), clock, progress, dry)
+        parts = [await _run_full_list(context, settings) for settings in plan.registries.listed]
         if plan.registries.asked:
-            async with _ledger(plan) as ledger:
-                parts += [await _ask(shared, asked, ledger) for asked in plan.registries.asked]
-        version = publication.published(plan.snapshots).version
-        done = Run(at=clock(), version=version, dry=dry, parts=tuple(parts))
-        return done if dry else _remembered(plan, done)
+            async with _open_ledger(plan) as ledger:
+                parts += [await _run_queries(context, settings, ledger) for settings in plan.registries.asked]
+        version = publication.current_manifest(plan.snapshots).version
+        result = Run(at=clock(), version=version, dry=dry, parts=tuple(parts))
+        if not dry:
+            _store_result(plan, result)
+        return result
 
 
-async def _list(shared: Shared, listed: Listed) -> Summary:
-    cycle = full_list_cycle.Cycle(listed, shared.press, shared.plan.work, shared.clock, shared.bar)
-    run = partial(cycle.run, dry=shared.dry)
-    return await _part(shared, listed.source, Summary(registry=listed.registry, controller=""), run)
+async def _run_full_list(context: RunContext, settings: FullListRegistry) -> Summary:
+    cycle = full_list_cycle.Cycle(
+        settings, context.target, context.plan.work, context.clock, context.progress
+    )
+    run = partial(cycle.run, dry=context.dry)
+    return await _run_part(context, settings.source, Summary(registry=settings.registry, controller=""), run)
 
 
-async def _ask(shared: Shared, asked: Asked, ledger: LedgerAccess) -> Summary:
-    plan = shared.plan
-    summary = Summary(registry=asked.registry, controller=asked.controller)
+async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: LedgerAccess) -> Summary:
+    plan = context.plan
+    summary = Summary(registry=settings.registry, controller=settings.controller)
 
     async def run(source: Source) -> Summary:
-        until = span(shared.clock(), asked.look_ahead_hours)
-        found = await asyncio.to_thread(
-            wanted, plan.gate, asked.registry, asked.controller, ledger.lists, until
+        span = look_ahead_span(context.clock(), settings.look_ahead_hours)
+        candidates = await asyncio.to_thread(
+            select_candidates, plan.gate, settings.registry, settings.controller, ledger.lists, span
         )
-        desk = Desk(
-            asked=asked,
-            shelf=Shelf(plan.work, asked.registry, asked.controller),
-            press=shared.press,
+        query = QueryContext(
+            settings=settings,
+            packages=PackageStore(plan.work, settings.registry, settings.controller),
+            target=context.target,
             store=ledger.store,
             keys=ledger.keys,
-            wanted=found.numbers,
-            validity=plan.validity[asked.registry],
-            keeps_listed=plan.gate.controllers[asked.controller].consent_after_listing,
+            wanted=candidates.numbers,
+            validity=plan.validity[settings.registry],
+            uses_listed_answers=plan.gate.controllers[settings.controller].consent_after_listing,
             next_run=int(plan.registries.next_run_hours * HOUR),
-            clock=shared.clock,
-            retention_at=_retention_at(plan.gate.data, shared.clock()),
-            bar=shared.bar,
+            clock=context.clock,
+            retention_at=_retention_at(plan.gate.data, context.clock()),
+            progress=context.progress,
         )
-        done = await query_cycle.Cycle(desk).run(source, dry=shared.dry)
-        damaged = (_alarm(summary, "file_faulty", text) for text in found.damaged)
-        return msgspec.structs.replace(done, foreign=found.foreign, alarms=(*done.alarms, *damaged))
+        result = await query_cycle.Cycle(query).run(source, dry=context.dry)
+        damaged = (_alarm(summary, "file_faulty", text) for text in candidates.damaged)
+        return msgspec.structs.replace(result, foreign=candidates.foreign, alarms=(*result.alarms, *damaged))
 
-    return await _part(shared, asked.source, summary, run)
+    return await _run_part(context, settings.source, summary, run)
 
 
-async def _part(
-    shared: Shared, source: config.Source, summary: Summary, run: Callable[[Source], Awaitable[Summary]]
+async def _run_part(
+    context: RunContext, source: config.Source, summary: Summary, run: Callable[[Source], Awaitable[Summary]]
 ) -> Summary:
     try:
-        async with open_source(source, shared.plan.folder, shared.clock()) as opened:
+        async with open_source(source, context.plan.folder, context.clock()) as opened:
             return await run(opened)
     except SourceFailed as failed:
         alarm = _alarm(summary, "source_failed", str(failed))
@@ -144,10 +152,15 @@ def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:
     return Alarm(registry=summary.registry, controller=summary.controller, kind=kind, text=text)
 
 
-async def forever(plan: Plan, bar: Bar, told: Callable[[Run], None], stop: asyncio.Event) -> None:
-    """A run every `every_minutes`, until `stop`: the scheduler for where there is none. Raises as `run` does."""
+async def run_forever(
+    plan: Plan, progress: Progress, report: Callable[[Run], None], stop: asyncio.Event
+) -> None:
+    """Run every `every_minutes` until `stop`, for systems without a scheduler. Calls `report` after each run.
+
+    Raises as `run` does.
+    """
     while not stop.is_set():
-        told(await run(plan, bar))
+        report(await run(plan, progress))
         try:
             async with asyncio.timeout(plan.registries.every_minutes * 60):
                 await stop.wait()
@@ -155,31 +168,30 @@ async def forever(plan: Plan, bar: Bar, told: Callable[[Run], None], stop: async
             continue
 
 
-def last(plan: Plan) -> Run | None:
-    """What the last run that was not dry found."""
+def read_last_run(plan: Plan) -> Run | None:
+    """Return the result of the last run that was not dry, or None."""
     try:
-        return msgspec.json.decode((plan.work / LAST).read_bytes(), type=Run)
+        return msgspec.json.decode((plan.work / LAST_RUN).read_bytes(), type=Run)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def _remembered(plan: Plan, done: Run) -> Run:
-    write_file(plan.work / LAST, msgspec.json.encode(done))
+def _store_result(plan: Plan, result: Run) -> None:
+    write_file(plan.work / LAST_RUN, msgspec.json.encode(result))
     textfile = plan.folder / plan.registries.textfile if plan.registries.textfile else None
-    run_report.tell(done, textfile, plan.registries.pushgateway)
-    return done
+    run_report.export_metrics(result, textfile, plan.registries.pushgateway)
 
 
 @contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """One run at a time. Raises Refused, OSError."""
+def lock_work_folder(work: Path) -> Iterator[None]:
+    """Lock the folder against other runs. Raises Refused, OSError."""
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold_lock(work / ".lock", Refused(f"{work}: another run is at work here: wait for it")):
+    with hold_lock(work / ".lock", Refused(f"another run is in progress in {work}. Wait until it ends")):
         yield
 
 
 def _retention_at(data: Path, now: Instant) -> Instant:
-    """The instant at which to judge what is past its time: 0, at which nothing is, while the gate's clock jumped."""
+    """Return the instant at which to evaluate retention. While a clock jump is unconfirmed it is 0: nothing expires."""
     try:
         KeptInstants(data).refuse_jump(now)
     except ClockUnconfirmed as unconfirmed:
@@ -189,7 +201,7 @@ def _retention_at(data: Path, now: Instant) -> Instant:
 
 
 @asynccontextmanager
-async def _ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
+async def _open_ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
     data = plan.gate.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = await factory.opened(plan.gate, patience=PATIENCE)
@@ -199,26 +211,26 @@ async def _ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
         await store.close()
 
 
-# ---- by hand ---------------------------------------------------------------------------------------------------------
+# ---- commands --------------------------------------------------------------------------------------------------------
 
 
-def import_answer(order: manual_import.Order, bar: Bar) -> manual_import.Report:
-    """Raises as `importing.run` does."""
-    return manual_import.run(order, bar, now())
+def import_answer(order: manual_import.Order, progress: Progress) -> manual_import.Report:
+    """Import an answer now. Raises as `manual_import.run` does."""
+    return manual_import.run(order, progress, now())
 
 
 def approve(folder: Path, name: str, actor: str) -> Hold:
-    """Raises Refused, OSError."""
+    """Approve a hold now. Raises Refused, OSError."""
     return release_holds.approve(folder, name, actor, now())
 
 
-def roll_back(press: Press, version: str) -> tuple[Manifest, list[rollback.Difference]]:
-    """Raises Refused, DamagedFile, OSError."""
-    with publication.locked(press.folder):
-        return rollback.roll_back(press, version, now())
+def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.Difference]]:
+    """Roll back under the folder's lock. Raises Refused, DamagedFile, OSError."""
+    with publication.lock_folder(target.folder):
+        return rollback.roll_back(target, version, now())
 
 
-async def pull(source: config.Source, press: Press, key: str) -> snapshot_mirror.Pull:
-    """Raises one of FAULTS."""
+async def pull(source: config.Source, target: PublishTarget, key: str) -> snapshot_mirror.Pull:
+    """Pull a publication now. Raises one of FAULTS."""
     async with open_source(source, Path.cwd(), now()) as opened:
-        return await snapshot_mirror.pull(opened, press, key, now())
+        return await snapshot_mirror.pull(opened, target, key, now())

@@ -1,10 +1,10 @@
-"""Publishes sets: whole or not at all; keeps the publications before, and brings one of them back.
+"""Atomic publication of number sets, with earlier publications kept for a rollback.
 
-Order: lock the folder; write, verify and fsync a temporary file; rename it to its content's name; fsync the folder; the
-same for the manifest, whose rename is the publication; only then remove what no recent manifest names. A crash between
-any two steps leaves the old publication as it was, and at most files that the next run removes.
+The steps: lock the folder; write, verify and fsync a temporary file; rename it to a name with its hash; fsync the folder.
+Then the same for the manifest, whose rename is the publication. Finally, files that no kept manifest names are deleted. A
+crash between any two steps leaves the old publication intact, and at most files that the next run deletes.
 
-`manifest.<n>.json` are the last manifests before the present one, the highest n the newest; their files stay.
+`manifest.<n>.json` are the earlier manifests, the highest n being the newest. The files they name are kept.
 """
 
 import os
@@ -35,7 +35,14 @@ from dialgate.lists.snapshot import (
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
 from registry_sync import answer_merge
-from registry_sync.answer_merge import Answered, Current, Mask, Merged, Numbers, Tags
+from registry_sync.answer_merge import (
+    AnsweredConsultation,
+    Mask,
+    MergedAnswers,
+    Numbers,
+    PublishedAnswers,
+    Tags,
+)
 from registry_sync.import_checks import Refused
 
 KEPT: Final = 3
@@ -43,9 +50,11 @@ CHUNK: Final = 1 << 20
 SUFFIX: Final = ".numbers"
 
 
-class Press(Struct, frozen=True, kw_only=True):
-    """Where and how to publish. `kept`: how many publications before the present one stay. `sign` gives the Ed25519
-    signature of a text."""
+class PublishTarget(Struct, frozen=True, kw_only=True):
+    """A snapshot folder, and how to publish to it.
+
+    `kept` is the number of earlier publications to keep. `sign` returns the Ed25519 signature of a text.
+    """
 
     folder: Path
     kept: int = KEPT
@@ -53,37 +62,34 @@ class Press(Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One run at a time, in this folder. Creates it, and clears what a run that crashed left. Raises Refused, OSError."""
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock the folder against other imports. Creates it, and deletes files of a crashed run. Raises Refused, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold_lock(folder / ".lock", Refused(f"{folder}: another import is at work here: wait for it")):
-        for left in (*folder.glob("*.tmp"), *folder.glob("*.new")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    with hold_lock(folder / ".lock", Refused(f"another import is running in {folder}. Wait until it ends")):
+        for leftover in (*folder.glob("*.tmp"), *folder.glob("*.new")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield
 
 
-def published(folder: Path) -> Manifest:
-    """What the folder's manifest says, or an empty one. Raises DamagedFile."""
+def current_manifest(folder: Path) -> Manifest:
+    """Return the folder's manifest, or an empty one. Raises DamagedFile."""
     try:
         return read_manifest(folder)
     except SnapshotMissing:
         return Manifest(version="", published_at=0, files=())
 
 
-def current(folder: Path, registry: str, controller: str) -> Current:
-    """Raises DamagedFile: from a damaged set nothing is carried over."""
-    if entry := entry_of(published(folder), registry, controller):
-        return read(folder / entry.file)
-    return no_answers(registry, controller)
+def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswers:
+    """Return the published answers. Raises DamagedFile, because nothing may be merged into a damaged set."""
+    if entry := find_entry(current_manifest(folder), registry, controller):
+        return read_answers(folder / entry.file)
+    return empty_answers(registry, controller)
 
 
-def consultations_of_others(
-    folder: Path, registry: str, controller: str
-) -> Iterator[tuple[str, Consultation]]:
-    """The consultations of every other controller, in this publication and in those before that are kept. Raises
-    DamagedFile."""
-    manifests = [published(folder), *earlier(folder)]
-    entries = {file.file: file for each in manifests for file in each.files}
+def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
+    """Yield each other controller's consultations, with the controller, from all kept publications. Raises DamagedFile."""
+    manifests = [current_manifest(folder), *earlier_manifests(folder)]
+    entries = {file.file: file for manifest in manifests for file in manifest.files}
     for entry in entries.values():
         if entry.registry == registry and entry.controller not in {controller, ""}:
             opened = NumberSet.open(folder / entry.file)
@@ -91,62 +97,62 @@ def consultations_of_others(
                 contents = read_contents(opened, folder / entry.file)
             finally:
                 opened.close()
-            yield from ((entry.controller, each) for each in contents.consultations)
+            yield from ((entry.controller, consultation) for consultation in contents.consultations)
 
 
-def no_answers(registry: str, controller: str) -> Current:
+def empty_answers(registry: str, controller: str) -> PublishedAnswers:
     contents = Contents(registry=registry, controller=controller, mode="answers", consultations=(), states=())
-    return Current(contents, np.empty(0, np.uint64), np.empty(0, np.uint16))
+    return PublishedAnswers(contents, np.empty(0, np.uint64), np.empty(0, np.uint16))
 
 
-def entry_of(manifest: Manifest, registry: str, controller: str) -> Entry | None:
+def find_entry(manifest: Manifest, registry: str, controller: str) -> Entry | None:
     return next(
         (file for file in manifest.files if (file.registry, file.controller) == (registry, controller)), None
     )
 
 
-def read(path: Path) -> Current:
-    """A set of answers, every byte verified. Raises DamagedFile, OSError."""
+def read_answers(path: Path) -> PublishedAnswers:
+    """Read a set of answers after verifying every byte. Raises DamagedFile, OSError."""
     opened = NumberSet.open(path)
     try:
         opened.verify()
         numbers, tags = opened.arrays()
         if tags is None:
-            raise DamagedFile(str(path), "a set without tags, where answers are to be merged")
-        return Current(read_contents(opened, path), numbers, tags)
+            raise DamagedFile(str(path), "the set has no tags, so it contains no answers to merge")
+        return PublishedAnswers(read_contents(opened, path), numbers, tags)
     finally:
         opened.close()
 
 
-def merge(old: Current, consultation: Consultation, numbers: Numbers, listed: Mask) -> Merged:
-    return answer_merge.merge(old, [Answered(consultation, numbers, listed)])
+def merge(old: PublishedAnswers, consultation: Consultation, numbers: Numbers, listed: Mask) -> MergedAnswers:
+    return answer_merge.merge(old, [AnsweredConsultation(consultation, numbers, listed)])
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------
 
 
-def publish(folder: Path, merged: Merged, now: Instant) -> Manifest:
-    """Under `locked`. Raises DamagedFile when the written file does not read back, OSError."""
-    return publish_answers(Press(folder=folder), merged, now)
+def publish(folder: Path, merged: MergedAnswers, now: Instant) -> Manifest:
+    """Publish answers. Call it under `lock_folder`. Raises DamagedFile if the written file is not readable, OSError."""
+    return publish_answers(PublishTarget(folder=folder), merged, now)
 
 
-def publish_answers(press: Press, merged: Merged, now: Instant) -> Manifest:
+def publish_answers(target: PublishTarget, merged: MergedAnswers, now: Instant) -> Manifest:
     chunks = (merged.numbers[at : at + CHUNK] for at in range(0, len(merged.numbers), CHUNK))
-    return publish_entry(press, write_set(press.folder, merged.contents, chunks, merged.tags), now)
+    return publish_entry(target, write_set(target.folder, merged.contents, chunks, merged.tags), now)
 
 
-def publish_entry(press: Press, entry: Entry, now: Instant) -> Manifest:
-    """In the place of the present one of its registry and controller."""
+def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest:
+    """Publish a set in place of the current one of its registry and controller."""
     others = [
         file
-        for file in published(press.folder).files
+        for file in current_manifest(target.folder).files
         if (file.registry, file.controller) != (entry.registry, entry.controller)
     ]
-    return _announce(press, (*others, entry), now)
+    return _publish_manifest(target, (*others, entry), now)
 
 
 def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None) -> Entry:
-    """Writes the file that a manifest may name; nobody is told of it yet."""
+    """Write and verify a set's file without publishing it. Return the entry for a manifest."""
     stem = f"{contents.registry}.{contents.controller}"
     with remove_on_exit(folder / f"{stem}.tmp") as temporary:
         write(temporary, chunks, meta=msgspec.json.encode(contents), tags=tags)
@@ -168,71 +174,72 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
     return entry
 
 
-def _announce(press: Press, entries: Iterable[Entry], now: Instant) -> Manifest:
+def _publish_manifest(target: PublishTarget, entries: Iterable[Entry], now: Instant) -> Manifest:
     files = tuple(sorted(entries, key=lambda file: (file.registry, file.controller)))
     version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
     manifest = Manifest(version=version, published_at=now, files=files)
-    if press.sign:
-        signature = press.sign(signed_text(manifest)).hex()
+    if target.sign:
+        signature = target.sign(signed_text(manifest)).hex()
         manifest = msgspec.structs.replace(manifest, signature=signature)
-    adopt(press, manifest)
+    adopt_manifest(target, manifest)
     return manifest
 
 
-def adopt(press: Press, manifest: Manifest) -> None:
-    """Makes it the publication. All files that it names are here."""
-    _keep_manifest(press.folder)
-    write_file(press.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-    _remove_unnamed(press.folder, press.kept)
+def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
+    """Publish a manifest whose files are all in the folder."""
+    _keep_manifest(target.folder)
+    write_file(target.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    _remove_unnamed(target.folder, target.kept)
 
 
-# ---- the publications before -----------------------------------------------------------------------------------------
+# ---- earlier publications --------------------------------------------------------------------------------------------
 
 
-def earlier(folder: Path) -> list[Manifest]:
-    """Those that can be brought back, newest first."""
-    return [_manifest(path) for _, path in reversed(_kept(folder))]
+def earlier_manifests(folder: Path) -> list[Manifest]:
+    """Return the manifests that can be published again, newest first."""
+    return [_read_manifest_file(path) for _, path in reversed(_kept_manifests(folder))]
 
 
-def bring_back(press: Press, manifest: Manifest, now: Instant) -> Manifest:
-    """Publishes an earlier publication's files again, after reading every byte of them. Raises DamagedFile, OSError."""
+def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manifest:
+    """Publish an earlier manifest again after verifying every byte of its files. Raises DamagedFile, OSError."""
     for entry in manifest.files:
-        opened = NumberSet.open(press.folder / entry.file)
+        opened = NumberSet.open(target.folder / entry.file)
         try:
             opened.verify()
             if opened.sha256 != entry.sha256:
-                raise DamagedFile(entry.file, "not the file that the manifest names: its sha256 differs")
+                raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")
         finally:
             opened.close()
-    return _announce(press, manifest.files, now)
+    return _publish_manifest(target, manifest.files, now)
 
 
-def _manifest(path: Path) -> Manifest:
+def _read_manifest_file(path: Path) -> Manifest:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"not a manifest: {error}") from error
 
 
-def _kept(folder: Path) -> list[tuple[int, Path]]:
-    """The manifests before the present one, oldest first."""
-    found = ((path.name.split(".")[1], path) for path in folder.glob("manifest.*.json"))
-    return sorted((int(number), path) for number, path in found if number.isdecimal())
+def _kept_manifests(folder: Path) -> list[tuple[int, Path]]:
+    """Return the earlier manifests with their numbers, oldest first."""
+    numbered = ((path.name.split(".")[1], path) for path in folder.glob("manifest.*.json"))
+    return sorted((int(number), path) for number, path in numbered if number.isdecimal())
 
 
 def _keep_manifest(folder: Path) -> None:
-    present, kept = folder / MANIFEST, _kept(folder)
-    # A run that crashed just after this step has kept it already.
+    present, kept = folder / MANIFEST, _kept_manifests(folder)
+    # After a crash just behind this step it is already kept.
     if present.exists() and not (kept and kept[-1][1].samefile(present)):
         os.link(present, folder / f"manifest.{kept[-1][0] + 1 if kept else 1}.json")
 
 
 def _remove_unnamed(folder: Path, keep: int) -> None:
-    kept = [path for _, path in _kept(folder)]
-    gone, stay = (kept[:-keep], kept[-keep:]) if keep else (kept, [])
-    for path in gone:
+    kept = [path for _, path in _kept_manifests(folder)]
+    surplus, remaining = (kept[:-keep], kept[-keep:]) if keep else (kept, [])
+    for path in surplus:
         path.unlink()
-    named = {file.file for path in (*stay, folder / MANIFEST) for file in _manifest(path).files}
+    manifests = (*remaining, folder / MANIFEST)
+    named = {file.file for path in manifests for file in _read_manifest_file(path).files}
     for path in folder.glob(f"*{SUFFIX}"):
         if path.name not in named:
             path.unlink()

@@ -1,4 +1,4 @@
-"""The numbers that may be called soon: those on a controller's call lists, as far as the registry is about their calls."""
+"""The numbers on a controller's call lists that may be called soon, for campaigns that the registry covers."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,39 +16,53 @@ from registry_sync.formats import rpo
 from registry_sync.formats.text import Numbers
 
 
-class Wanted(NamedTuple):
-    """`numbers` rise. `foreign`: how many the registry is not about. `damaged`: why a list was left out, as the gate
-    leaves it out."""
+class Candidates(NamedTuple):
+    """The candidates for a query, sorted.
+
+    `foreign` counts numbers that the registry does not cover. `damaged` says why a list was left out; gates ignore such
+    a list, too.
+    """
 
     numbers: Numbers
     foreign: int
     damaged: tuple[str, ...]
 
 
-def wanted(
-    config: Config, registry: str, controller: str, lists: Iterable[CallList], span: tuple[Instant, Instant]
-) -> Wanted:
-    """`span`: from now until when the look-ahead ends. L. 5/2018 art. 1 c. 12: before every campaign begins."""
+def select_candidates(
+    config: Config,
+    registry: str,
+    controller: str,
+    lists: Iterable[CallList],
+    look_ahead_span: tuple[Instant, Instant],
+) -> Candidates:
+    """Select the numbers of all campaigns that run within `span`, from now to the end of the look-ahead.
+
+    L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
+    """
     campaigns = {
         campaign.id
         for campaign in config.controllers[controller].campaigns
-        if _runs(campaign, span) and _concerns(config, registry, campaign)
+        if _is_running(campaign, look_ahead_span) and _is_covered(config, registry, campaign)
     }
     parts, damaged = [np.empty(0, np.uint64)], []
-    for each in lists:
-        if each.controller == controller and not each.retired_at and campaigns & set(each.campaigns):
+    for call_list in lists:
+        is_active = call_list.controller == controller and not call_list.retired_at
+        if is_active and campaigns & set(call_list.campaigns):
             try:
-                parts.append(_numbers(config.data / "lists" / each.file))
+                parts.append(_read_numbers(config.data / "lists" / call_list.file))
             except (DamagedFile, OSError) as error:
-                damaged.append(f"call list {each.id}: {error}")
+                damaged.append(f"call list {call_list.id}: {error}")
     numbers = distinct(np.concatenate(parts))
-    askable = rpo.askable(numbers)
-    return Wanted(numbers[askable], int((~askable).sum()), tuple(damaged))
+    is_queryable = rpo.is_queryable(numbers)
+    return Candidates(numbers[is_queryable], int((~is_queryable).sum()), tuple(damaged))
 
 
-def _runs(campaign: CampaignFile, span: tuple[Instant, Instant]) -> bool:
-    """A campaign's days are days where people are called; a day more on either side holds for every place."""
-    first, last = (datetime.fromtimestamp(at // SECOND, UTC).date() for at in span)
+def _is_running(campaign: CampaignFile, look_ahead_span: tuple[Instant, Instant]) -> bool:
+    """Return whether the campaign runs within the span.
+
+    Its dates are local to the people called, so a day is added on both sides to cover every time zone.
+    """
+    first, last = (datetime.fromtimestamp(at // SECOND, UTC).date() for at in look_ahead_span)
     day = timedelta(days=1)
     return (
         not campaign.paused
@@ -57,12 +71,12 @@ def _runs(campaign: CampaignFile, span: tuple[Instant, Instant]) -> bool:
     )
 
 
-def _concerns(config: Config, registry: str, campaign: CampaignFile) -> bool:
+def _is_covered(config: Config, registry: str, campaign: CampaignFile) -> bool:
     rules = [rule for law in config.laws.values() for rule in law.registries if rule.id == registry]
     return any(not rule.purposes or campaign.purpose in rule.purposes for rule in rules)
 
 
-def _numbers(path: Path) -> Numbers:
+def _read_numbers(path: Path) -> Numbers:
     opened = NumberSet.open(path)
     try:
         opened.verify()
@@ -71,5 +85,5 @@ def _numbers(path: Path) -> Numbers:
         opened.close()
 
 
-def span(now: Instant, look_ahead_hours: float) -> tuple[Instant, Instant]:
+def look_ahead_span(now: Instant, look_ahead_hours: float) -> tuple[Instant, Instant]:
     return now, now + int(look_ahead_hours * HOUR)

@@ -1,16 +1,16 @@
-"""The cycle with a registry that answers about the numbers one controller submits (Italy: DPR 26/2022 art. 8).
+"""One run with a registry that answers queries about the numbers of one controller (Italy: DPR 26/2022 art. 8).
 
-In this order, each step durable before the next: what an earlier run had begun to submit is submitted; what came back is
-verified, published, noted; what is due is packed and submitted. A crash anywhere, and the next run goes on from there.
+The steps, each durable before the next:
 
-A package that was handed over as NAME.zip is answered by files whose names begin with `NAME.`: `NAME.receipt.txt`, whose
-first line is the registry's receipt, `NAME.refused.txt` with the reason, and any other .txt or .zip with the answer.
+1. finish submissions that an earlier run began;
+2. collect replies, verify them, publish the answers, record the result with the packages;
+3. pack and submit the numbers that are due.
+
+After a crash at any point, the next run continues from there.
 """
 
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
-from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,389 +20,317 @@ from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation
-from dialgate.observability.service_log import blanked
-from dialgate.runtime.atomic_write import publish_file, remove_on_exit
 from dialgate.store import Ledger
 from registry_sync import (
     alarm_policy,
     answer_merge,
     consent_voiding,
-    consultations,
     import_checks,
     publication,
     query_schedule,
     release_holds,
 )
-from registry_sync.answer_merge import Answered, Current
-from registry_sync.config import Asked
-from registry_sync.formats import rpo
-from registry_sync.formats.text import FaultyFile, Numbers
+from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
+from registry_sync.config import QueriedRegistry
+from registry_sync.formats.text import Numbers
 from registry_sync.import_checks import Refused, utc
-from registry_sync.publication import Press
-from registry_sync.query_packages import OPEN, REQUEST, Package, Shelf
+from registry_sync.publication import PublishTarget
+from registry_sync.query_packages import OPEN, REQUEST, Package, PackageStore
+from registry_sync.query_replies import Reply, ReplyCollector
 from registry_sync.query_schedule import Terms
-from registry_sync.run_report import Alarm, Kind, Summary
+from registry_sync.run_report import Alarm, Kind, Progress, Summary
 from registry_sync.sources import Source, SourceFailed
 
-# Told what begins and its size; gives back what to tell of how much is done.
-Bar: TypeAlias = Callable[[str, int], Callable[[int], None]]
-
-RECEIPT: Final = "receipt.txt"
-LONGEST_RECEIPT: Final = 256
 YEAR: Final = 365 * DAY
 
 
-class Desk(NamedTuple):
-    """What a cycle works with. `wanted`: the numbers of the call lists that may be called soon, rising. `keeps_listed`:
-    an exception lets calls rest on an answer *listed*, which must then be as fresh as a *clear*. `retention_at`: when to judge
-    what is past its time."""
+class QueryContext(NamedTuple):
+    """Everything a cycle needs.
 
-    asked: Asked
-    shelf: Shelf
-    press: Press
+    `wanted`: sorted numbers on call lists that may be called soon. `validity`, `next_run`: milliseconds.
+    `uses_listed_answers`: an exception permits calls on a *listed* answer, which must then be as fresh as a *clear* one.
+    `retention_at`: the instant at which retention terms are evaluated.
+    """
+
+    settings: QueriedRegistry
+    packages: PackageStore
+    target: PublishTarget
     store: Ledger
     keys: Keys
     wanted: Numbers
     validity: Instant
-    keeps_listed: bool
+    uses_listed_answers: bool
     next_run: Instant
     retention_at: Instant
     clock: Callable[[], Instant]
-    bar: Bar
-
-
-class Reply(NamedTuple):
-    package: Package
-    answered: Answered
+    progress: Progress
 
 
 class Cycle:
-    def __init__(self, desk: Desk) -> None:
-        self._desk, self._asked, self._shelf = desk, desk.asked, desk.shelf
+    def __init__(self, context: QueryContext) -> None:
+        self._context, self._settings, self._packages = context, context.settings, context.packages
+        self._replies = ReplyCollector(context.settings, context.packages, context.clock, self._alarm)
         self._alarms: list[Alarm] = []
-        self._current: Current | None = None
-        self._in_turn = np.empty(0, np.uint64)
+        self._current: PublishedAnswers | None = None
+        self._soon_submitted = np.empty(0, np.uint64)  # due, and submitted by the next run at the latest
         self._dry = False
-        self._summary = Summary(registry=desk.asked.registry, controller=desk.asked.controller)
-        age = desk.validity if desk.keeps_listed else desk.asked.listed_again_days * DAY
-        look_ahead = int(desk.asked.look_ahead_hours * HOUR)
-        self._terms = Terms(desk.validity, look_ahead, age - look_ahead if desk.keeps_listed else age)
+        self._summary = Summary(registry=context.settings.registry, controller=context.settings.controller)
+        look_ahead = int(context.settings.look_ahead_hours * HOUR)
+        listed_again = context.settings.listed_again_days * DAY
+        if context.uses_listed_answers:
+            listed_again = context.validity - look_ahead
+        self._terms = Terms(context.validity, look_ahead, listed_again)
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
-        """`dry`: what came is fetched and judged, nothing submitted or published, but counted. Raises Refused, FaultyFile,
-        DamagedFile, OSError, StoreUnavailable; what was durable before stays."""
+        """Run all steps. With `dry`, fetch and verify replies and count what would be done, but submit and publish nothing.
+
+        Raises Refused, FaultyFile, DamagedFile, OSError, StoreUnavailable; steps that were already durable stay.
+        """
         self._dry = dry
         if not dry:
-            self._shelf.tidy(self._desk.retention_at, self._asked.files_days, self._asked.receipts_days)
-            await self._through(self._go_on, source)
-        await self._through(self._collect, source)
+            settings = self._settings
+            self._packages.tidy(self._context.retention_at, settings.files_days, settings.receipts_days)
+            await self._attempt(self._finish_submissions, source)
+        await self._attempt(self._collect, source)
         if not dry:
-            self._give_up()
-        chosen = self._choose()
+            self._expire_packages()
+        chosen = self._choose_due()
         if dry:
             self._add(submitted=len(chosen))
         elif len(chosen):
-            await self._through(lambda source: self._submit_new(chosen, source), source)
-        self._judge()
+            await self._attempt(lambda source: self._submit_new(chosen, source), source)
+        self._evaluate()
         return msgspec.structs.replace(self._summary, alarms=tuple(self._alarms))
 
-    async def _through(self, step: Callable[[Source], Awaitable[None]], source: Source) -> None:
+    async def _attempt(self, step: Callable[[Source], Awaitable[None]], source: Source) -> None:
+        """Run one step. A failed source is an alarm, and the next step still runs."""
         try:
             await step(source)
         except SourceFailed as failed:
             self._alarm("source_failed", str(failed))
 
     def _alarm(self, kind: Kind, text: str) -> None:
-        alarm = Alarm(registry=self._asked.registry, controller=self._asked.controller, kind=kind, text=text)
+        alarm = Alarm(
+            registry=self._settings.registry, controller=self._settings.controller, kind=kind, text=text
+        )
         if alarm not in self._alarms:
             self._alarms.append(alarm)
 
-    def _known(self) -> Current:
+    def _published(self) -> PublishedAnswers:
         if self._current is None:
-            registry, controller = self._asked.registry, self._asked.controller
-            self._current = publication.current(self._desk.press.folder, registry, controller)
+            registry, controller = self._settings.registry, self._settings.controller
+            self._current = publication.read_current(self._context.target.folder, registry, controller)
         return self._current
 
     def _add(self, **counts: int) -> None:
-        added = {name: getattr(self._summary, name) + count for name, count in counts.items()}
-        self._summary = msgspec.structs.replace(self._summary, **added)
+        sums = {name: getattr(self._summary, name) + count for name, count in counts.items()}
+        self._summary = msgspec.structs.replace(self._summary, **sums)
 
     # ---- submitting --------------------------------------------------------------------------------------------------
 
-    async def _go_on(self, source: Source) -> None:
-        for package in self._shelf.all():
+    async def _finish_submissions(self, source: Source) -> None:
+        for package in self._packages.all():
             if package.state in {"prepared", "uploaded"}:
                 await self._submit(package, source)
 
     async def _submit(self, package: Package, source: Source) -> None:
-        """Never twice: once `uploaded` is noted, whether the last step was done is asked of the other side."""
-        file = self._shelf.folder(package) / REQUEST
+        """Submit a package exactly once. In state `uploaded` the registry's side shows whether it was handed over."""
+        file = self._packages.folder(package) / REQUEST
         if package.state == "prepared":
             await source.stage(package.file_name, file)
-            package = self._shelf.note(package, "uploaded", submitted_at=self._desk.clock())
-        if await source.staged(package.file_name):
+            package = self._packages.record(package, "uploaded", submitted_at=self._context.clock())
+        if await source.is_staged(package.file_name):
             await source.hand_over(package.file_name, file)
-        self._shelf.note(package, "submitted")
+        self._packages.record(package, "submitted")
         self._add(submitted=package.numbers)
 
-    def _choose(self) -> Numbers:
-        """What is due and may be spent, the most pressing first."""
-        packages = self._shelf.all()
-        now = self._desk.clock()
-        held = [each for each in packages if each.state in OPEN or alarm_policy.rests(each, self._asked, now)]
-        found = query_schedule.due(
-            self._desk.wanted, self._shelf.numbers(held), self._known(), self._terms, now
+    def _choose_due(self) -> Numbers:
+        """Return the numbers to submit in this run: due and within the spending limits, most urgent first."""
+        packages = self._packages.all()
+        now = self._context.clock()
+        pending = [
+            package
+            for package in packages
+            if package.state in OPEN or alarm_policy.is_resting(package, self._settings, now)
+        ]
+        due = query_schedule.select_due(
+            self._context.wanted, self._packages.numbers(pending), self._published(), self._terms, now
         )
-        self._add(due=len(found))
+        self._add(due=len(due))
         allowed = self._allowance(packages, now)
-        if len(found) > allowed:
+        if len(due) > allowed:
             self._alarm(
                 "spending_limit",
-                f"{len(found):,} numbers are due and {allowed:,} may be asked about: raise numbers_a_run or"
-                " numbers_a_year, or call fewer",
+                f"{len(due):,} numbers are due and {allowed:,} may be submitted. Raise numbers_a_run or numbers_a_year,"
+                " or call fewer numbers",
             )
-        newest = max((each.prepared_at for each in packages), default=0)
-        turn = int(newest + self._asked.submit_every_hours * HOUR)
-        if self._dry or now < turn <= now + self._desk.next_run:
-            self._in_turn = found[:allowed]
-        return found[:allowed] if now >= turn else found[:0]
+        newest = max((package.prepared_at for package in packages), default=0)
+        next_submission = int(newest + self._settings.submit_every_hours * HOUR)
+        if self._dry or now < next_submission <= now + self._context.next_run:
+            self._soon_submitted = due[:allowed]
+        return due[:allowed] if now >= next_submission else due[:0]
 
     def _allowance(self, packages: list[Package], now: Instant) -> int:
         spent = sum(
-            each.numbers for each in packages if each.state != "refused" and now - each.prepared_at < YEAR
+            package.numbers
+            for package in packages
+            if package.state != "refused" and now - package.prepared_at < YEAR
         )
-        limits = [len(self._desk.wanted)]
-        if self._asked.numbers_a_run:
-            limits.append(self._asked.numbers_a_run)
-        if self._asked.numbers_a_year:
-            limits.append(max(0, self._asked.numbers_a_year - spent))
+        limits = [len(self._context.wanted)]
+        if self._settings.numbers_a_run:
+            limits.append(self._settings.numbers_a_run)
+        if self._settings.numbers_a_year:
+            limits.append(max(0, self._settings.numbers_a_year - spent))
         return min(limits)
 
     async def _submit_new(self, chosen: Numbers, source: Source) -> None:
-        size = self._asked.package_numbers
-        done = self._desk.bar(f"submitting to {self._asked.registry}", len(chosen))
+        size = self._settings.package_numbers
+        advance = self._context.progress(f"submitting to {self._settings.registry}", len(chosen))
         for begin in range(0, len(chosen), size):
-            some = np.sort(chosen[begin : begin + size])
-            await self._submit(self._shelf.prepare(some, self._desk.clock()), source)
-            done(len(some))
-
-    # ---- collecting --------------------------------------------------------------------------------------------------
-
-    async def _collect(self, source: Source) -> None:
-        marks = await source.names()
-        replies = []
-        for package in self._shelf.all():
-            start = f"{package.id}."
-            came = {name.removeprefix(start): marks[name] for name in marks if name.startswith(start)}
-            known = bool(package.faulty) and package.faulty == _named(came)
-            waits = package.state in {"submitted", "expired"} and self._shelf.has_numbers(package)
-            if came and waits and not known:
-                reply = await self._reply(package, came, source)
-                if reply is not None:
-                    replies.append(reply)
-        if replies:
-            await self._take(replies)
-
-    async def _reply(self, package: Package, came: dict[str, str], source: Source) -> Reply | None:
-        """What answers a package, verified; or None, after noting why not. `came`: what follows the package's name in
-        those of the files, with their marks."""
-        try:
-            package = await self._receipt(package, came, source)
-            answers = [each for each in came if each != RECEIPT and each.endswith((".txt", ".zip"))]
-            refusals = [each for each in answers if each.startswith("refused")]
-            if refusals:
-                await self._refused(package, refusals[0], source)
-                return None
-            if not answers:
-                return None
-            if not package.receipt and self._asked.receipt == "required":
-                self._alarm(
-                    "receipt_missing", f"{package.id} is answered, and {package.id}.{RECEIPT} is missing"
-                )
-                return None
-            return await self._first_good(package, answers, source)
-        except (FaultyFile, UnicodeDecodeError) as error:
-            fault = str(error) if isinstance(error, FaultyFile) else f"{package.id}: no plain text"
-            self._shelf.note(package, package.state, fault, faulty=_named(came))
-            return None
-
-    async def _receipt(self, package: Package, came: dict[str, str], source: Source) -> Package:
-        if package.receipt or RECEIPT not in came:
-            return package
-        lines = (await self._text(package, RECEIPT, source)).split("\n")
-        receipt = lines[0].strip()
-        if not receipt or len(receipt) > LONGEST_RECEIPT or not receipt.isprintable():
-            raise FaultyFile(f"{package.id}.{RECEIPT}: its first line is no receipt")
-        if other := [each.id for each in self._shelf.all() if each.receipt == receipt]:
-            raise FaultyFile(f"{package.id}.{RECEIPT}: this is the receipt of {other[0]}")
-        return self._shelf.note(package, package.state, receipt=receipt, fault=package.fault)
-
-    async def _refused(self, package: Package, name: str, source: Source) -> None:
-        reason = blanked(" ".join((await self._text(package, name, source)).split())[:200])
-        self._shelf.note(package, "refused", ended_at=self._desk.clock(), fault=reason or "no reason given")
-
-    async def _text(self, package: Package, name: str, source: Source) -> str:
-        return (await self._fetch(package, name, source)).read_text("utf-8")
-
-    async def _fetch(self, package: Package, name: str, source: Source) -> Path:
-        path = self._shelf.folder(package) / name
-        with remove_on_exit(path.with_name(f".{name}")) as new:
-            await source.fetch(f"{package.id}.{name}", new)
-            publish_file(new, path)
-        return path
-
-    async def _first_good(self, package: Package, names: list[str], source: Source) -> Reply | None:
-        """Newest name first: a registry that sends a better one adds to the name. Raises FaultyFile with the fault of the
-        last that was tried."""
-        fault: FaultyFile | None = None
-        for name in sorted(names, reverse=True):
-            try:
-                return Reply(package, self._verified(package, await self._fetch(package, name, source)))
-            except FaultyFile as error:
-                fault = fault or error
-        assert fault is not None, "there is at least one name"
-        raise fault
-
-    def _verified(self, package: Package, path: Path) -> Answered:
-        folder = self._shelf.folder(package)
-        request = rpo.read_request(folder / REQUEST, lambda _: None)
-        if request.sha256 != package.sha256:
-            raise FaultyFile(f"{package.id}/{REQUEST}: not what was submitted")
-        answer = rpo.read_answer(path, lambda _: None)
-        answers = rpo.match(request, answer)
-        now = self._desk.clock()
-        consultation = consultations.consultation_of(
-            self._asked.registry,
-            self._asked.controller,
-            package.submitted_at,
-            package.receipt or package.id,
-            (request, answer, answers),
-        )
-        consultation = msgspec.structs.replace(consultation, answered_at=now, imported_at=now)
-        return Answered(consultation, answers.numbers, answers.listed)
+            numbers = np.sort(chosen[begin : begin + size])
+            await self._submit(self._packages.prepare(numbers, self._context.clock()), source)
+            advance(len(numbers))
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
-    async def _take(self, replies: list[Reply]) -> None:
-        with publication.locked(self._desk.press.folder):
+    async def _collect(self, source: Source) -> None:
+        if replies := await self._replies.collect(source):
+            await self._publish(replies)
+
+    async def _publish(self, replies: list[Reply]) -> None:
+        with publication.lock_folder(self._context.target.folder):
             self._current = None
-            old = self._known()
-            taken = self._admitted(replies, old)
-            known = {each.id for each in old.contents.consultations}
-            news = [reply.answered for reply in taken if reply.answered.consultation.id not in known]
+            old = self._published()
+            accepted = self._accept(replies, old)
+            known = {consultation.id for consultation in old.contents.consultations}
+            news = [reply.answered for reply in accepted if reply.answered.consultation.id not in known]
             merged = answer_merge.merge(old, news)
             self._add(newly_listed=merged.newly_listed, newly_clear=merged.newly_clear)
             if self._dry:
-                self._add(answered=sum(len(each.numbers) for each in news))
+                self._add(answered=sum(len(answered.numbers) for answered in news))
                 return
             if news:
-                version = publication.publish_answers(self._desk.press, merged, self._desk.clock()).version
-                self._current = Current(merged.contents, merged.numbers, merged.tags)
+                version = publication.publish_answers(
+                    self._context.target, merged, self._context.clock()
+                ).version
+                self._current = PublishedAnswers(merged.contents, merged.numbers, merged.tags)
                 self._summary = msgspec.structs.replace(self._summary, published=version)
-        listed = [reply.answered.numbers[reply.answered.listed] for reply in taken]
-        if taken:
-            every = distinct(np.concatenate(listed))
-            holders = await consent_voiding.holders(
-                self._desk.store, self._desk.keys, self._asked.controller, every
-            )
-            for reply, some in zip(taken, listed, strict=True):
-                await self._finish(reply, np.intersect1d(some, holders))
+        if not accepted:
+            return
+        listed_numbers = [reply.answered.numbers[reply.answered.listed] for reply in accepted]
+        all_listed = distinct(np.concatenate(listed_numbers))
+        holders = await consent_voiding.find_consent_holders(
+            self._context.store, self._context.keys, self._settings.controller, all_listed
+        )
+        for reply, listed in zip(accepted, listed_numbers, strict=True):
+            await self._finish(reply, np.intersect1d(listed, holders))
 
-    def _admitted(self, replies: list[Reply], old: Current) -> list[Reply]:
-        """Those that change no more than is usual, or were released; also those that are published already. A few
-        numbers prove nothing in a package, but do together."""
-        found = [answer_merge.changes(old, reply.answered) for reply in replies]
-        known = sum(each.known for each in found)
-        turned = sum(each.newly_listed + each.newly_clear for each in found)
-        upheaval = bool(import_checks.upheaval(turned, known, self._asked.max_change))
-        few = 1 if upheaval else import_checks.FEW
+    def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
+        """Return the replies that may be published: usual changes, released ones, and those already published.
+
+        A package with few known numbers proves nothing alone. So if all replies together change too many answers, each
+        package is checked without that minimum.
+        """
+        counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
+        known = sum(count.known for count in counts)
+        changed = sum(count.newly_listed + count.newly_clear for count in counts)
+        is_excessive = bool(import_checks.answer_change_problem(changed, known, self._settings.max_change))
+        minimum = 1 if is_excessive else import_checks.FEW
         return [
             reply
-            for reply, changes in zip(replies, found, strict=True)
-            if self._is_admitted(reply, old, changes, few)
+            for reply, count in zip(replies, counts, strict=True)
+            if self._is_accepted(reply, old, count, minimum)
         ]
 
-    def _is_admitted(self, reply: Reply, old: Current, changes: answer_merge.Changes, few: int) -> bool:
+    def _is_accepted(self, reply: Reply, old: PublishedAnswers, count: ChangeCounts, minimum: int) -> bool:
         package, new = reply.package, reply.answered.consultation
         try:
-            # Two questions of ours have receipts of their own, so that the same text twice is no old answer made new.
+            # Each of our queries has its own receipt, so the same text twice is not an old answer presented as new.
             if import_checks.already_imported(new, old.contents.consultations, same_answer=True):
                 return True
-            others = publication.consultations_of_others(
-                self._desk.press.folder, self._asked.registry, self._asked.controller
+            others = publication.other_consultations(
+                self._context.target.folder, self._settings.registry, self._settings.controller
             )
             import_checks.refuse_foreign(new, others, same_answer=True)
-            turned = changes.newly_listed + changes.newly_clear
-            why = import_checks.upheaval(turned, changes.known, self._asked.max_change, few)
+            changed = count.newly_listed + count.newly_clear
+            why = import_checks.answer_change_problem(
+                changed, count.known, self._settings.max_change, minimum
+            )
             if why and not self._dry:
                 why = f"{package.id}: {why}"
-                release_holds.demand(self._desk.press.folder, self._subject(new), why, self._desk.clock())
-        except release_holds.Held as held:
+                release_holds.require_release(
+                    self._context.target.folder, self._subject(new), why, self._context.clock()
+                )
+        except release_holds.ReleaseRequired as held:
             self._alarm("held", str(held))
-            self._shelf.note(package, package.state, "held")
+            self._packages.record(package, package.state, "held")
         except Refused as refused:
-            # Without the receipt: the next run reads it again, for its file may have been put right.
-            self._shelf.note(package, package.state, str(refused), receipt="")
+            # The receipt is dropped, so the next run reads its file again: it may have been corrected.
+            self._packages.record(package, package.state, str(refused), receipt="")
         else:
             return True
         return False
 
     def _subject(self, consultation: Consultation) -> tuple[str, ...]:
-        return self._asked.registry, self._asked.controller, consultation.id
+        return self._settings.registry, self._settings.controller, consultation.id
 
-    async def _finish(self, reply: Reply, voided: Numbers) -> None:
-        """Published is published: this may come a second time, after a crash. `voided`: numbers whose consents end."""
+    async def _finish(self, reply: Reply, holders: Numbers) -> None:
+        """Void consents and close the package, after publication. Idempotent: a crash before the end repeats it.
+
+        `holders` are the listed numbers with a consent to this controller.
+        """
         consultation = reply.answered.consultation
         event = ConsentsVoided(
-            before=consultation.submitted_at, registry=self._asked.registry, receipt=consultation.receipt
+            before=consultation.submitted_at, registry=self._settings.registry, receipt=consultation.receipt
         )
-        desk, now = self._desk, self._desk.clock()
-        written = await consent_voiding.void(
-            desk.store, desk.keys, self._asked.controller, voided, event, now
+        context, now = self._context, self._context.clock()
+        voided = await consent_voiding.void_consents_of(
+            context.store, context.keys, self._settings.controller, holders, event, now
         )
-        self._shelf.note(reply.package, "answered", ended_at=now, consultation=consultation.id)
-        release_holds.forget(desk.press.folder, self._subject(consultation))
-        self._add(voided=written, answered=len(reply.answered.numbers))
+        self._packages.record(reply.package, "answered", ended_at=now, consultation=consultation.id)
+        release_holds.remove_hold(context.target.folder, self._subject(consultation))
+        self._add(voided=voided, answered=len(reply.answered.numbers))
 
-    # ---- judging -----------------------------------------------------------------------------------------------------
+    # ---- alarms ------------------------------------------------------------------------------------------------------
 
-    def _give_up(self) -> None:
-        now, asked = self._desk.clock(), self._asked
-        for package in self._shelf.all():
+    def _expire_packages(self) -> None:
+        now, settings = self._context.clock(), self._settings
+        for package in self._packages.all():
             age = now - package.submitted_at
-            if package.state == "submitted" and age > asked.give_up_hours * HOUR:
-                self._shelf.note(package, "expired", ended_at=now, fault=package.fault)
+            if package.state == "submitted" and age > settings.give_up_hours * HOUR:
+                self._packages.record(package, "expired", ended_at=now, fault=package.fault)
 
-    def _judge(self) -> None:
-        now = self._desk.clock()
-        packages = self._shelf.all()
+    def _evaluate(self) -> None:
+        """Complete the summary and raise alarms."""
+        now = self._context.clock()
+        packages = self._packages.all()
         for package in packages:
-            for kind, text in alarm_policy.faults(package, self._asked, now):
+            for kind, text in alarm_policy.package_alarms(package, self._settings, now):
                 self._alarm(kind, text)
-        known = self._known()
-        newest = max((each.submitted_at for each in known.contents.consultations), default=0)
+        published = self._published()
+        consultations = published.contents.consultations
+        newest = max((consultation.submitted_at for consultation in consultations), default=0)
         self._summary = msgspec.structs.replace(
             self._summary,
             consulted_at=newest,
-            numbers=len(known.numbers),
+            numbers=len(published.numbers),
             waiting=sum(package.state in OPEN for package in packages),
         )
-        awaited = [each for each in packages if alarm_policy.awaited(each, self._asked, now)]
-        self._judge_answers(awaited, now + self._desk.next_run)
-        under_way = bool(awaited) or (self._dry and len(self._in_turn) > 0)
-        for kind, text in alarm_policy.standing(newest, self._asked, now, under_way=under_way):
+        awaited = [package for package in packages if alarm_policy.is_awaited(package, self._settings, now)]
+        self._check_expiring(awaited, now + self._context.next_run)
+        under_way = bool(awaited) or (self._dry and len(self._soon_submitted) > 0)
+        for kind, text in alarm_policy.consultation_alarms(newest, self._settings, now, under_way=under_way):
             self._alarm(kind, text)
 
-    def _judge_answers(self, awaited: list[Package], before: Instant) -> None:
-        """An answer that ends is no matter for a person while the next is on its way, or asked for in time."""
-        ending = query_schedule.ending(self._desk.wanted, self._known(), self._terms, before)
-        if len(ending):
-            ending = np.setdiff1d(ending, np.append(self._shelf.numbers(awaited), self._in_turn))
-        if len(ending):
-            text = f"{len(ending):,} numbers on call lists have no answer that holds until {utc(before)}"
-            self._alarm("expiring", f"{text}, and none is on its way")
-
-
-def _named(came: dict[str, str]) -> str:
-    """These very files; nothing where one of them has no mark by which it would be known again."""
-    return sha256(msgspec.json.encode(sorted(came.items()))).hexdigest() if all(came.values()) else ""
+    def _check_expiring(self, awaited: list[Package], before: Instant) -> None:
+        """Raise an alarm for answers that expire before `before`, unless a new answer is awaited or soon requested."""
+        expiring = query_schedule.select_expiring(
+            self._context.wanted, self._published(), self._terms, before
+        )
+        if len(expiring):
+            expiring = np.setdiff1d(
+                expiring, np.append(self._packages.numbers(awaited), self._soon_submitted)
+            )
+        if len(expiring):
+            text = f"{len(expiring):,} numbers on call lists have no answer valid until {utc(before)}"
+            self._alarm("expiring", f"{text}, and no query for them is under way")

@@ -1,15 +1,15 @@
-"""The packages that were made to be submitted to a registry, and how far each has got.
+"""Packages of numbers submitted to a registry, and the state of each.
 
-One folder for each registry and controller, `<registry>.<controller>/`, and in it one for each package:
+Each registry and controller has a folder `<registry>.<controller>/` with one folder for each package:
 
-    <id>/package.json   the fields of `Package`, replaced whole; a new field goes last with a default
-    <id>/numbers.zip    what is submitted, with `numbers.txt` in it
-    <id>/receipt.txt, <id>/answer.*   what came back
+    <id>/package.json   the fields of `Package`, replaced as a whole; append new fields with a default
+    <id>/numbers.zip    the request: `numbers.txt`, zipped
+    <id>/receipt.txt, <id>/answer.*   the registry's reply
 
-A package's folder appears by one rename, with all that is in it. It goes from `prepared` over `uploaded` to `submitted`:
-`uploaded` is noted, with the time from which the answer's validity will run, before the one step at the registry that
-hands it over, so that a run that finds `uploaded` can tell from the registry's side whether that step was done. The end
-is `answered`, `refused` or, when no answer came, `expired`; what answers an expired package late is still taken.
+One rename creates a package's folder with its contents. Its states are `prepared`, `uploaded`, `submitted`. `uploaded` is
+recorded before the package is handed over, with the instant from which the answer's validity runs. After a crash in this
+state, the registry's side shows whether the package was handed over. The final states are `answered`, `refused` and,
+without an answer, `expired`; an answer that arrives after that is still accepted.
 """
 
 import secrets
@@ -36,8 +36,11 @@ RECORD, REQUEST = "package.json", "numbers.zip"
 
 
 class Package(Struct, frozen=True, kw_only=True):
-    """`sha256`: of the request's text. `fault`: why what came back was not taken; the package still waits; `faulty` names just those
-    files, so that they are not fetched again. `ended_at`: when it was answered, refused or given up."""
+    """The record of one package.
+
+    `sha256` is of the request's text. `fault` says why the reply was rejected, while the package still waits for a valid one;
+    `faulty` identifies the rejected files, so they are not fetched again. `ended_at` is when a final state was reached.
+    """
 
     id: str
     state: State
@@ -53,12 +56,12 @@ class Package(Struct, frozen=True, kw_only=True):
 
     @property
     def file_name(self) -> str:
-        """Under which it is handed over."""
+        """The name under which the package is handed over."""
         return f"{self.id}.zip"
 
 
-class Shelf:
-    """One run has it at a time: see `job`."""
+class PackageStore:
+    """The packages of one registry and controller. Used by one run at a time: see `nightly_job.lock_work_folder`."""
 
     def __init__(self, work: Path, registry: str, controller: str) -> None:
         self.name = f"{registry}.{controller}"
@@ -66,14 +69,14 @@ class Shelf:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def all(self) -> list[Package]:
-        """Oldest first. Raises Refused where a record is damaged: nothing may be submitted on a guess."""
+        """Return all packages, oldest first. Raises Refused if a record is damaged."""
         return [_read(path) for path in sorted(self._folder.glob(f"*/{RECORD}"))]
 
     def folder(self, package: Package) -> Path:
         return self._folder / package.id
 
     def prepare(self, numbers: Numbers, now: Instant) -> Package:
-        """`numbers` rise."""
+        """Write a package for these sorted numbers, ready to be submitted."""
         text = rpo.request_text(numbers)
         stamp = datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y%m%dT%H%M%S")
         package = Package(
@@ -91,39 +94,42 @@ class Shelf:
         sync_folder(self._folder)
         return package
 
-    def note(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
-        """Durable at return. A `fault` is over when it is not given again. `changes`: other fields of Package."""
-        noted = msgspec.structs.replace(package, state=state, fault=fault, **changes)
-        if noted != package:
-            write_file(self.folder(package) / RECORD, msgspec.json.encode(noted))
-        return noted
+    def record(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
+        """Store a new state durably. Without `fault` an earlier fault is cleared. `changes`: other fields of Package."""
+        changed = msgspec.structs.replace(package, state=state, fault=fault, **changes)
+        if changed != package:
+            write_file(self.folder(package) / RECORD, msgspec.json.encode(changed))
+        return changed
 
     def has_numbers(self, package: Package) -> bool:
-        """Not long after its end."""
+        """Return whether the package's numbers are still stored: `tidy` deletes them some time after its end."""
         return (self.folder(package) / REQUEST).exists()
 
     def numbers(self, packages: Iterable[Package]) -> Numbers:
-        """All numbers that these ask about, in no order. Raises FaultyFile, OSError."""
+        """Return the numbers in these packages, unsorted. Raises FaultyFile, OSError."""
         parts = [
             rpo.read_request(self.folder(package) / REQUEST, lambda _: None).numbers for package in packages
         ]
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:
-        """Removes what a run that crashed left half made, the numbers of packages that ended long ago, and, after the
-        years for which the registry itself keeps its log, the packages (DPR 26/2022 art. 8 c. 5: 24 months)."""
-        for left in self._folder.glob("*.new"):
-            shutil.rmtree(left)
+        """Delete incomplete packages of a crashed run, and ended packages whose retention is over.
+
+        Numbers are deleted `files_days` after a package's end, the whole package with its receipt after `receipts_days`.
+        The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
+        """
+        for incomplete in self._folder.glob("*.new"):
+            shutil.rmtree(incomplete)
         for package in self.all():
             if package.state in OPEN:
                 continue
             if now - package.ended_at > receipts_days * DAY:
                 shutil.rmtree(self.folder(package))
             elif now - package.ended_at > files_days * DAY:
-                for path in self._clear_files(package):
+                for path in self._files_with_numbers(package):
                     path.unlink()
 
-    def _clear_files(self, package: Package) -> Iterator[Path]:
+    def _files_with_numbers(self, package: Package) -> Iterator[Path]:
         for path in self.folder(package).iterdir():
             if path.name not in {RECORD, "receipt.txt"}:
                 yield path
@@ -133,4 +139,4 @@ def _read(path: Path) -> Package:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Package)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path}: unreadable ({error}): restore it, or move its folder away") from error
+        raise Refused(f"{path} is unreadable ({error}). Restore it, or move its folder away") from error

@@ -1,8 +1,8 @@
-"""Which numbers a registry has to be asked about, and which first. Pure.
+"""The numbers due for a query to a registry, and their order. Pure functions.
 
-Every question costs money, and an answer that is asked for too early is thrown away: a number is due when its answer is
-missing or will end within the look-ahead. A *listed* number cannot be called whether its answer is old or new; it is
-asked about again now and then, for its opposition may have been lifted.
+Every query costs money, so a number is due only when its answer is missing or expires within the look-ahead. A *listed*
+number cannot be called, however old its answer is. It is queried again at long intervals, in case the opposition was
+withdrawn.
 """
 
 from typing import NamedTuple
@@ -11,60 +11,67 @@ import numpy as np
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Contents
-from registry_sync.answer_merge import Cells, Current
+from registry_sync.answer_merge import Cells, PublishedAnswers
 from registry_sync.formats.text import Numbers
 
-_LISTED = np.int64(1) << np.int64(60)  # later than any instant: they wait for the others
+_AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *listed* numbers behind the others
 
 
 class Terms(NamedTuple):
-    """Milliseconds. `listed_again`: after which age a *listed* is asked about again."""
+    """Durations in milliseconds. `listed_again`: the age at which a *listed* answer is queried again."""
 
     validity: int
     look_ahead: int
     listed_again: int
 
 
-def due(wanted: Numbers, pending: Numbers, known: Current, terms: Terms, now: Instant) -> Numbers:
-    """Of `wanted`, which rise, those to be asked about, the most pressing first; `pending` are being asked about."""
-    due_at, listed = _due_at(known.contents, terms)
-    rows = _rows(wanted, known)
-    waiting = np.isin(wanted, pending)
-    chosen = np.flatnonzero((due_at[rows] <= now) & ~waiting)
-    order = np.argsort(due_at[rows[chosen]] + np.where(listed[rows[chosen]], _LISTED, 0), kind="stable")
-    found: Numbers = wanted[chosen[order]]
-    return found
+def select_due(
+    wanted: Numbers, pending: Numbers, known: PublishedAnswers, terms: Terms, now: Instant
+) -> Numbers:
+    """Return the numbers in `wanted` (sorted) to query now, most urgent first. Leaves out `pending` queries."""
+    due_at, listed = _due_instants(known.contents, terms)
+    rows = _state_rows(wanted, known)
+    is_pending = np.isin(wanted, pending)
+    chosen = np.flatnonzero((due_at[rows] <= now) & ~is_pending)
+    order = np.argsort(due_at[rows[chosen]] + np.where(listed[rows[chosen]], _AFTER_ALL, 0), kind="stable")
+    due_numbers: Numbers = wanted[chosen[order]]
+    return due_numbers
 
 
-def ending(wanted: Numbers, known: Current, terms: Terms, before: Instant) -> Numbers:
-    """Those of `wanted` that have no answer that holds until `before`. A *listed* holds: no call rests on it."""
+def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, before: Instant) -> Numbers:
+    """Return the numbers in `wanted` without an answer valid until `before`. *Listed* answers count as valid."""
     ends = [
         known.contents.consultations[state.consultation].submitted_at + terms.validity
         if state.answer == "clear"
-        else int(_LISTED)
+        else int(_AFTER_ALL)
         for state in known.contents.states
     ]
-    found: Numbers = wanted[np.array([*ends, 0], np.int64)[_rows(wanted, known)] < before]
-    return found
+    expiring: Numbers = wanted[np.array([*ends, 0], np.int64)[_state_rows(wanted, known)] < before]
+    return expiring
 
 
-def _due_at(contents: Contents, terms: Terms) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
-    """For each state, and last for numbers without one: from when on it is due, and whether it is *listed*."""
+def _due_instants(
+    contents: Contents, terms: Terms
+) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
+    """Return, for each state, the instant it is due and whether it is *listed*.
+
+    The last element is for numbers without a state.
+    """
     times, listed = [], []
     for state in contents.states:
         submitted_at = contents.consultations[state.consultation].submitted_at
         is_listed = state.answer == "listed"
-        held = terms.listed_again if is_listed else terms.validity - terms.look_ahead
-        times.append(submitted_at + held)
+        age = terms.listed_again if is_listed else terms.validity - terms.look_ahead
+        times.append(submitted_at + age)
         listed.append(is_listed)
     return np.array([*times, 0], np.int64), np.array([*listed, False])
 
 
-def _rows(wanted: Numbers, known: Current) -> Cells:
-    """The place of each number's state, or of none: one more than there are."""
+def _state_rows(wanted: Numbers, known: PublishedAnswers) -> Cells:
+    """Return the index of each number's state, or `len(states)` if it has none."""
     rows = np.full(len(wanted), len(known.contents.states), np.int64)
     if len(known.numbers):
         at = np.minimum(np.searchsorted(known.numbers, wanted), len(known.numbers) - 1)
-        there = known.numbers[at] == wanted
-        rows[there] = known.tags[at[there]]
+        has_state = known.numbers[at] == wanted
+        rows[has_state] = known.tags[at[has_state]]
     return rows

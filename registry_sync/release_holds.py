@@ -1,8 +1,7 @@
-"""A publication that changes too much is held until two different people have looked at it and released it.
+"""Holds on publications that change too much, until two different people release them.
 
-A hold is one JSON file `held/<id>.json` beside the publications, of the fields of `Hold`; a new field goes last with a
-default. Its id is a hash of what would be published, so that a release is good for just
-that, and for nothing that comes later.
+A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of `Hold`; append new fields with a default.
+Its id is a hash of what would be published, so a release applies to that publication only.
 """
 
 from hashlib import sha256
@@ -16,7 +15,7 @@ from dialgate.core.model import Instant
 from dialgate.runtime.atomic_write import write_file
 from registry_sync.import_checks import Refused
 
-NEEDED: Final = 2
+REQUIRED_APPROVALS: Final = 2
 
 
 class Approval(Struct, frozen=True):
@@ -33,60 +32,63 @@ class Hold(Struct, frozen=True, kw_only=True):
     approvals: tuple[Approval, ...] = ()
 
 
-class Held(Refused):
-    """Not published before two people have released it."""
+class ReleaseRequired(Refused):
+    """Two people must release this publication first."""
 
     def __init__(self, hold: Hold) -> None:
-        missing = NEEDED - len(hold.approvals)
-        who = "two people" if missing == NEEDED else "one more person"
+        missing = REQUIRED_APPROVALS - len(hold.approvals)
+        who = "two people" if missing == REQUIRED_APPROVALS else "one more person"
         super().__init__(
-            f"{hold.why}; held as {hold.id}. If it is right, {who} must say so:"
-            f" registry-sync release {hold.id} --actor NAME; then run this again"
+            f"{hold.why}. Held as {hold.id}. If it is correct, {who} must release it"
+            f" (registry-sync release {hold.id} --actor NAME); then run this command again"
         )
         self.hold = hold
 
 
-def demand(folder: Path, subject: tuple[str, ...], why: str, now: Instant) -> None:
-    """`subject`: the registry, the controller, and all that names the change. Raises Held unless it was released."""
-    name = _name(subject)
+def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant) -> None:
+    """Create a hold, and raise ReleaseRequired until it is released.
+
+    `subject` is the registry, the controller, and whatever else identifies the change.
+    """
+    name = _hold_id(subject)
     hold = _read(folder, name) or Hold(
         id=name, registry=subject[0], controller=subject[1], why=why, held_at=now
     )
-    if len(hold.approvals) < NEEDED:
+    if len(hold.approvals) < REQUIRED_APPROVALS:
         _write(folder, hold)
-        raise Held(hold)
+        raise ReleaseRequired(hold)
 
 
 def approve(folder: Path, name: str, actor: str, now: Instant) -> Hold:
-    """Raises Refused where nothing is held under this name, or this actor has released it before."""
+    """Record an approval. Raises Refused if the hold does not exist, or this actor has already approved it."""
     hold = _read(folder, name)
     if hold is None:
-        raise Refused(f"nothing is held as {name}: see `registry-sync status`")
-    if actor in {each.actor for each in hold.approvals}:
-        raise Refused(f"{actor} has released {name} before: it takes two different people")
+        raise Refused(f"no hold {name}. `registry-sync status` lists the holds")
+    if actor in {approval.actor for approval in hold.approvals}:
+        raise Refused(f"{actor} has already released {name}; a second person must release it")
     hold = msgspec.structs.replace(hold, approvals=(*hold.approvals, Approval(actor, now)))
     _write(folder, hold)
     return hold
 
 
-def holds(folder: Path) -> list[Hold]:
-    found = (_read(folder, path.stem) for path in sorted((folder / "held").glob("*.json")))
-    return [hold for hold in found if hold is not None]
+def list_holds(folder: Path) -> list[Hold]:
+    holds = (_read(folder, path.stem) for path in sorted((folder / "held").glob("*.json")))
+    return [hold for hold in holds if hold is not None]
 
 
-def forget(folder: Path, subject: tuple[str, ...]) -> None:
-    """What was held is published."""
-    _path(folder, _name(subject)).unlink(missing_ok=True)
+def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
+    """Delete a hold whose publication is done."""
+    _path(folder, _hold_id(subject)).unlink(missing_ok=True)
 
 
-def forget_all(folder: Path, registry: str, controller: str) -> None:
-    """What is held of this registry and controller is overtaken by what was published."""
-    for hold in holds(folder):
+def remove_holds(folder: Path, registry: str, controller: str) -> None:
+    """Delete the holds of this registry and controller, which a newer publication supersedes."""
+    for hold in list_holds(folder):
         if (hold.registry, hold.controller) == (registry, controller):
             _path(folder, hold.id).unlink()
 
 
-def _name(subject: tuple[str, ...]) -> str:
+def _hold_id(subject: tuple[str, ...]) -> str:
     return sha256(msgspec.json.encode(subject)).hexdigest()[:12]
 
 
@@ -102,7 +104,9 @@ def _read(folder: Path, name: str) -> Hold | None:
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{_path(folder, name)}: unreadable ({error}): remove it, and release anew") from error
+        raise Refused(
+            f"{_path(folder, name)} is unreadable ({error}). Delete it and release again"
+        ) from error
 
 
 def _write(folder: Path, hold: Hold) -> None:

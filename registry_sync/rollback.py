@@ -1,4 +1,4 @@
-"""What two publications differ in, and the way back to an earlier one."""
+"""Differences between two publications, and the return to an earlier one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +11,21 @@ from dialgate.core.model import Instant
 from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
 from dialgate.lists.snapshot import Entry, Manifest
 from registry_sync import publication, release_holds
-from registry_sync.answer_merge import Current
+from registry_sync.answer_merge import PublishedAnswers
 from registry_sync.formats.text import Mask, Numbers
 from registry_sync.import_checks import Refused
-from registry_sync.publication import Press
+from registry_sync.publication import PublishTarget
 
 SPAN = BLOCK * BLOCKS
 _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", numbers=0)
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """Of one registry and controller. `added` and `removed` count numbers that have an answer in one of the two only;
-    of a full list, those that are listed in one only. `freed`: numbers that were listed before and are not after."""
+    """The differences between two publications for one registry and controller.
+
+    `added` and `removed` count numbers with an answer in only one of the two (full lists: listed in only one).
+    `freed` counts numbers that were listed before and no longer are.
+    """
 
     registry: str
     controller: str
@@ -37,32 +40,33 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 def differences(folder: Path, old: Manifest, new: Manifest) -> list[Difference]:
-    """Raises DamagedFile, OSError."""
-    names = sorted({(file.registry, file.controller) for each in (old, new) for file in each.files})
+    """Compare two publications. Raises DamagedFile, OSError."""
+    names = sorted({(file.registry, file.controller) for manifest in (old, new) for file in manifest.files})
     return [
-        _difference(folder, name, publication.entry_of(old, *name), publication.entry_of(new, *name))
+        _difference(folder, name, publication.find_entry(old, *name), publication.find_entry(new, *name))
         for name in names
     ]
 
 
 def _difference(folder: Path, name: tuple[str, str], old: Entry | None, new: Entry | None) -> Difference:
-    found = Difference(
+    sizes = Difference(
         registry=name[0],
         controller=name[1],
         before=old.numbers if old else 0,
         after=new.numbers if new else 0,
     )
     if old is not None and new is not None and old.sha256 == new.sha256:
-        return found
+        return sizes
     if (old or new or _NONE).mode == "full_list":
         added, removed = _compare_lists(folder, old, new)
-        return replace(found, added=added, removed=removed, freed=removed)
-    was, now = (_answers(folder, name, entry) for entry in (old, new))
-    known = {each.id for each in was.contents.consultations}
-    receipts = tuple(each.receipt for each in now.contents.consultations if each.id not in known)
+        return replace(sizes, added=added, removed=removed, freed=removed)
+    was, now = (_read_answers(folder, name, entry) for entry in (old, new))
+    known = {consultation.id for consultation in was.contents.consultations}
+    added_consultations = (new for new in now.contents.consultations if new.id not in known)
+    receipts = tuple(consultation.receipt for consultation in added_consultations)
     added, removed, newly_listed, newly_clear = _compare_answers(was, now)
     return replace(
-        found,
+        sizes,
         added=added,
         removed=removed,
         newly_listed=newly_listed,
@@ -72,13 +76,13 @@ def _difference(folder: Path, name: tuple[str, str], old: Entry | None, new: Ent
     )
 
 
-def _answers(folder: Path, name: tuple[str, str], entry: Entry | None) -> Current:
-    return publication.read(folder / entry.file) if entry else publication.no_answers(*name)
+def _read_answers(folder: Path, name: tuple[str, str], entry: Entry | None) -> PublishedAnswers:
+    return publication.read_answers(folder / entry.file) if entry else publication.empty_answers(*name)
 
 
-def _compare_answers(old: Current, new: Current) -> tuple[int, int, int, int]:
+def _compare_answers(old: PublishedAnswers, new: PublishedAnswers) -> tuple[int, int, int, int]:
     both, was_at, now_at = np.intersect1d(old.numbers, new.numbers, assume_unique=True, return_indices=True)
-    was, now = _listed(old)[was_at], _listed(new)[now_at]
+    was, now = _listed_mask(old)[was_at], _listed_mask(new)[now_at]
     return (
         len(new.numbers) - len(both),
         len(old.numbers) - len(both),
@@ -87,21 +91,21 @@ def _compare_answers(old: Current, new: Current) -> tuple[int, int, int, int]:
     )
 
 
-def _listed(current: Current) -> Mask:
+def _listed_mask(current: PublishedAnswers) -> Mask:
     listed = np.array([state.answer == "listed" for state in current.contents.states], np.bool_)
-    found: Mask = listed[current.tags]
-    return found
+    mask: Mask = listed[current.tags]
+    return mask
 
 
 def _compare_lists(folder: Path, old: Entry | None, new: Entry | None) -> tuple[int, int]:
-    """Span by span, in little memory."""
+    """Compare one span at a time, which bounds the memory used."""
     added = removed = 0
     olds, news = _spans(folder, old), _spans(folder, new)
     was, now = next(olds, None), next(news, None)
     while was is not None or now is not None:
-        place = min(_place(was), _place(now))
-        left = was if was is not None and _place(was) == place else None
-        right = now if now is not None and _place(now) == place else None
+        place = min(_span_index(was), _span_index(now))
+        left = was if was is not None and _span_index(was) == place else None
+        right = now if now is not None and _span_index(now) == place else None
         stay = 0 if left is None or right is None else len(np.intersect1d(left, right, assume_unique=True))
         added += (0 if right is None else len(right)) - stay
         removed += (0 if left is None else len(left)) - stay
@@ -119,31 +123,34 @@ def _spans(folder: Path, entry: Entry | None) -> Iterator[Numbers]:
             opened.close()
 
 
-def _place(run: Numbers | None) -> float:
+def _span_index(run: Numbers | None) -> float:
     return float("inf") if run is None else int(run[0]) // SPAN
 
 
-def find(folder: Path, version: str) -> Manifest:
-    """The newest publication of this version, or the one before the present where none is named. Raises Refused."""
-    known = publication.earlier(folder)
-    chosen = [each for each in known if not version or each.version == version]
-    if not chosen:
-        if not known:
+def find_manifest(folder: Path, version: str) -> Manifest:
+    """Return the newest earlier publication, or the newest of this `version` if one is named. Raises Refused."""
+    earlier = publication.earlier_manifests(folder)
+    matching = [manifest for manifest in earlier if not version or manifest.version == version]
+    if not matching:
+        if not earlier:
             raise Refused("there is no earlier publication yet: this is the first")
-        versions = ", ".join(dict.fromkeys(each.version for each in known))
-        raise Refused(f"there is no earlier publication {version}; there is {versions}")
-    return chosen[0]
+        versions = ", ".join(dict.fromkeys(manifest.version for manifest in earlier))
+        raise Refused(f"no earlier publication {version!r}. Available versions: {versions}")
+    return matching[0]
 
 
-def roll_back(press: Press, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
-    """Under `publish.locked`. Where somebody who is listed would no longer be, two people must release it: an older
-    answer never makes a call lawful that a newer one forbids. Raises Refused, DamagedFile, OSError."""
-    present, target = publication.published(press.folder), find(press.folder, version)
-    found = differences(press.folder, present, target)
-    subject = ("rollback", "", present.version, target.version)
-    if freed := sum(each.freed for each in found):
-        why = f"going back from {present.version} to {target.version} would free {freed:,} numbers"
-        release_holds.demand(press.folder, subject, why, now)
-    manifest = publication.bring_back(press, target, now)
-    release_holds.forget(press.folder, subject)
-    return manifest, found
+def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
+    """Publish an earlier version again. Call it under `publication.lock_folder`.
+
+    Two people must release a rollback that frees listed numbers: an older answer never makes a call lawful that a newer
+    one forbids. Raises Refused, DamagedFile, OSError.
+    """
+    present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
+    changes = differences(target.folder, present, earlier)
+    subject = ("rollback", "", present.version, earlier.version)
+    if freed := sum(difference.freed for difference in changes):
+        why = f"going back from {present.version} to {earlier.version} would free {freed:,} numbers"
+        release_holds.require_release(target.folder, subject, why, now)
+    manifest = publication.republish(target, earlier, now)
+    release_holds.remove_hold(target.folder, subject)
+    return manifest, changes

@@ -1,5 +1,6 @@
-"""What a person must look at, and the numbers that a supervisor watches."""
+"""The report of a run: summaries, alarms, and their metrics for Prometheus."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -14,8 +15,13 @@ Kind: TypeAlias = Literal[
 ]  # fmt: skip
 JOB: Final = "registry_sync"
 
+# Starts a progress bar with a title and a total; returns a function to call with each amount done.
+Progress: TypeAlias = Callable[[str, int], Callable[[int], None]]
+
 
 class Alarm(Struct, frozen=True, kw_only=True):
+    """A condition that a person must look at."""
+
     registry: str
     controller: str
     kind: Kind
@@ -23,8 +29,11 @@ class Alarm(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What became of one registry (and controller, or everybody) in one run. `foreign`: numbers
-    on call lists that the registry is not about; `due`: those to be asked about before this run submitted any; `published` the version, where this run published one."""
+    """The result of one run for one registry and controller; `controller` is empty for a full list.
+
+    `foreign` counts numbers on call lists that the registry does not cover, `due` those due before this run submitted any.
+    `published` is the version, if this run published one.
+    """
 
     registry: str
     controller: str
@@ -56,25 +65,25 @@ class Run(Struct, frozen=True, kw_only=True):
         return [alarm for part in self.parts for alarm in part.alarms]
 
 
-def measured(run: Run) -> CollectorRegistry:
-    """Every alarm of every part, so that one which is over goes back to 0."""
+def build_metrics(run: Run) -> CollectorRegistry:
+    """Build the metrics of a run. They include every kind of alarm, so an alarm that ended returns to 0."""
     registry = CollectorRegistry()
     labels = ("registry", "controller")
 
     def gauge(name: str, text: str, more: tuple[str, ...] = labels) -> Gauge:
         return Gauge(f"registry_sync_{name}", text, more, registry=registry)
 
-    gauge("run_timestamp_seconds", "When the last run ended.", ()).set(run.at / SECOND)
-    alarm = gauge("alarm", "1 while a person must look at it.", (*labels, "alarm"))
+    gauge("run_timestamp_seconds", "End of the last run.", ()).set(run.at / SECOND)
+    alarm_gauge = gauge("alarm", "1 while this alarm is active.", (*labels, "alarm"))
     consulted = gauge("consulted_timestamp_seconds", "Newest consultation, or oldest version of a full list.")
-    numbers = gauge("numbers", "Numbers that are published.")
-    due = gauge("due_numbers", "Numbers that are to be asked about.")
-    waiting = gauge("waiting_packages", "Packages that the registry has not answered.")
+    numbers = gauge("numbers", "Published numbers.")
+    due = gauge("due_numbers", "Numbers due for a query.")
+    waiting = gauge("waiting_packages", "Packages without an answer.")
     for part in run.parts:
         names = (part.registry, part.controller or "everyone")
-        raised = {each.kind for each in part.alarms}
+        active = {alarm.kind for alarm in part.alarms}
         for kind in get_args(Kind):
-            alarm.labels(*names, kind).set(kind in raised)
+            alarm_gauge.labels(*names, kind).set(kind in active)
         consulted.labels(*names).set(part.consulted_at / SECOND)
         numbers.labels(*names).set(part.numbers)
         due.labels(*names).set(part.due)
@@ -82,12 +91,12 @@ def measured(run: Run) -> CollectorRegistry:
     return registry
 
 
-def tell(run: Run, textfile: Path | None, pushgateway: str) -> None:
-    """For the node exporter, whole at once, and to a Pushgateway. Raises OSError."""
-    registry = measured(run)
+def export_metrics(run: Run, textfile: Path | None, pushgateway: str) -> None:
+    """Write the metrics for the node exporter, atomically, and push them to a Pushgateway. Raises OSError."""
+    registry = build_metrics(run)
     if textfile is not None:
         textfile.parent.mkdir(parents=True, exist_ok=True)
         write_to_textfile(str(textfile), registry)
-        textfile.chmod(0o644)  # the exporter runs as somebody else; there is no number in it
+        textfile.chmod(0o644)  # the exporter runs as another user; the file contains no telephone numbers
     if pushgateway:
         pushadd_to_gateway(pushgateway, job=JOB, registry=registry, timeout=10)

@@ -1,11 +1,11 @@
-"""A node's own copy of what is published elsewhere: in a folder, or behind HTTPS or SFTP.
+"""A node's copy of publications in a folder or behind HTTPS or SFTP.
 
-The manifest comes first; then each file that it names and that is not here yet, which is taken only with the contents
-that the manifest names; the manifest takes its place last. So the gate of this node never sees half of it. What is older
-than what is here is refused: who replays an old manifest, signed as it is, would free those who enrolled since.
+The manifest is fetched first, then each file it names that is missing here. A file is accepted only if its hash matches.
+The manifest is replaced last, so this node's gate never sees a partial copy. A manifest older than the local one is
+refused: replaying an old signed manifest would free people who have enrolled since.
 
-After each look that found the copy up to date, `pulled.json` says so, `{"at": ms, "version": …}`; a gate that is told to
-(`snapshot_behind_minutes`) is not ready once that is too long ago.
+After each successful pull, `pulled.json` contains `{"at": ms, "version": …}`. With `snapshot_behind_minutes`, a gate is
+not ready when that is too long ago.
 """
 
 import asyncio
@@ -21,35 +21,37 @@ from dialgate.lists.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, r
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import publication
 from registry_sync.import_checks import Refused, utc
-from registry_sync.publication import Press
+from registry_sync.publication import PublishTarget
 from registry_sync.sources import Source
 
 
 class Pull(Struct, frozen=True, kw_only=True):
-    """`fetched`: how many files were new here."""
+    """The result of a pull. `fetched` counts the files that were new."""
 
     version: str
     published_at: Instant
     fetched: int
 
 
-async def pull(source: Source, press: Press, key: str, now: Instant) -> Pull:
-    """`key`: the public key that must have signed it, or nothing. Raises Refused, DamagedFile, SourceFailed, OSError;
-    then what was published here stays."""
-    with publication.locked(press.folder):
-        manifest = await _manifest(source, press.folder, key)
-        held = publication.published(press.folder)
-        if manifest.published_at < held.published_at:
+async def pull(source: Source, target: PublishTarget, key: str, now: Instant) -> Pull:
+    """Update the copy. `key` is the public key that must have signed the manifest, or empty.
+
+    Raises Refused, DamagedFile, SourceFailed, OSError; the local publication is then unchanged.
+    """
+    with publication.lock_folder(target.folder):
+        manifest = await _manifest(source, target.folder, key)
+        local = publication.current_manifest(target.folder)
+        if manifest.published_at < local.published_at:
             raise Refused(
-                f"the manifest there is of {utc(manifest.published_at)}, older than the one here, of"
-                f" {utc(held.published_at)}: an old one is not taken for new"
+                f"the remote manifest of {utc(manifest.published_at)} is older than the local one of"
+                f" {utc(local.published_at)}; an older publication never replaces a newer one"
             )
-        new = [entry for entry in manifest.files if not (press.folder / entry.file).exists()]
+        new = [entry for entry in manifest.files if not (target.folder / entry.file).exists()]
         for entry in new:
-            await _fetch(source, press.folder, entry)
-        if manifest != held:
-            publication.adopt(press, manifest)
-        write_file(press.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
+            await _fetch(source, target.folder, entry)
+        if manifest != local:
+            publication.adopt_manifest(target, manifest)
+        write_file(target.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
     return Pull(version=manifest.version, published_at=manifest.published_at, fetched=len(new))
 
 
@@ -63,10 +65,10 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
         (arriving / MANIFEST).unlink(missing_ok=True)
         arriving.rmdir()
     if key and not is_signed(signed_text(manifest), manifest.signature, key):
-        raise Refused("the manifest there is not signed with the key that was named: nothing of it is taken")
+        raise Refused("the remote manifest is not signed with the key in --key; nothing was copied")
     for entry in manifest.files:
         if "/" in entry.file or not entry.file.endswith(publication.SUFFIX):
-            raise Refused("the manifest there names a file that is no set of numbers")
+            raise Refused("the remote manifest names a file that is not a number set")
     return manifest
 
 
@@ -81,7 +83,7 @@ def _verify(path: Path, entry: Entry) -> None:
     opened = NumberSet.open(path)
     try:
         if opened.sha256 != entry.sha256:
-            raise DamagedFile(entry.file, "not the file that the manifest names: its sha256 differs")
+            raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")
         opened.verify()
     finally:
         opened.close()

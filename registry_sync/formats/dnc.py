@@ -1,13 +1,13 @@
-"""The files of the US National Do Not Call Registry, one area code each.
+"""The files of the US National Do Not Call Registry, one for each area code.
 
-    YYYY-M-D_AAA[_ID].txt                    everybody: a line `AAA,NNNNNNN` each
-    YYYY-M-D_AAA_changes-since-YYYY-M-D[_ID].txt   what changed: a line `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` or `…,D` each, or
-                                             the one line `NoChanges`
+    YYYY-M-D_AAA[_ID].txt                    full file: lines `AAA,NNNNNNN`
+    YYYY-M-D_AAA_changes-since-YYYY-M-D[_ID].txt   changes: lines `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (added) or `…,D`
+                                             (deleted), or the single line `NoChanges`
 
-or a `.zip` that holds the `.txt` alone. Lines end in CRLF or LF, one of them throughout; days may have one digit.
+or a `.zip` with only that `.txt`. All lines end in CRLF, or all in LF. Months and days may have one digit.
 
-The registry's name for a full file is known; how a change file is named and laid out is told in two ways, and this is
-one of them: hold it against a real file before you rely on it.
+The name of full files is documented. For change files, sources describe two layouts, of which this is one: compare it
+with a real file before you rely on it.
 """
 
 import re
@@ -34,8 +34,8 @@ _NAME = re.compile(
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 
 
-class Named(NamedTuple):
-    """What a file's name says. `prefix`: the area code after a 1; `since`: of changes, from which version on."""
+class FileName(NamedTuple):
+    """A parsed file name. `prefix` is 1 and the area code; `since` is the version that a change file applies to."""
 
     name: str
     prefix: str
@@ -43,16 +43,16 @@ class Named(NamedTuple):
     since: date | None
 
 
-class Everybody(NamedTuple):
-    """`bits`: one for each of the area's 10,000,000 numbers, packed, the lowest first."""
+class FullFile(NamedTuple):
+    """The contents of a full file. `bits` has one bit for each of the area's 10,000,000 numbers, lowest first."""
 
     sha256: str
     lines: int
     bits: Bytes
 
 
-class Changed(NamedTuple):
-    """`times` are numbers that order as the times do, `added` says which of A and D."""
+class ChangeFile(NamedTuple):
+    """The contents of a change file. `times` are seconds; `added` is True for A and False for D."""
 
     sha256: str
     numbers: Numbers
@@ -60,25 +60,25 @@ class Changed(NamedTuple):
     added: Mask
 
 
-def named(name: str) -> Named | None:
-    """None: not such a file."""
-    found = _NAME.fullmatch(name)
-    if found is None:
+def parse_name(name: str) -> FileName | None:
+    """Parse a file name. Return None if it is not a name of this registry."""
+    match = _NAME.fullmatch(name)
+    if match is None:
         return None
     try:
-        version = date(*map(int, found.group(1, 2, 3)))
-        since = date(*map(int, found.group(5, 6, 7))) if found[5] else None
+        version = date(*map(int, match.group(1, 2, 3)))
+        since = date(*map(int, match.group(5, 6, 7))) if match[5] else None
     except ValueError:
         return None
-    return Named(name, f"1{found[4]}", version, since)
+    return FileName(name, f"1{match[4]}", version, since)
 
 
-def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> Everybody:
-    """Raises FaultyFile, OSError. `advance` is told of the bytes done."""
+def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFile:
+    """Read a full file, calling `advance` with the bytes read. Raises FaultyFile, OSError."""
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
-    with text.opened(path) as (file, _):
-        for piece in text.pieces(file):
+    with text.open_text(path) as (file, _):
+        for piece in text.read_pieces(file):
             total.update(piece)
             rows = _rows(piece, FULL, path.name, lines)
             bad = _not_digits(rows, (0, 1, 2, *range(4, FULL))) | (rows[:, 3] != ord(","))
@@ -89,43 +89,45 @@ def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> Everyb
             lines += len(rows)
             advance(len(piece))
     if not lines:
-        raise FaultyFile(f"{path.name}: it is empty")
-    return Everybody(total.hexdigest(), lines, np.packbits(present, bitorder="little"))
+        raise FaultyFile(f"{path.name}: the file is empty")
+    return FullFile(total.hexdigest(), lines, np.packbits(present, bitorder="little"))
 
 
-def read_changes(path: Path, prefix: str) -> Changed:
-    """Raises FaultyFile, OSError."""
-    with text.opened(path) as (file, _):
+def read_changes(path: Path, prefix: str) -> ChangeFile:
+    """Read a change file. Raises FaultyFile, OSError."""
+    with text.open_text(path) as (file, _):
         content = file.read()
     digest = sha256(content).hexdigest()
     if content.strip() == NO_CHANGES:
-        return Changed(digest, np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.bool_))
+        return ChangeFile(digest, np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.bool_))
     if not content:
-        # Nothing is no news: a file that was cut to nothing must not refresh the list.
-        raise FaultyFile(f"{path.name}: it is empty; no changes are told by the one line NoChanges")
+        # A truncated file must not count as "no changes" and make the list look fresh.
+        raise FaultyFile(
+            f"{path.name}: the file is empty. Without changes it must have the single line NoChanges"
+        )
     rows = _rows(content, CHANGE, path.name, 0)
-    word = rows[:, CHANGE - 1]
-    bad = _not_digits(rows, range(10)) | ~np.isin(word, [ord("A"), ord("D")])
+    action = rows[:, CHANGE - 1]
+    bad = _not_digits(rows, range(10)) | ~np.isin(action, [ord("A"), ord("D")])
     bad |= (rows[:, 10] != ord(",")) | (rows[:, CHANGE - 2] != ord(","))
     _refuse(bad, path.name, 0, "not `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (or D)")
     area = np.frombuffer(prefix[1:].encode(), np.uint8)
     _refuse((rows[:, :3] != area).any(axis=1), path.name, 0, "of another area code")
     numbers = _value(rows, range(3, 10)).astype(np.uint64) + np.uint64(int(prefix) * AREA)
-    return Changed(digest, numbers, _times(rows[:, 11 : CHANGE - 2], path.name), word == ord("A"))
+    return ChangeFile(digest, numbers, _times(rows[:, 11 : CHANGE - 2], path.name), action == ord("A"))
 
 
 def _times(rows: Bytes, name: str) -> NDArray[np.int64]:
     stamps = np.ascontiguousarray(rows).view("S19").ravel().astype("U19")
-    strange = np.array([_TIME.fullmatch(stamp) is None for stamp in stamps.tolist()])
-    _refuse(strange, name, 0, "its time is not YYYY-MM-DDTHH:MM:SS")
+    invalid = np.array([_TIME.fullmatch(stamp) is None for stamp in stamps.tolist()])
+    _refuse(invalid, name, 0, "the time is not YYYY-MM-DDTHH:MM:SS")
     try:
         return stamps.astype("datetime64[s]").astype(np.int64)
     except ValueError:
-        raise FaultyFile(f"{name}: it holds a time that does not exist") from None
+        raise FaultyFile(f"{name}: the file contains a time that does not exist") from None
 
 
 def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
-    """The lines, all of one width, without their ends."""
+    """Split the contents into lines of the given width, without their line ends. `before` counts earlier lines."""
     data = np.frombuffer(content, np.uint8)
     end = 2 if len(data) > width and data[width] == CR else 1
     whole = len(data) // (width + end) * (width + end)
@@ -134,7 +136,7 @@ def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
     good = rows[:, -1] == LF
     if end > 1:
         good &= rows[:, -2] == CR
-    if rest and good.all():  # the last line may lack its end
+    if rest and good.all():  # the last line may have no line end
         if len(rest) != width or b"\n" in rest:
             raise FaultyFile(f"{name}, line {before + len(rows) + 1:,}: {_line_fault(rest)}")
         return np.concatenate((rows[:, :width], np.frombuffer(rest, np.uint8).reshape(1, width)))
@@ -145,7 +147,9 @@ def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
 
 
 def _line_fault(line: bytes) -> str:
-    return text.encoding_fault(line) or "it is shorter or longer than the others: is the file cut short?"
+    return (
+        text.encoding_fault(line) or "the line has a different length from the others. Is the file truncated?"
+    )
 
 
 def _not_digits(rows: Bytes, columns: "range | tuple[int, ...]") -> Mask:

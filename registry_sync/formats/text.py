@@ -1,6 +1,6 @@
-"""The text in a file of numbers, or in the zip that holds it, and what is wrong with it.
+"""The text of a number file, plain or zipped, and its faults.
 
-A file is taken whole or not at all. Faults name the line, counted from 1, and never the number.
+A file is accepted as a whole or not at all. Messages name the line, counted from 1, and never the number.
 """
 
 import zipfile
@@ -18,29 +18,29 @@ Integers: TypeAlias = NDArray[np.int64]
 Numbers: TypeAlias = NDArray[np.uint64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-LARGEST: Final = 2 << 30
-HIGHEST_RATIO: Final = 200
-PIECE: Final = 1 << 20  # what fits the processor's cache with its indices
+MAX_BYTES: Final = 2 << 30
+MAX_RATIO: Final = 200
+PIECE_BYTES: Final = 1 << 20  # fits into the processor's cache, indices included
 ZERO, NINE, CR, LF, SPACE = b"09\r\n "
 
 
 class FaultyFile(Exception):
-    """A file that is refused whole. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
+    """A file is invalid and was refused. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
 
 
 def size(path: Path) -> int:
-    """Bytes of the text, as far as the file says. Raises FaultyFile, OSError."""
-    with opened(path) as (_, length):
+    """Return the length of the text in bytes, as declared by the file. Raises FaultyFile, OSError."""
+    with open_text(path) as (_, length):
         return length
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The text and its length. Raises FaultyFile, OSError."""
+def open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the text, and return it with its declared length. Raises FaultyFile, OSError."""
     if path.suffix.lower() != ".zip":
         length = path.stat().st_size
-        if length > LARGEST:
-            raise FaultyFile(f"{path.name}: {length:,} bytes are more than the {LARGEST:,} that are read")
+        if length > MAX_BYTES:
+            raise FaultyFile(f"{path.name}: {length:,} bytes exceed the limit of {MAX_BYTES:,}")
         with path.open("rb") as file:
             yield file, length
         return
@@ -50,42 +50,44 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             with archive.open(entry) as member:
                 yield member, entry.file_size
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise FaultyFile(f"{path.name}: the zip is damaged or of an unknown kind: {error}") from error
+        raise FaultyFile(f"{path.name}: the zip is damaged or not supported: {error}") from error
 
 
 def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     entries = archive.infolist()
     if len(entries) != 1 or not entries[0].filename.lower().endswith(".txt"):
-        raise FaultyFile(f"{name}: a zip must hold exactly one file, a .txt; this holds {len(entries)}")
+        raise FaultyFile(
+            f"{name}: a zip must contain exactly one file, a .txt; this one has {len(entries)} files"
+        )
     entry = entries[0]
     if entry.flag_bits & 1:
-        raise FaultyFile(f"{name}: it is encrypted: unpack it and import the .txt")
-    if entry.file_size > LARGEST or entry.file_size > HIGHEST_RATIO * max(entry.compress_size, 1):
+        raise FaultyFile(f"{name}: the zip is encrypted. Unpack it and import the .txt")
+    if entry.file_size > MAX_BYTES or entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
         raise FaultyFile(
-            f"{name}: {entry.file_size:,} bytes out of {entry.compress_size:,} are no list of numbers"
-            f" (limits: {LARGEST:,} bytes, {HIGHEST_RATIO} to 1)"
+            f"{name}: {entry.compress_size:,} bytes unpack to {entry.file_size:,}; the limits are {MAX_BYTES:,} bytes and"
+            f" a ratio of {MAX_RATIO}"
         )
     return entry
 
 
-def pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """The file in pieces of whole lines; only the last line may lack its end."""
-    held = b""
-    while read := file.read(PIECE):
-        cut = read.rfind(b"\n") + 1
+def read_pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield pieces of whole lines. The last line may have no line end."""
+    partial_line = b""
+    while data := file.read(PIECE_BYTES):
+        cut = data.rfind(b"\n") + 1
         if cut:
-            yield held + read[:cut]
-            held = read[cut:]
+            yield partial_line + data[:cut]
+            partial_line = data[cut:]
         else:
-            held += read
-            if len(held) > PIECE:
+            partial_line += data
+            if len(partial_line) > PIECE_BYTES:
                 break
-    if held:
-        yield held
+    if partial_line:
+        yield partial_line
 
 
-def bounds(text: Bytes) -> tuple[Integers, Integers]:
-    """Where each line begins, and where it ends without CR and LF."""
+def line_bounds(text: Bytes) -> tuple[Integers, Integers]:
+    """Return the start of each line, and its end before CR and LF."""
     ends = np.flatnonzero(text == LF)
     if not len(ends) or ends[-1] != len(text) - 1:
         ends = np.append(ends, len(text))
@@ -94,9 +96,9 @@ def bounds(text: Bytes) -> tuple[Integers, Integers]:
 
 
 def encoding_fault(line: bytes) -> str:
-    """Why a line is no plain text, or nothing."""
+    """Return why a line is not plain ASCII, or an empty text."""
     if line.startswith(b"\xef\xbb\xbf"):
-        return "the file begins with a byte order mark: save it as plain ASCII"
+        return "the file begins with a byte order mark. Save it as plain ASCII"
     if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")) or not line.isascii():
-        return "it is not plain ASCII"
+        return "the line is not plain ASCII"
     return ""

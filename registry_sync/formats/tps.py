@@ -1,10 +1,12 @@
-"""The full files of the UK Telephone Preference Service and of its corporate twin: every line 12 characters and CRLF.
+"""The full files of the UK Telephone Preference Service and its corporate counterpart.
 
-    with spaces      5 characters of dialling code, left-justified, and 7 of the rest, right-justified, blank-filled
-    without spaces   at most 12 digits, left-justified, blank-filled
+Every line has 12 characters and CRLF, in one of two layouts:
 
-Numbers are national, with their leading 0. A file bears its version's day, `YYYYMMDD` or `YYYY-MM-DD`, in its name.
-(corporate.mpsonline.org.uk/shared/technical_desc.asp; the layout of a change file is not published.)
+    with spaces      dialling code, left-justified in 5 characters; the rest, right-justified in 7; padded with spaces
+    without spaces   at most 12 digits, left-justified, padded with spaces
+
+Numbers are national, with their leading 0. The file name contains the date of the version, `YYYYMMDD` or `YYYY-MM-DD`.
+(corporate.mpsonline.org.uk/shared/technical_desc.asp; the layout of change files is not published.)
 """
 
 import re
@@ -22,41 +24,41 @@ from registry_sync.formats.text import CR, LF, NINE, SPACE, ZERO, FaultyFile, Ma
 
 CODE, WIDTH = 5, 12
 COUNTRY: Final = 44
-SHORTEST, LONGEST = 9, 10  # digits after the 0
+MIN_DIGITS, MAX_DIGITS = 9, 10  # digits after the 0
 _NAME = re.compile(r"(?:.*[^0-9])?(\d{4})-?(\d\d)-?(\d\d)(?:[^0-9].*)?\.(?:txt|zip)", re.ASCII)
 
 
-class Everybody(NamedTuple):
-    """`numbers` rise, each once; `lines` counts the repeated ones as well."""
+class FullFile(NamedTuple):
+    """The contents of a full file. `numbers` are sorted and distinct; `lines` also counts repetitions."""
 
     sha256: str
     lines: int
     numbers: Numbers
 
 
-def version(name: str) -> date | None:
-    """None: not such a file."""
-    found = _NAME.fullmatch(name)
+def parse_version(name: str) -> date | None:
+    """Return the date in a file name, or None if it is not a name of this registry."""
+    match = _NAME.fullmatch(name)
     try:
-        return date(*map(int, found.groups())) if found else None
+        return date(*map(int, match.groups())) if match else None
     except ValueError:
         return None
 
 
-def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> Everybody:
-    """Raises FaultyFile, OSError. `advance` is told of the bytes done."""
+def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFile:
+    """Read a full file, calling `advance` with the bytes read. Raises FaultyFile, OSError."""
     total, lines = sha256(), 0
     parts: list[Numbers] = []
-    with text.opened(path) as (file, _):
-        for piece in text.pieces(file):
+    with text.open_text(path) as (file, _):
+        for piece in text.read_pieces(file):
             total.update(piece)
             numbers = _parse(piece, path.name, lines, spaced=spaced)
             parts.append(numbers)
             lines += len(numbers)
             advance(len(piece))
     if not lines:
-        raise FaultyFile(f"{path.name}: it is empty")
-    return Everybody(total.hexdigest(), lines, distinct(np.concatenate(parts)))
+        raise FaultyFile(f"{path.name}: the file is empty")
+    return FullFile(total.hexdigest(), lines, distinct(np.concatenate(parts)))
 
 
 def _parse(piece: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
@@ -67,28 +69,28 @@ def _parse(piece: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
     if not good.all() or len(piece) % width:
         at = int(np.argmin(np.append(good, np.False_)))
         fault = text.encoding_fault(piece[at * width : (at + 1) * width])
-        fault = fault or f"it is not {WIDTH} characters and CRLF: is the file cut short?"
+        fault = fault or f"the line is not {WIDTH} characters and CRLF. Is the file truncated?"
         raise FaultyFile(f"{name}, line {before + at + 1:,}: {fault}")
     digit = rows[:, :WIDTH] - ZERO
     is_digit = digit <= NINE - ZERO
     bad = (~is_digit & (rows[:, :WIDTH] != SPACE)).any(axis=1) | _misplaced(is_digit, spaced=spaced)
     numbers = np.zeros(len(rows), np.uint64)
     for column in range(WIDTH):
-        here = is_digit[:, column]
-        numbers = np.where(here, numbers * np.uint64(10) + digit[:, column], numbers)
+        shifted = numbers * np.uint64(10) + digit[:, column]
+        numbers = np.where(is_digit[:, column], shifted, numbers)
     count = is_digit.sum(axis=1) - 1
-    bad |= (digit[:, 0] != 0) | (count < SHORTEST) | (count > LONGEST)
+    bad |= (digit[:, 0] != 0) | (count < MIN_DIGITS) | (count > MAX_DIGITS)
     if bad.any():
         layout = "with spaces" if spaced else "without spaces"
         at = before + int(np.argmax(bad)) + 1
-        raise FaultyFile(f"{name}, line {at:,}: no British number in the layout {layout}")
-    country = np.where(count == LONGEST, COUNTRY * 10**LONGEST, COUNTRY * 10**SHORTEST)
-    found: Numbers = numbers + country.astype(np.uint64)
-    return found
+        raise FaultyFile(f"{name}, line {at:,}: not a British number in the layout {layout}")
+    country = np.where(count == MAX_DIGITS, COUNTRY * 10**MAX_DIGITS, COUNTRY * 10**MIN_DIGITS)
+    international: Numbers = numbers + country.astype(np.uint64)
+    return international
 
 
 def _misplaced(is_digit: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", *, spaced: bool) -> Mask:
-    """A digit after a blank, or in the second field of the layout with spaces a blank after a digit."""
+    """Return which rows have a digit after a space, or (layout with spaces) a space after a digit in the second field."""
     rises = is_digit[:, 1:] & ~is_digit[:, :-1]
     if not spaced:
         return np.asarray(rises.any(axis=1))

@@ -1,4 +1,4 @@
-"""The simulated registry's two doors to one folder: SFTP and HTTPS, with what may go wrong at a door."""
+"""SFTP and HTTPS servers for the simulated registry's folder, with simulated failures."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -13,28 +13,29 @@ from msgspec import Struct
 USER, PASSWORD, TOKEN = "acme", "correct horse", "battery staple"
 
 
-class Door(Struct):
-    """`broken`: how many of the next requests end as at a server that is busy or breaks. `came` counts all."""
+class ServerControl(Struct):
+    """The state of a running server. The next `failures` requests fail; `requests` counts all."""
 
     port: int = 0
     host_key: str = ""
-    broken: int = 0
-    came: int = 0
+    failures: int = 0
+    requests: int = 0
 
-    def fails(self) -> bool:
-        self.came += 1
-        self.broken -= 1
-        return self.broken >= 0
+    def next_fails(self) -> bool:
+        """Count a request and return whether it fails."""
+        self.requests += 1
+        self.failures -= 1
+        return self.failures >= 0
 
 
 @asynccontextmanager
-async def sftp(folder: Path, key: asyncssh.SSHKey) -> AsyncIterator[Door]:
-    """On a free port of 127.0.0.1; the user's root is the folder."""
-    door = Door(host_key=key.export_public_key().decode().strip())
+async def serve_sftp(folder: Path, key: asyncssh.SSHKey) -> AsyncIterator[ServerControl]:
+    """Run an SFTP server on a free port of 127.0.0.1, with the folder as the user's root."""
+    control = ServerControl(host_key=key.export_public_key().decode().strip())
 
     class Server(asyncssh.SSHServer):
         def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-            if door.fails():
+            if control.next_fails():
                 conn.abort()
 
         def password_auth_supported(self) -> bool:
@@ -49,17 +50,17 @@ async def sftp(folder: Path, key: asyncssh.SSHKey) -> AsyncIterator[Door]:
     listener = await asyncssh.listen(
         "127.0.0.1", 0, server_factory=Server, server_host_keys=[key], sftp_factory=rooted
     )
-    door.port = listener.get_port()
+    control.port = listener.get_port()
     try:
-        yield door
+        yield control
     finally:
         listener.close()
         await listener.wait_closed()
 
 
 @asynccontextmanager
-async def https(folder: Path, context: ssl.SSLContext) -> AsyncIterator[Door]:
-    """On a free port of 127.0.0.1, as `registry_sync.sources.https` describes it."""
+async def serve_https(folder: Path, context: ssl.SSLContext) -> AsyncIterator[ServerControl]:
+    """Run an HTTPS server on a free port of 127.0.0.1, with the API of `registry_sync.sources.https`."""
     exchange = _Exchange(folder)
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/index.json", exchange.index)
@@ -68,16 +69,16 @@ async def https(folder: Path, context: ssl.SSLContext) -> AsyncIterator[Door]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    exchange.door.port = runner.addresses[0][1]
+    exchange.control.port = runner.addresses[0][1]
     try:
-        yield exchange.door
+        yield exchange.control
     finally:
         await runner.cleanup()
 
 
 class _Exchange:
     def __init__(self, folder: Path) -> None:
-        self.door = Door()
+        self.control = ServerControl()
         self._folder, self._seen = folder, set[str]()
 
     async def index(self, request: web.Request) -> web.Response:
@@ -91,7 +92,7 @@ class _Exchange:
         return web.Response(body=content, headers={"ETag": f'"{sha256(content).hexdigest()}"'})
 
     async def put(self, request: web.Request) -> web.Response:
-        """What came before is not taken again, whether it is still there or not."""
+        """Accept each name only once, even after the registry has taken the file."""
         content = await request.read()
         self._admit(request)
         name = request.match_info["name"]
@@ -102,7 +103,7 @@ class _Exchange:
         return web.Response(status=201)
 
     def _admit(self, request: web.Request) -> None:
-        if self.door.fails():
+        if self.control.next_fails():
             raise web.HTTPServiceUnavailable
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized

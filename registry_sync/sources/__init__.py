@@ -1,7 +1,7 @@
-"""Where files come from and go to. Three doors, one shape; `open_source` picks by kind.
+"""Transports of registry files: a folder, SFTP, HTTPS. `open_source` picks one by its `kind`.
 
-Handing a file over is one step that cannot be half done: `stage` brings it there under a name that nobody takes, and
-`hand_over` gives it its own. After a crash `staged` tells whether that step is still to be done.
+Handing a file over is atomic: `stage` writes it under a temporary name that the registry ignores, and `hand_over` gives
+it the final name. After a crash, `is_staged` returns whether `hand_over` is still to be done.
 """
 
 import asyncio
@@ -19,53 +19,58 @@ PART = ".part"
 
 
 class SourceFailed(Exception):
-    """The source cannot be read or written. `passing`: trying again may help."""
+    """The source cannot be read or written. `transient`: a retry may help."""
 
-    def __init__(self, text: str, *, passing: bool) -> None:
+    def __init__(self, text: str, *, transient: bool) -> None:
         super().__init__(text)
-        self.passing = passing
+        self.transient = transient
 
 
 class Source(Protocol):
-    async def names(self) -> dict[str, str]:
-        """The files that are there to be taken, each with a mark that changes when the file does."""
+    async def list_files(self) -> dict[str, str]:
+        """Return the available files, each with a mark that changes with its contents ("" if unknown)."""
 
     async def fetch(self, name: str, to: Path) -> None:
-        """Writes `to`, which is half there where this raises."""
+        """Copy a file to `to`, which may be incomplete if this raises."""
 
     async def stage(self, name: str, file: Path) -> None: ...
 
-    async def staged(self, name: str) -> bool: ...
+    async def is_staged(self, name: str) -> bool: ...
 
     async def hand_over(self, name: str, file: Path) -> None:
-        """`file` is what was staged."""
+        """Hand the staged file over. `file` is the local copy of it."""
 
 
 @asynccontextmanager
 async def open_source(source: config.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
-    """Paths in `source` are relative to `folder`. Raises SourceFailed; so does every step of the source, after it has
-    tried again what may pass."""
+    """Open a source whose paths are relative to `folder`.
+
+    Raises SourceFailed, here and in every method of the source, after retries of transient failures.
+    """
     match source:
         case config.FolderSource():
-            from registry_sync.sources.folder import Folder  # noqa: PLC0415 - only what is used is loaded
+            from registry_sync.sources.folder import Folder  # noqa: PLC0415 - loads only the transport in use
 
             yield Folder(source, folder, now)
         case config.SftpSource():
-            from registry_sync.sources.sftp import connected  # noqa: PLC0415 - as above
+            from registry_sync.sources.sftp import connect  # noqa: PLC0415 - as above
 
-            async with connected(source, folder) as sftp:
+            async with connect(source, folder) as sftp:
                 yield sftp
         case config.HttpsSource():
-            from registry_sync.sources.https import connected as https  # noqa: PLC0415 - as above
+            from registry_sync.sources.https import connect as https  # noqa: PLC0415 - as above
 
             async with https(source, folder) as web:
                 yield web
 
 
-async def retried(
+async def retry(
     patience: config.Patience, step: Callable[[], Awaitable[_T]], *, transfer: bool = False
 ) -> _T:
-    """`transfer`: the step carries a file. Raises SourceFailed: at once what will not pass, and after the last attempt what might have."""
+    """Run a step, repeating it after transient failures. `transfer`: the step copies a file, with a longer timeout.
+
+    Raises SourceFailed at once if the failure is permanent, or after the last attempt.
+    """
     wait = patience.retry_seconds
     seconds = patience.transfer_seconds if transfer else patience.timeout_seconds
     for attempt in range(1, patience.attempts + 1):
@@ -74,11 +79,13 @@ async def retried(
                 return await step()
         except TimeoutError:
             if attempt == patience.attempts:
-                raise SourceFailed(f"no answer within {seconds:g} s, {attempt} times", passing=True) from None
+                raise SourceFailed(
+                    f"no response within {seconds:g} s in {attempt} attempts", transient=True
+                ) from None
         except SourceFailed as failed:
-            if not failed.passing or attempt == patience.attempts:
+            if not failed.transient or attempt == patience.attempts:
                 raise
-        # Jitter keeps many who were cut off together from coming back together; no secret hangs on it.
-        await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - as the line above says
+        # Jitter spreads the retries of clients that failed together.
+        await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - not used for security
         wait *= 2
     raise AssertionError("there is at least one attempt")

@@ -1,4 +1,4 @@
-"""A folder on this machine, or a mounted one, that somebody else empties and fills."""
+"""A local or mounted folder that another program or a person empties and fills."""
 
 import asyncio
 import shutil
@@ -16,15 +16,15 @@ class Folder:
         self._outbox = base / source.outbox if source.outbox else None
         self._settle, self._now = int(source.settle_seconds * SECOND), now
 
-    async def names(self) -> dict[str, str]:
-        """What has just changed may still be being written, and is left for the next run."""
+    async def list_files(self) -> dict[str, str]:
+        """Return the files, except those changed within `settle_seconds`: they may be incomplete."""
         try:
-            found = {path.name: path.stat() for path in self._inbox.iterdir() if path.is_file()}
+            files = {path.name: path.stat() for path in self._inbox.iterdir() if path.is_file()}
         except OSError as error:
             raise _failed(self._inbox, error) from error
         return {
             name: f"{stat.st_size}.{stat.st_mtime_ns}"
-            for name, stat in sorted(found.items())
+            for name, stat in sorted(files.items())
             if not name.endswith(PART)
             and (not self._settle or stat.st_mtime_ns // 1_000_000 + self._settle <= self._now)
         }
@@ -44,15 +44,14 @@ class Folder:
         except OSError as error:
             raise _failed(part, error) from error
 
-    async def staged(self, name: str) -> bool:
+    async def is_staged(self, name: str) -> bool:
         part = self._out(name + PART)
-        if (
-            not part.parent.is_dir()
-        ):  # else a folder that is not mounted would pass for a package that was taken
-            raise SourceFailed(f"{part.parent}: no such folder", passing=False)
+        # Without this check, an unmounted folder would look like a package already handed over.
+        if not part.parent.is_dir():
+            raise SourceFailed(f"outbox {part.parent} does not exist", transient=False)
         return part.exists()
 
-    async def hand_over(self, name: str, file: Path) -> None:  # noqa: ARG002 - the staged copy goes
+    async def hand_over(self, name: str, file: Path) -> None:  # noqa: ARG002 - renames the staged copy
         part = self._out(name + PART)
         try:
             part.replace(self._out(name))
@@ -61,9 +60,11 @@ class Folder:
             raise _failed(part, error) from error
 
     def _out(self, name: str) -> Path:
-        assert self._outbox is not None, "the configuration demands one where packages go out"
+        assert self._outbox is not None, (
+            "the configuration requires an outbox for registries that answer queries"
+        )
         return self._outbox / name
 
 
 def _failed(path: Path, error: OSError) -> SourceFailed:
-    return SourceFailed(f"{path}: {error.strerror}", passing=False)
+    return SourceFailed(f"{path}: {error.strerror}", transient=False)

@@ -1,11 +1,11 @@
-"""An exchange over HTTPS: a folder at `url`.
+"""An exchange folder over HTTPS, at `url`.
 
-    GET  index.json       {"files": ["NAME", …]}: what is there to be taken
-    GET  NAME             a file; its ETag, where there is one, is the mark by which a change is known
-    PUT  outbox/NAME      hands a package over. With `If-None-Match: *`: 412 says that it is there already, so that
-                          sending it again after a crash never submits it twice
+    GET  index.json       {"files": ["NAME", …]}: the available files
+    GET  NAME             a file; its ETag, if any, shows changes
+    PUT  outbox/NAME      hands a package over. It carries `If-None-Match: *`; status 412 means that the package exists
+                          already, so a repetition after a crash never submits it twice
 
-A bearer token, where one is set. Redirects are not followed.
+Requests carry a bearer token if one is configured. Redirects are not followed.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from msgspec import Struct
 
 from registry_sync import config
 from registry_sync.config import HttpsSource
-from registry_sync.sources import SourceFailed, retried
+from registry_sync.sources import SourceFailed, retry
 
 _T = TypeVar("_T")
-PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-SUCCESS, SERVER_ERROR = 2, 5  # the classes of status
+TRANSIENT = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+SUCCESS, SERVER_ERROR = 2, 5  # first digits of a status
 CHUNK = 1 << 20
 
 
@@ -39,35 +39,35 @@ class Https:
     def __init__(self, source: HttpsSource, session: ClientSession) -> None:
         self._source, self._session = source, session
 
-    async def names(self) -> dict[str, str]:
-        async def step(answer: ClientResponse) -> tuple[str, ...]:
+    async def list_files(self) -> dict[str, str]:
+        async def step(response: ClientResponse) -> tuple[str, ...]:
             try:
-                return msgspec.json.decode(await answer.read(), type=Index).files
+                return msgspec.json.decode(await response.read(), type=Index).files
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise SourceFailed(f"{self._source.url}index.json: {error}", passing=False) from error
+                raise SourceFailed(f"{self._source.url}index.json: {error}", transient=False) from error
 
-        found = await self._do("GET", "index.json", step)
-        return {name: await self._mark(name) for name in sorted(found) if _plain(name)}
+        names = await self._request("GET", "index.json", step)
+        return {name: await self._mark(name) for name in sorted(names) if _is_safe(name)}
 
     async def _mark(self, name: str) -> str:
-        async def step(answer: ClientResponse) -> str:
-            return answer.headers.get("ETag", "") or answer.headers.get("Last-Modified", "")
+        async def step(response: ClientResponse) -> str:
+            return response.headers.get("ETag", "") or response.headers.get("Last-Modified", "")
 
-        return await self._do("HEAD", quote(name), step)
+        return await self._request("HEAD", quote(name), step)
 
     async def fetch(self, name: str, to: Path) -> None:
-        async def step(answer: ClientResponse) -> None:
+        async def step(response: ClientResponse) -> None:
             with to.open("wb") as file:
-                async for chunk in answer.content.iter_chunked(CHUNK):
+                async for chunk in response.content.iter_chunked(CHUNK):
                     file.write(chunk)
 
-        await self._do("GET", quote(name), step)
+        await self._request("GET", quote(name), step)
 
     async def stage(self, name: str, file: Path) -> None:
-        """One PUT does it all."""
+        """Do nothing: a single PUT in `hand_over` is atomic."""
 
-    async def staged(self, name: str) -> bool:  # noqa: ARG002 - of every name
-        """Always: to hand it over again does nothing."""
+    async def is_staged(self, name: str) -> bool:  # noqa: ARG002 - the same for every name
+        """Return True always: handing a file over again has no effect."""
         return True
 
     async def hand_over(self, name: str, file: Path) -> None:
@@ -76,9 +76,9 @@ class Https:
 
         headers = {"If-None-Match": "*", "Content-Type": "application/zip"}
         content = await asyncio.to_thread(file.read_bytes)
-        await self._do("PUT", f"outbox/{quote(name)}", step, headers, content)
+        await self._request("PUT", f"outbox/{quote(name)}", step, headers, content)
 
-    async def _do(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -92,37 +92,35 @@ class Https:
             try:
                 async with self._session.request(
                     method, url, headers=headers, data=content, allow_redirects=False
-                ) as answer:
-                    there = method == "PUT" and answer.status == HTTPStatus.PRECONDITION_FAILED
-                    if not there and answer.status // 100 != SUCCESS:
+                ) as response:
+                    exists = method == "PUT" and response.status == HTTPStatus.PRECONDITION_FAILED
+                    if not exists and response.status // 100 != SUCCESS:
                         raise SourceFailed(
-                            f"{url}: {answer.status} {answer.reason}",
-                            passing=answer.status in PASSING or answer.status // 100 == SERVER_ERROR,
+                            f"{url}: {response.status} {response.reason}",
+                            transient=response.status in TRANSIENT or response.status // 100 == SERVER_ERROR,
                         )
-                    return await step(answer)
+                    return await step(response)
             except (ClientError, OSError) as error:
-                passing = not isinstance(error, ssl.SSLError) and not isinstance(
-                    error.__cause__, ssl.SSLError
-                )
-                raise SourceFailed(f"{url}: {error}", passing=passing) from error
+                is_tls_error = isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError)
+                raise SourceFailed(f"{url}: {error}", transient=not is_tls_error) from error
 
-        return await retried(
+        return await retry(
             self._source.patience, attempt, transfer=method in {"PUT", "GET"} and path != "index.json"
         )
 
 
-def _plain(name: str) -> bool:
-    """It becomes the name of a file here."""
+def _is_safe(name: str) -> bool:
+    """Return whether the name may be used for a local file."""
     return bool(name) and not name.startswith(".") and "/" not in name and name != "index.json"
 
 
 @asynccontextmanager
-async def connected(source: HttpsSource, folder: Path) -> AsyncIterator[Https]:
+async def connect(source: HttpsSource, folder: Path) -> AsyncIterator[Https]:
     try:
         context = ssl.create_default_context(cafile=str(folder / source.ca_file) if source.ca_file else None)
         token = config.secret(source, folder)
     except (OSError, ssl.SSLError) as error:
-        raise SourceFailed(f"{source.url}: {error}", passing=False) from error
+        raise SourceFailed(f"{source.url}: {error}", transient=False) from error
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = ClientTimeout(total=None, sock_connect=source.patience.timeout_seconds)
     async with ClientSession(

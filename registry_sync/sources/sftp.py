@@ -1,6 +1,6 @@
-"""SFTP, to a server whose key is known beforehand.
+"""An exchange over SFTP with a server whose host key is configured.
 
-Nothing of the user's own SSH configuration, agent or known hosts is used: what is trusted stands in registries.yaml.
+The user's own SSH configuration, agent and known hosts are not used: only registries.yaml says what to trust.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,10 +12,10 @@ import asyncssh
 
 from registry_sync import config
 from registry_sync.config import SftpSource
-from registry_sync.sources import PART, SourceFailed, retried
+from registry_sync.sources import PART, SourceFailed, retry
 
 _T = TypeVar("_T")
-_NEVER = (
+_PERMANENT = (
     asyncssh.HostKeyNotVerifiable,
     asyncssh.PermissionDenied,
     asyncssh.KeyExchangeFailed,
@@ -27,20 +27,20 @@ _NEVER = (
 
 
 class Sftp:
-    """One connection, made again where it broke."""
+    """A connection that is reopened after it broke."""
 
     def __init__(self, source: SftpSource, options: dict[str, Any]) -> None:
         self._source, self._options = source, options
         self._connection: asyncssh.SSHClientConnection | None = None
         self._client: asyncssh.SFTPClient | None = None
 
-    async def names(self) -> dict[str, str]:
+    async def list_files(self) -> dict[str, str]:
         async def step(client: asyncssh.SFTPClient) -> dict[str, str]:
-            found = await client.readdir(self._source.inbox)
-            names = {str(each.filename): each.attrs for each in found}
+            entries = await client.readdir(self._source.inbox)
+            attributes = {str(entry.filename): entry.attrs for entry in entries}
             return {
                 name: f"{attrs.size}.{attrs.mtime}"
-                for name, attrs in sorted(names.items())
+                for name, attrs in sorted(attributes.items())
                 if not name.startswith(".") and not name.endswith(PART) and "/" not in name
             }
 
@@ -58,18 +58,17 @@ class Sftp:
 
         await self._do(step, transfer=True)
 
-    async def staged(self, name: str) -> bool:
+    async def is_staged(self, name: str) -> bool:
         async def step(client: asyncssh.SFTPClient) -> bool:
-            await client.readdir(
-                self._source.outbox
-            )  # that the folder is gone must not pass for a package taken
+            # Fails if the folder is missing, which would otherwise look like a package already handed over.
+            await client.readdir(self._source.outbox)
             return bool(await client.exists(self._out(name + PART)))
 
         return await self._do(step)
 
-    async def hand_over(self, name: str, file: Path) -> None:  # noqa: ARG002 - the staged copy goes
+    async def hand_over(self, name: str, file: Path) -> None:  # noqa: ARG002 - renames the staged copy
         async def step(client: asyncssh.SFTPClient) -> None:
-            # Where an earlier attempt broke off after the server had done it, there is nothing left to do.
+            # An earlier attempt may have lost its connection after the server renamed the file.
             if await client.exists(self._out(name + PART)):
                 await client.posix_rename(self._out(name + PART), self._out(name))
 
@@ -86,9 +85,11 @@ class Sftp:
                 return await step(await self._connected())
             except (asyncssh.Error, OSError) as error:
                 await self.close()
-                raise SourceFailed(self._words(error), passing=not isinstance(error, _NEVER)) from error
+                raise SourceFailed(
+                    self._message(error), transient=not isinstance(error, _PERMANENT)
+                ) from error
 
-        return await retried(self._source.patience, attempt, transfer=transfer)
+        return await retry(self._source.patience, attempt, transfer=transfer)
 
     async def _connected(self) -> asyncssh.SFTPClient:
         if self._client is None:
@@ -102,19 +103,17 @@ class Sftp:
             connection.abort()
             await connection.wait_closed()
 
-    def _words(self, error: Exception) -> str:
-        where = f"sftp://{self._source.host}:{self._source.port}"
+    def _message(self, error: Exception) -> str:
+        server = f"sftp://{self._source.host}:{self._source.port}"
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return (
-                f"{where}: the server shows another key than host_key: ask the registry before you change it"
-            )
+            return f"{server}: the server's key differs from host_key. Ask the registry before you change host_key"
         if isinstance(error, asyncssh.PermissionDenied):
-            return f"{where}: it does not take this user with this credential"
-        return f"{where}: {error}"
+            return f"{server}: the server refused this user and credential"
+        return f"{server}: {error}"
 
 
 @asynccontextmanager
-async def connected(source: SftpSource, folder: Path) -> AsyncIterator[Sftp]:
+async def connect(source: SftpSource, folder: Path) -> AsyncIterator[Sftp]:
     try:
         hosts = asyncssh.import_known_hosts(
             f"{source.host} {source.host_key}\n[{source.host}]:{source.port} {source.host_key}\n"
@@ -130,7 +129,7 @@ async def connected(source: SftpSource, folder: Path) -> AsyncIterator[Sftp]:
             "connect_timeout": source.patience.timeout_seconds,
         }
     except (asyncssh.Error, OSError, ValueError) as error:
-        raise SourceFailed(f"sftp://{source.host}: {error}", passing=False) from error
+        raise SourceFailed(f"sftp://{source.host}: {error}", transient=False) from error
     sftp = Sftp(source, options)
     try:
         yield sftp

@@ -24,7 +24,7 @@ from dialgate.lists.number_set import NumberSet
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.bench import BenchError, Figure, http, numberset, servers, world
 from registry_sync.formats import rpo
-from registry_sync.query_packages import Shelf
+from registry_sync.query_packages import PackageStore
 from tests.bench import COUNTRIES
 
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000
@@ -238,7 +238,7 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
     random = np.random.default_rng(1)
     share = answers // CONSULTATIONS
     every = np.sort(random.permutation(numberset.italian(answers, random)))
-    every = random.permutation(every[rpo.askable(every)])
+    every = random.permutation(every[rpo.is_queryable(every)])
     lines = 0
     for at in range(CONSULTATIONS):
         some = every[max(0, at * share - share // 10) : (at + 1) * share]
@@ -258,9 +258,9 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
 
 def _consultation(folder: Path, numbers: Numbers, at: int, random: np.random.Generator) -> None:
     """A package that was submitted at that time, and its answer in the inbox; three in ten are enrolled."""
-    shelf = Shelf(folder / "work", "rpo", world.CLIENT)
-    package = shelf.prepare(numbers, at)
-    shelf.note(package, "submitted", submitted_at=at)
+    packages = PackageStore(folder / "work", "rpo", world.CLIENT)
+    package = packages.prepare(numbers, at)
+    packages.record(package, "submitted", submitted_at=at)
     (folder / "inbox" / f"{package.id}.receipt.txt").write_text(f"bench-{at}\n")
     national = rpo.request_text(numbers)
     status = random.random(len(numbers)) < 0.3

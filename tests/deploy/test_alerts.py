@@ -15,7 +15,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY
 from docs.reference_pages import exposed
-from registry_sync.run_report import Alarm, Run, Summary, measured, tell
+from registry_sync.run_report import Alarm, Run, Summary, build_metrics, export_metrics
 from tests.observability.test_metrics import LINE, change_controller
 from tests.project.test_docs import shipping_metrics
 from tests.support.fired_alerts import fires
@@ -70,7 +70,7 @@ def test_every_alert_says_what_to_do() -> None:
 def told_by_the_job() -> set[str]:
     """The names of what the nightly job tells."""
     run = Run(at=NOW, version="", dry=False, parts=(Summary(registry="rpo", controller="acme"),))
-    return {family.name for family in measured(run).collect()}
+    return {family.name for family in build_metrics(run).collect()}
 
 
 ELSEWHERE = {"dialgate_reconcile_findings"}  # told by the comparison with the switch's own records
@@ -131,7 +131,7 @@ async def test_a_real_prometheus_tells_of_real_faults_and_of_none_before(tmp_pat
             await made_wrong(world)
             alarm = Alarm(registry="rpo", controller="acme", kind="held", text="changed more than usual")
             part = Summary(registry="rpo", controller="acme", consulted_at=NOW - 40 * DAY, alarms=(alarm,))
-            tell(Run(at=NOW - 40 * DAY, version="", dry=False, parts=(part,)), textfile, "")
+            export_metrics(Run(at=NOW - 40 * DAY, version="", dry=False, parts=(part,)), textfile, "")
             wanted = BY_THE_GATE | BY_THE_JOB
             assert await watcher.until(lambda firing: wanted <= firing) - MACHINE == wanted
 

@@ -14,7 +14,7 @@ from prometheus_client import ProcessCollector
 
 from dialgate.config import loader
 from dialgate.core.model import DAY
-from registry_sync.run_report import Alarm, Run, Summary, tell
+from registry_sync.run_report import Alarm, Run, Summary, export_metrics
 from tests.interfaces.webhooks.test_stop_notices import WRITTEN, delivering, hook
 from tests.observability.test_metrics import LINE, change_controller, check
 from tests.support.paths import ROOT
@@ -89,7 +89,7 @@ async def a_days_work(world: World) -> None:
 def the_nights_work(textfile: Path) -> None:
     alarm = Alarm(registry="rpo", controller="acme", kind="held", text="changed more than usual")
     part = Summary(registry="rpo", controller="acme", consulted_at=NOW - DAY, numbers=2, alarms=(alarm,))
-    tell(Run(at=NOW, version="1", dry=False, parts=(part,)), textfile, "")
+    export_metrics(Run(at=NOW, version="1", dry=False, parts=(part,)), textfile, "")
 
 
 def hooked(folder: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.lists.tabular import NO_HINTS
 from tests.support import world
-from tests.support.registry_world import NUMBERS, Night, load_list, registrar
+from tests.support.registry_world import NUMBERS, JobWorld, load_list, registrar
 from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers, write_folder
 
 # A row has the end by law; the answer to a check ends after a quarter of an hour at most.
@@ -224,15 +224,15 @@ async def test_a_list_of_another_is_not_there(running: World) -> None:
 
 
 async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp_path: Path) -> None:
-    night = Night(tmp_path)
+    job = JobWorld(tmp_path)
     other = (tmp_path / "controllers/acme.yaml").read_text()
     (tmp_path / "controllers/beta.yaml").write_text(
         other.replace("id: acme", "id: beta").replace('"+390844123456"', '"+390844654321"')
     )
-    night.configure()
-    await load_list(night, NUMBERS[:2], controller="acme")
-    await load_list(night, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",))
-    async with registrar(night.plan.gate) as (made, client):
+    job.configure()
+    await load_list(job, NUMBERS[:2], controller="acme")
+    await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",))
+    async with registrar(job.plan.gate) as (made, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
             order = Order(campaign=campaign, at=NOW)
             assert (await export.preview(made, client, "rome", order, lambda _, __: None)).numbers == numbers

@@ -1,6 +1,7 @@
-"""When a number without an answer that holds is a matter for a person: not while one is on its way, or asked for in time.
+"""The alarm `expiring`: a number has no valid answer, and no query that will give one in time.
 
-The clock is a value; the registry is simulated, on real files."""
+The clock is manual; the registry is simulated, on real files.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,20 +11,22 @@ import pytest
 
 from dialgate.core.model import DAY, HOUR, SECOND
 from registry_sync.run_report import Summary
-from tests.support.registry_world import NUMBERS, Night, load_list
+from tests.support.registry_world import NUMBERS, JobWorld, load_list
 from tests.support.world import NOW
 
 FIRST, LATER = NUMBERS[:200], NUMBERS[200:]
 
 
 class Case(NamedTuple):
-    """A list is submitted, and `answered` at once, unless the registry's `fault` prevents it. Perhaps a `second` is loaded.
-    `after` so long the job runs, and has `raised` alarms, `expiring` `about` so many numbers."""
+    """A list is submitted and `answered` at once, unless the registry's `fault` prevents it; a `second` may be loaded.
+
+    After `after` milliseconds the job runs and raises `alarms`; `expiring` names the number of `expiring_numbers`.
+    """
 
     after: int
-    raised: set[str]
-    about: int = 0
-    settings: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
+    alarms: set[str]
+    expiring_numbers: int = 0
+    settings: dict[str, Any] = {}  # noqa: RUF012 - never changed
     answered: bool = True
     fault: str = ""
     second: bool = True
@@ -32,62 +35,62 @@ class Case(NamedTuple):
 
 CASES = {
     "the list was submitted in this run": Case(0, set(), answered=False, second=False),
-    "it is awaited": Case(24 * HOUR, set(), answered=False, second=False),
-    "its answer is overdue": Case(
+    "the answer is awaited": Case(24 * HOUR, set(), answered=False, second=False),
+    "the answer is overdue": Case(
         24 * HOUR + SECOND, {"answer_overdue", "expiring", "no_consultation"}, 200, answered=False, second=False
     ),
-    "its answer is faulty": Case(
+    "the answer is faulty": Case(
         HOUR, {"answer_faulty", "expiring", "no_consultation"}, 200, fault="partial", second=False
     ),
-    "the registry refused it": Case(
+    "the registry refused the package": Case(
         HOUR, {"package_refused", "expiring", "no_consultation"}, 200, fault="refused", second=False
     ),
-    "a list came since, and the next submission is before the next run": Case(
+    "a second list is loaded; the next submission is before the next run": Case(
         HOUR, set(), settings={"submit_every_hours": 20}
     ),
-    "a list came since, and the next submission is just before the next run": Case(
+    "a second list is loaded; the next submission is exactly at the next run": Case(
         HOUR, set(), settings={"submit_every_hours": 25}
     ),
-    "a list came since, and the next submission is after the next run": Case(
+    "a second list is loaded; the next submission is after the next run": Case(
         HOUR - SECOND, {"expiring"}, 100, settings={"submit_every_hours": 25}
     ),
-    "a list came since, and the year's spending is over": Case(
+    "a second list is loaded; the yearly limit is reached": Case(
         HOUR, {"expiring", "spending_limit"}, 100, settings={"submit_every_hours": 20, "numbers_a_year": 200}
     ),
-    "a list came since, and the year's spending allows half of it": Case(
+    "a second list is loaded; the yearly limit allows half of it": Case(
         HOUR, {"expiring", "spending_limit"}, 50, settings={"submit_every_hours": 20, "numbers_a_year": 250}
     ),
-    "a list came since, and is submitted": Case(21 * HOUR, set(), settings={"submit_every_hours": 20}),
-    "a dry run would submit it": Case(21 * HOUR, set(), settings={"submit_every_hours": 20}, dry=True),
-    "a month has passed, and the next consultation is under way": Case(31 * DAY, set()),
+    "a second list is loaded and submitted": Case(21 * HOUR, set(), settings={"submit_every_hours": 20}),
+    "a dry run would submit the second list": Case(21 * HOUR, set(), settings={"submit_every_hours": 20}, dry=True),
+    "a month has passed; the next consultation is under way": Case(31 * DAY, set()),
 }  # fmt: skip
 
 
-async def judged(night: Night, case: Case) -> Summary:
-    await load_list(night, FIRST)
-    first = await night.part()
-    night.registry.fault = case.fault
+async def run_case(job: JobWorld, case: Case) -> Summary:
+    await load_list(job, FIRST)
+    first = await job.run_once()
+    job.registry.fault = case.fault
     if case.answered:
-        first = await night.night()
+        first = await job.answer_and_run()
     if case.second:
-        await load_list(night, LATER, name="milan")
-    night.hand.at = NOW + case.after
+        await load_list(job, LATER, name="milan")
+    job.clock.at = NOW + case.after
     if not case.after:
         return first
-    (part,) = (await night.run(dry=case.dry)).parts
+    (part,) = (await job.run(dry=case.dry)).parts
     return part
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_only_what_is_neither_on_its_way_nor_about_to_be_asked_for_is_an_alarm(
+async def test_expiring_numbers_raise_an_alarm_unless_a_query_is_under_way_or_due(
     tmp_path: Path, name: str
 ) -> None:
     case = CASES[name]
-    part = await judged(Night(tmp_path, **case.settings), case)
-    assert {alarm.kind for alarm in part.alarms} == case.raised
-    assert _told(part) == ([f"{case.about:,}"] if case.about else [])
+    part = await run_case(JobWorld(tmp_path, **case.settings), case)
+    assert {alarm.kind for alarm in part.alarms} == case.alarms
+    assert _expiring_counts(part) == ([f"{case.expiring_numbers:,}"] if case.expiring_numbers else [])
 
 
-def _told(part: Summary) -> Iterable[str]:
-    """How many numbers `expiring` speaks of."""
+def _expiring_counts(part: Summary) -> Iterable[str]:
+    """Return the number that begins the text of the alarm `expiring`."""
     return [alarm.text.split()[0] for alarm in part.alarms if alarm.kind == "expiring"]

@@ -1,4 +1,4 @@
-"""registries.yaml: the example runs as it stands, and every mistake is named at once, in words that say what to do."""
+"""registries.yaml: the shipped example is valid, and all errors are reported at once, with what to do."""
 
 import json
 import shutil
@@ -12,24 +12,24 @@ from typer.testing import CliRunner
 from dialgate.config.configuration import ConfigError
 from registry_sync import cli, config
 from tests.registry_sync.test_registry_lists import US
-from tests.support.registry_world import ASKED, Night
+from tests.support.registry_world import ASKED, JobWorld
 from tests.support.world import CONFIG
 
 
-def test_the_example_is_good(tmp_path: Path) -> None:
+def test_shipped_example_is_valid(tmp_path: Path) -> None:
     shutil.copytree(CONFIG, tmp_path / "config")
     (tmp_path / ".data").mkdir()
-    (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)  # as `make run` makes it
+    (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)  # `make run` creates it
     plan = config.load(tmp_path / "config" / "registries.yaml")
-    assert [(each.registry, each.controller) for each in plan.registries.asked] == [("rpo", "acme")]
+    assert [(asked.registry, asked.controller) for asked in plan.registries.asked] == [("rpo", "acme")]
     assert plan.snapshots == plan.gate.data / "snapshots"
 
 
 def problems(folder: Path, written: dict[str, Any]) -> str:
-    night = Night(folder)
-    night.path.write_text(yaml.safe_dump(written))
+    job = JobWorld(folder)
+    job.path.write_text(yaml.safe_dump(written))
     with pytest.raises(ConfigError) as refused:
-        config.load(night.path)
+        config.load(job.path)
     return "\n".join(refused.value.problems)
 
 
@@ -43,22 +43,28 @@ SFTP = {
 }
 HTTPS = {"kind": "https", "url": "https://h/"}
 ASKED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "controller": ({"controller": "nobody"}, "asked rpo, nobody: no such controller; there are acme"),
-    "registry": ({"registry": "dnc"}, "no country's law asks for this registry; it asks for rpo"),
-    "look-ahead": ({"look_ahead_hours": 360}, "look_ahead_hours is no less than an answer holds"),
+    "controller": (
+        {"controller": "nobody"},
+        "asked rpo, nobody: unknown controller. Known controllers: acme",
+    ),
+    "registry": ({"registry": "dnc"}, "no country file names this registry. Known registries: rpo"),
+    "look-ahead": ({"look_ahead_hours": 360}, "look_ahead_hours must be less than the validity of an answer"),
     "giving up": ({"give_up_hours": 12}, "give_up_hours must be more than answer_hours"),
     "no outbox": ({"source": {"kind": "folder", "inbox": "in"}}, "outbox is missing"),
     "one folder": (
         {"source": {"kind": "folder", "inbox": "x", "outbox": "x/"}},
-        "outbox and inbox are one folder",
+        "outbox and inbox must be different folders",
     ),
-    "no credential": ({"source": SFTP}, "give one of key_file, password_file and password_env"),
+    "no credential": ({"source": SFTP}, "set exactly one of key_file, password_file and password_env"),
     "host key": (
         {"source": SFTP | {"host_key": "SHA256:x", "password_env": "HOME"}},
-        "host_key is no public key",
+        "host_key must be a public key",
     ),
-    "no such file": ({"source": SFTP | {"key_file": "gone"}}, "is no file"),
-    "no such variable": ({"source": HTTPS | {"token_env": "NO_SUCH"}}, "the environment has no NO_SUCH"),
+    "missing file": ({"source": SFTP | {"key_file": "gone"}}, "is not a file"),
+    "unset variable": (
+        {"source": HTTPS | {"token_env": "NO_SUCH"}},
+        "the environment variable NO_SUCH is not set",
+    ),
     "plain http": ({"source": {"kind": "https", "url": "http://h/"}}, "https://"),
     "unknown key": ({"look_ahead": 3}, "look_ahead"),
     "receipts": ({"receipts_days": 100}, "730"),
@@ -67,65 +73,62 @@ ASKED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", ASKED_MISTAKES)
-def test_a_mistake_about_a_registry_that_answers_is_named(tmp_path: Path, case: str) -> None:
+def test_error_in_a_queried_registry_is_reported(tmp_path: Path, case: str) -> None:
     changes, fault = ASKED_MISTAKES[case]
     assert fault in problems(tmp_path, {"asked": [ASKED | changes]})
 
 
 LISTED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing covered": ({"coverage": []}, "listed us_dnc: coverage is empty"),
-    "another country": ({"coverage": ["44"]}, "does not begin with 1"),
-    "no area code": ({"coverage": ["14071"]}, "is no area code after a 1, as in 1407"),
-    "twice": ({"coverage": ["1407", "1407"]}, "names a prefix twice"),
-    "within another": ({"format": "tps", "coverage": ["44", "4420"]}, "covers another of its prefixes"),
-    "no prefix": ({"coverage": ["+1407"]}, "coverage"),
-    "key for everybody": (
+    "another country": ({"coverage": ["44"]}, "must begin with 1"),
+    "not an area code": ({"coverage": ["14071"]}, "must be 1 and an area code, for example 1407"),
+    "duplicate": ({"coverage": ["1407", "1407"]}, "names a prefix twice"),
+    "within another": ({"format": "tps", "coverage": ["44", "4420"]}, "contains another of the prefixes"),
+    "not a prefix": ({"coverage": ["+1407"]}, "coverage"),
+    "key readable by others": (
         {"source": SFTP | {"key_file": "registries.yaml"}},
-        "can be read by others than its owner",
+        "other users can read",
     ),
 }
 
 
 @pytest.mark.parametrize("case", LISTED_MISTAKES)
-def test_a_mistake_about_a_full_list_is_named(tmp_path: Path, case: str) -> None:
+def test_error_in_a_full_list_is_reported(tmp_path: Path, case: str) -> None:
     changes, fault = LISTED_MISTAKES[case]
     assert fault in problems(tmp_path, {"listed": [US | changes]})
 
 
-def test_all_mistakes_are_named_at_once_the_gates_too(tmp_path: Path) -> None:
-    found = problems(
+def test_all_errors_are_reported_at_once_including_the_gates(tmp_path: Path) -> None:
+    text = problems(
         tmp_path,
         {"asked": [ASKED | {"controller": "nobody"}, ASKED, ASKED], "listed": [US | {"coverage": []}]},
     )
-    assert [word in found for word in ("no such controller", "stands twice", "coverage is empty")] == [
-        True
-    ] * 3
+    expected = ("unknown controller", "asked rpo, acme: there are 2 such entries", "coverage is empty")
+    assert [part in text for part in expected] == [True] * 3
     assert "cannot be read" in problems(tmp_path / "other", {"gate": "nowhere.yaml"})
 
 
-def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    night.path.write_text("kept: 3\nkept: 4\n")
+def test_duplicate_key_is_refused(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    job.path.write_text("kept: 3\nkept: 4\n")
     with pytest.raises(ConfigError, match="kept stands twice"):
-        config.load(night.path)
+        config.load(job.path)
 
 
 def test_either_file_names_the_gate(tmp_path: Path) -> None:
-    """For `registry-sync import --config`, where people give the file of the job as often as the gate's."""
+    """`registry-sync import --config` accepts both the job's file and the gate's."""
     shutil.copytree(CONFIG, tmp_path / "config")
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)
-    found = [config.gate_of(tmp_path / "config" / name) for name in ("dialgate.yaml", "registries.yaml")]
-    assert [each.path.name for each in found] == ["dialgate.yaml"] * 2
-    with pytest.raises(
-        ConfigError, match=r"acme.yaml is neither a gate's dialgate.yaml nor a registries.yaml"
-    ):
-        config.gate_of(tmp_path / "config" / "controllers" / "acme.yaml")
+    text = [config.load_gate(tmp_path / "config" / name) for name in ("dialgate.yaml", "registries.yaml")]
+    assert [each.path.name for each in text] == ["dialgate.yaml"] * 2
+    with pytest.raises(ConfigError, match=r"acme.yaml is neither a dialgate.yaml nor a registries.yaml"):
+        config.load_gate(tmp_path / "config" / "controllers" / "acme.yaml")
     with pytest.raises(ConfigError, match=r"none.yaml: cannot be read"):
-        config.gate_of(tmp_path / "none.yaml")
+        config.load_gate(tmp_path / "none.yaml")
 
 
-def test_import_takes_either_file(tmp_path: Path) -> None:
+def test_import_accepts_either_file(tmp_path: Path) -> None:
     shutil.copytree(CONFIG, tmp_path / "config")
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)
@@ -138,21 +141,21 @@ def test_import_takes_either_file(tmp_path: Path) -> None:
     words = ["import", "--registry", "rpo", "--controller", "acme", *sample, "--receipt", "R", "--json"]
     words += ["--consulted-at", "2026-11-20T08:00:00+01:00", "--expired"]
     for name, outcome in (("registries.yaml", "published"), ("dialgate.yaml", "already imported")):
-        told = CliRunner().invoke(cli.app, [*words, "--config", str(tmp_path / "config" / name)])
-        assert (told.exit_code, json.loads(told.stdout)["outcome"]) == (0, outcome)
+        result = CliRunner().invoke(cli.app, [*words, "--config", str(tmp_path / "config" / name)])
+        assert (result.exit_code, json.loads(result.stdout)["outcome"]) == (0, outcome)
     neither = tmp_path / "config/controllers/acme.yaml"
     refused = CliRunner().invoke(cli.app, [*words, "--config", str(neither)], env={"COLUMNS": "300"})
     assert refused.exit_code == 2
-    assert "is neither a gate's dialgate.yaml nor a registries.yaml" in refused.stderr
+    assert "is neither a dialgate.yaml nor a registries.yaml" in refused.stderr
 
 
-def test_mistakes_of_the_gate_are_named_with_those_of_the_job(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    night.path.write_text(yaml.safe_dump({"kept": 0, "gate": "dialgate.yaml"}))
+def test_errors_of_the_gate_are_reported_with_those_of_the_job(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    job.path.write_text(yaml.safe_dump({"kept": 0, "gate": "dialgate.yaml"}))
     gate = tmp_path / "dialgate.yaml"
     gate.write_text(gate.read_text() + "answer_seconds: never\n")
     with pytest.raises(ConfigError) as refused:
-        config.load(night.path)
-    told = "\n".join(refused.value.problems)
-    assert "kept: must be at least 1" in told
-    assert "answer_seconds: must be a number, not text" in told
+        config.load(job.path)
+    result = "\n".join(refused.value.problems)
+    assert "kept: must be at least 1" in result
+    assert "answer_seconds: must be a number, not text" in result

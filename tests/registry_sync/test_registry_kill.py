@@ -1,7 +1,7 @@
-"""The nightly job is killed at points drawn by lot, while it submits and while it takes in and publishes. After the next
-run everything is as in a twin that nobody disturbed, and nothing was submitted twice.
+"""The nightly job, killed at random points of submitting, importing and publishing.
 
-pytest-randomly prints the seed; DIALGATE_REGISTRY_KILLS sets how often.
+After the next run its state equals that of an undisturbed job, and no package was submitted twice. pytest-randomly prints
+the seed; DIALGATE_REGISTRY_KILLS sets the number of kills.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dialgate.core.model import DAY, Instant
 from registry_sync import config, nightly_job
-from registry_sync.simulator import enrolled
-from tests.support.registry_world import Night, load_list, still
+from registry_sync.simulator import is_enrolled
+from tests.support.registry_world import JobWorld, load_list, no_progress
 
 KILLS = int(os.environ.get("DIALGATE_REGISTRY_KILLS", "6"))
 NUMBERS = [f"+3933{12340000 + n}" for n in range(1000)]
@@ -25,11 +25,11 @@ NUMBERS = [f"+3933{12340000 + n}" for n in range(1000)]
 def run_job(path: Path, at: Instant, begins: Event) -> None:
     plan = config.load(path)
     begins.set()
-    asyncio.run(nightly_job.run(plan, still, clock=lambda: at))
+    asyncio.run(nightly_job.run(plan, no_progress, clock=lambda: at))
 
 
 class Killer:
-    """Runs the job in a process of its own; what is loaded once is forked."""
+    """Runs the job in a separate process, forked from a server with the modules loaded."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -37,9 +37,9 @@ class Killer:
         self.longest = 0.0
         self.killed = 0
 
-    def run(self, night: Night, *, kill_after: float | None) -> None:
+    def run(self, job: JobWorld, *, kill_after: float | None) -> None:
         begins = self._context.Event()
-        process = self._context.Process(target=run_job, args=(night.path, night.hand.at, begins))
+        process = self._context.Process(target=run_job, args=(job.path, job.clock.at, begins))
         process.start()
         assert begins.wait(30)
         began = time.monotonic()
@@ -55,41 +55,43 @@ class Killer:
         process.close()
 
 
-def state(night: Night) -> dict[str, tuple[str, Instant, Instant]]:
-    said = night.say(NUMBERS)
-    return {number: (each.answer, each.consulted_at, each.listed_at) for number, each in said.items()}
+def state(job: JobWorld) -> dict[str, tuple[str, Instant, Instant]]:
+    answers = job.answers_for(NUMBERS)
+    return {
+        number: (answer.answer, answer.consulted_at, answer.listed_at) for number, answer in answers.items()
+    }
 
 
-async def twins(tmp_path: Path) -> tuple[Night, Night]:
+async def make_pair(tmp_path: Path) -> tuple[JobWorld, JobWorld]:
     pair = []
     for name in ("disturbed", "left alone"):
         (tmp_path / name).mkdir()
-        night = Night(tmp_path / name, package_numbers=100)
-        await load_list(night, NUMBERS)
-        pair.append(night)
+        job = JobWorld(tmp_path / name, package_numbers=100)
+        await load_list(job, NUMBERS)
+        pair.append(job)
     return pair[0], pair[1]
 
 
-async def test_a_job_that_is_killed_anywhere_goes_on_and_submits_nothing_twice(tmp_path: Path) -> None:
-    disturbed, alone = await twins(tmp_path)
+async def test_job_killed_at_any_point_recovers_and_submits_nothing_twice(tmp_path: Path) -> None:
+    disturbed, alone = await make_pair(tmp_path)
     killer = Killer()
-    for _ in range(2):  # how long it takes to submit, and to take in
+    for _ in range(2):  # measures how long submitting and importing take
         await asyncio.to_thread(killer.run, alone, kill_after=None)
-        await disturbed.part()
-        for night in (alone, disturbed):
-            night.registry.work()
+        await disturbed.run_once()
+        for job in (alone, disturbed):
+            job.registry.work()
     while killer.killed < KILLS:
-        for night in (disturbed, alone):
-            night.hand.at += 13 * DAY
-        await alone.part()
+        for job in (disturbed, alone):
+            job.clock.at += 13 * DAY
+        await alone.run_once()
         alone.registry.work()
-        await alone.part()
+        await alone.run_once()
         for _ in range(2):
             moment = random.uniform(0, killer.longest)
             await asyncio.to_thread(killer.run, disturbed, kill_after=moment)
             disturbed.registry.work()
         for _ in range(2):
-            assert not {alarm.kind for alarm in (await disturbed.part()).alarms} & {
+            assert not {alarm.kind for alarm in (await disturbed.run_once()).alarms} & {
                 "refused",
                 "answer_faulty",
             }
@@ -98,4 +100,4 @@ async def test_a_job_that_is_killed_anywhere_goes_on_and_submits_nothing_twice(t
         assert disturbed.registry.submitted == alone.registry.submitted
         assert set(disturbed.registry.packages.values()) == {1}
         assert {package.state for package in disturbed.packages()} == {"answered"}
-    assert state(disturbed)[NUMBERS[0]][0] == ("listed" if enrolled(NUMBERS[0][3:]) else "clear")
+    assert state(disturbed)[NUMBERS[0]][0] == ("listed" if is_enrolled(NUMBERS[0][3:]) else "clear")

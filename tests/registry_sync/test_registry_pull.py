@@ -1,4 +1,4 @@
-"""From one publisher to many nodes: a copy is whole, signed and never older than what it replaces, or it is not taken."""
+"""Copies of publications on nodes: accepted only if complete, signed, and not older than the local copy."""
 
 import asyncio
 import os
@@ -19,32 +19,32 @@ from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_man
 from dialgate.runtime.atomic_write import write_file
 from registry_sync import config, nightly_job
 from registry_sync.import_checks import Refused
-from registry_sync.publication import Press
-from registry_sync.simulator import enrolled
-from tests.registry_sync.test_registry_sources import certificate
+from registry_sync.publication import PublishTarget
+from registry_sync.simulator import is_enrolled
+from tests.registry_sync.test_registry_sources import make_certificate
 from tests.support import world
-from tests.support.registry_world import NUMBERS, Night, load_list
+from tests.support.registry_world import NUMBERS, JobWorld, load_list
 from tests.support.world import NOW
 
-CLEAR = next(number for number in NUMBERS if not enrolled(number[3:]))
+CLEAR = next(number for number in NUMBERS if not is_enrolled(number[3:]))
 
 
 class Node:
-    def __init__(self, night: Night) -> None:
-        self.press = Press(folder=night.folder / "node")
-        self.source = config.FolderSource(inbox=str(night.plan.snapshots), settle_seconds=0)
+    def __init__(self, job: JobWorld) -> None:
+        self.target = PublishTarget(folder=job.folder / "node")
+        self.source = config.FolderSource(inbox=str(job.plan.snapshots), settle_seconds=0)
 
     async def pull(self, key: str = "") -> str:
-        return (await nightly_job.pull(self.source, self.press, key)).version
+        return (await nightly_job.pull(self.source, self.target, key)).version
 
-    def held(self) -> dict[str, bytes]:
-        found = self.press.folder.glob("*.*[!k]")
-        return {path.name: path.read_bytes() for path in found if path.name != PULLED}
+    def published_files(self) -> dict[str, bytes]:
+        paths = self.target.folder.glob("*.*[!k]")
+        return {path.name: path.read_bytes() for path in paths if path.name != PULLED}
 
 
 @pytest.fixture
-async def night(tmp_path: Path) -> Night:
-    made = Night(tmp_path)
+async def job(tmp_path: Path) -> JobWorld:
+    made = JobWorld(tmp_path)
     private = Ed25519PrivateKey.generate()
     write_file(
         tmp_path / "signing.pem", private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -52,49 +52,48 @@ async def night(tmp_path: Path) -> Night:
     (tmp_path / "signing.pem").chmod(0o600)
     made.configure(signing_key_file="signing.pem")
     await load_list(made)
-    await made.part()
-    await made.night()
+    await made.run_once()
+    await made.answer_and_run()
     return made
 
 
-def public(night: Night) -> str:
-    return Signer.open(night.folder / "signing.pem").public
+def public(job: JobWorld) -> str:
+    return Signer.open(job.folder / "signing.pem").public
 
 
-async def test_a_node_has_what_is_published_and_only_fetches_what_is_new(night: Night) -> None:
-    node = Node(night)
-    assert await node.pull(public(night)) == read_manifest(night.plan.snapshots).version
-    assert node.held() == night.published()
-    done = await nightly_job.pull(node.source, node.press, public(night))
+async def test_pull_copies_the_publication_and_fetches_only_new_files(job: JobWorld) -> None:
+    node = Node(job)
+    assert await node.pull(public(job)) == read_manifest(job.plan.snapshots).version
+    assert node.published_files() == job.published_files()
+    done = await nightly_job.pull(node.source, node.target, public(job))
     assert done.fetched == 0
     assert (
-        Snapshot.open(node.press.folder, public(night)).answer("rpo", "acme", int(CLEAR[1:])).answer
-        == "clear"
+        Snapshot.open(node.target.folder, public(job)).answer("rpo", "acme", int(CLEAR[1:])).answer == "clear"
     )
 
 
-def _cut(night: Night) -> None:
-    (path,) = night.plan.snapshots.glob("*.numbers")
+def _cut(job: JobWorld) -> None:
+    (path,) = job.plan.snapshots.glob("*.numbers")
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def _other_contents(night: Night) -> None:
-    """A good set under the name of another."""
-    (path,) = night.plan.snapshots.glob("*.numbers")
-    world.publish_answers(night.folder / "elsewhere", {CLEAR: True}, NOW)
-    (other,) = (night.folder / "elsewhere").rglob("*.numbers")
+def _other_contents(job: JobWorld) -> None:
+    """Replace a set by another valid set."""
+    (path,) = job.plan.snapshots.glob("*.numbers")
+    world.publish_answers(job.folder / "elsewhere", {CLEAR: True}, NOW)
+    (other,) = (job.folder / "elsewhere").rglob("*.numbers")
     path.write_bytes(other.read_bytes())
 
 
-def _later(night: Night) -> None:
-    """Signed things changed."""
-    path = night.plan.snapshots / MANIFEST
+def _later(job: JobWorld) -> None:
+    """Change a signed field."""
+    path = job.plan.snapshots / MANIFEST
     path.write_bytes(path.read_bytes().replace(b'"published_at": 17', b'"published_at": 18'))
 
 
-def _path_outside(night: Night) -> None:
-    path = night.plan.snapshots / MANIFEST
-    manifest = read_manifest(night.plan.snapshots)
+def _path_outside(job: JobWorld) -> None:
+    path = job.plan.snapshots / MANIFEST
+    manifest = read_manifest(job.plan.snapshots)
     files = tuple(msgspec.structs.replace(file, file="../x.numbers") for file in manifest.files)
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
 
@@ -104,67 +103,67 @@ SPOILT = {
     _other_contents: (DamagedFile, "its sha256 differs"),
     _later: (Refused, "not signed with the key"),
     _path_outside: (Refused, "not signed with the key"),
-    lambda night: (night.plan.snapshots / MANIFEST).write_bytes(b"{"): (DamagedFile, "not a manifest"),
+    lambda job: (job.plan.snapshots / MANIFEST).write_bytes(b"{"): (DamagedFile, "not a manifest"),
 }
 
 
 @pytest.mark.parametrize("spoil", SPOILT)
-async def test_what_is_damaged_or_not_signed_is_not_taken(night: Night, spoil: object) -> None:
-    node = Node(night)
-    await node.pull(public(night))
-    before = node.held()
-    (path,) = node.press.folder.glob("*.numbers")
-    path.rename(night.folder / path.name)  # so that it has to be fetched
+async def test_damaged_or_unsigned_publication_is_refused(job: JobWorld, spoil: object) -> None:
+    node = Node(job)
+    await node.pull(public(job))
+    before = node.published_files()
+    (path,) = node.target.folder.glob("*.numbers")
+    path.rename(job.folder / path.name)  # forces a fetch
     assert callable(spoil)
-    spoil(night)
+    spoil(job)
     kind, fault = SPOILT[spoil]
     with pytest.raises(kind, match=fault):
-        await node.pull(public(night))
-    (night.folder / path.name).rename(path)
-    assert node.held() == before
+        await node.pull(public(job))
+    (job.folder / path.name).rename(path)
+    assert node.published_files() == before
 
 
-async def test_a_manifest_that_leads_outside_the_folder_is_refused_signed_or_not(night: Night) -> None:
-    _path_outside(night)
-    with pytest.raises(Refused, match="no set of numbers"):
-        await Node(night).pull()
+async def test_manifest_with_a_path_outside_the_folder_is_refused(job: JobWorld) -> None:
+    _path_outside(job)
+    with pytest.raises(Refused, match="is not a number set"):
+        await Node(job).pull()
 
 
-async def test_an_old_publication_is_not_taken_for_new(night: Night) -> None:
-    """Whoever replays it, signed as it is, would free those who enrolled since."""
-    node = Node(night)
-    old = {path: path.read_bytes() for path in night.plan.snapshots.iterdir() if path.is_file()}
-    night.hand.at += 13 * DAY
-    await night.part()
-    await night.night()
-    await node.pull(public(night))
-    before = node.held()
+async def test_older_publication_is_refused(job: JobWorld) -> None:
+    """Replaying an old signed publication would free people who have enrolled since."""
+    node = Node(job)
+    old = {path: path.read_bytes() for path in job.plan.snapshots.iterdir() if path.is_file()}
+    job.clock.at += 13 * DAY
+    await job.run_once()
+    await job.answer_and_run()
+    await node.pull(public(job))
+    before = node.published_files()
     for path, content in old.items():
         path.write_bytes(content)
-    with pytest.raises(Refused, match="an old one is not taken for new"):
-        await node.pull(public(night))
-    assert node.held() == before
+    with pytest.raises(Refused, match="an older publication never replaces a newer one"):
+        await node.pull(public(job))
+    assert node.published_files() == before
 
 
-async def test_a_gate_serves_only_what_its_key_signed(tmp_path: Path, night: Night) -> None:
+async def test_gate_uses_only_publications_signed_with_its_key(tmp_path: Path, job: JobWorld) -> None:
     home = tmp_path / "gate"
     home.mkdir()
-    async with world.running(home, snapshot_key=public(night)) as made:
+    async with world.running(home, snapshot_key=public(job)) as made:
         await made.app.tick()
         async with made.client.get("/readyz") as answer:
             assert "not signed with the key" in await answer.text()
-        node = Node(night)
-        node.press = Press(folder=home / "data" / "snapshots")
-        for path in node.press.folder.iterdir():
+        node = Node(job)
+        node.target = PublishTarget(folder=home / "data" / "snapshots")
+        for path in node.target.folder.iterdir():
             path.unlink()
         made.hand.at += MINUTE
-        await node.pull(public(night))
+        await node.pull(public(job))
         await made.app.tick()
         async with made.client.get("/readyz") as answer:
             assert "signed" not in await answer.text()
 
 
-async def test_a_node_that_has_not_looked_for_too_long_is_not_ready(tmp_path: Path) -> None:
+async def test_node_without_a_recent_pull_is_not_ready(tmp_path: Path) -> None:
     async with world.running(tmp_path, snapshot_behind_minutes=10) as made:
         seen = tmp_path / "data" / "snapshots" / PULLED
         for age, status in [(None, 200), (10 * MINUTE, 200), (10 * MINUTE + 1, 503), (0, 200)]:
@@ -179,27 +178,27 @@ async def test_a_node_that_has_not_looked_for_too_long_is_not_ready(tmp_path: Pa
             assert "not compared" in await answer.text()
 
 
-async def test_a_node_pulls_over_https_by_the_command_until_it_is_told_to_stop(night: Night) -> None:
-    context: ssl.SSLContext = await asyncio.to_thread(certificate, night.folder)
+async def test_pull_over_https_repeats_until_sigterm(job: JobWorld) -> None:
+    context: ssl.SSLContext = await asyncio.to_thread(make_certificate, job.folder)
     app = web.Application()
-    app.router.add_static("/snapshots/", night.plan.snapshots)
+    app.router.add_static("/snapshots/", job.plan.snapshots)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     url = f"https://localhost:{runner.addresses[0][1]}/snapshots/"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "registry_sync.cli", "pull", "--from", url, "--snapshots", night.folder / "far",
-        "--key", public(night), "--ca-file", night.folder / "ca.pem", "--every", "0.05", "--json",
+        sys.executable, "-m", "registry_sync.cli", "pull", "--from", url, "--snapshots", job.folder / "far",
+        "--key", public(job), "--ca-file", job.folder / "ca.pem", "--every", "0.05", "--json",
         stdout=asyncio.subprocess.PIPE, env=os.environ | {"NO_COLOR": "1"},
     )  # fmt: skip
     assert process.stdout is not None
     first = msgspec.json.decode(await process.stdout.readline())
-    assert (first["version"], first["fetched"]) == (read_manifest(night.plan.snapshots).version, 1)
-    night.hand.at += 13 * DAY
-    await night.part()
-    await night.night()
+    assert (first["version"], first["fetched"]) == (read_manifest(job.plan.snapshots).version, 1)
+    job.clock.at += 13 * DAY
+    await job.run_once()
+    await job.answer_and_run()
     second = msgspec.json.decode(await process.stdout.readline())
-    assert second["version"] == read_manifest(night.plan.snapshots).version
+    assert second["version"] == read_manifest(job.plan.snapshots).version
     process.terminate()
     await process.communicate()
     await runner.cleanup()

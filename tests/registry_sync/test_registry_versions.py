@@ -1,4 +1,4 @@
-"""Publications: what differs between two, the way back, the signature, and the commands as an operator types them."""
+"""Publications: differences, rollback and signature; and the commands `run`, `status`, `pull` and `simulate`."""
 
 import asyncio
 import json
@@ -17,47 +17,47 @@ from dialgate.core.model import DAY
 from dialgate.crypto.publisher_signature import Signer, SigningKeyUnusable, is_signed
 from dialgate.lists.snapshot import read_manifest, signed_text
 from registry_sync.cli import app
-from registry_sync.simulator import enrolled
+from registry_sync.simulator import is_enrolled
 from tests.bench import ROOT
-from tests.registry_sync.test_registry_lists import US, Shop, american
-from tests.support.registry_world import NUMBERS, Night, load_list
+from tests.registry_sync.test_registry_lists import US, ListJob, us_lines
+from tests.support.registry_world import NUMBERS, JobWorld, load_list
 
-LISTED = next(number for number in NUMBERS if enrolled(number[3:]))
+LISTED = next(number for number in NUMBERS if is_enrolled(number[3:]))
 
 
-def told(night: Night, *words: str) -> tuple[int, dict[str, Any]]:
-    done = CliRunner().invoke(app, [*words, "--json", "--registries", str(night.path)])
+def run_command(job: JobWorld, *words: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, [*words, "--json", "--registries", str(job.path)])
     return done.exit_code, json.loads(done.stdout or "{}")
 
 
-async def twice(night: Night) -> None:
-    """Two publications: at first nobody is enrolled, then those who are."""
-    await load_list(night)
-    night.registry.is_enrolled = lambda _: False
-    await night.part()
-    await night.night()
-    night.registry.is_enrolled = enrolled
-    night.hand.at += 13 * DAY
-    await night.part()
-    await night.night()
-    release_all(night)
-    await night.part()
+async def publish_twice(job: JobWorld) -> None:
+    """Publish twice: first with no number enrolled, then with the simulator's enrolments."""
+    await load_list(job)
+    job.registry.is_enrolled = lambda _: False
+    await job.run_once()
+    await job.answer_and_run()
+    job.registry.is_enrolled = is_enrolled
+    job.clock.at += 13 * DAY
+    await job.run_once()
+    await job.answer_and_run()
+    release_all(job)
+    await job.run_once()
 
 
-def release_all(night: Night) -> None:
-    for path in (night.plan.snapshots / "held").iterdir():
+def release_all(job: JobWorld) -> None:
+    for path in (job.plan.snapshots / "held").iterdir():
         for actor in ("maria", "paolo"):
-            assert told(night, "release", path.stem, "--actor", actor)[0] == 0
+            assert run_command(job, "release", path.stem, "--actor", actor)[0] == 0
 
 
-async def test_a_first_publication_has_none_before_it_and_the_run_is_read_on_a_narrow_terminal(
+async def test_rollback_without_an_earlier_publication_is_refused_and_status_fits_80_columns(
     tmp_path: Path,
 ) -> None:
-    night = Night(tmp_path)
-    await load_list(night)
-    await night.part()
-    await night.night()
-    assert told(night, "rollback") == (
+    job = JobWorld(tmp_path)
+    await load_list(job)
+    await job.run_once()
+    await job.answer_and_run()
+    assert run_command(job, "rollback") == (
         1,
         {
             "error": {
@@ -67,95 +67,107 @@ async def test_a_first_publication_has_none_before_it_and_the_run_is_read_on_a_n
             }
         },
     )
-    shown = CliRunner().invoke(app, ["status", "--registries", str(night.path)], env={"COLUMNS": "80"}).stdout
+    shown = CliRunner().invoke(app, ["status", "--registries", str(job.path)], env={"COLUMNS": "80"}).stdout
     heading = ("registry", "consulted", "numbers", "due", "sent", "waiting", "answered", "listed")
     assert any(all(word in line for word in heading) for line in shown.splitlines())
 
 
-async def test_the_difference_says_what_turned(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    await twice(night)
-    status, report = told(night, "diff")
-    (found,) = report["differences"]
-    turned = sum(enrolled(number[3:]) for number in NUMBERS)
+async def test_diff_counts_changed_answers(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await publish_twice(job)
+    status, report = run_command(job, "diff")
+    (difference,) = report["differences"]
+    turned = sum(is_enrolled(number[3:]) for number in NUMBERS)
     assert status == 0
-    assert (found["newly_listed"], found["newly_clear"], found["added"], found["before"]) == (
+    assert (
+        difference["newly_listed"],
+        difference["newly_clear"],
+        difference["added"],
+        difference["before"],
+    ) == (
         turned,
         0,
         0,
         300,
     )
-    assert len(found["consultations"]) == 3
+    assert len(difference["consultations"]) == 3
     assert (
-        "there is no earlier publication nothing; there is "
-        in told(night, "diff", "--from", "nothing")[1]["error"]["message"]
+        "no earlier publication 'nothing'. Available versions: "
+        in run_command(job, "diff", "--from", "nothing")[1]["error"]["message"]
     )
-    assert told(night, "diff", "--from", "nothing")[0] == 1
+    assert run_command(job, "diff", "--from", "nothing")[0] == 1
 
 
-async def test_going_back_never_frees_who_is_listed_unless_two_people_say_so(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    await twice(night)
-    first = told(night, "diff")[1]["from"]
-    before = night.published()
-    status, report = told(night, "rollback")
+async def test_rollback_that_frees_listed_numbers_needs_a_release_by_two_people(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await publish_twice(job)
+    first = run_command(job, "diff")[1]["from"]
+    before = job.published_files()
+    status, report = run_command(job, "rollback")
     assert status == 1
     assert "would free" in report["error"]["message"]
-    assert night.published() == before
-    release_all(night)
-    assert told(night, "rollback")[0] == 0
-    assert read_manifest(night.plan.snapshots).version == first
-    assert night.says(LISTED).answer == "clear"
-    # And forward again, which frees nobody.
-    assert told(night, "rollback")[0] == 0
-    assert night.says(LISTED).answer == "listed"
+    assert job.published_files() == before
+    release_all(job)
+    assert run_command(job, "rollback")[0] == 0
+    assert read_manifest(job.plan.snapshots).version == first
+    assert job.answer_for(LISTED).answer == "clear"
+    # The second rollback undoes the first, and frees no number.
+    assert run_command(job, "rollback")[0] == 0
+    assert job.answer_for(LISTED).answer == "listed"
 
 
-async def test_a_full_list_is_compared_and_brought_back_too(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, **(US | {"max_added": 100}))
-    shop.offer("2026-11-20_407_a.txt", american(407, *range(1000)))
-    await shop.part()
-    shop.offer("2026-11-21_407_a.txt", american(407, *range(500, 1600)))
-    await shop.part()
-    (found,) = told(shop, "diff")[1]["differences"]
-    assert (found["before"], found["after"], found["added"], found["removed"]) == (1000, 1100, 600, 500)
-    assert told(shop, "rollback")[0] == 1
-    release_all(shop)
-    assert told(shop, "rollback")[0] == 0
-    assert shop.said(14070000000) == ("listed", 0)
+async def test_full_list_is_compared_and_rolled_back(tmp_path: Path) -> None:
+    job = ListJob(tmp_path, **(US | {"max_added": 100}))
+    job.put("2026-11-20_407_a.txt", us_lines(407, *range(1000)))
+    await job.run_once()
+    job.put("2026-11-21_407_a.txt", us_lines(407, *range(500, 1600)))
+    await job.run_once()
+    (difference,) = run_command(job, "diff")[1]["differences"]
+    assert (difference["before"], difference["after"], difference["added"], difference["removed"]) == (
+        1000,
+        1100,
+        600,
+        500,
+    )
+    assert run_command(job, "rollback")[0] == 1
+    release_all(job)
+    assert run_command(job, "rollback")[0] == 0
+    assert job.lookup(14070000000) == ("listed", 0)
 
 
-async def test_a_damaged_publication_is_not_brought_back(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    await twice(night)
-    old = read_manifest(night.plan.snapshots)
-    paths = sorted(night.plan.snapshots.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
+async def test_rollback_to_a_damaged_publication_is_refused(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await publish_twice(job)
+    old = read_manifest(job.plan.snapshots)
+    paths = sorted(job.plan.snapshots.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
     paths[0].write_bytes(paths[0].read_bytes()[:-1])
-    assert told(night, "rollback")[0] == 1
-    assert read_manifest(night.plan.snapshots) == old
+    assert run_command(job, "rollback")[0] == 1
+    assert read_manifest(job.plan.snapshots) == old
 
 
-def key(path: Path) -> Path:
+def write_key(path: Path) -> Path:
     private = Ed25519PrivateKey.generate()
     path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     path.chmod(0o600)
     return path
 
 
-async def test_a_publication_is_signed_by_whoever_has_the_key(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    key(tmp_path / "signing.pem")
-    night.configure(signing_key_file="signing.pem")
-    await twice(night)
-    manifest = read_manifest(night.plan.snapshots)
+async def test_publication_is_signed_with_the_configured_key(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    write_key(tmp_path / "signing.pem")
+    job.configure(signing_key_file="signing.pem")
+    await publish_twice(job)
+    manifest = read_manifest(job.plan.snapshots)
     public = Signer.open(tmp_path / "signing.pem").public
     assert is_signed(signed_text(manifest), manifest.signature, public)
     assert not is_signed(signed_text(manifest) + b"!", manifest.signature, public)
-    assert not is_signed(signed_text(manifest), manifest.signature, Signer.open(key(tmp_path / "b")).public)
+    assert not is_signed(
+        signed_text(manifest), manifest.signature, Signer.open(write_key(tmp_path / "b")).public
+    )
     assert not is_signed(signed_text(manifest), "no signature", public)
 
 
-def test_a_key_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:
+def test_invalid_signing_key_is_refused_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("-----BEGIN NOTHING-----")
     for path in (tmp_path / "key", tmp_path / "none"):
         with pytest.raises(SigningKeyUnusable, match="openssl genpkey -algorithm ed25519"):
@@ -165,56 +177,56 @@ def test_a_key_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:
 # ---- the commands ----------------------------------------------------------------------------------------------------
 
 
-def program(night: Night, *words: str) -> tuple[int, str, str]:
+def program(job: JobWorld, *words: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "registry_sync.cli", *words, "--registries", str(night.path)],
+        [sys.executable, "-m", "registry_sync.cli", *words, "--registries", str(job.path)],
         capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "300"},
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
-async def test_the_job_runs_from_its_command_until_nothing_is_left_to_look_at(tmp_path: Path) -> None:
-    """As a timer would start it: 0 while all is on its way, 1 while a person must look at something."""
-    night = Night(tmp_path)
-    await load_list(night)
-    status, out, err = program(night, "run", "--once", "--json")
+async def test_exit_status_of_run_shows_alarms(tmp_path: Path) -> None:
+    """0 without alarms, 1 with alarms."""
+    job = JobWorld(tmp_path)
+    await load_list(job)
+    status, out, err = program(job, "run", "--once", "--json")
     assert (status, err) == (0, "")
     assert json.loads(out)["parts"][0]["submitted"] == 300
-    night.registry.fault = "partial"
-    night.registry.work()
-    status, out, _ = program(night, "run", "--once", "--json")
+    job.registry.fault = "partial"
+    job.registry.work()
+    status, out, _ = program(job, "run", "--once", "--json")
     assert status == 1
     assert "answer_faulty" in {alarm["kind"] for alarm in json.loads(out)["parts"][0]["alarms"]}
-    night.registry.fault = ""
-    for package in night.packages():
-        night.registry.answer_again(night.plan.work / "rpo.acme" / package.id)
-    assert program(night, "run", "--once")[0] == 0
-    status, out, _ = program(night, "status", "--json")
-    found = json.loads(out)
-    assert (status, found["held"]) == (0, [])
-    assert {package["state"] for package in found["packages"]} == {"answered"}
+    job.registry.fault = ""
+    for package in job.packages():
+        job.registry.answer_again(job.plan.work / "rpo.acme" / package.id)
+    assert program(job, "run", "--once")[0] == 0
+    status, out, _ = program(job, "status", "--json")
+    state = json.loads(out)
+    assert (status, state["held"]) == (0, [])
+    assert {package["state"] for package in state["packages"]} == {"answered"}
     assert not any(number[3:] in out for number in NUMBERS)
 
 
-async def test_the_tables_for_people_name_what_to_look_at(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    await load_list(night)
-    assert program(night, "status")[0] == 1
-    status, out, _ = program(night, "run", "--dry-run")
-    assert (status, "would do" in out, "look at these" in out) == (0, True, False)
-    await night.part()  # at an instant that is long past
-    status, out, _ = program(night, "status")
+async def test_tables_show_packages_and_alarms(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await load_list(job)
+    assert program(job, "status")[0] == 1
+    status, out, _ = program(job, "run", "--dry-run")
+    assert (status, "dry run of" in out, "alarms" in out) == (0, True, False)
+    await job.run_once()  # the clock shows an instant in the past
+    status, out, _ = program(job, "status")
     assert (status, "submitted" in out) == (0, True)
-    night.registry.fault = "refused"
-    night.registry.work()
-    status, out, _ = program(night, "run", "--once")
+    job.registry.fault = "refused"
+    job.registry.work()
+    status, out, _ = program(job, "run", "--once")
     assert status == 1
     assert "300 numbers on call lists have no answer" in out
     assert "package_refused" in out
 
 
 @pytest.mark.torture
-def test_the_job_is_measured_on_files_of_its_own_making() -> None:
+def test_benchmark_runs_on_generated_files() -> None:
     words = ("registry", "--numbers", "100000", "--changes", "1000", "--answers", "2000", "--json")
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench", *words], cwd=ROOT, capture_output=True, text=True, check=False
@@ -225,25 +237,25 @@ def test_the_job_is_measured_on_files_of_its_own_making() -> None:
     assert figures["registry.answers_lines"] > figures["registry.answers_numbers"] > 1000
 
 
-async def test_the_whole_cycle_can_be_tried_with_made_up_answers_and_copied_to_a_node(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    await load_list(night)
-    await night.part()
+async def test_cycle_runs_with_simulated_answers_and_is_copied_to_a_node(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await load_list(job)
+    await job.run_once()
     runner = CliRunner()
     assert runner.invoke(app, ["simulate", str(tmp_path / "rpo"), "--fault", "no such"]).exit_code == 2
-    assert "made-up answers" in runner.invoke(app, ["simulate", str(tmp_path / "rpo")]).stderr
-    assert (await night.part()).answered == 300
-    status, out, _ = pulled(night)
-    assert (status, json.loads(out)["version"]) == (0, read_manifest(night.plan.snapshots).version)
-    (night.plan.snapshots / "manifest.json").write_text("{")
-    assert pulled(night)[0] == 1
-    assert pulled(night, "--key", "secret")[0] == 2
-    refused = pulled(night, "--from", "http://publisher.example/snapshots/")
-    assert (refused[0], "over TLS alone" in refused[2]) == (2, True)
+    assert "simulated answers" in runner.invoke(app, ["simulate", str(tmp_path / "rpo")]).stderr
+    assert (await job.run_once()).answered == 300
+    status, out, _ = run_pull(job)
+    assert (status, json.loads(out)["version"]) == (0, read_manifest(job.plan.snapshots).version)
+    (job.plan.snapshots / "manifest.json").write_text("{")
+    assert run_pull(job)[0] == 1
+    assert run_pull(job, "--key", "secret")[0] == 2
+    refused = run_pull(job, "--from", "http://publisher.example/snapshots/")
+    assert (refused[0], "must be an https:// URL or a folder" in refused[2]) == (2, True)
 
 
-def pulled(night: Night, *more: str) -> tuple[int, str, str]:
-    words = ["pull", "--from", str(night.plan.snapshots), "--snapshots", str(night.folder / "node"), "--json"]
+def run_pull(job: JobWorld, *more: str) -> tuple[int, str, str]:
+    words = ["pull", "--from", str(job.plan.snapshots), "--snapshots", str(job.folder / "node"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "registry_sync.cli", *words, *more],
         capture_output=True,
@@ -253,25 +265,25 @@ def pulled(night: Night, *more: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_configuration_with_mistakes_is_misuse(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    night.configure(asked=[night.asked | {"controller": "nobody"}])
-    status, _, err = program(night, "run", "--once")
+def test_invalid_configuration_ends_with_2(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    job.configure(asked=[job.asked | {"controller": "nobody"}])
+    status, _, err = program(job, "run", "--once")
     assert status == 2
-    assert "no such controller" in err
+    assert "unknown controller" in err
 
 
-async def test_without_a_timer_it_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    night = Night(tmp_path)
-    await load_list(night)
-    night.configure(every_minutes=0.005)
+async def test_run_without_once_repeats_until_sigterm(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await load_list(job)
+    job.configure(every_minutes=0.005)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "registry_sync.cli", "run", "--json", "--registries", str(night.path),
+        sys.executable, "-m", "registry_sync.cli", "run", "--json", "--registries", str(job.path),
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     assert json.loads(await process.stdout.readline())["parts"][0]["submitted"] == 300
-    night.registry.work()
+    job.registry.work()
     while json.loads(await process.stdout.readline())["parts"][0]["answered"] != 300:
         pass
     process.terminate()

@@ -145,11 +145,11 @@ def publish_answers(config: Config, group: list[Staged]) -> None:
                 said[answer.listed_at, answer.registry][int(each.to)] = True
             said[answer.consulted_at, answer.registry][int(each.to)] = answer.answer == "listed"
     folder = config.data / "snapshots"
-    with publication.locked(folder):
+    with publication.lock_folder(folder):
         for (at, registry), answers in sorted(said.items()):
             numbers = sorted(answers)
             merged = publication.merge(
-                publication.current(folder, registry, "acme"),
+                publication.read_current(folder, registry, "acme"),
                 consultation(at),
                 np.array(numbers, np.uint64),
                 np.array([answers[number] for number in numbers], np.bool_),
@@ -168,9 +168,11 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
         coverage=("44",),
     )
     nothing = np.empty(0, np.uint64), np.empty(0, np.uint16)
-    with publication.locked(config.data / "snapshots"):
+    with publication.lock_folder(config.data / "snapshots"):
         publication.publish(
-            config.data / "snapshots", answer_merge.Merged(contents, *nothing, 0, 0, 0), answer.consulted_at
+            config.data / "snapshots",
+            answer_merge.MergedAnswers(contents, *nothing, 0, 0, 0),
+            answer.consulted_at,
         )
 
 

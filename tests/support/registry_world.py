@@ -1,4 +1,4 @@
-"""A controller with a call list, a nightly job, and a simulated registry: everything in one folder, the clock a value."""
+"""A controller with a call list, a nightly job and a simulated registry in one folder, with a manual clock."""
 
 import io
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -22,12 +22,12 @@ from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import config as registries
 from registry_sync import nightly_job
-from registry_sync.query_packages import Package, Shelf
+from registry_sync.query_packages import Package, PackageStore
 from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import Registry
 from tests.support.world import NOW, Hand, write_folder
 
-# By the simulator's arithmetic some of these are enrolled, most are not.
+# The simulator has some of these enrolled, and most of them not.
 NUMBERS = [f"+3906{12340000 + n}" for n in range(300)]
 ASKED: dict[str, Any] = {
     "registry": "rpo",
@@ -38,15 +38,15 @@ ASKED: dict[str, Any] = {
 }
 
 
-def still(_what: str, _size: int) -> Callable[[int], None]:
+def no_progress(_what: str, _size: int) -> Callable[[int], None]:
     return lambda _done: None
 
 
-class Night:
-    """What an operator has, and a hand to turn the clock with."""
+class JobWorld:
+    """The job's configuration, the simulated registry, and the clock."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        self.folder, self.hand = folder, Hand(NOW)
+        self.folder, self.clock = folder, Hand(NOW)
         self.gate = write_folder(folder)
         self.asked = ASKED | changes
         self.path = folder / "registries.yaml"
@@ -54,8 +54,8 @@ class Night:
         self.registry = Registry(folder / "rpo")
 
     def configure(self, **more: Any) -> None:
-        written = {"work": "data/registries", "textfile": "metrics.prom", "asked": [self.asked], **more}
-        self.path.write_text(yaml.safe_dump(written))
+        settings = {"work": "data/registries", "textfile": "metrics.prom", "asked": [self.asked], **more}
+        self.path.write_text(yaml.safe_dump(settings))
         self.__dict__.pop("plan", None)
 
     @cached_property
@@ -63,24 +63,24 @@ class Night:
         return registries.load(self.path)
 
     async def run(self, *, dry: bool = False) -> Run:
-        return await nightly_job.run(self.plan, still, dry=dry, clock=self.hand)
+        return await nightly_job.run(self.plan, no_progress, dry=dry, clock=self.clock)
 
-    async def part(self) -> Summary:
+    async def run_once(self) -> Summary:
         (part,) = (await self.run()).parts
         return part
 
-    async def night(self) -> Summary:
-        """The registry answers what was submitted, and the job takes it in and goes on."""
+    async def answer_and_run(self) -> Summary:
+        """Let the registry answer what was submitted, then run the job."""
         self.registry.work()
-        return await self.part()
+        return await self.run_once()
 
     def packages(self) -> list[Package]:
-        return Shelf(self.plan.work, "rpo", "acme").all()
+        return PackageStore(self.plan.work, "rpo", "acme").all()
 
-    def says(self, number: str, controller: str = "acme", registry: str = "rpo") -> RegistryAnswer:
-        return self.say([number], controller, registry)[number]
+    def answer_for(self, number: str, controller: str = "acme", registry: str = "rpo") -> RegistryAnswer:
+        return self.answers_for([number], controller, registry)[number]
 
-    def say(
+    def answers_for(
         self, numbers: Iterable[str], controller: str = "acme", registry: str = "rpo"
     ) -> dict[str, RegistryAnswer]:
         try:
@@ -93,9 +93,9 @@ class Night:
             opened.close()
 
     def answers(self) -> dict[str, str]:
-        return {number: each.answer for number, each in self.say(NUMBERS).items()}
+        return {number: answer.answer for number, answer in self.answers_for(NUMBERS).items()}
 
-    def published(self) -> dict[str, bytes]:
+    def published_files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.plan.snapshots.glob("*.*[!k]")}
 
     def metric(self, name: str, **labels: str) -> float:
@@ -113,14 +113,14 @@ async def registrar(config: Config) -> AsyncIterator[tuple[Registrar, Client]]:
     config.data.mkdir(exist_ok=True)
     store, keys = SqliteStore.open(config.data / "store.db"), Keys.open(config.data / "keys.json")
     try:
-        made = Registrar(config, keys, store, Hand(NOW), Metrics(CollectorRegistry()))
-        yield made, Client(name="tests", controllers=tuple(config.controllers), scopes=())
+        registrar_ = Registrar(config, keys, store, Hand(NOW), Metrics(CollectorRegistry()))
+        yield registrar_, Client(name="tests", controllers=tuple(config.controllers), scopes=())
     finally:
         await store.close()
 
 
 async def load_list(
-    night: Night, numbers: Iterable[str] = NUMBERS, name: str = "rome", **changes: Any
+    job: JobWorld, numbers: Iterable[str] = NUMBERS, name: str = "rome", **changes: Any
 ) -> None:
     fields: dict[str, Any] = {
         "id": name,
@@ -130,7 +130,7 @@ async def load_list(
         "collected_on": "2026-10-01",
     }
     ask = msgspec.convert(fields | changes, ListRequest)
-    async with registrar(night.plan.gate) as (made, client):
-        await made.call_lists.load_list(
+    async with registrar(job.plan.gate) as (registrar_, client):
+        await registrar_.call_lists.load_list(
             client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode())
         )

@@ -134,9 +134,9 @@ def publish_answers(
         listed=sum(listed for _, listed in pairs),
         clear=sum(not listed for _, listed in pairs),
     )
-    with publication.locked(folder):
+    with publication.lock_folder(folder):
         merged = publication.merge(
-            publication.current(folder, "rpo", controller),
+            publication.read_current(folder, "rpo", controller),
             consultation,
             np.array([number for number, _ in pairs], np.uint64),
             np.array([listed for _, listed in pairs], np.bool_),
