@@ -45,7 +45,7 @@ from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import KeyRetired, Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import Stored, chains
+from dialgate.decision_log import StoredCheckpoint, chains
 from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
@@ -263,7 +263,7 @@ def _sealed(body: bytes, signer: Signer) -> bytes:
     return b'{"signature":"%b","key":"%b","evidence":%b}\n' % (signature, key, body)
 
 
-def _public_keys(public: Mapping[str, bytes], used: Iterable[Stored]) -> dict[str, str]:
+def _public_keys(public: Mapping[str, bytes], used: Iterable[StoredCheckpoint]) -> dict[str, str]:
     names = {stored.checkpoint.key for stored in used}
     if unknown := names - public.keys():
         raise NoEvidence(

@@ -40,7 +40,9 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
     Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`.
     """
     chains = Chains(config.data)
-    counts = sum((reader.held() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]())
+    counts = sum(
+        (reader.decision_counts() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]()
+    )
     holds = Holds(config.data, keys)
     hashes = _hashes(keys, holds)
     held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))

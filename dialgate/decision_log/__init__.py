@@ -1,33 +1,40 @@
-"""The decision log: append-only, hash-chained, fsynced. No log, no call: an answer leaves after `sync`, or is a deny.
+r"""The append-only decision log: hash-chained and synced to disk before an answer is sent.
 
-A folder of segments, each named by the sequence number of its first entry, `0000000000000001.ndjson`, mode 0600. Every
-line, of every segment, is one JSON object, byte for byte
+If the log cannot be written, every call is denied.
 
-    {"hash":"<64 hex digits>","entry":<body>}\\n      hash = SHA-256(raw hash of the line before, then body as stored)
+A log is a folder of segments. Each segment is named by the sequence number of its first entry, as in
+`0000000000000001.ndjson`, and has mode 0600. Every line of a segment is one JSON object, byte for byte
 
-The first line of a segment is its header, part of the chain like any other but without a sequence number:
+    {"hash":"<64 hex digits>","entry":<body>}\n      hash = SHA-256(raw hash of the previous line, then body as stored)
 
-    {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the line before; 64 zeros for the first>",
+The first line of a segment is its header. It is part of the chain but has no sequence number:
+
+    {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the previous line; 64 zeros for the first>",
      "opened_at":<ms>,"gate":{"<name>":"<version>"}}
 
-All other bodies belong to the service (`dialgate.core.model`: grounds, decision, outcome). This module reads of them `type`,
-`seq` (1, 2, 3, … across all segments) and, of a decision, `allow`. A decision's id is `<log>-<seq>`. A body holds no line break: JSON encoders write none.
-How it may change: fields are appended, to the header and to bodies; anything else is a new `format`, and a reader refuses
-a format that it does not know. Nothing stored is ever rewritten. `<segment>.torn-1`, … keep what a repair cut off;
-`.lock` is empty and held by the one writer; `….new` is a segment that was not finished; `.durable` says how far it is on the
-disk (`durable`).
+All other bodies are defined by `dialgate.core.model`: grounds, decision, outcome. This package reads three of their fields:
+`type`, `seq` (1, 2, 3, … across all segments) and the `allow` of a decision. The id of a decision is `<log>-<seq>`. A body
+contains no line break, because JSON encoders write none.
 
-What the chain cannot show is that its end is missing, or that all of it was written anew: signed checkpoints do, which
-stand beside it in a file of their own (`checkpoints`), for as long as their last is kept elsewhere too.
+The format changes only by new fields, appended to the header and to bodies. Any other change is a new `format`, and readers
+refuse an unknown format. Stored lines are never rewritten. Other files in the folder:
+
+    <segment>.torn-1, …    what crash recovery cut off
+    .lock                  empty; the writer holds a lock on it
+    ….new                  an unfinished segment
+    .durable               how far the log is on disk (`durable`)
+
+The chain does not reveal that its end was cut off or that the whole log was replaced. Signed checkpoints in a separate file do
+(`checkpoints`), if a copy of the last checkpoint is also kept elsewhere.
 """
 
 from dialgate.decision_log.checkpoints import FILE as CHECKPOINTS
 from dialgate.decision_log.checkpoints import (
     Checkpoint,
     Checkpointer,
-    Stored,
-    cover,
+    StoredCheckpoint,
     last_checkpoint,
+    make_checkpoint,
     signed_checkpoints,
 )
 from dialgate.decision_log.durable import durable
@@ -40,7 +47,7 @@ from dialgate.decision_log.verify import Progress, Report, verify
 from dialgate.decision_log.writer import DecisionLog, LogPosition
 
 __all__ = [
-    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition", "LogUnavailable",
-    "OpenSegment", "Progress", "Report", "Span", "Stored", "Tree", "cover", "durable", "entries", "find", "last_checkpoint",
-    "leaf_hash", "lines_of", "segments", "signed_checkpoints", "syncing", "verify",
+    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition",
+    "LogUnavailable", "OpenSegment", "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable", "entries", "find",
+    "last_checkpoint", "leaf_hash", "lines_of", "make_checkpoint", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

@@ -1,10 +1,10 @@
-"""The decision logs of one node: one chain for each worker, which is its only writer.
+"""The decision logs of one node: one chain per worker, written only by that worker.
 
-    log/             the first worker's, and the only one of a gate without workers
-    log/worker-2/    the second's; and so on
+    log/             the first worker; the only chain of a gate without workers
+    log/worker-2/    the second worker; and so on
 
-Each is a log of its own, with its own name, lock, checkpoints and archive; all are under the keys of one file. What became
-of a call may stand in another chain than its decision: the report came to another worker.
+Each chain is a log with its own name, lock, checkpoints and archive. All chains use the same key file. The outcome of a call
+can be in a different chain than its decision if another worker received the report.
 """
 
 import re
@@ -28,7 +28,7 @@ def folder(data: Path, worker: int) -> Path:
 
 
 def folders(data: Path) -> dict[int, Path]:
-    """Of the workers that ever wrote one, by number. Empty where no gate has ever run."""
+    """Return the log folder of each worker that ever wrote one; empty if no gate has run."""
     first = data / "log"
     if not first.is_dir():
         return {}
@@ -39,13 +39,16 @@ def folders(data: Path) -> dict[int, Path]:
     return dict(sorted(folders_.items()))
 
 
-def of(data: Path, name: str, log: str) -> int | None:
-    """The worker that wrote the log called `log`; `name`: what the first worker's is called."""
+def worker_of(data: Path, name: str, log: str) -> int | None:
+    """Return the worker that wrote the log called `log`, or None.
+
+    `name`: the log name of the first worker.
+    """
     return next((worker for worker in folders(data) if log_name(name, worker) == log), None)
 
 
-class Place(Struct, frozen=True):
-    """A decision in the chain that holds it."""
+class FoundDecision(Struct, frozen=True):
+    """A decision and the chain that contains it."""
 
     reader: Reader
     line: Line
@@ -53,28 +56,28 @@ class Place(Struct, frozen=True):
 
 
 class Chains:
-    """All of a node, read together. Safe beside running writers."""
+    """All chains of a node, read together. Safe while writers run."""
 
     def __init__(self, data: Path) -> None:
         self.readers = {worker: Reader(path) for worker, path in folders(data).items()}
 
-    def find(self, decision: str) -> Place | None:
-        """Raises `LogDamaged`."""
+    def find(self, decision: str) -> FoundDecision | None:
+        """Return a decision by its id. Raises `LogDamaged`."""
         seq = span.sequence(decision)
         if seq is None:
             return None
         for reader in self.readers.values():
             line, record = next(reader.entries(first=seq), (None, None))
             if line is not None and isinstance(record, Record) and record.id == decision:
-                return Place(reader, line, record)
+                return FoundDecision(reader, line, record)
         return None
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
-        """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        """Yield the decisions whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
         return merge(*(reader.about(hashes) for reader in self.readers.values()), key=_at, reverse=True)
 
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
-        """What became of these decisions, by id, in the order in which it was reported. Raises `LogDamaged`."""
+        """Return the outcomes reported for these decisions by decision id, in order. Raises `LogDamaged`."""
         outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
         for outcome in self.reports(outcomes_.keys()):
             outcomes_[outcome.decision].append(outcome)
@@ -83,14 +86,14 @@ class Chains:
         return outcomes_
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
-        """What became of these, which may be of other logs than this node's. Raises `LogDamaged`."""
+        """Yield the outcomes reported for these decisions, which may belong to other nodes. Raises `LogDamaged`."""
         for reader in self.readers.values():
             yield from reader.reports(decisions)
 
     def within(
         self, select: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
     ) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
-        """One chain after the other."""
+        """Yield what `select` returns for each chain in turn."""
         for reader in self.readers.values():
             yield from select(reader)
 

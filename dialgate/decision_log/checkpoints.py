@@ -1,18 +1,21 @@
-"""Signed checkpoints: what the log was at an instant, in a file beside its segments that no decision waits for.
+r"""Signed checkpoints: a signed state of the log, in a file next to its segments. Decisions do not wait for them.
 
-`checkpoints.ndjson` in the log's folder, mode 0600. Every line is one JSON object, byte for byte
+`checkpoints.ndjson` in the log folder, mode 0600. Every line is one JSON object, byte for byte
 
-    {"signature":"<128 hex digits>","checkpoint":<body>}\\n       Ed25519 of "dialgate checkpoint\\n", then body as stored
+    {"signature":"<128 hex digits>","checkpoint":<body>}\n       Ed25519 of "dialgate checkpoint\n", then body as stored
 
     body: {"format":1,"log":"9f2c01ab","size":<entries>,"root":"<hash>","head":"<hash>","at":<ms>,"key":"<16 hex digits>",
-           "previous":"<SHA-256 of the checkpoint line before; 64 zeros for the first>","peaks":["<hash>", …]}
+           "previous":"<SHA-256 of the previous checkpoint line; 64 zeros for the first>","peaks":["<hash>", …]}
 
-`root` is the Merkle root (`merkle`) of entries 1 to `size`, `head` the chain's hash of entry `size`, `peaks` the tree's
-whole subtrees, largest first, from which the root follows. `size` grows from line to line. A checkpoint covers only what
-is on the disk: a log that holds less than its last checkpoint says was cut. There is one for the last entry of each
-closed segment, and others at an interval. A copy of closed segments may have, instead of this file, what it says of each
-beside it, `0000000000000001.checkpoints`: one after the other they are its beginning. How it may change: fields are appended; anything else is a new `format`. A last
-line that a crash left unfinished is cut off: nobody was told of it.
+`root` is the Merkle root (`merkle`) of entries 1 to `size`. `head` is the chain hash of entry `size`. `peaks` are the complete
+subtrees, largest first; the root follows from them. `size` grows from line to line.
+
+A checkpoint covers only entries that are on disk, so a log with fewer entries than its last checkpoint was cut. The last entry
+of each closed segment has a checkpoint. Others are made at an interval.
+
+A copy of closed segments may hold `0000000000000001.checkpoints` files instead, one per segment. Concatenated, they are the
+beginning of the original file. The format changes only by appended fields; any other change is a new `format`. An unfinished
+last line after a crash is cut off, because no reader has relied on it.
 """
 
 import os
@@ -32,7 +35,7 @@ from msgspec import Meta, Struct
 
 from dialgate.core.model import Instant
 from dialgate.crypto.log_signing import Signer, is_signed
-from dialgate.decision_log.durable import tell
+from dialgate.decision_log.durable import publish_durable
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import (
     UNREADABLE,
@@ -52,12 +55,10 @@ FILE = "checkpoints.ndjson"
 PART = ".checkpoints"
 FORMAT: Literal[1] = 1
 _BODY = slice(157, -2)
-_MOST = (
-    100_000  # entries taken in at a time: a log of before there were checkpoints is caught up with by and by
-)
-_READ = 1 << 16  # bytes read before the threads that decide are given way,
-_PAUSE = 0.000_2  # for so many seconds
-_DOES_NOT_FOLLOW = "it does not follow from what stands before it"
+_MAX_ENTRIES = 100_000  # entries per `advance`: a log older than checkpoints is covered in several rounds
+_READ_BYTES = 1 << 16  # after each, pause so that the deciding thread can run
+_PAUSE = 0.000_2  # seconds
+_DOES_NOT_FOLLOW = "it does not follow from the entry before it"
 _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -73,12 +74,12 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     peaks: list[_Hash]
 
     def span(self) -> Span:
-        """Raises `ValueError`."""
+        """Return the tree that the checkpoint covers. Raises `ValueError`."""
         return Span.of_peaks(self.size, [bytes.fromhex(peak) for peak in self.peaks])
 
 
-class Stored(Struct, frozen=True):
-    """A checkpoint where it stands; `body` and `signature` as they are stored."""
+class StoredCheckpoint(Struct, frozen=True):
+    """A checkpoint in its file, with `body` and `signature` as stored."""
 
     checkpoint: Checkpoint
     body: bytes
@@ -95,8 +96,11 @@ def signed_text(body: bytes) -> bytes:
 
 
 def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each line but a torn one, from `start` on; nothing where there is no file. A whole line but for
-    another last byte is no torn one: it was changed."""
+    """Yield offset and bytes of each line from `start` on, except a torn last line.
+
+    A complete line with a wrong last byte is not torn but modified, and is yielded. Without a file, yield
+    nothing.
+    """
     file = folder / FILE
     parts = [] if file.exists() else sorted(folder.glob(f"*{PART}"))
     begin = 0
@@ -110,8 +114,8 @@ def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]
         begin += size
 
 
-def parse(offset: int, line: bytes) -> Stored | None:
-    """None where it is no checkpoint of this format, down to the last byte of its frame."""
+def parse(offset: int, line: bytes) -> StoredCheckpoint | None:
+    """Return the checkpoint, or None if the line is not exactly a checkpoint of this format."""
     body, digits = line[_BODY], line[14:142]
     if line != b'{"signature":"%b","checkpoint":%b}\n' % (digits, body):
         return None
@@ -123,11 +127,11 @@ def parse(offset: int, line: bytes) -> Stored | None:
         return None
     if hexlify(signature) != digits:
         return None
-    return Stored(checkpoint, body, signature, offset, sha256(line).hexdigest())
+    return StoredCheckpoint(checkpoint, body, signature, offset, sha256(line).hexdigest())
 
 
-def last_checkpoint(folder: Path) -> Stored | None:
-    """Raises `LogDamaged` where the last whole line is none."""
+def last_checkpoint(folder: Path) -> StoredCheckpoint | None:
+    """Return the newest checkpoint. Raises `LogDamaged` if the last complete line is not a checkpoint."""
     file = folder / FILE
     parts = [file] if file.exists() else sorted(folder.glob(f"*{PART}"))
     while parts and (newest := _newest(parts[-1])) is None:
@@ -142,15 +146,18 @@ def last_checkpoint(folder: Path) -> Stored | None:
 
 
 def _newest(path: Path) -> tuple[int, bytes] | None:
-    """As `checkpoint_lines` gives it last. A log of years has hundreds of megabytes of them."""
+    """Return the last line that `checkpoint_lines` yields.
+
+    Reads from the end: after some years the file has hundreds of megabytes.
+    """
     offset, line, rest = last_line(path)
     if rest and parse(offset + len(line), rest[:-1] + b"\n"):
         return offset + len(line), rest
     return (offset, line) if line else None
 
 
-def signed_checkpoints(folder: Path) -> list[Stored]:
-    """All of them, their signatures not checked: that is `verify`. Raises `LogDamaged`."""
+def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
+    """Return all checkpoints without checking signatures; `verify` does that. Raises `LogDamaged`."""
     entries = []
     for offset, line in checkpoint_lines(folder):
         entry = parse(offset, line)
@@ -161,11 +168,14 @@ def signed_checkpoints(folder: Path) -> list[Stored]:
 
 
 class Checkpointer:
-    """The one writer of a log's checkpoints, under the lock of the log's writer. Reads what is synced from where it
-    stopped, proves its chain, and signs; in threads that are not the one that decides."""
+    """The only writer of a log's checkpoints. Runs under the lock of the log's writer.
+
+    Reads the synced entries after the last checkpoint, checks their chain and signs. Runs in threads other
+    than the one that decides.
+    """
 
     def __init__(self, folder: Path, log: str, signer: Callable[[Instant], Signer], interval: int) -> None:
-        """`interval`: ms. Raises `LogDamaged`."""
+        """Continue after the last checkpoint. `interval`: ms. Raises `LogDamaged`."""
         self._folder, self._log, self._signer, self._interval = folder, log, signer, interval
         last = last_checkpoint(folder)
         self._span = last.checkpoint.span() if last else Span()
@@ -181,24 +191,29 @@ class Checkpointer:
     def open(
         cls, folder: Path, *, log: str, signer: Callable[[Instant], Signer], interval: int, durable: int
     ) -> "Checkpointer":
-        """`durable`: the last entry of the log. Raises `LogDamaged` where the last checkpoint knew of more."""
+        """Open the checkpoints of a log whose last entry on disk is `durable`.
+
+        Raises `LogDamaged` if the last checkpoint covers more entries than that.
+        """
         checkpointer = cls(folder, log, signer, interval)
         if checkpointer.size > durable:
             path = segments(folder)[-1][1]
-            what = f"the log ends with entry {durable}, but its last checkpoint covers {checkpointer.size}: its end was cut off"
+            what = f"the log ends at entry {durable}, but its last checkpoint covers {checkpointer.size}: its end was cut off"
             raise LogDamaged(path, path.stat().st_size, what)
-        with suppress(OSError):  # `advance` says so
-            tell(folder, durable)
+        with suppress(OSError):  # `advance` reports it
+            publish_durable(folder, durable)
         return checkpointer
 
     def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
-        """Tell how far the log is on the disk (`durable`); take in the entries up to there, or the first many of them; sign where a segment
-        has ended, and where the interval is over or `at_once`. Returns the entries covered. Raises `LogUnavailable`,
-        `KeysUnusable`."""
+        """Store how far the log is on disk (`durable`), read the entries up to there, and sign.
+
+        Reads at most 100,000 entries. Signs at the end of a segment, after the interval, and if `at_once`.
+        Returns the number of entries covered. Raises `LogUnavailable`, `KeysUnusable`.
+        """
         with self._lock:
             try:
-                tell(self._folder, durable)
-                for is_complete in self._read(min(durable, self._span.end + _MOST)):
+                publish_durable(self._folder, durable)
+                for is_complete in self._read(min(durable, self._span.end + _MAX_ENTRIES)):
                     if is_complete:
                         self._sign(now)
                 if at_once or now - self._at >= self._interval:
@@ -208,14 +223,14 @@ class Checkpointer:
             return self.size
 
     def finish(self, durable: int, now: Instant) -> None:
-        """All of it, up to the last entry. Raises as `advance`."""
+        """Advance up to the last entry. Raises the errors of `advance`."""
         while self.advance(durable, now, at_once=True) < durable:
             pass
 
     def _read(self, durable: int) -> Iterator[bool]:
-        """Yields at the end of each segment: whether another follows."""
+        """Read up to entry `durable`; after each segment, yield whether another segment follows it."""
         paths = segments(self._folder)
-        # From the segment of the last entry that was read: that it has ended may have become known since.
+        # Start with the segment of the last entry read: it may have been closed since.
         begin = max(bisect_right(paths, self._span.end, key=itemgetter(0)) - 1, 0)
         firsts = [first for first, _ in paths[begin:]]
         for (first, path), following in zip(paths[begin:], [*firsts[1:], 0], strict=True):
@@ -225,7 +240,7 @@ class Checkpointer:
 
     def _read_segment(self, path: Path, first: int, durable: int) -> None:
         if first > self._span.end + 1:
-            raise LogDamaged(path, 0, f"entry {self._span.end + 1} should stand before it and is not there")
+            raise LogDamaged(path, 0, f"entry {self._span.end + 1} is missing before it")
         with path.open("rb") as file:
             if path != self._place[0]:
                 self._place = path, self._begin(path, file, first)
@@ -233,7 +248,7 @@ class Checkpointer:
                 time.sleep(_PAUSE)
 
     def _begin(self, path: Path, file: BinaryIO, first: int) -> int:
-        """Where the first entry stands that is still to be read."""
+        """Return the offset of the first unread entry."""
         header = file.readline()
         if first == self._span.end + 1:
             head = follow(self._head, header)
@@ -245,10 +260,10 @@ class Checkpointer:
         return file.tell()
 
     def _take(self, path: Path, file: BinaryIO, most: int) -> bool:
-        """As many of the next entries as are read at a time; false where the file ends."""
+        """Read the next block of entries, at most `most`; return False at the end of the file."""
         offset = self._place[1]
         file.seek(offset)
-        data = file.read(_READ)
+        data = file.read(_READ_BYTES)
         if b"\n" not in data:
             data += file.readline()
         head, leaves, count = followed(self._head, data, most)
@@ -287,7 +302,7 @@ class Checkpointer:
         path = self._folder / FILE
         fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(fd, self._end)  # what a crash, or an append that failed, left unfinished
+            os.ftruncate(fd, self._end)  # remove what a crash or a failed append left unfinished
             size = 0
             while size < len(line):
                 size += os.pwrite(fd, line[size:], self._end + size)
@@ -298,9 +313,11 @@ class Checkpointer:
             sync_folder(self._folder)
 
 
-def cover(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
-    """A checkpoint of all there is, of a log that nobody writes. Returns the entries covered. Raises `LogUnavailable`
-    while a gate writes it, for that one makes its own."""
+def make_checkpoint(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
+    """Make a checkpoint of the whole log while no gate writes it; return the number of entries covered.
+
+    Raises `LogUnavailable` if a gate is writing the log. A running gate makes its own checkpoints.
+    """
     with closed_to_writers(folder):
         first, newest = segments(folder)[-1]
         with newest.open("rb") as file:

@@ -1,12 +1,12 @@
-"""How far a log is on the disk, for who reads it beside its writer.
+r"""How far a log is on disk, published by its writer for other processes that read it.
 
-`.durable` in the log's folder: the sequence of an entry that is on the disk, as is all before it, in 20 digits, twice:
+`.durable` in the log folder contains the sequence of the last entry known to be on disk, in 20 digits, twice:
 
-    00000000000000001042 00000000000000001042\\n
+    00000000000000001042 00000000000000001042\n
 
-Written in place about once a second, and not synced: after a crash it may say less than is true, never more. What stands in
-the segments after that entry may still be lost, or be cut off, and another entry get its number: a reader who passes on what
-he reads stops there. A copy of a log must not have it.
+The writer overwrites it in place about once a second, without syncing. After a crash the number may be too low, never too high.
+Entries after that number can still be lost or cut off, and their numbers reused. A reader that forwards entries stops there.
+Do not copy this file with a log.
 """
 
 import os
@@ -17,8 +17,8 @@ FILE = ".durable"
 _DIGITS = 20
 
 
-def tell(folder: Path, seq: int) -> None:
-    """Raises `OSError`."""
+def publish_durable(folder: Path, seq: int) -> None:
+    """Publish that entry `seq` and all before it are on disk. Raises `OSError`."""
     fd = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.pwrite(fd, b"%0*d %0*d\n" % (_DIGITS, seq, _DIGITS, seq), 0)
@@ -27,7 +27,10 @@ def tell(folder: Path, seq: int) -> None:
 
 
 def durable(folder: Path) -> int:
-    """0 where nothing is known, or it is being written just now: then the two are not alike. Raises `OSError`."""
+    """Return the last entry known to be on disk, or 0 if unknown. Raises `OSError`.
+
+    Also returns 0 during a write, when the two copies differ.
+    """
     with suppress(FileNotFoundError, ValueError):
         one, other = (folder / FILE).read_bytes().split()
         if one == other:

@@ -1,4 +1,4 @@
-"""The way from entries of a log to a signed checkpoint (RFC 6962, 2.1.1), for who has neither the log nor reason to trust it."""
+"""Proofs that entries are covered by a signed checkpoint (RFC 6962, 2.1.1), for readers without access to the log."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -8,16 +8,19 @@ from pathlib import Path
 from msgspec import Struct
 
 from dialgate.core.model import DAY
-from dialgate.decision_log import Span, Stored, Tree, leaf_hash, signed_checkpoints
+from dialgate.decision_log import Span, StoredCheckpoint, Tree, leaf_hash, signed_checkpoints
 from dialgate.decision_log.archive import Segments
 
 
 class NoEvidence(Exception):
-    """What is asked for cannot be proved, and why."""
+    """The requested entries cannot be proved. The message gives the reason."""
 
 
 class Proved(Struct, frozen=True, kw_only=True):
-    """An entry as it is stored; `checkpoint`: which of those used; `path`: in hex."""
+    """An entry as stored, with its proof.
+
+    `checkpoint`: index into `Proofs.used`. `path`: hashes in hex.
+    """
 
     seq: int
     body: str
@@ -26,16 +29,16 @@ class Proved(Struct, frozen=True, kw_only=True):
 
 
 class Proofs(Struct, frozen=True):
-    used: list[Stored]
+    used: list[StoredCheckpoint]
     entries: list[Proved]
 
     def checkpoints(self) -> list[dict[str, str]]:
-        """As a bundle of evidence has them."""
+        """Return the checkpoints in the form of an evidence bundle."""
         return [{"body": entry.body.decode(), "signature": entry.signature.hex()} for entry in self.used]
 
 
 class Chain:
-    """Of one log's folder. Raises `LogDamaged`."""
+    """The log in one folder, with its checkpoints. Raises `LogDamaged`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,12 +48,15 @@ class Chain:
 
     @property
     def log(self) -> str:
-        """Its name; empty while nothing of it is signed."""
+        """Name of the log; empty if no checkpoint exists yet."""
         return self._stored[-1].checkpoint.log if self._stored else ""
 
     def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
-        """`together`: entries to be proved by one checkpoint, ascending. `stamped`: checkpoints with a time stamp. Raises
-        `NoEvidence`."""
+        """Prove each group of entries by one checkpoint. Raises `NoEvidence`.
+
+        `together`: groups of sequences, each ascending. `stamped`: line hashes of checkpoints that have a
+        time stamp; these are preferred.
+        """
         covering = self._covering(together, stamped)
         return Proofs(
             [self._stored[place] for place in covering],
@@ -64,28 +70,33 @@ class Chain:
     def _covering(
         self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
     ) -> Mapping[int, list[int]]:
-        """The entries to be proved by each checkpoint."""
+        """Return the entries to prove by each checkpoint."""
         shared: dict[int, set[int]] = {}
         for seqs in together:
             if seqs[-1] > self.covered:
                 raise NoEvidence(
-                    f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait until the gate has made one"
-                    " (`checkpoint_seconds`), or make it with `dialgate log checkpoint` while no gate runs"
+                    f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait for the gate's next checkpoint"
+                    " (`checkpoint_seconds`), or run `dialgate log checkpoint` while no gate runs"
                 )
             place = self._best(stamped, bisect_left(self._sizes, seqs[-1]))
             shared.setdefault(place, set()).update(seqs)
         return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
 
     def _best(self, stamped: Collection[str], first: int) -> int:
-        """The first that covers an entry, or the first with a stamp of the day after: a later one would have to be reached
-        through all that was logged until then."""
+        """Return the first checkpoint from `first` on that has a time stamp, or `first`.
+
+        Looks one day ahead only: a proof by a later checkpoint has to read all entries up to it.
+        """
         entries = self._stored
         until = entries[first].checkpoint.at + DAY
         near = takewhile(lambda place: entries[place].checkpoint.at <= until, range(first, len(entries)))
         return next((place for place in near if entries[place].line_hash in stamped), first)
 
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
-        """From the last checkpoint before all of them on: what came earlier stands in its peaks."""
+        """Yield the proofs, reading from the last checkpoint before these entries.
+
+        The peaks of that checkpoint replace all earlier entries.
+        """
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1
         tree = Tree(self._stored[before].checkpoint.span() if before >= 0 else Span())
@@ -98,7 +109,7 @@ class Chain:
                 break
         if tree.root().hex() != checkpoint.root:
             raise NoEvidence(
-                f"the log up to record {checkpoint.size} is not what its checkpoint signed: see `dialgate log verify`"
+                f"the log up to record {checkpoint.size} is not what its checkpoint signed: run `dialgate log verify`"
             )
         for seq in seqs:
             path = [digest.hex() for digest in tree.path(seq - 1)]

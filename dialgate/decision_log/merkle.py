@@ -1,8 +1,8 @@
-"""The Merkle tree of RFC 6962 (2.1) over the entries' bodies: entry 1 is leaf 0.
+"""The Merkle tree of RFC 6962 (2.1) over the bodies of entries. Entry 1 is leaf 0.
 
-A `Span` is the tree over leaves `begin` to `end` as its largest whole subtrees, a "compact range": a few hashes, to which
-the next leaf, or the next span, is added without looking at what it stands for. So a checkpoint costs what is new, a
-process that has seen one segment can hand on what it saw, and a proof needs no leaf before the last checkpoint.
+A `Span` is a "compact range": leaves `begin` to `end` as their largest complete subtrees, only a few hashes. The next leaf or
+span can be appended without reading earlier leaves. So the cost of a checkpoint depends on the new entries only, processes can
+scan segments in parallel, and a proof needs no leaf before the last checkpoint.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,10 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Span:
-    """`nodes`: level (0: a leaf) and hash of each subtree, from left to right."""
+    """Leaves `begin` to `end` as complete subtrees.
+
+    `nodes`: level (0 for a leaf) and hash of each subtree, from left to right.
+    """
 
     __slots__ = ("begin", "end", "nodes")
 
@@ -31,8 +34,10 @@ class Span:
 
     @classmethod
     def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "Span":
-        """The tree of `size` leaves from its whole subtrees, of which there is one for each bit of `size`. Raises
-        `ValueError` where their number is another."""
+        """Return the tree of `size` leaves from its complete subtrees, one per set bit of `size`.
+
+        Raises `ValueError` if there are more or fewer peaks.
+        """
         levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
         return cls(0, size, zip(levels, peaks, strict=True))
 
@@ -41,7 +46,7 @@ class Span:
         return [digest for _, digest in self.nodes]
 
     def add(self, leaf: bytes, level: int = 0) -> None:
-        """The subtree that comes next, by its hash. Hot."""
+        """Append the next subtree by its hash. Hot path."""
         nodes, index = self.nodes, self.end >> level
         self.end += 1 << level
         while index & 1 and nodes and nodes[-1][0] == level:
@@ -51,7 +56,7 @@ class Span:
         nodes.append((level, leaf))
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """As `add` of each, at a part of the cost: by the largest whole subtrees that fit."""
+        """Append many leaves by the largest complete subtrees that fit; cheaper than calling `add` for each."""
         at = 0
         while at < len(leaves):
             level = (len(leaves) - at).bit_length() - 1
@@ -68,7 +73,7 @@ class Span:
             self.add(digest, level)
 
     def root(self) -> bytes:
-        """Of a span that begins with leaf 0."""
+        """Return the root hash. The span must begin with leaf 0."""
         if not self.nodes:
             return sha256(b"").digest()
         *others, (_, root) = self.nodes
@@ -78,18 +83,18 @@ class Span:
 
 
 class Tree:
-    """As much of a tree of `base.end` and more leaves as it takes to prove that the ones added here are in it."""
+    """The part of a tree that is needed to prove the leaves added here, after the `base.end` leaves of `base`."""
 
     def __init__(self, base: Span) -> None:
-        self._known: dict[tuple[int, int], bytes] = {}
+        self._cache: dict[tuple[int, int], bytes] = {}
         self.size = base.end
         start = 0
         for level, digest in base.nodes:
-            self._known[level, start >> level] = digest
+            self._cache[level, start >> level] = digest
             start += 1 << level
 
     def add(self, leaf: bytes) -> None:
-        index, level, cache = self.size, 0, self._known
+        index, level, cache = self.size, 0, self._cache
         self.size += 1
         cache[0, index] = leaf
         while index & 1:
@@ -101,7 +106,7 @@ class Tree:
         return self._hash(0, self.size) if self.size else sha256(b"").digest()
 
     def path(self, leaf: int) -> list[bytes]:
-        """RFC 6962, 2.1.1: the hashes that lead from leaf number `leaf`, which was added here, to the root."""
+        """Return the audit path from leaf number `leaf`, which was added here, to the root (RFC 6962, 2.1.1)."""
         begin, end, digests = 0, self.size, []
         while end - begin > 1:
             middle = begin + _split(end - begin)
@@ -116,12 +121,12 @@ class Tree:
     def _hash(self, begin: int, end: int) -> bytes:
         size = end - begin
         level = size.bit_length() - 1
-        if size == 1 << level and (known := self._known.get((level, begin >> level))):
-            return known
+        if size == 1 << level and (digest := self._cache.get((level, begin >> level))):
+            return digest
         middle = begin + _split(size)
         return _node_hash(self._hash(begin, middle), self._hash(middle, end))
 
 
 def _split(size: int) -> int:
-    """The largest power of two below `size`."""
+    """Return the largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

@@ -1,4 +1,4 @@
-"""Reading a log back. Safe beside a running writer."""
+"""Readers of a log. Safe while a writer runs."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dialgate.decision_log.segment import BODY, LogDamaged, lines_of, segments, 
 
 
 class Line(Struct, frozen=True, gc=False):
-    """One entry where it stands: `hash` in hex, `offset` of its line in bytes."""
+    """One entry and its position: `hash` in hex, `offset` of its line in bytes."""
 
     seq: int
     hash: str
@@ -22,8 +22,10 @@ class Line(Struct, frozen=True, gc=False):
 
 
 def entries(folder: Path, *, first: int = 1) -> Iterator[Line]:
-    """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
-    written is not there yet."""
+    """Yield the entries from `first` on, without headers and without checking hashes; `verify` checks them.
+
+    A line that is still being written is not yielded.
+    """
     paths = segments(folder)
     begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
     for start, path in paths[begin:]:

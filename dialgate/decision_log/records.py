@@ -1,4 +1,4 @@
-"""What stands in a decision log, read back: each decision together with the grounds it was given on."""
+"""Decisions read from a log, each joined with the grounds that it refers to."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,18 +13,19 @@ from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Insta
 from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.archive import Segments
 
-Stored: TypeAlias = Decided | Grounds | OutcomeRecord
+Entry: TypeAlias = Decided | Grounds | OutcomeRecord
 
-_REMEMBERED = 4_096
+_CACHED_GROUNDS = 4_096
 _OUTCOME = b'{"type":"outcome"'
-decode: Callable[[bytes], Stored] = msgspec.json.Decoder(Stored).decode
+decode: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A decision together with its grounds. For any record, for ever: `decide(facts, law) == decision`.
+    """A decision together with its grounds. For every record, always: `decide(facts, law) == decision`.
 
-    An assigned caller ID is in the facts, in clear; any other is in `caller_sealed`. `grounds`: the sequence of the entry
-    that held them."""
+    An assigned caller ID is in the facts, in clear. Any other caller ID is in `caller_sealed`. `grounds`:
+    sequence of the grounds entry.
+    """
 
     seq: int
     id: str
@@ -48,28 +49,31 @@ class Record(Struct, frozen=True, kw_only=True):
 
     @property
     def caller_id(self) -> str:
-        """The caller ID, or "" if it is sealed."""
+        """The caller ID, or an empty string if it is sealed."""
         return "" if self.caller_sealed else self.facts.caller_id.number
 
 
 class Reader:
-    """Of one log folder, its archive included. Remembers the newest grounds, which the next decisions most likely rest on."""
+    """Reader of one log folder, including its archive.
+
+    Caches the newest grounds, because the next decisions most likely refer to them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._segments = Segments(folder)
         self._grounds: dict[int, Grounds] = {}
 
     def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
-        """Decisions and outcomes from `first` on. Raises `LogDamaged`."""
+        """Yield decisions and outcomes from `first` on. Raises `LogDamaged`."""
         for line in self._segments.lines(first):
             entry = _decoded(line)
             if isinstance(entry, Grounds):
-                self._remember(entry)
+                self._cache_grounds(entry)
             else:
                 yield line, self._whole(line, entry)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """As `Segments.begun_before`."""
+        """Return what `Segments.begun_before` returns."""
         return self._segments.begun_before(at)
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:
@@ -80,7 +84,7 @@ class Reader:
         )
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
-        """Every decision whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        """Yield the decisions whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
         hashes_ = frozenset(hashes)
         for line in self._segments.about(hashes_):
             entry = _decoded(line)
@@ -88,29 +92,32 @@ class Reader:
                 yield structs.replace(line, seq=entry.seq), self._joined(line, entry)
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
-        """What became of the calls of these decisions, which may be of other logs; newest first. Raises `LogDamaged`."""
+        """Yield the outcomes reported for these decisions, newest first. Raises `LogDamaged`.
+
+        The decisions may be in other logs.
+        """
         for line in self._segments.reports(decisions):
             entry = _decoded(line)
             if isinstance(entry, OutcomeRecord) and entry.decision in decisions:
                 yield entry
 
-    def held(self) -> Counter[tuple[str, str, bool]]:
-        """How many decisions there are for each month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
+    def decision_counts(self) -> Counter[tuple[str, str, bool]]:
+        """Count the decisions by month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
-        for item in self._segments.held():
+        for item in self._segments.entries_or_counts():
             if not isinstance(item, Line):
                 counts[item[:3]] += item[3]
                 continue
             entry = _decoded(item)
             if isinstance(entry, Grounds):
-                self._remember(entry)
+                self._cache_grounds(entry)
             elif isinstance(entry, Decided):
                 record = self._joined(item, entry)
                 counts[month_of(record.at), record.country, entry.allow] += 1
         return counts
 
     def outcomes(self, *, first: int = 1) -> Iterator[OutcomeRecord]:
-        """What became of calls: the reports from entry `first` on, in their order."""
+        """Yield the reported outcomes from entry `first` on, in order."""
         for line in self._segments.outcomes(first):
             entry = _decoded(line)
             if isinstance(entry, OutcomeRecord) and entry.seq >= first:
@@ -128,12 +135,14 @@ class Reader:
         grounds_line = self._segments.find(seq)
         entry = _decoded(grounds_line) if grounds_line else None
         if not isinstance(entry, Grounds):
-            raise LogDamaged(line.segment, line.offset, f"the grounds it names, entry {seq}, are not there")
-        self._remember(entry)
+            raise LogDamaged(
+                line.segment, line.offset, f"it refers to entry {seq}, which is missing or is not grounds"
+            )
+        self._cache_grounds(entry)
         return entry
 
-    def _remember(self, grounds: Grounds) -> None:
-        if len(self._grounds) >= _REMEMBERED:
+    def _cache_grounds(self, grounds: Grounds) -> None:
+        if len(self._grounds) >= _CACHED_GROUNDS:
             self._grounds.clear()
         self._grounds[grounds.seq] = grounds
 
@@ -166,10 +175,8 @@ def joined(decision: Decided, grounds: Grounds) -> Record:
     )
 
 
-def _decoded(line: Line) -> Stored:
+def _decoded(line: Line) -> Entry:
     try:
         return decode(line.body)
     except msgspec.DecodeError as error:
-        raise LogDamaged(
-            line.segment, line.offset, f"not an entry that this version reads: {error}"
-        ) from error
+        raise LogDamaged(line.segment, line.offset, f"this version cannot read the entry: {error}") from error

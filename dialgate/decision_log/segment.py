@@ -1,4 +1,4 @@
-"""What writer and reader share: a line, a header, a folder of segments, and what can be wrong with them."""
+"""Format of segments, shared by writer and readers: lines, headers, folders and errors."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ FORMAT: Literal[1] = 1
 ZERO = bytes(32)
 BODY = slice(83, -2)
 _WINDOW = 1 << 14  # bytes
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec lets the second one through
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec does not convert the second
 _HASH = re.compile(rb'\{"hash":"([0-9a-f]{64})","entry":')
 _NAME = re.compile(r"\d{16}\.ndjson")
 
@@ -32,14 +32,14 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: remount it writable",
     errno.EACCES: "permission denied: give the folder to the gate's user",
     errno.EPERM: "permission denied: give the folder to the gate's user",
-    errno.EIO: "the disk fails: replace it",
-    errno.EMFILE: "too many open files: raise the limit",
-    errno.EWOULDBLOCK: "another process writes this log: stop it, or give this one a folder of its own",
+    errno.EIO: "the disk reports an I/O error: check it and replace it",
+    errno.EMFILE: "too many open files: raise the limit (`ulimit -n`)",
+    errno.EWOULDBLOCK: "another process is writing this log: stop it, or use a different folder",
 }
 
 
 class LogUnavailable(Unavailable):
-    """Nothing can be recorded now, so nothing may be allowed. `cause` is the errno, 0 where there is none."""
+    """The log cannot be written now, so no call may be allowed. `cause`: errno, or 0."""
 
     component = "log"
 
@@ -49,12 +49,12 @@ class LogUnavailable(Unavailable):
 
 
 class LogDamaged(LogUnavailable):
-    """What is stored is not what was written, at `file` and byte `offset`. No retry mends it."""
+    """The log differs from what was written, at byte `offset` of `file`. Retrying does not help."""
 
     def __init__(self, file: Path, offset: int, what: str) -> None:
         super().__init__(
-            f"{file}, byte {offset}: {what}. Keep the folder as evidence, see `dialgate log verify`,"
-            " and restore it from a copy; or take `log` out of the key file and begin an empty folder"
+            f"{file}, byte {offset}: {what}. Keep the folder as evidence, run `dialgate log verify` and restore the folder"
+            " from a copy. To start a new log instead, remove `log` from the key file and use an empty folder"
         )
         self.file, self.offset = file, offset
 
@@ -65,7 +65,7 @@ def unavailable(path: Path, error: OSError) -> LogUnavailable:
 
 
 def in_use(folder: Path) -> LogUnavailable:
-    """Another process holds the lock of the one writer."""
+    """Return the error for a log whose lock is held by another process."""
     return unavailable(folder, BlockingIOError(errno.EWOULDBLOCK, ""))
 
 
@@ -79,20 +79,20 @@ class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment")
 
 
 def follow(head: bytes, line: bytes) -> bytes | None:
-    """The line's raw hash, if the line is whole and follows `head`."""
+    """Return the raw hash of the line if it is complete and follows `head`, otherwise None."""
     own = sha256(head + line[BODY]).digest()
     whole = line[:83] == b'{"hash":"%b","entry":' % hexlify(own) and line.endswith(b"}\n")
     return own if whole else None
 
 
 def stored_hash(line: bytes) -> str | None:
-    """What a line says its hash is, in hex, if it has the shape of a line."""
+    """Return the hash stored in a line, in hex, or None if the line is malformed."""
     shaped = line[:9] == b'{"hash":"' and line[73:83] == b'","entry":' and line.endswith(b"}\n")
     return line[9:73].decode(errors="replace") if shaped else None
 
 
 def last_stored_hash(damaged: bytes) -> bytes | None:
-    """The same of a line that is not as it was: where a line break was lost, it is two of them."""
+    """Return the last hash in a damaged line, which may be two lines whose line break was lost."""
     hashes = _HASH.findall(damaged)
     return unhexlify(hashes[-1]) if hashes else None
 
@@ -109,8 +109,10 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each line, from the one that begins at `offset`; an empty file has one empty line, so that somebody
-    looks at it."""
+    """Yield offset and bytes of each line from byte `offset` on.
+
+    An empty file yields one empty line, so that callers notice and report it.
+    """
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
@@ -121,8 +123,11 @@ def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def last_line(path: Path) -> tuple[int, bytes, bytes]:
-    """Offset and bytes of the last whole line, and what stands after it; read from the end, however long the file is. Zero
-    and nothing where there is no such line."""
+    """Return offset and bytes of the last complete line, and the bytes after it.
+
+    Reads from the end, so the cost does not depend on the size. Returns 0 and empty bytes if no line is
+    complete.
+    """
     with path.open("rb") as file:
         size, window = file.seek(0, os.SEEK_END), _WINDOW
         while True:
@@ -139,14 +144,14 @@ def last_line(path: Path) -> tuple[int, bytes, bytes]:
 def truncate(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         if os.fstat(file.fileno()).st_size < size:
-            raise LogDamaged(path, size, "the file ends before what was synced to it")
+            raise LogDamaged(path, size, "the file is shorter than what was synced to it")
         file.truncate(size)
         os.fsync(file.fileno())
 
 
 @contextmanager
 def closed_to_writers(folder: Path) -> Iterator[int]:
-    """Holds the lock of the one writer; gives its descriptor. Raises `LogUnavailable` while another has it."""
+    """Hold the writer's lock and yield its descriptor. Raises `LogUnavailable` if another process holds it."""
     try:
         with hold_lock(folder / ".lock", in_use(folder)) as lock:
             yield lock

@@ -1,5 +1,7 @@
-"""One segment, read from its first byte to its last, alone and in whatever process: what it holds, what is wrong in it,
-and what has to be joined with what the other segments are found to hold."""
+"""The scan of one segment from first to last byte, independent of other segments, so it can run in another process.
+
+The result contains the counts, the first fault, and what `verify` needs to join the scans of all segments.
+"""
 
 import re
 from binascii import unhexlify
@@ -36,8 +38,11 @@ Kind: TypeAlias = Literal[
 
 
 class Fault(Struct, frozen=True):
-    """The first line of a file that is not as it was written, or does not follow from what stands before it: its
-    `offset`, and the sequence number that is due there. `byte`: the first broken one in the file, as near as can be told."""
+    """The first line of a file that was modified or does not follow from the previous line.
+
+    `offset`: of the line. `seq`: the sequence number expected there. `byte`: the first modified byte in the
+    file, as precisely as can be determined.
+    """
 
     file: str
     offset: int
@@ -48,7 +53,7 @@ class Fault(Struct, frozen=True):
 
 
 class Piece(Struct):
-    """The leaves `begin` to `end` as `merkle.Span` has them, and the raw hash of the last line."""
+    """Leaves `begin` to `end` as in `merkle.Span`, and the raw hash of the last line."""
 
     begin: int
     end: int
@@ -56,9 +61,12 @@ class Piece(Struct):
     head: bytes
 
 
-class Walked(Struct):
-    """`last`: the sequence of the last entry, `first - 1` where there is none. `pieces` end where they were asked to,
-    and with the segment. `bytes`: read."""
+class SegmentScan(Struct):
+    """The result of scanning a segment.
+
+    `last`: sequence of the last entry, or `first - 1` if there is none. `pieces` end at the requested marks
+    and at the end of the segment. `bytes`: how many were read. `torn`: bytes of an unfinished last line.
+    """
 
     path: Path
     first: int
@@ -79,78 +87,89 @@ class _Entry(Struct, gc=False):
     allow: bool | None = None
 
 
-_DIGITS = range(9, 73)  # of the hash, in a line
-_AT_ONCE = 64  # lines
+_DIGITS = range(9, 73)  # position of the hash in a line
+_BATCH_LINES = 64
 _decode = msgspec.json.Decoder(_Entry).decode
 
 
-def walk(path: Path, first: int, marks: Sequence[int], open_segment: OpenSegment, *, newest: bool) -> Walked:
-    """`marks`: where pieces shall end, in order. At most one fault; what follows it is still counted."""
-    return _Walk(path, first, marks, open_segment, newest=newest).run()
+def scan_segment(
+    path: Path, first: int, marks: Sequence[int], open_segment: OpenSegment, *, newest: bool
+) -> SegmentScan:
+    """Scan a segment. Reports at most one fault, and still counts the entries after it.
+
+    `marks`: sequences at which pieces end, ascending. `newest`: the last line may be torn.
+    """
+    return _Scanner(path, first, marks, open_segment, newest=newest).run()
 
 
-class _Walk:
+class _Scanner:
     def __init__(
         self, path: Path, first: int, marks: Sequence[int], open_segment: OpenSegment, *, newest: bool
     ) -> None:
-        self._found = Walked(path=path, first=first)
+        self._result = SegmentScan(path=path, first=first)
         self._open, self._newest = open_segment, newest
         self._marks = iter(marks)
         self._head, self._due = ZERO, first
         self._span, self._mark = Span(first - 1), next(self._marks, 0)
         self._leaves: list[bytes] = []
 
-    def run(self) -> Walked:
-        result = self._found
+    def run(self) -> SegmentScan:
+        result = self._result
         try:
-            self._lines()
-        except (OSError, ValueError) as error:  # ValueError: an archive that cannot be unpacked
+            self._scan_lines()
+        except (OSError, ValueError) as error:  # ValueError: a packed segment that cannot be unpacked
             self._fail(
-                Fault(str(result.path), 0, self._due, f"it cannot be read: {error}", "unreadable_segment")
+                Fault(
+                    str(result.path),
+                    0,
+                    self._due,
+                    f"the segment cannot be read: {error}",
+                    "unreadable_segment",
+                )
             )
         self._cut_piece()
         result.head, result.last = self._head, self._due - 1
         return result
 
-    def _lines(self) -> None:
-        """Hot: many sound entries are taken in at once, and anything else is looked at by others."""
-        result, lines = self._found, iter(self._open(self._found.path))
+    def _scan_lines(self) -> None:
+        """Read all lines. Hot path: valid lines are processed in batches, others one by one."""
+        result, lines = self._result, iter(self._open(self._result.path))
         for offset, line in islice(lines, 1):
             self._header(line)
             result.bytes = offset + len(line)
-        while some := list(islice(lines, _AT_ONCE)):
-            data = b"".join([line for _, line in some])
-            head, leaves, count = followed(self._head, data, len(some))
-            if len(leaves) == len(some) and count == len(data):
-                for (offset, line), leaf in zip(some, leaves, strict=True):
+        while batch := list(islice(lines, _BATCH_LINES)):
+            data = b"".join([line for _, line in batch])
+            head, leaves, count = followed(self._head, data, len(batch))
+            if len(leaves) == len(batch) and count == len(data):
+                for (offset, line), leaf in zip(batch, leaves, strict=True):
                     self._take(offset, line, leaf)
                 self._head = head
-            elif not self._each(some):
+            elif not self._take_one_by_one(batch):
                 return
-            offset, line = some[-1]
+            offset, line = batch[-1]
             result.bytes = offset + len(line)
 
     def _take(self, offset: int, line: bytes, leaf: bytes) -> None:
         self._leaves.append(leaf)
-        self._counted(offset, line[BODY])
+        self._count_entry(offset, line[BODY])
         self._due += 1
         if self._due > self._mark > 0:
             self._head = unhexlify(line[9:73])
             self._next_piece()
 
-    def _each(self, some: Sequence[tuple[int, bytes]]) -> bool:
-        """Where one of them is not sound; false where it ends what there is."""
-        for offset, line in some:
+    def _take_one_by_one(self, batch: Sequence[tuple[int, bytes]]) -> bool:
+        """Process a batch with an invalid line. Return False at a torn line, where the log ends."""
+        for offset, line in batch:
             head, leaves, count = followed(self._head, line, 1)
             if leaves and count == len(line):
                 self._head = head
                 self._take(offset, line, leaves[0])
                 continue
             if self._is_torn(line):
-                self._found.torn = len(line)
-                self._found.bytes = offset
+                self._result.torn = len(line)
+                self._result.bytes = offset
                 return False
-            self._broken(offset, line)
+            self._report_broken_line(offset, line)
             self._due += 1
             if self._due > self._mark > 0:
                 self._next_piece()
@@ -161,87 +180,95 @@ class _Walk:
         self._mark = next(self._marks, 0)
 
     def _fail(self, fault: Fault) -> None:
-        self._found.fault = self._found.fault or fault
+        self._result.fault = self._result.fault or fault
 
     def _is_torn(self, line: bytes) -> bool:
-        """A whole line but for another last byte is no torn one: it was changed."""
+        """Return whether this is an unfinished last line.
+
+        A complete line with a wrong last byte is not torn but modified.
+        """
         return self._newest and line[-1:] != b"\n" and follow(self._head, line[:-1] + b"\n") is None
 
     def _header(self, line: bytes) -> None:
-        result = self._found
+        result = self._result
         result.header = header = header_of(line)
         self._head = last_stored_hash(line) or ZERO
         what = ""
         kind: Kind = "edited_header"
         if header is None:
-            what = f"its first line is no header of format {FORMAT}"
+            what = f"its first line is not a segment header of format {FORMAT}"
         elif follow(bytes.fromhex(header.previous), line) is None:
-            what = "its header was changed"
+            what = "its header was modified"
         elif header.first != result.first:
-            what, kind = f"renamed: its first entry is {header.first}", "renamed_segment"
+            what, kind = f"the file was renamed: its first entry is {header.first}", "renamed_segment"
         if what:
             self._fail(Fault(str(result.path), 0, result.first, what, kind))
 
-    def _counted(self, offset: int, body: bytes) -> None:
+    def _count_entry(self, offset: int, body: bytes) -> None:
         try:
             entry = _decode(body)
         except UNREADABLE as error:
-            what = f"not an entry: {error}"
-            self._fail(Fault(str(self._found.path), offset, self._due, what, byte=offset + BODY.start))
+            what = f"not a valid entry: {error}"
+            self._fail(Fault(str(self._result.path), offset, self._due, what, byte=offset + BODY.start))
             return
         if entry.seq != self._due:
-            what = f"its number is {entry.seq}"
-            self._fail(Fault(str(self._found.path), offset, self._due, what, "reordered_record", offset))
+            what = f"its sequence number is {entry.seq}"
+            self._fail(Fault(str(self._result.path), offset, self._due, what, "reordered_record", offset))
             return
-        self._found.counts[entry.type, entry.allow] += 1
+        self._result.counts[entry.type, entry.allow] += 1
 
-    def _broken(self, offset: int, line: bytes) -> None:
-        """Why a line does not follow: only looked into once, since what comes after it follows from nothing sound."""
-        if self._found.fault is None:
-            after = (line_ for at, line_ in self._open(self._found.path) if at > offset)
-            kind, what, byte = _diagnosed(self._head, self._due, line, after)
-            self._fail(Fault(str(self._found.path), offset, self._due, what, kind, offset + byte))
+    def _report_broken_line(self, offset: int, line: bytes) -> None:
+        """Report why a line does not follow.
+
+        Only the first such line is diagnosed: later lines cannot be valid after it.
+        """
+        if self._result.fault is None:
+            after = (line_ for at, line_ in self._open(self._result.path) if at > offset)
+            kind, what, byte = _diagnose(self._head, self._due, line, after)
+            self._fail(Fault(str(self._result.path), offset, self._due, what, kind, offset + byte))
         self._head = last_stored_hash(line) or self._head
 
     def _cut_piece(self) -> None:
         span, end = self._span, self._due - 1
         if end == span.begin:
-            return  # a header is no entry: its hash is not what a checkpoint has
+            return  # no entry since: the hash is a header's, which no checkpoint contains
         span.extend(self._leaves)
         self._leaves.clear()
-        self._found.pieces.append(Piece(span.begin, end, span.nodes, self._head))
+        self._result.pieces.append(Piece(span.begin, end, span.nodes, self._head))
         self._span = Span(end)
 
 
-def _diagnosed(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:
-    """Kind, words, and the first broken byte of the line. A record that stands in its place was edited; else some that
-    should be there are not, and stand later, or nowhere."""
+def _diagnose(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:
+    """Return fault kind, message, and the first modified byte of the line.
+
+    A record at its correct position was edited. Otherwise records are missing or out of order.
+    """
     number = _seq_of(line)
     following = [_seq_of(line_) for line_ in after]
-    if number is None or number == due or stored_hash(line) is None or _renumbered(head, due, line):
+    if number is None or number == due or stored_hash(line) is None or _is_renumbered(head, due, line):
         return _edited(head, line)
     if due in following:
         return (
             "reordered_record",
-            f"record {number} stands here, and {due} after it: they are out of order",
+            f"record {number} is stored before record {due}: out of order",
             0,
         )
     if number < due:
-        return "reordered_record", f"record {number} stands here once more, or out of place", 0
+        return "reordered_record", f"record {number} is a duplicate or out of order", 0
     if following[:1] == [due + 1]:
         return _edited(head, line)
     return "missing_record", f"records {due} to {number - 1} are missing", 0
 
 
 def _edited(head: bytes, line: bytes) -> tuple[Kind, str, int]:
-    what = "this record, or the hash of the one before it, was changed"
+    what = "this record or the hash of the record before it was modified"
     return "edited_record", what, _broken_byte(head, line)
 
 
-def _renumbered(head: bytes, due: int, line: bytes) -> bool:
-    """Whether it would follow if its number were the one that is due: so that alone was changed."""
-    mended = re.sub(rb'"seq":\d+', b'"seq":%d' % due, line[BODY], count=1)
-    return sha256(head + mended).hexdigest() == stored_hash(line)
+def _is_renumbered(head: bytes, due: int, line: bytes) -> bool:
+    """Return whether only the sequence number was modified."""
+    restored = re.sub(rb'"seq":\d+', b'"seq":%d' % due, line[BODY], count=1)
+    return sha256(head + restored).hexdigest() == stored_hash(line)
 
 
 def _seq_of(line: bytes) -> int | None:
@@ -252,8 +279,10 @@ def _seq_of(line: bytes) -> int | None:
 
 
 def _broken_byte(head: bytes, line: bytes) -> int:
-    """The first byte that differs from the line that the hash of this body would make; the first of the body where only
-    that can be it."""
+    """Return the first byte that differs from the line expected for this body and its hash.
+
+    If only the body can be modified, return its first byte.
+    """
     own = sha256(head + line[BODY]).hexdigest().encode()
     frame = b'{"hash":"%b","entry":' % own
     digits = line[_DIGITS.start : _DIGITS.stop]

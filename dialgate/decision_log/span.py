@@ -12,22 +12,22 @@ from dialgate.decision_log import Line
 from dialgate.decision_log.records import Reader, Record
 
 _NEVER: Instant = 1 << 62
-_MOST = 1 << 40  # entries that no log has
+_NO_LIMIT = 1 << 40  # more entries than any log has
 _STRIDE = 4_096
 _DIGITS = 18
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """Both ends of the sequence are within it; of the time the first only, and `until` is where it ends."""
+    """Limits of a part of the log. `first`, `last` and `since` are inclusive, `until` is exclusive."""
 
     first: int = 1
-    last: int = _MOST
+    last: int = _NO_LIMIT
     since: Instant = 0
     until: Instant = _NEVER
 
 
 def begin(reader: Reader, span: Span) -> int:
-    """The sequence to begin reading with: the first entries from there on may be too early."""
+    """Return the sequence to start reading from. The first entries from there on may be before `span.since`."""
     return max(span.first, _first_since(reader, span.since)) if span.since else span.first
 
 
@@ -40,25 +40,25 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 
 
 def end(reader: Reader) -> int:
-    """About where the log ends: at most so many entries later as are skipped in looking for it."""
+    """Return a sequence at most one stride after the last entry."""
     return _first_since(reader, _NEVER) + _STRIDE
 
 
 def sequence(text: str) -> int | None:
-    """What stands at the end of a decision's id, if it can be a sequence."""
+    """Return the sequence at the end of a decision's id, or None if there is none."""
     digits = text.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else None
 
 
 def months(at: Instant) -> Iterator[str]:
-    """The names of the months (UTC, `YYYY-MM`) from that of `at` on, without end."""
+    """Yield the names of the months (UTC, `YYYY-MM`) from that of `at` on, endlessly."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     for number in count(12 * day.year + day.month - 1):
         yield f"{number // 12:04}-{number % 12 + 1:02}"
 
 
 def month(name: str) -> Span:
-    """Of a `YYYY-MM`, as keys have them: in UTC."""
+    """Return the span of a month, `YYYY-MM` in UTC, as keys name it."""
     year, number = map(int, name.split("-"))
     begins = datetime(year, number, 1, tzinfo=UTC)
     ends = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
@@ -66,12 +66,13 @@ def month(name: str) -> Span:
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
-    """A sequence that is followed, within a stride, by the first entry of `at` or later. A gate's clock never goes back,
-    so few entries need be looked at, all in one segment; but each look may have to read that up to there."""
+    """Return a sequence at most about a stride before the first entry of `at` or later.
+
+    A gate's clock never goes back, so a binary search within one segment is enough. Each probe may read that
+    segment up to there.
+    """
     previous, _, following = reader.begun_before(at)
-    low = max(
-        previous - _STRIDE, 1
-    )  # who writes at once may have read the clock a moment earlier than who wrote before
+    low = max(previous - _STRIDE, 1)  # concurrent writes: an entry can be slightly older than the one before
     high = following or next(seq for seq in _doubled(low) if _instant(reader, seq) >= at)
     strides = range((high - low) // _STRIDE + 1)
     later = bisect_left(strides, at, key=lambda stride: _instant(reader, low + stride * _STRIDE))
@@ -83,9 +84,12 @@ def _doubled(low: int) -> Iterator[int]:
 
 
 def has(reader: Reader, span: Span) -> bool:
-    """Whether there is anything within it. Most often that shows by a segment that was begun in it."""
+    """Return whether the log has an entry within the span.
+
+    Usually this follows from a segment that was begun within it.
+    """
     first, previous, _ = reader.begun_before(span.until)
-    # Of the first segment of all that says nothing: a log may have been begun with records that are older than it.
+    # Not from the first segment: it may begin with records older than itself.
     return (first > 1 and previous >= span.since) or next(within(reader, span), None) is not None
 
 

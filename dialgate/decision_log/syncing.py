@@ -1,10 +1,10 @@
-"""Bringing a file to the disk while the thread that asked goes on.
+"""Background syncing of files to disk.
 
-The compiled thread waits for the disk and reports by an eventfd: it never needs the interpreter's lock. The fallback is a thread
-in Python, which takes that lock twice per batch.
+The compiled implementation waits in a native thread and reports by an eventfd, so it never needs the interpreter lock. The
+fallback is a Python thread that takes that lock twice per batch.
 
-Requests that arrive while the disk is at work are served together after it, by one sync for as many as are of the same file. So
-a slow disk is asked no more often than it can answer, however small the batches are.
+Requests that arrive during a sync are combined: one later sync serves all requests for the same file. So a slow disk gets no
+more syncs than it can handle, however small the batches are.
 """
 
 import errno
@@ -20,23 +20,30 @@ from dialgate.native import COMPILED
 
 
 class SyncResult(NamedTuple):
-    """`error`: an errno, or 0."""
+    """The result of one sync. `error`: an errno, or 0."""
 
     ticket: int
     error: int
 
 
 class Syncing(Protocol):
+    """Background thread that syncs files."""
+
     def fileno(self) -> int:
-        """Readable while `done` has something to tell."""
+        """Return a descriptor that is readable while `done` has results."""
 
     def begin(self, fd: int, ticket: int) -> None:
-        """Bring everything written to the file so far to the disk. The caller keeps `fd` open until `done` returns the ticket:
-        a copy of it for each sync would need descriptors, and there are none left in a crowded process. Raises `OSError`."""
+        """Start syncing everything written to the file so far. Raises `OSError`.
+
+        The caller keeps `fd` open until `done` returns the ticket. Duplicating it for each sync could exceed
+        the limit of open files.
+        """
 
     def done(self) -> list[SyncResult]:
-        """In the order in which they were begun. One ends before the next is: of two at once, the kernel tells an error of the
-        disk to either."""
+        """Return the results in the order of `begin`.
+
+        Syncs never overlap: of two concurrent syncs, the kernel reports a disk error to only one.
+        """
 
     def close(self) -> None: ...
 
@@ -46,8 +53,8 @@ class _SyncRequest(NamedTuple):
     ticket: int
 
 
-def _together(requests: Sequence[_SyncRequest]) -> int:
-    """Count the requests, from the first, that one sync serves: they are of one file, and were written before it."""
+def _count_same_file(requests: Sequence[_SyncRequest]) -> int:
+    """Count the leading requests for the same file, which one sync serves."""
     return next(
         (count for count, request in enumerate(requests) if request.fd != requests[0].fd), len(requests)
     )
@@ -59,7 +66,7 @@ def syncing() -> Syncing:
 
 class CompiledSyncing:
     def __init__(self) -> None:
-        from dialgate.native._primitives import Syncer  # noqa: PLC0415 - where it was compiled
+        from dialgate.native._primitives import Syncer  # noqa: PLC0415 - exists only if compiled
 
         syncer = Syncer()
         self.fileno, self.begin, self.close = syncer.fileno, syncer.begin, syncer.close
@@ -83,16 +90,16 @@ class ThreadSyncing:
 
     def begin(self, fd: int, ticket: int) -> None:
         self._requests.append(_SyncRequest(fd, ticket))
-        self._woken.put(True)  # noqa: FBT003 - a queue of nothing else
+        self._woken.put(True)  # noqa: FBT003 - a queue of booleans
 
     def _run(self) -> None:
         while self._woken.get():
-            if self._requests:  # else it was done with another
+            if self._requests:  # otherwise an earlier sync served it
                 self._sync_first()
 
     def _sync_first(self) -> None:
         fault = 0
-        count = _together(list(self._requests))
+        count = _count_same_file(list(self._requests))
         try:
             os.fdatasync(self._requests[0].fd)
         except OSError as error:

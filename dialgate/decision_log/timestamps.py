@@ -1,12 +1,12 @@
-"""Time stamps of checkpoints by an authority outside (RFC 3161): proof of when, which nobody here can make later.
+"""Time stamps of checkpoints from an external authority (RFC 3161): proof of time that cannot be forged later.
 
-`timestamps.ndjson` in the log's folder, mode 0600, a line for each:
+`timestamps.ndjson` in the log folder, mode 0600, one line per time stamp:
 
     {"size":<entries>,"checkpoint":"<SHA-256 of the checkpoint's line>","at":<ms>,"response":"<TimeStampResp in DER, base64>"}
 
-What was stamped is the checkpoint's line, its line break included. How it may change: fields are appended. A last line that
-a crash left unfinished is cut off. `openssl ts -verify` checks a response too. A copy of closed segments may have, instead of
-this file, each line in one of its own, `0000000000000042.timestamp`, where 42 is the checkpoint's size.
+The stamped data is the line of the checkpoint, including its line break. `openssl ts -verify` accepts a response. The format
+changes only by appended fields. An unfinished last line after a crash is cut off. A copy of closed segments may hold each line
+in its own file instead, `0000000000000042.timestamp`, where 42 is the size of the checkpoint.
 """
 
 import os
@@ -28,17 +28,24 @@ from rfc3161_client import (
 )
 
 from dialgate.core.model import Instant
-from dialgate.decision_log import Fault, LogDamaged, Stored, last_checkpoint, lines_of, signed_checkpoints
+from dialgate.decision_log import (
+    Fault,
+    LogDamaged,
+    StoredCheckpoint,
+    last_checkpoint,
+    lines_of,
+    signed_checkpoints,
+)
 from dialgate.decision_log.segment import UNREADABLE, last_line
 
 FILE = "timestamps.ndjson"
 PART = ".timestamp"
-_PATIENCE = 20  # seconds for the authority to answer
-_MOST = 1 << 20  # bytes of an answer
+_TIMEOUT = 20  # seconds
+_MAX_RESPONSE = 1 << 20  # bytes
 
 
 class NoTimestamp(Exception):
-    """The authority gave none that holds, and why."""
+    """The authority returned no valid time stamp. The message gives the reason."""
 
 
 class Stamped(Struct, frozen=True, kw_only=True):
@@ -49,8 +56,11 @@ class Stamped(Struct, frozen=True, kw_only=True):
 
 
 class Stamper:
-    """Asks `url` for a stamp of the newest checkpoint at most once in `interval` ms. `roots`: a PEM file of the
-    authority's root certificates; an answer that does not lead to one is not kept. Raises `OSError`, `ValueError`."""
+    """Client that requests a time stamp of the newest checkpoint at most once per `interval` ms.
+
+    `roots`: a PEM file with the root certificates of the authority. A time stamp from any other authority is
+    discarded. Raises `OSError`, `ValueError`.
+    """
 
     def __init__(self, folder: Path, url: str, roots: Path, interval: int) -> None:
         self._folder, self._url, self._interval = folder, url, interval
@@ -59,8 +69,10 @@ class Stamper:
         self._last_request = 0
 
     def stamp(self, now: Instant) -> bool:
-        """Whether one was due and is kept. Blocks. Raises `NoTimestamp`, `LogDamaged`, `OSError`; then the next attempt
-        is an interval away."""
+        """Return whether a time stamp was due and has been stored. Blocks.
+
+        Raises `NoTimestamp`, `LogDamaged`, `OSError`. After an error the next attempt is one interval later.
+        """
         newest = last_checkpoint(self._folder)
         if newest is None or now - self._last_request < self._interval:
             return False
@@ -76,7 +88,10 @@ class Stamper:
 
 
 def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes]]:
-    """File, offset and bytes of each whole line, of the log's own file from `start` on; nothing where there is no file."""
+    """Yield file, offset and bytes of each complete line.
+
+    `start`: offset in the log's own file. Without a file, yield nothing.
+    """
     own = folder / FILE
     parts = [] if own.exists() else sorted(folder.glob(f"*{PART}"))
     for path in parts or [own]:
@@ -87,7 +102,7 @@ def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes
 
 
 def stamp_of(path: Path, offset: int, line: bytes) -> Stamped:
-    """Raises `LogDamaged`."""
+    """Decode a line. Raises `LogDamaged`."""
     try:
         return msgspec.json.decode(line, type=Stamped)
     except UNREADABLE as error:
@@ -95,39 +110,42 @@ def stamp_of(path: Path, offset: int, line: bytes) -> Stamped:
 
 
 def timestamps(folder: Path) -> Iterator[Stamped]:
-    """Raises `LogDamaged`."""
+    """Yield all time stamps of a log. Raises `LogDamaged`."""
     return (stamp_of(*line) for line in stamp_lines(folder))
 
 
-def checked(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
-    """How many hold, and those that do not, or whose checkpoint is no longer there as it was stamped. Raises `LogDamaged`
-    where a checkpoint is none, `OSError`, `ValueError` where `roots` are no certificates."""
+def verify_timestamps(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
+    """Return the number of valid time stamps and a fault for each of the others.
+
+    A time stamp is invalid, too, if its checkpoint is missing or was modified. Raises `LogDamaged` for a line
+    that is not a checkpoint, `OSError`, and `ValueError` if `roots` holds no certificates.
+    """
     trusted = load_pem_x509_certificates(roots.read_bytes())
     checkpoints = {checkpoint.line_hash: checkpoint for checkpoint in signed_checkpoints(folder)}
-    results = [_checked(line, checkpoints, trusted) for line in stamp_lines(folder)]
+    results = [_fault_of(line, checkpoints, trusted) for line in stamp_lines(folder)]
     return results.count(None), [fault for fault in results if fault]
 
 
-def _checked(
-    at: tuple[Path, int, bytes], checkpoints: Mapping[str, Stored], trusted: list[Certificate]
+def _fault_of(
+    at: tuple[Path, int, bytes], checkpoints: Mapping[str, StoredCheckpoint], trusted: list[Certificate]
 ) -> Fault | None:
     path, offset, line = at
-    size, what = 0, "it is no time stamp: it was changed"
+    size, what = 0, "not a time stamp: the line was modified"
     with suppress(LogDamaged):
         stamp = stamp_of(path, offset, line)
         size, checkpoint = stamp.size, checkpoints.get(stamp.checkpoint)
         if (
             checkpoint
             and size == checkpoint.checkpoint.size
-            and _holds(stamp.response, _line(checkpoint), trusted)
+            and _is_valid(stamp.response, _line(checkpoint), trusted)
         ):
             return None
-        what = "the time stamp does not hold, or its checkpoint is not here as it was stamped"
+        what = "the time stamp is invalid, or its checkpoint was modified or removed"
     return Fault(str(path), offset, size, what, "broken_timestamp", offset)
 
 
 def _newest(path: Path) -> Stamped | None:
-    """Nothing where it cannot be read: then the next checkpoint is stamped all the same."""
+    """Return the newest time stamp, or None if it cannot be read; the next checkpoint is then stamped anyway."""
     try:
         offset, line, _ = last_line(path)
         return stamp_of(path, offset, line)
@@ -135,7 +153,7 @@ def _newest(path: Path) -> Stamped | None:
         return None
 
 
-def _line(checkpoint: Stored) -> bytes:
+def _line(checkpoint: StoredCheckpoint) -> bytes:
     return b'{"signature":"%b","checkpoint":%b}\n' % (checkpoint.signature.hex().encode(), checkpoint.body)
 
 
@@ -143,25 +161,26 @@ def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
     query = TimestampRequestBuilder().data(message).nonce(nonce=True).cert_request(cert_request=True).build()
     headers = {"Content-Type": "application/timestamp-query"}
     try:
-        with urlopen(Request(url, query.as_bytes(), headers), timeout=_PATIENCE) as answer:  # noqa: S310 - the operator's
-            response: bytes = answer.read(_MOST)
+        with urlopen(Request(url, query.as_bytes(), headers), timeout=_TIMEOUT) as reply:  # noqa: S310 - URL from the configuration
+            response: bytes = reply.read(_MAX_RESPONSE)
     except (OSError, HTTPException, ValueError) as error:
         raise NoTimestamp(f"{url}: {error}") from error
     try:
         decoded = decode_timestamp_response(response)
     except ValueError as error:
-        raise NoTimestamp(f"{url}: what came is no time stamp: {error}") from error
+        raise NoTimestamp(f"{url}: the response is not a time stamp: {error}") from error
     if PKIStatus(decoded.status) != PKIStatus.GRANTED:
         raise NoTimestamp(f"{url} refused: {PKIStatus(decoded.status).name}")
-    if decoded.tst_info.nonce != query.nonce or not _holds(response, message, roots):
-        raise NoTimestamp(
-            f"{url}: the time stamp is not of this checkpoint, or leads to none of the root certificates"
-        )
+    if decoded.tst_info.nonce != query.nonce or not _is_valid(response, message, roots):
+        raise NoTimestamp(f"{url}: the time stamp is for other data, or not signed under `timestamp_roots`")
     return response
 
 
-def _holds(response: bytes, message: bytes, roots: list[Certificate]) -> bool:
-    """The certificates that the authority sent are tried: it may stand behind one in between."""
+def _is_valid(response: bytes, message: bytes, roots: list[Certificate]) -> bool:
+    """Return whether the response is a valid time stamp of `message`.
+
+    Uses the certificates in the response too: the signer may have an intermediate certificate.
+    """
     try:
         return (
             VerifierBuilder(roots=list(roots))

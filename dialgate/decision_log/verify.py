@@ -1,5 +1,7 @@
-"""Telling whether a log is as it was written: every segment walked, in as many processes as there are cores, then joined
-by the chain and by what the signed checkpoints say. Safe beside a running writer."""
+"""Verification of a whole log: scan every segment in parallel, then join the scans by the chain and the checkpoints.
+
+Safe while a writer runs.
+"""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -10,22 +12,25 @@ from typing import TypeVar
 
 from msgspec import Struct, field, structs
 
-from dialgate.decision_log.checkpoints import FILE, Stored, checkpoint_lines, parse
+from dialgate.decision_log.checkpoints import FILE, StoredCheckpoint, checkpoint_lines, parse
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import ZERO, lines_of, segments
-from dialgate.decision_log.segment_scan import Fault, Kind, OpenSegment, Piece, Walked, walk
+from dialgate.decision_log.segment_scan import Fault, Kind, OpenSegment, Piece, SegmentScan, scan_segment
 from dialgate.runtime.process_pool import spread
 
-_WORTH_A_PROCESS = 32 << 20  # bytes; less is walked sooner than a process has begun
+_WORTH_A_PROCESS = 32 << 20  # bytes; less is scanned faster than a process starts
 _Result = TypeVar("_Result")
-Progress = Callable[[int, int], None]  # bytes walked, of how many
+Progress = Callable[[int, int], None]  # bytes scanned, total bytes
 
 
 class Report(Struct):
-    """What `verify` found. `head`: hex hash of the last line. `torn_tail`: bytes of a last line that is unfinished, left
-    by a crash or being written now; no fault, for nobody was told of it. `covered`: the last entry that a checkpoint
-    speaks for; what was cut off after it cannot show. `signed`: checkpoints whose signature was checked and holds;
-    `stamped`: time stamps of them, by whoever checks these."""
+    """The result of `verify`.
+
+    `head`: hash of the last line, in hex. `torn_tail`: bytes of an unfinished last line, left by a crash or
+    being written now. This is not a fault, because no reader has relied on it. `covered`: the last entry
+    covered by a checkpoint; a cut after it cannot be detected. `signed`: checkpoints with a valid signature.
+    `stamped`: checkpoints with a valid time stamp, filled in by callers that check time stamps.
+    """
 
     segments: int = 0
     entries: int = 0
@@ -47,7 +52,7 @@ class Report(Struct):
         return not self.faults
 
 
-def verify(  # noqa: PLR0913 - all but the folder are for who wants something other than all of it
+def verify(  # noqa: PLR0913 - all but the folder are optional
     folder: Path,
     *,
     first: int = 1,
@@ -58,31 +63,33 @@ def verify(  # noqa: PLR0913 - all but the folder are for who wants something ot
     listed: Sequence[tuple[int, Path]] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Walk the segments that hold entries `first` to `last`: all of it, unless told otherwise. At most one fault for
-    each segment; what follows a fault is still counted.
+    """Scan the segments that hold entries `first` to `last`, by default all, and check the checkpoints.
 
-    `keys`: public halves by name (`signing`), without which no signature is checked. `against`: the line of a checkpoint
-    that was kept elsewhere, which must still be there. `open_segment` gives the offset and
-    the bytes of each line of a segment; `listed` stands for what the folder holds. Both are for archives; with more
-    than one process they must be what a process can be sent."""
+    Reports at most one fault per segment; entries after a fault are still counted.
+
+    `keys`: public keys by name (`signing`); without them no signature is checked. `against`: the line of a
+    checkpoint that was kept elsewhere and must still exist. `open_segment` yields offset and bytes of each
+    line of a segment. `listed` replaces the listing of the folder. Archives use both; with several processes
+    they must be picklable.
+    """
     paths = segments(folder) if listed is None else list(listed)
     if not paths:
-        return Report(faults=[Fault(str(folder), 0, 1, "there is no segment here", "empty_log")])
+        return Report(faults=[Fault(str(folder), 0, 1, "the folder contains no segments", "empty_log")])
     selection = _Selection.of(paths, first, last)
     stored, faults = _checkpoints(folder, keys)
-    marks = [each.checkpoint.size for each in stored]
+    marks = [entry.checkpoint.size for entry in stored]
     report = Report(segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored))
     report.signed = 0 if keys is None else len(stored)
-    joint = _Joint(report, {each.checkpoint.size: each for each in stored}, folder / FILE, selection)
-    for walked in _walked(selection, marks, open_segment, progress):
-        joint.join(walked)
+    joint = _Joint(report, {entry.checkpoint.size: entry for entry in stored}, folder / FILE, selection)
+    for scan in _scans(selection, marks, open_segment, progress):
+        joint.join(scan)
     joint.finish(stored)
     report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
     return report
 
 
 class _Selection(Struct):
-    """`begins`, `ends`: whether these are the log's first segment, and its last."""
+    """The segments to scan. `begins`, `ends`: whether they include the first and the last segment of the log."""
 
     segments: list[tuple[int, Path]]
     begins: bool
@@ -96,21 +103,21 @@ class _Selection(Struct):
         return cls(paths[begin:end], begin == 0, end == len(paths))
 
 
-def _walked(
+def _scans(
     selection: _Selection, marks: list[int], open_segment: OpenSegment, progress: Progress | None
-) -> Iterator[Walked]:
-    """In order."""
+) -> Iterator[SegmentScan]:
+    """Yield the scans in the order of the segments."""
     sizes = [size_of(path) for _, path in selection.segments]
     bytes_read, whole = 0, sum(sizes)
-    for walked, size in zip(results(_tasks(selection, marks, open_segment), whole), sizes, strict=True):
+    for scan, size in zip(results(_tasks(selection, marks, open_segment), whole), sizes, strict=True):
         bytes_read += size
         if progress:
             progress(bytes_read, whole)
-        yield walked
+        yield scan
 
 
 def size_of(path: Path) -> int:
-    """0 where it has just been packed."""
+    """Return the size of a file, or 0 if it was packed since the folder was listed."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -124,8 +131,8 @@ class _Task(Struct):
     open_segment: OpenSegment
     newest: bool
 
-    def __call__(self) -> Walked:
-        return walk(self.path, self.first, self.marks, self.open_segment, newest=self.newest)
+    def __call__(self) -> SegmentScan:
+        return scan_segment(self.path, self.first, self.marks, self.open_segment, newest=self.newest)
 
 
 def _tasks(selection: _Selection, marks: list[int], open_segment: OpenSegment) -> list[_Task]:
@@ -143,71 +150,80 @@ def _tasks(selection: _Selection, marks: list[int], open_segment: OpenSegment) -
 
 
 def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Result]:
-    """What the tasks give, in their order, by every core if it is worth it. `size`: of what they read, in bytes."""
+    """Yield the results of the tasks in order, using all cores if that is faster. `size`: bytes to read."""
     return spread(call, tasks, len(tasks) if len(tasks) == 1 or size < _WORTH_A_PROCESS else 0)
 
 
-def _checkpoints(folder: Path, keys: Mapping[str, bytes] | None) -> tuple[list[Stored], list[Fault]]:
-    """Those up to the first that is not as it was written, and that fault."""
-    sound: list[Stored] = []
+def _checkpoints(
+    folder: Path, keys: Mapping[str, bytes] | None
+) -> tuple[list[StoredCheckpoint], list[Fault]]:
+    """Return the checkpoints before the first faulty one, and its fault."""
+    valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
     for offset, line in checkpoint_lines(folder):
         stored = parse(offset, line)
-        size = sound[-1].checkpoint.size if sound else 0
-        wrong = _wrong(stored, previous, size, sound[0] if sound else stored, keys)
-        if stored is None or wrong:
-            what, kind = wrong or ("not a checkpoint: it was changed", "edited_checkpoint")
-            return sound, [Fault(str(folder / FILE), offset, size + 1, what, kind, offset)]
-        sound.append(stored)
+        size = valid[-1].checkpoint.size if valid else 0
+        fault = _checkpoint_fault(stored, previous, size, valid[0] if valid else stored, keys)
+        if stored is None or fault:
+            what, kind = fault or ("not a checkpoint: the line was modified", "edited_checkpoint")
+            return valid, [Fault(str(folder / FILE), offset, size + 1, what, kind, offset)]
+        valid.append(stored)
         previous = stored.line_hash
-    return sound, []
+    return valid, []
 
 
-def _kept_elsewhere(stored: Sequence[Stored], against: bytes, file: Path) -> list[Fault]:
+def _kept_elsewhere(stored: Sequence[StoredCheckpoint], against: bytes, file: Path) -> list[Fault]:
     copy = parse(0, against)
     if not against or (copy and any(copy.line_hash == checkpoint.line_hash for checkpoint in stored)):
         return []
     seq = copy.checkpoint.size if copy else 0
     what = (
-        f"the checkpoint of record {seq} that was kept elsewhere is not here: the log was cut or written anew"
+        f"the checkpoint of record {seq} that was kept elsewhere is missing here: the log was cut or replaced"
     )
     if copy is None:
-        what = "what was kept elsewhere is no checkpoint: it was changed"
+        what = "the file that was kept elsewhere is not a checkpoint: it was modified"
     return [Fault(str(file), 0, seq, what, "replaced_checkpoint")]
 
 
-def _wrong(
-    stored: Stored | None, previous: str, size: int, first: Stored | None, keys: Mapping[str, bytes] | None
+def _checkpoint_fault(
+    stored: StoredCheckpoint | None,
+    previous: str,
+    size: int,
+    first: StoredCheckpoint | None,
+    keys: Mapping[str, bytes] | None,
 ) -> tuple[str, Kind] | None:
     if stored is None or first is None:
         return None
     checkpoint = stored.checkpoint
     if keys is not None and checkpoint.key not in keys:
-        return f"it is signed by key {checkpoint.key}, which is none of this log's", "wrong_key"
+        return f"it is signed by key {checkpoint.key}, which is not a key of this log", "wrong_key"
     if keys is not None and not stored.is_signed(keys[checkpoint.key]):
-        return "its signature does not hold: it was changed", "edited_checkpoint"
+        return "its signature is invalid: it was modified", "edited_checkpoint"
     if checkpoint.previous != previous or checkpoint.size <= size:
         return (
-            "it does not follow the one before: some are missing, replaced or out of order",
+            "it does not follow the previous checkpoint: checkpoints are missing, replaced or out of order",
             "missing_checkpoint",
         )
     if checkpoint.span().root().hex() != checkpoint.root:
-        return "its root is not that of its peaks", "edited_checkpoint"
+        return "its root does not match its peaks", "edited_checkpoint"
     if checkpoint.log != first.checkpoint.log:
-        return f"it belongs to log {checkpoint.log}", "replaced_checkpoint"
+        return f"the checkpoint belongs to log {checkpoint.log}", "replaced_checkpoint"
     return None
 
 
 class _Joint:
-    """What joins the segments, one after the other: the chain's hash and the sequence that is due, whether the segment
-    before was sound, and the tree, which begins with nothing or with a signed checkpoint's."""
+    """State that joins the scans of consecutive segments.
+
+    The hash and sequence expected next, whether the previous segment was valid, and the Merkle tree. The tree
+    is empty at first, or starts from a signed checkpoint.
+    """
 
     def __init__(
-        self, report: Report, marks: Mapping[int, Stored], file: Path, selection: _Selection
+        self, report: Report, marks: Mapping[int, StoredCheckpoint], file: Path, selection: _Selection
     ) -> None:
         self._report, self._marks, self._file = report, marks, file
         self._whole = selection.ends
-        self._head, self._due, self._log, self._sound = ZERO, 1, "", True
+        self._head, self._due, self._log, self._is_valid = ZERO, 1, "", True
         self._tree: Span | None = Span()
         self._contradicted = False
         self._counts: Counter[tuple[str, bool | None]] = Counter()
@@ -216,61 +232,65 @@ class _Joint:
             self._adopt(self._due - 1)
         self._end: tuple[Path, int] = selection.segments[0][1], 0
 
-    def join(self, walked: Walked) -> None:
-        fault = walked.fault
+    def join(self, scan: SegmentScan) -> None:
+        fault = scan.fault
         if fault is None or fault.offset:
-            fault = self._linked(walked) or fault
+            fault = self._link_fault(scan) or fault
         else:
             fault = structs.replace(fault, seq=self._due)
         if fault:
             self._report.faults.append(fault)
-        self._sound = fault is None
-        self._report.torn_tail += walked.torn
-        self._counts.update(walked.counts)
-        self._grow(walked)
-        self._head, self._due, self._end = walked.head, walked.last + 1, (walked.path, walked.bytes)
+        self._is_valid = fault is None
+        self._report.torn_tail += scan.torn
+        self._counts.update(scan.counts)
+        self._grow(scan)
+        self._head, self._due, self._end = scan.head, scan.last + 1, (scan.path, scan.bytes)
 
-    def _linked(self, walked: Walked) -> Fault | None:
-        """Whether its header goes on where the segment before it ended."""
-        header, due = walked.header, self._due
+    def _link_fault(self, scan: SegmentScan) -> Fault | None:
+        """Return a fault if the segment does not continue where the previous one ended."""
+        header, due = scan.header, self._due
         if header is None:
             return None
         self._log = self._log or header.log
         if header.log != self._log:
-            return self._at(walked, f"it belongs to log {header.log}", "foreign_segment")
-        first, follows = walked.first, not self._head or header.previous == self._head.hex()
-        if follows or not (self._sound or first != due):
+            return self._at(scan, f"the segment belongs to log {header.log}", "foreign_segment")
+        first, follows = scan.first, not self._head or header.previous == self._head.hex()
+        if follows or not (self._is_valid or first != due):
             return None
         if first < due:
             return self._at(
-                walked, f"it begins with record {first}, which stands before it too", "reordered_record"
+                scan,
+                f"it begins with record {first}, which an earlier segment also contains",
+                "reordered_record",
             )
         if first == due:
-            return self._at(walked, "it does not go on where the segment before it ends", "edited_header")
+            return self._at(
+                scan, "its header does not match the end of the previous segment", "edited_header"
+            )
         absent = f"records {due} to {first - 1}"
         if due == 1 or due - 1 in self._marks or not self._marks:
             return self._at(
-                walked, f"{absent} should stand before it: a segment is missing, or cut", "missing_segment"
+                scan, f"{absent} are missing before it: a segment was removed or cut short", "missing_segment"
             )
         return self._at(
-            walked, f"{absent} should stand before it: the segment before was cut short", "cut_segment"
+            scan, f"{absent} are missing before it: the previous segment was cut short", "cut_segment"
         )
 
-    def _at(self, walked: Walked, what: str, kind: Kind) -> Fault:
-        return Fault(str(walked.path), 0, self._due, what, kind)
+    def _at(self, scan: SegmentScan, what: str, kind: Kind) -> Fault:
+        return Fault(str(scan.path), 0, self._due, what, kind)
 
-    def _grow(self, walked: Walked) -> None:
-        """The tree over what is sound; after what is not, a checkpoint's is taken on trust to go on with."""
-        if not self._sound or self._tree is None or self._tree.end != walked.first - 1:
+    def _grow(self, scan: SegmentScan) -> None:
+        """Extend the tree by a valid segment; after an invalid one, restart from a checkpoint without proof."""
+        if not self._is_valid or self._tree is None or self._tree.end != scan.first - 1:
             self._tree = None
-        for piece in walked.pieces:
+        for piece in scan.pieces:
             if self._tree is not None:
                 self._tree.join(Span(piece.begin, piece.end, piece.nodes))
                 self._compare(piece)
-            elif self._sound:
+            elif self._is_valid:
                 self._adopt(piece.end)
-        if not self._sound:
-            self._adopt(walked.last)
+        if not self._is_valid:
+            self._adopt(scan.last)
 
     def _adopt(self, size: int) -> None:
         checkpoint = self._marks.get(size)
@@ -285,7 +305,7 @@ class _Joint:
             self._report.covered = piece.end
             return
         self._contradicted = True
-        what = f"the log up to record {piece.end} is not what this checkpoint signed: one of the two was replaced"
+        what = f"the log up to record {piece.end} does not match this checkpoint: one of the two was replaced"
         self._report.faults.append(
             Fault(
                 str(self._file),
@@ -297,7 +317,7 @@ class _Joint:
             )
         )
 
-    def finish(self, stored: Sequence[Stored]) -> None:
+    def finish(self, stored: Sequence[StoredCheckpoint]) -> None:
         report = self._report
         for (name, allow), times in self._counts.items():
             report.entries += times
@@ -307,5 +327,5 @@ class _Joint:
         report.head, report.last = self._head.hex(), self._due - 1
         if self._whole and stored and stored[-1].checkpoint.size > report.last:
             path, size = self._end
-            what = f"the log ends here with record {report.last}; its last checkpoint covers {stored[-1].checkpoint.size}"
+            what = f"the log ends at record {report.last}, but its last checkpoint covers {stored[-1].checkpoint.size}"
             report.faults.append(Fault(str(path), size, report.last + 1, what, "cut_end", size))

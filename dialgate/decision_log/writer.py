@@ -1,4 +1,4 @@
-"""The one writer of a log."""
+"""The only writer of a log."""
 
 import os
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _SEGMENT_BYTES = 64 * 1024 * 1024
 
 
 class _End(NamedTuple):
-    """An end of the log: bytes of the newest segment, sequence of the next entry, raw hash of the last line."""
+    """An end of the log: size of the newest segment, sequence of the next entry, raw hash of the last line."""
 
     size: int
     seq: int
@@ -43,16 +43,18 @@ class _End(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """How far the log had been written, how often it had been mended by then, and the segment's descriptor."""
+    """A written position: number of recoveries so far, end of the log, descriptor of the segment."""
 
-    mended: int
+    recoveries: int
     end: _End
     fd: int
 
 
 class DecisionLog:
-    """The one writer. `sync` and `recover` may run in other threads than the rest, which belongs to one. After any
-    failure everything is refused until `recover` succeeds."""
+    """The only writer of a log. After any failure it refuses everything until `recover` succeeds.
+
+    `sync` and `recover` may run in other threads. All other methods belong to one thread.
+    """
 
     def __init__(
         self,
@@ -66,15 +68,15 @@ class DecisionLog:
         self._folder, self._lock = folder, lock
         self._log, self._gate = log, gate
         self._segment_bytes, self._segment_span = segment_bytes, segment_span
-        # Taken in this order: `_chain` while the chain grows or is mended, `_file` while the segment is synced or
-        # replaced. So a write never waits for a sync, unless it begins a segment.
+        # Lock order: `_chain` (appending, recovery), then `_file` (syncing or replacing the segment).
+        # So a write never waits for a sync, unless it begins a segment.
         self._chain, self._file = Lock(), Lock()
         self._fd = -1
         self._unsynced: list[bytes] = []
         self._broken: OSError | None = None
-        self._mended = 0
-        # Syncs under way, by descriptor: that of a segment is closed once it is replaced and no sync needs it. The lock is
-        # never held while a disk works.
+        self._recoveries = 0
+        # Pending syncs by descriptor. A replaced segment is closed when its last sync has ended.
+        # `_counting` is never held during disk I/O.
         self._syncs: dict[int, int] = {}
         self._counting = Lock()
 
@@ -89,8 +91,12 @@ class DecisionLog:
         segment_bytes: int = _SEGMENT_BYTES,
         segment_span: Instant = 0,
     ) -> "DecisionLog":
-        """A segment is full after `segment_bytes`, and, unless that is 0, `segment_span` after it began. Go on where the log ends. A last line that a crash left unfinished is cut off and kept beside; anything
-        else that is wrong in the last segment raises LogDamaged. A new `gate` begins a new segment."""
+        """Open the log and continue where it ends. Raises `LogUnavailable`, `LogDamaged`.
+
+        A segment is full after `segment_bytes` or, unless it is 0, `segment_span` ms after it began. A
+        different `gate` begins a new segment. An unfinished last line is cut off and kept in a separate file;
+        any other fault in the last segment raises `LogDamaged`.
+        """
         with ExitStack() as undo:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,12 +120,12 @@ class DecisionLog:
 
     @property
     def durable(self) -> int:
-        """The sequence of the last entry that is on the disk."""
+        """The sequence of the last entry on disk."""
         return self._durable.seq - 1
 
     def write(self, bodies: Sequence[bytes]) -> None:
-        """Append all of `bodies` or none, not yet durably; they take the numbers from `next_seq` on."""
-        self._refuse_if_broken()  # at once, not after a `recover` that hangs on a bad disk
+        """Append all of `bodies` or none, not yet durably. They get the sequences from `next_seq` on."""
+        self._refuse_if_broken()  # before the lock: `recover` may hold it while a bad disk hangs
         with self._chain:
             self._refuse_if_broken()
             try:
@@ -128,10 +134,12 @@ class DecisionLog:
                 raise self._break(error) from error
 
     def turn_over(self, now: Instant) -> int:
-        """Begin a new segment if the newest is full. Returns the sequence that the newest begins with.
+        """Begin a new segment if the newest is full. Return the first sequence of the newest segment.
 
-        A segment does not end before `end_sync` was given the result of each of its syncs. The kernel reports an error of the
-        disk once: after a sync that failed, another one succeeds, and the segment would be taken for whole."""
+        A segment ends only after `end_sync` received the result of each of its syncs. The kernel reports a
+        disk error only once: a sync after a failed one succeeds, and the segment would wrongly count as
+        complete.
+        """
         if self.is_full(now) and not self._syncs.get(self._fd):
             self._refuse_if_broken()
             with self._chain:
@@ -146,7 +154,7 @@ class DecisionLog:
         return self._end.size >= self._segment_bytes or self._is_old(now)
 
     def sync(self) -> None:
-        """Returns when all that was written before it began is on disk. A `write` meanwhile is not waited for."""
+        """Block until everything written before the call is on disk. Concurrent writes are not waited for."""
         with self._file:
             self._refuse_if_broken()
             end = self._end
@@ -157,11 +165,11 @@ class DecisionLog:
             self._settle(end)
 
     def begin_sync(self, syncing: Syncing, ticket: int) -> LogPosition:
-        """Begin to bring what was written so far to the disk. `end_sync` must follow each, once `syncing` is done with it."""
-        self._refuse_if_broken()  # at once, as in `write`
+        """Start syncing what was written so far. `end_sync` must follow each call when `syncing` is done."""
+        self._refuse_if_broken()  # before the lock, as in `write`
         with self._file:
             self._refuse_if_broken()
-            position = LogPosition(self._mended, self._end, self._fd)
+            position = LogPosition(self._recoveries, self._end, self._fd)
             try:
                 syncing.begin(self._fd, ticket)
             except OSError as error:
@@ -171,12 +179,12 @@ class DecisionLog:
         return position
 
     def end_sync(self, position: LogPosition, error: int) -> None:
-        """`error`: an errno, or 0. Raises `LogUnavailable` where it is not on the disk."""
+        """Record the result of a sync. `error`: an errno, or 0. Raises `LogUnavailable` if it failed."""
         self._release(position.fd)
         self._refuse_if_broken()
         with self._file:
-            if position.mended != self._mended:
-                return  # it was written anew since, and that is on the disk
+            if position.recoveries != self._recoveries:
+                return  # `recover` has rewritten and synced these entries
             if error:
                 raise self._break(OSError(error, os.strerror(error)))
             self._refuse_if_broken()
@@ -184,11 +192,11 @@ class DecisionLog:
                 self._settle(position.end)
 
     def recover(self, now: Instant) -> None:
-        """Make a failed log usable again, without a restart; raises LogUnavailable for as long as the cause lasts.
+        """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause lasts.
 
-        After a failed fsync the kernel may hold pages that it neither wrote nor will write again, so the segment is
-        cut back to what was synced before, and a fresh one begins with all that was written since. Hence a `sync` that
-        comes late for those still tells the truth.
+        After a failed fsync the kernel may hold pages that it will never write. So the segment is cut back to
+        what was synced, and a new segment begins with everything written since. A pending `sync` of those
+        entries is therefore still correct.
         """
         with self._chain, self._file:
             if self._broken is None:
@@ -199,7 +207,7 @@ class DecisionLog:
             except OSError as error:
                 raise self._break(error) from error
             self._broken = None
-            self._mended += 1
+            self._recoveries += 1
 
     def close(self) -> None:
         try:
@@ -210,7 +218,7 @@ class DecisionLog:
                 os.close(fd)
             os.close(self._lock)
             self._syncs.clear()
-            self._fd = -1  # the number may soon be another file's
+            self._fd = -1  # the number may be reused by another file
 
     def _resume(self, now: Instant) -> None:
         paths = segments(self._folder)
@@ -223,7 +231,7 @@ class DecisionLog:
         self._previous = bytes.fromhex(header.previous)
         if end.size < self._path.stat().st_size:
             _keep_torn(self._path, end.size)
-        truncate(self._path, end.size)  # and sync: a killed process may have left lines that never were
+        truncate(self._path, end.size)  # also syncs: a killed process may have left unsynced lines
         if header.gate == self._gate:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             self._end = self._durable = end
@@ -232,13 +240,15 @@ class DecisionLog:
             self._begin(end, (), now)
 
     def _is_old(self, now: Instant) -> bool:
-        """And not empty."""
+        """Return whether the segment is past its time span and not empty."""
         old = 0 < self._segment_span <= now - self._opened_at
         return old and self._end.seq > self._first
 
     def _begin(self, end: _End, bodies: Sequence[bytes], now: Instant) -> None:
-        """A fresh segment after `end`, durable from the start, with `bodies` in it. One that holds nothing but its
-        header is replaced, for both would have the same name."""
+        """Begin a new segment after `end` that contains `bodies`, durable from the start.
+
+        Replaces a segment that holds only its header, because both would have the same name.
+        """
         previous = end.head if end.seq > self._first else self._previous
         header = Header(
             format=FORMAT,
@@ -265,7 +275,7 @@ class DecisionLog:
             os.close(old)
 
     def _release(self, fd: int) -> None:
-        """Count a sync as ended."""
+        """Count one sync of this segment as ended; close a replaced segment after its last sync."""
         with self._counting:
             count = self._syncs.pop(fd, 0) - 1
             if count > 0:
@@ -285,10 +295,10 @@ class DecisionLog:
         try:
             write_all(self._fd, data)
         except OSError:
-            with suppress(OSError):  # `recover` cuts as well
+            with suppress(OSError):  # `recover` truncates too
                 os.ftruncate(self._fd, self._end.size)
             raise
-        self._unsynced += bodies  # before the end moves: a `sync` in between must not take them for settled
+        self._unsynced += bodies  # before `_end`: a concurrent `sync` must not count them as settled
         self._end = _End(self._end.size + len(data), self._end.seq + len(bodies), head)
 
     def _settle(self, end: _End) -> None:
@@ -305,21 +315,24 @@ class DecisionLog:
 
 
 def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
-    """The last segment's header, and where its right lines end: at most one line before the file does."""
+    """Return the header of the last segment and the end of its valid lines.
+
+    At most one line follows that end: a torn one.
+    """
     lines = lines_of(path)
     _, line = next(lines)
     header = header_of(line)
     head = follow(bytes.fromhex(header.previous), line) if header and header.first == first else None
     if header is None or head is None:
-        raise LogDamaged(path, 0, f"its first line is no header of format {FORMAT} for this file")
+        raise LogDamaged(path, 0, f"its first line is not a header of format {FORMAT} for this file")
     if header.log != log:
         raise LogUnavailable(
-            f"{path} belongs to log {header.log}, the key file to {log}: bring the two together"
+            f"{path} belongs to log {header.log}, but the key file to log {log}: use the key file of this log"
         )
     end = _End(len(line), first, head)
     for offset, line in lines:
         if offset > end.size:
-            raise LogDamaged(path, end.size, "this line or the one before it was changed")
+            raise LogDamaged(path, end.size, "this line or the line before it was modified")
         head = follow(end.head, line)
         if head is not None:
             end = _End(offset + len(line), end.seq + 1, head)
@@ -328,7 +341,7 @@ def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
 
 def _keep_torn(path: Path, size: int) -> None:
     names = (path.with_name(f"{path.name}.torn-{number}") for number in count(1))
-    beside = next(name for name in names if not name.exists())
+    torn = next(name for name in names if not name.exists())
     with path.open("rb") as file:
         file.seek(size)
-        write_file(beside, file.read())
+        write_file(torn, file.read())

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.crypto.log_signing import pem, public_keys
-from dialgate.decision_log import LogDamaged, Stored, chains
-from dialgate.decision_log.archive import open_segment, opening
+from dialgate.decision_log import LogDamaged, StoredCheckpoint, chains
+from dialgate.decision_log.archive import first_header, open_segment
 from dialgate.decision_log.archive import segments as segments_of
 from dialgate.decision_log.archive.parquet import files_of
 from dialgate.decision_log.archive.reading import PACKED
 from dialgate.decision_log.checkpoints import FILE, PART, checkpoint_lines, parse
-from dialgate.decision_log.segment_scan import walk
+from dialgate.decision_log.segment_scan import scan_segment
 from dialgate.decision_log.timestamps import PART as STAMP
 from dialgate.decision_log.timestamps import Stamped, stamp_lines, stamp_of
 from dialgate.shipping.cursor import Cursor, Cursors
@@ -83,7 +83,7 @@ class SegmentShipping:
 
     def _opened(self, worker: int, folder: Path) -> "_Chain | None":
         """Nothing for a log without a line, or while the first worker's, after which the place is named, has none."""
-        header = opening(folder)
+        header = first_header(folder)
         if header is None or (worker > 1 and 1 not in self._chains):
             return None
         cursor = self._cursors.of(header.log) or Cursor(header.first - 1)
@@ -130,7 +130,7 @@ class _Chain:
             )
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
-    def checkpoints(self, closed: _Closed) -> list[Stored]:
+    def checkpoints(self, closed: _Closed) -> list[StoredCheckpoint]:
         """Those of its entries; none before its last entry is covered. Raises `LogDamaged`."""
         found = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
@@ -143,12 +143,12 @@ class _Chain:
                 found.append(stored)
         return found if found and found[-1].checkpoint.size == closed.last else []
 
-    def line(self, stored: Stored) -> bytes:
+    def line(self, stored: StoredCheckpoint) -> bytes:
         with (self._folder / FILE).open("rb") as file:
             file.seek(stored.offset)
             return file.readline()
 
-    def shipped(self, closed: _Closed, newest: Stored, cursors: Cursors) -> None:
+    def shipped(self, closed: _Closed, newest: StoredCheckpoint, cursors: Cursors) -> None:
         self._waiting.pop(0)
         self._cursor = replace(self._cursor, seq=closed.last)
         self._offset = newest.offset
@@ -188,9 +188,9 @@ def _files(segment: Path) -> list[Path]:
     return files_of(segment) if segment.suffix == PACKED else [segment]
 
 
-def _prove(closed: _Closed, signed: Stored) -> None:
+def _prove(closed: _Closed, signed: StoredCheckpoint) -> None:
     """That it is, to its end, what was signed: what is damaged here must not become the copy. Raises `Refused`."""
-    walked = walk(closed.path, closed.first, (), open_segment, newest=False)
+    walked = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
     if walked.fault is not None:
         raise Refused(
             f"{walked.fault.file}, byte {walked.fault.offset}: {walked.fault.what}; see `dialgate log verify`"

@@ -14,7 +14,7 @@ from dialgate.config.shipping import StreamTo
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.decision_log import Line, chains, durable
-from dialgate.decision_log.archive import Segments, opening
+from dialgate.decision_log.archive import Segments, first_header
 from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.status import Standing
 from dialgate.shipping.target import Refused, TargetFailed
@@ -126,7 +126,7 @@ class _Chain:
     @classmethod
     def opened(cls, folder: Path, cursors: Cursors) -> "_Chain | None":
         """Nothing for a log without a line. Raises `Refused` where the log is not the one that was told of."""
-        header = opening(folder)
+        header = first_header(folder)
         if header is None:
             return None
         cursor = cursors.of(header.log)

@@ -29,7 +29,7 @@ from dialgate.config import content_store
 from dialgate.core.model import DAY
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, renew
-from dialgate.decision_log import DecisionLog, chains, cover, last_checkpoint, segments
+from dialgate.decision_log import DecisionLog, chains, last_checkpoint, make_checkpoint, segments
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import Stamper
@@ -221,7 +221,7 @@ def reported_elsewhere(world: World, decision: str) -> str:
         for result in ("no_answer", "answered"):
             entry = sample_log.outcome(log.next_seq, decision, NOW)
             log.write([msgspec.json.encode(structs.replace(entry, result=result))])
-    cover(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
+    make_checkpoint(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
     return keys.log
 
 

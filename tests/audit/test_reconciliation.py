@@ -21,7 +21,7 @@ from dialgate.audit.reconciliation.matching import Finding, Node, Report
 from dialgate.config.clients import Client
 from dialgate.core.model import DAY, MINUTE, SECOND, Call
 from dialgate.crypto.keys import KeyRetired, Keys
-from dialgate.decision_log.archive import due
+from dialgate.decision_log.archive import segments_to_pack
 from dialgate.decision_log.archive.packing import pack
 from dialgate.interfaces.cli import main
 from tests.support import world
@@ -171,7 +171,7 @@ async def test_a_packed_log_says_what_it_said_before(gate: World, tmp_path: Path
     )  # more than a file holds
     gate.hand.at = NOW + 2 * MINUTE
     await gate.app.tick()  # a checkpoint, without which nothing may be packed
-    assert [pack(each) for each in due(gate.app.config.data / "log", NOW + DAY)]
+    assert [pack(each) for each in segments_to_pack(gate.app.config.data / "log", NOW + DAY)]
     after = reconciled(gate, written(tmp_path, rows))
     assert (after.findings, after.matched) == (before.findings, before.matched)
     assert kinds(before) == [(4, "twice"), (5, "undecided"), (6, "other_number")]

@@ -18,7 +18,7 @@ from dialgate.config.decision_retention import Retention
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
 from dialgate.decision_log import LogDamaged, verify
-from dialgate.decision_log.archive import closed
+from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
 from dialgate.interfaces.cli.main import app
@@ -47,7 +47,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     loaded.data.mkdir()
     write(loaded.data / "log", Keys.open(loaded.data / "keys.json"), SAID, segment_bytes=1)
     if request.param == "packed":
-        for segment in closed(loaded.data / "log", NOW):
+        for segment in closed_segments(loaded.data / "log", NOW):
             pack(segment)
     return loaded
 

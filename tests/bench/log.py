@@ -24,7 +24,7 @@ from dialgate.core.decision import decide
 from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
 from dialgate.crypto.keys import Keys, MonthKeys, nonces
 from dialgate.decision_log import DecisionLog, Line
-from dialgate.decision_log.archive import Segments, closed, verify
+from dialgate.decision_log.archive import Segments, closed_segments, verify
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
 from dialgate.runtime.clock import wall_clock
@@ -83,7 +83,7 @@ def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -
     began = time.perf_counter()
     writing.all()
     written = time.perf_counter()
-    packed = [pack(segment) for segment in closed(folder / "log", wall_clock())]
+    packed = [pack(segment) for segment in closed_segments(folder / "log", wall_clock())]
     archived = time.perf_counter()
     verified, walked = _verified(folder / "log")
     return _Measured(
@@ -107,7 +107,7 @@ def _bytes(folder: Path) -> int:
 
 def _decisions(folder: Path) -> int:
     """Of the packed segments."""
-    return sum(each[3] for each in Segments(folder).held() if not isinstance(each, Line))
+    return sum(each[3] for each in Segments(folder).entries_or_counts() if not isinstance(each, Line))
 
 
 def _verified(folder: Path) -> tuple[float, int]:

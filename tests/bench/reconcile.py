@@ -20,7 +20,7 @@ from dialgate.config import content_store, loader
 from dialgate.core import local_time
 from dialgate.core.model import MINUTE, SECOND, Decided, Instant
 from dialgate.crypto.keys import MonthKeys
-from dialgate.decision_log.archive import closed
+from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.bench import BenchError, Figure, world
@@ -64,7 +64,7 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
         made = _Remembering(data, countries, int(calls / _ALLOWED))
         content_store.keep(data / "kept", loader.load(data / "dialgate.yaml"))
         made.all()
-        for segment in closed(data / "log", wall_clock()):
+        for segment in closed_segments(data / "log", wall_clock()):
             pack(segment)
         planted = _write(folder / "trunk.csv", made)
         began = time.perf_counter()

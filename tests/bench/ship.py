@@ -109,7 +109,7 @@ def _shipper(config: Path) -> Iterator[None]:
 def _delay(client: "redis.Redis", log: Path) -> float:
     """Seconds until the stream has all that is in the log."""
     began, last = time.perf_counter(), sum(1 for _ in archive.Segments(log).lines())
-    header = archive.opening(log)
+    header = archive.first_header(log)
     key = f"{{{_NAME}}}:decisions:{header.log if header else ''}"
     while True:
         newest: Any = client.xrevrange(key, count=1)
@@ -152,7 +152,7 @@ def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
         )
         held = sum(int(client.memory_usage(key, samples=0) or 0) for key in client.keys("*:decisions:*"))
         yield Figure("ship.stream.memory", round(held / records, 1), "B/record")
-        for segment in archive.closed(data / "log", 1 << 60):
+        for segment in archive.closed_segments(data / "log", 1 << 60):
             pack(segment)
         client.flushall()
         yield Figure(

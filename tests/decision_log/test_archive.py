@@ -26,14 +26,14 @@ from dialgate.decision_log import DecisionLog, LogDamaged, verify
 from dialgate.decision_log.archive import (
     Background,
     Segments,
-    closed,
+    closed_segments,
     index,
     indexing,
     open_segment,
     packing,
     segments,
 )
-from dialgate.decision_log.archive.packing import ArchiveFailed, alone, pack
+from dialgate.decision_log.archive.packing import ArchiveFailed, archive_lock, pack
 from dialgate.decision_log.archive.parquet import digest, write_sums
 from dialgate.decision_log.records import Reader
 from dialgate.decision_log.segment import ZERO, follow, header_of
@@ -61,7 +61,7 @@ def folder(tmp_path: Path, keys: Keys) -> Path:
 
 
 def pack_all(folder: Path) -> list[packing.Packed]:
-    return [pack(segment) for segment in closed(folder, NOW + HOUR)]
+    return [pack(segment) for segment in closed_segments(folder, NOW + HOUR)]
 
 
 def content(folder: Path) -> list[tuple[int, bytes]]:
@@ -174,14 +174,14 @@ def test_records_are_read_found_and_joined_as_before(folder: Path, keys: Keys) -
     plain = Reader(folder)
     before = [(line.seq, line.hash, record) for line, record in plain.entries()]
     named = {number: about(folder, keys, number) for number in NUMBERS}
-    held = plain.held()
+    held = plain.decision_counts()
     pack_all(folder)
     packed = Reader(folder)
     assert [(line.seq, line.hash, record) for line, record in packed.entries()] == before
     assert [packed.find(seq) for seq, _, _ in before] == [record for _, _, record in before]
     assert {number: about(folder, keys, number) for number in NUMBERS} == named
     assert all(len(seqs) == 3 and seqs == sorted(seqs, reverse=True) for seqs in named.values())
-    assert packed.held() == held
+    assert packed.decision_counts() == held
     assert held == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
     assert packed.find(10**6) is None
     assert about(folder, keys, "+390699999999") == []
@@ -208,7 +208,7 @@ def test_a_lost_or_broken_index_costs_time_and_no_answer(
     whole = only.read_bytes()
     spoil(only)
     assert about(folder, keys, NUMBERS[3]) == named
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     assert only.read_bytes() == whole
 
 
@@ -279,7 +279,7 @@ def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
 
 
 def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
-    segment = closed(folder, NOW + HOUR)[0]
+    segment = closed_segments(folder, NOW + HOUR)[0]
     flip(segment)
     damaged = segment.read_bytes()
     with pytest.raises(LogDamaged, match=r"byte \d+: this line"):
@@ -289,24 +289,24 @@ def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
 
 
 def test_only_what_was_full_by_then_is_packed_and_never_the_newest(folder: Path) -> None:
-    assert closed(folder, NOW) == []
-    assert [path.name for path in closed(folder, NOW + HOUR)] == sorted(
+    assert closed_segments(folder, NOW) == []
+    assert [path.name for path in closed_segments(folder, NOW + HOUR)] == sorted(
         path.name for path in folder.glob("*.ndjson")
     )[:-1]
 
 
 def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
-    one, two = closed(folder, NOW + HOUR)
+    one, two = closed_segments(folder, NOW + HOUR)
     end = int(two.stem) - 1
-    assert closed(folder, NOW + HOUR, end - 1) == []
-    assert closed(folder, NOW + HOUR, end) == [one]
-    assert closed(folder, NOW + HOUR, 10**6) == [one, two]
+    assert closed_segments(folder, NOW + HOUR, end - 1) == []
+    assert closed_segments(folder, NOW + HOUR, end) == [one]
+    assert closed_segments(folder, NOW + HOUR, 10**6) == [one, two]
 
 
 def test_a_file_that_gives_back_another_line_does_not_replace_the_segment(
     folder: Path, tmp_path: Path
 ) -> None:
-    one, two = closed(folder, NOW + HOUR)
+    one, two = closed_segments(folder, NOW + HOUR)
     shutil.copy(one, tmp_path / one.name)
     packed = pack(one).segment
     packing._prove(packed, tmp_path / one.name)
@@ -315,16 +315,16 @@ def test_a_file_that_gives_back_another_line_does_not_replace_the_segment(
 
 
 def test_one_packs_at_a_time(folder: Path) -> None:
-    with alone(folder), pytest.raises(ArchiveFailed, match="another process"), alone(folder):
+    with archive_lock(folder), pytest.raises(ArchiveFailed, match="another process"), archive_lock(folder):
         pass
-    with alone(folder):
+    with archive_lock(folder):
         pass
 
 
 def test_after_a_crash_at_any_point_it_is_packed_again(folder: Path, tmp_path: Path) -> None:
     """A half-written file, and a segment that is there in both forms."""
     before = content(folder)
-    segment = closed(folder, NOW + HOUR)[0]
+    segment = closed_segments(folder, NOW + HOUR)[0]
     kept = tmp_path / segment.name
     shutil.copy(segment, kept)
     packed = segment.with_suffix(".parquet")
@@ -354,7 +354,7 @@ def test_the_last_byte_of_the_sums_is_looked_at_too(folder: Path, ending: bytes)
     pack_all(folder)
     path = min(folder.glob("*.sha256"))
     path.write_bytes(path.read_bytes()[:-1] + ending)
-    with pytest.raises(LogDamaged, match="the sums of a packed segment"):
+    with pytest.raises(LogDamaged, match="the checksums of a packed segment"):
         content(folder)
 
 
@@ -396,18 +396,18 @@ def test_an_edited_record_breaks_the_chain_even_with_new_sums(folder: Path) -> N
 def test_the_gate_has_segments_packed_by_a_process_of_its_own_once_they_are_old_enough(folder: Path) -> None:
     before, background = content(folder), Background(folder)
     background.round(NOW, HOUR)
-    assert len(closed(folder, NOW + HOUR)) == 2
+    assert len(closed_segments(folder, NOW + HOUR)) == 2
     now = NOW + 2 * HOUR
     background.round(now, HOUR)
     ended(background)
-    assert closed(folder, now) == []
+    assert closed_segments(folder, now) == []
     assert content(folder) == before
     background.round(now, HOUR)
     assert background._process == 0
 
 
 def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
-    segment = closed(folder, NOW + HOUR)[0]
+    segment = closed_segments(folder, NOW + HOUR)[0]
     segment.write_bytes(segment.read_bytes()[:-20])
     done = subprocess.run(
         [sys.executable, "-m", "dialgate.archive", str(folder), str(NOW + HOUR)],

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dialgate.core.model import HOUR, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import archive
-from dialgate.decision_log.archive import closed, index, indexing, segments
+from dialgate.decision_log.archive import closed_segments, index, indexing, segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
 from dialgate.tools.backup import back_up
@@ -43,7 +43,7 @@ def folder(tmp_path: Path, keys: Keys) -> Path:
 
 
 def pack_all(folder: Path) -> None:
-    for segment in closed(folder, NOW + HOUR):
+    for segment in closed_segments(folder, NOW + HOUR):
         pack(segment)
 
 
@@ -165,17 +165,17 @@ def test_a_crash_between_any_two_steps_of_a_merge_leaves_every_answer(
         assert index.indexes(folder) == [merged]
     assert everything(folder, keys) == before
     assert kinds(folder) == []
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     assert [path for path in folder.iterdir() if ".npy" in path.name] == [merged.path]
     assert everything(folder, keys) == before
 
 
 def test_whoever_reads_while_indexes_are_merged_misses_nothing(folder: Path, keys: Keys) -> None:
     before = about(folder, keys, NUMBERS[4])
-    segments_to_pack = closed(folder, NOW + HOUR)
+    unpacked = closed_segments(folder, NOW + HOUR)
     reading = Reader(folder).about(keys.hashes(NUMBERS[4]).values())
     read = []
-    for segment in segments_to_pack:
+    for segment in unpacked:
         pack(segment)
         read += [record.seq for _, record in [next(reading, (None, None))] if record]
     assert read + [record.seq for _, record in reading] == before
@@ -191,7 +191,7 @@ def test_indexes_of_what_is_no_longer_here_go_and_the_rest_is_found(folder: Path
     assert everything(folder, keys) == {
         number: [seq for seq in seqs if seq >= kept] for number, seqs in before.items()
     }
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     assert [each.last >= kept for each in index.indexes(folder)] == [True]
 
 
@@ -203,7 +203,7 @@ def test_over_a_gap_nothing_is_merged_so_that_what_comes_back_is_found(
     absent = packed(folder)[10]
     for path in [*folder.glob(f"{absent:016}.*"), *folder.glob("*.npy")]:
         shutil.move(path, tmp_path / path.name)
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     found = index.indexes(folder)
     assert len(found) > 1
     assert not any(each.first <= absent <= each.last for each in found)
@@ -225,7 +225,7 @@ def test_an_archive_of_an_earlier_version_is_indexed_and_proved_with_its_own(
         names = (segment, segment.with_suffix(".numbers.npy"))
         archive.parquet.write_sums(segment, {path.name: archive.parquet.digest(path) for path in names})
     assert everything(folder, keys) == before
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     assert len(index.indexes(folder)) == 1
     assert everything(folder, keys) == before
     assert kinds(folder) == []
@@ -237,7 +237,7 @@ def test_a_copy_made_while_indexes_are_merged_answers_as_its_original(
     tmp_path: Path, keys: Keys, folder: Path
 ) -> None:
     before = everything(folder, keys)
-    waiting = closed(folder, NOW + HOUR)
+    waiting = closed_segments(folder, NOW + HOUR)
 
     def progress(_done: int, _whole: int) -> None:
         if waiting:
@@ -264,7 +264,7 @@ def test_every_changed_byte_of_an_index_is_found_named_and_mended(folder: Path, 
         each.path.write_bytes(whole)
     assert kinds(folder) == []
     found[0].path.write_bytes(bytes(len(whole)))
-    indexing.keep(folder, anew=True)
+    indexing.update_indexes(folder, rebuild=True)
     assert (kinds(folder), everything(folder, keys)) == ([], before)
 
 
@@ -299,7 +299,7 @@ def test_what_an_index_says_is_what_was_written_or_it_is_refused(tmp_path: Path,
 
 
 def test_a_damaged_index_is_not_merged_but_made_anew(folder: Path, keys: Keys) -> None:
-    *first, last = closed(folder, NOW + HOUR)
+    *first, last = closed_segments(folder, NOW + HOUR)
     before = everything(folder, keys)
     for segment in first:
         pack(segment)
@@ -331,7 +331,7 @@ def test_a_record_that_an_index_does_not_name_shows_even_with_a_new_digest(
     assert kinds(folder) == [("damaged_index", hidden)]
     (_, holds), *_ = [(first, path) for first, path in segments(folder) if first > hidden]
     assert not archive.verify(folder, first=int(holds.stem)).faults
-    indexing.keep(folder, anew=True)
+    indexing.update_indexes(folder, rebuild=True)
     assert kinds(folder) == []
 
 
@@ -348,7 +348,7 @@ def test_a_damaged_segment_is_left_without_an_index_and_hinders_no_other(folder:
         path.unlink()
     damaged = packed(folder)[3]
     (folder / f"{damaged:016}.parquet").write_bytes(b"no parquet")
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     covered = [
         first for first in packed(folder) if any(e.first <= first <= e.last for e in index.indexes(folder))
     ]

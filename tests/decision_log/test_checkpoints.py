@@ -27,10 +27,10 @@ from dialgate.decision_log import (
     Report,
     Span,
     Tree,
-    cover,
     entries,
     last_checkpoint,
     leaf_hash,
+    make_checkpoint,
     signed_checkpoints,
     verify,
 )
@@ -280,8 +280,8 @@ def test_a_log_at_rest_is_covered_by_hand_and_a_running_one_is_not(tmp_path: Pat
     with closing(opened(folder)) as log:
         append(log, 9)
         with pytest.raises(LogUnavailable, match="another process writes"):
-            cover(folder, log=LOG, signer=signer, now=NOW)
-    assert cover(folder, log=LOG, signer=signer, now=NOW) == 9
+            make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
+    assert make_checkpoint(folder, log=LOG, signer=signer, now=NOW) == 9
     assert checked(folder).covered == 9
 
 
@@ -488,7 +488,7 @@ def test_a_log_and_its_checkpoints_written_anew_contradict_the_one_kept_elsewher
     forged(folder)
     (folder / CHECKPOINTS).unlink()
     signer = Signer.open(folder.parent / "signing.json", NOW)
-    cover(folder, log=LOG, signer=signer, now=NOW)
+    make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
     assert checked(folder).faults == []
     assert kinds(checked(folder, against)) == ["replaced_checkpoint"]
     assert kinds(checked(folder, against[:-9] + b"\n")) == ["replaced_checkpoint"]

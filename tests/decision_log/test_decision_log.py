@@ -262,7 +262,7 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
     ) as process:
         assert process.stdout
         process.stdout.readline()
-        with pytest.raises(LogUnavailable, match="another process writes this log"):
+        with pytest.raises(LogUnavailable, match="another process is writing this log"):
             opened(tmp_path)
         process.kill()
     opened(tmp_path).close()
@@ -472,7 +472,7 @@ def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
     os.truncate(tmp_path / ONE, 300)
     with pytest.raises(LogUnavailable):
         log.sync()
-    with pytest.raises(LogDamaged, match="ends before what was synced"):
+    with pytest.raises(LogDamaged, match="shorter than what was synced"):
         log.recover(NOW)
     refuses(log)
     log.close()

@@ -171,7 +171,7 @@ def test_a_folder_without_segments_is_no_sound_log(tmp_path: Path) -> None:
 def test_a_number_out_of_turn_is_a_fault_though_the_chain_holds(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as log:
         log.write([body(1), body(3), b"[]", body(4)])
-    assert [fault.what for fault in verify(tmp_path).faults] == ["its number is 3"]
+    assert [fault.what for fault in verify(tmp_path).faults] == ["its sequence number is 3"]
 
 
 @pytest.mark.parametrize("line", range(10))

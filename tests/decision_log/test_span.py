@@ -7,7 +7,7 @@ import pytest
 from dialgate.core.model import HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import span
-from dialgate.decision_log.archive import closed, segments
+from dialgate.decision_log.archive import closed_segments, segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
 from dialgate.decision_log.span import Span
@@ -26,7 +26,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     keys, folder = Keys.open(tmp_path / "keys.json"), tmp_path / "log"
     said = [Said(NUMBERS[number % 9], at(number), allow=number % 2 > 0) for number in range(400)]
     write(folder, keys, said, segment_bytes=9_000)
-    for segment in closed(folder, NOW + 1_000 * HOUR) if request.param else []:
+    for segment in closed_segments(folder, NOW + 1_000 * HOUR) if request.param else []:
         pack(segment)
     return folder
 

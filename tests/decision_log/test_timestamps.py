@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import CHECKPOINTS, Checkpointer, DecisionLog, last_checkpoint
-from dialgate.decision_log.timestamps import FILE, NoTimestamp, Stamper, checked, timestamps
+from dialgate.decision_log.timestamps import FILE, NoTimestamp, Stamper, timestamps, verify_timestamps
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.target import Folder
@@ -120,8 +120,8 @@ async def test_the_newest_checkpoint_is_stamped_once_in_an_interval(tmp_path: Pa
         done.append(await asyncio.to_thread(again.stamp, NOW + 9 * HOUR))
     assert done == [True, False, False, True, False, False]
     assert [each.size for each in timestamps(log)] == [2, 5]
-    assert checked(log, roots) == (2, [])
-    assert [fault.seq for fault in checked(log, authority / "other.pem")[1]] == [2, 5]
+    assert verify_timestamps(log, roots) == (2, [])
+    assert [fault.seq for fault in verify_timestamps(log, authority / "other.pem")[1]] == [2, 5]
 
 
 async def test_a_stamped_checkpoint_that_was_replaced_is_told(tmp_path: Path, authority: Path) -> None:
@@ -131,7 +131,7 @@ async def test_a_stamped_checkpoint_that_was_replaced_is_told(tmp_path: Path, au
         await asyncio.to_thread(Stamper(log, url, authority / "root.pem", HOUR).stamp, NOW)
     (log / CHECKPOINTS).unlink()
     checkpoints(tmp_path, 1)
-    held, faults = checked(log, authority / "root.pem")
+    held, faults = verify_timestamps(log, authority / "root.pem")
     assert (held, [(fault.kind, fault.seq) for fault in faults]) == (0, [("broken_timestamp", 1)])
 
 
@@ -217,7 +217,7 @@ async def test_a_stamp_that_was_changed_is_named_and_stops_no_other(
         (log / FILE).write_bytes(whole + line)
         checkpoints(tmp_path, 1)
         await asyncio.to_thread(Stamper(log, url, root, HOUR).stamp, NOW)
-    held, faults = checked(log, root)
+    held, faults = verify_timestamps(log, root)
     assert held == 2
     assert [(fault.file, fault.offset, fault.kind) for fault in faults] == [
         (str(log / FILE), len(whole), "broken_timestamp")

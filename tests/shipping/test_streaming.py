@@ -21,7 +21,7 @@ from dialgate.config.shipping import StreamTo
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import archive, chains, durable, entries
 from dialgate.decision_log.archive.packing import pack
-from dialgate.decision_log.durable import tell
+from dialgate.decision_log.durable import publish_durable
 from dialgate.observability import service_log
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.shipper import Shipper
@@ -137,11 +137,11 @@ async def test_a_segments_records_follow_from_one_another(data: Path, name: str)
 async def test_what_is_not_on_the_disk_yet_is_not_told(data: Path, name: str) -> None:
     """It could still be lost, and another record get its number."""
     whole = durable(data / "log")
-    tell(data / "log", whole - 7)
+    publish_durable(data / "log", whole - 7)
     made = await told(data, alone(), name)
     assert len(await stream(alone(), name, log_of(data))) == whole - 7
     assert made.standings[1].behind == 0
-    tell(data / "log", whole)
+    publish_durable(data / "log", whole)
     await told(data, alone(), name)
     assert await stream(alone(), name, log_of(data)) == stored(data)
 
@@ -152,7 +152,7 @@ async def test_what_is_not_on_the_disk_yet_is_not_told(data: Path, name: str) ->
 def test_a_position_that_is_just_being_written_is_not_believed(tmp_path: Path, said: bytes) -> None:
     (tmp_path / ".durable").write_bytes(said)
     assert durable(tmp_path) == 0
-    tell(tmp_path, 7)
+    publish_durable(tmp_path, 7)
     assert durable(tmp_path) == 7
 
 
@@ -194,10 +194,10 @@ async def test_sentinel_and_cluster_serve_as_well(data: Path, name: str, kind: s
 async def test_a_restart_goes_on_where_the_stream_ends(data: Path, name: str, cursor: str) -> None:
     path = data / "shipping" / "stream.json"
     whole = durable(data / "log")
-    tell(data / "log", 40)
+    publish_durable(data / "log", 40)
     await told(data, alone(), name)
     old = path.read_bytes()
-    tell(data / "log", 80)
+    publish_durable(data / "log", 80)
     await told(data, alone(), name)
     if cursor == "lost":
         path.unlink()
@@ -205,7 +205,7 @@ async def test_a_restart_goes_on_where_the_stream_ends(data: Path, name: str, cu
         path.write_bytes(b"{")
     elif cursor == "old":
         path.write_bytes(old)
-    tell(data / "log", whole)
+    publish_durable(data / "log", whole)
     await told(data, alone(), name)
     for worker in (1, 2):
         assert await stream(alone(), name, log_of(data, worker)) == stored(data, worker)
@@ -316,7 +316,7 @@ async def test_killed_at_any_point_no_record_is_missing_or_there_twice(tmp_path:
     reached = set[int]()
     for turn in range(1, KILLS + 1):
         for worker, whole in wholes.items():  # some of it more in each turn
-            tell(chains.folder(data, worker), whole * turn // KILLS)
+            publish_durable(chains.folder(data, worker), whole * turn // KILLS)
         process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=DEVNULL, stderr=PIPE)
         assert process.stderr is not None
         await process.stderr.readline()  # it has begun
@@ -369,7 +369,7 @@ async def test_it_follows_a_log_that_grows_until_it_is_told_to_end(tmp_path: Pat
 
 async def test_a_log_that_was_cut_is_refused_until_somebody_looks(data: Path, name: str) -> None:
     await told(data, alone(), name)
-    tell(data / "log", 50)
+    publish_durable(data / "log", 50)
     made = await told(data, alone(), name)
     assert made.standings[1].refused
     assert "was cut" in made.standings[1].problem

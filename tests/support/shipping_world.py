@@ -17,7 +17,7 @@ from obstore.store import S3Store
 from dialgate.core.model import HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import archive, chains, cover
+from dialgate.decision_log import archive, chains, make_checkpoint
 from dialgate.decision_log.archive.packing import pack
 from tests.support.ports import free_port
 from tests.support.sample_log import NOW, Said, write
@@ -34,9 +34,9 @@ def written(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool =
     folder, keys = chains.folder(data, worker), Keys.open(data / "keys.json", worker)
     said = [Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0) for at in range(decisions)]
     write(folder, keys, said, segment_bytes=25_000)
-    cover(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
+    make_checkpoint(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
     if packed:
-        for segment in archive.due(folder, NOW + HOUR):
+        for segment in archive.segments_to_pack(folder, NOW + HOUR):
             pack(segment)
     return folder
 

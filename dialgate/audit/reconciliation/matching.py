@@ -188,7 +188,7 @@ class _Reconciliation:
         places: dict[int, int] = {}
         for place, node in enumerate(self._nodes if lost else ()):
             first = span.begin(Reader(node.log), span.Span(since=max(since, 1)))
-            seqs = columnar_decisions.named(node.log, first, call_ids) if call_ids else {}
+            seqs = columnar_decisions.newest_by_call_id(node.log, first, call_ids) if call_ids else {}
             for row, call_id, decision in lost:
                 name = node.keys.ids.inside(decision)
                 own = name.startswith(f"{node.keys.log}-")

@@ -1,41 +1,59 @@
-"""Closed segments of the decision log, packed: a third of the bytes, found by number, and still the same log.
+"""Packed segments of the decision log: closed segments at a third of the size, searchable by number.
 
-Beside the segments of `dialgate.decision_log`, in the same folder and with the same stem, mode 0600, a packed segment is
+A packed segment is stored in the same folder as the segments of `dialgate.decision_log`, with the same stem and mode 0600:
 
-    0000000000000001.parquet  the entries, one a row, in their order (Parquet, zstd, page checksums)
-    0000000000000001.sha256   the SHA-256 of that, as `sha256sum --check` reads it
+    0000000000000001.parquet  the entries in order, one per row (Parquet, zstd, page checksums)
+    0000000000000001.sha256   the SHA-256 of that file, in the format of `sha256sum --check`
 
-and for many of them together, by the first and the last entry that it speaks of,
+and an index covers one or more packed segments. It is named by its first and last entry:
 
-    0000000000000001-0000000000420000.index.npy  where decisions and reports stand in them (NumPy, uint32 of shape (2, n))
+    0000000000000001-0000000000420000.index.npy  the positions of decisions and reports (NumPy, uint32 of shape (2, n))
 
-The Parquet file's columns, readable by any program that reads Parquet:
+Any Parquet reader can read the columns:
 
-    seq, at, type                               `at` is null for grounds: the decision says when
-    number, nonce, sealed, question             the keyed hash; the sealed number in two parts; the question's hash
+    seq, at, type                               `at` is null for grounds, because the decision contains the time
+    number, nonce, sealed, question             the keyed hash; the sealed number in two parts; the hash of the question
     grounds, allow, client, interface, call_id  as in `dialgate.core.model.Decided`
-    controller, campaign, country, reason       of the grounds that a decision names; `reason` is the first code of a deny
-    body                                        the entry as stored, where the columns alone do not give it back
+    controller, campaign, country, reason       from the grounds of the decision; `reason` is the first code of a deny
+    body                                        the stored entry, if the other columns do not reproduce it
 
-and its metadata: `dialgate.format` (1), `dialgate.header` (the body of the segment's header) and `dialgate.hashes` (in hex:
-the hash of the header, of every 1,024th entry and of the last). No other hash is stored, for they follow from these; the
-chain is computed anew whenever it is read, and what was changed shows at the next stored hash.
+The metadata contains `dialgate.format` (1), `dialgate.header` (the body of the segment header) and `dialgate.hashes` (in hex:
+the hash of the header, of every 1,024th entry and of the last). All other hashes are computed when the segment is read, and a
+modification shows at the next stored hash.
 
-An index: row 0 holds four bytes of a key (big-endian), ascending; row 1 the sequence of an entry, less that of the index's
-first. A decision's key is its `number`, and that of a report on a decision the SHA-256 of the decision's id. After the array
-stands the CRC-32 of each 4,096 bytes of it (uint32, little-endian), held to whatever is read, and then, in 32 bytes, the
-SHA-256 of the file's name and of all that is before. It says where to look; what is found there is
-decoded and compared whole. An index is a help and no part of the log: it can be made again from the segments, and where it
-is missing or cannot be read they are searched without. Indexes are merged as they become many; one that lies within
-another is no longer needed. The segments of an earlier version have, each, `….numbers.npy`, which `….sha256` names.
+An index is an array. Row 0 holds four bytes of a key (big-endian), ascending; row 1 holds the sequence of an entry minus the
+first sequence of the index. The key of a decision is its `number`. The key of a report is the SHA-256 of the decision id. The
+array is followed by the CRC-32 of each 4,096 bytes of it (uint32, little-endian), which every read checks, and by the SHA-256
+(32 bytes) of the file name and everything before. Four bytes are not unique, so readers decode the entries and compare whole
+keys.
 
-How it may change: columns are appended; anything else is a new `dialgate.format`, and a reader refuses one that it does not
-know. The Parquet file appears last and whole, after every line was rebuilt from it and was, byte for byte, what the segment
-holds. `….new` is a file that was not finished. `.archiving` is empty, and held by whoever packs.
+An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable index the
+segments are searched directly. Indexes are merged as their number grows, and an index within the range of another is obsolete.
+Segments of an earlier version have a `….numbers.npy` each, listed in `….sha256`.
+
+The format changes only by appended columns. Any other change is a new `dialgate.format`, and readers refuse an unknown one. The
+Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an unfinished
+file. `.archiving` is empty; the packing process holds a lock on it.
 """
 
 from dialgate.decision_log.archive.background import Background
 from dialgate.decision_log.archive.proving import verify
-from dialgate.decision_log.archive.reading import Segments, closed, due, open_segment, opening, segments
+from dialgate.decision_log.archive.reading import (
+    Segments,
+    closed_segments,
+    first_header,
+    open_segment,
+    segments,
+    segments_to_pack,
+)
 
-__all__ = ["Background", "Segments", "closed", "due", "open_segment", "opening", "segments", "verify"]
+__all__ = [
+    "Background",
+    "Segments",
+    "closed_segments",
+    "first_header",
+    "open_segment",
+    "segments",
+    "segments_to_pack",
+    "verify",
+]

@@ -1,6 +1,6 @@
-"""Packs what is due, for a gate: `python -m dialgate.archive FOLDER BEFORE`, with BEFORE in milliseconds since 1970.
+"""The packing process of a gate: `python -m dialgate.decision_log.archive FOLDER BEFORE`, with BEFORE in ms since 1970.
 
-A process of its own, for packing is work for the interpreter, and the gate's is deciding calls.
+It is a separate process because packing is CPU-bound and would slow down decisions.
 """
 
 import os
@@ -10,21 +10,21 @@ from pathlib import Path
 import structlog
 
 from dialgate.decision_log import LogDamaged
-from dialgate.decision_log.archive import due
-from dialgate.decision_log.archive.packing import ArchiveFailed, alone, pack
+from dialgate.decision_log.archive import segments_to_pack
+from dialgate.decision_log.archive.packing import ArchiveFailed, archive_lock, pack
 from dialgate.observability import service_log
 
-_LOWEST = 19
+_LOWEST_PRIORITY = 19
 _log = structlog.get_logger("dialgate.archive")
 
 
 def main(folder: Path, before: int) -> int:
     os.umask(0o077)
-    os.nice(_LOWEST)
+    os.nice(_LOWEST_PRIORITY)
     service_log.configure()
     try:
-        with alone(folder):
-            for segment in due(folder, before):
+        with archive_lock(folder):
+            for segment in segments_to_pack(folder, before):
                 packed = pack(segment)
                 _log.info(
                     "segment archived", file=str(packed.segment), entries=packed.entries, bytes=packed.after

@@ -1,19 +1,22 @@
-"""Packing beside a gate: begun from its upkeep, done elsewhere, waited for by nobody."""
+"""Packing in the background of a gate, in a separate process that no request waits for."""
 
 import os
 import sys
 from pathlib import Path
 
 from dialgate.core.model import MINUTE, Instant
-from dialgate.decision_log.archive.reading import due
+from dialgate.decision_log.archive.reading import segments_to_pack
 
-_AGAIN = MINUTE
-_AFTER_FAILURE = 10 * MINUTE
+_INTERVAL = MINUTE
+_INTERVAL_AFTER_FAILURE = 10 * MINUTE
 
 
 class Background:
-    """At most one process at a time. A failure is told in its own words, on the gate's stderr; the log is complete
-    without an archive, so it closes nothing."""
+    """Starter of packing processes, at most one at a time.
+
+    The process logs its own failures to the gate's stderr. A failure does not stop the gate: the log is
+    complete without its archive.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -21,23 +24,23 @@ class Background:
         self._due: Instant = 0
 
     def round(self, now: Instant, keep: Instant) -> None:
-        """Pack what was full `keep` milliseconds ago. Raises `OSError`."""
+        """Start packing segments that were full `keep` ms ago. Raises `OSError`."""
         if self._process:
             self._reap(now)
         elif now >= self._due:
-            self._due = now + _AGAIN
-            if due(self._folder, now - keep):
-                words = [
+            self._due = now + _INTERVAL
+            if segments_to_pack(self._folder, now - keep):
+                command = [
                     sys.executable,
                     "-m",
                     "dialgate.decision_log.archive",
                     str(self._folder),
                     str(now - keep),
                 ]
-                self._process = os.posix_spawn(sys.executable, words, os.environ)
+                self._process = os.posix_spawn(sys.executable, command, os.environ)
 
     def _reap(self, now: Instant) -> None:
         process, status = os.waitpid(self._process, os.WNOHANG)
         if process:
             self._process = 0
-            self._due = now + (_AFTER_FAILURE if status else _AGAIN)
+            self._due = now + (_INTERVAL_AFTER_FAILURE if status else _INTERVAL)

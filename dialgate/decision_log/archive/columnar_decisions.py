@@ -1,5 +1,7 @@
-"""The decisions of a log as columns, for who compares them with a million of something else. Hashes are not checked: that
-is `verify`. A log that is packed is read some twenty times faster than one that is not."""
+"""Decisions of a log as columns, for comparing millions of them with other data.
+
+Hashes are not checked here; `verify` does that. A packed log is read about twenty times faster than an unpacked one.
+"""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
@@ -27,8 +29,11 @@ PREFIX_BYTES = 8
 
 
 class Part(Struct, frozen=True):
-    """Some decisions, in their order. `number`: the first eight bytes of each keyed hash, big-endian: of a million of
-    numbers two are alike once in 10^7 logs. `bodies`: of the grounds that stand among them, by sequence."""
+    """The decisions of one segment, in order, with the grounds stored among them.
+
+    `number`: first eight bytes of each keyed hash, big-endian. Among a million numbers, two are equal in
+    about one of 10^7 logs. `bodies`: the grounds by sequence.
+    """
 
     seq: Longs
     at: Longs
@@ -59,9 +64,9 @@ _decode = msgspec.json.Decoder(_Decided | _Grounds | _Outcome).decode
 
 
 def parts(folder: Path, first: int = 1) -> Iterator[Part]:
-    """From the segment on that holds entry `first`. Raises `LogDamaged`."""
+    """Yield the decisions per segment, from the segment that holds entry `first`. Raises `LogDamaged`."""
     for path in _paths(folder, first):
-        yield _packed(path) if path.suffix == PACKED else _plain(path)
+        yield _from_packed(path) if path.suffix == PACKED else _from_plain(path)
 
 
 def _paths(folder: Path, first: int) -> list[Path]:
@@ -70,14 +75,14 @@ def _paths(folder: Path, first: int) -> list[Path]:
     return [path for _, path in paths[max(begin, 0) :]]
 
 
-def _plain(path: Path) -> Part:
+def _from_plain(path: Path) -> Part:
     decisions: list[_Decided] = []
     bodies: dict[int, bytes] = {}
     try:
         _read(path, decisions, bodies)
     except FileNotFoundError:  # packed since the folder was listed
-        return _packed(path.with_suffix(PACKED))
-    return _of(decisions, bodies)
+        return _from_packed(path.with_suffix(PACKED))
+    return _part_of(decisions, bodies)
 
 
 def _read(path: Path, decisions: list[_Decided], bodies: dict[int, bytes]) -> None:
@@ -93,14 +98,14 @@ def _take(body: bytes, decisions: list[_Decided], bodies: dict[int, bytes], path
     try:
         entry = _decode(body)
     except UNREADABLE as error:
-        raise LogDamaged(path, offset, f"not an entry that this version reads: {error}") from error
+        raise LogDamaged(path, offset, f"this version cannot read the entry: {error}") from error
     if isinstance(entry, _Decided):
         decisions.append(entry)
     elif isinstance(entry, _Grounds):
         bodies[entry.seq] = body
 
 
-def _of(decisions: list[_Decided], bodies: dict[int, bytes]) -> Part:
+def _part_of(decisions: list[_Decided], bodies: dict[int, bytes]) -> Part:
     raw = b"".join(decision.number[:PREFIX_BYTES].ljust(PREFIX_BYTES, b"\0") for decision in decisions)
     return Part(
         np.array([decision.seq for decision in decisions], np.int64),
@@ -112,8 +117,8 @@ def _of(decisions: list[_Decided], bodies: dict[int, bytes]) -> Part:
     )
 
 
-def _packed(path: Path) -> Part:
-    import pyarrow as pa  # noqa: PLC0415 - it is large, and whoever packs or unpacks has it already
+def _from_packed(path: Path) -> Part:
+    import pyarrow as pa  # noqa: PLC0415 - slow to import, and only needed for packed segments
     import pyarrow.compute as pc  # noqa: PLC0415 - as above
 
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - as above
@@ -123,8 +128,8 @@ def _packed(path: Path) -> Part:
     grounds = table.filter(pc.equal(table.column("type"), "grounds"))
     seqs, texts = grounds.column("seq").to_pylist(), grounds.column("body").to_pylist()
     table = table.filter(pc.equal(table.column("type"), "decision"))
-    if table.column("number").null_count:  # written by another version: its body has everything
-        return _unpacked(path, table, dict(zip(seqs, texts, strict=True)))
+    if table.column("number").null_count:  # written by another version: decode the bodies instead
+        return _decoded(path, table, dict(zip(seqs, texts, strict=True)))
     return Part(
         _longs(table.column("seq")),
         _longs(table.column("at").cast(pa.int64())),
@@ -135,14 +140,14 @@ def _packed(path: Path) -> Part:
     )
 
 
-def _unpacked(path: Path, table: "pa.Table", bodies: dict[int, bytes]) -> Part:
+def _decoded(path: Path, table: "pa.Table", bodies: dict[int, bytes]) -> Part:
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - as above
 
     segment = PackedSegment(path)
     decisions: list[_Decided] = []
     for line in segment.entries(int(table.column("seq")[0].as_py())):
         _take(line.body, decisions, bodies, path, line.offset)
-    return _of(decisions, bodies)
+    return _part_of(decisions, bodies)
 
 
 def _longs(column: Any) -> Longs:
@@ -151,7 +156,7 @@ def _longs(column: Any) -> Longs:
 
 
 def prefixes(column: Any) -> Prefixes:
-    """Of a column of keyed hashes without a gap."""
+    """Return the first eight bytes of each keyed hash in a column without nulls."""
     chunks = [
         np.frombuffer(chunk.buffers()[1], ">u8").reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk), 0]
         for chunk in column.chunks
@@ -160,12 +165,12 @@ def prefixes(column: Any) -> Prefixes:
     return np.concatenate([np.empty(0, ">u8"), *chunks]).astype(np.uint64)
 
 
-def named(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]:
-    """Of calls by their ids, the sequence of the newest decision. Raises `LogDamaged`."""
-    import pyarrow as pa  # noqa: PLC0415 - see `_packed`
-    import pyarrow.compute as pc  # noqa: PLC0415 - see `_packed`
+def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]:
+    """Return the sequence of the newest decision of each call id that was found. Raises `LogDamaged`."""
+    import pyarrow as pa  # noqa: PLC0415 - see `_from_packed`
+    import pyarrow.compute as pc  # noqa: PLC0415 - see `_from_packed`
 
-    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `_packed`
+    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `_from_packed`
 
     seqs: dict[str, int] = {}
     names = frozenset(call_ids)
@@ -182,8 +187,8 @@ def named(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]
 
 
 def body_of(folder: Path, seq: int) -> bytes:
-    """Of one entry, wherever it stands. Raises `LogDamaged`."""
+    """Return the body of entry `seq`. Raises `LogDamaged`."""
     line = Segments(folder).find(seq)
     if line is None:
-        raise LogDamaged(folder, 0, f"entry {seq}, on which a decision rests, is not there")
+        raise LogDamaged(folder, 0, f"entry {seq}, which a decision refers to, is missing")
     return line.body

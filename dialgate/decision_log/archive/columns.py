@@ -1,7 +1,7 @@
-"""An entry as columns, and back, byte for byte.
+"""Conversion of entries to columns and back, byte for byte.
 
-The text of a decision is written here by hand, not by a JSON encoder: a later version of that might write it otherwise.
-What this does not give back exactly is kept as it stands, in `body`.
+The text of a decision is formatted here rather than by a JSON encoder, whose output could differ in a later version. An entry
+that this code does not reproduce exactly is stored unchanged in `body`.
 """
 
 from binascii import b2a_base64
@@ -40,13 +40,13 @@ SCHEMA = pa.schema(
     ]
 )
 _FEW_VALUES = ["type", "grounds", "client", "interface", "controller", "campaign", "country", "reason"]
-_HASHES = {"number", "sealed", "question"}  # nothing makes these smaller
-WRITING: dict[str, Any] = {
+_HASHES = {"number", "sealed", "question"}  # incompressible
+WRITER_OPTIONS: dict[str, Any] = {
     "use_dictionary": _FEW_VALUES,
     "column_encoding": {
         "seq": "DELTA_BINARY_PACKED",
         "at": "DELTA_BINARY_PACKED",
-        "nonce": "BYTE_STREAM_SPLIT",  # a counter: all but its last bytes stay the same
+        "nonce": "BYTE_STREAM_SPLIT",  # a counter: only its last bytes vary
         "sealed": "DELTA_LENGTH_BYTE_ARRAY",
         "call_id": "DELTA_BYTE_ARRAY",
     },
@@ -55,11 +55,11 @@ WRITING: dict[str, Any] = {
     "write_statistics": ["seq", "at", "allow", "controller", "campaign", "country", "reason"],
     "write_page_checksum": True,
 }
-READ = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question"]  # fmt: skip
+COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question"]  # fmt: skip
 
 
 class Basis(NamedTuple):
-    """What a decision's grounds say that one searches by."""
+    """Searchable fields of a decision's grounds."""
 
     controller: str
     campaign: str
@@ -74,11 +74,11 @@ class _Entry(Struct):
 
 _Stored: TypeAlias = Decided | Grounds | OutcomeRecord
 _decode = msgspec.json.Decoder(_Stored).decode
-_glance = msgspec.json.Decoder(_Entry).decode
+_decode_type = msgspec.json.Decoder(_Entry).decode
 
 
 class ToColumns:
-    """Of the entries of one segment. `elsewhere` gives the body of an entry of another."""
+    """Converter of the entries of one segment. `elsewhere` returns the body of an entry of another segment."""
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
         self._id = log.encode()
@@ -86,7 +86,7 @@ class ToColumns:
         self._bases: dict[int, Basis] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
-        """`first`: the sequence of the first of them."""
+        """Convert entries. `first`: the sequence of the first body."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
         arrays = [
             pa.array(values, field.type)
@@ -98,7 +98,7 @@ class ToColumns:
         try:
             record = _decode(body)
         except UNREADABLE:
-            entry = _glance(body)
+            entry = _decode_type(body)
             return (seq, entry.at, entry.type, *_NOTHING, body)
         if isinstance(record, Decided) and len(record.number) == NUMBER_BYTES:
             return self._decision(seq, record, body)
@@ -121,27 +121,27 @@ class ToColumns:
             nonce if exact else None, box if exact else None, question if exact and question else None,
             decision.grounds, decision.allow, decision.client, decision.interface, decision.call_id,
             *self._basis(decision.grounds),
-            None if exact and self._written(seq, decision) == body else body,
+            None if exact and self._rebuilt(seq, decision) == body else body,
         )  # fmt: skip
 
-    def _written(self, seq: int, decision: Decided) -> bytes:
+    def _rebuilt(self, seq: int, decision: Decided) -> bytes:
         return _text(
             self._id, seq, decision.at, decision.number, b"", decision.sealed, decision.grounds, decision.allow,
             decision.client.encode(), decision.interface.encode(), decision.call_id.encode(), decision.question,
         )  # fmt: skip
 
     def _basis(self, seq: int) -> Basis | tuple[None, None, None, None]:
-        found = self._bases.get(seq)
-        if found is None:
+        basis = self._bases.get(seq)
+        if basis is None:
             body = self._elsewhere(seq)
             try:
                 entry = _decode(body) if body else None
-            except UNREADABLE:  # of a later version
+            except UNREADABLE:  # written by a later version
                 entry = None
             if not isinstance(entry, Grounds):
                 return (None, None, None, None)
-            found = self._bases[seq] = _basis(entry)
-        return found
+            basis = self._bases[seq] = _basis(entry)
+        return basis
 
 
 _NOTHING = (None,) * (len(SCHEMA) - 4)
@@ -153,15 +153,15 @@ def _basis(grounds: Grounds) -> Basis:
 
 
 def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
-    """The entries of `table`, whose first has the sequence `first`, as they were stored."""
+    """Return the bodies of `table` as they were stored. `first`: the sequence of its first row."""
     name = log.encode()
-    bodies, *columns = (_values(table.column(column)) for column in READ)
+    bodies, *columns = (_values(table.column(column)) for column in COLUMNS_OF_BODY)
     rows = zip(bodies, zip(*columns, strict=True), strict=True)
     return [_text(name, seq, *row) if body is None else body for seq, (body, row) in enumerate(rows, first)]
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """As Python's own, text as its bytes and instants as milliseconds, quicker than by `to_pylist`."""
+    """Return a column as a list: text as bytes, times as ms. Faster than `to_pylist`."""
     if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type):
         return list(column.cast(pa.int64()).fill_null(0).to_numpy().tolist())
     if pa.types.is_string(column.type):

@@ -1,8 +1,7 @@
-"""Where what is said of a number, and of a decision, stands in many packed segments at once; its form is told in
-`dialgate.archive`.
+"""Indexes over many packed segments: positions of the decisions about a number and of the reports on a decision.
 
-Keys are as if drawn by lot, so four bytes tell the entries of millions apart but for a few, and a sorted file answers with
-a few pages however large it is. What is found is decoded and compared whole by whoever asked.
+`dialgate.decision_log.archive` describes the format. Keys are uniformly distributed, so four bytes distinguish nearly all
+entries, and a lookup in the sorted file reads only a few pages. Callers decode the results and compare whole keys.
 """
 
 import os
@@ -22,34 +21,37 @@ from numpy.typing import NDArray
 
 from dialgate.runtime.atomic_write import replace_file
 
-# Row 0: the first four bytes of each key, big-endian, ascending. Row 1: the sequence of the entry less that of the first.
+# Row 0: first four bytes of each key, big-endian, ascending. Row 1: sequence of the entry minus the first sequence.
 Items: TypeAlias = NDArray[np.uint32]
 
-MOST_ITEMS = 1 << 25  # 256 MiB: of some 18 million decisions. A merge rewrites so much at most
+MAX_ITEMS = 1 << 25  # 256 MiB, about 18 million decisions: the most that a merge rewrites
 _HEADER_BYTES, _ITEM_BYTES, _DIGEST_BYTES = 128, 4, 32
 _PAGE_BYTES, _SUM_BYTES = 4_096, 4
-_AT_ONCE = 1 << 20  # items in memory
+_MAX_IN_MEMORY = 1 << 20  # items, or bytes of a file
 _KEYS = 1 << 32
 _NAME = re.compile(r"(\d{16})-(\d{16})\.index\.npy")
-_TRIES = 5  # indexes may be merged while they are asked
+_ATTEMPTS = 5  # indexes may be merged during a search
 
 
 class Index(Struct, frozen=True):
-    """Of all packed segments with entries from `first` to `last`."""
+    """An index of all packed segments with entries from `first` to `last`."""
 
     path: Path
     first: int
     last: int
 
     def count(self) -> int:
-        """Of its items. Raises `ValueError` where it cannot be an index, `OSError`."""
+        """Return the number of items. Raises `ValueError` if the file is not an index, `OSError`."""
         with self.path.open("rb", buffering=0) as file:
             return _count(file)
 
 
 class SearchResult(Struct, frozen=True):
-    """`seqs`: of the entries that may be meant, newest first. `covered`: the first and last entries of the indexes that
-    were asked; of other segments nothing is known."""
+    """The result of a search.
+
+    `seqs`: sequences of possible matches, newest first. `covered`: first and last entry of each index
+    searched. Other segments have to be searched directly.
+    """
 
     seqs: list[int]
     covered: list[tuple[int, int]]
@@ -59,7 +61,7 @@ class SearchResult(Struct, frozen=True):
 
 
 def report_key(decision: str) -> bytes:
-    """Of the reports on a decision; of the decisions about a number it is the number's keyed hash."""
+    """Return the key of the reports on a decision. The key of a decision is the keyed hash of its number."""
     return sha256(decision.encode()).digest()
 
 
@@ -68,11 +70,11 @@ def prefixes(keys: Collection[bytes]) -> NDArray[np.uint32]:
     return np.frombuffer(raw, ">u4").astype(np.uint32)
 
 
-# ---- asked -------------------------------------------------------------------------------------------------------------
+# ---- reading -----------------------------------------------------------------------------------------------------------
 
 
 def indexes(folder: Path) -> list[Index]:
-    """Oldest first. One that lies within another was merged into that, and is about to go."""
+    """Return the indexes, oldest first, without those within the range of another: they were merged into it."""
     paths = (
         Index(path, int(name[1]), int(name[2]))
         for path in folder.iterdir()
@@ -86,8 +88,8 @@ def indexes(folder: Path) -> list[Index]:
 
 
 def search(folder: Path, keys: Collection[bytes]) -> SearchResult:
-    """An index that cannot be read covers nothing. Raises `OSError` where the folder cannot be."""
-    for _ in range(_TRIES):
+    """Search all indexes. An unreadable index covers nothing. Raises `OSError` if the folder is unreadable."""
+    for _ in range(_ATTEMPTS):
         try:
             return _search(indexes(folder), keys)
         except FileNotFoundError:  # merged since the folder was listed
@@ -110,7 +112,7 @@ def _search(indexes_: Sequence[Index], keys: Collection[bytes]) -> SearchResult:
 
 
 def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
-    """Raises `OSError`, or `ValueError` where it is damaged."""
+    """Return the sequences of possible matches. Raises `OSError`, or `ValueError` if the index is damaged."""
     with index.path.open("rb", buffering=0) as file:
         count = _count(file)
         part = partial(_part, file.fileno(), 2 * count * _ITEM_BYTES)
@@ -118,8 +120,11 @@ def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
 
 
 def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -> list[int]:
-    """Where a key must stand is known to within a few pages, and only those are read. `part` gives items of both rows of
-    the array, one after the other."""
+    """Return the offsets stored for a key.
+
+    The position of a key can be estimated to within a few pages, and only those are read. `part` returns
+    items of the flattened array, both rows in sequence.
+    """
     about, margin = int(prefix) * count // _KEYS, 4 * isqrt(count) + 8
     low, high = max(about - margin, 0), min(about + margin, count)
     keys = part(low, high)
@@ -130,18 +135,18 @@ def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -
 
 
 def _part(fd: int, array: int, begin: int, end: int) -> Items:
-    """`array`: bytes of it. What is read of it is what was written, or it raises `ValueError`."""
+    """Return items `begin` to `end` of the array of `array` bytes. Raises `ValueError` if a checksum differs."""
     pages = range(begin * _ITEM_BYTES // _PAGE_BYTES, -(-end * _ITEM_BYTES // _PAGE_BYTES))
     start, stop = pages.start * _PAGE_BYTES, min(pages.stop * _PAGE_BYTES, array)
     raw = os.pread(fd, stop - start, _HEADER_BYTES + start)
     sums = os.pread(fd, len(pages) * _SUM_BYTES, _HEADER_BYTES + array + pages.start * _SUM_BYTES)
     if len(raw) != stop - start or sums != _sums(raw):
-        raise ValueError("the index is damaged")
+        raise ValueError("the index is damaged: run `dialgate log archive --index` to rebuild it")
     return np.frombuffer(raw, np.uint32, end - begin, begin * _ITEM_BYTES - start)
 
 
 def _sums(raw: bytes) -> bytes:
-    """Of each page."""
+    """Return the checksum of each page."""
     view = memoryview(raw)
     sums = [crc32(view[at : at + _PAGE_BYTES]) for at in range(0, len(raw), _PAGE_BYTES)]
     return np.array(sums, "<u4").tobytes()
@@ -152,13 +157,13 @@ def _count(file: BinaryIO) -> int:
     array = size - -(-size // (_PAGE_BYTES + _SUM_BYTES)) * _SUM_BYTES
     count, odd = divmod(array, 2 * _ITEM_BYTES)
     if odd or count < 0 or os.pread(file.fileno(), _HEADER_BYTES, 0) != _header(count):
-        raise ValueError("no index of packed segments")
+        raise ValueError("not an index of packed segments")
     return count
 
 
 @cache
 def _header(count: int) -> bytes:
-    """What numpy writes before such an array."""
+    """Return the header that NumPy writes before an array of this size."""
     file = BytesIO()
     shape = {"descr": "<u4", "fortran_order": False, "shape": (2, count)}
     np.lib.format.write_array_header_1_0(file, shape)
@@ -166,7 +171,7 @@ def _header(count: int) -> bytes:
 
 
 def is_intact(index: Index) -> bool:
-    """Whether it is, byte for byte and by its name, what was written. Raises `FileNotFoundError`."""
+    """Return whether the file and its name are exactly what was written. Raises `FileNotFoundError`."""
     try:
         with index.path.open("rb") as file:
             _count(file)
@@ -180,21 +185,23 @@ def is_intact(index: Index) -> bool:
 
 def _digest(file: BinaryIO, name: str, size: int) -> bytes:
     digest = sha256(name.encode())
-    while size and (chunk := file.read(min(size, _AT_ONCE))):
+    while size and (chunk := file.read(min(size, _MAX_IN_MEMORY))):
         digest.update(chunk)
         size -= len(chunk)
     return digest.digest()
 
 
-def lacking(index: Index, items: Items, first: int, last: int) -> int | None:
-    """The first of the entries `first` to `last`, of which `items` are all there are, that it does not name; nothing
-    where it names all. `items`: relative to `first`. Raises `OSError`, `ValueError`."""
-    have = mapped(index)
+def first_missing(index: Index, items: Items, first: int, last: int) -> int | None:
+    """Return the first entry from `first` to `last` that the index does not contain, or None.
+
+    `items`: all entries of that range, relative to `first`. Raises `OSError`, `ValueError`.
+    """
+    indexed = mapped(index)
     keys = np.unique(items[0])
-    begins, ends = (np.searchsorted(have[0], keys, side) for side in ("left", "right"))
+    begins, ends = (np.searchsorted(indexed[0], keys, side) for side in ("left", "right"))
     counts = ends - begins
     places = np.arange(counts.sum()) + np.repeat(begins - np.cumsum(counts) + counts, counts)
-    offsets = have[1][places].astype(np.int64) + (index.first - first)
+    offsets = indexed[1][places].astype(np.int64) + (index.first - first)
     within = (offsets >= 0) & (offsets <= last - first)
     items_in_index = _joined(np.repeat(keys, counts)[within], offsets[within])
     absent = np.setdiff1d(_joined(items[0], items[1]), items_in_index, assume_unique=True)
@@ -207,22 +214,22 @@ def _joined(keys: NDArray[np.uint32], offsets: NDArray[np.integer]) -> NDArray[n
 
 
 def mapped(index: Index) -> Items:
-    """Raises `OSError`, `ValueError`."""
+    """Return the items as a memory map. Raises `OSError`, `ValueError`."""
     items: Items = np.memmap(index.path, np.uint32, "r", _HEADER_BYTES, (2, index.count()))
     return items
 
 
-# ---- made --------------------------------------------------------------------------------------------------------------
+# ---- writing ------------------------------------------------------------------------------------------------------------
 
 
 def write(folder: Path, first: int, last: int, items: Items) -> None:
-    """Of one segment: `items` relative to `first`, in any order. Durable on return."""
+    """Write the index of one segment, durable on return. `items`: relative to `first`, in any order."""
     order = np.argsort(items[0], kind="stable")
     _publish(folder, first, last, items.shape[1], iter([items[:, order]]))
 
 
 def merge(indexes_: Sequence[Index]) -> None:
-    """Into one, before they go. They follow each other without a gap. Raises `OSError`, `ValueError`."""
+    """Merge adjacent indexes into one, then delete them. Raises `OSError`, `ValueError`."""
     first, last = indexes_[0].first, indexes_[-1].last
     parts = [mapped(index) for index in indexes_]
     count = sum(part.shape[1] for part in parts)
@@ -233,9 +240,9 @@ def merge(indexes_: Sequence[Index]) -> None:
 
 
 def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
-    """The items of all parts with keys from `low` to before `high`, sorted: so many at once as memory shall hold."""
+    """Yield the items of all parts with keys from `low` up to `high`, sorted, in pieces that fit in memory."""
     cuts = [_between(part[0], low, high) for part in parts]
-    if sum(slice_.stop - slice_.start for slice_ in cuts) > _AT_ONCE and high - low > 1:
+    if sum(slice_.stop - slice_.start for slice_ in cuts) > _MAX_IN_MEMORY and high - low > 1:
         middle = (low + high) // 2
         yield from _merged(parts, shifts, low, middle)
         yield from _merged(parts, shifts, middle, high)
@@ -255,7 +262,7 @@ def _shifted(items: Items, shift: np.uint32) -> Items:
 
 
 def _publish(folder: Path, first: int, last: int, count: int, parts: Iterator[Items]) -> None:
-    """It appears whole and durable, or not at all."""
+    """Write an index atomically and durably."""
     path = folder / f"{first:016}-{last:016}.index.npy"
     with replace_file(path) as file:
         _write(file, path.name, count, parts)
@@ -270,7 +277,7 @@ def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> Non
             file.write(values.tobytes())
         offset += part.shape[1]
     file.seek(_HEADER_BYTES)
-    sums = b"".join(_sums(raw) for raw in iter(partial(file.read, _AT_ONCE), b""))
+    sums = b"".join(_sums(raw) for raw in iter(partial(file.read, _MAX_IN_MEMORY), b""))
     file.write(sums)
     size = file.tell()
     file.seek(0)

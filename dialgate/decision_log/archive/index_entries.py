@@ -1,6 +1,6 @@
-"""What an index says of a packed segment: where the decisions about a number stand in it, and the reports on a decision.
+"""The items of an index for a packed segment: decisions by number, and reports by decision.
 
-By what the chain proves of them: where an entry's body is stored, that is what counts, and not the columns beside it.
+If the body of an entry is stored, the item is made from the body and not from the columns, because the chain proves the body.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ _decode = msgspec.json.Decoder(_Decision | _Outcome).decode
 
 
 def items_of(tables: Iterable[pa.Table]) -> Items:
-    """`tables`: the columns `number` and `body`. The offsets are its rows."""
+    """Return the items of `tables` with the columns `number` and `body`. Offsets are row numbers."""
     items = [np.empty((2, 0), np.uint32)]
     row = 0
     for table in tables:
@@ -50,7 +50,7 @@ def _by_number(table: pa.Table, first: int) -> Items:
 
 def _by_body(table: pa.Table, first: int) -> Items:
     body = table.column("body")
-    mask = pc.fill_null(pc.invert(pc.starts_with(body, _GROUNDS)), False)  # noqa: FBT003 - as pyarrow has it
+    mask = pc.fill_null(pc.invert(pc.starts_with(body, _GROUNDS)), False)  # noqa: FBT003 - signature of pyarrow
     keys = [_key(body_) for body_ in body.filter(mask).to_pylist()]
     has_key = np.array([key is not None for key in keys], np.bool_)
     items = _items(prefixes([key or b"" for key in keys]), mask, first)
@@ -58,7 +58,7 @@ def _by_body(table: pa.Table, first: int) -> Items:
 
 
 def _key(body: bytes) -> bytes | None:
-    """Nothing of grounds, and of what a later version wrote."""
+    """Return the key of an entry, or None for grounds and for entries of a later version."""
     try:
         entry = _decode(body)
     except UNREADABLE:

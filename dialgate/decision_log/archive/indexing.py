@@ -1,8 +1,8 @@
-"""Indexes kept: each packed segment in one of them, and few of them however many segments there are.
+"""Maintenance of indexes: each packed segment is in one index, and the number of indexes stays small.
 
-A new segment's is small. It is merged with the ones before it as long as these are not much larger, so their sizes fall by
-more than half from one to the next, and an item is written anew about as often as the log has doubled. Nothing is lost
-with an index: it is made again from the segments.
+A new segment gets a small index. It is merged with the preceding indexes while these are not much larger. So sizes fall by more
+than half from one index to the next, and each item is rewritten about as often as the log doubles. A lost index is rebuilt from
+the segments.
 """
 
 from itertools import pairwise
@@ -17,14 +17,17 @@ from dialgate.decision_log.archive.index_entries import items_of
 from dialgate.decision_log.archive.parquet import PackedSegment, check
 from dialgate.decision_log.archive.reading import PACKED, segments
 
-_TIMES = 2  # as large the one before may be as what is merged into it
-_LONGEST = 1 << 32  # entries, whose offsets four bytes can tell
+_MERGE_RATIO = 2  # merge if the preceding index is at most this many times larger
+_MAX_ENTRIES = 1 << 32  # offsets have four bytes
 _log = structlog.get_logger("dialgate.archive")
 
 
-def keep(folder: Path, *, anew: bool = False) -> None:
-    """Whoever calls is `packing.alone`. `anew`: trust none that is there. Raises `OSError`."""
-    _clear(folder, trusted=not anew)
+def update_indexes(folder: Path, *, rebuild: bool = False) -> None:
+    """Index new packed segments and merge indexes. Requires `packing.archive_lock`. Raises `OSError`.
+
+    `rebuild`: discard all existing indexes first.
+    """
+    _clear(folder, trusted=not rebuild)
     covered = index.SearchResult([], [(entry.first, entry.last) for entry in index.indexes(folder)])
     for first, path in segments(folder):
         if path.suffix == PACKED and not covered.covers(first):
@@ -33,7 +36,7 @@ def keep(folder: Path, *, anew: bool = False) -> None:
         damaged = [entry for entry in run if not index.is_intact(entry)]
         if damaged:
             _drop(damaged)
-            keep(folder)
+            update_indexes(folder)
             return
         index.merge(run)
 
@@ -43,7 +46,7 @@ def _index(path: Path) -> None:
         check(path)
         segment = PackedSegment(path)
         items = items_of(segment.groups(["number", "body"]))
-    except LogDamaged as error:  # it is read without, and others must not wait for it
+    except LogDamaged as error:  # the segment is searched directly; go on with the others
         _log.error("segment not indexed", file=str(path), problem=str(error))
         return
     if segment.rows:
@@ -51,13 +54,13 @@ def _index(path: Path) -> None:
 
 
 def _clear(folder: Path, *, trusted: bool) -> None:
-    """What a crash left, what cannot be an index, and what speaks of segments that are no longer here."""
+    """Delete unfinished files, invalid indexes and indexes of segments that no longer exist."""
     for path in folder.glob("*.index.npy.new"):
         path.unlink()
     indexes = index.indexes(folder)
-    here = {entry.path for entry in indexes}
+    current = {entry.path for entry in indexes}
     for path in folder.glob("*.index.npy"):
-        if path not in here:
+        if path not in current:
             path.unlink()
     packed = [first for first, path in segments(folder) if path.suffix == PACKED]
     _drop([entry for entry in indexes if not (trusted and _is_good(entry, packed))])
@@ -77,7 +80,7 @@ def _drop(indexes: list[Index]) -> None:
 
 
 def _run(indexes: list[Index]) -> list[Index]:
-    """Those to be merged next, oldest first: none where it is well as it is."""
+    """Return the indexes to merge next, oldest first, or an empty list."""
     for end in range(len(indexes), 1, -1):
         run = _run_before(indexes[:end])
         if len(run) > 1:
@@ -91,9 +94,9 @@ def _run_before(indexes: list[Index]) -> list[Index]:
         count = before.count()
         if (
             before.last + 1 != after.first
-            or count > _TIMES * size
-            or size + count > index.MOST_ITEMS
-            or run[-1].last - before.first >= _LONGEST
+            or count > _MERGE_RATIO * size
+            or size + count > index.MAX_ITEMS
+            or run[-1].last - before.first >= _MAX_ENTRIES
         ):
             break
         run.insert(0, before)

@@ -1,4 +1,4 @@
-"""Closed segments become packed ones, each only after it was proved that nothing of it is lost."""
+"""Packing of closed segments. A segment is deleted only after its packed form was proved complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ from dialgate.runtime.file_lock import hold_lock
 
 
 class ArchiveFailed(Exception):
-    """A segment could not be packed. It stays as it is, and is complete."""
+    """A segment could not be packed. The segment is unchanged and complete."""
 
 
 class Packed(Struct, frozen=True):
-    """What was packed: bytes before, and of all files after."""
+    """A packed segment: bytes before packing, and bytes of all its files after."""
 
     segment: Path
     entries: int
@@ -29,15 +29,18 @@ class Packed(Struct, frozen=True):
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Raises `ArchiveFailed` where another process packs this log."""
-    busy = ArchiveFailed(f"{folder}: another process archives this log; let it finish")
+def archive_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock for packing this log. Raises `ArchiveFailed` if another process holds it."""
+    busy = ArchiveFailed(f"{folder}: another process is archiving this log: wait until it has finished")
     with hold_lock(folder / ".archiving", busy):
         yield
 
 
 def pack(segment: Path) -> Packed:
-    """Pack it, prove it, and only then remove it. Whoever calls is `alone`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`."""
+    """Pack a segment, compare it with the original and delete the original. Requires `archive_lock`.
+
+    Raises `LogDamaged`, `ArchiveFailed`, `OSError`.
+    """
     folder, packed = segment.parent, segment.with_suffix(PACKED)
     others = Segments(folder)
     with remove_on_exit(packed.with_name(f"{packed.name}.new")) as unfinished:
@@ -46,7 +49,7 @@ def pack(segment: Path) -> Packed:
         rows = _prove(unfinished, segment)
         parquet.write_sums(packed, {packed.name: parquet.digest(unfinished)})
         publish_file(unfinished, packed)
-    indexing.keep(folder)
+    indexing.update_indexes(folder)
     before = segment.stat().st_size
     segment.unlink()
     sync_folder(folder)
@@ -55,13 +58,13 @@ def pack(segment: Path) -> Packed:
 
 
 def _prove(unfinished: Path, segment: Path) -> int:
-    """That every line is given back. Returns how many entries there are."""
+    """Raise unless every line can be rebuilt. Return the number of entries."""
     packed = parquet.PackedSegment(unfinished)
-    for was, rebuilt in zip_longest(lines_of(segment), packed.lines()):
-        if was != rebuilt:
-            offset = (was or rebuilt)[0]
+    for line, rebuilt in zip_longest(lines_of(segment), packed.lines()):
+        if line != rebuilt:
+            offset = (line or rebuilt)[0]
             raise ArchiveFailed(
-                f"{segment}, byte {offset}: cannot be given back from the archive; it stays as it is"
+                f"{segment}, byte {offset}: the packed line differs from the original, which is kept unpacked"
             )
     return packed.rows
 
@@ -69,6 +72,6 @@ def _prove(unfinished: Path, segment: Path) -> int:
 def _body(others: Segments, seq: int) -> bytes | None:
     try:
         line = others.find(seq)
-    except LogDamaged:  # of that entry one would only have searched by it
+    except LogDamaged:  # then the decision cannot be searched by its grounds
         return None
     return line.body if line else None

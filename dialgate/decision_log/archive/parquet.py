@@ -1,4 +1,4 @@
-"""One packed segment: written in one go, read whole or from where it is asked."""
+"""A packed segment as a Parquet file: written at once, read from any row."""
 
 import hashlib
 from binascii import hexlify
@@ -14,7 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dialgate.decision_log import Line, LogDamaged
-from dialgate.decision_log.archive.columns import READ, SCHEMA, WRITING, ToColumns, bodies_of
+from dialgate.decision_log.archive.columns import (
+    COLUMNS_OF_BODY,
+    SCHEMA,
+    WRITER_OPTIONS,
+    ToColumns,
+    bodies_of,
+)
 from dialgate.decision_log.archive.index import prefixes
 from dialgate.decision_log.archive.index_entries import items_of
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
@@ -24,7 +30,7 @@ FORMAT = b"1"
 _HASH_EVERY = 1_024
 _GROUP_ROWS = 8 * _HASH_EVERY
 _HASH_BYTES = 32
-_REMEMBERED = 2  # groups and blocks: a decision's, and that of its grounds
+_CACHED = 2  # groups and blocks: the one of a decision and the one of its grounds
 
 _Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entries
 
@@ -34,14 +40,14 @@ def sums_of(segment: Path) -> Path:
 
 
 class PackedDamaged(LogDamaged, ValueError):
-    """Also what `verify` expects of whatever cannot be unpacked."""
+    """A packed segment that was modified. Also a `ValueError`, which `verify` expects for unreadable segments."""
 
 
-# ---- written -----------------------------------------------------------------------------------------------------------
+# ---- writing -----------------------------------------------------------------------------------------------------------
 
 
-class Writing:
-    """What has been taken of one segment so far: its stored hashes, and its head."""
+class _ChainState:
+    """State of the chain while a segment is packed: hashes to store, and the head."""
 
     def __init__(self, segment: Path) -> None:
         self.hashes: list[bytes] = []
@@ -52,16 +58,16 @@ class Writing:
         header = header_of(line)
         own = follow(bytes.fromhex(header.previous), line) if header else None
         if header is None or own is None:
-            raise LogDamaged(self._segment, 0, "its header was changed")
+            raise LogDamaged(self._segment, 0, "its header was modified")
         self.hashes.append(own)
         self._head, self._offset = own, len(line)
         return header
 
     def body(self, line: bytes) -> bytes:
-        """Refuses a line that does not follow: what is damaged stays as it is found."""
+        """Return the body of a line. Raises `LogDamaged` if it does not follow: damaged segments are not packed."""
         own = follow(self._head, line)
         if own is None:
-            raise LogDamaged(self._segment, self._offset, "this line or the one before it was changed")
+            raise LogDamaged(self._segment, self._offset, "this line or the line before it was modified")
         self._head, self.rows, self._offset = own, self.rows + 1, self._offset + len(line)
         if self.rows % _HASH_EVERY == 0:
             self.hashes.append(own)
@@ -75,13 +81,13 @@ class Writing:
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
 ) -> None:
-    """Pack `lines`, the header first, into `path`, durable on return. Raises `LogDamaged` where one does not follow."""
+    """Pack `lines`, header first, into `path`; durable on return. Raises `LogDamaged` at a line that does not follow."""
     iterator = iter(lines)
-    state = Writing(segment)
+    state = _ChainState(segment)
     first_line = next(iterator)
     header = state.header(first_line)
     columns = ToColumns(header.log, elsewhere)
-    with open_private(path) as file, pq.ParquetWriter(file, SCHEMA, **WRITING) as writer:
+    with open_private(path) as file, pq.ParquetWriter(file, SCHEMA, **WRITER_OPTIONS) as writer:
         row = 0
         for bodies in _groups(state.body(line) for line in iterator):
             table = columns.batch(header.first + row, bodies)
@@ -102,16 +108,19 @@ def _groups(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield group
 
 
-# ---- read --------------------------------------------------------------------------------------------------------------
+# ---- reading --------------------------------------------------------------------------------------------------------------
 
 
 class PackedSegment:
-    """Raises `PackedDamaged` where the file is not what was packed; `FileNotFoundError` where there is none."""
+    """Reader of a packed segment.
+
+    Raises `PackedDamaged` if the file was modified, `FileNotFoundError` if it does not exist.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._groups: dict[int, pa.Table] = {}
-        self._seen: dict[int, _Block] = {}
+        self._cached_blocks: dict[int, _Block] = {}
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
         except FileNotFoundError:
@@ -121,7 +130,7 @@ class PackedSegment:
         metadata = self._file.metadata.metadata or {}
         self.rows: int = self._file.metadata.num_rows
         if metadata.get(b"dialgate.format") != FORMAT:
-            raise PackedDamaged(path, 0, f"no packed segment of format {FORMAT.decode()}")
+            raise PackedDamaged(path, 0, f"not a packed segment of format {FORMAT.decode()}")
         try:
             self._header = metadata[b"dialgate.header"]
             hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
@@ -132,7 +141,7 @@ class PackedSegment:
         self.first, self._log = header.first, header.log
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Offset and bytes of each line of the segment as it was before it was packed, its header's too."""
+        """Yield offset and bytes of each line of the segment before it was packed, including its header."""
         line = _line(self._hashes[0], self._header)
         offset = 0
         yield offset, line
@@ -143,7 +152,7 @@ class PackedSegment:
                 yield offset, line
 
     def entries(self, first: int) -> Iterator[Line]:
-        """From the sequence `first` on. `offset` is the row: the line has no place in this file."""
+        """Yield the entries from sequence `first` on. `Line.offset` is the row, because lines have no offset here."""
         row = max(first - self.first, 0)
         at = row - row % _HASH_EVERY
         for hashes, bodies in self._blocks(at):
@@ -153,18 +162,18 @@ class PackedSegment:
                 at += 1
 
     def at(self, seq: int) -> Iterator[Line]:
-        """That entry, if it is here."""
+        """Yield entry `seq` if this segment contains it."""
         if self.first <= seq < self.first + self.rows:
             yield next(self.entries(seq))
 
     def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
-        """What `index.search` would name, newest first, without an index."""
+        """Yield the entries that `index.search` would find, newest first, without an index."""
         items = items_of(self.groups(["number", "body"]))
         for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
             yield from self.at(self.first + row)
 
     def groups(self, names: list[str]) -> Iterator[pa.Table]:
-        """These columns, so many rows at a time as are stored together."""
+        """Yield the named columns, one row group at a time."""
         for group in range(self._file.num_row_groups):
             try:
                 yield self._file.read_row_group(group, names, use_threads=False)
@@ -172,14 +181,14 @@ class PackedSegment:
                 raise self._damaged(error) from error
 
     def outcomes(self) -> Iterator[Line]:
-        """What became of calls. No hash is given: their lines were not looked at."""
+        """Yield the outcomes, with an empty hash, because lines are not rebuilt."""
         table = self.columns(["type", "body"])
         outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
         for body in outcomes_.column("body"):
             yield Line(0, "", body.as_py(), self._path, 0)
 
-    def held(self) -> Iterator[tuple[str, str, bool, int]]:
-        """Month (`YYYY-MM`), country and verdict of its decisions, with how many there are."""
+    def decision_counts(self) -> Iterator[tuple[str, str, bool, int]]:
+        """Yield month (`YYYY-MM`), country, verdict and number of the decisions."""
         table = self.columns(["at", "type", "country", "allow"])
         table = table.filter(pc.equal(table.column("type"), "decision"))
         months = pc.strftime(table.column("at"), format="%Y-%m")
@@ -193,27 +202,30 @@ class PackedSegment:
             yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
-        """From the row `begin` on, a multiple of `_HASH_EVERY`."""
+        """Yield the blocks from row `begin` on, a multiple of `_HASH_EVERY`."""
         return map(self._block, range(begin, self.rows, _HASH_EVERY))
 
     def _block(self, start: int) -> _Block:
-        """The last hash is the stored one, so that what was changed before it shows in it."""
-        if start not in self._seen:
-            if len(self._seen) >= _REMEMBERED:
-                del self._seen[next(iter(self._seen))]
+        """Return the hashes and bodies from row `start` on.
+
+        The last hash is the stored one, so a modification before it breaks the chain there.
+        """
+        if start not in self._cached_blocks:
+            if len(self._cached_blocks) >= _CACHED:
+                del self._cached_blocks[next(iter(self._cached_blocks))]
             head, last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
             group, skip = divmod(start, _GROUP_ROWS)
             bodies = bodies_of(self._read(group).slice(skip, _HASH_EVERY), self._log, self.first + start)
             hashes = [head := sha256(head + body).digest() for body in bodies[:-1]]
-            self._seen[start] = [*hashes, last], bodies
-        return self._seen[start]
+            self._cached_blocks[start] = [*hashes, last], bodies
+        return self._cached_blocks[start]
 
     def _read(self, group: int) -> pa.Table:
         if group not in self._groups:
-            if len(self._groups) >= _REMEMBERED:
+            if len(self._groups) >= _CACHED:
                 del self._groups[next(iter(self._groups))]
             try:
-                self._groups[group] = self._file.read_row_group(group, READ, use_threads=False)
+                self._groups[group] = self._file.read_row_group(group, COLUMNS_OF_BODY, use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise self._damaged(error) from error
         return self._groups[group]
@@ -225,7 +237,9 @@ class PackedSegment:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> PackedDamaged:
-        return PackedDamaged(self._path, 0, f"not as it was packed: {' '.join(str(error).split())}")
+        return PackedDamaged(
+            self._path, 0, f"the packed segment was modified: {' '.join(str(error).split())}"
+        )
 
 
 def digest(path: Path) -> str:
@@ -234,22 +248,27 @@ def digest(path: Path) -> str:
 
 
 def check(segment: Path) -> None:
-    """That each of its files is, byte for byte, the one that was written; before anything decodes it. Raises
-    `PackedDamaged`, `OSError`."""
+    """Raise if a file of the segment differs from what was written, before it is decoded.
+
+    Raises `PackedDamaged`, `OSError`.
+    """
     listed = _sums(segment)
     for path in files_of(segment):
         if path != sums_of(segment) and listed.get(path.name) != digest(path):
-            raise PackedDamaged(path, 0, f"it is not the file that {sums_of(segment).name} names")
+            raise PackedDamaged(path, 0, f"its SHA-256 differs from {sums_of(segment).name}")
 
 
 def files_of(segment: Path) -> list[Path]:
-    """All that belongs to it, the segment last. One that was packed by an earlier version has an index of its own."""
+    """Return all files of a packed segment, the segment last.
+
+    Segments packed by an earlier version have their own index.
+    """
     own = segment.with_suffix(".numbers.npy")
     return [*([own] if own.name in _sums(segment) else []), sums_of(segment), segment]
 
 
 def write_sums(segment: Path, digests: dict[str, str]) -> None:
-    write_file(sums_of(segment), _told(digests))
+    write_file(sums_of(segment), _sums_text(digests))
 
 
 def _sums(segment: Path) -> dict[str, str]:
@@ -259,13 +278,13 @@ def _sums(segment: Path) -> dict[str, str]:
         pairs = [line.split("  ") for line in raw.decode("ascii").splitlines()]
         sums = {name: value for value, name in pairs}
     except (OSError, ValueError) as error:
-        raise PackedDamaged(path, 0, f"the sums of a packed segment cannot be read: {error}") from error
-    if raw != _told(sums):
-        raise PackedDamaged(path, 0, "the sums of a packed segment are not as they were written")
+        raise PackedDamaged(path, 0, f"the checksums of a packed segment cannot be read: {error}") from error
+    if raw != _sums_text(sums):
+        raise PackedDamaged(path, 0, "the checksums of a packed segment were modified")
     return sums
 
 
-def _told(digests: dict[str, str]) -> bytes:
+def _sums_text(digests: dict[str, str]) -> bytes:
     return b"".join(b"%b  %b\n" % (value.encode(), name.encode()) for name, value in digests.items())
 
 

@@ -1,4 +1,4 @@
-"""Whether a log whose segments may be packed is as it was written, and whether its indexes name all that it holds."""
+"""Verification of a log with packed segments and their indexes."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from dialgate.decision_log.archive.index import Index, Items
 from dialgate.decision_log.archive.reading import PACKED, open_segment, segments
 from dialgate.decision_log.verify import results, size_of
 
-_MEND = "the log itself has it, and `dialgate log archive --index` makes the index anew"
+_REBUILD = "the log is complete; run `dialgate log archive --index` to rebuild the index"
 
 
 def verify(
@@ -26,8 +26,10 @@ def verify(
     against: bytes = b"",
     progress: Progress | None = None,
 ) -> Report:
-    """`decision_log.verify` of a log whose segments may be packed. A segment without an index is no fault: it is searched
-    without, and slower."""
+    """Verify a log that may have packed segments, as `decision_log.verify` does, and their indexes.
+
+    A segment without an index is not a fault: it is searched directly.
+    """
     listed = segments(folder)
     report = verify_log(
         folder,
@@ -42,40 +44,40 @@ def verify(
     begin = max(bisect_right(listed, first, key=itemgetter(0)) - 1, 0)
     end = len(listed) if last is None else bisect_right(listed, last, key=itemgetter(0))
     broken = {fault.file for fault in report.faults}
-    report.faults += _of_indexes(folder, [path for path in listed[begin:end] if str(path[1]) not in broken])
+    report.faults += _index_faults(folder, [path for path in listed[begin:end] if str(path[1]) not in broken])
     return report
 
 
-def _of_indexes(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
-    """At most one for each index. Of the segments that are `listed`, which are sound."""
+def _index_faults(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
+    """Return at most one fault per index of the segments in `listed`, which must be valid."""
     firsts = [first for first, path in listed if path.suffix == PACKED]
     indexes = {
         index_.path: Fault(
-            str(index_.path), 0, index_.first, f"it was changed, or cut: {_MEND}", "damaged_index"
+            str(index_.path), 0, index_.first, f"it was modified or cut: {_REBUILD}", "damaged_index"
         )
         for index_ in index.indexes(folder)
         if any(index_.first <= first <= index_.last for first in firsts) and not _is_intact(index_)
     }
     tasks = [_Task(folder, first, frozenset(indexes)) for first in firsts]
     size = sum(size_of(path) for _, path in listed)
-    for lacking in filter(None, results(tasks, size)):
-        indexes.setdefault(Path(lacking.file), lacking)
+    for fault in filter(None, results(tasks, size)):
+        indexes.setdefault(Path(fault.file), fault)
     return list(indexes.values())
 
 
 def _is_intact(index_: Index) -> bool:
     try:
         return index.is_intact(index_)
-    except FileNotFoundError:  # merged since the folder was listed; the one that it was merged into is sound
+    except FileNotFoundError:  # merged into a valid index since the folder was listed
         return True
 
 
 class _Task(Struct):
-    """Whether its index names what a packed segment holds. `but`: indexes that are known to be damaged."""
+    """A check that the indexes contain every entry of a packed segment. `damaged`: indexes known to be damaged."""
 
     folder: Path
     first: int
-    but: frozenset[Path]
+    damaged: frozenset[Path]
 
     def __call__(self) -> Fault | None:
         from dialgate.decision_log.archive.index_entries import items_of  # noqa: PLC0415 - see `reading`
@@ -84,18 +86,18 @@ class _Task(Struct):
         try:
             segment = PackedSegment(self.folder / f"{self.first:016}{PACKED}")
             items = items_of(segment.groups(["number", "body"]))
-        except (LogDamaged, FileNotFoundError):  # told by `verify`, or gone since
+        except (LogDamaged, FileNotFoundError):  # reported by `verify`, or deleted since
             return None
-        return self._lacking(items, segment.first + segment.rows - 1)
+        return self._missing_entry(items, segment.first + segment.rows - 1)
 
-    def _lacking(self, items: Items, last: int) -> Fault | None:
+    def _missing_entry(self, items: Items, last: int) -> Fault | None:
         for index_ in index.indexes(self.folder):
-            if index_.first <= self.first <= index_.last and index_.path not in self.but:
+            if index_.first <= self.first <= index_.last and index_.path not in self.damaged:
                 try:
-                    seq = index.lacking(index_, items, self.first, last)
+                    seq = index.first_missing(index_, items, self.first, last)
                 except FileNotFoundError:  # merged meanwhile
-                    return self._lacking(items, last)
+                    return self._missing_entry(items, last)
                 if seq:
-                    what = f"record {seq} is not in it: {_MEND}"
+                    what = f"record {seq} is missing from the index: {_REBUILD}"
                     return Fault(str(index_.path), 0, seq, what, "damaged_index")
         return None

@@ -1,6 +1,6 @@
-"""One log, whether its segments are packed or not. Safe beside a running writer, and beside whoever packs.
+"""Reader of a log with packed and unpacked segments. Safe while a writer or a packing process runs.
 
-What reads Parquet is loaded by the first packed segment that is read: it is large, and a gate seldom needs it.
+The Parquet code is imported when the first packed segment is read: the import is slow, and a gate seldom needs it.
 """
 
 import mmap
@@ -25,37 +25,43 @@ if TYPE_CHECKING:
 
 PACKED = ".parquet"
 _NAME = re.compile(rf"\d{{16}}{re.escape(PACKED)}")
-_REMEMBERED = 4
+_MAX_OPEN = 4
 _NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """First sequence and file of each. Where a segment is there in both forms, the packed one."""
-    paths = dict(unpacked(folder))  # first: a segment that is packed meanwhile is then found twice, not never
+    """Return first sequence and file of each segment; the packed file if both exist."""
+    paths = dict(unpacked(folder))  # unpacked first: a segment packed meanwhile is listed twice, not missed
     paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(paths.items())
 
 
-def opening(folder: Path) -> Header | None:
-    """The header of the oldest segment; nothing where there is no segment. Raises `LogDamaged`."""
+def first_header(folder: Path) -> Header | None:
+    """Return the header of the oldest segment, or None without segments. Raises `LogDamaged`."""
     paths = segments(folder)
     if not paths:
         return None
     header = header_of(next(open_segment(paths[0][1]))[1])
     if header is None:
-        raise LogDamaged(paths[0][1], 0, "its first line is no header")
+        raise LogDamaged(paths[0][1], 0, "its first line is not a segment header")
     return header
 
 
-def due(folder: Path, before: Instant) -> list[Path]:
-    """Those of `closed` that a signed checkpoint covers, where there are any: what signs reads what was written."""
+def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
+    """Return the closed segments that may be packed: those covered by a signed checkpoint, if there are any.
+
+    The code that signs reads unpacked segments.
+    """
     checkpoint = last_checkpoint(folder)
-    return closed(folder, before, checkpoint.checkpoint.size if checkpoint else None)
+    return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else None)
 
 
-def closed(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
-    """The unpacked segments that were full by `before`, oldest first: the next one was begun then. None that holds an entry
-    after `through`: whoever has still to read what was written finds it where it was written. Raises `OSError`."""
+def closed_segments(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
+    """Return the unpacked segments that were full by `before`, oldest first. Raises `OSError`.
+
+    A segment is full when the next one was begun. `through`: exclude segments with entries after this one,
+    because they still have to be read unpacked.
+    """
     return [
         path
         for (_, path), (first, following) in pairwise(unpacked(folder))
@@ -66,13 +72,15 @@ def closed(folder: Path, before: Instant, through: int | None = None) -> list[Pa
 
 
 def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each line of a segment as it was written. Raises `LogDamaged` where a packed one is not, byte
-    for byte, the file that was packed."""
+    """Yield offset and bytes of each line of a segment before packing.
+
+    Raises `LogDamaged` if a packed segment was modified.
+    """
     if path.suffix != PACKED:
-        with suppress(FileNotFoundError):  # it has been packed since the folder was listed
+        with suppress(FileNotFoundError):  # packed since the folder was listed
             yield from lines_of(path)
             return
-    from dialgate.decision_log.archive.parquet import check  # noqa: PLC0415 - as `_load`
+    from dialgate.decision_log.archive.parquet import check  # noqa: PLC0415 - see the module docstring
 
     packed = path.with_suffix(PACKED)
     check(packed)
@@ -80,7 +88,7 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class Segments:
-    """Of one folder. Keeps the packed ones that were read last open: a decision rests on another entry of its segment."""
+    """Reader of one folder. Keeps recently read packed segments open, because decisions refer to other entries."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -88,13 +96,15 @@ class Segments:
         self._begun: dict[int, Instant] = {}
 
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
-        """Every entry from `first` on, headers left out, hashes not checked: that is `verify`. A line that is just being
-        written is not there yet. `after`: the one before `first`, if it has been read: then nothing before it is read again.
-        Raises `LogDamaged`."""
+        """Yield the entries from `first` on, without headers and without checking hashes; `verify` checks them.
+
+        A line that is still being written is not yielded. `after`: the entry before `first`, if known; then
+        no earlier line is read. Raises `LogDamaged`.
+        """
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
         for start, path in paths[begin:]:
-            plain = _opened(path)
+            plain = _open_plain(path)
             if plain is None:
                 yield from self._packed(path).entries(first)
             else:
@@ -102,8 +112,11 @@ class Segments:
                 yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Of the last segment that was begun before `at`, or of the first: the sequence of its first entry, when it was begun,
-        and the first sequence of the next one, if there is one, else 0. No entry before it is of `at` or later."""
+        """Return the last segment begun before `at`, or the first segment.
+
+        Returns the sequence of its first entry, its begin, and the first sequence of the next segment, or 0.
+        All earlier entries are older than `at`.
+        """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
         if place < 0:
@@ -114,14 +127,14 @@ class Segments:
     def _begun_at(self, segment: tuple[int, Path]) -> Instant:
         first, path = segment
         if first not in self._begun:
-            plain = _opened(path)
+            plain = _open_plain(path)
             if plain is None:
                 header: Header | None = self._packed(path).header
             else:
                 with plain:
                     header = header_of(plain.readline())
             if header is None:
-                raise LogDamaged(path, 0, "its first line is no header")
+                raise LogDamaged(path, 0, "its first line is not a segment header")
             self._begun[first] = header.opened_at
         return self._begun[first]
 
@@ -130,73 +143,81 @@ class Segments:
         return line if line is not None and line.seq == seq else None
 
     def about(self, numbers: Collection[bytes]) -> Iterator[Line]:
-        """The decisions that stand under one of these keyed hashes, newest first, and with them a few other entries: whoever
-        decodes them compares. Of an unpacked segment's lines the sequence is 0. Raises `LogDamaged`."""
+        """Yield the decisions with one of these keyed hashes, newest first.
+
+        A few other entries are yielded too, so callers compare `number` after decoding. Lines of unpacked
+        segments have sequence 0. Raises `LogDamaged`.
+        """
         if numbers:
             hashes = (b2a_base64(number, newline=False) for number in numbers)
             yield from self._keyed(numbers, _field("number", hashes))
 
     def reports(self, decisions: Collection[str]) -> Iterator[Line]:
-        """What became of the calls of these decisions, as `about` has it."""
+        """Yield the outcomes reported for these decisions, in the way of `about`."""
         if decisions:
             names = (decision.encode() for decision in decisions)
-            yield from self._keyed([report_key(each) for each in decisions], _field("decision", names))
+            yield from self._keyed(
+                [report_key(decision) for decision in decisions], _field("decision", names)
+            )
 
     def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
-        """`pattern`: of what stands in an unpacked segment."""
+        """Yield the entries with one of these keys. `pattern`: matches them in an unpacked segment."""
         result = search(self._folder, keys)
         before = _NEVER
         for first, path in reversed(segments(self._folder)):
-            plain = _opened(path)
+            plain = _open_plain(path)
             if plain is not None:
                 yield from reversed(list(_matching(plain, path, pattern)))
             elif result.covers(first):
-                # The index was asked first: to open a segment takes longer, and most hold nothing of a number.
+                # Use the index first: opening a segment is slower, and most contain no match.
                 for seq in [seq for seq in result.seqs if first <= seq < before]:
                     yield from self._packed(path).at(seq)
-            else:  # the segment itself can always answer, if slowly
+            else:  # without an index: slow
                 yield from self._packed(path).keyed(keys)
             before = first
 
     def outcomes(self, first: int) -> Iterator[Line]:
-        """What became of calls, from the segment of `first` on, oldest first; their sequence is 0. Raises `LogDamaged`."""
+        """Yield the outcomes from the segment of entry `first` on, oldest first, with sequence 0. Raises `LogDamaged`."""
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
         for _, path in paths[begin:]:
-            plain = _opened(path)
+            plain = _open_plain(path)
             if plain is None:
                 yield from self._packed(path).outcomes()
             else:
                 yield from _matching(plain, path, _OUTCOME)
 
-    def held(self) -> Iterator[tuple[str, str, bool, int] | Line]:
-        """What is in it, to be counted: of a packed segment, months, countries and verdicts of its decisions with how many
-        there are; of another, its entries."""
+    def entries_or_counts(self) -> Iterator[tuple[str, str, bool, int] | Line]:
+        """Yield the contents for counting.
+
+        For a packed segment: month, country, verdict and number of decisions. For another segment: its
+        entries.
+        """
         paths = segments(self._folder)
         for start, path in paths:
-            plain = _opened(path)
+            plain = _open_plain(path)
             if plain is None:
-                yield from self._packed(path).held()
+                yield from self._packed(path).decision_counts()
             else:
                 yield from _entries(plain, path, start, start, newest=path == paths[-1][1])
 
     def _packed(self, path: Path) -> "PackedSegment":
         path = path.with_suffix(PACKED)
         if path not in self._open:
-            if len(self._open) >= _REMEMBERED:
+            if len(self._open) >= _MAX_OPEN:
                 del self._open[next(iter(self._open))]
             self._open[path] = _load(path)
         return self._open[path]
 
 
 def _load(path: Path) -> "PackedSegment":
-    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see above
+    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see the module docstring
 
     return PackedSegment(path)
 
 
-def _opened(path: Path) -> BinaryIO | None:
-    """Nothing where the segment is packed, or has been since the folder was listed."""
+def _open_plain(path: Path) -> BinaryIO | None:
+    """Open an unpacked segment. Return None if it is packed, also if it was packed since the listing."""
     if path.suffix == PACKED:
         return None
     try:
@@ -226,7 +247,7 @@ def _field(name: str, values: Iterable[bytes]) -> re.Pattern[bytes]:
 
 
 def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
-    """By a search in the bytes, which is quicker than reading line by line."""
+    """Yield the matching lines. Searching the whole file at once is faster than reading line by line."""
     with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in pattern.finditer(data):
             offset, end = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.start()) + 1

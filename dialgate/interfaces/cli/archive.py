@@ -15,7 +15,7 @@ from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
-from dialgate.decision_log.archive import due, indexing, packing
+from dialgate.decision_log.archive import indexing, packing, segments_to_pack
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
@@ -71,9 +71,9 @@ def log_archive(
         data = load_config(config).data
         packed: list[packing.Packed] = []
         for folder in chains.folders(data).values() or [data / "log"]:
-            with packing.alone(folder):
-                packed += _packed(due(folder, wall_clock()))
-                indexing.keep(folder, anew=index)
+            with packing.archive_lock(folder):
+                packed += _packed(segments_to_pack(folder, wall_clock()))
+                indexing.update_indexes(folder, rebuild=index)
     entries, before, after = (
         sum(getattr(each, name) for each in packed) for name in ("entries", "before", "after")
     )

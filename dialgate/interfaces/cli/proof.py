@@ -148,7 +148,7 @@ def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None)
     if roots is None:
         return
     try:
-        report.stamped, faults = timestamps.checked(folder, roots)
+        report.stamped, faults = timestamps.verify_timestamps(folder, roots)
     except decision_log.LogDamaged:
         return
     except ValueError as error:
@@ -236,12 +236,12 @@ def log_checkpoint(
         show_fields(title, {name: str(value) for name, value in fields.items()})
 
 
-def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> decision_log.Stored:
+def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> decision_log.StoredCheckpoint:
     path, now = config.data / "signing.json", wall_clock()
     keys = _keys(config, worker)
     signer = renew(path, now) if new_key else Signer.open(path, now)
     try:
-        decision_log.cover(folder, log=keys.log, signer=signer, now=now)
+        decision_log.make_checkpoint(folder, log=keys.log, signer=signer, now=now)
     except decision_log.LogDamaged:
         raise
     except decision_log.LogUnavailable:
@@ -341,7 +341,7 @@ def _deciders(config: Config, decision: str) -> list[int]:
     if not decision:
         return list(chains.folders(config.data)) or [1]
     keys = _keys(config, 1)
-    return [chains.of(config.data, keys.log, keys.ids.inside(decision).rpartition("-")[0]) or 1]
+    return [chains.worker_of(config.data, keys.log, keys.ids.inside(decision).rpartition("-")[0]) or 1]
 
 
 def _numbers(path: Path) -> list[str]:

@@ -163,7 +163,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 def _here(visit: Visit, record: Record) -> bool:
     """Not in the log of another gate on the store, which alone can prove it."""
     data = visit.app.config.data
-    return chains.of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
+    return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 
 
 # ---- evidence --------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
 
     async def made() -> bytes:
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
-        worker = chains.of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
+        worker = chains.worker_of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
         store = await factory.opened(app.config, patience=5)
         try:
             sources = evidence.Sources.of(

@@ -392,7 +392,7 @@ def test_a_gate_that_cannot_start_says_why_and_exits_1(shared: Gate, world: Worl
     port_taken, log_taken = map(ended, starting)
     assert (port_taken.code, log_taken.code) == (1, 1)
     assert f"port {port}" in port_taken.err
-    assert "another process writes this log" in log_taken.err
+    assert "another process is writing this log" in log_taken.err
 
 
 def test_every_call_asked_before_sigterm_is_answered_and_recorded(world: World) -> None:
